@@ -1,0 +1,1 @@
+create index "notification_record_idx" on "notification" ("recordUri");

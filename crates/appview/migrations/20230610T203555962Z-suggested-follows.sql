@@ -1,0 +1,4 @@
+create table "suggested_follow" (
+  "did" varchar primary key,
+  "order" integer not null
+);

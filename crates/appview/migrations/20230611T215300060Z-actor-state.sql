@@ -1,0 +1,4 @@
+create table "actor_state" (
+  "did" varchar primary key,
+  "lastSeenNotifs" varchar not null
+);

@@ -1,0 +1,1 @@
+alter table "actor" alter column "handle" drop not null;

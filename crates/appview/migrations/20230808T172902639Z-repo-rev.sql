@@ -1,0 +1,1 @@
+alter table "actor_sync" add column "repoRev" varchar;

@@ -1,0 +1,4 @@
+create table "suggested_feed" (
+  "uri" varchar primary key,
+  "order" integer not null
+);

@@ -1,0 +1,1 @@
+alter table "actor" add column "upstreamStatus" varchar;

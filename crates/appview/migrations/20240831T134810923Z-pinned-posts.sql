@@ -1,0 +1,2 @@
+alter table "profile" add column "pinnedPost" varchar;
+alter table "profile" add column "pinnedPostCid" varchar;

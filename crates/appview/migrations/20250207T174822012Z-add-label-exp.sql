@@ -1,0 +1,1 @@
+alter table "label" add column "exp" varchar;

@@ -1,0 +1,1 @@
+alter table "record" add column "tags" jsonb;

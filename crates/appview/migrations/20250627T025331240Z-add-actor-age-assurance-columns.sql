@@ -1,0 +1,2 @@
+alter table "actor" add column "ageAssuranceStatus" text;
+alter table "actor" add column "ageAssuranceLastInitiatedAt" varchar;

@@ -1,0 +1,10 @@
+create table "reference_list_opt_out" (
+  "uri" varchar primary key,
+  "cid" varchar not null,
+  "creator" varchar not null,
+  "subjectUri" varchar not null,
+  "createdAt" varchar not null,
+  "indexedAt" varchar not null,
+  "sortAt" varchar generated always as (least("createdAt", "indexedAt")) stored not null,
+  constraint "reference_list_opt_out_unique_subject" unique ("creator", "subjectUri")
+);

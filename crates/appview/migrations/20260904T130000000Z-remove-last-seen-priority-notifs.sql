@@ -1,0 +1,1 @@
+alter table "actor_state" drop column "lastSeenPriorityNotifs";

@@ -1,0 +1,140 @@
+//! CAR version 1: a header with one root, then sections of CID and bytes in any order.
+
+use crate::cbor::{self, Value};
+use crate::cid::Cid;
+use crate::error::RepoError;
+use crate::varint;
+
+/// Longest header that is read; real ones have about 60 bytes.
+pub const MAX_HEADER_BYTES: u64 = 4096;
+
+/// Longest section that is read. A PDS refuses records over 1 MiB; the rest is for MST nodes of odd trees.
+pub const MAX_BLOCK_BYTES: u64 = 8 << 20;
+
+/// The sections of a CAR, in file order. Hashes are not checked here, see [`BlockIndex::build`].
+pub struct Blocks<'a> {
+    car: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Blocks<'a> {
+    /// Reads the header; returns the root and the sections.
+    ///
+    /// # Errors
+    /// The header is cut off, too long, no CBOR, another version, or has not exactly one root.
+    pub fn open(car: &'a [u8]) -> Result<(Cid, Self), RepoError> {
+        if car.is_empty() {
+            return Err(RepoError::Empty);
+        }
+        let (length, rest) = varint::read(car).ok_or(RepoError::Header("no length"))?;
+        if length > MAX_HEADER_BYTES {
+            return Err(RepoError::Header("longer than 4096 bytes"));
+        }
+        let header = usize::try_from(length).ok().and_then(|n| rest.get(..n)).ok_or(RepoError::Truncated { at: 0 })?;
+        let map = cbor::check(header).ok().and_then(|item| item.as_map()).ok_or(RepoError::Header("no DAG-CBOR map"))?;
+        if !matches!(map.get("version").map(|v| v.value()), Some(Value::Unsigned(1))) {
+            return Err(RepoError::Header("not version 1"));
+        }
+        let Some(Value::List(mut roots)) = map.get("roots").map(|v| v.value()) else {
+            return Err(RepoError::Header("no roots"));
+        };
+        let (Some(root), None) = (roots.next(), roots.next()) else {
+            return Err(RepoError::Header("not exactly one root"));
+        };
+        let Value::Link(link) = root.value() else { return Err(RepoError::Header("a root that is no CID")) };
+        let root = Cid::from_bytes(link.as_bytes()).ok_or(RepoError::Header("a root that is no CIDv1 of SHA-256"))?;
+        let at = car.len().saturating_sub(rest.len()).saturating_add(header.len());
+        Ok((root, Self { car, at }))
+    }
+
+    fn section(&mut self) -> Result<Option<(Cid, usize, &'a [u8])>, RepoError> {
+        let at = self.at;
+        let rest = self.car.get(at..).unwrap_or_default();
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        let (length, body) = varint::read(rest).ok_or(RepoError::Truncated { at })?;
+        if length > MAX_BLOCK_BYTES {
+            return Err(RepoError::BlockTooLarge { at, claimed: length });
+        }
+        let section = usize::try_from(length).ok().and_then(|n| body.get(..n)).ok_or(RepoError::Truncated { at })?;
+        let (cid, bytes) = Cid::read(section).ok_or(RepoError::BlockName { at })?;
+        self.at = self.car.len().saturating_sub(body.len()).saturating_add(section.len());
+        Ok(Some((cid, at, bytes)))
+    }
+}
+
+impl<'a> Iterator for Blocks<'a> {
+    /// CID, offset of the section in the CAR, bytes of the block.
+    type Item = Result<(Cid, usize, &'a [u8]), RepoError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let section = self.section();
+        if section.is_err() {
+            self.at = self.car.len();
+        }
+        section.transpose()
+    }
+}
+
+/// Where each block lies in a CAR, every hash checked: 16 bytes a block, whatever its size.
+pub struct BlockIndex<'a> {
+    car: &'a [u8],
+    /// First eight bytes of the digest, and the offset of the section; sorted. Digests were checked, so
+    /// nobody chooses them, and equal prefixes are rare.
+    places: Vec<(u64, u64)>,
+}
+
+impl<'a> BlockIndex<'a> {
+    /// Goes over all of `car`; returns its root and the index.
+    ///
+    /// # Errors
+    /// Anything that [`Blocks`] refuses, or a block whose bytes have another hash.
+    pub fn build(car: &'a [u8]) -> Result<(Cid, Self), RepoError> {
+        let (root, blocks) = Blocks::open(car)?;
+        let mut places = Vec::new();
+        for block in blocks {
+            let (cid, at, bytes) = block?;
+            if !cid.matches(bytes) {
+                return Err(RepoError::HashMismatch(cid));
+            }
+            places.push((prefix(&cid), u64::try_from(at).unwrap_or(u64::MAX)));
+        }
+        places.sort_unstable();
+        Ok((root, Self { car, places }))
+    }
+
+    /// The bytes of a block, or `None` if the CAR does not hold it.
+    #[must_use]
+    pub fn get(&self, cid: &Cid) -> Option<&'a [u8]> {
+        let wanted = prefix(cid);
+        let first = self.places.partition_point(|&(p, _)| p < wanted);
+        for &(found, at) in self.places.get(first..)? {
+            if found != wanted {
+                return None;
+            }
+            let mut section = Blocks { car: self.car, at: usize::try_from(at).ok()? };
+            let (found, _, bytes) = section.section().ok()??;
+            if found == *cid {
+                return Some(bytes);
+            }
+        }
+        None
+    }
+
+    /// Number of blocks, doubles included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether the CAR holds no block.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+}
+
+fn prefix(cid: &Cid) -> u64 {
+    cid.digest().first_chunk::<8>().map_or(0, |head| u64::from_be_bytes(*head))
+}

@@ -1,0 +1,579 @@
+//! DAG-CBOR, read in place.
+//!
+//! [`check`] goes over the bytes once and enforces the strict form (<https://ipld.io/specs/codecs/dag-cbor/spec/>,
+//! <https://dasl.ing/drisl.html>): shortest integers and lengths, definite lengths, map keys that are text, unique
+//! and in canonical order (length first, then bytes), 64-bit floats that are finite, tag 42 around a CID and
+//! nothing else. After that an [`Item`] is a view of the checked bytes: no tree is built, a field is found
+//! by walking over its neighbours. [`Writer`] makes the same form.
+
+use crate::cid::{Cid, Link};
+use std::cmp::Ordering;
+use std::fmt;
+
+/// Deepest nesting of arrays and maps that is taken. Real records stay under 20; the bound keeps every
+/// later consumer, recursive or not, safe.
+pub const MAX_DEPTH: usize = 100;
+
+/// Which rule of DAG-CBOR the bytes break, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CborError {
+    /// Offset of the item that breaks the rule.
+    pub at: usize,
+    /// The rule.
+    pub rule: &'static str,
+}
+
+impl fmt::Display for CborError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not canonical DAG-CBOR at byte {}: {}", self.at, self.rule)
+    }
+}
+
+impl std::error::Error for CborError {}
+
+/// First byte and argument of an item.
+#[derive(Clone, Copy)]
+struct Head {
+    major: u8,
+    info: u8,
+    argument: u64,
+    /// Bytes that the head takes.
+    length: usize,
+}
+
+/// Reads the head at the front of `bytes`, in its shortest form only.
+fn head(bytes: &[u8]) -> Result<Head, &'static str> {
+    let &first = bytes.first().ok_or("cut off")?;
+    let (major, info) = (first >> 5, first & 0x1f);
+    let extra: usize = match info {
+        0..=23 => return Ok(Head { major, info, argument: u64::from(info), length: 1 }),
+        24 => 1,
+        25 => 2,
+        26 => 4,
+        27 => 8,
+        31 => return Err("indefinite length"),
+        _ => return Err("reserved length"),
+    };
+    let tail = bytes.get(1..=extra).ok_or("cut off")?;
+    let argument = tail.iter().fold(0u64, |sum, &b| (sum << 8) | u64::from(b));
+    let least = match extra {
+        1 => 24,
+        2 => 1 << 8,
+        4 => 1 << 16,
+        _ => 1 << 32,
+    };
+    if argument < least && major != 7 {
+        return Err("number or length not in its shortest form");
+    }
+    Ok(Head { major, info, argument, length: extra.saturating_add(1) })
+}
+
+const FALSE: u8 = 20;
+const TRUE: u8 = 21;
+const NULL: u8 = 22;
+const FLOAT64: u8 = 27;
+const CID_TAG: u64 = 42;
+
+/// An array or map that [`check`] is inside of.
+struct Open<'a> {
+    /// Items still to come; a map counts keys and values.
+    left: u64,
+    /// For a map: the key before, and whether a key comes next.
+    map: Option<(Option<&'a [u8]>, bool)>,
+}
+
+/// Goes over `bytes` once: they are exactly one item in the strict form.
+///
+/// # Errors
+/// The first rule that is broken, with its offset.
+pub fn check(bytes: &[u8]) -> Result<Item<'_>, CborError> {
+    let mut open: Vec<Open<'_>> = Vec::new();
+    let mut at = 0usize;
+    loop {
+        let start = at;
+        let fail = |rule| CborError { at: start, rule };
+        let rest = bytes.get(at..).unwrap_or_default();
+        let h = head(rest).map_err(fail)?;
+        let body = rest.get(h.length..).unwrap_or_default();
+        let mut taken = h.length;
+        let mut text: Option<&[u8]> = None;
+        let mut opened: Option<Open<'_>> = None;
+        match h.major {
+            0 | 1 => {}
+            2 | 3 => {
+                let length = usize::try_from(h.argument).map_err(|_| fail("cut off"))?;
+                let content = body.get(..length).ok_or_else(|| fail("cut off"))?;
+                if h.major == 3 {
+                    std::str::from_utf8(content).map_err(|_| fail("text is not UTF-8"))?;
+                    text = Some(content);
+                }
+                taken = taken.saturating_add(length);
+            }
+            4 => opened = Some(Open { left: h.argument, map: None }),
+            5 => {
+                let left = h.argument.checked_mul(2).ok_or_else(|| fail("cut off"))?;
+                opened = Some(Open { left, map: Some((None, true)) });
+            }
+            6 => {
+                if h.argument != CID_TAG {
+                    return Err(fail("a tag other than 42"));
+                }
+                let inner = head(body).map_err(fail)?;
+                let length = usize::try_from(inner.argument).map_err(|_| fail("cut off"))?;
+                let end = inner.length.saturating_add(length);
+                let content = body.get(inner.length..end).ok_or_else(|| fail("cut off"))?;
+                let cid = content.strip_prefix(&[0]).and_then(Link::from_bytes);
+                if inner.major != 2 || cid.is_none() {
+                    return Err(fail("tag 42 without a CIDv1"));
+                }
+                taken = taken.saturating_add(end);
+            }
+            _ => match h.info {
+                FALSE | TRUE | NULL => {}
+                FLOAT64 if f64::from_bits(h.argument).is_finite() => {}
+                FLOAT64 => return Err(fail("a float that is not finite")),
+                25 | 26 => return Err(fail("a float of less than 64 bits")),
+                _ => return Err(fail("an unknown simple value")),
+            },
+        }
+        // Whether this item may stand here: a map wants text as keys, in order.
+        if let Some(Open { map: Some((before, wants_key)), .. }) = open.last_mut() {
+            if *wants_key {
+                let key = text.ok_or_else(|| fail("a map key that is not text"))?;
+                if before.is_some_and(|b| key_order(b, key) != Ordering::Less) {
+                    return Err(fail("map keys out of order or twice"));
+                }
+                *before = Some(key);
+            }
+            *wants_key = !*wants_key;
+        }
+        at = at.saturating_add(taken);
+        if let Some(inner) = opened {
+            // Each item takes at least one byte, so a claimed count is never believed beyond that.
+            if inner.left > u64::try_from(bytes.len().saturating_sub(at)).unwrap_or(u64::MAX) {
+                return Err(fail("cut off"));
+            }
+            if open.len() >= MAX_DEPTH {
+                return Err(fail("nested too deep"));
+            }
+            open.push(inner);
+        } else {
+            close_one(&mut open);
+        }
+        while open.last().is_some_and(|o| o.left == 0) {
+            open.pop();
+            close_one(&mut open);
+        }
+        if open.is_empty() {
+            break;
+        }
+    }
+    if at != bytes.len() {
+        return Err(CborError { at, rule: "bytes after the item" });
+    }
+    Ok(Item { bytes })
+}
+
+/// Counts one finished item in the innermost open container.
+fn close_one(open: &mut [Open<'_>]) {
+    if let Some(last) = open.last_mut() {
+        last.left = last.left.saturating_sub(1);
+    }
+}
+
+/// Canonical order of map keys: the shorter first, then byte by byte.
+#[must_use]
+pub fn key_order(a: &[u8], b: &[u8]) -> Ordering {
+    a.len().cmp(&b.len()).then_with(|| a.cmp(b))
+}
+
+/// A value inside checked bytes, beginning at the front of `bytes` (more may follow).
+#[derive(Clone, Copy)]
+pub struct Item<'a> {
+    bytes: &'a [u8],
+}
+
+/// What an [`Item`] is.
+#[derive(Clone, Copy, Debug)]
+pub enum Value<'a> {
+    /// A non-negative integer.
+    Unsigned(u64),
+    /// The integer `-1 - n`.
+    Negative(u64),
+    /// Bytes.
+    Bytes(&'a [u8]),
+    /// Text.
+    Text(&'a str),
+    /// An array.
+    List(List<'a>),
+    /// A map.
+    Map(Map<'a>),
+    /// A link.
+    Link(Link<'a>),
+    /// A boolean.
+    Bool(bool),
+    /// Null.
+    Null,
+    /// A finite 64-bit float.
+    Float(f64),
+}
+
+impl<'a> Item<'a> {
+    /// Reads the value. Unchecked bytes cannot get here, so what does not parse is [`Value::Null`].
+    #[must_use]
+    pub fn value(&self) -> Value<'a> {
+        self.split().0
+    }
+
+    /// The map that this item is, if it is one.
+    #[must_use]
+    pub fn as_map(&self) -> Option<Map<'a>> {
+        match self.value() {
+            Value::Map(map) => Some(map),
+            _ => None,
+        }
+    }
+
+    /// The text that this item is, if it is one.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&'a str> {
+        match self.value() {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The value and the bytes after it; for a container, the bytes after its head.
+    fn split(&self) -> (Value<'a>, &'a [u8]) {
+        let Ok(h) = head(self.bytes) else { return (Value::Null, &[]) };
+        let body = self.bytes.get(h.length..).unwrap_or_default();
+        let (content, after) = match h.major {
+            2 | 3 => body.split_at_checked(usize::try_from(h.argument).unwrap_or(usize::MAX)).unwrap_or_default(),
+            _ => (&[][..], body),
+        };
+        let value = match h.major {
+            0 => Value::Unsigned(h.argument),
+            1 => Value::Negative(h.argument),
+            2 => Value::Bytes(content),
+            3 => Value::Text(std::str::from_utf8(content).unwrap_or_default()),
+            4 => Value::List(List { left: h.argument, bytes: body }),
+            5 => Value::Map(Map { left: h.argument, bytes: body }),
+            6 => {
+                let (inner, after) = Item { bytes: body }.split();
+                return match inner {
+                    Value::Bytes(cid) => (cid.get(1..).and_then(Link::from_bytes).map_or(Value::Null, Value::Link), after),
+                    _ => (Value::Null, after),
+                };
+            }
+            _ => match h.info {
+                FALSE => Value::Bool(false),
+                TRUE => Value::Bool(true),
+                FLOAT64 => Value::Float(f64::from_bits(h.argument)),
+                _ => Value::Null,
+            },
+        };
+        (value, after)
+    }
+
+    /// The bytes after this item, containers and all.
+    fn skip(self) -> &'a [u8] {
+        let mut left = 1u64;
+        let mut rest = self.bytes;
+        while left > 0 {
+            let (value, after) = Item { bytes: rest }.split();
+            let inside = match value {
+                Value::List(list) => list.left,
+                Value::Map(map) => map.left.saturating_mul(2),
+                _ => 0,
+            };
+            left = left.saturating_sub(1).saturating_add(inside);
+            if after.is_empty() {
+                return after;
+            }
+            rest = after;
+        }
+        rest
+    }
+}
+
+/// An array; iterates over its items.
+#[derive(Clone, Copy)]
+pub struct List<'a> {
+    left: u64,
+    bytes: &'a [u8],
+}
+
+impl List<'_> {
+    /// Number of items not yet iterated over.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.left
+    }
+
+    /// Whether nothing is left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.left == 0
+    }
+}
+
+impl<'a> Iterator for List<'a> {
+    type Item = Item<'a>;
+
+    fn next(&mut self) -> Option<Item<'a>> {
+        self.left = self.left.checked_sub(1)?;
+        let item = Item { bytes: self.bytes };
+        self.bytes = item.skip();
+        Some(item)
+    }
+}
+
+impl fmt::Debug for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.map(|item| item.value())).finish()
+    }
+}
+
+/// A map; iterates over its entries in canonical order.
+#[derive(Clone, Copy)]
+pub struct Map<'a> {
+    left: u64,
+    bytes: &'a [u8],
+}
+
+impl<'a> Map<'a> {
+    /// Number of entries not yet iterated over.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.left
+    }
+
+    /// Whether nothing is left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.left == 0
+    }
+
+    /// The value of `key`. Walks over the entries before it.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<Item<'a>> {
+        for (found, item) in *self {
+            match key_order(found.as_bytes(), key.as_bytes()) {
+                Ordering::Less => {}
+                Ordering::Equal => return Some(item),
+                Ordering::Greater => return None,
+            }
+        }
+        None
+    }
+}
+
+impl<'a> Iterator for Map<'a> {
+    type Item = (&'a str, Item<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let (key, after) = Item { bytes: self.bytes }.split();
+        let item = Item { bytes: after };
+        self.bytes = item.skip();
+        match key {
+            Value::Text(key) => Some((key, item)),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for Map<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.map(|(key, item)| (key, item.value()))).finish()
+    }
+}
+
+/// Writes DAG-CBOR. The caller gives maps their entries in canonical order; [`check`] tells if it did not.
+#[derive(Default)]
+pub struct Writer {
+    out: Vec<u8>,
+}
+
+impl Writer {
+    /// An empty writer.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What was written.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.out
+    }
+
+    fn head(&mut self, major: u8, argument: u64) {
+        let first = major << 5;
+        let wide = argument.to_be_bytes();
+        let (info, skip): (u8, usize) = match argument {
+            0..=23 => {
+                self.out.push(first | wide.last().copied().unwrap_or_default());
+                return;
+            }
+            24..=0xff => (24, 7),
+            0x100..=0xffff => (25, 6),
+            0x1_0000..=0xffff_ffff => (26, 4),
+            _ => (27, 0),
+        };
+        self.out.push(first | info);
+        self.out.extend(wide.iter().skip(skip));
+    }
+
+    /// Begins a map of `entries` entries; each is a [`Writer::text`] and a value.
+    pub fn map(&mut self, entries: u64) -> &mut Self {
+        self.head(5, entries);
+        self
+    }
+
+    /// Begins a list of `items` items.
+    pub fn list(&mut self, items: u64) -> &mut Self {
+        self.head(4, items);
+        self
+    }
+
+    /// Text, also as a key.
+    pub fn text(&mut self, text: &str) -> &mut Self {
+        self.head(3, u64::try_from(text.len()).unwrap_or(u64::MAX));
+        self.out.extend(text.as_bytes());
+        self
+    }
+
+    /// Bytes.
+    pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        self.head(2, u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        self.out.extend(bytes);
+        self
+    }
+
+    /// An integer.
+    pub fn integer(&mut self, value: i64) -> &mut Self {
+        match u64::try_from(value) {
+            Ok(value) => self.head(0, value),
+            Err(_) => self.head(1, value.unsigned_abs().saturating_sub(1)),
+        }
+        self
+    }
+
+    /// An integer over what [`Writer::integer`] takes.
+    pub fn unsigned(&mut self, value: u64) -> &mut Self {
+        self.head(0, value);
+        self
+    }
+
+    /// A float. Not finite: null, as JSON writes it.
+    pub fn float(&mut self, value: f64) -> &mut Self {
+        if value.is_finite() {
+            self.out.push(0xfb);
+            self.out.extend(value.to_bits().to_be_bytes());
+            return self;
+        }
+        self.null()
+    }
+
+    /// A boolean.
+    pub fn bool(&mut self, value: bool) -> &mut Self {
+        self.head(7, u64::from(if value { TRUE } else { FALSE }));
+        self
+    }
+
+    /// Null.
+    pub fn null(&mut self) -> &mut Self {
+        self.head(7, u64::from(NULL));
+        self
+    }
+
+    /// A link to a block.
+    pub fn cid(&mut self, cid: &Cid) -> &mut Self {
+        self.link(&cid.to_bytes())
+    }
+
+    /// A link in binary form.
+    pub fn link(&mut self, cid: &[u8]) -> &mut Self {
+        self.head(6, CID_TAG);
+        self.head(2, u64::try_from(cid.len()).unwrap_or(u64::MAX).saturating_add(1));
+        self.out.push(0);
+        self.out.extend(cid);
+        self
+    }
+
+    /// Bytes that are DAG-CBOR already.
+    pub fn raw(&mut self, cbor: &[u8]) -> &mut Self {
+        self.out.extend(cbor);
+        self
+    }
+
+    /// Number of bytes written so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Whether nothing was written yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.out.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(hex: &str) -> Option<&'static str> {
+        check(&data_encoding::HEXLOWER.decode(hex.as_bytes()).unwrap()).err().map(|e| e.rule)
+    }
+
+    #[test]
+    fn the_strict_form_is_enforced() {
+        assert_eq!(rule("a2616101626262f5"), None);
+        assert_eq!(rule("a2626262f5616101"), Some("map keys out of order or twice"));
+        assert_eq!(rule("a2616101616102"), Some("map keys out of order or twice"));
+        assert_eq!(rule("a1f601"), Some("a map key that is not text"));
+        assert_eq!(rule("1801"), Some("number or length not in its shortest form"));
+        assert_eq!(rule("9fff"), Some("indefinite length"));
+        assert_eq!(rule("fb7ff8000000000000"), Some("a float that is not finite"));
+        assert_eq!(rule("fa3fc00000"), Some("a float of less than 64 bits"));
+        assert_eq!(rule("f7"), Some("an unknown simple value"));
+        assert_eq!(rule("f818"), Some("an unknown simple value"));
+        assert_eq!(rule("c001"), Some("a tag other than 42"));
+        assert_eq!(rule("d82a4500"), Some("cut off"));
+        assert_eq!(rule("d82a420001"), Some("tag 42 without a CIDv1"));
+        assert_eq!(rule("5b1000000000000000"), Some("cut off"));
+        assert_eq!(rule("9b1000000000000000"), Some("cut off"));
+        assert_eq!(rule("61ff"), Some("text is not UTF-8"));
+        assert_eq!(rule("0101"), Some("bytes after the item"));
+        assert_eq!(rule(""), Some("cut off"));
+        assert_eq!(rule("1c"), Some("reserved length"));
+    }
+
+    #[test]
+    fn depth_is_bounded_without_recursion() {
+        let nested = |depth: usize| [vec![0x81; depth], vec![1]].concat();
+        assert!(check(&nested(MAX_DEPTH)).is_ok());
+        assert_eq!(check(&nested(MAX_DEPTH + 1)).err().map(|e| e.rule), Some("nested too deep"));
+        assert_eq!(check(&nested(1_000_000)).err().map(|e| e.rule), Some("nested too deep"));
+    }
+
+    #[test]
+    fn a_value_is_read_where_it_lies() {
+        let cid = Cid::of(crate::Codec::Raw, b"x");
+        let mut w = Writer::new();
+        w.map(4).text("a").list(2).integer(-7).map(0).text("b").cid(&cid).text("cc").float(1.5).text("dd").unsigned(u64::MAX);
+        let bytes = w.into_bytes();
+        let map = check(&bytes).unwrap().as_map().unwrap();
+        assert!(matches!(map.get("b").unwrap().value(), Value::Link(l) if l.as_bytes() == cid.to_bytes()));
+        assert!(matches!(map.get("cc").unwrap().value(), Value::Float(f) if f == 1.5));
+        assert!(matches!(map.get("dd").unwrap().value(), Value::Unsigned(u64::MAX)));
+        assert!(map.get("aa").is_none());
+        let Value::List(mut list) = map.get("a").unwrap().value() else { panic!("a list") };
+        assert!(matches!(list.next().unwrap().value(), Value::Negative(6)));
+        assert_eq!(list.next().unwrap().as_map().unwrap().len(), 0);
+        assert!(list.next().is_none());
+    }
+}

@@ -1,0 +1,31 @@
+//! AT Protocol repositories from bytes to records, without I/O and without trust.
+//!
+//! A repo travels as a CAR v1 file: a header that names the commit, then blocks in any order. A block is
+//! named by its CID, the hash of its bytes. The commit names the root of a Merkle search tree (MST), whose
+//! entries map `collection/rkey` to the CID of a record. Records, nodes and the commit are DAG-CBOR.
+//!
+//! Every length that comes from outside is checked before use, nothing recurses on outside depth, and every
+//! rule of the formats is enforced, so that [`Repo::check`] returning `Ok` means: all of the repo is here.
+//!
+//! Terms are those of <https://atproto.com/specs/repository> and <https://ipld.io/specs/transport/car/carv1/>.
+
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
+mod car;
+pub mod cbor;
+mod cid;
+mod commit;
+mod error;
+pub mod mst;
+mod repo;
+pub mod syntax;
+mod varint;
+
+pub use car::{BlockIndex, Blocks, MAX_BLOCK_BYTES, MAX_HEADER_BYTES};
+pub use cid::{Cid, Codec, Link};
+pub use commit::Commit;
+pub use error::RepoError;
+pub use repo::{Entry, Repo, RepoSummary};

@@ -1,0 +1,138 @@
+//! A whole repo in memory (or in a mapped file): checked first, read afterwards.
+
+use crate::car::BlockIndex;
+use crate::cbor::{self, CborError, Item};
+use crate::cid::{Cid, Codec};
+use crate::commit::Commit;
+use crate::error::RepoError;
+use crate::{mst, syntax};
+
+/// A repo whose blocks have all been hashed.
+pub struct Repo<'a> {
+    commit_cid: Cid,
+    commit: Commit,
+    blocks: BlockIndex<'a>,
+}
+
+/// What a complete repo holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RepoSummary {
+    /// Entries of the tree.
+    pub entries: u64,
+    /// Entries that cannot be records: see [`Entry`].
+    pub unusable: u64,
+    /// Blocks in the CAR.
+    pub blocks: u64,
+}
+
+/// An entry of the tree and what to think of it.
+pub enum Entry<'e, 'a> {
+    /// A record in canonical DAG-CBOR under a valid key.
+    Record {
+        /// Its collection, an NSID.
+        collection: &'e str,
+        /// Its record key.
+        rkey: &'e str,
+        /// Its CID.
+        cid: Cid,
+        /// Its value.
+        value: Item<'a>,
+        /// Its bytes.
+        bytes: &'a [u8],
+    },
+    /// The key is no `collection/rkey`.
+    BadKey {
+        /// The key.
+        key: &'e [u8],
+        /// CID of what it points to.
+        cid: Cid,
+    },
+    /// The record is not canonical DAG-CBOR, or its CID says that it is something else.
+    BadRecord {
+        /// The key, `collection/rkey`.
+        key: &'e [u8],
+        /// CID of the record.
+        cid: Cid,
+        /// What is wrong.
+        error: CborError,
+    },
+}
+
+impl<'a> Repo<'a> {
+    /// Reads `car`, hashes all blocks and checks the commit against `did`. The tree is not looked at yet.
+    ///
+    /// # Errors
+    /// See [`RepoError`].
+    pub fn open(car: &'a [u8], did: &str) -> Result<Self, RepoError> {
+        let (commit_cid, blocks) = BlockIndex::build(car)?;
+        let block = blocks.get(&commit_cid).ok_or(RepoError::Missing(commit_cid))?;
+        let commit = Commit::parse(block).map_err(RepoError::Commit)?;
+        if commit.did != did {
+            return Err(RepoError::OtherDid { found: commit.did });
+        }
+        Ok(Self { commit_cid, commit, blocks })
+    }
+
+    /// Walks the whole tree: every rule of the MST holds and every record is there.
+    ///
+    /// # Errors
+    /// The first node or record that is missing or wrong.
+    pub fn check(&self) -> Result<RepoSummary, RepoError> {
+        let mut summary =
+            RepoSummary { blocks: u64::try_from(self.blocks.len()).unwrap_or(u64::MAX), ..RepoSummary::default() };
+        self.entries(|entry| -> Result<(), RepoError> {
+            summary.entries = summary.entries.saturating_add(1);
+            if !matches!(entry, Entry::Record { .. }) {
+                summary.unusable = summary.unusable.saturating_add(1);
+            }
+            Ok(())
+        })?;
+        Ok(summary)
+    }
+
+    /// Hands every entry, in key order, to `each`.
+    ///
+    /// # Errors
+    /// As [`Repo::check`]; or what `each` answers.
+    pub fn entries<E: From<RepoError>>(
+        &self,
+        mut each: impl FnMut(Entry<'_, 'a>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        mst::walk(self.commit.data, |cid| self.blocks.get(cid), |leaf| {
+            let bytes = self.blocks.get(&leaf.cid).ok_or(RepoError::Missing(leaf.cid))?;
+            let Some((collection, rkey)) = syntax::split_key(leaf.key) else {
+                return each(Entry::BadKey { key: leaf.key, cid: leaf.cid });
+            };
+            let checked = match leaf.cid.codec() {
+                Codec::DagCbor => cbor::check(bytes),
+                Codec::Raw => Err(CborError { at: 0, rule: "the CID says raw bytes" }),
+            };
+            let checked = checked.and_then(|item| match item.as_map() {
+                Some(_) => Ok(item),
+                None => Err(CborError { at: 0, rule: "a record that is no map" }),
+            });
+            match checked {
+                Ok(value) => each(Entry::Record { collection, rkey, cid: leaf.cid, value, bytes }),
+                Err(error) => each(Entry::BadRecord { key: leaf.key, cid: leaf.cid, error }),
+            }
+        })
+    }
+
+    /// The account.
+    #[must_use]
+    pub fn did(&self) -> &str {
+        &self.commit.did
+    }
+
+    /// CID of the commit.
+    #[must_use]
+    pub fn commit_cid(&self) -> Cid {
+        self.commit_cid
+    }
+
+    /// The commit.
+    #[must_use]
+    pub fn commit(&self) -> &Commit {
+        &self.commit
+    }
+}
