@@ -1,1 +1,16 @@
-//! x
+//! The schema of the official AppView, `@atproto/bsky`: its migrations step by step and the column lists of
+//! the tables that repos fill. What skyfill keeps for itself is in the crate `ledger`.
+
+#[cfg(feature = "migrate")]
+pub mod migrate;
+pub mod migrations;
+#[cfg(feature = "migrate")]
+pub mod recreate;
+pub mod table;
+
+/// Whether `name` can be the schema: the official service takes letters and underscores only
+/// (`data-plane/server/db/db.ts`).
+#[must_use]
+pub fn is_schema_name(name: &str) -> bool {
+    (1..=63).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_')
+}

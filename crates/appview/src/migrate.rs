@@ -1,0 +1,170 @@
+//! Brings a database to the official schema, from nothing or from any official state.
+//!
+//! The bookkeeping is that of the official migrator (kysely): a row per step in `kysely_migration`, the same
+//! advisory lock while it works, one transaction for all that is missing. So the official service finds nothing
+//! to do afterwards, and skyfill and the service cannot migrate at the same time.
+
+use crate::migrations::MIGRATIONS;
+use postgres::Client;
+use std::fmt;
+
+/// Key of the advisory lock under which kysely migrates (`dialect/postgres/postgres-adapter.ts`).
+const KYSELY_LOCK: i64 = 3_853_314_791_062_309_107;
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Migrated {
+    /// Steps that were there.
+    pub before: usize,
+    /// Steps that ran now.
+    pub ran: Vec<&'static str>,
+}
+
+/// Why a database was left as it was.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum MigrateError {
+    /// It holds steps that this version does not know.
+    Unknown(Vec<String>),
+    /// Its steps are not the first ones of the official list.
+    Gap {
+        /// A step that is missing.
+        missing: &'static str,
+        /// A later one that is there.
+        present: String,
+    },
+    /// The extension `pg_trgm` cannot be installed.
+    Trgm(postgres::Error),
+    /// A step failed.
+    Step {
+        /// The step.
+        name: &'static str,
+        /// Why.
+        source: postgres::Error,
+    },
+    /// The server refused something else.
+    Db(postgres::Error),
+}
+
+impl fmt::Display for MigrateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(names) => write!(
+                f,
+                "the database holds migrations that this version of skyfill does not know: {}; it was left as it is. \
+                 Use a skyfill made for that AppView version, or another schema",
+                names.join(", ")
+            ),
+            Self::Gap { missing, present } => write!(
+                f,
+                "the database has migration {present} but not the earlier {missing}; it was left as it is"
+            ),
+            Self::Trgm(error) => write!(
+                f,
+                "PostgreSQL extension pg_trgm cannot be created: {}; install PostgreSQL's contrib package on the server \
+                 (Debian: postgresql), or let a superuser run: CREATE EXTENSION pg_trgm WITH SCHEMA public",
+                server_message(error)
+            ),
+            Self::Step { name, source } => write!(f, "migration {name}: {}", server_message(source)),
+            Self::Db(error) => write!(f, "{}", server_message(error)),
+        }
+    }
+}
+
+impl std::error::Error for MigrateError {}
+
+impl From<postgres::Error> for MigrateError {
+    fn from(error: postgres::Error) -> Self {
+        Self::Db(error)
+    }
+}
+
+fn server_message(error: &postgres::Error) -> String {
+    error.as_db_error().map_or_else(|| error.to_string(), |db| format!("{} ({})", db.message(), db.code().code()))
+}
+
+/// Runs the missing steps in `schema`, which is made if it is not there.
+///
+/// # Errors
+/// See [`MigrateError`]; nothing was changed then.
+pub fn migrate(client: &mut Client, schema: &str) -> Result<Migrated, MigrateError> {
+    migrate_to(client, schema, None)
+}
+
+/// As [`migrate`], ending with step `last` (all, if none): for tests that need an older state.
+///
+/// # Errors
+/// See [`MigrateError`].
+pub fn migrate_to(client: &mut Client, schema: &str, last: Option<&str>) -> Result<Migrated, MigrateError> {
+    // A session lock, as kysely takes it: what comes before its transaction is covered, too.
+    client.batch_execute(&format!("SELECT pg_advisory_lock({KYSELY_LOCK})"))?;
+    let outcome = run(client, schema, last);
+    let unlocked = client.batch_execute(&format!("SELECT pg_advisory_unlock({KYSELY_LOCK})"));
+    let migrated = outcome?;
+    unlocked?;
+    Ok(migrated)
+}
+
+fn run(client: &mut Client, schema: &str, last: Option<&str>) -> Result<Migrated, MigrateError> {
+    let mut txn = client.transaction()?;
+    // Asked first: a role that may not create schemas may still fill one.
+    if !txn.query_one("SELECT to_regnamespace($1) IS NOT NULL", &[&format!("\"{schema}\"")])?.get::<_, bool>(0) {
+        txn.batch_execute(&format!(r#"CREATE SCHEMA "{schema}""#))?;
+    }
+    txn.batch_execute(&format!(
+        r#"SET LOCAL client_min_messages = warning;
+           SET LOCAL search_path TO "{schema}", public;
+           CREATE TABLE IF NOT EXISTS "{schema}".kysely_migration (name varchar(255) NOT NULL PRIMARY KEY, "timestamp" varchar(255) NOT NULL);
+           CREATE TABLE IF NOT EXISTS "{schema}".kysely_migration_lock (id varchar(255) NOT NULL PRIMARY KEY, is_locked integer DEFAULT 0 NOT NULL);
+           INSERT INTO "{schema}".kysely_migration_lock (id, is_locked) VALUES ('migration_lock', 0) ON CONFLICT DO NOTHING"#
+    ))?;
+    let present: Vec<String> = txn
+        .query(&format!(r#"SELECT name FROM "{schema}".kysely_migration ORDER BY name"#), &[])?
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    let unknown: Vec<String> =
+        present.iter().filter(|name| !MIGRATIONS.iter().any(|m| m.name == **name)).cloned().collect();
+    if !unknown.is_empty() {
+        return Err(MigrateError::Unknown(unknown));
+    }
+    for (known, found) in MIGRATIONS.iter().zip(&present) {
+        if known.name != found {
+            return Err(MigrateError::Gap { missing: known.name, present: found.clone() });
+        }
+    }
+    let mut ran = Vec::new();
+    for step in MIGRATIONS.iter().skip(present.len()) {
+        if last.is_some_and(|last| step.name > last) {
+            break;
+        }
+        txn.batch_execute(step.sql).map_err(|source| {
+            let about_trgm = step.sql.contains("create extension") && source.to_string().contains("pg_trgm")
+                || source.as_db_error().is_some_and(|db| db.message().contains("pg_trgm"));
+            if about_trgm { MigrateError::Trgm(source) } else { MigrateError::Step { name: step.name, source } }
+        })?;
+        txn.execute(
+            &format!(
+                r#"INSERT INTO "{schema}".kysely_migration (name, "timestamp")
+                   VALUES ($1, to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))"#
+            ),
+            &[&step.name],
+        )?;
+        ran.push(step.name);
+    }
+    txn.commit()?;
+    Ok(Migrated { before: present.len(), ran })
+}
+
+/// Whether `schema` is at the newest official state, so that a load may write to it.
+///
+/// # Errors
+/// The server refused.
+pub fn is_current(client: &mut Client, schema: &str) -> Result<bool, postgres::Error> {
+    let there = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&format!("\"{schema}\".kysely_migration")])?;
+    if !there.get::<_, bool>(0) {
+        return Ok(false);
+    }
+    let newest = client.query_one(&format!(r#"SELECT max(name) FROM "{schema}".kysely_migration"#), &[])?;
+    Ok(newest.get::<_, Option<String>>(0).as_deref() == MIGRATIONS.last().map(|m| m.name))
+}

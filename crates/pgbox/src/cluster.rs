@@ -1,0 +1,98 @@
+//! Making a cluster and writing its settings.
+
+use crate::PgBoxError;
+use crate::account::Account;
+use crate::binaries::Binaries;
+use std::fs;
+use std::os::unix::fs::chown;
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+/// Below this, dynamic shared memory goes to files instead of /dev/shm (containers often have 64 MB there).
+const SMALL_SHM_BYTES: u64 = 1 << 30;
+
+/// The version of the cluster in `cluster`, if one is there.
+pub(crate) fn version(cluster: &Path) -> Option<String> {
+    fs::read_to_string(cluster.join("PG_VERSION")).ok().map(|text| text.trim().to_owned())
+}
+
+/// Makes a cluster: UTF-8, collation C, superuser `skyfill`, no password on its private socket.
+pub(crate) fn init(binaries: &Binaries, account: &Account, cluster: &Path) -> Result<(), PgBoxError> {
+    let mut command = account.command(&binaries.program("initdb"));
+    command.arg("-D").arg(cluster).args([
+        "--locale=C",
+        "--encoding=UTF8",
+        "--username=skyfill",
+        "--auth-local=trust",
+        "--auth-host=reject",
+        "--no-instructions",
+    ]);
+    run("initdb", &mut command)?;
+    let main = cluster.join("postgresql.conf");
+    let mut text = fs::read_to_string(&main).map_err(PgBoxError::io(format!("read {}", main.display())))?;
+    text.push_str("\n# What skyfill sets; written anew at each start.\ninclude_if_exists = 'skyfill.conf'\n");
+    fs::write(&main, text).map_err(PgBoxError::io(format!("write {}", main.display())))
+}
+
+/// Writes `skyfill.conf`: the settings that depend on the machine and on where the socket is.
+pub(crate) fn configure(
+    account: &Account,
+    cluster: &Path,
+    socket_folder: &Path,
+    extra: &[(&str, &str)],
+) -> Result<(), PgBoxError> {
+    let memory = memory_bytes();
+    // A quarter of the memory, as PostgreSQL's manual advises, within bounds.
+    let buffers = (memory / 4).clamp(128 << 20, 8 << 30) >> 20;
+    let maintenance = (memory / 32).clamp(64 << 20, 1 << 30) >> 20;
+    let socket_folder = socket_folder.display().to_string();
+    let mut settings: Vec<(&str, String)> = vec![
+        ("listen_addresses", String::new()),
+        ("port", "5432".to_owned()),
+        ("unix_socket_directories", socket_folder),
+        ("shared_buffers", format!("{buffers}MB")),
+        ("maintenance_work_mem", format!("{maintenance}MB")),
+        ("max_wal_size", "8GB".to_owned()),
+        ("checkpoint_timeout", "15min".to_owned()),
+        ("wal_compression", "on".to_owned()),
+        ("jit", "off".to_owned()),
+    ];
+    if shm_bytes().is_some_and(|bytes| bytes < SMALL_SHM_BYTES) {
+        settings.push(("dynamic_shared_memory_type", "mmap".to_owned()));
+    }
+    settings.extend(extra.iter().map(|(name, value)| (*name, (*value).to_owned())));
+    let text: String =
+        settings.iter().map(|(name, value)| format!("{name} = '{}'\n", value.replace('\'', "''"))).collect();
+    let path = cluster.join("skyfill.conf");
+    fs::write(&path, text).map_err(PgBoxError::io(format!("write {}", path.display())))?;
+    if account.drop_root {
+        chown(&path, Some(account.uid), Some(account.gid))
+            .map_err(PgBoxError::io(format!("give {} to {}", path.display(), account.name)))?;
+    }
+    Ok(())
+}
+
+/// Size of /dev/shm, where there is one.
+fn shm_bytes() -> Option<u64> {
+    let stat = rustix::fs::statvfs("/dev/shm").ok()?;
+    stat.f_blocks.checked_mul(stat.f_frsize)
+}
+
+/// Memory of the machine; 1 GiB where it cannot be told.
+fn memory_bytes() -> u64 {
+    let told = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.trim().trim_end_matches(" kB").parse::<u64>().ok()
+    });
+    told.map_or(1 << 30, |kib| kib << 10)
+}
+
+/// Runs a program to its end; an error holds what it printed.
+pub(crate) fn run(name: &'static str, command: &mut std::process::Command) -> Result<Output, PgBoxError> {
+    let output = command.stdin(Stdio::null()).output().map_err(PgBoxError::io(format!("run {name}")))?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    let text = format!("{}\n{}", String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+    Err(PgBoxError::Program { name, output: text })
+}

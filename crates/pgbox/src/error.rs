@@ -1,0 +1,111 @@
+//! What can keep a private PostgreSQL from running.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// Why there is no server.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum PgBoxError {
+    /// No PostgreSQL server binaries anywhere.
+    NoBinaries,
+    /// The folder was made by another major version.
+    Version {
+        /// The cluster's folder.
+        folder: PathBuf,
+        /// Its major version.
+        data: String,
+        /// What is installed.
+        installed: Vec<String>,
+    },
+    /// The extension is not among the installed ones.
+    NoTrgm {
+        /// Where it was looked for.
+        folder: PathBuf,
+    },
+    /// Root has no unprivileged user to hand over to.
+    NoUser,
+    /// A folder is not safe to use.
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// A socket path is too long for the kernel.
+    SocketPath {
+        /// The path.
+        path: PathBuf,
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// A program of PostgreSQL failed.
+    Program {
+        /// Its name.
+        name: &'static str,
+        /// What it said.
+        output: String,
+    },
+    /// Another skyfill works with the server.
+    InUse,
+    /// The file system refused.
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The server runs and refuses.
+    Db(postgres::Error),
+}
+
+impl PgBoxError {
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+}
+
+impl fmt::Display for PgBoxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoBinaries => write!(
+                f,
+                "no PostgreSQL server binaries found in PATH, by PG_CONFIG, or in the usual folders. Install them \
+                 (Debian, Ubuntu: apt-get install postgresql; macOS: brew install postgresql) or set BSKY_DB_POSTGRES_URL"
+            ),
+            Self::Version { folder, data, installed } => write!(
+                f,
+                "{} was made by PostgreSQL {data}, but installed is {}. Install PostgreSQL {data}, or move the folder away",
+                folder.display(),
+                if installed.is_empty() { "none".to_owned() } else { installed.join(", ") }
+            ),
+            Self::NoTrgm { folder } => write!(
+                f,
+                "PostgreSQL's extension pg_trgm is not in {}. Install the contrib package (Debian: it is in postgresql-NN)",
+                folder.display()
+            ),
+            Self::NoUser => write!(
+                f,
+                "PostgreSQL does not run as root, and neither SUDO_UID nor a user postgres or nobody is there to hand over to"
+            ),
+            Self::Folder { path, why } => write!(f, "folder {}: {why}", path.display()),
+            Self::SocketPath { path, length } => write!(
+                f,
+                "socket path {} has {length} bytes, but the system takes at most {}: choose a shorter one",
+                path.display(),
+                crate::socket::MAX_PATH
+            ),
+            Self::Program { name, output } => write!(f, "{name} failed: {}", output.trim()),
+            Self::InUse => write!(f, "another skyfill works with this PostgreSQL; let it end first"),
+            Self::Io { what, source } => write!(f, "{what}: {source}"),
+            Self::Db(error) => match error.as_db_error() {
+                Some(db) => write!(f, "PostgreSQL: {}", db.message()),
+                None => write!(f, "PostgreSQL: {error}"),
+            },
+        }
+    }
+}
+
+impl std::error::Error for PgBoxError {}

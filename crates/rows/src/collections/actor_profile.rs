@@ -1,0 +1,49 @@
+//! `app.bsky.actor.profile`: a row at rkey `self`, else nothing; and a notification to the author of the starter
+//! pack that the account joined by, also if that is the account itself.
+
+use super::notification::{Notification, notify};
+use crate::aturi::AtUri;
+use crate::fields::Object;
+use crate::reject::{Reject, Rule};
+use crate::row::Field::Text;
+use crate::{Record, Rows, datetime};
+use appview::table;
+
+pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {
+    let display_name = object.optional_text("displayName")?;
+    let description = object.optional_text("description")?;
+    let avatar = object.optional_blob("avatar")?;
+    let banner = object.optional_blob("banner")?;
+    let joined_via = object.optional_strong_ref("joinedViaStarterPack")?;
+    let created_at = object.optional_text("createdAt")?;
+    if created_at.is_some_and(|text| datetime::normalize(text).is_none()) {
+        return Err(Reject::new("$.createdAt", Rule::Datetime));
+    }
+    if record.rkey != "self" {
+        return Ok(());
+    }
+    rows.push(
+        &table::PROFILE,
+        [
+            Text(record.uri),
+            Text(record.cid),
+            Text(record.did),
+            display_name.into(),
+            description.into(),
+            avatar.as_deref().into(),
+            banner.as_deref().into(),
+            joined_via.map(|pack| pack.uri).into(),
+            // Not normalized. The official code takes the clock when it is missing.
+            Text(created_at.unwrap_or(record.indexed_at)),
+            Text(record.indexed_at),
+        ],
+    )?;
+    let Some(pack) = joined_via else { return Ok(()) };
+    let recipient = AtUri::parse(pack.uri).map_or("", |uri| uri.authority);
+    let sort_at = record.indexed_at;
+    notify(
+        record,
+        rows,
+        &Notification { recipient, reason: "starterpack-joined", subject: Some(pack.uri), sort_at },
+    )
+}

@@ -1,0 +1,68 @@
+//! `app.bsky.feed.like`: a row, and notifications to the subject's author and to whose repost it came by.
+
+use super::notification::{Notification, notify, sort_at};
+use crate::aturi::{AtUri, printed};
+use crate::fields::{Object, StrongRef};
+use crate::reject::Reject;
+use crate::row::Field::{Null, Text};
+use crate::{Record, Rows};
+use appview::table::{self, Table};
+
+pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {
+    let subject = object.strong_ref("subject")?;
+    let via = object.optional_strong_ref("via")?;
+    let created_at = object.created_at()?;
+    subject_row(&table::LIKE, record, subject, via, &created_at, rows)?;
+    let sort_at = sort_at(&created_at, record.indexed_at);
+    notify_authors(record, subject, via, ["like", "like-via-repost"], sort_at, rows)
+}
+
+/// The row of a like or repost.
+pub(super) fn subject_row(
+    table: &'static Table<9>,
+    record: &Record<'_>,
+    subject: StrongRef<'_>,
+    via: Option<StrongRef<'_>>,
+    created_at: &str,
+    rows: &mut Rows<'_>,
+) -> Result<(), Reject> {
+    rows.push(
+        table,
+        [
+            Text(record.uri),
+            Text(record.cid),
+            Text(record.did),
+            Text(subject.uri),
+            Text(subject.cid),
+            via.map_or(Null, |via| Text(via.uri)),
+            via.map_or(Null, |via| Text(via.cid)),
+            Text(created_at),
+            Text(record.indexed_at),
+        ],
+    )
+}
+
+/// Tells the subject's author and the author of `via`. A like or repost of one's own tells nobody.
+pub(super) fn notify_authors(
+    record: &Record<'_>,
+    subject: StrongRef<'_>,
+    via: Option<StrongRef<'_>>,
+    [reason, via_reason]: [&str; 2],
+    sort_at: &str,
+    rows: &mut Rows<'_>,
+) -> Result<(), Reject> {
+    let author = |of: StrongRef<'_>| AtUri::parse(of.uri).map_or("", |uri| uri.authority).to_owned();
+    let recipient = author(subject);
+    if recipient == record.did {
+        return Ok(());
+    }
+    let about = printed(subject.uri);
+    notify(record, rows, &Notification { recipient: &recipient, reason, subject: Some(&about), sort_at })?;
+    let Some(via) = via else { return Ok(()) };
+    let recipient = author(via);
+    if recipient == record.did {
+        return Ok(());
+    }
+    let about = printed(via.uri);
+    notify(record, rows, &Notification { recipient: &recipient, reason: via_reason, subject: Some(&about), sort_at })
+}

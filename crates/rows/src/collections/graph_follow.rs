@@ -1,0 +1,19 @@
+//! `app.bsky.graph.follow`: a row, and a notification even to oneself.
+
+use super::notification::{Notification, notify, sort_at};
+use crate::fields::Object;
+use crate::reject::Reject;
+use crate::row::Field::Text;
+use crate::{Record, Rows};
+use appview::table;
+
+pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {
+    let subject = object.did("subject")?;
+    let created_at = object.created_at()?;
+    rows.push(
+        &table::FOLLOW,
+        [record.uri, record.cid, record.did, subject, &created_at, record.indexed_at].map(Text),
+    )?;
+    let sort_at = sort_at(&created_at, record.indexed_at);
+    notify(record, rows, &Notification { recipient: subject, reason: "follow", subject: None, sort_at })
+}

@@ -1,0 +1,16 @@
+//! `app.bsky.graph.listblock`: a row.
+
+use crate::fields::Object;
+use crate::reject::Reject;
+use crate::row::Field::Text;
+use crate::{Record, Rows};
+use appview::table;
+
+pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {
+    let subject = object.at_uri("subject")?;
+    let created_at = object.created_at()?;
+    rows.push(
+        &table::LIST_BLOCK,
+        [record.uri, record.cid, record.did, subject, &created_at, record.indexed_at].map(Text),
+    )
+}

@@ -1,0 +1,21 @@
+//! `app.bsky.graph.listitem`: a row, if the list is of the same repo.
+
+use crate::aturi::AtUri;
+use crate::fields::Object;
+use crate::reject::{Reject, Rule};
+use crate::row::Field::Text;
+use crate::{Record, Rows};
+use appview::table;
+
+pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {
+    let subject = object.did("subject")?;
+    let list = object.at_uri("list")?;
+    let created_at = object.created_at()?;
+    if AtUri::parse(list).is_none_or(|uri| uri.authority != record.did) {
+        return Err(Reject::new("$.list", Rule::Official("the list is another account's")));
+    }
+    rows.push(
+        &table::LIST_ITEM,
+        [record.uri, record.cid, record.did, subject, list, &created_at, record.indexed_at].map(Text),
+    )
+}

@@ -1,0 +1,54 @@
+//! A row on its way to whoever stores it.
+
+use crate::reject::{Reject, Rule};
+use appview::table::{Table, TableInfo};
+
+/// A value of a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field<'a> {
+    /// NULL.
+    Null,
+    /// `varchar` or `text`.
+    Text(&'a str),
+    /// JSON for a `jsonb` column.
+    Jsonb(&'a str),
+}
+
+impl<'a> From<Option<&'a str>> for Field<'a> {
+    fn from(text: Option<&'a str>) -> Self {
+        text.map_or(Self::Null, Self::Text)
+    }
+}
+
+/// Where rows go.
+pub struct Rows<'s> {
+    sink: &'s mut dyn FnMut(TableInfo, &[Field<'_>]),
+}
+
+impl<'s> Rows<'s> {
+    /// Rows go to `sink`, one call each, values in the order of the table's columns.
+    pub fn new(sink: &'s mut dyn FnMut(TableInfo, &[Field<'_>])) -> Self {
+        Self { sink }
+    }
+
+    /// Hands over one row.
+    pub(crate) fn push<const N: usize>(
+        &mut self,
+        table: &'static Table<N>,
+        values: [Field<'_>; N],
+    ) -> Result<(), Reject> {
+        let info = table.info();
+        for (value, column) in values.iter().zip(info.columns) {
+            let nul = match value {
+                Field::Null => false,
+                Field::Text(text) => text.as_bytes().contains(&0),
+                Field::Jsonb(json) => json.contains("\\u0000"),
+            };
+            if nul {
+                return Err(Reject::new(format!("{}.{}", info.name, column.name), Rule::Nul));
+            }
+        }
+        (self.sink)(info, &values);
+        Ok(())
+    }
+}
