@@ -1,1 +1,50 @@
-//! x
+//! What skyfill keeps for itself in the database, in schema `skyfill`, apart from the AppView's tables.
+//!
+//! So far: the definitions of what it dropped, so that they can be put back after any crash. Repos, hosts
+//! and runs join them with `skyfill run`.
+
+pub mod dropped;
+
+use postgres::{Client, Error};
+
+/// Key of the advisory lock under which the schema is made; nothing else uses it.
+const LOCK: i64 = 0x736b_7966_696c_6c01;
+
+/// Steps of the schema, in order. Never edit one that was released: add another.
+const STEPS: &[&str] = &["CREATE TABLE skyfill.dropped_ddl (
+        schema_name text NOT NULL,
+        table_name text NOT NULL,
+        name text NOT NULL,
+        ddl text NOT NULL,
+        dropped_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (schema_name, name))"];
+
+/// Makes the schema, or brings it up to date. Twice is a no-op, two at once wait for each other.
+///
+/// # Errors
+/// The server refused.
+pub fn prepare(client: &mut Client) -> Result<(), Error> {
+    let mut txn = client.transaction()?;
+    txn.batch_execute(&format!("SELECT pg_advisory_xact_lock({LOCK})"))?;
+    if !txn.query_one("SELECT to_regclass('skyfill.step') IS NOT NULL", &[])?.get::<_, bool>(0) {
+        txn.batch_execute(
+            "SET LOCAL client_min_messages = warning;
+             CREATE SCHEMA IF NOT EXISTS skyfill;
+             CREATE TABLE skyfill.step (number integer PRIMARY KEY, ran_at timestamptz NOT NULL DEFAULT now())",
+        )?;
+    }
+    let done: i64 = txn.query_one("SELECT count(*) FROM skyfill.step", &[])?.get(0);
+    for (number, step) in (0i32..).zip(STEPS).skip(usize::try_from(done).unwrap_or(0)) {
+        txn.batch_execute(step)?;
+        txn.execute("INSERT INTO skyfill.step (number) VALUES ($1)", &[&number])?;
+    }
+    txn.commit()
+}
+
+/// Whether the schema is there.
+///
+/// # Errors
+/// The server refused.
+pub fn exists(client: &mut Client) -> Result<bool, Error> {
+    Ok(client.query_one("SELECT to_regclass('skyfill.dropped_ddl') IS NOT NULL", &[])?.get(0))
+}

@@ -1,1 +1,20 @@
-//! x
+//! Rows into the AppView's tables.
+//!
+//! A [`Batch`] holds the rows of some records of one collection, already in PostgreSQL's binary COPY format. A
+//! [`Writer`] owns one connection, copies batches into temporary tables, merges them into the real ones, and
+//! keeps what is not committed so that it can write it again when the connection is lost. Which table a row
+//! belongs to, and in which columns, is the crate `appview`'s; what rows a record has is the crate `rows`'s.
+
+mod batch;
+mod copy;
+pub mod driver;
+pub mod indexes;
+pub mod insert_test;
+mod merge;
+mod policy;
+mod writer;
+
+pub use batch::Batch;
+pub use driver::{DbError, DbErrorKind, Driver, DriverKind};
+pub use policy::{Decision, decide};
+pub use writer::{Refused, Writer, WriterOptions, WriterReport};

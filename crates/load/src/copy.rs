@@ -1,0 +1,51 @@
+//! PostgreSQL's binary COPY format (manual, "COPY", section "Binary Format").
+
+use rows::Field;
+
+/// What every stream begins with: signature, flags, length of the header extension.
+pub(crate) const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// What every stream ends with.
+pub(crate) const TRAILER: &[u8] = &[0xff, 0xff];
+/// Version of `jsonb`'s binary form.
+const JSONB_VERSION: u8 = 1;
+
+/// Appends a row to `out`.
+///
+/// # Panics
+/// A value has 2 GiB or more, which no line or block that is read here can hold.
+pub(crate) fn append_row(out: &mut Vec<u8>, values: &[Field<'_>]) {
+    let count = i16::try_from(values.len()).expect("tables have few columns");
+    out.extend(count.to_be_bytes());
+    for value in values {
+        match value {
+            Field::Null => out.extend((-1i32).to_be_bytes()),
+            Field::Text(text) => {
+                out.extend(length(text.len()));
+                out.extend(text.as_bytes());
+            }
+            Field::Jsonb(json) => {
+                out.extend(length(json.len() + 1));
+                out.push(JSONB_VERSION);
+                out.extend(json.as_bytes());
+            }
+        }
+    }
+}
+
+fn length(bytes: usize) -> [u8; 4] {
+    i32::try_from(bytes).expect("values are far below 2 GiB").to_be_bytes()
+}
+
+/// The text values of the first row in `rows`, as [`append_row`] wrote them; NULL and `jsonb` read as nothing.
+pub(crate) fn first_row_texts(rows: &[u8]) -> Vec<&str> {
+    let mut texts = Vec::new();
+    let Some((count, mut rest)) = rows.split_first_chunk::<2>() else { return texts };
+    for _ in 0..i16::from_be_bytes(*count) {
+        let Some((length, after)) = rest.split_first_chunk::<4>() else { break };
+        let length = usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0);
+        let Some((value, after)) = after.split_at_checked(length) else { break };
+        texts.push(std::str::from_utf8(value).unwrap_or_default());
+        rest = after;
+    }
+    texts
+}

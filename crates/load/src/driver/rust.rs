@@ -1,0 +1,92 @@
+//! The Rust driver.
+
+use super::{DbError, DbErrorKind, Driver};
+use postgres::types::ToSql;
+use postgres::{Client, NoTls, Statement};
+use std::collections::HashMap;
+use std::io::Write;
+
+pub(crate) struct RustDriver {
+    client: Client,
+    kept: HashMap<String, Statement>,
+}
+
+impl RustDriver {
+    pub(crate) fn connect(url: &str) -> Result<Self, DbError> {
+        Ok(Self { client: Client::connect(url, NoTls)?, kept: HashMap::new() })
+    }
+
+    fn statement(&mut self, sql: &str) -> Result<Statement, DbError> {
+        if let Some(statement) = self.kept.get(sql) {
+            return Ok(statement.clone());
+        }
+        let statement = self.client.prepare(sql)?;
+        self.kept.insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+}
+
+impl Driver for RustDriver {
+    fn batch(&mut self, sql: &str) -> Result<(), DbError> {
+        Ok(self.client.batch_execute(sql)?)
+    }
+
+    fn number(&mut self, sql: &str) -> Result<u64, DbError> {
+        let statement = self.statement(sql)?;
+        let value: i64 = self.client.query_one(&statement, &[])?.try_get(0)?;
+        Ok(u64::try_from(value).unwrap_or(0))
+    }
+
+    fn copy_in(&mut self, sql: &str, chunks: &[&[u8]]) -> Result<(), DbError> {
+        let mut writer = self.client.copy_in(sql)?;
+        for chunk in chunks {
+            writer.write_all(chunk).map_err(|error| match error.downcast::<postgres::Error>() {
+                Ok(error) => error.into(),
+                Err(error) => DbError::lost(error.to_string()),
+            })?;
+        }
+        writer.finish()?;
+        Ok(())
+    }
+
+    fn execute(&mut self, sql: &str, parameters: &[&str], keep: bool) -> Result<(), DbError> {
+        let values: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|p| p as &(dyn ToSql + Sync)).collect();
+        if keep {
+            let statement = self.statement(sql)?;
+            self.client.execute(&statement, &values)?;
+        } else {
+            self.client.execute(sql, &values)?;
+        }
+        Ok(())
+    }
+}
+
+impl From<postgres::Error> for DbError {
+    fn from(error: postgres::Error) -> Self {
+        if let Some(db) = error.as_db_error() {
+            let mut message = db.message().to_owned();
+            if let Some(detail) = db.detail() {
+                message = format!("{message}: {detail}");
+            }
+            return Self::of_server(db.code().code(), &message);
+        }
+        // What did not come from the server and is no misuse of the driver is the connection.
+        let source = std::error::Error::source(&error).map(|s| format!(": {s}")).unwrap_or_default();
+        let message = error.to_string();
+        let message = if message.contains(&source) { message } else { format!("{message}{source}") };
+        let is_connection = error.is_closed() || has_io_source(&error);
+        let kind = if is_connection { DbErrorKind::Lost } else { DbErrorKind::Other };
+        Self { kind, sqlstate: None, message }
+    }
+}
+
+fn has_io_source(error: &postgres::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if error.is::<std::io::Error>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}

@@ -1,0 +1,245 @@
+//! One connection that stores batches in transactions, and does not lose what it has not committed.
+
+use crate::batch::{Batch, Part};
+use crate::driver::{DbError, DbErrorKind, Driver, DriverKind};
+use crate::merge;
+use crate::policy::{Decision, decide};
+use std::collections::HashSet;
+use std::time::Duration;
+
+/// How a [`Writer`] works.
+#[derive(Clone, Debug)]
+pub struct WriterOptions {
+    /// Where to connect to.
+    pub url: String,
+    /// The AppView's schema.
+    pub schema: String,
+    /// Which driver.
+    pub driver: DriverKind,
+    /// Records a transaction.
+    pub transaction_records: usize,
+    /// A transaction ends earlier than that when it holds so many bytes, which have to be kept until it is committed.
+    pub transaction_bytes: usize,
+}
+
+/// A record that the server refused.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// Its URI.
+    pub uri: String,
+    /// Its CID.
+    pub cid: String,
+    /// Its `indexedAt`.
+    pub indexed_at: String,
+    /// Its value as JSON.
+    pub json: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What a writer did since it was asked last.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WriterReport {
+    /// Records whose transaction is committed.
+    pub committed: u64,
+    /// Rows of the collections' own tables that were new.
+    pub new_rows: u64,
+    /// Records that are another one's duplicate.
+    pub duplicates: u64,
+}
+
+/// A connection, its open transaction, and the batches in it.
+pub struct Writer<'w> {
+    options: WriterOptions,
+    driver: Option<Box<dyn Driver>>,
+    in_transaction: bool,
+    open: Vec<Batch>,
+    open_records: usize,
+    open_bytes: usize,
+    /// Records that were refused already, so that a replay does not report them again.
+    refused: HashSet<String>,
+    report: WriterReport,
+    on_refused: Box<dyn FnMut(Refused) + Send + 'w>,
+    /// Told of each wait for the server, with how often it was tried; answers whether to go on.
+    on_wait: Box<dyn FnMut(&DbError, u32) -> bool + Send + 'w>,
+}
+
+impl<'w> Writer<'w> {
+    /// A writer that connects when it is needed.
+    pub fn new(
+        options: WriterOptions,
+        on_refused: impl FnMut(Refused) + Send + 'w,
+        on_wait: impl FnMut(&DbError, u32) -> bool + Send + 'w,
+    ) -> Self {
+        Self {
+            options,
+            driver: None,
+            in_transaction: false,
+            open: Vec::new(),
+            open_records: 0,
+            open_bytes: 0,
+            refused: HashSet::new(),
+            report: WriterReport::default(),
+            on_refused: Box::new(on_refused),
+            on_wait: Box::new(on_wait),
+        }
+    }
+
+    /// Connects now, so that a wrong URL or schema shows at once. One try.
+    ///
+    /// # Errors
+    /// See [`DbError`].
+    pub fn connect(&mut self) -> Result<(), DbError> {
+        let mut driver = self.options.driver.connect(&self.options.url)?;
+        merge::prepare_session(driver.as_mut(), &self.options.schema)?;
+        self.driver = Some(driver);
+        self.in_transaction = false;
+        Ok(())
+    }
+
+    /// Stores a batch; commits if the transaction is full.
+    ///
+    /// # Errors
+    /// Something that waiting does not mend, or the wait was given up.
+    pub fn write(&mut self, batch: Batch) -> Result<(), DbError> {
+        self.open_records += batch.records();
+        self.open_bytes += batch.bytes();
+        self.open.push(batch);
+        self.persist(|writer| writer.apply(writer.open.len() - 1))?;
+        if self.open_records >= self.options.transaction_records || self.open_bytes >= self.options.transaction_bytes {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    /// Commits what is open.
+    ///
+    /// # Errors
+    /// As [`Writer::write`].
+    pub fn commit(&mut self) -> Result<(), DbError> {
+        if self.open.is_empty() {
+            return Ok(());
+        }
+        self.persist(|writer| {
+            writer.driver()?.batch("COMMIT")?;
+            writer.in_transaction = false;
+            Ok(())
+        })?;
+        self.report.committed += u64::try_from(self.open_records).unwrap_or(u64::MAX);
+        self.open.clear();
+        self.refused.clear();
+        (self.open_records, self.open_bytes) = (0, 0);
+        Ok(())
+    }
+
+    /// What was done since the last call.
+    pub fn take_report(&mut self) -> WriterReport {
+        std::mem::take(&mut self.report)
+    }
+
+    fn driver(&mut self) -> Result<&mut Box<dyn Driver>, DbError> {
+        self.driver.as_mut().ok_or_else(|| DbError::lost("not connected"))
+    }
+
+    /// Does `step`; when the connection or the transaction is lost on the way, gets a new one, writes again all that
+    /// is open, and ends with `step` once more.
+    fn persist(&mut self, mut step: impl FnMut(&mut Self) -> Result<(), DbError>) -> Result<(), DbError> {
+        let mut tries = 0u32;
+        let mut replay = self.driver.is_none();
+        loop {
+            let outcome = if replay { self.replay().and_then(|()| step(self)) } else { step(self) };
+            let Err(error) = outcome else { return Ok(()) };
+            match decide(&error) {
+                Decision::Reconnect | Decision::Wait => {
+                    self.driver = None;
+                    replay = true;
+                    tries += 1;
+                    if !(self.on_wait)(&error, tries) {
+                        return Err(error);
+                    }
+                    std::thread::sleep(Duration::from_millis(100u64 << tries.min(6)));
+                }
+                Decision::Split | Decision::Stop => return Err(error),
+            }
+        }
+    }
+
+    /// A new connection, and in it all that is open but the last batch, which the step at hand writes itself.
+    fn replay(&mut self) -> Result<(), DbError> {
+        self.connect()?;
+        // What counted as new or duplicate in the lost transaction is counted again.
+        for at in 0..self.open.len().saturating_sub(1) {
+            self.apply(at)?;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, at: usize) -> Result<(), DbError> {
+        let batch = std::mem::replace(&mut self.open[at], Batch::new(rows::Collection::Post));
+        let outcome = self.apply_part(batch.all());
+        self.open[at] = batch;
+        outcome
+    }
+
+    /// Stores a part; if the server refuses a value in it, both halves, down to the one record, which is left out.
+    fn apply_part(&mut self, part: Part<'_>) -> Result<(), DbError> {
+        let mut todo = vec![part];
+        while let Some(part) = todo.pop() {
+            if part.records() == 0 {
+                continue;
+            }
+            match self.try_part(part) {
+                Err(error) if decide(&error) == Decision::Split => {
+                    self.driver()?.batch("ROLLBACK TO SAVEPOINT part")?;
+                    if part.records() > 1 {
+                        let [first, second] = part.halves();
+                        todo.extend([second, first]);
+                    } else {
+                        self.refuse(part, &error);
+                    }
+                }
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    fn try_part(&mut self, part: Part<'_>) -> Result<(), DbError> {
+        let tables: Vec<_> = part.tables().collect();
+        let mut sql = if self.in_transaction { String::new() } else { "BEGIN;".to_owned() };
+        // Truncated outside of the savepoint: then PostgreSQL empties the files in place instead of making new ones.
+        sql.push_str(&merge::truncate(&tables));
+        sql.push_str("; SAVEPOINT part");
+        self.driver()?.batch(&sql)?;
+        self.in_transaction = true;
+        let driver = self.driver()?.as_mut();
+        merge::stage(driver, &tables)?;
+        let own = merge::own_table(part.collection());
+        let infos: Vec<_> = tables.iter().map(|(info, _)| *info).collect();
+        let new = driver.number(&merge::merge(own, &infos))?;
+        let of_own = own.filter(|own| infos.iter().any(|t| t.id == own.id));
+        let mut duplicates = 0;
+        if let Some(own) = of_own {
+            // Records without a row of their own (a profile that is not `self`) only make this look more often.
+            let all_new = usize::try_from(new) == Ok(part.records());
+            if let (false, Some(sql)) = (all_new, merge::note_duplicates(&own)) {
+                duplicates = driver.number(&sql)?;
+            }
+        }
+        driver.batch("RELEASE SAVEPOINT part")?;
+        self.report.new_rows += new;
+        self.report.duplicates += duplicates;
+        Ok(())
+    }
+
+    fn refuse(&mut self, part: Part<'_>, error: &DbError) {
+        debug_assert_eq!(error.kind, DbErrorKind::Data);
+        let row = part.record_row();
+        let column = |at: usize| row.get(at).copied().unwrap_or_default().to_owned();
+        let uri = column(0);
+        if self.refused.insert(uri.clone()) {
+            let (cid, json, indexed_at) = (column(1), column(3), column(4));
+            (self.on_refused)(Refused { uri, cid, indexed_at, json, reason: error.to_string() });
+        }
+    }
+}
