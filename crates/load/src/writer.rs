@@ -59,6 +59,8 @@ pub struct Writer<'w> {
     /// Records that were refused already, so that a replay does not report them again.
     refused: HashSet<String>,
     report: WriterReport,
+    /// What the open transaction did so far.
+    open_report: WriterReport,
     on_refused: Box<dyn FnMut(Refused) + Send + 'w>,
     /// Told of each wait for the server, with how often it was tried; answers whether to go on.
     on_wait: Box<dyn FnMut(&DbError, u32) -> bool + Send + 'w>,
@@ -80,6 +82,7 @@ impl<'w> Writer<'w> {
             open_bytes: 0,
             refused: HashSet::new(),
             report: WriterReport::default(),
+            open_report: WriterReport::default(),
             on_refused: Box::new(on_refused),
             on_wait: Box::new(on_wait),
         }
@@ -105,7 +108,8 @@ impl<'w> Writer<'w> {
         self.open_records += batch.records();
         self.open_bytes += batch.bytes();
         self.open.push(batch);
-        self.persist(|writer| writer.apply(writer.open.len() - 1))?;
+        let last = self.open.len() - 1;
+        self.persist(last, |writer| writer.apply(last))?;
         if self.open_records >= self.options.transaction_records || self.open_bytes >= self.options.transaction_bytes {
             self.commit()?;
         }
@@ -120,12 +124,15 @@ impl<'w> Writer<'w> {
         if self.open.is_empty() {
             return Ok(());
         }
-        self.persist(|writer| {
+        self.persist(self.open.len(), |writer| {
             writer.driver()?.batch("COMMIT")?;
             writer.in_transaction = false;
             Ok(())
         })?;
         self.report.committed += u64::try_from(self.open_records).unwrap_or(u64::MAX);
+        self.report.new_rows += self.open_report.new_rows;
+        self.report.duplicates += self.open_report.duplicates;
+        self.open_report = WriterReport::default();
         self.open.clear();
         self.refused.clear();
         (self.open_records, self.open_bytes) = (0, 0);
@@ -141,18 +148,20 @@ impl<'w> Writer<'w> {
         self.driver.as_mut().ok_or_else(|| DbError::lost("not connected"))
     }
 
-    /// Does `step`; when the connection or the transaction is lost on the way, gets a new one, writes again all that
-    /// is open, and ends with `step` once more.
-    fn persist(&mut self, mut step: impl FnMut(&mut Self) -> Result<(), DbError>) -> Result<(), DbError> {
+    /// Does `step`; when the connection or the transaction is lost on the way, gets a new one, writes the first
+    /// `before` open batches again, and does `step` once more.
+    fn persist(
+        &mut self,
+        before: usize,
+        mut step: impl FnMut(&mut Self) -> Result<(), DbError>,
+    ) -> Result<(), DbError> {
         let mut tries = 0u32;
-        let mut replay = self.driver.is_none();
         loop {
-            let outcome = if replay { self.replay().and_then(|()| step(self)) } else { step(self) };
-            let Err(error) = outcome else { return Ok(()) };
+            let ready = if self.driver.is_none() { self.replay(before) } else { Ok(()) };
+            let Err(error) = ready.and_then(|()| step(self)) else { return Ok(()) };
             match decide(&error) {
                 Decision::Reconnect | Decision::Wait => {
                     self.driver = None;
-                    replay = true;
                     tries += 1;
                     if !(self.on_wait)(&error, tries) {
                         return Err(error);
@@ -164,14 +173,11 @@ impl<'w> Writer<'w> {
         }
     }
 
-    /// A new connection, and in it all that is open but the last batch, which the step at hand writes itself.
-    fn replay(&mut self) -> Result<(), DbError> {
+    /// A new connection, and in it the first `before` open batches.
+    fn replay(&mut self, before: usize) -> Result<(), DbError> {
         self.connect()?;
-        // What counted as new or duplicate in the lost transaction is counted again.
-        for at in 0..self.open.len().saturating_sub(1) {
-            self.apply(at)?;
-        }
-        Ok(())
+        self.open_report = WriterReport::default();
+        (0..before).try_for_each(|at| self.apply(at))
     }
 
     fn apply(&mut self, at: usize) -> Result<(), DbError> {
@@ -190,7 +196,7 @@ impl<'w> Writer<'w> {
             }
             match self.try_part(part) {
                 Err(error) if decide(&error) == Decision::Split => {
-                    self.driver()?.batch("ROLLBACK TO SAVEPOINT part")?;
+                    self.driver()?.batch("ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part")?;
                     if part.records() > 1 {
                         let [first, second] = part.halves();
                         todo.extend([second, first]);
@@ -227,8 +233,8 @@ impl<'w> Writer<'w> {
             }
         }
         driver.batch("RELEASE SAVEPOINT part")?;
-        self.report.new_rows += new;
-        self.report.duplicates += duplicates;
+        self.open_report.new_rows += new;
+        self.open_report.duplicates += duplicates;
         Ok(())
     }
 

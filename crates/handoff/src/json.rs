@@ -1,0 +1,149 @@
+//! JSON of a record to DAG-CBOR: `{"$link":…}` is a link, `{"$bytes":…}` is bytes, and keys are put into canonical
+//! order. Written as serde reads it, without a tree.
+
+use atrepo::Link;
+use atrepo::cbor::{self, Writer};
+use data_encoding::{BASE64, BASE64_NOPAD};
+use serde::de::{DeserializeSeed, Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use std::borrow::Cow;
+use std::fmt;
+
+/// A JSON value as DAG-CBOR.
+pub(crate) struct DagCbor(pub(crate) Vec<u8>);
+
+impl<'de> Deserialize<'de> for DagCbor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut writer = Writer::new();
+        Value { writer: &mut writer }.deserialize(deserializer)?;
+        Ok(Self(writer.into_bytes()))
+    }
+}
+
+/// Reads one value and appends it to `writer`. Depth is bounded by serde_json's own limit of 128.
+struct Value<'w> {
+    writer: &'w mut Writer,
+}
+
+impl<'de> DeserializeSeed<'de> for Value<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Value<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        self.writer.bool(value);
+        Ok(())
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        self.writer.integer(value);
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        self.writer.unsigned(value);
+        Ok(())
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        self.writer.float(value);
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
+        self.writer.text(value);
+        Ok(())
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.writer.null();
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let mut count = 0u64;
+        let mut inner = Writer::new();
+        while items.next_element_seed(Value { writer: &mut inner })?.is_some() {
+            count = count.saturating_add(1);
+        }
+        self.writer.list(count).raw(&inner.into_bytes());
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        // Key, and where its value begins and ends in `values`.
+        let mut entries: Vec<(Cow<'de, str>, usize, usize)> = Vec::new();
+        let mut values = Writer::new();
+        while let Some(Key(key)) = map.next_key()? {
+            let start = values.len();
+            map.next_value_seed(Value { writer: &mut values })?;
+            entries.push((key, start, values.len()));
+        }
+        let values = values.into_bytes();
+        if let [(key, ..)] = entries.as_slice() {
+            if matches!(&**key, "$link" | "$bytes") {
+                return self.special(key, &values);
+            }
+        }
+        entries.sort_by(|a, b| cbor::key_order(a.0.as_bytes(), b.0.as_bytes()));
+        if entries.iter().zip(entries.iter().skip(1)).any(|(a, b)| a.0 == b.0) {
+            return Err(A::Error::custom("a key twice"));
+        }
+        self.writer.map(u64::try_from(entries.len()).unwrap_or(u64::MAX));
+        for (key, start, end) in entries {
+            self.writer.text(&key).raw(values.get(start..end).unwrap_or_default());
+        }
+        Ok(())
+    }
+}
+
+impl Value<'_> {
+    /// A map of `key` alone, whose value is `value` in DAG-CBOR.
+    fn special<E: Error>(self, key: &str, value: &[u8]) -> Result<(), E> {
+        let text = cbor::check(value).ok().and_then(|item| item.as_text());
+        if key == "$link" {
+            let cid = text.and_then(Link::parse).ok_or_else(|| E::custom("$link without a CID"))?;
+            self.writer.link(&cid);
+        } else {
+            let text = text.ok_or_else(|| E::custom("$bytes without base 64"))?;
+            let encoding = if text.ends_with('=') { BASE64 } else { BASE64_NOPAD };
+            let bytes = encoding.decode(text.as_bytes()).map_err(|_| E::custom("$bytes without base 64"))?;
+            self.writer.bytes(&bytes);
+        }
+        Ok(())
+    }
+}
+
+/// A key, borrowed from the line where it has no escapes.
+struct Key<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl<'de> Visitor<'de> for KeyVisitor {
+            type Value = Key<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_borrowed_str<E: Error>(self, key: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(key)))
+            }
+
+            fn visit_str<E: Error>(self, key: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(key.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}

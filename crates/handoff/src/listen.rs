@@ -1,0 +1,126 @@
+//! The consumer's end: a unix socket that is ours, whatever a dead consumer left behind.
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::fmt;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Why a socket cannot be listened on.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ListenError {
+    /// The path is too long, see [`pgbox::socket::check_path`].
+    Path(pgbox::PgBoxError),
+    /// A consumer listens there already.
+    InUse(PathBuf),
+    /// Something lies there that is no socket.
+    NotASocket(PathBuf),
+    /// The system refused.
+    Io(PathBuf, io::Error),
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(error) => write!(f, "{error}"),
+            Self::InUse(path) => write!(
+                f,
+                "a consumer already listens on {}; end it first, or choose another path",
+                path.display()
+            ),
+            Self::NotASocket(path) => {
+                write!(f, "{} exists and is no socket; move it away or choose another path", path.display())
+            }
+            Self::Io(path, error) => write!(f, "listen on {}: {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for ListenError {}
+
+/// A socket that is listened on. Its file goes with the value.
+pub struct Listener {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Listener {
+    /// Listens on `path`. A socket file that nobody listens on is replaced.
+    ///
+    /// # Errors
+    /// See [`ListenError`].
+    pub fn bind(path: &Path) -> Result<Self, ListenError> {
+        pgbox::socket::check_path(path).map_err(ListenError::Path)?;
+        let failed = |error| ListenError::Io(path.to_owned(), error);
+        if let Ok(found) = fs::symlink_metadata(path) {
+            if !found.file_type().is_socket() {
+                return Err(ListenError::NotASocket(path.to_owned()));
+            }
+            match UnixStream::connect(path) {
+                Ok(_) => return Err(ListenError::InUse(path.to_owned())),
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(failed)?,
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        Ok(Self { listener, path: path.to_owned() })
+    }
+
+    /// The next connection, or nothing if none came in time.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn accept(&self, wait: Duration) -> io::Result<Option<UnixStream>> {
+        let mut polled = [PollFd::new(&self.listener, PollFlags::IN)];
+        match poll(&mut polled, Some(&Timespec::try_from(wait).map_err(io::Error::other)?)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        match self.listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false)?;
+                Ok(Some(stream))
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // A file that is gone already is as good.
+        drop(fs::remove_file(&self.path));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_socket_file_is_replaced_a_live_one_is_not_and_no_file_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let live = Listener::bind(&path).unwrap();
+        assert!(matches!(Listener::bind(&path), Err(ListenError::InUse(_))));
+        assert!(live.accept(Duration::from_millis(1)).unwrap().is_some(), "the probe of the second consumer");
+        drop(live);
+        assert!(!path.exists());
+        // A listener that died leaves its file.
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        drop(Listener::bind(&path).unwrap());
+        fs::write(&path, "precious").unwrap();
+        assert!(matches!(Listener::bind(&path), Err(ListenError::NotASocket(_))));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+        let long = dir.path().join("x".repeat(120));
+        assert!(matches!(Listener::bind(&long), Err(ListenError::Path(_))));
+    }
+}

@@ -1,0 +1,36 @@
+//! Which of three sockets a record goes to, by its collection, as the original scripts did.
+
+/// The socket, from 0, of `sockets` (one or three) that records of `collection` go to.
+#[must_use]
+pub fn socket_of(collection: &str, sockets: usize) -> usize {
+    if sockets < 3 {
+        return 0;
+    }
+    match collection {
+        "app.bsky.feed.like"
+        | "app.bsky.actor.profile"
+        | "app.bsky.graph.list"
+        | "app.bsky.graph.block"
+        | "app.bsky.graph.starterpack" => 1,
+        "app.bsky.feed.threadgate"
+        | "app.bsky.feed.repost"
+        | "app.bsky.graph.follow"
+        | "app.bsky.graph.listitem"
+        | "app.bsky.graph.listblock" => 2,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::socket_of;
+
+    #[test]
+    fn one_socket_takes_all_and_three_share() {
+        assert_eq!(socket_of("app.bsky.feed.like", 1), 0);
+        assert_eq!(socket_of("app.bsky.feed.like", 3), 1);
+        assert_eq!(socket_of("app.bsky.graph.follow", 3), 2);
+        assert_eq!(socket_of("app.bsky.feed.post", 3), 0);
+        assert_eq!(socket_of("org.example.other", 3), 0);
+    }
+}
