@@ -1,1 +1,16 @@
-//! x
+//! Repos from PDSes.
+//!
+//! [`Client::get_repo`] makes one attempt at `com.atproto.sync.getRepo`, within limits of time, size and address, and
+//! ends in bytes or in a [`FetchError`]. What to do about an error is decided in [`retry`] alone; [`hosts`] keeps
+//! back from hosts that asked for it. The scheduler that paces whole networks has its place here.
+
+mod body;
+mod error;
+mod get_repo;
+pub mod guard;
+pub mod hosts;
+pub mod retry;
+
+pub use body::Body;
+pub use error::{AccountState, FetchError};
+pub use get_repo::{Client, Limits};

@@ -1,1 +1,15 @@
-//! x
+//! A network to practise on: repos made from a seed, with the mix and the sizes of real ones, and a PDS on loopback that
+//! serves them, well or badly.
+//!
+//! Commits carry 64 zero bytes for a signature: nothing verifies signatures yet. PLC, relay and handles have their
+//! place here.
+
+mod random;
+mod records;
+mod repo;
+mod server;
+
+pub use random::Random;
+pub use records::{Mix, Population};
+pub use repo::{build_car, build_repo};
+pub use server::{Answer, Server};

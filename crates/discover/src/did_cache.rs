@@ -1,0 +1,515 @@
+//! DID caches: pairs of DID and PDS in MessagePack or CBOR, as one array of pairs or as pairs end to end.
+//!
+//! The original scripts keep their DID cache as msgpackr writes it (`pack` of an array, or `PackrStream`) or as cbor-x
+//! does (`EncoderStream`). Which it is, is told from the first bytes. Entries are read one by one: memory does not
+//! grow with the file. An entry that is no pair of strings is reported with its position and skipped.
+
+use rmp::Marker;
+use std::fmt;
+use std::io::{self, Read};
+
+/// Longest string that is taken; a DID has at most 2 KiB.
+const MAX_TEXT_BYTES: u64 = 8 << 10;
+/// Deepest nesting inside an entry that is skipped.
+const MAX_DEPTH: usize = 256;
+/// How many first bytes tell the format.
+const PEEK: usize = 16;
+
+/// What the file is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// MessagePack.
+    MessagePack,
+    /// CBOR.
+    Cbor,
+}
+
+/// How its pairs stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// In one array.
+    Array,
+    /// End to end.
+    Stream,
+}
+
+/// Why reading ended before the end.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CacheError {
+    /// The file is in none of the known forms.
+    UnknownForm,
+    /// The file ends inside an entry, or before the array is full.
+    CutOff {
+        /// Offset of the entry.
+        at: u64,
+    },
+    /// Something that no decoder can skip.
+    Broken {
+        /// Its offset.
+        at: u64,
+        /// What it is.
+        what: &'static str,
+    },
+    /// The file cannot be read.
+    Io(io::Error),
+}
+
+impl fmt::Display for CacheError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownForm => write!(f, "neither MessagePack nor CBOR pairs of DID and PDS"),
+            Self::CutOff { at } => write!(f, "cut off inside the entry at byte {at}"),
+            Self::Broken { at, what } => write!(f, "cannot go on at byte {at}: {what}"),
+            Self::Io(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for CacheError {}
+
+impl From<io::Error> for CacheError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// An entry of the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry<'a> {
+    /// A pair.
+    Pair {
+        /// The first string.
+        did: &'a str,
+        /// The second string.
+        pds: &'a str,
+    },
+    /// Something else, which was skipped.
+    Bad {
+        /// Its number, from 0.
+        number: u64,
+        /// Its offset in bytes.
+        at: u64,
+        /// What is wrong.
+        why: &'static str,
+    },
+}
+
+/// Reads a cache to its end and hands each entry to `each`, until that breaks off.
+///
+/// # Errors
+/// See [`CacheError`]; entries before it were handed over. Errors of `each` come back as they are.
+pub fn read<E: From<CacheError>>(
+    file: impl Read,
+    mut each: impl FnMut(Entry<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut source = Source::open(file)?;
+    let Some((encoding, layout)) = tell(source.peek()) else {
+        // An empty stream of pairs is a file without a byte.
+        return if source.peek().is_empty() { Ok(()) } else { Err(CacheError::UnknownForm.into()) };
+    };
+    let mut left = match layout {
+        Layout::Stream => None,
+        Layout::Array => match head(&mut source, encoding)? {
+            Head::List(count) => count,
+            _ => return Err(CacheError::UnknownForm.into()),
+        },
+    };
+    let open_ended = layout == Layout::Array && left.is_none();
+    let mut pair = [Vec::new(), Vec::new()];
+    let mut number = 0u64;
+    loop {
+        if left == Some(0) {
+            break;
+        }
+        let at = source.at;
+        if source.is_at_end()? {
+            match layout {
+                Layout::Stream => return Ok(()),
+                Layout::Array => return Err(CacheError::CutOff { at }.into()),
+            }
+        }
+        let outcome = match read_entry(&mut source, encoding, &mut pair) {
+            Ok(outcome) => outcome,
+            Err(CacheError::Io(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(CacheError::CutOff { at }.into());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match outcome {
+            Outcome::Break if open_ended => break,
+            Outcome::Break => return Err(CacheError::Broken { at, what: "a break outside of an array" }.into()),
+            Outcome::Bad(why) => each(Entry::Bad { number, at, why })?,
+            Outcome::Pair => {
+                let [did, pds] = &pair;
+                match (std::str::from_utf8(did), std::str::from_utf8(pds)) {
+                    (Ok(did), Ok(pds)) => each(Entry::Pair { did, pds })?,
+                    _ => each(Entry::Bad { number, at, why: "a string that is not UTF-8" })?,
+                }
+            }
+        }
+        number = number.saturating_add(1);
+        left = left.map(|left| left.saturating_sub(1));
+    }
+    let at = source.at;
+    if source.is_at_end()? { Ok(()) } else { Err(CacheError::Broken { at, what: "bytes after the array" }.into()) }
+}
+
+/// Tells the form from the first bytes: a form fits if it begins with a pair, or an array of pairs, whose first part is
+/// text. If none fits (the first entry is a bad one), the first byte decides.
+fn tell(start: &[u8]) -> Option<(Encoding, Layout)> {
+    let begins_pair = |encoding, start: &[u8]| {
+        let mut source = Source { file: start, peeked: Vec::new(), used: 0, at: 0 };
+        matches!(head(&mut source, encoding), Ok(Head::List(Some(2))))
+            && matches!(head(&mut source, encoding), Ok(Head::Text(Some(1..=MAX_TEXT_BYTES))))
+    };
+    let after_head = |encoding| {
+        let mut source = Source { file: start, peeked: Vec::new(), used: 0, at: 0 };
+        match head(&mut source, encoding) {
+            Ok(Head::List(_)) => Some(source.file),
+            _ => None,
+        }
+    };
+    let encodings = [Encoding::MessagePack, Encoding::Cbor];
+    let stream = encodings.into_iter().find(|encoding| begins_pair(*encoding, start));
+    let array = || {
+        encodings.into_iter().find(|encoding| after_head(*encoding).is_some_and(|rest| begins_pair(*encoding, rest)))
+    };
+    if let Some(encoding) = stream {
+        return Some((encoding, Layout::Stream));
+    }
+    if let Some(encoding) = array() {
+        return Some((encoding, Layout::Array));
+    }
+    match *start.first()? {
+        0x80 | 0x9f => Some((Encoding::Cbor, Layout::Array)),
+        0x81..=0x8f => Some((Encoding::Cbor, Layout::Stream)),
+        0x90..=0x9e | 0xdc | 0xdd => Some((Encoding::MessagePack, Layout::Array)),
+        _ => None,
+    }
+}
+
+/// A file with its first bytes in view and a count of what was read.
+struct Source<R> {
+    file: R,
+    peeked: Vec<u8>,
+    used: usize,
+    at: u64,
+}
+
+impl<R: Read> Source<R> {
+    fn open(mut file: R) -> Result<Self, CacheError> {
+        let mut peeked = Vec::with_capacity(PEEK);
+        file.by_ref().take(u64::try_from(PEEK).unwrap_or(0)).read_to_end(&mut peeked)?;
+        Ok(Self { file, peeked, used: 0, at: 0 })
+    }
+
+    fn peek(&self) -> &[u8] {
+        &self.peeked
+    }
+
+    fn is_at_end(&mut self) -> Result<bool, CacheError> {
+        if self.used < self.peeked.len() {
+            return Ok(false);
+        }
+        self.peeked.clear();
+        self.used = 0;
+        self.file.by_ref().take(1).read_to_end(&mut self.peeked)?;
+        Ok(self.peeked.is_empty())
+    }
+
+    fn byte(&mut self) -> Result<u8, CacheError> {
+        let mut one = [0u8];
+        self.fill(&mut one)?;
+        let [byte] = one;
+        Ok(byte)
+    }
+
+    fn fill(&mut self, out: &mut [u8]) -> Result<(), CacheError> {
+        let view = self.peeked.get(self.used..).unwrap_or_default();
+        let first = view.len().min(out.len());
+        let (head, tail) = out.split_at_mut_checked(first).unwrap_or_default();
+        head.copy_from_slice(view.get(..first).unwrap_or_default());
+        self.used = self.used.saturating_add(first);
+        self.file.read_exact(tail)?;
+        self.at = self.at.saturating_add(u64::try_from(first.saturating_add(tail.len())).unwrap_or(0));
+        Ok(())
+    }
+
+    /// A big-endian number of `bytes` bytes.
+    fn number(&mut self, bytes: usize) -> Result<u64, CacheError> {
+        let mut wide = [0u8; 8];
+        let skip = wide.len().saturating_sub(bytes);
+        self.fill(wide.get_mut(skip..).unwrap_or_default())?;
+        Ok(u64::from_be_bytes(wide))
+    }
+
+    fn skip(&mut self, mut count: u64) -> Result<(), CacheError> {
+        let mut waste = [0u8; 4096];
+        while count > 0 {
+            let now = usize::try_from(count).unwrap_or(usize::MAX).min(waste.len());
+            self.fill(waste.get_mut(..now).unwrap_or_default())?;
+            count = count.saturating_sub(u64::try_from(now).unwrap_or(u64::MAX));
+        }
+        Ok(())
+    }
+
+    fn text(&mut self, length: u64, out: &mut Vec<u8>) -> Result<(), CacheError> {
+        out.clear();
+        out.resize(usize::try_from(length).unwrap_or(0), 0);
+        self.fill(out)
+    }
+}
+
+/// What an item begins with. Lengths that are not known beforehand are `None` (CBOR only).
+enum Head {
+    List(Option<u64>),
+    Map(Option<u64>),
+    Text(Option<u64>),
+    /// So many bytes of something else.
+    Blob(Option<u64>),
+    /// The item behind it is the value.
+    Tag,
+    Break,
+}
+
+fn head<R: Read>(source: &mut Source<R>, encoding: Encoding) -> Result<Head, CacheError> {
+    let at = source.at;
+    let byte = source.byte()?;
+    match encoding {
+        Encoding::MessagePack => message_pack_head(source, byte, at),
+        Encoding::Cbor => cbor_head(source, byte, at),
+    }
+}
+
+fn message_pack_head<R: Read>(source: &mut Source<R>, byte: u8, at: u64) -> Result<Head, CacheError> {
+    let small = |length: u8| Some(u64::from(length));
+    let with_type = |length: u64| Head::Blob(Some(length.saturating_add(1)));
+    Ok(match Marker::from_u8(byte) {
+        Marker::FixPos(_) | Marker::FixNeg(_) | Marker::Null | Marker::True | Marker::False => Head::Blob(Some(0)),
+        Marker::FixStr(length) => Head::Text(small(length)),
+        Marker::Str8 => Head::Text(Some(source.number(1)?)),
+        Marker::Str16 => Head::Text(Some(source.number(2)?)),
+        Marker::Str32 => Head::Text(Some(source.number(4)?)),
+        Marker::FixArray(length) => Head::List(small(length)),
+        Marker::Array16 => Head::List(Some(source.number(2)?)),
+        Marker::Array32 => Head::List(Some(source.number(4)?)),
+        Marker::FixMap(length) => Head::Map(small(length)),
+        Marker::Map16 => Head::Map(Some(source.number(2)?)),
+        Marker::Map32 => Head::Map(Some(source.number(4)?)),
+        Marker::Bin8 => Head::Blob(Some(source.number(1)?)),
+        Marker::Bin16 => Head::Blob(Some(source.number(2)?)),
+        Marker::Bin32 => Head::Blob(Some(source.number(4)?)),
+        Marker::U8 | Marker::I8 => Head::Blob(Some(1)),
+        Marker::U16 | Marker::I16 => Head::Blob(Some(2)),
+        Marker::U32 | Marker::I32 | Marker::F32 => Head::Blob(Some(4)),
+        Marker::U64 | Marker::I64 | Marker::F64 => Head::Blob(Some(8)),
+        Marker::FixExt1 => with_type(1),
+        Marker::FixExt2 => with_type(2),
+        Marker::FixExt4 => with_type(4),
+        Marker::FixExt8 => with_type(8),
+        Marker::FixExt16 => with_type(16),
+        Marker::Ext8 => with_type(source.number(1)?),
+        Marker::Ext16 => with_type(source.number(2)?),
+        Marker::Ext32 => with_type(source.number(4)?),
+        Marker::Reserved => return Err(CacheError::Broken { at, what: "a reserved MessagePack byte" }),
+    })
+}
+
+/// RFC 8949, section 3.
+fn cbor_head<R: Read>(source: &mut Source<R>, byte: u8, at: u64) -> Result<Head, CacheError> {
+    let length = match byte & 0x1f {
+        small @ 0..=23 => Some(u64::from(small)),
+        24 => Some(source.number(1)?),
+        25 => Some(source.number(2)?),
+        26 => Some(source.number(4)?),
+        27 => Some(source.number(8)?),
+        31 => None,
+        _ => return Err(CacheError::Broken { at, what: "a reserved CBOR length" }),
+    };
+    Ok(match (byte >> 5, length) {
+        (2, length) => Head::Blob(length),
+        (3, length) => Head::Text(length),
+        (4, length) => Head::List(length),
+        (5, length) => Head::Map(length),
+        (6, Some(_)) => Head::Tag,
+        (7, None) => Head::Break,
+        // Numbers, floats and simple values are in the head already.
+        (0 | 1 | 7, Some(_)) => Head::Blob(Some(0)),
+        _ => return Err(CacheError::Broken { at, what: "an indefinite length where none can be" }),
+    })
+}
+
+enum Outcome {
+    Pair,
+    Bad(&'static str),
+    Break,
+}
+
+/// Reads an entry into `pair`, or skips it.
+fn read_entry<R: Read>(
+    source: &mut Source<R>,
+    encoding: Encoding,
+    pair: &mut [Vec<u8>; 2],
+) -> Result<Outcome, CacheError> {
+    match head(source, encoding)? {
+        Head::Break => return Ok(Outcome::Break),
+        Head::List(Some(2)) => {}
+        other => {
+            skip_rest(source, encoding, other)?;
+            return Ok(Outcome::Bad("not an array of two"));
+        }
+    }
+    let mut outcome = Outcome::Pair;
+    for part in pair {
+        match head(source, encoding)? {
+            Head::Text(Some(length @ 1..=MAX_TEXT_BYTES)) => source.text(length, part)?,
+            other => {
+                outcome = Outcome::Bad(match other {
+                    Head::Text(Some(0)) => "an empty string",
+                    Head::Text(_) => "a string of more than 8 KiB",
+                    _ => "something other than a string",
+                });
+                skip_rest(source, encoding, other)?;
+            }
+        }
+    }
+    Ok(outcome)
+}
+
+/// Skips the rest of an item whose head was read, without recursion.
+fn skip_rest<R: Read>(source: &mut Source<R>, encoding: Encoding, first: Head) -> Result<(), CacheError> {
+    // Items still to skip in each open container; `None`: until a break.
+    let mut open: Vec<Option<u64>> = vec![Some(1)];
+    let mut next = Some(first);
+    while let Some(top) = open.last_mut() {
+        if *top == Some(0) {
+            open.pop();
+            continue;
+        }
+        let at = source.at;
+        let head = match next.take() {
+            Some(head) => head,
+            None => head(source, encoding)?,
+        };
+        if let Head::Break = head {
+            if top.is_some() {
+                return Err(CacheError::Broken { at, what: "a break outside of a container" });
+            }
+            open.pop();
+            continue;
+        }
+        if let Head::Tag = head {
+            continue;
+        }
+        *top = top.map(|left| left.saturating_sub(1));
+        match head {
+            Head::Text(Some(length)) | Head::Blob(Some(length)) => source.skip(length)?,
+            Head::List(count) => open.push(count),
+            Head::Map(count) => open.push(count.map(|count| count.saturating_mul(2))),
+            // Pieces, up to a break.
+            Head::Text(None) | Head::Blob(None) => open.push(None),
+            Head::Tag | Head::Break => {}
+        }
+        if open.len() > MAX_DEPTH {
+            return Err(CacheError::Broken { at, what: "nested too deep" });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(bytes: &[u8]) -> (Vec<String>, Option<String>) {
+        let mut found = Vec::new();
+        let outcome = read(bytes, |entry| -> Result<(), CacheError> {
+            found.push(match entry {
+                Entry::Pair { did, pds } => format!("{did} {pds}"),
+                Entry::Bad { number, at, why } => format!("bad {number} at {at}: {why}"),
+            });
+            Ok(())
+        });
+        (found, outcome.err().map(|error| error.to_string()))
+    }
+
+    fn message_pack_pair(did: &str) -> Vec<u8> {
+        let mut out = vec![0x92, 0xd9, u8::try_from(did.len()).unwrap()];
+        out.extend(did.as_bytes());
+        out.extend([0xa3, b'p', b'd', b's']);
+        out
+    }
+
+    fn cbor_pair(did: &str) -> Vec<u8> {
+        let mut out = vec![0x82, 0x78, u8::try_from(did.len()).unwrap()];
+        out.extend(did.as_bytes());
+        out.extend([0x63, b'p', b'd', b's']);
+        out
+    }
+
+    fn array(head: &[u8], pair: fn(&str) -> Vec<u8>, count: usize) -> Vec<u8> {
+        let pairs: Vec<u8> = (0..count).flat_map(|n| pair(&format!("did:plc:{n:024}"))).collect();
+        [head, &pairs].concat()
+    }
+
+    #[test]
+    fn the_form_is_told_from_the_bytes() {
+        let cases: Vec<(Vec<u8>, usize)> = vec![
+            (array(&[], message_pack_pair, 3), 3),
+            (array(&[], cbor_pair, 3), 3),
+            (array(&[0x93], message_pack_pair, 3), 3),
+            (array(&[0x92], message_pack_pair, 2), 2),
+            (array(&[0xdc, 0, 20], message_pack_pair, 20), 20),
+            (array(&[0xdd, 0, 0, 0, 20], message_pack_pair, 20), 20),
+            (array(&[0x83], cbor_pair, 3), 3),
+            (array(&[0x82], cbor_pair, 2), 2),
+            // Sixteen to 23 in CBOR looks like a short array in MessagePack.
+            (array(&[0x92], cbor_pair, 18), 18),
+            (array(&[0x98, 0x92], cbor_pair, 0x92), 0x92),
+            (array(&[0x99, 1, 0], cbor_pair, 256), 256),
+            ([array(&[0x9f], cbor_pair, 3), vec![0xff]].concat(), 3),
+            (vec![], 0),
+            (vec![0x90], 0),
+            (vec![0x80], 0),
+        ];
+        for (bytes, count) in cases {
+            let (found, error) = entries(&bytes);
+            assert_eq!((found.len(), error), (count, None), "{:02x?}", &bytes[..bytes.len().min(6)]);
+            assert!(found.iter().enumerate().all(|(n, f)| *f == format!("did:plc:{n:024} pds")), "{found:?}");
+        }
+        assert!(entries(b"did:plc:a https://pds\n").1.unwrap().contains("neither"));
+    }
+
+    #[test]
+    fn what_is_no_pair_is_skipped_with_its_position() {
+        let good = message_pack_pair("did:plc:a");
+        // null; an array of one map with an extension; a pair of string and number.
+        let bad: [&[u8]; 3] = [&[0xc0], &[0x91, 0x81, 0xa1, b'k', 0xd6, 1, 2, 3, 4, 5], &[0x92, 0xa1, b'x', 0xcd, 1, 2]];
+        let mut bytes = good.clone();
+        for bad in bad {
+            bytes.extend(bad);
+        }
+        bytes.extend(&good);
+        let (found, error) = entries(&bytes);
+        assert_eq!(error, None);
+        assert_eq!(found.len(), 5);
+        assert_eq!(found[1], "bad 1 at 16: not an array of two");
+        assert_eq!(found[2], "bad 2 at 17: not an array of two");
+        assert_eq!(found[3], "bad 3 at 27: something other than a string");
+        assert_eq!(found[4], "did:plc:a pds");
+    }
+
+    #[test]
+    fn a_file_that_is_cut_off_or_hostile_ends_with_an_error() {
+        let good = message_pack_pair("did:plc:a");
+        let (found, error) = entries(&[&good[..], &good[..5]].concat());
+        assert_eq!((found.len(), error.unwrap().contains("cut off")), (1, true));
+        let (_, error) = entries(&[&[0x93], &good[..]].concat());
+        assert!(error.unwrap().contains("cut off"));
+        // A claim of 4 GiB of bytes, and a million nested arrays, allocate nothing.
+        assert!(entries(&[&good[..], &[0xc6, 0xff, 0xff, 0xff, 0xff, 1]].concat()).1.is_some());
+        let (_, error) = entries(&[&good[..], &vec![0x91; 1_000_000]].concat());
+        assert!(error.unwrap().contains("nested"));
+    }
+}

@@ -1,0 +1,145 @@
+//! DID files: one JSON array a line, `["did:plc:...","https://pds.example"]`. What follows the two strings in an array
+//! is for people (a file of failures has the reason there).
+
+use std::fmt;
+use std::io::{self, BufRead};
+
+/// Longest line that is read, in bytes.
+const MAX_LINE_BYTES: usize = 64 << 10;
+
+/// A line of a DID file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DidLine {
+    /// Its number, from 0.
+    pub number: u64,
+    /// The account.
+    pub did: String,
+    /// Its PDS, a URL.
+    pub pds: String,
+}
+
+/// A line that is none of a DID file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadLine {
+    /// Its number, from 0.
+    pub number: u64,
+    /// What is wrong.
+    pub why: &'static str,
+}
+
+impl fmt::Display for BadLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {} of the DID file: {}", self.number, self.why)
+    }
+}
+
+/// The lines from `starting` (the first to take) to `ending` (the first not to take; 0: to the end), from 0, so
+/// that partitions 0..N and N..2N meet exactly. Empty lines are left out.
+pub fn read(
+    mut file: impl BufRead,
+    starting: u64,
+    ending: u64,
+) -> impl Iterator<Item = io::Result<Result<DidLine, BadLine>>> {
+    let mut next = 0u64;
+    let mut line = Vec::new();
+    std::iter::from_fn(move || {
+        loop {
+            if ending != 0 && next >= ending {
+                return None;
+            }
+            match read_line(&mut file, &mut line) {
+                Ok(None) => return None,
+                Ok(Some(complete)) => {
+                    let number = next;
+                    next = next.saturating_add(1);
+                    if number < starting || (complete && line.iter().all(u8::is_ascii_whitespace)) {
+                        continue;
+                    }
+                    let parsed = if complete { parse(&line, number) } else { Err("longer than 64 KiB") };
+                    return Some(Ok(parsed.map_err(|why| BadLine { number, why })));
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    })
+}
+
+fn parse(line: &[u8], number: u64) -> Result<DidLine, &'static str> {
+    let values: Vec<serde_json::Value> = serde_json::from_slice(line).map_err(|_| "no JSON array")?;
+    let mut texts = values.into_iter().map(|value| match value {
+        serde_json::Value::String(text) => Some(text),
+        _ => None,
+    });
+    let (Some(Some(did)), Some(Some(pds))) = (texts.next(), texts.next()) else {
+        return Err("no array of a DID and a PDS");
+    };
+    if !atrepo::syntax::is_did(&did) {
+        return Err("the first string is no DID");
+    }
+    Ok(DidLine { number, did, pds })
+}
+
+/// Reads a line without its line feed. `Some(false)`: it was too long, its rest was skipped. `None`: the end.
+fn read_line(file: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
+    line.clear();
+    let mut complete = true;
+    let mut any = false;
+    loop {
+        let buffer = file.fill_buf()?;
+        if buffer.is_empty() {
+            return Ok(any.then_some(complete));
+        }
+        any = true;
+        let end = buffer.iter().position(|b| *b == b'\n');
+        let part = buffer.get(..end.unwrap_or(buffer.len())).unwrap_or_default();
+        if line.len().saturating_add(part.len()) <= MAX_LINE_BYTES {
+            line.extend_from_slice(part);
+        } else {
+            complete = false;
+        }
+        let used = part.len().saturating_add(usize::from(end.is_some()));
+        file.consume(used);
+        if end.is_some() {
+            return Ok(Some(complete));
+        }
+    }
+}
+
+/// A line of a file of failures, with its line feed: a DID file line with a reason.
+#[must_use]
+pub fn failure_line(did: &str, pds: &str, reason: &str) -> String {
+    format!("{}\n", serde_json::json!([did, pds, reason]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dids(text: &str, starting: u64, ending: u64) -> Vec<Result<String, BadLine>> {
+        read(text.as_bytes(), starting, ending).map(|line| line.unwrap().map(|l| l.did)).collect()
+    }
+
+    #[test]
+    fn partitions_meet_exactly() {
+        let text: String = (0..10).map(|n| format!("[\"did:plc:{n}\",\"https://pds.example\"]\n")).collect();
+        let all = dids(&text, 0, 0);
+        assert_eq!(all.len(), 10);
+        assert_eq!([dids(&text, 0, 4), dids(&text, 4, 8), dids(&text, 8, 0)].concat(), all);
+    }
+
+    #[test]
+    fn bad_lines_are_named_by_number_and_cost_only_themselves() {
+        let long = "x".repeat(MAX_LINE_BYTES + 1);
+        let text = format!("\n{{}}\n[\"did:plc:a\"]\n{long}\n[\"x\",\"y\"]\n[\"did:plc:a\",\"https://b\",\"why\"]");
+        let found = dids(&text, 0, 0);
+        let numbers: Vec<u64> = found.iter().filter_map(|l| l.as_ref().err()).map(|bad| bad.number).collect();
+        assert_eq!(numbers, [1, 2, 3, 4]);
+        assert_eq!(found.last(), Some(&Ok("did:plc:a".to_owned())));
+    }
+
+    #[test]
+    fn a_failure_line_is_a_did_file_line() {
+        let line = failure_line("did:plc:a", "https://b", "said \"no\"\n");
+        assert_eq!(dids(&line, 0, 0), [Ok("did:plc:a".to_owned())]);
+    }
+}

@@ -1,0 +1,107 @@
+//! A response body: in memory while it is small, in an unnamed temporary file when it is not.
+
+use memmap2::Mmap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::ops::Deref;
+
+/// Up to so many bytes a body stays in memory.
+const MEMORY_BYTES: usize = 4 << 20;
+
+/// A complete body.
+pub struct Body(Kept);
+
+enum Kept {
+    Memory(Vec<u8>),
+    File(Mmap),
+}
+
+impl Body {
+    /// A body that is in memory already.
+    #[must_use]
+    pub fn in_memory(bytes: Vec<u8>) -> Self {
+        Self(Kept::Memory(bytes))
+    }
+
+    /// How much of the process's memory it holds for certain. What lies in a file, the system can drop.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        match &self.0 {
+            Kept::Memory(bytes) => bytes.len(),
+            Kept::File(_) => 0,
+        }
+    }
+}
+
+impl Deref for Body {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Kept::Memory(bytes) => bytes,
+            Kept::File(map) => map,
+        }
+    }
+}
+
+/// A body that is coming in.
+pub(crate) struct Incoming {
+    memory: Vec<u8>,
+    file: Option<File>,
+    total: u64,
+}
+
+impl Incoming {
+    pub(crate) fn new() -> Self {
+        Self { memory: Vec::new(), file: None, total: 0 }
+    }
+
+    /// Bytes so far.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
+    pub(crate) fn push(&mut self, chunk: &[u8]) -> io::Result<()> {
+        self.total = self.total.saturating_add(chunk.len() as u64);
+        if self.file.is_none() && self.memory.len() + chunk.len() > MEMORY_BYTES {
+            let mut file = tempfile::tempfile()?;
+            file.write_all(&self.memory)?;
+            self.memory = Vec::new();
+            self.file = Some(file);
+        }
+        match &mut self.file {
+            Some(file) => file.write_all(chunk),
+            None => {
+                self.memory.extend_from_slice(chunk);
+                Ok(())
+            }
+        }
+    }
+
+    #[allow(unsafe_code)]
+    pub(crate) fn finish(self) -> io::Result<Body> {
+        match self.file {
+            None => Ok(Body(Kept::Memory(self.memory))),
+            // SAFETY: the file has no name and only this process ever had it open; nobody can change or cut it.
+            Some(file) => Ok(Body(Kept::File(unsafe { Mmap::map(&file)? }))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_body_leaves_the_memory_and_reads_the_same() {
+        let mut incoming = Incoming::new();
+        let chunk: Vec<u8> = (0..=255).cycle().take(1_000_003).collect();
+        for _ in 0..10 {
+            incoming.push(&chunk).unwrap();
+        }
+        assert_eq!(incoming.total(), 10_000_030);
+        let body = incoming.finish().unwrap();
+        assert_eq!(body.memory_bytes(), 0);
+        assert!(body.chunks(chunk.len()).all(|part| part == chunk));
+    }
+}

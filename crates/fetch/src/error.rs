@@ -1,0 +1,124 @@
+//! What can come of asking a PDS for a repo, closed and complete.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Why an account has no repo to give (errors of `com.atproto.sync.getRepo`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum AccountState {
+    /// `RepoNotFound`: this host does not hold it.
+    NotFound,
+    /// `RepoDeactivated`: its owner switched it off.
+    Deactivated,
+    /// `RepoTakendown`: its host took it down.
+    Takendown,
+    /// `RepoSuspended`: its host suspended it.
+    Suspended,
+}
+
+impl AccountState {
+    /// The state that an XRPC error name stands for.
+    #[must_use]
+    pub fn of_error(name: &str) -> Option<Self> {
+        match name {
+            "RepoNotFound" => Some(Self::NotFound),
+            "RepoDeactivated" => Some(Self::Deactivated),
+            "RepoTakendown" => Some(Self::Takendown),
+            "RepoSuspended" => Some(Self::Suspended),
+            _ => None,
+        }
+    }
+
+    /// One word for summaries.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NotFound => "not found",
+            Self::Deactivated => "deactivated",
+            Self::Takendown => "takendown",
+            Self::Suspended => "suspended",
+        }
+    }
+}
+
+/// Why there is no repo.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// The account has none to give.
+    Account(AccountState),
+    /// 429; how long to wait, if the host said so.
+    RateLimited(Option<Duration>),
+    /// 5xx; how long to wait, if the host said so.
+    Server(u16, Option<Duration>),
+    /// Another status than 200, with the error's name if it has one.
+    Refused(u16, String),
+    /// The PDS is no http or https URL with a host.
+    BadUrl(String),
+    /// The address is private, loopback or otherwise not of the public internet.
+    Blocked(String),
+    /// The name does not resolve, or nobody answers there, or TLS fails.
+    Connect(String),
+    /// Nothing came for too long.
+    Stalled(Duration),
+    /// The repo took longer than a repo may take.
+    TooSlow(Duration),
+    /// The body is larger than a repo may be, in bytes.
+    TooLarge(u64),
+    /// More redirects than are followed, or one to nowhere.
+    Redirect(String),
+    /// The body broke off, or does not decode.
+    BrokenBody(String),
+    /// The body is no complete repo; `true` if another try may bring one.
+    BadRepo(String, bool),
+    /// There is no room to keep the body.
+    Spool(String),
+}
+
+impl FetchError {
+    /// One short name for summaries, the same for all errors of a kind.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Account(state) => state.word(),
+            Self::RateLimited(_) => "rate limited",
+            Self::Server(..) => "server error",
+            Self::Refused(..) => "refused",
+            Self::BadUrl(_) => "bad PDS URL",
+            Self::Blocked(_) => "blocked address",
+            Self::Connect(_) => "no connection",
+            Self::Stalled(_) => "stalled",
+            Self::TooSlow(_) => "timed out",
+            Self::TooLarge(_) => "too large",
+            Self::Redirect(_) => "bad redirect",
+            Self::BrokenBody(_) => "broken body",
+            Self::BadRepo(..) => "bad repo",
+            Self::Spool(_) => "no space",
+        }
+    }
+}
+
+impl fmt::Display for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reason = self.reason();
+        match self {
+            Self::Account(_) | Self::RateLimited(_) => write!(f, "{reason}"),
+            Self::Server(status, _) => write!(f, "{reason}: status {status}"),
+            Self::Refused(status, name) => write!(f, "{reason}: status {status} {name}"),
+            Self::BadUrl(why)
+            | Self::Connect(why)
+            | Self::Redirect(why)
+            | Self::BrokenBody(why)
+            | Self::BadRepo(why, _)
+            | Self::Spool(why) => write!(f, "{reason}: {why}"),
+            Self::Blocked(address) => {
+                write!(f, "{reason}: {address} is not on the public internet (--allow-private-hosts lets it pass)")
+            }
+            Self::Stalled(time) => write!(f, "{reason}: nothing came for {} s", time.as_secs()),
+            Self::TooSlow(time) => write!(f, "{reason}: not complete after {} s", time.as_secs()),
+            Self::TooLarge(bytes) => write!(f, "{reason}: more than {bytes} bytes"),
+        }
+    }
+}
+
+impl std::error::Error for FetchError {}

@@ -1,0 +1,223 @@
+//! One attempt at `com.atproto.sync.getRepo`.
+
+use crate::body::{Body, Incoming};
+use crate::error::{AccountState, FetchError};
+use crate::guard::{self, Blocked, GuardedResolver};
+use reqwest::header::HeaderMap;
+use reqwest::{Response, StatusCode, Url, redirect};
+use serde::Deserialize;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// What a repo may cost.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// From the request to the last byte.
+    pub total: Duration,
+    /// Between two pieces of the body, and until the first.
+    pub stall: Duration,
+    /// Size of the body after decompression, in bytes.
+    pub bytes: u64,
+    /// Whether hosts on private networks and on this machine may be asked.
+    pub allow_private_hosts: bool,
+}
+
+/// Most redirects that are followed.
+const MAX_REDIRECTS: usize = 5;
+/// Most bytes of an error's body that are read.
+const MAX_ERROR_BYTES: usize = 16 << 10;
+/// Connections to a host that are kept for the next request.
+const IDLE_CONNECTIONS: usize = 8;
+
+/// Asks PDSes for repos, keeping connections.
+pub struct Client {
+    http: reqwest::Client,
+    limits: Limits,
+}
+
+impl Client {
+    /// A client that calls itself `user_agent`.
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
+    pub fn new(user_agent: &str, limits: Limits) -> Result<Self, FetchError> {
+        // A second call finds the provider installed; that is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let guarded = !limits.allow_private_hosts;
+        let mut builder = reqwest::Client::builder()
+            .user_agent(user_agent)
+            .connect_timeout(limits.stall)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .redirect(redirect::Policy::custom(move |attempt| {
+                if attempt.previous().len() > MAX_REDIRECTS {
+                    return attempt.error("too many redirects");
+                }
+                match guard::check_literal(attempt.url()) {
+                    Err(blocked) if guarded => attempt.error(blocked),
+                    _ => attempt.follow(),
+                }
+            }));
+        if guarded {
+            builder = builder.dns_resolver(Arc::new(GuardedResolver));
+        }
+        let http = builder.build().map_err(|error| FetchError::Connect(chain(&error)))?;
+        Ok(Self { http, limits })
+    }
+
+    /// Asks `pds` for the repo of `did`, once.
+    ///
+    /// # Errors
+    /// See [`FetchError`].
+    pub async fn get_repo(&self, did: &str, pds: &str) -> Result<Body, FetchError> {
+        let url = repo_url(did, pds)?;
+        if !self.limits.allow_private_hosts {
+            guard::check_literal(&url).map_err(|blocked| FetchError::Blocked(blocked.0))?;
+        }
+        let total = self.limits.total;
+        tokio::time::timeout(total, self.attempt(url)).await.unwrap_or(Err(FetchError::TooSlow(total)))
+    }
+
+    async fn attempt(&self, url: Url) -> Result<Body, FetchError> {
+        let stalled = || FetchError::Stalled(self.limits.stall);
+        let request = self.http.get(url).header("accept", "application/vnd.ipld.car").send();
+        let response =
+            tokio::time::timeout(self.limits.stall, request).await.map_err(|_| stalled())?.map_err(|e| judge(&e))?;
+        let mut response = match response.status() {
+            StatusCode::OK => response,
+            status => return Err(self.refusal(status, response).await),
+        };
+        let limit = self.limits.bytes;
+        if response.content_length().is_some_and(|length| length > limit) {
+            return Err(FetchError::TooLarge(limit));
+        }
+        let mut body = Incoming::new();
+        loop {
+            let chunk = tokio::time::timeout(self.limits.stall, response.chunk()).await.map_err(|_| stalled())?;
+            let Some(chunk) = chunk.map_err(|error| FetchError::BrokenBody(chain(&error)))? else { break };
+            if body.total().saturating_add(chunk.len() as u64) > limit {
+                return Err(FetchError::TooLarge(limit));
+            }
+            body.push(&chunk).map_err(|error| FetchError::Spool(error.to_string()))?;
+        }
+        body.finish().map_err(|error| FetchError::Spool(error.to_string()))
+    }
+
+    /// What a status other than 200 says.
+    async fn refusal(&self, status: StatusCode, mut response: Response) -> FetchError {
+        let wait = wait_asked_for(response.headers(), SystemTime::now());
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            return FetchError::RateLimited(wait);
+        }
+        let mut text = Vec::new();
+        let read = async {
+            while let Ok(Some(chunk)) = response.chunk().await {
+                text.extend_from_slice(&chunk);
+                if text.len() > MAX_ERROR_BYTES {
+                    break;
+                }
+            }
+        };
+        // What came until then will do.
+        drop(tokio::time::timeout(self.limits.stall, read).await);
+        let name = serde_json::from_slice::<XrpcError>(&text).map(|error| error.error).unwrap_or_default();
+        if let Some(state) = AccountState::of_error(&name) {
+            return FetchError::Account(state);
+        }
+        if status.is_server_error() {
+            return FetchError::Server(status.as_u16(), wait);
+        }
+        FetchError::Refused(status.as_u16(), name.chars().filter(|c| !c.is_control()).take(60).collect())
+    }
+}
+
+#[derive(Deserialize)]
+struct XrpcError {
+    error: String,
+}
+
+fn repo_url(did: &str, pds: &str) -> Result<Url, FetchError> {
+    let bad = || FetchError::BadUrl(pds.chars().filter(|c| !c.is_control()).take(200).collect());
+    let mut url = Url::parse(pds).map_err(|_| bad())?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
+        return Err(bad());
+    }
+    url.set_path("/xrpc/com.atproto.sync.getRepo");
+    url.set_fragment(None);
+    url.query_pairs_mut().clear().append_pair("did", did);
+    Ok(url)
+}
+
+/// `Retry-After` in seconds, or the time until `RateLimit-Reset`, which PDSes give in absolute unix seconds.
+fn wait_asked_for(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
+    if let Some(seconds) = number("retry-after") {
+        return Some(Duration::from_secs(seconds));
+    }
+    let reset = UNIX_EPOCH.checked_add(Duration::from_secs(number("ratelimit-reset")?))?;
+    // A reset in the past still means: not at once.
+    Some(reset.duration_since(now).unwrap_or_default().max(Duration::from_secs(1)))
+}
+
+/// The kind of an error of the HTTP client before a body came.
+fn judge(error: &reqwest::Error) -> FetchError {
+    let mut source: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(inner) = source {
+        if let Some(blocked) = inner.downcast_ref::<Blocked>() {
+            return FetchError::Blocked(blocked.0.clone());
+        }
+        source = inner.source();
+    }
+    if error.is_redirect() {
+        return FetchError::Redirect(chain(error));
+    }
+    FetchError::Connect(chain(error))
+}
+
+/// An error and its causes in one line, without the URL, whose DID the caller knows.
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = String::new();
+    let mut source: Option<&dyn Error> = error.source();
+    while let Some(inner) = source {
+        let part = inner.to_string();
+        if !text.contains(&part) {
+            text = if text.is_empty() { part } else { format!("{text}: {part}") };
+        }
+        source = inner.source();
+    }
+    if text.is_empty() { "no response".to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_read_from_both_headers() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let wait = |pairs: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.insert(*name, value.parse().unwrap());
+            }
+            wait_asked_for(&headers, now).map(|d| d.as_secs())
+        };
+        assert_eq!(wait(&[("retry-after", "7")]), Some(7));
+        assert_eq!(wait(&[("ratelimit-reset", "1000042")]), Some(42));
+        assert_eq!(wait(&[("ratelimit-reset", "999")]), Some(1));
+        assert_eq!(wait(&[("ratelimit-reset", "18446744073709551615")]), None);
+        assert_eq!(wait(&[("retry-after", "soon")]), None);
+        assert_eq!(wait(&[]), None);
+    }
+
+    #[test]
+    fn urls_are_made_of_http_hosts_only() {
+        assert_eq!(
+            repo_url("did:plc:a", "https://pds.example/x?y#z").unwrap().as_str(),
+            "https://pds.example/xrpc/com.atproto.sync.getRepo?did=did%3Aplc%3Aa"
+        );
+        for bad in ["", "pds.example", "file:///etc/passwd", "unix:/x", "ftp://x"] {
+            assert!(matches!(repo_url("did:plc:a", bad), Err(FetchError::BadUrl(_))), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The SSRF guard: which addresses a PDS may have. A DID document is written by its owner, so its PDS may name
+//! anything, this machine's own network among it.
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Whether `address` is on the public internet: global unicast, going by the IANA special-purpose registries.
+#[must_use]
+pub fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => is_public_v4(v4),
+        IpAddr::V6(v6) => is_public_v6(v6),
+    }
+}
+
+fn is_public_v4(v4: Ipv4Addr) -> bool {
+    let [a, b, c, _] = v4.octets();
+    !(v4.is_private()
+        || v4.is_loopback()
+        || v4.is_link_local()
+        || v4.is_broadcast()
+        || v4.is_documentation()
+        || v4.is_multicast()
+        || a == 0
+        || a >= 240
+        || (a, b & 0xc0) == (100, 64)
+        || (a, b, c) == (192, 0, 0)
+        || (a, b, c) == (192, 88, 99)
+        || (a, b & 0xfe) == (198, 18))
+}
+
+fn is_public_v6(v6: Ipv6Addr) -> bool {
+    if let Some(v4) = v6.to_ipv4_mapped() {
+        return is_public_v4(v4);
+    }
+    let [a, b, c, ..] = v6.segments();
+    let [.., w, x, y, z] = v6.octets();
+    match a {
+        // NAT64 and 6to4 carry an IPv4 address.
+        0x64 if b == 0xff9b => c == 0 && is_public_v4(Ipv4Addr::new(w, x, y, z)),
+        0x2002 => {
+            let [b1, b2] = b.to_be_bytes();
+            let [c1, c2] = c.to_be_bytes();
+            is_public_v4(Ipv4Addr::new(b1, b2, c1, c2))
+        }
+        // Teredo, benchmarking, ORCHID, documentation.
+        0x2001 => b > 0x01ff && b != 0x0db8,
+        0x3fff => b > 0x0fff,
+        _ => a & 0xe000 == 0x2000,
+    }
+}
+
+/// An address that the guard refused; travels inside the HTTP client's errors.
+#[derive(Debug)]
+pub(crate) struct Blocked(pub(crate) String);
+
+impl fmt::Display for Blocked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is not on the public internet", self.0)
+    }
+}
+
+impl std::error::Error for Blocked {}
+
+/// The system's resolver, less private addresses: the connection goes to an address that was looked at, so a name
+/// cannot change its mind in between.
+pub(crate) struct GuardedResolver;
+
+impl Resolve for GuardedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let public: Vec<SocketAddr> = found.iter().copied().filter(|address| is_public(address.ip())).collect();
+            if public.is_empty() && !found.is_empty() {
+                return Err(Blocked(name.as_str().to_owned()).into());
+            }
+            Ok(Box::new(public.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// Refuses a URL whose host is written as a private address; names are the resolver's matter.
+pub(crate) fn check_literal(url: &reqwest::Url) -> Result<(), Blocked> {
+    let address = match url.host() {
+        Some(url::Host::Ipv4(v4)) => IpAddr::V4(v4),
+        Some(url::Host::Ipv6(v6)) => IpAddr::V6(v6),
+        _ => return Ok(()),
+    };
+    if is_public(address) { Ok(()) } else { Err(Blocked(address.to_string())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_public_internet_passes() {
+        for public in ["8.8.8.8", "100.128.0.1", "192.0.1.1", "2606:4700::1", "2001:4860:4860::8888", "64:ff9b::808:808"] {
+            assert!(is_public(public.parse().unwrap()), "{public}");
+        }
+        for private in [
+            "0.0.0.0", "10.1.2.3", "127.0.0.1", "127.9.9.9", "169.254.169.254", "172.16.0.1", "192.168.1.1", "100.64.0.1",
+            "192.0.0.1", "198.18.0.1", "203.0.113.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "::", "::1", "fe80::1",
+            "fc00::1", "fd12::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b:1::1",
+            "2002:7f00:1::", "2001:db8::1", "2001::1", "::127.0.0.1",
+        ] {
+            assert!(!is_public(private.parse().unwrap()), "{private}");
+        }
+    }
+
+    #[test]
+    fn literals_in_urls_are_seen_however_they_are_written() {
+        for blocked in ["http://127.0.0.1/", "http://2130706433/", "http://0x7f.1/", "http://[::1]:80/", "http://[::ffff:7f00:1]/"] {
+            assert!(check_literal(&blocked.parse().unwrap()).is_err(), "{blocked}");
+        }
+        assert!(check_literal(&"https://8.8.8.8/".parse().unwrap()).is_ok());
+    }
+}

@@ -1,0 +1,98 @@
+//! Whether and when a repo is asked for again: decided here and nowhere else, from the closed error type.
+
+use crate::FetchError;
+use std::time::Duration;
+
+/// What to do after an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Nothing more: the repo is skipped or failed.
+    Never,
+    /// Ask again after this time.
+    After(Duration),
+    /// Ask again after this time, and leave the whole host alone for as long.
+    AfterHost(Duration),
+}
+
+/// First wait; it doubles with each attempt.
+const FIRST: Duration = Duration::from_millis(500);
+/// Longest wait of our own making.
+const LONGEST: Duration = Duration::from_secs(30);
+/// First wait after a 429 that does not say how long to wait: a lesson, not to be repeated at the same rate.
+const HEADERLESS_429: Duration = Duration::from_secs(5);
+/// A host that wants a longer wait than this fails the repo instead: PDSes count in windows of five minutes.
+const LONGEST_ASKED: Duration = Duration::from_secs(600);
+
+/// Decides, after attempt number `attempt` (from 1) of at most `attempts`. Waits that a host asked for do not shrink
+/// its patience: 429s are tried twice as often.
+#[must_use]
+pub fn decide(error: &FetchError, attempt: u32, attempts: u32) -> Retry {
+    let own = || FIRST.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(LONGEST);
+    match error {
+        FetchError::RateLimited(asked) if attempt < attempts.saturating_mul(2) => match asked {
+            Some(wait) if *wait > LONGEST_ASKED => Retry::Never,
+            Some(wait) => Retry::AfterHost(*wait),
+            None => {
+                Retry::AfterHost(HEADERLESS_429.saturating_mul(1 << attempt.saturating_sub(1).min(5)).min(LONGEST * 10))
+            }
+        },
+        FetchError::Server(_, Some(wait)) if attempt < attempts && *wait <= LONGEST_ASKED => Retry::AfterHost(*wait),
+        FetchError::Server(_, None)
+        | FetchError::Connect(_)
+        | FetchError::Stalled(_)
+        | FetchError::BrokenBody(_)
+        | FetchError::Spool(_)
+            if attempt < attempts =>
+        {
+            Retry::After(own())
+        }
+        // A CAR that is cut off comes whole the next time, or is cut off at its source.
+        FetchError::BadRepo(_, true) if attempt < attempts.min(2) => Retry::After(own()),
+        FetchError::Account(_)
+        | FetchError::RateLimited(_)
+        | FetchError::Server(..)
+        | FetchError::Refused(..)
+        | FetchError::BadUrl(_)
+        | FetchError::Blocked(_)
+        | FetchError::Connect(_)
+        | FetchError::Stalled(_)
+        | FetchError::TooSlow(_)
+        | FetchError::TooLarge(_)
+        | FetchError::Redirect(_)
+        | FetchError::BrokenBody(_)
+        | FetchError::BadRepo(..)
+        | FetchError::Spool(_) => Retry::Never,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::AccountState;
+
+    #[test]
+    fn a_host_that_says_how_long_is_believed_within_reason() {
+        let asked = |secs| FetchError::RateLimited(Some(Duration::from_secs(secs)));
+        assert_eq!(decide(&asked(7), 1, 4), Retry::AfterHost(Duration::from_secs(7)));
+        assert_eq!(decide(&asked(7), 7, 4), Retry::AfterHost(Duration::from_secs(7)));
+        assert_eq!(decide(&asked(7), 8, 4), Retry::Never);
+        assert_eq!(decide(&asked(100_000), 1, 4), Retry::Never);
+        assert_eq!(decide(&FetchError::RateLimited(None), 1, 4), Retry::AfterHost(Duration::from_secs(5)));
+        assert_eq!(decide(&FetchError::RateLimited(None), 2, 4), Retry::AfterHost(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn what_is_final_is_not_asked_again() {
+        for error in [
+            FetchError::Account(AccountState::Takendown),
+            FetchError::Blocked(String::new()),
+            FetchError::TooLarge(1),
+            FetchError::BadRepo(String::new(), false),
+        ] {
+            assert_eq!(decide(&error, 1, 4), Retry::Never, "{error}");
+        }
+        assert_eq!(decide(&FetchError::Server(500, None), 1, 4), Retry::After(Duration::from_millis(500)));
+        assert_eq!(decide(&FetchError::Server(500, None), 3, 4), Retry::After(Duration::from_secs(2)));
+        assert_eq!(decide(&FetchError::Server(500, None), 4, 4), Retry::Never);
+    }
+}

@@ -1,0 +1,170 @@
+//! Progress on stderr: a bar on a terminal, else a line every so often.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::fmt::Write;
+use std::io::{IsTerminal, stderr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Something that is counted.
+#[derive(Clone)]
+pub struct Counter {
+    name: &'static str,
+    value: Arc<AtomicU64>,
+    /// Whether its rate is of interest, not only its value.
+    rate: bool,
+}
+
+impl Counter {
+    /// A counter whose rate is shown.
+    #[must_use]
+    pub fn with_rate(name: &'static str) -> Self {
+        Self { name, value: Arc::default(), rate: true }
+    }
+
+    /// A counter whose value alone is shown, once it is not zero.
+    #[must_use]
+    pub fn plain(name: &'static str) -> Self {
+        Self { name, value: Arc::default(), rate: false }
+    }
+
+    /// Adds to it.
+    pub fn add(&self, count: u64) {
+        self.value.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Its value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.value.load(Ordering::Relaxed)
+    }
+}
+
+/// Shows counters until it is finished.
+pub struct Progress {
+    stop: Arc<(Mutex<bool>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
+    bar: Option<ProgressBar>,
+    quiet: Arc<AtomicBool>,
+}
+
+impl Progress {
+    /// Shows `counters` every `interval`. On a terminal: a bar, with an estimate if `total`, what the first counter
+    /// will be in the end, is known.
+    #[must_use]
+    pub fn start(counters: Vec<Counter>, total: Option<u64>, interval: Duration) -> Self {
+        let bar = stderr().is_terminal().then(|| bar(total));
+        let stop = Arc::new((Mutex::new(false), Condvar::new()));
+        let quiet = Arc::new(AtomicBool::new(false));
+        let (stopped, shown, muted) = (Arc::clone(&stop), bar.clone(), Arc::clone(&quiet));
+        let every = if bar.is_some() { Duration::from_millis(200) } else { interval };
+        let thread = std::thread::spawn(move || {
+            let mut before: Vec<u64> = vec![0; counters.len()];
+            let mut since = Instant::now();
+            let (lock, woken) = &*stopped;
+            let mut done = lock.lock().unwrap_or_else(PoisonError::into_inner);
+            while !*done {
+                done = woken.wait_timeout(done, every).unwrap_or_else(PoisonError::into_inner).0;
+                if *done {
+                    break;
+                }
+                let seconds = since.elapsed().as_secs_f64().max(0.001);
+                if let Some(bar) = &shown {
+                    bar.set_position(counters.first().map_or(0, Counter::get));
+                    // Rates over a whole interval are steadier than the bar's own step.
+                    if seconds >= interval.as_secs_f64().min(2.0) {
+                        bar.set_message(line(&counters, &mut before, seconds));
+                        since = Instant::now();
+                    }
+                } else if !muted.load(Ordering::Relaxed) {
+                    eprintln!("{}", line(&counters, &mut before, seconds));
+                    since = Instant::now();
+                }
+            }
+        });
+        Self { stop, thread: Some(thread), bar, quiet }
+    }
+
+    /// Prints lines to stderr without tearing the bar.
+    pub fn say(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{text}")),
+            None => eprintln!("{text}"),
+        }
+    }
+
+    /// Ends it; nothing more is shown.
+    pub fn finish(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.quiet.store(true, Ordering::Relaxed);
+        *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.stop.1.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // A thread that only prints; if it panicked, there is nothing to save.
+            drop(thread.join());
+        }
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn bar(total: Option<u64>) -> ProgressBar {
+    let (bar, template) = match total {
+        Some(total) => (
+            ProgressBar::new(total),
+            "{wide_bar} {human_pos} of {human_len} {percent}%, {eta} left\n{msg}",
+        ),
+        None => (ProgressBar::no_length(), "{spinner} {human_pos} in {elapsed}\n{msg}"),
+    };
+    bar.set_draw_target(ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// `12000 repos (53/s), 1830222 records (8201/s), 3 failed`.
+#[allow(clippy::cast_precision_loss)]
+fn line(counters: &[Counter], before: &mut [u64], seconds: f64) -> String {
+    let mut text = String::new();
+    for (counter, before) in counters.iter().zip(before) {
+        let now = counter.get();
+        if !counter.rate && now == 0 {
+            continue;
+        }
+        let separator = if text.is_empty() { "" } else { ", " };
+        let _ = write!(text, "{separator}{now} {}", counter.name);
+        if counter.rate {
+            let _ = write!(text, " ({:.0}/s)", now.saturating_sub(*before) as f64 / seconds);
+        }
+        *before = now;
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_shows_rates_and_leaves_out_what_did_not_happen() {
+        let (records, failed) = (Counter::with_rate("records"), Counter::plain("failed"));
+        records.add(500);
+        let mut before = vec![100, 0];
+        assert_eq!(line(&[records.clone(), failed.clone()], &mut before, 2.0), "500 records (200/s)");
+        failed.add(1);
+        assert_eq!(line(&[records, failed], &mut before, 2.0), "500 records (0/s), 1 failed");
+    }
+}
