@@ -77,21 +77,21 @@ impl<'a> Iterator for Blocks<'a> {
     }
 }
 
-/// Where each block lies in a CAR, every hash checked: 16 bytes a block, whatever its size.
-pub struct BlockIndex<'a> {
-    car: &'a [u8],
+/// A CAR and where each of its blocks lies, every hash checked: 16 bytes a block, whatever its size.
+pub struct BlockIndex<C> {
+    car: C,
     /// First eight bytes of the digest, and the offset of the section; sorted. Digests were checked, so
     /// nobody chooses them, and equal prefixes are rare.
     places: Vec<(u64, u64)>,
 }
 
-impl<'a> BlockIndex<'a> {
+impl<C: AsRef<[u8]>> BlockIndex<C> {
     /// Goes over all of `car`; returns its root and the index.
     ///
     /// # Errors
     /// Anything that [`Blocks`] refuses, or a block whose bytes have another hash.
-    pub fn build(car: &'a [u8]) -> Result<(Cid, Self), RepoError> {
-        let (root, blocks) = Blocks::open(car)?;
+    pub fn build(car: C) -> Result<(Cid, Self), RepoError> {
+        let (root, blocks) = Blocks::open(car.as_ref())?;
         let mut places = Vec::new();
         for block in blocks {
             let (cid, at, bytes) = block?;
@@ -106,14 +106,14 @@ impl<'a> BlockIndex<'a> {
 
     /// The bytes of a block, or `None` if the CAR does not hold it.
     #[must_use]
-    pub fn get(&self, cid: &Cid) -> Option<&'a [u8]> {
+    pub fn get(&self, cid: &Cid) -> Option<&[u8]> {
         let wanted = prefix(cid);
         let first = self.places.partition_point(|&(p, _)| p < wanted);
         for &(found, at) in self.places.get(first..)? {
             if found != wanted {
                 return None;
             }
-            let mut section = Blocks { car: self.car, at: usize::try_from(at).ok()? };
+            let mut section = Blocks { car: self.car.as_ref(), at: usize::try_from(at).ok()? };
             let (found, _, bytes) = section.section().ok()??;
             if found == *cid {
                 return Some(bytes);
@@ -132,6 +132,12 @@ impl<'a> BlockIndex<'a> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
+    }
+
+    /// The CAR itself.
+    #[must_use]
+    pub fn car(&self) -> &C {
+        &self.car
     }
 }
 

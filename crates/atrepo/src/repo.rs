@@ -7,11 +7,11 @@ use crate::commit::Commit;
 use crate::error::RepoError;
 use crate::{mst, syntax};
 
-/// A repo whose blocks have all been hashed.
-pub struct Repo<'a> {
+/// A repo whose blocks have all been hashed, together with the bytes of its CAR.
+pub struct Repo<C> {
     commit_cid: Cid,
     commit: Commit,
-    blocks: BlockIndex<'a>,
+    blocks: BlockIndex<C>,
 }
 
 /// What a complete repo holds.
@@ -58,12 +58,12 @@ pub enum Entry<'e, 'a> {
     },
 }
 
-impl<'a> Repo<'a> {
+impl<C: AsRef<[u8]>> Repo<C> {
     /// Reads `car`, hashes all blocks and checks the commit against `did`. The tree is not looked at yet.
     ///
     /// # Errors
     /// See [`RepoError`].
-    pub fn open(car: &'a [u8], did: &str) -> Result<Self, RepoError> {
+    pub fn open(car: C, did: &str) -> Result<Self, RepoError> {
         let (commit_cid, blocks) = BlockIndex::build(car)?;
         let block = blocks.get(&commit_cid).ok_or(RepoError::Missing(commit_cid))?;
         let commit = Commit::parse(block).map_err(RepoError::Commit)?;
@@ -94,8 +94,8 @@ impl<'a> Repo<'a> {
     ///
     /// # Errors
     /// As [`Repo::check`]; or what `each` answers.
-    pub fn entries<E: From<RepoError>>(
-        &self,
+    pub fn entries<'a, E: From<RepoError>>(
+        &'a self,
         mut each: impl FnMut(Entry<'_, 'a>) -> Result<(), E>,
     ) -> Result<(), E> {
         mst::walk(self.commit.data, |cid| self.blocks.get(cid), |leaf| {
@@ -116,6 +116,12 @@ impl<'a> Repo<'a> {
                 Err(error) => each(Entry::BadRecord { key: leaf.key, cid: leaf.cid, error }),
             }
         })
+    }
+
+    /// The bytes that the repo was read from.
+    #[must_use]
+    pub fn car(&self) -> &C {
+        self.blocks.car()
     }
 
     /// The account.

@@ -44,6 +44,12 @@ impl Deref for Body {
     }
 }
 
+impl AsRef<[u8]> for Body {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
 /// A body that is coming in.
 pub(crate) struct Incoming {
     memory: Vec<u8>,

@@ -10,7 +10,7 @@ pub fn redact(url: &str) -> String {
     };
     if parsed.password().is_some() {
         // Refused only for URLs without a host, which have no password.
-        drop(parsed.set_password(Some("***")));
+        let _ = parsed.set_password(Some("***"));
     }
     let secret = |key: &str| key.to_ascii_lowercase().contains("password");
     if parsed.query_pairs().any(|(key, _)| secret(&key)) {

@@ -1,0 +1,325 @@
+//! All arguments and environment variables, defined once: help, errors and docs/reference are made from here.
+
+use crate::exit;
+use clap::builder::PossibleValuesParser;
+use clap::error::{ContextKind, ContextValue};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Fills the PostgreSQL database of a Bluesky AppView from the repos of the AT Protocol network.
+#[derive(Debug, Parser)]
+#[command(name = "skyfill", version, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Migrate(MigrateArgs),
+    UnpackAsDidFile(UnpackArgs),
+    Producer(ProducerArgs),
+    Consumer(ConsumerArgs),
+    Indexes(IndexesArgs),
+    Db(DbArgs),
+    Simnet(SimnetArgs),
+    /// Prints docs/reference/commands.md.
+    #[command(hide = true)]
+    Reference,
+}
+
+/// The database.
+#[derive(Args, Debug)]
+pub(crate) struct DatabaseArgs {
+    /// Target database, as a PostgreSQL URL. Without it, a private PostgreSQL in --data-dir is used.
+    #[arg(long, value_name = "URL", env = "BSKY_DB_POSTGRES_URL", hide_env_values = true, help_heading = "Database")]
+    pub(crate) database_url: Option<String>,
+    /// The AppView's schema in it: letters and underscores.
+    #[arg(long, value_name = "NAME", env = "BSKY_DB_POSTGRES_SCHEMA", default_value = "bsky", value_parser = schema_name, help_heading = "Database")]
+    pub(crate) schema: String,
+    #[command(flatten)]
+    pub(crate) folder: DataDirArgs,
+}
+
+/// The folder of the private PostgreSQL.
+#[derive(Args, Debug)]
+pub(crate) struct DataDirArgs {
+    /// Folder of the private PostgreSQL.
+    #[arg(long, value_name = "DIR", env = "SKYFILL_DATA_DIR", default_value = "skyfill-data", help_heading = "Database")]
+    pub(crate) data_dir: PathBuf,
+}
+
+/// Brings the database to the official AppView's schema.
+///
+/// Runs the official migrations that are missing, by their official names, so that the official service finds nothing
+/// pending. A database at any official state is carried on from there; a second run does nothing.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  skyfill migrate
+  skyfill migrate --drop-follow-indexes     # before many inserts into follow; `skyfill indexes restore` after
+  BSKY_DB_POSTGRES_URL=postgresql://bsky@localhost/bsky skyfill migrate --recreate-schema")]
+pub(crate) struct MigrateArgs {
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+    /// Drop the schema with all in it first. Refused if it holds what no repo can refill.
+    #[arg(long)]
+    pub(crate) recreate_schema: bool,
+    /// With --recreate-schema: drop mutes, bookmarks, drafts, labels and other private data, too.
+    #[arg(long, requires = "recreate_schema")]
+    pub(crate) discard_private_data: bool,
+    /// Drop the indexes of `follow` and its unique constraint, and remember how to put them back.
+    #[arg(long)]
+    pub(crate) drop_follow_indexes: bool,
+}
+
+/// Prints a DID cache as a DID file.
+///
+/// The cache is MessagePack or CBOR, one array of [did, pds] pairs or pairs end to end; which it is, is told from its
+/// bytes. Entries that are no pair of strings are reported and skipped, and the exit code is then 1.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:
+  skyfill unpack-as-did-file did-cache.bin | sort > dids.jsonl")]
+pub(crate) struct UnpackArgs {
+    /// The cache.
+    #[arg(value_name = "DID-CACHE-PATH")]
+    pub(crate) path: PathBuf,
+}
+
+/// Fetches the repos of a DID file and sends their records to consumers.
+///
+/// Each repo is fetched from the PDS in its line, checked as a whole, and only then sent, in the line form, to one
+/// socket, or to three by collection. Exit code 1 if repos failed; they are listed in --failures, which is a DID file.
+/// SIGUSR1 prints what each worker is doing.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  skyfill producer dids.jsonl /tmp/skyfill.sock
+  skyfill producer dids.jsonl /tmp/a.sock /tmp/b.sock /tmp/c.sock --concurrency 64
+  skyfill producer dids.jsonl /tmp/skyfill.sock --starting-line 1000 --ending-line 2000
+  skyfill producer skyfill-failures.jsonl /tmp/skyfill.sock --failures still-failing.jsonl")]
+pub(crate) struct ProducerArgs {
+    /// One JSON array a line: [\"did:plc:...\",\"https://pds.example\"].
+    #[arg(value_name = "DID-FILE")]
+    pub(crate) did_file: PathBuf,
+    /// Socket of a consumer: one, or three, which share the collections.
+    #[arg(value_name = "SOCKET-PATH", required = true, num_args = 1..=3)]
+    pub(crate) sockets: Vec<PathBuf>,
+    /// First line to take, from 0.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) starting_line: u64,
+    /// First line not to take, from 0; 0 means to the end.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) ending_line: u64,
+    /// Repos fetched at once.
+    #[arg(long, value_name = "N", env = "PRODUCER_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) concurrency: u32,
+    /// Seconds that one attempt at a repo may take.
+    #[arg(long, value_name = "S", env = "PRODUCER_PROCESSING_TIMEOUT", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) processing_timeout: u64,
+    /// Seconds without a byte after which a host counts as stalled.
+    #[arg(long, value_name = "S", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub(crate) stall_timeout: u64,
+    /// Attempts at a repo before it has failed.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) max_attempts: u32,
+    /// Largest repo, in bytes after decompression. Repos over 4 MiB wait in a temporary file, not in memory.
+    #[arg(long, value_name = "BYTES", default_value_t = 4 << 30)]
+    pub(crate) max_repo_bytes: u64,
+    /// Most bytes of checked repos that wait in memory for the consumers.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u32).range(1 << 20..))]
+    pub(crate) buffer_bytes: u32,
+    /// Also fetch from private networks and from this machine.
+    #[arg(long)]
+    pub(crate) allow_private_hosts: bool,
+    /// Leave this host and its subdomains out. May be given several times.
+    #[arg(long, value_name = "HOST", default_value = "blueski.social")]
+    pub(crate) skip_host: Vec<String>,
+    /// Failed repos are added to this file, a DID file with reasons.
+    #[arg(long, value_name = "FILE", default_value = "skyfill-failures.jsonl")]
+    pub(crate) failures: PathBuf,
+    /// Time of the run, which no record's indexedAt passes [default: the clock].
+    #[arg(long, value_name = "ISO-TIME")]
+    pub(crate) now: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// What is printed.
+#[derive(Args, Debug)]
+pub(crate) struct OutputArgs {
+    /// Seconds between rate lines.
+    #[arg(long, value_name = "S", env = "LOGGING_INTERVAL", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = "Output")]
+    pub(crate) logging_interval: u64,
+    /// Print the summary as JSON on stdout.
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+}
+
+/// Stores the records that producers send to a socket.
+///
+/// Takes the line form, makes the rows of the official indexer, and merges them into the AppView's tables. The same
+/// lines a second time change nothing. Ends at SIGINT or SIGTERM, after committing what it has read. Lines that are
+/// refused go to --rejects; the exit code is then 1.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  skyfill consumer /tmp/skyfill.sock
+  skyfill consumer /tmp/skyfill.sock --batch-size 20000 --max-db-connections 4
+  skyfill consumer --db-test copy-binary
+  skyfill consumer --db-test all --rows 200000")]
+pub(crate) struct ConsumerArgs {
+    /// Socket to listen on. A file left by a dead consumer is replaced.
+    #[arg(value_name = "SOCKET-PATH", required_unless_present = "db_test", conflicts_with = "db_test")]
+    pub(crate) socket: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+    /// Records of a collection a COPY.
+    #[arg(long, value_name = "N", env = "CONSUMER_BATCH_SIZE", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(crate) batch_size: u32,
+    /// Records a transaction. It ends earlier when the records in it take more than 256 MiB, over all connections.
+    #[arg(long, value_name = "N", env = "CONSUMER_TRANSACTION_SIZE", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) transaction_size: u32,
+    /// Connections to the database. Each repo stays on one of them.
+    #[arg(long, value_name = "N", env = "CONSUMER_MAX_DB_CONNECTIONS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) max_db_connections: u32,
+    /// Use libpq instead of the Rust driver [environment: any value but 0, false and nothing].
+    #[arg(long, env = "CONSUMER_PG_NATIVE", action = ArgAction::SetTrue, value_parser = switch)]
+    pub(crate) pg_native: bool,
+    /// Insert generated follow rows instead, until stopped, and print rows a second.
+    #[arg(long, value_name = "TEST", value_parser = PossibleValuesParser::new(["no-params", "with-params", "with-prepared", "copy", "copy-binary", "all"]))]
+    pub(crate) db_test: Option<String>,
+    /// With --db-test: end after N rows (of each test).
+    #[arg(long, value_name = "N", requires = "db_test", required_if_eq("db_test", "all"), value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) rows: Option<u64>,
+    /// Refused lines are added to this file, with their reasons.
+    #[arg(long, value_name = "FILE", default_value = "skyfill-rejects.jsonl")]
+    pub(crate) rejects: PathBuf,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// Puts back indexes that skyfill dropped, or tells which.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  skyfill indexes status
+  skyfill indexes restore")]
+pub(crate) struct IndexesArgs {
+    #[command(subcommand)]
+    pub(crate) action: IndexesAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum IndexesAction {
+    /// Tells which indexes and constraints are dropped. Exit code 1 if any.
+    Status(IndexesTarget),
+    /// Puts all of them back.
+    Restore(IndexesTarget),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct IndexesTarget {
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+    /// Print as JSON on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Starts, stops or names the private PostgreSQL.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  psql \"$(skyfill db url)\"
+  skyfill db stop")]
+pub(crate) struct DbArgs {
+    #[command(subcommand)]
+    pub(crate) action: DbAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DbAction {
+    /// Starts it, making it on first use.
+    Start(DataDirArgs),
+    /// Stops it.
+    Stop(DataDirArgs),
+    /// Tells whether it runs. Exit code 1 if not.
+    Status(DataDirArgs),
+    /// Starts it if need be and prints its URL.
+    Url(DataDirArgs),
+}
+
+/// Serves generated repos on loopback, to practise on.
+///
+/// Writes a DID file for them and stays until it is stopped. The same seed gives the same repos.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:
+  skyfill simnet --dids dids.jsonl &
+  skyfill producer dids.jsonl /tmp/skyfill.sock --allow-private-hosts")]
+pub(crate) struct SimnetArgs {
+    /// Where the DID file is written.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) dids: PathBuf,
+    /// Number of repos.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) repos: u32,
+    /// Number of records in all, about.
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    pub(crate) records: u32,
+    /// What the repos are made from.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Write the records as messages in the line form to FILE, repo after repo, and end.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) lines: Option<PathBuf>,
+}
+
+fn schema_name(text: &str) -> Result<String, String> {
+    if appview::is_schema_name(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("the official service takes letters and underscores only".to_owned())
+    }
+}
+
+/// A switch in the environment: on, unless it is empty, 0 or false.
+fn switch(text: &str) -> Result<bool, String> {
+    Ok(!matches!(text, "" | "0" | "false"))
+}
+
+/// Prints what is wrong with the arguments, and where it came from if that was the environment.
+pub(crate) fn complain(error: &clap::Error) -> ExitCode {
+    // Nothing to be done if even this cannot be printed.
+    drop(error.print());
+    if let Some(variable) = variable_behind(error) {
+        eprintln!("note: the value comes from the environment variable {variable}");
+    }
+    if error.use_stderr() { ExitCode::from(exit::USAGE) } else { ExitCode::SUCCESS }
+}
+
+/// The environment variable that a wrong value came from.
+fn variable_behind(error: &clap::Error) -> Option<String> {
+    let (ContextValue::String(arg), ContextValue::String(value)) =
+        (error.get(ContextKind::InvalidArg)?, error.get(ContextKind::InvalidValue)?)
+    else {
+        return None;
+    };
+    let long = arg.split(' ').next()?.trim_start_matches("--");
+    let root = Cli::command();
+    let variable = root.get_subcommands().flat_map(clap::Command::get_arguments).find_map(|argument| {
+        (argument.get_long() == Some(long)).then(|| argument.get_env()).flatten()?.to_str().map(str::to_owned)
+    })?;
+    (std::env::var(&variable).as_deref() == Ok(value)).then_some(variable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_switch_in_the_environment_is_on_unless_it_says_no() {
+        assert_eq!(["", "0", "false", "1", "true", "no"].map(|t| switch(t).unwrap()), [false, false, false, true, true, true]);
+    }
+}

@@ -1,0 +1,240 @@
+//! One producer's connection: lines to batches.
+
+use crate::cli::ConsumerArgs;
+use crate::consumer::rejects::Rejects;
+use crate::consumer::shards::{Gone, Handles};
+use crate::signals::Stop;
+use handoff::line::{LineError, Message};
+use handoff::lines::{Line, Lines, Step};
+use load::{Batch, WriterReport};
+use observe::{Counter, Workers};
+use rows::{Collection, Record};
+use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes of rows that one connection's unfinished batches may hold; past it all of them are stored as they are.
+const PENDING_BYTES: usize = 64 << 20;
+/// Without a line for so long, what is pending is stored and committed.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// What happened to lines.
+#[derive(Clone)]
+pub(crate) struct Counts {
+    lines: Counter,
+    committed: Counter,
+    bytes: Counter,
+    not_indexed: Counter,
+    rejected: Counter,
+    duplicates: Counter,
+    new_rows: Counter,
+}
+
+impl Counts {
+    pub(crate) fn new() -> Self {
+        Self {
+            lines: Counter::with_rate("lines"),
+            committed: Counter::with_rate("records committed"),
+            bytes: Counter::with_rate("bytes"),
+            not_indexed: Counter::plain("of other collections"),
+            rejected: Counter::plain("rejected"),
+            duplicates: Counter::plain("duplicates"),
+            new_rows: Counter::plain("new"),
+        }
+    }
+
+    pub(crate) fn shown(&self) -> Vec<Counter> {
+        vec![
+            self.lines.clone(),
+            self.committed.clone(),
+            self.bytes.clone(),
+            self.not_indexed.clone(),
+            self.duplicates.clone(),
+            self.rejected.clone(),
+        ]
+    }
+
+    pub(crate) fn stored(&self, report: &WriterReport) {
+        self.committed.add(report.committed);
+        self.duplicates.add(report.duplicates);
+        self.new_rows.add(report.new_rows);
+    }
+
+    pub(crate) fn summary(&self, args: &ConsumerArgs, elapsed: Duration, rejects: &Rejects) {
+        let rejected = rejects.count();
+        if args.output.json {
+            let summary = serde_json::json!({
+                "lines": self.lines.get(),
+                "committed": self.committed.get(),
+                "newRows": self.new_rows.get(),
+                "duplicates": self.duplicates.get(),
+                "notIndexed": self.not_indexed.get(),
+                "rejected": rejected,
+                "bytes": self.bytes.get(),
+                "seconds": elapsed.as_secs_f64(),
+            });
+            println!("{summary}");
+        }
+        eprintln!(
+            "{} lines: {} records committed ({} of them with a new row of their own), {} duplicates, \
+             {} of collections that are not indexed, {rejected} rejected; {:.1} s",
+            self.lines.get(),
+            self.committed.get(),
+            self.new_rows.get(),
+            self.duplicates.get(),
+            self.not_indexed.get(),
+            elapsed.as_secs_f64()
+        );
+        if rejected > 0 {
+            eprintln!("rejected lines: {}", rejects.whereabouts());
+        }
+    }
+}
+
+/// Reads one connection.
+pub(crate) struct Intake {
+    batch_size: usize,
+    shards: Handles,
+    /// Unfinished batches, by shard and collection.
+    pending: BTreeMap<(usize, Collection), Batch>,
+    pending_bytes: usize,
+    /// Whether something was stored since the last commit.
+    dirty: bool,
+    counts: Counts,
+    rejects: Arc<Rejects>,
+    stop: Stop,
+    workers: Workers,
+}
+
+impl Intake {
+    pub(crate) fn new(
+        batch_size: usize,
+        shards: Handles,
+        counts: &Counts,
+        rejects: &Arc<Rejects>,
+        stop: &Stop,
+        workers: &Workers,
+    ) -> Self {
+        Self {
+            batch_size,
+            shards,
+            pending: BTreeMap::new(),
+            pending_bytes: 0,
+            dirty: false,
+            counts: counts.clone(),
+            rejects: Arc::clone(rejects),
+            stop: stop.clone(),
+            workers: workers.clone(),
+        }
+    }
+
+    /// Reads until the producer ends its stream, or somebody stops it; closes the stream when all is committed.
+    pub(crate) fn run(mut self, stream: UnixStream) {
+        let worker = self.workers.start("reading lines");
+        let outcome = self.read(stream, &worker);
+        if let Err(Gone) = outcome {
+            // The thread that is gone tells why.
+            self.stop.set();
+        }
+    }
+
+    fn read(&mut self, stream: UnixStream, worker: &observe::Worker) -> Result<(), Gone> {
+        if let Err(error) = stream.set_read_timeout(Some(IDLE)) {
+            eprintln!("a producer's connection cannot be read: {error}");
+            return Ok(());
+        }
+        let mut lines = Lines::new(stream);
+        while !self.stop.is_set() {
+            let mut outcome = Ok(());
+            let step = lines.step(|line| {
+                if outcome.is_ok() {
+                    outcome = self.take(&line);
+                }
+            });
+            outcome?;
+            match step {
+                Ok(Step::Read) => {}
+                Ok(Step::Idle) => {
+                    worker.doing("waiting for lines");
+                    self.commit()?;
+                }
+                Ok(Step::End) => break,
+                Err(error) => {
+                    eprintln!("a producer's connection broke: {error}");
+                    break;
+                }
+            }
+        }
+        worker.doing("committing what was read");
+        self.commit()
+        // The stream is closed when `lines` goes, after the commit: to a producer that is the acknowledgement.
+    }
+
+    fn take(&mut self, line: &Line<'_>) -> Result<(), Gone> {
+        self.counts.lines.add(1);
+        let line = match line {
+            Line::Complete(line) => line,
+            Line::TooLong(start) => {
+                self.reject(start, &LineError::TooLong.to_string());
+                return Ok(());
+            }
+        };
+        self.counts.bytes.add(line.len() as u64 + 1);
+        let message = match Message::parse(line) {
+            Ok(message) => message,
+            Err(error) => {
+                self.reject(line, &error.to_string());
+                return Ok(());
+            }
+        };
+        match message.record() {
+            Some(record) => self.add(&record, line),
+            None => {
+                self.counts.not_indexed.add(1);
+                Ok(())
+            }
+        }
+    }
+
+    fn add(&mut self, record: &Record<'_>, line: &[u8]) -> Result<(), Gone> {
+        let key = (self.shards.of(record.did), record.collection);
+        let batch = self.pending.entry(key).or_insert_with(|| Batch::new(record.collection));
+        let before = batch.bytes();
+        if let Err(reject) = batch.add(record) {
+            self.reject(line, &reject.to_string());
+            return Ok(());
+        }
+        self.pending_bytes += batch.bytes() - before;
+        if batch.records() >= self.batch_size {
+            self.store(key)?;
+        }
+        if self.pending_bytes > PENDING_BYTES {
+            self.store_all()?;
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, key: (usize, Collection)) -> Result<(), Gone> {
+        let Some(batch) = self.pending.remove(&key).filter(|batch| batch.records() > 0) else { return Ok(()) };
+        self.pending_bytes -= batch.bytes();
+        self.dirty = true;
+        self.shards.store(key.0, batch)
+    }
+
+    fn store_all(&mut self) -> Result<(), Gone> {
+        let keys: Vec<_> = self.pending.keys().copied().collect();
+        keys.into_iter().try_for_each(|key| self.store(key))
+    }
+
+    /// Stores all that is pending and commits it.
+    fn commit(&mut self) -> Result<(), Gone> {
+        self.store_all()?;
+        if std::mem::take(&mut self.dirty) { self.shards.commit() } else { Ok(()) }
+    }
+
+    fn reject(&self, line: &[u8], reason: &str) {
+        self.counts.rejected.add(1);
+        self.rejects.add(line, reason);
+    }
+}

@@ -1,0 +1,158 @@
+//! The threads that store batches, one for each database connection.
+
+use crate::consumer::intake::Counts;
+use crate::consumer::rejects::Rejects;
+use crate::exit::Failure;
+use crate::signals::Stop;
+use load::{Batch, DbError, Refused, Writer, WriterOptions};
+use observe::Workers;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+/// Batches that wait for a connection; the intake waits when there are more.
+const WAITING: usize = 2;
+/// Tries to reach the server after being told to stop.
+const LAST_TRIES: u32 = 8;
+
+/// What a thread is given to do.
+enum Job {
+    Store(Batch),
+    /// Commit; tell when it is done.
+    Commit(SyncSender<()>),
+}
+
+/// All of them.
+pub(crate) struct Shards {
+    handles: Handles,
+    threads: Vec<JoinHandle<Result<(), DbError>>>,
+}
+
+/// The way to them.
+#[derive(Clone)]
+pub(crate) struct Handles(Vec<SyncSender<Job>>);
+
+/// A thread is gone: its database cannot be written to.
+#[derive(Debug)]
+pub(crate) struct Gone;
+
+impl Handles {
+    /// Which one stores the repo of `did`.
+    pub(crate) fn of(&self, did: &str) -> usize {
+        let mut hasher = DefaultHasher::new();
+        did.hash(&mut hasher);
+        usize::try_from(hasher.finish() % self.0.len() as u64).unwrap_or(0)
+    }
+
+    /// Gives a batch to thread `shard`; waits while it has enough.
+    pub(crate) fn store(&self, shard: usize, batch: Batch) -> Result<(), Gone> {
+        self.0[shard].send(Job::Store(batch)).map_err(|_| Gone)
+    }
+
+    /// Commits what all threads were given so far, and waits for it.
+    pub(crate) fn commit(&self) -> Result<(), Gone> {
+        let mut answers = Vec::new();
+        for sender in &self.0 {
+            let (done, answer) = sync_channel(1);
+            sender.send(Job::Commit(done)).map_err(|_| Gone)?;
+            answers.push(answer);
+        }
+        answers.iter().try_for_each(|answer| answer.recv().map_err(|_| Gone))
+    }
+}
+
+impl Shards {
+    /// Starts `count` threads and connects each, so that what is wrong shows now.
+    pub(crate) fn start(
+        count: usize,
+        options: &WriterOptions,
+        counts: &Counts,
+        rejects: &Arc<Rejects>,
+        workers: &Workers,
+        stop: &Stop,
+    ) -> Result<Self, Failure> {
+        let mut senders = Vec::new();
+        let mut threads = Vec::new();
+        for number in 0..count {
+            let mut writer = new_writer(options.clone(), Arc::clone(rejects), stop.clone());
+            writer.connect().map_err(Failure::new)?;
+            let (sender, jobs) = sync_channel(WAITING);
+            let (counts, workers, stop) = (counts.clone(), workers.clone(), stop.clone());
+            threads.push(std::thread::spawn(move || {
+                let outcome = work(&mut writer, &jobs, &counts, &workers, number);
+                if outcome.is_err() {
+                    stop.set();
+                }
+                outcome
+            }));
+            senders.push(sender);
+        }
+        Ok(Self { handles: Handles(senders), threads })
+    }
+
+    pub(crate) fn handles(&self) -> Handles {
+        self.handles.clone()
+    }
+
+    /// Ends all threads, each after committing. The first error, if any.
+    pub(crate) fn finish(self) -> Result<(), DbError> {
+        drop(self.handles);
+        let mut outcome = Ok(());
+        for thread in self.threads {
+            outcome = outcome.and(thread.join().unwrap_or_else(|_| {
+                Err(DbError { kind: load::DbErrorKind::Other, sqlstate: None, message: "a writer broke off".to_owned() })
+            }));
+        }
+        outcome
+    }
+}
+
+fn work(
+    writer: &mut Writer<'_>,
+    jobs: &Receiver<Job>,
+    counts: &Counts,
+    workers: &Workers,
+    number: usize,
+) -> Result<(), DbError> {
+    let worker = workers.start("waiting for records");
+    for job in jobs {
+        match job {
+            Job::Store(batch) => {
+                let (records, collection) = (batch.records(), batch.collection().nsid());
+                worker.doing(format!("connection {number}: storing {records} records of {collection}"));
+                writer.write(batch)?;
+                counts.stored(&writer.take_report());
+            }
+            Job::Commit(done) => {
+                worker.doing(format!("connection {number}: committing"));
+                writer.commit()?;
+                counts.stored(&writer.take_report());
+                // Whoever asked may be gone; the commit stands.
+                let _ = done.send(());
+            }
+        }
+        worker.doing("waiting for records");
+    }
+    writer.commit()?;
+    counts.stored(&writer.take_report());
+    Ok(())
+}
+
+fn new_writer(options: WriterOptions, rejects: Arc<Rejects>, stop: Stop) -> Writer<'static> {
+    let refused = move |refused: Refused| {
+        let Refused { uri, cid, indexed_at, json, reason } = refused;
+        let collection = uri.split('/').nth(3).unwrap_or_default().to_owned();
+        let object: serde_json::Value = serde_json::from_str(&json).unwrap_or_default();
+        let data = serde_json::json!({ "uri": uri, "cid": cid, "timestamp": indexed_at, "obj": object });
+        let line = serde_json::json!({ "type": "commit", "collection": collection, "data": data });
+        rejects.add(line.to_string().as_bytes(), &reason);
+    };
+    let wait = move |error: &DbError, tries: u32| {
+        if tries.is_power_of_two() {
+            eprintln!("waiting for the database, try {tries}: {error}");
+        }
+        !(stop.is_set() && tries > LAST_TRIES)
+    };
+    Writer::new(options, refused, wait)
+}

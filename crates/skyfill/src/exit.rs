@@ -1,0 +1,66 @@
+//! How commands end: an exit code that means something, and for errors a line that names the thing and one that
+//! names the next step.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// How a command ended that did its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// All of it.
+    Well,
+    /// To the end, but some of its input was refused or failed; it said what.
+    WithFailures,
+    /// It was told to stop before the end.
+    Stopped,
+}
+
+/// Why a command could not do its work.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    message: String,
+    hint: Option<String>,
+    usage: bool,
+}
+
+impl Failure {
+    /// Something in the surroundings: database, files, sockets.
+    pub(crate) fn new(message: impl fmt::Display) -> Self {
+        Self { message: message.to_string(), hint: None, usage: false }
+    }
+
+    /// Something in the arguments or the environment.
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self { message: message.to_string(), hint: None, usage: true }
+    }
+
+    /// What to do about it.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Exit codes, as the README lists them.
+pub(crate) const WITH_FAILURES: u8 = 1;
+pub(crate) const USAGE: u8 = 2;
+pub(crate) const SURROUNDINGS: u8 = 3;
+pub(crate) const STOPPED: u8 = 4;
+/// As shells have it for SIGINT.
+pub(crate) const AT_ONCE: i32 = 130;
+
+/// Prints a failure and picks the code.
+pub(crate) fn report(outcome: Result<Ended, Failure>) -> ExitCode {
+    match outcome {
+        Ok(Ended::Well) => ExitCode::SUCCESS,
+        Ok(Ended::WithFailures) => ExitCode::from(WITH_FAILURES),
+        Ok(Ended::Stopped) => ExitCode::from(STOPPED),
+        Err(failure) => {
+            eprintln!("error: {}", failure.message);
+            if let Some(hint) = failure.hint {
+                eprintln!("hint: {hint}");
+            }
+            ExitCode::from(if failure.usage { USAGE } else { SURROUNDINGS })
+        }
+    }
+}

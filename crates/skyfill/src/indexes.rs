@@ -1,0 +1,53 @@
+//! `skyfill indexes`.
+
+use crate::cli::{IndexesAction, IndexesArgs, IndexesTarget};
+use crate::database::Database;
+use crate::exit::{Ended, Failure};
+
+pub(crate) fn run(args: &IndexesArgs) -> Result<Ended, Failure> {
+    match &args.action {
+        IndexesAction::Status(target) => status(target),
+        IndexesAction::Restore(target) => restore(target),
+    }
+}
+
+fn status(target: &IndexesTarget) -> Result<Ended, Failure> {
+    let database = Database::open(&target.database)?;
+    let mut client = database.connect()?;
+    let missing =
+        load::indexes::missing(&mut client, &database.schema).map_err(|error| database.failure(error))?;
+    if target.json {
+        let names: Vec<_> =
+            missing.iter().map(|d| serde_json::json!({"table": d.table, "name": d.name, "ddl": d.ddl})).collect();
+        println!("{}", serde_json::json!({ "dropped": names }));
+    } else {
+        for dropped in &missing {
+            println!("{}\t{}\t{}", dropped.table, dropped.name, dropped.ddl);
+        }
+        eprintln!("{} dropped by skyfill", missing.len());
+    }
+    Ok(if missing.is_empty() { Ended::Well } else { Ended::WithFailures })
+}
+
+fn restore(target: &IndexesTarget) -> Result<Ended, Failure> {
+    let database = Database::open(&target.database)?;
+    let mut client = database.connect()?;
+    let missing =
+        load::indexes::missing(&mut client, &database.schema).map_err(|error| database.failure(error))?;
+    let mut restored = Vec::new();
+    for (at, dropped) in missing.iter().enumerate() {
+        eprintln!("{} of {}: {} on {}", at + 1, missing.len(), dropped.name, dropped.table);
+        load::indexes::restore(&mut client, &database.schema, dropped).map_err(|error| {
+            Failure::new(format!("restore {} on {}: {}", dropped.name, dropped.table, load::DbError::from(error))).hint(
+                "rows that break it came in while it was dropped: remove them, then run this again; \
+                 what was restored before stays",
+            )
+        })?;
+        restored.push(dropped.name.as_str());
+    }
+    if target.json {
+        println!("{}", serde_json::json!({ "restored": restored }));
+    }
+    eprintln!("{} restored", restored.len());
+    Ok(Ended::Well)
+}

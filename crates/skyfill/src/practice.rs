@@ -1,0 +1,59 @@
+//! `skyfill simnet`.
+
+use crate::cli::SimnetArgs;
+use crate::exit::{Ended, Failure};
+use crate::signals;
+use handoff::line::{self, Outgoing};
+use observe::Workers;
+use simnet::{Answer, Population, Server};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) fn run(args: &SimnetArgs) -> Result<Ended, Failure> {
+    let population = Population::new(args.seed, args.repos as usize, args.records as usize);
+    if let Some(path) = &args.lines {
+        write_lines(&population, path)?;
+        return Ok(Ended::Well);
+    }
+    let stop = signals::listen(Workers::default())?;
+    let answers = (0..population.len())
+        .map(|account| (population.did(account), Answer::Repo(Arc::new(population.car(account)))))
+        .collect();
+    let server = Server::start(answers);
+    let lines: String = (0..population.len())
+        .map(|account| format!("{}\n", serde_json::json!([population.did(account), server.url()])))
+        .collect();
+    std::fs::write(&args.dids, lines)
+        .map_err(|error| Failure::new(format!("write {}: {error}", args.dids.display())))?;
+    eprintln!("{} repos on {}, listed in {}", population.len(), server.url(), args.dids.display());
+    while !stop.is_set() {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(Ended::Well)
+}
+
+fn write_lines(population: &Population, path: &Path) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::new(format!("write {}: {error}", path.display()));
+    let mut out = BufWriter::new(File::create(path).map_err(failed)?);
+    let mut line = Vec::new();
+    for account in 0..population.len() {
+        let did = population.did(account);
+        let mut records = population.records(account);
+        records.sort();
+        for (key, bytes) in records {
+            let item = atrepo::cbor::check(&bytes).ok();
+            let (Some(value), Some((collection, rkey))) = (item.and_then(|i| i.as_map()), key.split_once('/')) else {
+                return Err(Failure::new(format!("the generator made an unreadable record {key}")));
+            };
+            let cid = atrepo::Cid::of(atrepo::Codec::DagCbor, &bytes);
+            line.clear();
+            line::append(&mut line, &Outgoing { did: &did, collection, rkey, cid, value, now: i64::MAX })
+                .map_err(Failure::new)?;
+            out.write_all(&line).map_err(failed)?;
+        }
+    }
+    out.flush().map_err(failed)
+}

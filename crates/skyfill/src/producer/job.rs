@@ -1,0 +1,132 @@
+//! One line of the DID file: fetch, check, hand over; or skip, or fail.
+
+use crate::producer::parcel::Checked;
+use crate::producer::tally::Tally;
+use crate::signals::Stop;
+use atrepo::Repo;
+use discover::did_file::DidLine;
+use fetch::hosts::{Hosts, host_of};
+use fetch::retry::{self, Retry};
+use fetch::{Client, FetchError};
+use observe::Workers;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::UnboundedSender;
+
+/// What all jobs share.
+pub(crate) struct Shared {
+    pub(crate) client: Client,
+    pub(crate) hosts: Hosts,
+    /// Repos being fetched.
+    pub(crate) slots: Semaphore,
+    /// Bytes of checked repos that wait for the consumers.
+    pub(crate) buffer: Arc<Semaphore>,
+    pub(crate) buffer_bytes: u32,
+    pub(crate) max_attempts: u32,
+    pub(crate) skip_hosts: Vec<String>,
+    pub(crate) senders: Vec<UnboundedSender<Arc<Checked>>>,
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) workers: Workers,
+    pub(crate) stop: Stop,
+}
+
+/// Takes care of one line.
+pub(crate) async fn process(shared: &Shared, line: DidLine) {
+    let host = host_of(&line.pds);
+    if is_skipped(&host, &shared.skip_hosts) {
+        shared.tally.skipped("host opted out");
+        return;
+    }
+    let repo = match fetch_checked(shared, &line, &host).await {
+        Ok(repo) => repo,
+        Err(FetchError::Account(state)) => return shared.tally.skipped(state.word()),
+        Err(error) => return shared.tally.failed(&line, error.reason(), &error.to_string()),
+    };
+    // At least a byte, so that empty repos are bounded, too; at most all there is, so that no repo waits for ever.
+    let share = u32::try_from(repo.car().memory_bytes()).unwrap_or(u32::MAX).clamp(1024, shared.buffer_bytes);
+    let Ok(share) = Arc::clone(&shared.buffer).acquire_many_owned(share).await else { return };
+    let checked = Arc::new(Checked::new(line, repo, share));
+    for sender in &shared.senders {
+        if sender.send(Arc::clone(&checked)).is_err() {
+            shared.tally.not_sent(&checked);
+        }
+    }
+}
+
+/// Tries until there is a repo that passes every check, or no use in trying.
+async fn fetch_checked(shared: &Shared, line: &DidLine, host: &str) -> Result<Repo<fetch::Body>, FetchError> {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        tokio::select! {
+            () = shared.hosts.wait(host) => {}
+            () = shared.stop.wait() => {}
+        }
+        let outcome = {
+            // Never closed.
+            let _slot = shared.slots.acquire().await;
+            let worker = shared.workers.start(&format!("fetch {} from {host}", line.did));
+            match shared.client.get_repo(&line.did, &line.pds).await {
+                Ok(body) => {
+                    worker.doing(format!("check {}, {} bytes", line.did, body.len()));
+                    check(body, line.did.clone()).await
+                }
+                Err(error) => Err(error),
+            }
+        };
+        let Err(error) = outcome else { return outcome };
+        let wait = match retry::decide(&error, attempt, shared.max_attempts) {
+            Retry::Never => return Err(error),
+            Retry::After(wait) => wait,
+            Retry::AfterHost(wait) => {
+                shared.hosts.pause(host, wait);
+                wait
+            }
+        };
+        shared.tally.retried(&error);
+        if shared.stop.is_set() {
+            return Err(error);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = shared.stop.wait() => return Err(error),
+        }
+    }
+}
+
+/// Checks the whole CAR, on a thread where computing hinders nobody.
+async fn check(body: fetch::Body, did: String) -> Result<Repo<fetch::Body>, FetchError> {
+    let checked = tokio::task::spawn_blocking(move || {
+        let repo = Repo::open(body, &did)?;
+        repo.check()?;
+        Ok(repo)
+    });
+    match checked.await {
+        Ok(Ok(repo)) => Ok(repo),
+        Ok(Err(error)) => {
+            let error: atrepo::RepoError = error;
+            Err(FetchError::BadRepo(error.to_string(), error.may_be_transport()))
+        }
+        Err(_) => Err(FetchError::BadRepo("the check broke off".to_owned(), false)),
+    }
+}
+
+/// Whether `host` is one of `skipped` or below one of them.
+fn is_skipped(host: &str, skipped: &[String]) -> bool {
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    skipped.iter().any(|skip| name.strip_suffix(skip.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_skipped;
+
+    #[test]
+    fn a_host_is_skipped_with_its_subdomains_and_nothing_else() {
+        let skipped = ["blueski.social".to_owned()];
+        assert!(is_skipped("blueski.social", &skipped));
+        assert!(is_skipped("a.b.blueski.social:443", &skipped));
+        assert!(!is_skipped("notblueski.social", &skipped));
+        assert!(!is_skipped("blueski.social.example", &skipped));
+    }
+}

@@ -1,0 +1,214 @@
+//! `skyfill producer`: a DID file, repos from their PDSes, records to sockets.
+//!
+//! The file is read line by line; each line becomes a task that fetches its repo ([`job`]), as many at once as
+//! `--concurrency` allows. A repo that has passed every check waits, within a bound in bytes, for the threads that
+//! write to the sockets ([`parcel`]). What fails goes to the file of failures ([`tally`]).
+
+mod job;
+mod parcel;
+mod tally;
+
+use crate::cli::ProducerArgs;
+use crate::exit::{Ended, Failure};
+use crate::signals::{self, Stop};
+use discover::did_file::{self, DidLine};
+use fetch::hosts::Hosts;
+use fetch::{Client, Limits};
+use handoff::send::{Event, Sender};
+use job::Shared;
+use observe::{Progress, Workers};
+use parcel::Parcel;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tally::Tally;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::task::JoinSet;
+
+/// Tasks for each repo that is fetched: those that wait for a host or a consumer do not keep others from working.
+const TASKS_PER_SLOT: usize = 8;
+
+pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
+    if !matches!(args.sockets.len(), 1 | 3) {
+        return Err(Failure::usage(format!("{} socket paths given; it takes one or three", args.sockets.len())));
+    }
+    for path in &args.sockets {
+        pgbox::socket::check_path(path).map_err(Failure::usage)?;
+    }
+    let now = match &args.now {
+        Some(text) => rows::datetime::parse(text)
+            .ok_or_else(|| Failure::usage(format!("--now {text}: not a date and time with a zone")))?,
+        None => clock(),
+    };
+    let path = args.did_file.display();
+    let same = |a: &Path, b: &Path| a.canonicalize().ok().is_some_and(|a| b.canonicalize().ok() == Some(a));
+    if same(&args.did_file, &args.failures) {
+        return Err(Failure::usage(format!("{path} would be read and added to at once"))
+            .hint("name another file for what fails now: --failures still-failing.jsonl"));
+    }
+    let open = || File::open(&args.did_file).map_err(|error| Failure::new(format!("open {path}: {error}")));
+    let total = lines_to_take(args, open()?).map_err(|error| Failure::new(format!("read {path}: {error}")))?;
+    let file = open()?;
+    let workers = Workers::default();
+    let stop = signals::listen(workers.clone())?;
+    let tally = Arc::new(Tally::new(&args.failures));
+    let limits = Limits {
+        total: Duration::from_secs(args.processing_timeout),
+        stall: Duration::from_secs(args.stall_timeout),
+        bytes: args.max_repo_bytes,
+        allow_private_hosts: args.allow_private_hosts,
+    };
+    let user_agent = concat!("skyfill/", env!("CARGO_PKG_VERSION"));
+    let client = Client::new(user_agent, limits).map_err(Failure::new)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("start threads: {error}")))?;
+    let interval = Duration::from_secs(args.output.logging_interval);
+    let progress = Progress::start(tally.counters(), Some(total), interval);
+    let started = Instant::now();
+    let (senders, threads) = start_senders(args, now, &tally, &stop);
+    let shared = Arc::new(Shared {
+        client,
+        hosts: Hosts::default(),
+        slots: Semaphore::new(args.concurrency as usize),
+        buffer: Arc::new(Semaphore::new(args.buffer_bytes as usize)),
+        buffer_bytes: args.buffer_bytes,
+        max_attempts: args.max_attempts,
+        skip_hosts: args.skip_host.clone(),
+        senders,
+        tally: Arc::clone(&tally),
+        workers,
+        stop: stop.clone(),
+    });
+    let next = runtime.block_on(fetch_all(args, file, shared, &tally, &stop));
+    drop(runtime);
+    // Every sender ends when all of its parcels are written and the consumer has committed them.
+    let losses: u32 = threads.into_iter().map(|thread| thread.join().unwrap_or(1)).sum();
+    progress.finish();
+    let next = next?;
+    tally.summary(args, started.elapsed(), losses, next);
+    Ok(if next.is_some() {
+        Ended::Stopped
+    } else if tally.has_failures() || losses > 0 {
+        Ended::WithFailures
+    } else {
+        Ended::Well
+    })
+}
+
+/// Milliseconds since 1970.
+fn clock() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// How many lines the run takes: what the progress bar is measured against.
+fn lines_to_take(args: &ProducerArgs, file: File) -> std::io::Result<u64> {
+    let mut reader = BufReader::with_capacity(1 << 20, file);
+    let mut lines = 0u64;
+    let mut ends_open = false;
+    loop {
+        let buffer = reader.fill_buf()?;
+        if buffer.is_empty() {
+            break;
+        }
+        lines += buffer.iter().filter(|b| **b == b'\n').count() as u64;
+        ends_open = buffer.last() != Some(&b'\n');
+        let used = buffer.len();
+        reader.consume(used);
+    }
+    lines += u64::from(ends_open);
+    let end = if args.ending_line == 0 { lines } else { lines.min(args.ending_line) };
+    Ok(end.saturating_sub(args.starting_line))
+}
+
+/// Reads the file and starts a task for each line. Answers the next line if it was stopped before the end.
+async fn fetch_all(
+    args: &ProducerArgs,
+    file: File,
+    shared: Arc<Shared>,
+    tally: &Tally,
+    stop: &Stop,
+) -> Result<Option<u64>, Failure> {
+    let room = Arc::new(Semaphore::new(args.concurrency as usize * TASKS_PER_SLOT));
+    let mut tasks = JoinSet::new();
+    let mut stopped_at = None;
+    for line in did_file::read(BufReader::new(file), args.starting_line, args.ending_line) {
+        let line: Result<DidLine, _> =
+            line.map_err(|error| Failure::new(format!("read {}: {error}", args.did_file.display())))?;
+        let line = match line {
+            Ok(line) => line,
+            Err(bad) => {
+                tally.bad_line(&bad);
+                continue;
+            }
+        };
+        let permit = tokio::select! {
+            permit = Arc::clone(&room).acquire_owned() => permit.ok(),
+            () = stop.wait() => None,
+        };
+        let Some(permit) = permit.filter(|_| !stop.is_set()) else {
+            stopped_at = Some(line.number);
+            break;
+        };
+        let shared = Arc::clone(&shared);
+        tasks.spawn(async move {
+            job::process(&shared, line).await;
+            drop(permit);
+        });
+        while tasks.try_join_next().is_some() {}
+    }
+    while tasks.join_next().await.is_some() {}
+    Ok(stopped_at)
+}
+
+/// A thread for each socket.
+fn start_senders(
+    args: &ProducerArgs,
+    now: i64,
+    tally: &Arc<Tally>,
+    stop: &Stop,
+) -> (Vec<UnboundedSender<Arc<parcel::Checked>>>, Vec<std::thread::JoinHandle<u32>>) {
+    let sockets = args.sockets.len();
+    let mut senders = Vec::new();
+    let mut threads = Vec::new();
+    for (socket, path) in args.sockets.iter().enumerate() {
+        // Unbounded in number, bounded in bytes: each repo in it holds a share of the buffer.
+        let (sender, mut receiver) = mpsc::unbounded_channel::<Arc<parcel::Checked>>();
+        senders.push(sender);
+        let (path, tally, stop) = (path.clone(), Arc::clone(tally), stop.clone());
+        threads.push(std::thread::spawn(move || {
+            let mut sender = Sender::new(&path, |event| tell(&event, &stop));
+            while let Some(checked) = receiver.blocking_recv() {
+                let parcel = Parcel::new(Arc::clone(&checked), socket, sockets, now);
+                match sender.send(parcel) {
+                    Ok(()) => tally.written(&checked, sockets),
+                    Err(_) => tally.not_sent(&checked),
+                }
+            }
+            sender.finish().unwrap_or(1)
+        }));
+    }
+    (senders, threads)
+}
+
+/// Says what happens to a socket, not too often. Goes on until somebody stops it.
+fn tell(event: &Event<'_>, stop: &Stop) -> bool {
+    match event {
+        Event::Away(path, tries, error) => {
+            if tries.is_power_of_two() {
+                eprintln!("waiting for the consumer on {}: {error}", path.display());
+            }
+            // Also when stopping, a consumer that is only slow gets a few seconds.
+            !(stop.is_set() && *tries > 8)
+        }
+        Event::Back(path, parcels) => {
+            eprintln!("the consumer on {} is back; {parcels} repos are sent again from their start", path.display());
+            true
+        }
+    }
+}

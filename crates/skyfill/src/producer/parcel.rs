@@ -1,0 +1,114 @@
+//! A checked repo on its way to the sockets.
+
+use atrepo::{Entry, Repo, RepoError};
+use discover::did_file::DidLine;
+use handoff::line::{self, Outgoing};
+use handoff::route::socket_of;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Lines are written in pieces of about this size.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// A repo that passed every check. It goes when the last socket is done with it.
+pub(crate) struct Checked {
+    pub(crate) line: DidLine,
+    repo: Repo<fetch::Body>,
+    /// Sockets that have it.
+    pub(crate) written: AtomicUsize,
+    /// Whether some socket will never have it.
+    pub(crate) failed: AtomicBool,
+    /// Records that went out, and records that could not be records, over all sockets.
+    pub(crate) records: AtomicU64,
+    pub(crate) unusable: AtomicU64,
+    /// Its share of the buffer.
+    _share: OwnedSemaphorePermit,
+}
+
+impl Checked {
+    pub(crate) fn new(line: DidLine, repo: Repo<fetch::Body>, share: OwnedSemaphorePermit) -> Self {
+        Self {
+            line,
+            repo,
+            written: AtomicUsize::new(0),
+            failed: AtomicBool::new(false),
+            records: AtomicU64::new(0),
+            unusable: AtomicU64::new(0),
+            _share: share,
+        }
+    }
+
+    /// Size of its CAR in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.repo.car().len() as u64
+    }
+}
+
+/// The part of a repo that one socket carries.
+pub(crate) struct Parcel {
+    checked: Arc<Checked>,
+    socket: usize,
+    sockets: usize,
+    now: i64,
+    /// Whether its records were counted: a second sending does not count.
+    counted: AtomicBool,
+}
+
+impl Parcel {
+    pub(crate) fn new(checked: Arc<Checked>, socket: usize, sockets: usize, now: i64) -> Self {
+        Self { checked, socket, sockets, now, counted: AtomicBool::new(false) }
+    }
+}
+
+/// Why writing ended.
+enum End {
+    Socket(io::Error),
+    Repo(RepoError),
+}
+
+impl From<RepoError> for End {
+    fn from(error: RepoError) -> Self {
+        Self::Repo(error)
+    }
+}
+
+impl handoff::send::Parcel for Parcel {
+    fn write_lines(&self, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let mut piece = Vec::with_capacity(PIECE_BYTES + (64 << 10));
+        let (mut records, mut unusable) = (0u64, 0u64);
+        let did = self.checked.repo.did();
+        let outcome = self.checked.repo.entries(|entry| -> Result<(), End> {
+            let Entry::Record { collection, rkey, cid, value, .. } = entry else {
+                // What has no collection is nobody's: the first socket counts it.
+                unusable += u64::from(self.socket == 0);
+                return Ok(());
+            };
+            if socket_of(collection, self.sockets) != self.socket {
+                return Ok(());
+            }
+            let Some(value) = value.as_map() else { return Ok(()) };
+            match line::append(&mut piece, &Outgoing { did, collection, rkey, cid, value, now: self.now }) {
+                Ok(()) => records += 1,
+                Err(_) => unusable += 1,
+            }
+            if piece.len() >= PIECE_BYTES {
+                out(&piece).map_err(End::Socket)?;
+                piece.clear();
+            }
+            Ok(())
+        });
+        match outcome {
+            Ok(()) => out(&piece)?,
+            Err(End::Socket(error)) => return Err(error),
+            // It was checked as a whole; only a broken disk can have changed it since.
+            Err(End::Repo(error)) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+        }
+        if !self.counted.swap(true, Ordering::Relaxed) {
+            self.checked.records.fetch_add(records, Ordering::Relaxed);
+            self.checked.unusable.fetch_add(unusable, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}

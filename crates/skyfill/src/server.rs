@@ -1,0 +1,37 @@
+//! `skyfill db`: the private PostgreSQL as a service.
+
+use crate::cli::{DbAction, DbArgs};
+use crate::exit::{Ended, Failure};
+
+pub(crate) fn run(args: &DbArgs) -> Result<Ended, Failure> {
+    match &args.action {
+        DbAction::Start(folder) => {
+            let server = pgbox::start(&folder.data_dir).map_err(Failure::new)?;
+            for notice in server.notices() {
+                eprintln!("note: {notice}");
+            }
+            eprintln!("PostgreSQL runs as process {}: {}", server.postmaster(), server.url());
+            Ok(Ended::Well)
+        }
+        DbAction::Stop(folder) => {
+            let stopped = pgbox::stop(&folder.data_dir).map_err(Failure::new)?;
+            eprintln!("{}", if stopped { "stopped" } else { "it does not run" });
+            Ok(Ended::Well)
+        }
+        DbAction::Status(folder) => match pgbox::status(&folder.data_dir).map_err(Failure::new)? {
+            Some(pid) => {
+                println!("runs as process {pid}");
+                Ok(Ended::Well)
+            }
+            None => {
+                println!("does not run");
+                Ok(Ended::WithFailures)
+            }
+        },
+        DbAction::Url(folder) => {
+            let server = pgbox::start(&folder.data_dir).map_err(Failure::new)?;
+            println!("{}", server.url());
+            Ok(Ended::Well)
+        }
+    }
+}
