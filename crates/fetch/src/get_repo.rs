@@ -124,6 +124,9 @@ impl Client {
         if let Some(state) = AccountState::of_error(&name) {
             return FetchError::Account(state);
         }
+        if status.is_redirection() {
+            return FetchError::Redirect(format!("status {} without a place to follow to", status.as_u16()));
+        }
         if status.is_server_error() {
             return FetchError::Server(status.as_u16(), wait);
         }

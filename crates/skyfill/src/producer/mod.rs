@@ -183,14 +183,13 @@ fn start_senders(
         let (path, tally, stop) = (path.clone(), Arc::clone(tally), stop.clone());
         threads.push(std::thread::spawn(move || {
             let mut sender = Sender::new(&path, |event| tell(&event, &stop));
+            let mut given_up = false;
             while let Some(checked) = receiver.blocking_recv() {
                 let parcel = Parcel::new(Arc::clone(&checked), socket, sockets, now);
-                match sender.send(parcel) {
-                    Ok(()) => tally.written(&checked, sockets),
-                    Err(_) => tally.not_sent(&checked),
-                }
+                given_up = given_up || sender.send(parcel).is_err();
+                if given_up { tally.not_sent(&checked) } else { tally.written(&checked, sockets) }
             }
-            sender.finish().unwrap_or(1)
+            if given_up { sender.losses.max(1) } else { sender.finish().unwrap_or(1) }
         }));
     }
     (senders, threads)
@@ -204,7 +203,7 @@ fn tell(event: &Event<'_>, stop: &Stop) -> bool {
                 eprintln!("waiting for the consumer on {}: {error}", path.display());
             }
             // Also when stopping, a consumer that is only slow gets a few seconds.
-            !(stop.is_set() && *tries > 8)
+            !(stop.is_set() && *tries > 6)
         }
         Event::Back(path, parcels) => {
             eprintln!("the consumer on {} is back; {parcels} repos are sent again from their start", path.display());

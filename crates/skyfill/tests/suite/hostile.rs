@@ -1,0 +1,178 @@
+//! Hostile response bodies from the shared corpus, and hosts that go wrong, beside good repos: each case ends as it
+//! should, in time, and costs nobody else anything.
+
+use crate::support::*;
+use simnet::{Answer, Population, Server};
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Most memory that the producer may take, in KiB.
+const MEMORY_KIB: u64 = 300 << 10;
+
+/// Where the manifest leaves it open: whether the repo is sent, and how many records of it are stored. The same
+/// table stands in ARCHITECTURE.md.
+const POLICY: &[(&str, bool, u64)] = &[
+    ("011_trailing_garbage.car", false, 0),
+    ("310_mst_extra_fields.car", false, 0),
+    ("400_commit_sig_wrong.car", true, 3),
+    ("500_cbor_unsorted_keys.car", true, 3),
+    ("500_cbor_nonminimal_int.car", true, 3),
+    ("500_cbor_float_1_5.car", true, 4),
+    ("600_nul_text.car", true, 3),
+    ("600_text_1MB.car", true, 4),
+    ("600_facets_bad.car", true, 5),
+    ("600_type_missing.car", true, 3),
+    ("600_wrong_types.car", true, 3),
+    ("600_like_uri_zoo.car", true, 14),
+    ("600_like_itself.car", true, 4),
+    ("600_reply_to_itself.car", true, 4),
+    ("600_quote_cycle.car", true, 6),
+    ("600_blob_zoo.car", true, 12),
+];
+
+/// Peak memory of a process in KiB.
+fn peak_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|text| text.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+}
+
+#[test]
+fn every_hostile_body_ends_as_its_manifest_says_and_the_good_repos_are_complete() {
+    let Some(dir) = shared("corpus/hostile") else { return };
+    let manifest: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(dir.join("manifest.json")).unwrap()).unwrap();
+    let good = Population::new(3, 4, 400);
+    let goods: Vec<String> = (0..good.len()).map(|account| good.did(account)).collect();
+    let mut seen = BTreeMap::new();
+    let (folder, db) = (folder(), TestDb::migrated());
+    let consumer = Consumer::start(&db.url, folder.path(), "s", &[]);
+    for file in manifest["files"].as_array().unwrap() {
+        let name = file["file"].as_str().unwrap();
+        if name.starts_with("json/") {
+            continue;
+        }
+        let did = file["did"].as_str().unwrap();
+        db.truncate();
+        let server = Server::start(HashMap::new());
+        server.set(did, Answer::Repo(Arc::new(fs::read(dir.join(name)).unwrap())));
+        for (account, good_did) in goods.iter().enumerate() {
+            server.set(good_did, Answer::Repo(Arc::new(good.car(account))));
+        }
+        let dids = did_file(folder.path(), &server.url(), [did].into_iter().chain(goods.iter().map(String::as_str)));
+        let started = Instant::now();
+        let mut child = producer(folder.path(), &dids, &[&consumer.socket])
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut peak = 0;
+        while child.try_wait().unwrap().is_none() {
+            peak = peak.max(peak_kib(child.id()));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let output = child.wait_with_output().unwrap();
+        assert!(started.elapsed() < Duration::from_secs(10), "{name} took {:?}", started.elapsed());
+        assert!(peak < MEMORY_KIB, "{name}: {peak} KiB");
+        let summary = summary(&output);
+        let sent = summary["sent"].as_u64().unwrap() - goods.len() as u64;
+        let stored = stored(&db, did);
+        let canaries = file["canaries_that_must_survive"].as_u64();
+        let policy = POLICY.iter().find(|(policy, ..)| *policy == name);
+        match file["expect"].as_str().unwrap() {
+            "reject_repo" => {
+                assert_eq!((sent, stored), (0, 0), "{name}: {}", told(&output));
+                assert_eq!(output.status.code(), Some(1), "{name}");
+                let failures = fs::read_to_string(folder.path().join("failures.jsonl")).unwrap();
+                assert!(failures.contains(did), "{name}: {failures}");
+            }
+            "skip_record" => {
+                assert_eq!((sent, summary["unusableRecords"].as_u64()), (1, Some(1)), "{name}: {}", told(&output));
+                // Canaries of collections that are not indexed leave no row.
+                assert_eq!(stored + 1, canaries.unwrap(), "{name}");
+            }
+            "accept" => {
+                assert_eq!((sent, summary["unusableRecords"].as_u64()), (1, Some(0)), "{name}: {}", told(&output));
+            }
+            "either" => {
+                let (_, policy_sent, policy_stored) = policy.unwrap_or_else(|| panic!("{name} has no policy"));
+                assert_eq!((sent == 1, stored), (*policy_sent, *policy_stored), "{name}: {}", told(&output));
+            }
+            other => panic!("{name}: {other}"),
+        }
+        *seen.entry(file["expect"].as_str().unwrap().to_owned()).or_insert(0) += 1;
+        for (account, good_did) in goods.iter().enumerate() {
+            let indexed = good.records(account).iter().filter(|(key, _)| !key.starts_with("org.")).count();
+            assert_eq!(self::stored(&db, good_did), indexed as u64, "{name}: a good repo beside it");
+        }
+        drop(fs::remove_file(folder.path().join("failures.jsonl")));
+    }
+    assert_eq!(consumer.stop(), Some(1), "records of the hostile repos were refused");
+    assert!(seen.values().sum::<i32>() > 40, "{seen:?}");
+}
+
+/// Records stored for an account.
+fn stored(db: &TestDb, did: &str) -> u64 {
+    let row = db.client().query_one("SELECT count(*) FROM bsky.record WHERE did = $1", &[&did]).unwrap();
+    u64::try_from(row.get::<_, i64>(0)).unwrap()
+}
+
+#[test]
+fn slow_endless_and_broken_hosts_cost_their_own_repos_only() {
+    let population = Population::new(5, 3, 3000);
+    let did = |n: usize| format!("did:plc:bad{n}");
+    let car = Arc::new(population.car(0));
+    let answers = [
+        (Answer::Stall(Arc::clone(&car)), "stalled"),
+        (Answer::Drip(Arc::clone(&car)), "timed out"),
+        (Answer::Endless, "too large"),
+        (Answer::Bomb(200 << 20), "too large"),
+        (Answer::Short(Arc::clone(&car)), "broken body"),
+        (Answer::Reset, "no connection"),
+        (Answer::Redirect("file:///etc/passwd".to_owned()), "bad redirect"),
+        (Answer::Status(500, vec![], String::new()), "server error"),
+        (Answer::Status(200, vec![], "<html>hello</html>".to_owned()), "bad repo"),
+        (Answer::error(400, "InvalidRequest"), "refused"),
+    ];
+    let server = Server::start(HashMap::new());
+    for (n, (answer, _)) in answers.iter().enumerate() {
+        server.set(&did(n), answer.clone());
+    }
+    // A loop of redirects needs the server's own address.
+    let loop_did = did(answers.len());
+    server.set(&loop_did, Answer::Redirect(format!("{}/xrpc/com.atproto.sync.getRepo?did={loop_did}", server.url())));
+    let goods: Vec<String> = (0..population.len()).map(|account| population.did(account)).collect();
+    for (account, good) in goods.iter().enumerate() {
+        server.set(good, Answer::Repo(Arc::new(population.car(account))));
+    }
+    let bads: Vec<String> = (0..=answers.len()).map(did).collect();
+    let folder = folder();
+    let db = TestDb::migrated();
+    let dids = did_file(folder.path(), &server.url(), bads.iter().chain(&goods).map(String::as_str));
+    let consumer = Consumer::start(&db.url, folder.path(), "s", &[]);
+    let started = Instant::now();
+    let output = producer(folder.path(), &dids, &[&consumer.socket])
+        .args(["--processing-timeout", "3", "--stall-timeout", "1", "--max-attempts", "2", "--max-repo-bytes", "20000000"])
+        .output()
+        .unwrap();
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    let reasons = failures(&folder.path().join("failures.jsonl"));
+    for (n, (_, reason)) in answers.iter().enumerate() {
+        let found = &reasons[&did(n)];
+        assert!(found.starts_with(reason), "{}: wanted {reason}, got {found}", did(n));
+    }
+    assert!(reasons[&loop_did].starts_with("bad redirect"), "{}", reasons[&loop_did]);
+    assert_eq!(summary(&output)["sent"], goods.len());
+    drop(consumer);
+}
+
+/// Reasons by DID in a file of failures.
+fn failures(path: &Path) -> HashMap<String, String> {
+    let text = fs::read_to_string(path).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<Vec<String>>(line).unwrap());
+    lines.map(|mut line| (line.remove(0), line.pop().unwrap())).collect()
+}

@@ -1,0 +1,170 @@
+//! `kill -9` in the middle, then the same run again from the start: the same tables as an undisturbed run.
+
+use crate::support::*;
+use simnet::{Answer, Population, Server};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+struct Scene {
+    folder: tempfile::TempDir,
+    dids: PathBuf,
+    repos: usize,
+    server: Server,
+}
+
+fn scene() -> Scene {
+    let population = Population::new(11, 60, 30_000);
+    let server = Server::start(HashMap::new());
+    let dids: Vec<String> = (0..population.len()).map(|account| population.did(account)).collect();
+    for (account, did) in dids.iter().enumerate() {
+        server.set(did, Answer::Repo(Arc::new(population.car(account))));
+    }
+    let folder = folder();
+    let file = did_file(folder.path(), &server.url(), dids.iter().map(String::as_str));
+    Scene { folder, dids: file, repos: dids.len(), server }
+}
+
+/// Small batches and transactions, so that a kill falls in the middle of many things.
+const CONSUMER: &[&str] = &["--batch-size", "200", "--transaction-size", "1000", "--max-db-connections", "2"];
+
+impl Scene {
+    fn consumer(&self, url: &str) -> Consumer {
+        Consumer::start(url, self.folder.path(), "s", CONSUMER)
+    }
+
+    fn start_producer(&self, consumer: &Consumer) -> Child {
+        let mut command = producer(self.folder.path(), &self.dids, &[&consumer.socket]);
+        command.args(["--concurrency", "2"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// A whole run.
+    fn run(&self, url: &str) {
+        let consumer = self.consumer(url);
+        let output = self.start_producer(&consumer).wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+        assert_eq!(summary(&output)["sent"], self.repos);
+        assert_eq!(consumer.stop(), Some(0));
+    }
+
+    /// What an undisturbed run leaves.
+    fn undisturbed(&self) -> std::collections::BTreeMap<String, Vec<String>> {
+        let db = TestDb::migrated();
+        self.run(&db.url);
+        db.dump()
+    }
+}
+
+/// Waits until some records are committed, but by far not all.
+fn wait_for_the_middle(db: &TestDb, at_least: i64) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while db.count("record") < at_least {
+        assert!(Instant::now() < deadline, "nothing was committed");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn of_the_consumer() {
+    let scene = scene();
+    let db = TestDb::migrated();
+    let mut consumer = scene.consumer(&db.url);
+    let producing = scene.start_producer(&consumer);
+    wait_for_the_middle(&db, 1500);
+    consumer.child.kill().unwrap();
+    consumer.child.wait().unwrap();
+    let before = db.count("record");
+    // Another consumer on the same path: the producer finds it, and sends again what was in flight.
+    drop(consumer);
+    let second = scene.consumer(&db.url);
+    let output = producing.wait_with_output().unwrap();
+    assert!(output.status.code().is_some_and(|code| code <= 1), "{}", told(&output));
+    assert_eq!(summary(&output)["sent"], scene.repos, "{}", told(&output));
+    assert!(before < db.count("record"));
+    assert_eq!(second.stop(), Some(0));
+    scene.run(&db.url);
+    assert!(db.dump() == scene.undisturbed(), "the tables differ");
+    // And with nobody coming back: the producer waits until it is told to stop.
+    let consumer = scene.consumer(&TestDb::migrated().url);
+    let before = scene.server.requests();
+    let mut producing = scene.start_producer(&consumer);
+    drop(consumer);
+    while scene.server.requests() == before {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    signal(&producing, "TERM");
+    let code = producing.wait().unwrap().code();
+    assert!(code.is_some_and(|code| [0, 1, 4].contains(&code)), "{code:?}");
+}
+
+#[test]
+fn of_the_producer() {
+    let scene = scene();
+    let db = TestDb::migrated();
+    let consumer = scene.consumer(&db.url);
+    let mut producing = scene.start_producer(&consumer);
+    wait_for_the_middle(&db, 1500);
+    producing.kill().unwrap();
+    producing.wait().unwrap();
+    let output = scene.start_producer(&consumer).wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    // The line that was cut off is the only one that can be refused.
+    let code = consumer.stop();
+    assert!(matches!(code, Some(0 | 1)), "{code:?}");
+    assert!(db.dump() == scene.undisturbed(), "the tables differ");
+}
+
+/// A server of the test's own, so that killing it disturbs nobody.
+#[test]
+fn of_postgresql() {
+    let scene = scene();
+    let data = folder();
+    let server = pgbox::start_with(data.path(), &[("shared_buffers", "128MB")]).unwrap();
+    let url = server.url();
+    let client = || postgres::Client::connect(&url, postgres::NoTls);
+    appview::migrate::migrate(&mut client().unwrap(), "bsky").unwrap();
+    let mut consumer = scene.consumer(&url);
+    let producing = scene.start_producer(&consumer);
+    let count = || -> i64 {
+        client().unwrap().query_one("SELECT count(*) FROM bsky.record", &[]).unwrap().get(0)
+    };
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while count() < 1500 {
+        assert!(Instant::now() < deadline, "nothing was committed");
+    }
+    // One backend, then the postmaster, which takes all of them with it.
+    client().unwrap().batch_execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_temp%' AND pid <> pg_backend_pid()").unwrap();
+    let postmaster = server.postmaster();
+    std::process::Command::new("kill").args(["-9", &postmaster.to_string()]).status().unwrap();
+    drop(server);
+    consumer.wait_for("waiting for the database");
+    let revived = loop {
+        match pgbox::start(data.path()) {
+            Ok(server) if server.postmaster() != postmaster => break server,
+            _ => std::thread::sleep(Duration::from_millis(100)),
+        }
+    };
+    let output = producing.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert_eq!(summary(&output)["sent"], scene.repos);
+    assert_eq!(consumer.stop(), Some(0), "the consumer wrote what it had not committed");
+    let undisturbed = scene.undisturbed();
+    let compare = |when: &str| {
+        for (table, rows) in &undisturbed {
+            if table.starts_with("kysely") {
+                continue;
+            }
+            let sql = format!("SELECT (to_jsonb(x) - 'id')::text FROM bsky.\"{table}\" x");
+            let found = client().unwrap().query(&sql, &[]).unwrap();
+            let found = canonical(found.iter().map(|row| row.get::<_, String>(0)));
+            assert!(found == *rows, "{table} differs {when}: {} rows, not {}", found.len(), rows.len());
+        }
+    };
+    compare("after the crash");
+    scene.run(&url);
+    compare("after the second run");
+    drop(revived);
+    assert!(pgbox::stop(data.path()).unwrap());
+}

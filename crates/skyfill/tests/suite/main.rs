@@ -1,0 +1,11 @@
+//! The commands from outside: the real binary, a real PostgreSQL, real sockets.
+
+mod consumer;
+mod golden;
+mod hostile;
+mod kill;
+mod migrate;
+mod private_database;
+mod producer;
+mod support;
+mod unpack;

@@ -1,0 +1,235 @@
+//! What the tests stand on: a real PostgreSQL shared by all of them (started on first use, a database for each test), the
+//! real binary, real sockets, and the practice PDS.
+
+
+use postgres::{Client, NoTls};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// The binary under test.
+pub(crate) fn skyfill() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skyfill"));
+    for variable in [
+        "BSKY_DB_POSTGRES_URL",
+        "BSKY_DB_POSTGRES_SCHEMA",
+        "CONSUMER_BATCH_SIZE",
+        "CONSUMER_TRANSACTION_SIZE",
+        "CONSUMER_PG_NATIVE",
+        "CONSUMER_MAX_DB_CONNECTIONS",
+        "LOGGING_INTERVAL",
+        "PRODUCER_CONCURRENCY",
+        "PRODUCER_PROCESSING_TIMEOUT",
+        "SKYFILL_DATA_DIR",
+    ] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// A folder for one test that the server's user can reach, too.
+pub(crate) fn folder() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("open the folder");
+    dir
+}
+
+/// The shared corpus, or nothing; says so.
+pub(crate) fn shared(what: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared").join(what);
+    if path.exists() {
+        return Some(path);
+    }
+    eprintln!("skipped: ../shared/{what} is absent");
+    None
+}
+
+fn server() -> pgbox::Server {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("postgres");
+    let settings = [("fsync", "off"), ("synchronous_commit", "off"), ("max_connections", "300"), ("shared_buffers", "512MB")];
+    pgbox::start_with(&folder, &settings).expect("the tests' PostgreSQL")
+}
+
+/// A database of a test's own; it goes with the value.
+pub(crate) struct TestDb {
+    server: pgbox::Server,
+    name: String,
+    pub(crate) url: String,
+}
+
+impl TestDb {
+    /// An empty one.
+    pub(crate) fn empty() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let server = server();
+        let name = format!("test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut client = Client::connect(&server.url_of("postgres"), NoTls).expect("connect");
+        client.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).expect("drop an old database");
+        client.batch_execute(&format!("CREATE DATABASE {name}")).expect("make a database");
+        let url = server.url_of(&name);
+        Self { server, name, url }
+    }
+
+    /// One with the official schema.
+    pub(crate) fn migrated() -> Self {
+        let db = Self::empty();
+        appview::migrate::migrate(&mut db.client(), "bsky").expect("migrate");
+        db
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(&self.url, NoTls).expect("connect")
+    }
+
+    pub(crate) fn count(&self, table: &str) -> i64 {
+        let sql = format!("SELECT count(*) FROM bsky.\"{table}\"");
+        self.client().query_one(&sql, &[]).expect("count").get(0)
+    }
+
+    /// Empties all tables that repos fill.
+    pub(crate) fn truncate(&self) {
+        let tables: Vec<String> = appview::table::ALL.iter().map(|table| format!("bsky.\"{}\"", table.name)).collect();
+        let sql = format!("TRUNCATE bsky.duplicate_record, {}", tables.join(", "));
+        self.client().batch_execute(&sql).expect("truncate");
+    }
+
+    /// The rows of every table as JSON, sorted; `notification.id` and migration times left out.
+    pub(crate) fn dump(&self) -> BTreeMap<String, Vec<String>> {
+        let mut client = self.client();
+        let tables = client
+            .query("SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'bsky' AND table_type = 'BASE TABLE'", &[])
+            .expect("list tables");
+        let mut dump = BTreeMap::new();
+        for table in tables {
+            let table: String = table.get(0);
+            let sql = format!("SELECT (to_jsonb(x) - '{{id,timestamp}}'::text[])::text FROM bsky.\"{table}\" x");
+            let rows = client.query(&sql, &[]).expect("dump");
+            dump.insert(table, canonical(rows.iter().map(|row| row.get::<_, String>(0))));
+        }
+        dump
+    }
+}
+
+impl Drop for TestDb {
+    fn drop(&mut self) {
+        if let Ok(mut client) = Client::connect(&self.server.url_of("postgres"), NoTls) {
+            drop(client.batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name)));
+        }
+    }
+}
+
+/// Rows of JSON, each with its keys sorted, all sorted.
+pub(crate) fn canonical(rows: impl Iterator<Item = String>) -> Vec<String> {
+    let mut rows: Vec<String> =
+        rows.map(|row| serde_json::from_str::<Value>(&row).expect("JSON").to_string()).collect();
+    rows.sort();
+    rows
+}
+
+/// A running `skyfill consumer`.
+pub(crate) struct Consumer {
+    pub(crate) child: Child,
+    pub(crate) socket: PathBuf,
+    log: PathBuf,
+}
+
+impl Consumer {
+    /// Starts it and waits until it listens.
+    pub(crate) fn start(db_url: &str, folder: &Path, name: &str, args: &[&str]) -> Self {
+        let socket = folder.join(format!("{name}.sock"));
+        let log = folder.join(format!("{name}.log"));
+        let out = fs::OpenOptions::new().create(true).append(true).open(&log).expect("log");
+        let child = skyfill()
+            .arg("consumer")
+            .arg(&socket)
+            .arg("--rejects")
+            .arg(folder.join(format!("{name}.rejects")))
+            .args(args)
+            .env("BSKY_DB_POSTGRES_URL", db_url)
+            .stdout(Stdio::null())
+            .stderr(out)
+            .spawn()
+            .expect("start a consumer");
+        let mut consumer = Self { child, socket, log };
+        consumer.wait_for("listening on");
+        consumer
+    }
+
+    /// Waits until the log says `text` again after being started.
+    pub(crate) fn wait_for(&mut self, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !self.log().contains(text) {
+            assert!(self.child.try_wait().expect("wait").is_none(), "the consumer ended:\n{}", self.log());
+            assert!(Instant::now() < deadline, "the consumer never said {text:?}:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        signal(&self.child, name);
+    }
+
+    /// Ends it well; answers its exit code.
+    pub(crate) fn stop(mut self) -> Option<i32> {
+        self.signal("TERM");
+        self.child.wait().expect("wait").code()
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Sends a signal to a process that a test started.
+pub(crate) fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status().expect("kill");
+    assert!(status.success());
+}
+
+/// A DID file in `folder` for `repos` on `url`.
+pub(crate) fn did_file<'a>(folder: &Path, url: &str, dids: impl IntoIterator<Item = &'a str>) -> PathBuf {
+    let path = folder.join("dids.jsonl");
+    let lines: String = dids.into_iter().map(|did| format!("[\"{did}\",\"{url}\"]\n")).collect();
+    fs::write(&path, lines).expect("write a DID file");
+    path
+}
+
+/// `skyfill producer` with arguments that every test wants.
+pub(crate) fn producer(folder: &Path, dids: &Path, sockets: &[&Path]) -> Command {
+    let mut command = skyfill();
+    command.arg("producer").arg(dids).args(sockets);
+    command.args(["--json", "--now", "2026-11-01T00:00:00.000Z", "--allow-private-hosts"]);
+    command.arg("--failures").arg(folder.join("failures.jsonl"));
+    command
+}
+
+/// What a command printed, for people who read a failed test.
+pub(crate) fn told(output: &Output) -> String {
+    format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// The JSON summary on stdout.
+pub(crate) fn summary(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", told(output)))
+}
+
+/// Sends `text` to a consumer as a producer would, and waits until it is committed.
+pub(crate) fn send_lines(socket: &Path, text: &str) {
+    use std::io::{Read, Write};
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).expect("connect to the consumer");
+    stream.write_all(text.as_bytes()).expect("send");
+    stream.shutdown(std::net::Shutdown::Write).expect("end the stream");
+    stream.read_to_end(&mut Vec::new()).expect("wait for the commit");
+}
