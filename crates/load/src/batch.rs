@@ -77,6 +77,11 @@ impl Batch {
         self.tables.iter().map(|(_, rows)| rows.bytes.len()).sum()
     }
 
+    /// The encoded rows of each table, as [`crate::copy_rows`] takes them.
+    pub fn tables(&self) -> impl Iterator<Item = (TableInfo, &[u8])> {
+        self.all().tables()
+    }
+
     /// All of it.
     pub(crate) fn all(&self) -> Part<'_> {
         Part { batch: self, from: 0, to: self.records() }
@@ -101,7 +106,7 @@ impl<'b> Part<'b> {
     }
 
     /// The encoded rows of each table that has some.
-    pub(crate) fn tables(&self) -> impl Iterator<Item = (TableInfo, &'b [u8])> {
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (TableInfo, &'b [u8])> + use<'b> {
         let (batch, from, to) = (self.batch, self.from, self.to);
         let end = move |record: usize, at: usize| {
             let last = record.checked_sub(1).map_or(&[][..], |last| batch.ends[last].as_slice());

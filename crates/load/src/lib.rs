@@ -16,5 +16,6 @@ mod writer;
 
 pub use batch::Batch;
 pub use driver::{DbError, DbErrorKind, Driver, DriverKind};
+pub use merge::copy_rows;
 pub use policy::{Decision, decide};
 pub use writer::{Refused, Writer, WriterOptions, WriterReport};

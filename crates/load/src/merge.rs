@@ -39,7 +39,16 @@ fn columns(table: &TableInfo) -> String {
     table.columns.iter().map(|c| format!("\"{}\"", c.name)).collect::<Vec<_>>().join(", ")
 }
 
-/// Empties the temporary tables of `tables` and fills them.
+/// Copies encoded rows straight into their table.
+///
+/// # Errors
+/// See [`DbError`].
+pub fn copy_rows(driver: &mut dyn Driver, table: TableInfo, rows: &[u8]) -> Result<(), DbError> {
+    let sql = format!("COPY \"{}\" ({}) FROM STDIN BINARY", table.name, columns(&table));
+    driver.copy_in(&sql, &[HEADER, rows, TRAILER])
+}
+
+/// Fills the temporary tables of `tables`.
 pub(crate) fn stage(driver: &mut dyn Driver, tables: &[(TableInfo, &[u8])]) -> Result<(), DbError> {
     for (table, rows) in tables {
         let sql = format!("COPY pg_temp.\"{}\" ({}) FROM STDIN BINARY", staging(table), columns(table));

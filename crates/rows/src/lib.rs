@@ -15,6 +15,7 @@
 pub mod aturi;
 mod collection;
 mod collections;
+mod collision;
 pub mod datetime;
 mod fields;
 mod json;
@@ -22,6 +23,7 @@ pub mod reject;
 mod row;
 
 pub use collection::Collection;
+pub use collision::collision_key;
 pub use json::to_json;
 pub use reject::Reject;
 pub use row::{Field, Rows};

@@ -5,8 +5,9 @@ use crate::repo::build_repo;
 use atrepo::cbor::Writer;
 use atrepo::{Cid, Codec, syntax};
 use rows::datetime;
+use std::collections::HashSet;
 
-/// How many of a hundred records are of which kind. The rest are blocks, list items, profiles and gates.
+/// How many of a hundred records are of which kind. The rest are blocks, and records of another application.
 #[derive(Clone, Copy, Debug)]
 pub struct Mix {
     /// Likes.
@@ -22,6 +23,13 @@ pub struct Mix {
 impl Mix {
     /// As in the real network (DESIGN, section 8).
     pub const REAL: Self = Self { likes: 60, follows: 15, posts: 12, reposts: 8 };
+}
+
+/// Whom an account follows and blocks already: twice would be a duplicate.
+#[derive(Default)]
+struct Known {
+    followed: HashSet<usize>,
+    blocked: HashSet<usize>,
 }
 
 /// Microseconds since 1970 at which the first generated record is made: 2023-06-01.
@@ -90,32 +98,42 @@ impl Population {
         let mut random = Random::new(self.seed.wrapping_add(1) ^ (account as u64).wrapping_mul(0xe703_7ed1_a0b4_28db));
         let mut records = vec![("app.bsky.actor.profile/self".to_owned(), self.profile(account, &mut random))];
         let step = SPAN / (size as u64 + 1);
+        let mut known = Known::default();
         for n in 1..size as u64 {
             let micros = BEGINNING + n * step + random.below(step.max(1));
             let tid = syntax::tid(micros, random.below(1024));
             let at = datetime::print(i64::try_from(micros / 1000).unwrap_or(0));
-            let (collection, bytes) = self.record(account, &at, &mut random);
+            let (collection, bytes) = self.record(account, &at, &mut known, &mut random);
             records.push((format!("{collection}/{tid}"), bytes));
         }
         records
     }
 
-    fn record(&self, account: usize, at: &str, random: &mut Random) -> (&'static str, Vec<u8>) {
+    fn record(&self, account: usize, at: &str, known: &mut Known, random: &mut Random) -> (&'static str, Vec<u8>) {
         let Mix { likes, follows, posts, reposts } = self.mix;
         let roll = random.below(100);
         if roll < likes {
             ("app.bsky.feed.like", self.subject_record("app.bsky.feed.like", at, random))
         } else if roll < likes + follows {
-            ("app.bsky.graph.follow", self.did_record("app.bsky.graph.follow", at, random))
+            match self.stranger(&mut known.followed, random) {
+                Some(subject) => ("app.bsky.graph.follow", self.did_record("app.bsky.graph.follow", subject, at)),
+                None => ("org.example.note", self.note(at, random)),
+            }
         } else if roll < likes + follows + posts {
             ("app.bsky.feed.post", self.post(account, at, random))
         } else if roll < likes + follows + posts + reposts {
             ("app.bsky.feed.repost", self.subject_record("app.bsky.feed.repost", at, random))
-        } else if random.percent(60) {
-            ("app.bsky.graph.block", self.did_record("app.bsky.graph.block", at, random))
         } else {
-            ("org.example.note", self.note(at, random))
+            match self.stranger(&mut known.blocked, random).filter(|_| random.percent(60)) {
+                Some(subject) => ("app.bsky.graph.block", self.did_record("app.bsky.graph.block", subject, at)),
+                None => ("org.example.note", self.note(at, random)),
+            }
         }
+    }
+
+    /// Somebody who is not in `known` yet, and is from now on; nobody if it takes too long to find one.
+    fn stranger(&self, known: &mut HashSet<usize>, random: &mut Random) -> Option<usize> {
+        (0..20).map(|_| self.somebody(random)).find(|account| known.insert(*account))
     }
 
     /// Somebody; a few accounts are known to many.
@@ -141,8 +159,8 @@ impl Population {
         w.into_bytes()
     }
 
-    fn did_record(&self, kind: &str, at: &str, random: &mut Random) -> Vec<u8> {
-        let did = self.did(self.somebody(random));
+    fn did_record(&self, kind: &str, subject: usize, at: &str) -> Vec<u8> {
+        let did = self.did(subject);
         let mut w = Writer::new();
         w.map(3).text("$type").text(kind).text("subject").text(&did).text("createdAt").text(at);
         w.into_bytes()

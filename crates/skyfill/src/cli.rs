@@ -175,10 +175,10 @@ pub(crate) struct ConsumerArgs {
     /// Records of a collection a COPY.
     #[arg(long, value_name = "N", env = "CONSUMER_BATCH_SIZE", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub(crate) batch_size: u32,
-    /// Records a transaction. It ends earlier when the records in it take more than 256 MiB, over all connections.
+    /// Records a transaction. It ends earlier when the records in it take more than 128 MiB, over all connections.
     #[arg(long, value_name = "N", env = "CONSUMER_TRANSACTION_SIZE", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) transaction_size: u32,
-    /// Connections to the database. Each repo stays on one of them.
+    /// Connections to the database.
     #[arg(long, value_name = "N", env = "CONSUMER_MAX_DB_CONNECTIONS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) max_db_connections: u32,
     /// Use libpq instead of the Rust driver [environment: any value but 0, false and nothing].

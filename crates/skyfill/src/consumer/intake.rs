@@ -14,7 +14,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Bytes of rows that one connection's unfinished batches may hold; past it all of them are stored as they are.
+/// Bytes of rows that one connection's unfinished batches may hold; past it the largest is stored as it is.
 const PENDING_BYTES: usize = 64 << 20;
 /// Without a line for so long, what is pending is stored and committed.
 const IDLE: Duration = Duration::from_millis(500);
@@ -96,8 +96,8 @@ impl Counts {
 pub(crate) struct Intake {
     batch_size: usize,
     shards: Handles,
-    /// Unfinished batches, by shard and collection.
-    pending: BTreeMap<(usize, Collection), Batch>,
+    /// Unfinished batches, by collection and shard, so that storing them in order keeps all shards busy.
+    pending: BTreeMap<(Collection, usize), Batch>,
     pending_bytes: usize,
     /// Whether something was stored since the last commit.
     dirty: bool,
@@ -198,7 +198,7 @@ impl Intake {
     }
 
     fn add(&mut self, record: &Record<'_>, line: &[u8]) -> Result<(), Gone> {
-        let key = (self.shards.of(record.did), record.collection);
+        let key = (record.collection, self.shards.of(record));
         let batch = self.pending.entry(key).or_insert_with(|| Batch::new(record.collection));
         let before = batch.bytes();
         if let Err(reject) = batch.add(record) {
@@ -209,17 +209,19 @@ impl Intake {
         if batch.records() >= self.batch_size {
             self.store(key)?;
         }
-        if self.pending_bytes > PENDING_BYTES {
-            self.store_all()?;
+        while self.pending_bytes > PENDING_BYTES {
+            let largest = self.pending.iter().max_by_key(|(_, batch)| batch.bytes()).map(|(key, _)| *key);
+            let Some(largest) = largest else { break };
+            self.store(largest)?;
         }
         Ok(())
     }
 
-    fn store(&mut self, key: (usize, Collection)) -> Result<(), Gone> {
+    fn store(&mut self, key: (Collection, usize)) -> Result<(), Gone> {
         let Some(batch) = self.pending.remove(&key).filter(|batch| batch.records() > 0) else { return Ok(()) };
         self.pending_bytes -= batch.bytes();
         self.dirty = true;
-        self.shards.store(key.0, batch)
+        self.shards.store(key.1, batch)
     }
 
     fn store_all(&mut self) -> Result<(), Gone> {

@@ -1,9 +1,9 @@
 //! `skyfill consumer`: lines from a socket, rows to the database.
 //!
 //! A thread for each connection reads lines and builds batches ([`intake`]); a thread for each database connection
-//! stores them ([`shards`]). A repo's records all go to one database connection, chosen by its DID, so that of two that
-//! collide the first one sent wins, and no two connections ever wait for each other's rows. When a producer ends its
-//! stream, its connection is closed only after everything that came over it is committed.
+//! stores them ([`shards`]). Records that can collide go to the same database connection, so that of two the first one
+//! sent wins, and no two connections wait for each other's rows. When a producer ends its stream, its connection is
+//! closed only after everything that came over it is committed.
 
 mod intake;
 mod rejects;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Most bytes that all open transactions together hold in memory, to write them again when a connection is lost.
-const TRANSACTION_BYTES: usize = 256 << 20;
+const TRANSACTION_BYTES: usize = 128 << 20;
 /// Most producers at once.
 const MAX_PRODUCERS: usize = 64;
 

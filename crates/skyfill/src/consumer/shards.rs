@@ -6,6 +6,7 @@ use crate::exit::Failure;
 use crate::signals::Stop;
 use load::{Batch, DbError, Refused, Writer, WriterOptions};
 use observe::Workers;
+use rows::Record;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -38,10 +39,14 @@ pub(crate) struct Handles(Vec<SyncSender<Job>>);
 pub(crate) struct Gone;
 
 impl Handles {
-    /// Which one stores the repo of `did`.
-    pub(crate) fn of(&self, did: &str) -> usize {
+    /// Which one stores `record`: records that can collide go the same way, so that the first one sent wins and no two
+    /// connections wait for each other's rows.
+    pub(crate) fn of(&self, record: &Record<'_>) -> usize {
+        if self.0.len() == 1 {
+            return 0;
+        }
         let mut hasher = DefaultHasher::new();
-        did.hash(&mut hasher);
+        (record.did, record.collection, rows::collision_key(record)).hash(&mut hasher);
         usize::try_from(hasher.finish() % self.0.len() as u64).unwrap_or(0)
     }
 
