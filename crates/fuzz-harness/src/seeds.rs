@@ -1,0 +1,103 @@
+//! Inputs to begin with, made by the project itself.
+
+use crate::DID;
+use atrepo::cbor::Writer;
+use atrepo::{BlockIndex, Blocks, Cid, Codec, syntax};
+use handoff::line::{self, Outgoing};
+use simnet::{Population, build_repo};
+
+/// The seeds of each target, by its name.
+#[must_use]
+pub fn seeds() -> Vec<(&'static str, Vec<Vec<u8>>)> {
+    vec![("car", cars()), ("cbor", records()), ("mst", trees()), ("did_cache", caches()), ("line", lines())]
+}
+
+/// The records of a small population, and some that hold every kind of value.
+fn all_records() -> Vec<(String, Vec<u8>)> {
+    let population = Population::new(99, 6, 240);
+    (0..population.len()).flat_map(|account| population.records(account)).collect()
+}
+
+fn records() -> Vec<Vec<u8>> {
+    let mut w = Writer::new();
+    w.map(9).text("a").null().text("b").bool(true).text("c").float(1.5).text("d").integer(-7);
+    w.text("e").unsigned(u64::MAX).text("f").bytes(&[1, 2, 3]).text("g").cid(&Cid::of(Codec::Raw, b"x"));
+    w.text("h").list(2).text("i").map(0).text("i").map(1).text("$link").text("bafy");
+    let mut all = vec![w.into_bytes()];
+    all.extend(all_records().into_iter().map(|(_, bytes)| bytes).take(60));
+    all
+}
+
+fn cars() -> Vec<Vec<u8>> {
+    let records = all_records();
+    let rev = syntax::tid(1_700_000_000_000_000, 0);
+    // Keys of different accounts may be the same: the first one is kept.
+    let part = |count: usize| {
+        let mut some: Vec<_> = records.iter().take(count).cloned().collect();
+        some.sort();
+        some.dedup_by(|a, b| a.0 == b.0);
+        build_repo(DID, &rev, some)
+    };
+    [0, 1, 2, 10, 60].into_iter().map(part).collect()
+}
+
+/// Blocks of whole repos, root first, each with its length.
+fn trees() -> Vec<Vec<u8>> {
+    cars().iter().filter_map(|car| tree_of(car)).collect()
+}
+
+fn tree_of(car: &[u8]) -> Option<Vec<u8>> {
+    let (root, index) = BlockIndex::build(car).ok()?;
+    let data = atrepo::Commit::parse(index.get(&root)?).ok()?.data;
+    let (_, blocks) = Blocks::open(car).ok()?;
+    let mut nodes: Vec<(Cid, &[u8])> = blocks.filter_map(Result::ok).map(|(cid, _, bytes)| (cid, bytes)).collect();
+    nodes.sort_by_key(|(cid, _)| *cid != data);
+    let mut out = Vec::new();
+    for (_, bytes) in nodes {
+        let length = u16::try_from(bytes.len()).ok()?;
+        out.extend(length.to_be_bytes());
+        out.extend(bytes);
+    }
+    Some(out)
+}
+
+fn caches() -> Vec<Vec<u8>> {
+    let pair = |list: u8, text: &[u8]| {
+        let did = format!("did:plc:{}", "a".repeat(24));
+        let mut out = vec![list];
+        out.extend(text);
+        out.push(u8::try_from(did.len()).unwrap_or(0));
+        out.extend(did.as_bytes());
+        // A short string: both encodings have the length in the head.
+        out.push(if list == 0x92 { 0xa3 } else { 0x63 });
+        out.extend(b"pds");
+        out
+    };
+    let (pack, cbor) = (pair(0x92, &[0xd9]), pair(0x82, &[0x78]));
+    vec![
+        pack.repeat(3),
+        cbor.repeat(3),
+        [&[0x93][..], &pack.repeat(3)].concat(),
+        [&[0xdd, 0, 0, 0, 3][..], &pack.repeat(3)].concat(),
+        [&[0x83][..], &cbor.repeat(3)].concat(),
+        [&[0x9f][..], &cbor.repeat(3), &[0xff]].concat(),
+        [&pack[..], &[0xc0, 0x91, 0x81, 0xa1, b'k', 0xd6, 1, 2, 3, 4, 5], &pack].concat(),
+    ]
+}
+
+fn lines() -> Vec<Vec<u8>> {
+    let mut lines = Vec::new();
+    for (key, bytes) in all_records().into_iter().take(80) {
+        let item = atrepo::cbor::check(&bytes).ok();
+        let (Some(value), Some((collection, rkey))) = (item.and_then(|item| item.as_map()), key.split_once('/')) else {
+            continue;
+        };
+        let cid = Cid::of(Codec::DagCbor, &bytes);
+        let mut out = Vec::new();
+        if line::append(&mut out, &Outgoing { did: DID, collection, rkey, cid, value, now: i64::MAX }).is_ok() {
+            out.pop();
+            lines.push(out);
+        }
+    }
+    lines
+}
