@@ -80,7 +80,10 @@ impl From<postgres::Error> for MigrateError {
 }
 
 fn server_message(error: &postgres::Error) -> String {
-    error.as_db_error().map_or_else(|| error.to_string(), |db| format!("{} ({})", db.message(), db.code().code()))
+    error.as_db_error().map_or_else(
+        || error.to_string(),
+        |db| format!("{} ({})", db.message(), db.code().code()),
+    )
 }
 
 /// Runs the missing steps in `schema`, which is made if it is not there.
@@ -108,7 +111,13 @@ pub fn migrate_to(client: &mut Client, schema: &str, last: Option<&str>) -> Resu
 fn run(client: &mut Client, schema: &str, last: Option<&str>) -> Result<Migrated, MigrateError> {
     let mut txn = client.transaction()?;
     // Asked first: a role that may not create schemas may still fill one.
-    if !txn.query_one("SELECT to_regnamespace($1) IS NOT NULL", &[&format!("\"{schema}\"")])?.get::<_, bool>(0) {
+    if !txn
+        .query_one(
+            "SELECT to_regnamespace($1) IS NOT NULL",
+            &[&format!("\"{schema}\"")],
+        )?
+        .get::<_, bool>(0)
+    {
         txn.batch_execute(&format!(r#"CREATE SCHEMA "{schema}""#))?;
     }
     txn.batch_execute(&format!(
@@ -119,18 +128,27 @@ fn run(client: &mut Client, schema: &str, last: Option<&str>) -> Result<Migrated
            INSERT INTO "{schema}".kysely_migration_lock (id, is_locked) VALUES ('migration_lock', 0) ON CONFLICT DO NOTHING"#
     ))?;
     let present: Vec<String> = txn
-        .query(&format!(r#"SELECT name FROM "{schema}".kysely_migration ORDER BY name"#), &[])?
+        .query(
+            &format!(r#"SELECT name FROM "{schema}".kysely_migration ORDER BY name"#),
+            &[],
+        )?
         .iter()
         .map(|row| row.get(0))
         .collect();
-    let unknown: Vec<String> =
-        present.iter().filter(|name| !MIGRATIONS.iter().any(|m| m.name == **name)).cloned().collect();
+    let unknown: Vec<String> = present
+        .iter()
+        .filter(|name| !MIGRATIONS.iter().any(|m| m.name == **name))
+        .cloned()
+        .collect();
     if !unknown.is_empty() {
         return Err(MigrateError::Unknown(unknown));
     }
     for (known, found) in MIGRATIONS.iter().zip(&present) {
         if known.name != found {
-            return Err(MigrateError::Gap { missing: known.name, present: found.clone() });
+            return Err(MigrateError::Gap {
+                missing: known.name,
+                present: found.clone(),
+            });
         }
     }
     let mut ran = Vec::new();
@@ -140,8 +158,17 @@ fn run(client: &mut Client, schema: &str, last: Option<&str>) -> Result<Migrated
         }
         txn.batch_execute(step.sql).map_err(|source| {
             let about_trgm = step.sql.contains("create extension") && source.to_string().contains("pg_trgm")
-                || source.as_db_error().is_some_and(|db| db.message().contains("pg_trgm"));
-            if about_trgm { MigrateError::Trgm(source) } else { MigrateError::Step { name: step.name, source } }
+                || source
+                    .as_db_error()
+                    .is_some_and(|db| db.message().contains("pg_trgm"));
+            if about_trgm {
+                MigrateError::Trgm(source)
+            } else {
+                MigrateError::Step {
+                    name: step.name,
+                    source,
+                }
+            }
         })?;
         txn.execute(
             &format!(
@@ -153,7 +180,10 @@ fn run(client: &mut Client, schema: &str, last: Option<&str>) -> Result<Migrated
         ran.push(step.name);
     }
     txn.commit()?;
-    Ok(Migrated { before: present.len(), ran })
+    Ok(Migrated {
+        before: present.len(),
+        ran,
+    })
 }
 
 /// Whether `schema` is at the newest official state, so that a load may write to it.
@@ -161,10 +191,16 @@ fn run(client: &mut Client, schema: &str, last: Option<&str>) -> Result<Migrated
 /// # Errors
 /// The server refused.
 pub fn is_current(client: &mut Client, schema: &str) -> Result<bool, postgres::Error> {
-    let there = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&format!("\"{schema}\".kysely_migration")])?;
+    let there = client.query_one(
+        "SELECT to_regclass($1) IS NOT NULL",
+        &[&format!("\"{schema}\".kysely_migration")],
+    )?;
     if !there.get::<_, bool>(0) {
         return Ok(false);
     }
-    let newest = client.query_one(&format!(r#"SELECT max(name) FROM "{schema}".kysely_migration"#), &[])?;
+    let newest = client.query_one(
+        &format!(r#"SELECT max(name) FROM "{schema}".kysely_migration"#),
+        &[],
+    )?;
     Ok(newest.get::<_, Option<String>>(0).as_deref() == MIGRATIONS.last().map(|m| m.name))
 }

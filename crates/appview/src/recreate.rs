@@ -4,13 +4,24 @@ use postgres::Client;
 
 /// Tables that a load, or the service itself, fills again.
 const REFILLABLE: &[&str] = &[
-    "actor", "actor_sync", "did_cache", "duplicate_record", "kysely_migration", "kysely_migration_lock", "post_agg",
-    "profile_agg", "subscription", "view_param",
+    "actor",
+    "actor_sync",
+    "did_cache",
+    "duplicate_record",
+    "kysely_migration",
+    "kysely_migration_lock",
+    "post_agg",
+    "profile_agg",
+    "subscription",
+    "view_param",
 ];
 
 /// Columns of refillable tables that only a person or the service sets.
 const PRIVATE_COLUMNS: &[(&str, &str)] = &[
-    ("actor", r#""takedownRef" IS NOT NULL OR "trustedVerifier" OR "ageAssuranceStatus" IS NOT NULL"#),
+    (
+        "actor",
+        r#""takedownRef" IS NOT NULL OR "trustedVerifier" OR "ageAssuranceStatus" IS NOT NULL"#,
+    ),
     ("record", r#""takedownRef" IS NOT NULL OR tags IS NOT NULL"#),
 ];
 
@@ -30,7 +41,10 @@ pub fn private_data(client: &mut Client, schema: &str) -> Result<Vec<String>, po
         let name: String = row.get(0);
         let refillable =
             REFILLABLE.contains(&name.as_str()) || crate::table::ALL.iter().any(|table| table.name == name);
-        let condition = PRIVATE_COLUMNS.iter().find(|(table, _)| *table == name).map_or("true", |(_, c)| *c);
+        let condition = PRIVATE_COLUMNS
+            .iter()
+            .find(|(table, _)| *table == name)
+            .map_or("true", |(_, c)| *c);
         if refillable && condition == "true" {
             continue;
         }
@@ -40,7 +54,8 @@ pub fn private_data(client: &mut Client, schema: &str) -> Result<Vec<String>, po
             Ok(row) if row.get(0) => found.push(name),
             Ok(_) => {}
             // An older official state, before the columns existed.
-            Err(error) if refillable && error.code() == Some(&postgres::error::SqlState::UNDEFINED_COLUMN) => {}
+            Err(error)
+                if refillable && error.code() == Some(&postgres::error::SqlState::UNDEFINED_COLUMN) => {}
             Err(error) => return Err(error),
         }
     }

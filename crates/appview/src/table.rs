@@ -52,22 +52,40 @@ impl<const N: usize> Table<N> {
         unique: &'static [&'static str],
         columns: [Column; N],
     ) -> Self {
-        Self { columns, name, id, uri, unique }
+        Self {
+            columns,
+            name,
+            id,
+            uri,
+            unique,
+        }
     }
 
     /// The same, without the count.
     #[must_use]
     pub const fn info(&'static self) -> TableInfo {
-        TableInfo { id: self.id, name: self.name, columns: &self.columns, uri: self.uri, unique: self.unique }
+        TableInfo {
+            id: self.id,
+            name: self.name,
+            columns: &self.columns,
+            uri: self.uri,
+            unique: self.unique,
+        }
     }
 }
 
 const fn text(name: &'static str) -> Column {
-    Column { name, kind: Kind::Text }
+    Column {
+        name,
+        kind: Kind::Text,
+    }
 }
 
 const fn jsonb(name: &'static str) -> Column {
-    Column { name, kind: Kind::Jsonb }
+    Column {
+        name,
+        kind: Kind::Jsonb,
+    }
 }
 
 macro_rules! tables {
@@ -175,7 +193,11 @@ mod tests {
         for (at, table) in ALL.iter().enumerate() {
             assert_eq!(table.id, at, "{}", table.name);
             for name in table.unique.iter().chain([&table.uri]) {
-                assert!(table.columns.iter().any(|c| c.name == *name), "{}.{name}", table.name);
+                assert!(
+                    table.columns.iter().any(|c| c.name == *name),
+                    "{}.{name}",
+                    table.name
+                );
             }
         }
     }

@@ -30,8 +30,14 @@ impl<'a> Blocks<'a> {
         if length > MAX_HEADER_BYTES {
             return Err(RepoError::Header("longer than 4096 bytes"));
         }
-        let header = usize::try_from(length).ok().and_then(|n| rest.get(..n)).ok_or(RepoError::Truncated { at: 0 })?;
-        let map = cbor::check(header).ok().and_then(|item| item.as_map()).ok_or(RepoError::Header("no DAG-CBOR map"))?;
+        let header = usize::try_from(length)
+            .ok()
+            .and_then(|n| rest.get(..n))
+            .ok_or(RepoError::Truncated { at: 0 })?;
+        let map = cbor::check(header)
+            .ok()
+            .and_then(|item| item.as_map())
+            .ok_or(RepoError::Header("no DAG-CBOR map"))?;
         if !matches!(map.get("version").map(|v| v.value()), Some(Value::Unsigned(1))) {
             return Err(RepoError::Header("not version 1"));
         }
@@ -41,8 +47,11 @@ impl<'a> Blocks<'a> {
         let (Some(root), None) = (roots.next(), roots.next()) else {
             return Err(RepoError::Header("not exactly one root"));
         };
-        let Value::Link(link) = root.value() else { return Err(RepoError::Header("a root that is no CID")) };
-        let root = Cid::from_bytes(link.as_bytes()).ok_or(RepoError::Header("a root that is no CIDv1 of SHA-256"))?;
+        let Value::Link(link) = root.value() else {
+            return Err(RepoError::Header("a root that is no CID"));
+        };
+        let root = Cid::from_bytes(link.as_bytes())
+            .ok_or(RepoError::Header("a root that is no CIDv1 of SHA-256"))?;
         let at = car.len().saturating_sub(rest.len()).saturating_add(header.len());
         Ok((root, Self { car, at }))
     }
@@ -57,9 +66,16 @@ impl<'a> Blocks<'a> {
         if length > MAX_BLOCK_BYTES {
             return Err(RepoError::BlockTooLarge { at, claimed: length });
         }
-        let section = usize::try_from(length).ok().and_then(|n| body.get(..n)).ok_or(RepoError::Truncated { at })?;
+        let section = usize::try_from(length)
+            .ok()
+            .and_then(|n| body.get(..n))
+            .ok_or(RepoError::Truncated { at })?;
         let (cid, bytes) = Cid::read(section).ok_or(RepoError::BlockName { at })?;
-        self.at = self.car.len().saturating_sub(body.len()).saturating_add(section.len());
+        self.at = self
+            .car
+            .len()
+            .saturating_sub(body.len())
+            .saturating_add(section.len());
         Ok(Some((cid, at, bytes)))
     }
 }
@@ -113,7 +129,10 @@ impl<C: AsRef<[u8]>> BlockIndex<C> {
             if found != wanted {
                 return None;
             }
-            let mut section = Blocks { car: self.car.as_ref(), at: usize::try_from(at).ok()? };
+            let mut section = Blocks {
+                car: self.car.as_ref(),
+                at: usize::try_from(at).ok()?,
+            };
             let (found, _, bytes) = section.section().ok()??;
             if found == *cid {
                 return Some(bytes);
@@ -142,5 +161,7 @@ impl<C: AsRef<[u8]>> BlockIndex<C> {
 }
 
 fn prefix(cid: &Cid) -> u64 {
-    cid.digest().first_chunk::<8>().map_or(0, |head| u64::from_be_bytes(*head))
+    cid.digest()
+        .first_chunk::<8>()
+        .map_or(0, |head| u64::from_be_bytes(*head))
 }

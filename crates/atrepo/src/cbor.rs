@@ -46,7 +46,14 @@ fn head(bytes: &[u8]) -> Result<Head, &'static str> {
     let &first = bytes.first().ok_or("cut off")?;
     let (major, info) = (first >> 5, first & 0x1f);
     let extra: usize = match info {
-        0..=23 => return Ok(Head { major, info, argument: u64::from(info), length: 1 }),
+        0..=23 => {
+            return Ok(Head {
+                major,
+                info,
+                argument: u64::from(info),
+                length: 1,
+            });
+        }
         24 => 1,
         25 => 2,
         26 => 4,
@@ -65,7 +72,12 @@ fn head(bytes: &[u8]) -> Result<Head, &'static str> {
     if argument < least && major != 7 {
         return Err("number or length not in its shortest form");
     }
-    Ok(Head { major, info, argument, length: extra.saturating_add(1) })
+    Ok(Head {
+        major,
+        info,
+        argument,
+        length: extra.saturating_add(1),
+    })
 }
 
 const FALSE: u8 = 20;
@@ -109,10 +121,18 @@ pub fn check(bytes: &[u8]) -> Result<Item<'_>, CborError> {
                 }
                 taken = taken.saturating_add(length);
             }
-            4 => opened = Some(Open { left: h.argument, map: None }),
+            4 => {
+                opened = Some(Open {
+                    left: h.argument,
+                    map: None,
+                })
+            }
             5 => {
                 let left = h.argument.checked_mul(2).ok_or_else(|| fail("cut off"))?;
-                opened = Some(Open { left, map: Some((None, true)) });
+                opened = Some(Open {
+                    left,
+                    map: Some((None, true)),
+                });
             }
             6 => {
                 if h.argument != CID_TAG {
@@ -137,7 +157,11 @@ pub fn check(bytes: &[u8]) -> Result<Item<'_>, CborError> {
             },
         }
         // Whether this item may stand here: a map wants text as keys, in order.
-        if let Some(Open { map: Some((before, wants_key)), .. }) = open.last_mut() {
+        if let Some(Open {
+            map: Some((before, wants_key)),
+            ..
+        }) = open.last_mut()
+        {
             if *wants_key {
                 let key = text.ok_or_else(|| fail("a map key that is not text"))?;
                 if before.is_some_and(|b| key_order(b, key) != Ordering::Less) {
@@ -169,7 +193,10 @@ pub fn check(bytes: &[u8]) -> Result<Item<'_>, CborError> {
         }
     }
     if at != bytes.len() {
-        return Err(CborError { at, rule: "bytes after the item" });
+        return Err(CborError {
+            at,
+            rule: "bytes after the item",
+        });
     }
     Ok(Item { bytes })
 }
@@ -245,10 +272,14 @@ impl<'a> Item<'a> {
 
     /// The value and the bytes after it; for a container, the bytes after its head.
     fn split(&self) -> (Value<'a>, &'a [u8]) {
-        let Ok(h) = head(self.bytes) else { return (Value::Null, &[]) };
+        let Ok(h) = head(self.bytes) else {
+            return (Value::Null, &[]);
+        };
         let body = self.bytes.get(h.length..).unwrap_or_default();
         let (content, after) = match h.major {
-            2 | 3 => body.split_at_checked(usize::try_from(h.argument).unwrap_or(usize::MAX)).unwrap_or_default(),
+            2 | 3 => body
+                .split_at_checked(usize::try_from(h.argument).unwrap_or(usize::MAX))
+                .unwrap_or_default(),
             _ => (&[][..], body),
         };
         let value = match h.major {
@@ -256,12 +287,23 @@ impl<'a> Item<'a> {
             1 => Value::Negative(h.argument),
             2 => Value::Bytes(content),
             3 => Value::Text(std::str::from_utf8(content).unwrap_or_default()),
-            4 => Value::List(List { left: h.argument, bytes: body }),
-            5 => Value::Map(Map { left: h.argument, bytes: body }),
+            4 => Value::List(List {
+                left: h.argument,
+                bytes: body,
+            }),
+            5 => Value::Map(Map {
+                left: h.argument,
+                bytes: body,
+            }),
             6 => {
                 let (inner, after) = Item { bytes: body }.split();
                 return match inner {
-                    Value::Bytes(cid) => (cid.get(1..).and_then(Link::from_bytes).map_or(Value::Null, Value::Link), after),
+                    Value::Bytes(cid) => (
+                        cid.get(1..)
+                            .and_then(Link::from_bytes)
+                            .map_or(Value::Null, Value::Link),
+                        after,
+                    ),
                     _ => (Value::Null, after),
                 };
             }
@@ -385,7 +427,9 @@ impl<'a> Iterator for Map<'a> {
 
 impl fmt::Debug for Map<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.map(|(key, item)| (key, item.value()))).finish()
+        f.debug_map()
+            .entries(self.map(|(key, item)| (key, item.value())))
+            .finish()
     }
 }
 
@@ -526,7 +570,9 @@ mod tests {
     use super::*;
 
     fn rule(hex: &str) -> Option<&'static str> {
-        check(&data_encoding::HEXLOWER.decode(hex.as_bytes()).unwrap()).err().map(|e| e.rule)
+        check(&data_encoding::HEXLOWER.decode(hex.as_bytes()).unwrap())
+            .err()
+            .map(|e| e.rule)
     }
 
     #[test]
@@ -556,22 +602,43 @@ mod tests {
     fn depth_is_bounded_without_recursion() {
         let nested = |depth: usize| [vec![0x81; depth], vec![1]].concat();
         assert!(check(&nested(MAX_DEPTH)).is_ok());
-        assert_eq!(check(&nested(MAX_DEPTH + 1)).err().map(|e| e.rule), Some("nested too deep"));
-        assert_eq!(check(&nested(1_000_000)).err().map(|e| e.rule), Some("nested too deep"));
+        assert_eq!(
+            check(&nested(MAX_DEPTH + 1)).err().map(|e| e.rule),
+            Some("nested too deep")
+        );
+        assert_eq!(
+            check(&nested(1_000_000)).err().map(|e| e.rule),
+            Some("nested too deep")
+        );
     }
 
     #[test]
     fn a_value_is_read_where_it_lies() {
         let cid = Cid::of(crate::Codec::Raw, b"x");
         let mut w = Writer::new();
-        w.map(4).text("a").list(2).integer(-7).map(0).text("b").cid(&cid).text("cc").float(1.5).text("dd").unsigned(u64::MAX);
+        w.map(4)
+            .text("a")
+            .list(2)
+            .integer(-7)
+            .map(0)
+            .text("b")
+            .cid(&cid)
+            .text("cc")
+            .float(1.5)
+            .text("dd")
+            .unsigned(u64::MAX);
         let bytes = w.into_bytes();
         let map = check(&bytes).unwrap().as_map().unwrap();
         assert!(matches!(map.get("b").unwrap().value(), Value::Link(l) if l.as_bytes() == cid.to_bytes()));
         assert!(matches!(map.get("cc").unwrap().value(), Value::Float(f) if f == 1.5));
-        assert!(matches!(map.get("dd").unwrap().value(), Value::Unsigned(u64::MAX)));
+        assert!(matches!(
+            map.get("dd").unwrap().value(),
+            Value::Unsigned(u64::MAX)
+        ));
         assert!(map.get("aa").is_none());
-        let Value::List(mut list) = map.get("a").unwrap().value() else { panic!("a list") };
+        let Value::List(mut list) = map.get("a").unwrap().value() else {
+            panic!("a list")
+        };
         assert!(matches!(list.next().unwrap().value(), Value::Negative(6)));
         assert_eq!(list.next().unwrap().as_map().unwrap().len(), 0);
         assert!(list.next().is_none());

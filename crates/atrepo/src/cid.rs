@@ -38,7 +38,10 @@ impl Cid {
     /// The CID of `bytes` as a block of kind `codec`.
     #[must_use]
     pub fn of(codec: Codec, bytes: &[u8]) -> Self {
-        Self { codec, digest: Sha256::digest(bytes).into() }
+        Self {
+            codec,
+            digest: Sha256::digest(bytes).into(),
+        }
     }
 
     /// Reads a binary CID from the front of `bytes`; `None` if it is of another kind or cut off.
@@ -60,7 +63,10 @@ impl Cid {
         if (version, hash, length) != (1, 0x12, 32) {
             return None;
         }
-        Some(Self { codec, digest: digest.try_into().ok()? })
+        Some(Self {
+            codec,
+            digest: digest.try_into().ok()?,
+        })
     }
 
     /// The binary form.
@@ -167,8 +173,14 @@ mod tests {
     fn a_cid_prints_and_parses_as_the_network_writes_it() {
         // The CID of an empty DAG-CBOR map, known to every implementation.
         let cid = Cid::of(Codec::DagCbor, &[0xa0]);
-        assert_eq!(cid.to_string(), "bafyreigbtj4x7ip5legnfznufuopl4sg4knzc2cof6duas4b3q2fy6swua");
-        assert_eq!(Link::parse(&cid.to_string()).as_deref(), Some(&cid.to_bytes()[..]));
+        assert_eq!(
+            cid.to_string(),
+            "bafyreigbtj4x7ip5legnfznufuopl4sg4knzc2cof6duas4b3q2fy6swua"
+        );
+        assert_eq!(
+            Link::parse(&cid.to_string()).as_deref(),
+            Some(&cid.to_bytes()[..])
+        );
         assert_eq!(Cid::from_bytes(&cid.to_bytes()), Some(cid));
     }
 
@@ -177,7 +189,13 @@ mod tests {
         let identity = [1u8, 0x55, 0, 0];
         assert!(Link::from_bytes(&identity).is_some());
         assert!(Cid::from_bytes(&identity).is_none());
-        assert!(Link::from_bytes(&[1, 0x71, 0x12, 32, 0]).is_none(), "digest cut off");
-        assert!(Link::parse("QmNLei78zWmzUdbeRB3CiUfAizWUrbeeZh5K1rhAQKCh51").is_none(), "version 0");
+        assert!(
+            Link::from_bytes(&[1, 0x71, 0x12, 32, 0]).is_none(),
+            "digest cut off"
+        );
+        assert!(
+            Link::parse("QmNLei78zWmzUdbeRB3CiUfAizWUrbeeZh5K1rhAQKCh51").is_none(),
+            "version 0"
+        );
     }
 }

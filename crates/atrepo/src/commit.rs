@@ -23,18 +23,34 @@ impl Commit {
     /// # Errors
     /// The field that is missing or wrong.
     pub fn parse(block: &[u8]) -> Result<Self, &'static str> {
-        let map = cbor::check(block).ok().and_then(|item| item.as_map()).ok_or("no canonical DAG-CBOR map")?;
+        let map = cbor::check(block)
+            .ok()
+            .and_then(|item| item.as_map())
+            .ok_or("no canonical DAG-CBOR map")?;
         match map.get("version").map(|v| v.value()) {
             Some(Value::Unsigned(3)) => {}
             Some(Value::Unsigned(2)) => return Err("version 2, an old export without a rev"),
             _ => return Err("not version 3"),
         }
         let text = |key| map.get(key).and_then(|v| v.as_text());
-        let did = text("did").filter(|did| syntax::is_did(did)).ok_or("no valid did")?;
-        let rev = text("rev").filter(|rev| syntax::tid_micros(rev).is_some()).ok_or("no valid rev")?;
-        let Some(Value::Link(data)) = map.get("data").map(|v| v.value()) else { return Err("no data link") };
+        let did = text("did")
+            .filter(|did| syntax::is_did(did))
+            .ok_or("no valid did")?;
+        let rev = text("rev")
+            .filter(|rev| syntax::tid_micros(rev).is_some())
+            .ok_or("no valid rev")?;
+        let Some(Value::Link(data)) = map.get("data").map(|v| v.value()) else {
+            return Err("no data link");
+        };
         let data = Cid::from_bytes(data.as_bytes()).ok_or("a data link that is no CIDv1 of SHA-256")?;
-        let Some(Value::Bytes(sig)) = map.get("sig").map(|v| v.value()) else { return Err("no signature") };
-        Ok(Self { did: did.to_owned(), rev: rev.to_owned(), data, sig: sig.to_vec() })
+        let Some(Value::Bytes(sig)) = map.get("sig").map(|v| v.value()) else {
+            return Err("no signature");
+        };
+        Ok(Self {
+            did: did.to_owned(),
+            rev: rev.to_owned(),
+            data,
+            sig: sig.to_vec(),
+        })
     }
 }

@@ -53,7 +53,11 @@ impl RepoError {
     #[must_use]
     pub fn may_be_transport(&self) -> bool {
         match self {
-            Self::Empty | Self::Truncated { .. } | Self::Header(_) | Self::Missing(_) | Self::HashMismatch(_) => true,
+            Self::Empty
+            | Self::Truncated { .. }
+            | Self::Header(_)
+            | Self::Missing(_)
+            | Self::HashMismatch(_) => true,
             Self::BlockTooLarge { .. }
             | Self::BlockName { .. }
             | Self::Commit(_)
@@ -69,7 +73,9 @@ impl fmt::Display for RepoError {
             Self::Empty => write!(f, "the CAR is empty"),
             Self::Truncated { at } => write!(f, "the CAR ends inside the section at byte {at}"),
             Self::Header(what) => write!(f, "CAR header: {what}"),
-            Self::BlockTooLarge { at, claimed } => write!(f, "the section at byte {at} claims {claimed} bytes"),
+            Self::BlockTooLarge { at, claimed } => {
+                write!(f, "the section at byte {at} claims {claimed} bytes")
+            }
             Self::BlockName { at } => write!(f, "the section at byte {at} has no CIDv1 of SHA-256"),
             Self::HashMismatch(cid) => write!(f, "the bytes of block {cid} have another hash"),
             Self::Missing(cid) => write!(f, "block {cid} is missing"),

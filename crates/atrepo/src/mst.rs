@@ -55,7 +55,10 @@ pub fn walk<'a, E: From<RepoError>>(
     get: impl Fn(&Cid) -> Option<&'a [u8]>,
     mut each: impl FnMut(Leaf<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut todo = vec![Todo::Node { cid: root, layer: None }];
+    let mut todo = vec![Todo::Node {
+        cid: root,
+        layer: None,
+    }];
     // Keys of the nodes on the way down, end to end; a leaf remembers where its key ends.
     let mut keys: Vec<u8> = Vec::new();
     let mut ends: Vec<usize> = Vec::new();
@@ -69,7 +72,11 @@ pub fn walk<'a, E: From<RepoError>>(
                 let start = ends.last().copied().unwrap_or(0);
                 let key = keys.get(start..key_end).unwrap_or_default();
                 if any && key <= last.as_slice() {
-                    return Err(RepoError::Mst { node: cid, rule: "keys out of order" }.into());
+                    return Err(RepoError::Mst {
+                        node: cid,
+                        rule: "keys out of order",
+                    }
+                    .into());
                 }
                 last.clear();
                 last.extend_from_slice(key);
@@ -104,11 +111,16 @@ fn push_node(
     keys: &mut Vec<u8>,
     ends: &mut Vec<usize>,
 ) -> Result<(), &'static str> {
-    let map = cbor::check(block).ok().and_then(|item| item.as_map()).ok_or("not a canonical DAG-CBOR map")?;
+    let map = cbor::check(block)
+        .ok()
+        .and_then(|item| item.as_map())
+        .ok_or("not a canonical DAG-CBOR map")?;
     if map.len() != 2 {
         return Err("fields other than e and l");
     }
-    let Some(Value::List(list)) = map.get("e").map(|v| v.value()) else { return Err("no list of entries") };
+    let Some(Value::List(list)) = map.get("e").map(|v| v.value()) else {
+        return Err("no list of entries");
+    };
     let left = link_or_null(map, "l")?;
     let mut entries: Vec<NodeEntry> = Vec::new();
     for item in list {
@@ -129,14 +141,21 @@ fn push_node(
         return Err("a key in the wrong layer");
     }
     let has_subtree = left.is_some() || entries.iter().any(|e| e.right.is_some());
-    let below = if has_subtree { Some(layer.checked_sub(1).ok_or("a subtree below layer 0")?) } else { None };
+    let below = if has_subtree {
+        Some(layer.checked_sub(1).ok_or("a subtree below layer 0")?)
+    } else {
+        None
+    };
     for entry in entries.iter().rev() {
         if let Some(cid) = entry.right {
             todo.push(Todo::Node { cid, layer: below });
         }
         keys.extend_from_slice(&entry.key);
         ends.push(keys.len());
-        todo.push(Todo::Leaf { key_end: keys.len(), cid: entry.value });
+        todo.push(Todo::Leaf {
+            key_end: keys.len(),
+            cid: entry.value,
+        });
     }
     if let Some(cid) = left {
         todo.push(Todo::Node { cid, layer: below });
@@ -152,33 +171,47 @@ fn read_entry(map: Map<'_>, before: &[u8]) -> Result<NodeEntry, &'static str> {
     if map.len() != 4 {
         return Err("an entry with fields other than k, p, t and v");
     }
-    let Some(Value::Bytes(rest)) = map.get("k").map(|v| v.value()) else { return Err("an entry without a key") };
+    let Some(Value::Bytes(rest)) = map.get("k").map(|v| v.value()) else {
+        return Err("an entry without a key");
+    };
     let Some(Value::Unsigned(shared)) = map.get("p").map(|v| v.value()) else {
         return Err("an entry without a prefix length");
     };
-    let shared = usize::try_from(shared).ok().and_then(|n| before.get(..n)).ok_or("a prefix longer than the key before")?;
+    let shared = usize::try_from(shared)
+        .ok()
+        .and_then(|n| before.get(..n))
+        .ok_or("a prefix longer than the key before")?;
     if shared.len().saturating_add(rest.len()) > MAX_KEY_BYTES {
         return Err("a key longer than 4096 bytes");
     }
     // The shared part is the longest one, else the same tree would have several hashes.
-    if before.get(shared.len()).is_some_and(|next| rest.first() == Some(next)) {
+    if before
+        .get(shared.len())
+        .is_some_and(|next| rest.first() == Some(next))
+    {
         return Err("a prefix that is not the longest");
     }
     let key = [shared, rest].concat();
     if key.is_empty() || key.as_slice() <= before {
         return Err("keys out of order");
     }
-    let Some(Value::Link(value)) = map.get("v").map(|v| v.value()) else { return Err("an entry without a record") };
+    let Some(Value::Link(value)) = map.get("v").map(|v| v.value()) else {
+        return Err("an entry without a record");
+    };
     let value = Cid::from_bytes(value.as_bytes()).ok_or("a record link that is no CIDv1 of SHA-256")?;
-    Ok(NodeEntry { key, value, right: link_or_null(map, "t")? })
+    Ok(NodeEntry {
+        key,
+        value,
+        right: link_or_null(map, "t")?,
+    })
 }
 
 fn link_or_null(map: Map<'_>, key: &str) -> Result<Option<Cid>, &'static str> {
     match map.get(key).map(|v| v.value()) {
         Some(Value::Null) => Ok(None),
-        Some(Value::Link(link)) => {
-            Cid::from_bytes(link.as_bytes()).map(Some).ok_or("a subtree link that is no CIDv1 of SHA-256")
-        }
+        Some(Value::Link(link)) => Cid::from_bytes(link.as_bytes())
+            .map(Some)
+            .ok_or("a subtree link that is no CIDv1 of SHA-256"),
         _ => Err("a subtree that is neither link nor null"),
     }
 }

@@ -70,7 +70,11 @@ impl<C: AsRef<[u8]>> Repo<C> {
         if commit.did != did {
             return Err(RepoError::OtherDid { found: commit.did });
         }
-        Ok(Self { commit_cid, commit, blocks })
+        Ok(Self {
+            commit_cid,
+            commit,
+            blocks,
+        })
     }
 
     /// Walks the whole tree: every rule of the MST holds and every record is there.
@@ -78,8 +82,10 @@ impl<C: AsRef<[u8]>> Repo<C> {
     /// # Errors
     /// The first node or record that is missing or wrong.
     pub fn check(&self) -> Result<RepoSummary, RepoError> {
-        let mut summary =
-            RepoSummary { blocks: u64::try_from(self.blocks.len()).unwrap_or(u64::MAX), ..RepoSummary::default() };
+        let mut summary = RepoSummary {
+            blocks: u64::try_from(self.blocks.len()).unwrap_or(u64::MAX),
+            ..RepoSummary::default()
+        };
         self.entries(|entry| -> Result<(), RepoError> {
             summary.entries = summary.entries.saturating_add(1);
             if !matches!(entry, Entry::Record { .. }) {
@@ -98,24 +104,47 @@ impl<C: AsRef<[u8]>> Repo<C> {
         &'a self,
         mut each: impl FnMut(Entry<'_, 'a>) -> Result<(), E>,
     ) -> Result<(), E> {
-        mst::walk(self.commit.data, |cid| self.blocks.get(cid), |leaf| {
-            let bytes = self.blocks.get(&leaf.cid).ok_or(RepoError::Missing(leaf.cid))?;
-            let Some((collection, rkey)) = syntax::split_key(leaf.key) else {
-                return each(Entry::BadKey { key: leaf.key, cid: leaf.cid });
-            };
-            let checked = match leaf.cid.codec() {
-                Codec::DagCbor => cbor::check(bytes),
-                Codec::Raw => Err(CborError { at: 0, rule: "the CID says raw bytes" }),
-            };
-            let checked = checked.and_then(|item| match item.as_map() {
-                Some(_) => Ok(item),
-                None => Err(CborError { at: 0, rule: "a record that is no map" }),
-            });
-            match checked {
-                Ok(value) => each(Entry::Record { collection, rkey, cid: leaf.cid, value, bytes }),
-                Err(error) => each(Entry::BadRecord { key: leaf.key, cid: leaf.cid, error }),
-            }
-        })
+        mst::walk(
+            self.commit.data,
+            |cid| self.blocks.get(cid),
+            |leaf| {
+                let bytes = self.blocks.get(&leaf.cid).ok_or(RepoError::Missing(leaf.cid))?;
+                let Some((collection, rkey)) = syntax::split_key(leaf.key) else {
+                    return each(Entry::BadKey {
+                        key: leaf.key,
+                        cid: leaf.cid,
+                    });
+                };
+                let checked = match leaf.cid.codec() {
+                    Codec::DagCbor => cbor::check(bytes),
+                    Codec::Raw => Err(CborError {
+                        at: 0,
+                        rule: "the CID says raw bytes",
+                    }),
+                };
+                let checked = checked.and_then(|item| match item.as_map() {
+                    Some(_) => Ok(item),
+                    None => Err(CborError {
+                        at: 0,
+                        rule: "a record that is no map",
+                    }),
+                });
+                match checked {
+                    Ok(value) => each(Entry::Record {
+                        collection,
+                        rkey,
+                        cid: leaf.cid,
+                        value,
+                        bytes,
+                    }),
+                    Err(error) => each(Entry::BadRecord {
+                        key: leaf.key,
+                        cid: leaf.cid,
+                        error,
+                    }),
+                }
+            },
+        )
     }
 
     /// The bytes that the repo was read from.

@@ -10,13 +10,17 @@ const MAX_RKEY: usize = 512;
 /// Whether `text` is a DID: `did:method:identifier`.
 #[must_use]
 pub fn is_did(text: &str) -> bool {
-    let Some((method, id)) = text.strip_prefix("did:").and_then(|rest| rest.split_once(':')) else { return false };
+    let Some((method, id)) = text.strip_prefix("did:").and_then(|rest| rest.split_once(':')) else {
+        return false;
+    };
     text.len() <= MAX_DID
         && !method.is_empty()
         && method.bytes().all(|b| b.is_ascii_lowercase())
         && !id.is_empty()
         && !id.ends_with([':', '%'])
-        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:%-".contains(&b))
+        && id
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._:%-".contains(&b))
 }
 
 /// Whether `text` is an NSID, the name of a collection.
@@ -28,7 +32,9 @@ pub fn is_nsid(text: &str) -> bool {
             && !s.starts_with('-')
             && !s.ends_with('-')
     };
-    let Some((authority, name)) = text.rsplit_once('.') else { return false };
+    let Some((authority, name)) = text.rsplit_once('.') else {
+        return false;
+    };
     let starts_with_letter = |s: &str| s.starts_with(|c: char| c.is_ascii_alphabetic());
     text.len() <= MAX_NSID
         && authority.contains('.')
@@ -45,7 +51,9 @@ pub fn is_rkey(text: &str) -> bool {
     (1..=MAX_RKEY).contains(&text.len())
         && text != "."
         && text != ".."
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:~-".contains(&b))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._:~-".contains(&b))
 }
 
 /// Splits an MST key into collection and rkey, if both are valid.
@@ -83,7 +91,10 @@ pub fn tid(micros: u64, clock: u64) -> String {
         .rev()
         .map(|place| {
             let digit = value.checked_shr(place.saturating_mul(5)).unwrap_or(0) & 31;
-            usize::try_from(digit).ok().and_then(|d| DIGITS.get(d)).map_or('2', |&d| char::from(d))
+            usize::try_from(digit)
+                .ok()
+                .and_then(|d| DIGITS.get(d))
+                .map_or('2', |&d| char::from(d))
         })
         .collect()
 }
@@ -94,8 +105,17 @@ mod tests {
 
     #[test]
     fn keys_split_only_when_both_halves_are_valid() {
-        assert_eq!(split_key(b"app.bsky.feed.post/3k"), Some(("app.bsky.feed.post", "3k")));
-        for bad in ["app.bsky.feed.post", "app.bsky.feed.post/", "a.b/c", "app.bsky.feed.post/a/b", "app.bsky.feed.post/.."] {
+        assert_eq!(
+            split_key(b"app.bsky.feed.post/3k"),
+            Some(("app.bsky.feed.post", "3k"))
+        );
+        for bad in [
+            "app.bsky.feed.post",
+            "app.bsky.feed.post/",
+            "a.b/c",
+            "app.bsky.feed.post/a/b",
+            "app.bsky.feed.post/..",
+        ] {
             assert_eq!(split_key(bad.as_bytes()), None, "{bad}");
         }
         assert_eq!(split_key(b"app.bsky.feed.post/a\0"), None);
@@ -104,7 +124,10 @@ mod tests {
 
     #[test]
     fn tids_go_both_ways() {
-        assert_eq!(tid_micros(&tid(1_700_000_000_000_000, 7)), Some(1_700_000_000_000_000));
+        assert_eq!(
+            tid_micros(&tid(1_700_000_000_000_000, 7)),
+            Some(1_700_000_000_000_000)
+        );
         assert_eq!(tid_micros("2222222222222"), Some(0));
         assert_eq!(tid_micros("zzzzzzzzzzzzz"), None);
         assert_eq!(tid_micros("3jzfcijpj2z2"), None);
@@ -114,8 +137,15 @@ mod tests {
     fn dids_and_nsids() {
         assert!(is_did("did:plc:4uz2445cjiw7w4nobfgnu35f"));
         assert!(is_did("did:web:example.com%3A8080"));
-        assert!(!is_did("did:plc:") && !is_did("DID:plc:a") && !is_did("did:PLC:a") && !is_did("did:plc:a b"));
+        assert!(
+            !is_did("did:plc:") && !is_did("DID:plc:a") && !is_did("did:PLC:a") && !is_did("did:plc:a b")
+        );
         assert!(is_nsid("app.bsky.feed.post") && is_nsid("a-0.b-1.c"));
-        assert!(!is_nsid("app.bsky") && !is_nsid("app.bsky.feed-post") && !is_nsid("4pp.bsky.feed.post") && !is_nsid("a..b.c"));
+        assert!(
+            !is_nsid("app.bsky")
+                && !is_nsid("app.bsky.feed-post")
+                && !is_nsid("4pp.bsky.feed.post")
+                && !is_nsid("a..b.c")
+        );
     }
 }

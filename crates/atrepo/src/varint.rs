@@ -23,7 +23,10 @@ mod tests {
     fn reads_what_fits_and_refuses_padding_and_overlong_numbers() {
         assert_eq!(read(&[0x00, 9]), Some((0, &[9u8][..])));
         assert_eq!(read(&[0x80, 0x01]), Some((128, &[][..])));
-        assert_eq!(read(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]).map(|r| r.0), Some(u64::MAX >> 1));
+        assert_eq!(
+            read(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]).map(|r| r.0),
+            Some(u64::MAX >> 1)
+        );
         assert_eq!(read(&[0x80, 0x00]), None);
         assert_eq!(read(&[0x80]), None);
         assert_eq!(read(&[]), None);

@@ -25,10 +25,14 @@ fn complete_real_repos_pass_and_hold_what_the_manifest_counts() {
     let Some(dir) = corpus() else { return };
     let mut passed = 0;
     for file in manifest(dir.join("manifest.json")) {
-        let (name, did) = (file["file"].as_str().unwrap(), file["did"].as_str().unwrap_or_default());
+        let (name, did) = (
+            file["file"].as_str().unwrap(),
+            file["did"].as_str().unwrap_or_default(),
+        );
         let car = fs::read(dir.join(name)).unwrap();
         let outcome = Repo::open(&car, did).and_then(|repo| repo.check());
-        let complete = file["parses_fully"] == true && file["commit_version"] == 3 && file["missing_record_blocks"] == 0;
+        let complete =
+            file["parses_fully"] == true && file["commit_version"] == 3 && file["missing_record_blocks"] == 0;
         match outcome {
             Ok(summary) => {
                 assert!(complete, "{name} passed but is not complete");
@@ -57,9 +61,15 @@ fn hostile_repos_end_as_their_manifest_says() {
             ("reject_repo", Err(_)) => {}
             ("skip_record", Ok(summary)) => assert_eq!(summary.unusable, 1, "{name}"),
             ("accept", Ok(summary)) => assert_eq!(summary.unusable, 0, "{name}"),
-            ("either", Ok(_)) => assert!(!matches!(name, "011_trailing_garbage.car" | "310_mst_extra_fields.car"), "{name}"),
+            ("either", Ok(_)) => assert!(
+                !matches!(name, "011_trailing_garbage.car" | "310_mst_extra_fields.car"),
+                "{name}"
+            ),
             ("either", Err(error)) => match name {
-                "011_trailing_garbage.car" => assert!(matches!(error, RepoError::BlockName { .. } | RepoError::Truncated { .. })),
+                "011_trailing_garbage.car" => assert!(matches!(
+                    error,
+                    RepoError::BlockName { .. } | RepoError::Truncated { .. }
+                )),
                 "310_mst_extra_fields.car" => assert!(matches!(error, RepoError::Mst { .. })),
                 _ => panic!("{name}: {error}"),
             },
@@ -83,11 +93,15 @@ fn every_tree_of_the_mst_test_suite_walks_in_order() {
             let car = fs::read(&path).unwrap();
             let (root, blocks) = atrepo::BlockIndex::build(&car).unwrap();
             let mut before = Vec::new();
-            atrepo::mst::walk(root, |cid| blocks.get(cid), |leaf| -> Result<(), RepoError> {
-                assert!(before.as_slice() < leaf.key, "{}", path.display());
-                before = leaf.key.to_vec();
-                Ok(())
-            })
+            atrepo::mst::walk(
+                root,
+                |cid| blocks.get(cid),
+                |leaf| -> Result<(), RepoError> {
+                    assert!(before.as_slice() < leaf.key, "{}", path.display());
+                    before = leaf.key.to_vec();
+                    Ok(())
+                },
+            )
             .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
             trees += 1;
         }
@@ -101,7 +115,10 @@ fn syntax_agrees_with_the_interop_vectors() {
     let dir = dir.join("vectors/atproto-interop-tests/syntax");
     let lines = |name: &str| -> Vec<String> {
         let text = fs::read_to_string(dir.join(name)).unwrap();
-        text.lines().filter(|l| !l.is_empty() && !l.starts_with('#')).map(str::to_owned).collect()
+        text.lines()
+            .filter(|l| !l.is_empty() && !l.starts_with('#'))
+            .map(str::to_owned)
+            .collect()
     };
     let kinds: [(&str, fn(&str) -> bool); 4] = [
         ("did", atrepo::syntax::is_did),

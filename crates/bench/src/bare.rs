@@ -14,7 +14,9 @@ pub(crate) fn run(url: &str, stream: &Stream, connections: usize) -> (f64, u64) 
         for _ in 0..connections {
             scope.spawn(|| {
                 let mut driver = DriverKind::Rust.connect(url).expect("connect");
-                driver.batch("SET search_path TO bsky, public; BEGIN").expect("begin");
+                driver
+                    .batch("SET search_path TO bsky, public; BEGIN")
+                    .expect("begin");
                 while let Some(batch) = stream.batches.get(next.fetch_add(1, Ordering::Relaxed)) {
                     for (table, rows) in batch.tables() {
                         load::copy_rows(driver.as_mut(), table, rows).expect("copy");

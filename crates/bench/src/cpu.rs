@@ -9,7 +9,10 @@ fn stat(pid: u32) -> Option<Vec<String>> {
 
 #[allow(clippy::cast_precision_loss)]
 fn ticks(fields: &[String], which: &[usize]) -> f64 {
-    let sum: u64 = which.iter().filter_map(|at| fields.get(*at)?.parse::<u64>().ok()).sum();
+    let sum: u64 = which
+        .iter()
+        .filter_map(|at| fields.get(*at)?.parse::<u64>().ok())
+        .sum();
     sum as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
@@ -29,7 +32,8 @@ pub(crate) fn of_process(pid: u32) -> f64 {
 pub(crate) fn peak_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|text| text.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+    line.and_then(|text| text.trim().trim_end_matches(" kB").parse().ok())
+        .unwrap_or(0)
 }
 
 /// CPU time of a PostgreSQL server with all of its processes.
@@ -44,10 +48,15 @@ impl ServerCpu {
 
     pub(crate) fn seconds(&self) -> f64 {
         let own = stat(self.postmaster).map_or(0.0, |fields| ticks(&fields, OWN) + ticks(&fields, CHILDREN));
-        let pids = std::fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+        let pids = std::fs::read_dir("/proc")
+            .into_iter()
+            .flatten()
+            .filter_map(Result::ok);
         let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         let parent = self.postmaster.to_string();
-        let live = pids.filter_map(stat).filter(|fields| fields.get(PARENT) == Some(&parent));
+        let live = pids
+            .filter_map(stat)
+            .filter(|fields| fields.get(PARENT) == Some(&parent));
         own + live.map(|fields| ticks(&fields, OWN)).sum::<f64>()
     }
 }

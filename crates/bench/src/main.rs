@@ -34,10 +34,14 @@ fn main() {
         eprintln!("usage: bench SKYFILL-BINARY [RECORDS] [ROUNDS]");
         std::process::exit(2);
     };
-    let mut number = |default: usize| args.next().map_or(default, |text| text.parse().expect("a number"));
+    let mut number = |default: usize| {
+        args.next()
+            .map_or(default, |text| text.parse().expect("a number"))
+    };
     let (records, rounds) = (number(300_000), number(3));
     let folder = tempfile::tempdir().expect("a folder");
-    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("open it");
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("open it");
     let server = pgbox::start(&folder.path().join("skyfill-data")).expect("PostgreSQL");
     let mut client = Client::connect(&server.url(), NoTls).expect("connect");
     appview::migrate::migrate(&mut client, "bsky").expect("migrate");
@@ -48,9 +52,18 @@ fn main() {
     let server_cpu = ServerCpu::of(server.postmaster());
     let mut sides = Vec::new();
     for connections in [1usize, 2] {
-        let mut bare = Side { name: format!("bare COPY, {connections} connections"), rounds: Vec::new() };
-        let mut small = Side { name: format!("consumer, batch 1000, {connections} connections"), rounds: Vec::new() };
-        let mut large = Side { name: format!("consumer, batch 20000, {connections} connections"), rounds: Vec::new() };
+        let mut bare = Side {
+            name: format!("bare COPY, {connections} connections"),
+            rounds: Vec::new(),
+        };
+        let mut small = Side {
+            name: format!("consumer, batch 1000, {connections} connections"),
+            rounds: Vec::new(),
+        };
+        let mut large = Side {
+            name: format!("consumer, batch 20000, {connections} connections"),
+            rounds: Vec::new(),
+        };
         for round in 0..rounds {
             for side in [&mut bare, &mut small, &mut large] {
                 empty(&mut client);
@@ -60,12 +73,24 @@ fn main() {
                     Some("bare") => bare::run(&server.url(), &stream, connections),
                     _ => {
                         let batch = if side.name.contains("20000") { 20_000 } else { 1000 };
-                        consume(Path::new(&binary), &server.url(), folder.path(), &lines, batch, connections)
+                        consume(
+                            Path::new(&binary),
+                            &server.url(),
+                            folder.path(),
+                            &lines,
+                            batch,
+                            connections,
+                        )
                     }
                 };
                 let seconds = started.elapsed().as_secs_f64();
                 check(&mut client, &stream);
-                let result = Round { seconds, client_cpu, server_cpu: server_cpu.seconds() - before, client_peak_kib };
+                let result = Round {
+                    seconds,
+                    client_cpu,
+                    server_cpu: server_cpu.seconds() - before,
+                    client_peak_kib,
+                };
                 eprintln!("round {round}, {}: {seconds:.2} s", side.name);
                 side.rounds.push(result);
             }
@@ -79,27 +104,52 @@ fn main() {
 
 /// Empties the tables, and lets the server write out what it has, so that no round pays for the one before.
 fn empty(client: &mut Client) {
-    let tables: Vec<String> = appview::table::ALL.iter().map(|table| format!("bsky.\"{}\"", table.name)).collect();
-    client.batch_execute(&format!("TRUNCATE bsky.duplicate_record, {}", tables.join(", "))).expect("truncate");
+    let tables: Vec<String> = appview::table::ALL
+        .iter()
+        .map(|table| format!("bsky.\"{}\"", table.name))
+        .collect();
+    client
+        .batch_execute(&format!("TRUNCATE bsky.duplicate_record, {}", tables.join(", ")))
+        .expect("truncate");
     client.batch_execute("CHECKPOINT").expect("checkpoint");
 }
 
 /// Both sides have to end with the same rows.
 fn check(client: &mut Client, stream: &stream::Stream) {
     for (table, rows) in &stream.rows {
-        let sql = format!("SELECT count(*) FROM bsky.\"{}\"", appview::table::ALL[*table].name);
+        let sql = format!(
+            "SELECT count(*) FROM bsky.\"{}\"",
+            appview::table::ALL[*table].name
+        );
         let found: i64 = client.query_one(&sql, &[]).expect("count").get(0);
-        assert_eq!(u64::try_from(found), Ok(*rows), "rows of {}", appview::table::ALL[*table].name);
+        assert_eq!(
+            u64::try_from(found),
+            Ok(*rows),
+            "rows of {}",
+            appview::table::ALL[*table].name
+        );
     }
 }
 
 /// Sends the lines to a consumer and waits until it has committed them. CPU seconds and peak memory of the consumer.
-fn consume(binary: &Path, url: &str, folder: &Path, lines: &Path, batch: usize, connections: usize) -> (f64, u64) {
+fn consume(
+    binary: &Path,
+    url: &str,
+    folder: &Path,
+    lines: &Path,
+    batch: usize,
+    connections: usize,
+) -> (f64, u64) {
     let socket = folder.join("s");
     let mut child = std::process::Command::new(binary)
         .arg("consumer")
         .arg(&socket)
-        .args(["--batch-size", &batch.to_string(), "--max-db-connections", &connections.to_string()])
+        .args([
+            "--batch-size",
+            &batch.to_string(),
+            "--max-db-connections",
+            &connections.to_string(),
+        ])
         .arg("--rejects")
         .arg(folder.join("rejects"))
         .env("BSKY_DB_POSTGRES_URL", url)
@@ -112,12 +162,24 @@ fn consume(binary: &Path, url: &str, folder: &Path, lines: &Path, batch: usize, 
             Err(_) => std::thread::sleep(std::time::Duration::from_millis(5)),
         }
     };
-    std::io::copy(&mut std::fs::File::open(lines).expect("open the lines"), &mut stream).expect("send");
-    stream.shutdown(std::net::Shutdown::Write).expect("end the stream");
+    std::io::copy(
+        &mut std::fs::File::open(lines).expect("open the lines"),
+        &mut stream,
+    )
+    .expect("send");
+    stream
+        .shutdown(std::net::Shutdown::Write)
+        .expect("end the stream");
     std::io::Read::read_to_end(&mut stream, &mut Vec::new()).expect("wait for the commit");
     let spent = (cpu::of_process(child.id()), cpu::peak_kib(child.id()));
-    std::process::Command::new("kill").arg(child.id().to_string()).status().expect("stop the consumer");
-    assert!(child.wait().expect("wait").success(), "the consumer refused something");
+    std::process::Command::new("kill")
+        .arg(child.id().to_string())
+        .status()
+        .expect("stop the consumer");
+    assert!(
+        child.wait().expect("wait").success(),
+        "the consumer refused something"
+    );
     spent
 }
 
@@ -143,8 +205,14 @@ fn report(records: usize, rounds: usize, stream: &stream::Stream, sides: &[[Side
         let rate = |side: &Side| median(side.rounds.iter().map(|r| stream.indexed as f64 / r.seconds));
         let bare = rate(&group[0]);
         for side in group {
-            let seconds: Vec<f64> = side.rounds.iter().map(|r| stream.indexed as f64 / r.seconds).collect();
-            let (low, high) = seconds.iter().fold((f64::MAX, 0f64), |(l, h), s| (l.min(*s), h.max(*s)));
+            let seconds: Vec<f64> = side
+                .rounds
+                .iter()
+                .map(|r| stream.indexed as f64 / r.seconds)
+                .collect();
+            let (low, high) = seconds
+                .iter()
+                .fold((f64::MAX, 0f64), |(l, h), s| (l.min(*s), h.max(*s)));
             let _ = writeln!(
                 out,
                 "| {} | {:.0} [{low:.0}, {high:.0}] | {:.2} | {:.1} | {:.1} | {:.0} |",

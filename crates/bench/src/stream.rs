@@ -31,10 +31,24 @@ pub(crate) fn generate(records: usize) -> Stream {
         let mut records = population.records(account);
         records.sort();
         for (key, bytes) in records {
-            let value = atrepo::cbor::check(&bytes).expect("canonical").as_map().expect("a map");
+            let value = atrepo::cbor::check(&bytes)
+                .expect("canonical")
+                .as_map()
+                .expect("a map");
             let (collection, rkey) = key.split_once('/').expect("a key");
             let cid = Cid::of(Codec::DagCbor, &bytes);
-            line::append(&mut lines, &Outgoing { did: &did, collection, rkey, cid, value, now: i64::MAX }).expect("a line");
+            line::append(
+                &mut lines,
+                &Outgoing {
+                    did: &did,
+                    collection,
+                    rkey,
+                    cid,
+                    value,
+                    now: i64::MAX,
+                },
+            )
+            .expect("a line");
         }
     }
     let mut open: BTreeMap<Collection, Batch> = BTreeMap::new();
@@ -44,14 +58,25 @@ pub(crate) fn generate(records: usize) -> Stream {
     for line in lines.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
         let message = Message::parse(line).expect("a message");
         let Some(record) = message.record() else { continue };
-        let batch = open.entry(record.collection).or_insert_with(|| Batch::new(record.collection));
+        let batch = open
+            .entry(record.collection)
+            .or_insert_with(|| Batch::new(record.collection));
         assert!(batch.add(&record).expect("a good record"), "a URI twice");
-        rows::index(&record, &mut rows::Rows::new(&mut |table, _| *rows.entry(table.id).or_default() += 1)).expect("rows");
+        rows::index(
+            &record,
+            &mut rows::Rows::new(&mut |table, _| *rows.entry(table.id).or_default() += 1),
+        )
+        .expect("rows");
         indexed += 1;
         if batch.records() >= BUFFER_RECORDS {
             batches.extend(open.remove(&record.collection));
         }
     }
     batches.extend(open.into_values());
-    Stream { lines, batches, indexed, rows: rows.into_iter().collect() }
+    Stream {
+        lines,
+        batches,
+        indexed,
+        rows: rows.into_iter().collect(),
+    }
 }

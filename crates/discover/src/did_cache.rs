@@ -106,7 +106,11 @@ pub fn read<E: From<CacheError>>(
     let mut source = Source::open(file)?;
     let Some((encoding, layout)) = tell(source.peek()) else {
         // An empty stream of pairs is a file without a byte.
-        return if source.peek().is_empty() { Ok(()) } else { Err(CacheError::UnknownForm.into()) };
+        return if source.peek().is_empty() {
+            Ok(())
+        } else {
+            Err(CacheError::UnknownForm.into())
+        };
     };
     let mut left = match layout {
         Layout::Stream => None,
@@ -138,13 +142,23 @@ pub fn read<E: From<CacheError>>(
         };
         match outcome {
             Outcome::Break if open_ended => break,
-            Outcome::Break => return Err(CacheError::Broken { at, what: "a break outside of an array" }.into()),
+            Outcome::Break => {
+                return Err(CacheError::Broken {
+                    at,
+                    what: "a break outside of an array",
+                }
+                .into());
+            }
             Outcome::Bad(why) => each(Entry::Bad { number, at, why })?,
             Outcome::Pair => {
                 let [did, pds] = &pair;
                 match (std::str::from_utf8(did), std::str::from_utf8(pds)) {
                     (Ok(did), Ok(pds)) => each(Entry::Pair { did, pds })?,
-                    _ => each(Entry::Bad { number, at, why: "a string that is not UTF-8" })?,
+                    _ => each(Entry::Bad {
+                        number,
+                        at,
+                        why: "a string that is not UTF-8",
+                    })?,
                 }
             }
         }
@@ -152,28 +166,53 @@ pub fn read<E: From<CacheError>>(
         left = left.map(|left| left.saturating_sub(1));
     }
     let at = source.at;
-    if source.is_at_end()? { Ok(()) } else { Err(CacheError::Broken { at, what: "bytes after the array" }.into()) }
+    if source.is_at_end()? {
+        Ok(())
+    } else {
+        Err(CacheError::Broken {
+            at,
+            what: "bytes after the array",
+        }
+        .into())
+    }
 }
 
 /// Tells the form from the first bytes: a form fits if it begins with a pair, or an array of pairs, whose first part is
 /// text. If none fits (the first entry is a bad one), the first byte decides.
 fn tell(start: &[u8]) -> Option<(Encoding, Layout)> {
     let begins_pair = |encoding, start: &[u8]| {
-        let mut source = Source { file: start, peeked: Vec::new(), used: 0, at: 0 };
+        let mut source = Source {
+            file: start,
+            peeked: Vec::new(),
+            used: 0,
+            at: 0,
+        };
         matches!(head(&mut source, encoding), Ok(Head::List(Some(2))))
-            && matches!(head(&mut source, encoding), Ok(Head::Text(Some(1..=MAX_TEXT_BYTES))))
+            && matches!(
+                head(&mut source, encoding),
+                Ok(Head::Text(Some(1..=MAX_TEXT_BYTES)))
+            )
     };
     let after_head = |encoding| {
-        let mut source = Source { file: start, peeked: Vec::new(), used: 0, at: 0 };
+        let mut source = Source {
+            file: start,
+            peeked: Vec::new(),
+            used: 0,
+            at: 0,
+        };
         match head(&mut source, encoding) {
             Ok(Head::List(_)) => Some(source.file),
             _ => None,
         }
     };
     let encodings = [Encoding::MessagePack, Encoding::Cbor];
-    let stream = encodings.into_iter().find(|encoding| begins_pair(*encoding, start));
+    let stream = encodings
+        .into_iter()
+        .find(|encoding| begins_pair(*encoding, start));
     let array = || {
-        encodings.into_iter().find(|encoding| after_head(*encoding).is_some_and(|rest| begins_pair(*encoding, rest)))
+        encodings
+            .into_iter()
+            .find(|encoding| after_head(*encoding).is_some_and(|rest| begins_pair(*encoding, rest)))
     };
     if let Some(encoding) = stream {
         return Some((encoding, Layout::Stream));
@@ -200,8 +239,15 @@ struct Source<R> {
 impl<R: Read> Source<R> {
     fn open(mut file: R) -> Result<Self, CacheError> {
         let mut peeked = Vec::with_capacity(PEEK);
-        file.by_ref().take(u64::try_from(PEEK).unwrap_or(0)).read_to_end(&mut peeked)?;
-        Ok(Self { file, peeked, used: 0, at: 0 })
+        file.by_ref()
+            .take(u64::try_from(PEEK).unwrap_or(0))
+            .read_to_end(&mut peeked)?;
+        Ok(Self {
+            file,
+            peeked,
+            used: 0,
+            at: 0,
+        })
     }
 
     fn peek(&self) -> &[u8] {
@@ -232,7 +278,9 @@ impl<R: Read> Source<R> {
         head.copy_from_slice(view.get(..first).unwrap_or_default());
         self.used = self.used.saturating_add(first);
         self.file.read_exact(tail)?;
-        self.at = self.at.saturating_add(u64::try_from(first.saturating_add(tail.len())).unwrap_or(0));
+        self.at = self
+            .at
+            .saturating_add(u64::try_from(first.saturating_add(tail.len())).unwrap_or(0));
         Ok(())
     }
 
@@ -286,7 +334,9 @@ fn message_pack_head<R: Read>(source: &mut Source<R>, byte: u8, at: u64) -> Resu
     let small = |length: u8| Some(u64::from(length));
     let with_type = |length: u64| Head::Blob(Some(length.saturating_add(1)));
     Ok(match Marker::from_u8(byte) {
-        Marker::FixPos(_) | Marker::FixNeg(_) | Marker::Null | Marker::True | Marker::False => Head::Blob(Some(0)),
+        Marker::FixPos(_) | Marker::FixNeg(_) | Marker::Null | Marker::True | Marker::False => {
+            Head::Blob(Some(0))
+        }
         Marker::FixStr(length) => Head::Text(small(length)),
         Marker::Str8 => Head::Text(Some(source.number(1)?)),
         Marker::Str16 => Head::Text(Some(source.number(2)?)),
@@ -312,7 +362,12 @@ fn message_pack_head<R: Read>(source: &mut Source<R>, byte: u8, at: u64) -> Resu
         Marker::Ext8 => with_type(source.number(1)?),
         Marker::Ext16 => with_type(source.number(2)?),
         Marker::Ext32 => with_type(source.number(4)?),
-        Marker::Reserved => return Err(CacheError::Broken { at, what: "a reserved MessagePack byte" }),
+        Marker::Reserved => {
+            return Err(CacheError::Broken {
+                at,
+                what: "a reserved MessagePack byte",
+            });
+        }
     })
 }
 
@@ -325,7 +380,12 @@ fn cbor_head<R: Read>(source: &mut Source<R>, byte: u8, at: u64) -> Result<Head,
         26 => Some(source.number(4)?),
         27 => Some(source.number(8)?),
         31 => None,
-        _ => return Err(CacheError::Broken { at, what: "a reserved CBOR length" }),
+        _ => {
+            return Err(CacheError::Broken {
+                at,
+                what: "a reserved CBOR length",
+            });
+        }
     };
     Ok(match (byte >> 5, length) {
         (2, length) => Head::Blob(length),
@@ -336,7 +396,12 @@ fn cbor_head<R: Read>(source: &mut Source<R>, byte: u8, at: u64) -> Result<Head,
         (7, None) => Head::Break,
         // Numbers, floats and simple values are in the head already.
         (0 | 1 | 7, Some(_)) => Head::Blob(Some(0)),
-        _ => return Err(CacheError::Broken { at, what: "an indefinite length where none can be" }),
+        _ => {
+            return Err(CacheError::Broken {
+                at,
+                what: "an indefinite length where none can be",
+            });
+        }
     })
 }
 
@@ -394,7 +459,10 @@ fn skip_rest<R: Read>(source: &mut Source<R>, encoding: Encoding, first: Head) -
         };
         if let Head::Break = head {
             if top.is_some() {
-                return Err(CacheError::Broken { at, what: "a break outside of a container" });
+                return Err(CacheError::Broken {
+                    at,
+                    what: "a break outside of a container",
+                });
             }
             open.pop();
             continue;
@@ -412,7 +480,10 @@ fn skip_rest<R: Read>(source: &mut Source<R>, encoding: Encoding, first: Head) -
             Head::Tag | Head::Break => {}
         }
         if open.len() > MAX_DEPTH {
-            return Err(CacheError::Broken { at, what: "nested too deep" });
+            return Err(CacheError::Broken {
+                at,
+                what: "nested too deep",
+            });
         }
     }
     Ok(())
@@ -449,7 +520,9 @@ mod tests {
     }
 
     fn array(head: &[u8], pair: fn(&str) -> Vec<u8>, count: usize) -> Vec<u8> {
-        let pairs: Vec<u8> = (0..count).flat_map(|n| pair(&format!("did:plc:{n:024}"))).collect();
+        let pairs: Vec<u8> = (0..count)
+            .flat_map(|n| pair(&format!("did:plc:{n:024}")))
+            .collect();
         [head, &pairs].concat()
     }
 
@@ -475,8 +548,19 @@ mod tests {
         ];
         for (bytes, count) in cases {
             let (found, error) = entries(&bytes);
-            assert_eq!((found.len(), error), (count, None), "{:02x?}", &bytes[..bytes.len().min(6)]);
-            assert!(found.iter().enumerate().all(|(n, f)| *f == format!("did:plc:{n:024} pds")), "{found:?}");
+            assert_eq!(
+                (found.len(), error),
+                (count, None),
+                "{:02x?}",
+                &bytes[..bytes.len().min(6)]
+            );
+            assert!(
+                found
+                    .iter()
+                    .enumerate()
+                    .all(|(n, f)| *f == format!("did:plc:{n:024} pds")),
+                "{found:?}"
+            );
         }
         assert!(entries(b"did:plc:a https://pds\n").1.unwrap().contains("neither"));
     }
@@ -485,7 +569,11 @@ mod tests {
     fn what_is_no_pair_is_skipped_with_its_position() {
         let good = message_pack_pair("did:plc:a");
         // null; an array of one map with an extension; a pair of string and number.
-        let bad: [&[u8]; 3] = [&[0xc0], &[0x91, 0x81, 0xa1, b'k', 0xd6, 1, 2, 3, 4, 5], &[0x92, 0xa1, b'x', 0xcd, 1, 2]];
+        let bad: [&[u8]; 3] = [
+            &[0xc0],
+            &[0x91, 0x81, 0xa1, b'k', 0xd6, 1, 2, 3, 4, 5],
+            &[0x92, 0xa1, b'x', 0xcd, 1, 2],
+        ];
         let mut bytes = good.clone();
         for bad in bad {
             bytes.extend(bad);
@@ -508,7 +596,11 @@ mod tests {
         let (_, error) = entries(&[&[0x93], &good[..]].concat());
         assert!(error.unwrap().contains("cut off"));
         // A claim of 4 GiB of bytes, and a million nested arrays, allocate nothing.
-        assert!(entries(&[&good[..], &[0xc6, 0xff, 0xff, 0xff, 0xff, 1]].concat()).1.is_some());
+        assert!(
+            entries(&[&good[..], &[0xc6, 0xff, 0xff, 0xff, 0xff, 1]].concat())
+                .1
+                .is_some()
+        );
         let (_, error) = entries(&[&good[..], &vec![0x91; 1_000_000]].concat());
         assert!(error.unwrap().contains("nested"));
     }

@@ -55,7 +55,11 @@ pub fn read(
                     if number < starting || (complete && line.iter().all(u8::is_ascii_whitespace)) {
                         continue;
                     }
-                    let parsed = if complete { parse(&line, number) } else { Err("longer than 64 KiB") };
+                    let parsed = if complete {
+                        parse(&line, number)
+                    } else {
+                        Err("longer than 64 KiB")
+                    };
                     return Some(Ok(parsed.map_err(|why| BadLine { number, why })));
                 }
                 Err(error) => return Some(Err(error)),
@@ -116,23 +120,35 @@ mod tests {
     use super::*;
 
     fn dids(text: &str, starting: u64, ending: u64) -> Vec<Result<String, BadLine>> {
-        read(text.as_bytes(), starting, ending).map(|line| line.unwrap().map(|l| l.did)).collect()
+        read(text.as_bytes(), starting, ending)
+            .map(|line| line.unwrap().map(|l| l.did))
+            .collect()
     }
 
     #[test]
     fn partitions_meet_exactly() {
-        let text: String = (0..10).map(|n| format!("[\"did:plc:{n}\",\"https://pds.example\"]\n")).collect();
+        let text: String = (0..10)
+            .map(|n| format!("[\"did:plc:{n}\",\"https://pds.example\"]\n"))
+            .collect();
         let all = dids(&text, 0, 0);
         assert_eq!(all.len(), 10);
-        assert_eq!([dids(&text, 0, 4), dids(&text, 4, 8), dids(&text, 8, 0)].concat(), all);
+        assert_eq!(
+            [dids(&text, 0, 4), dids(&text, 4, 8), dids(&text, 8, 0)].concat(),
+            all
+        );
     }
 
     #[test]
     fn bad_lines_are_named_by_number_and_cost_only_themselves() {
         let long = "x".repeat(MAX_LINE_BYTES + 1);
-        let text = format!("\n{{}}\n[\"did:plc:a\"]\n{long}\n[\"x\",\"y\"]\n[\"did:plc:a\",\"https://b\",\"why\"]");
+        let text =
+            format!("\n{{}}\n[\"did:plc:a\"]\n{long}\n[\"x\",\"y\"]\n[\"did:plc:a\",\"https://b\",\"why\"]");
         let found = dids(&text, 0, 0);
-        let numbers: Vec<u64> = found.iter().filter_map(|l| l.as_ref().err()).map(|bad| bad.number).collect();
+        let numbers: Vec<u64> = found
+            .iter()
+            .filter_map(|l| l.as_ref().err())
+            .map(|bad| bad.number)
+            .collect();
         assert_eq!(numbers, [1, 2, 3, 4]);
         assert_eq!(found.last(), Some(&Ok("did:plc:a".to_owned())));
     }

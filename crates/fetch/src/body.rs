@@ -59,7 +59,11 @@ pub(crate) struct Incoming {
 
 impl Incoming {
     pub(crate) fn new() -> Self {
-        Self { memory: Vec::new(), file: None, total: 0 }
+        Self {
+            memory: Vec::new(),
+            file: None,
+            total: 0,
+        }
     }
 
     /// Bytes so far.

@@ -112,7 +112,10 @@ impl fmt::Display for FetchError {
             | Self::BadRepo(why, _)
             | Self::Spool(why) => write!(f, "{reason}: {why}"),
             Self::Blocked(address) => {
-                write!(f, "{reason}: {address} is not on the public internet (--allow-private-hosts lets it pass)")
+                write!(
+                    f,
+                    "{reason}: {address} is not on the public internet (--allow-private-hosts lets it pass)"
+                )
             }
             Self::Stalled(time) => write!(f, "{reason}: nothing came for {} s", time.as_secs()),
             Self::TooSlow(time) => write!(f, "{reason}: not complete after {} s", time.as_secs()),

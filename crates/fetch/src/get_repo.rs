@@ -61,7 +61,9 @@ impl Client {
         if guarded {
             builder = builder.dns_resolver(Arc::new(GuardedResolver));
         }
-        let http = builder.build().map_err(|error| FetchError::Connect(chain(&error)))?;
+        let http = builder
+            .build()
+            .map_err(|error| FetchError::Connect(chain(&error)))?;
         Ok(Self { http, limits })
     }
 
@@ -75,14 +77,22 @@ impl Client {
             guard::check_literal(&url).map_err(|blocked| FetchError::Blocked(blocked.0))?;
         }
         let total = self.limits.total;
-        tokio::time::timeout(total, self.attempt(url)).await.unwrap_or(Err(FetchError::TooSlow(total)))
+        tokio::time::timeout(total, self.attempt(url))
+            .await
+            .unwrap_or(Err(FetchError::TooSlow(total)))
     }
 
     async fn attempt(&self, url: Url) -> Result<Body, FetchError> {
         let stalled = || FetchError::Stalled(self.limits.stall);
-        let request = self.http.get(url).header("accept", "application/vnd.ipld.car").send();
-        let response =
-            tokio::time::timeout(self.limits.stall, request).await.map_err(|_| stalled())?.map_err(|e| judge(&e))?;
+        let request = self
+            .http
+            .get(url)
+            .header("accept", "application/vnd.ipld.car")
+            .send();
+        let response = tokio::time::timeout(self.limits.stall, request)
+            .await
+            .map_err(|_| stalled())?
+            .map_err(|e| judge(&e))?;
         let mut response = match response.status() {
             StatusCode::OK => response,
             status => return Err(self.refusal(status, response).await),
@@ -93,14 +103,20 @@ impl Client {
         }
         let mut body = Incoming::new();
         loop {
-            let chunk = tokio::time::timeout(self.limits.stall, response.chunk()).await.map_err(|_| stalled())?;
-            let Some(chunk) = chunk.map_err(|error| FetchError::BrokenBody(chain(&error)))? else { break };
+            let chunk = tokio::time::timeout(self.limits.stall, response.chunk())
+                .await
+                .map_err(|_| stalled())?;
+            let Some(chunk) = chunk.map_err(|error| FetchError::BrokenBody(chain(&error)))? else {
+                break;
+            };
             if body.total().saturating_add(chunk.len() as u64) > limit {
                 return Err(FetchError::TooLarge(limit));
             }
-            body.push(&chunk).map_err(|error| FetchError::Spool(error.to_string()))?;
+            body.push(&chunk)
+                .map_err(|error| FetchError::Spool(error.to_string()))?;
         }
-        body.finish().map_err(|error| FetchError::Spool(error.to_string()))
+        body.finish()
+            .map_err(|error| FetchError::Spool(error.to_string()))
     }
 
     /// What a status other than 200 says.
@@ -120,7 +136,9 @@ impl Client {
         };
         // What came until then will do.
         drop(tokio::time::timeout(self.limits.stall, read).await);
-        let name = serde_json::from_slice::<XrpcError>(&text).map(|error| error.error).unwrap_or_default();
+        let name = serde_json::from_slice::<XrpcError>(&text)
+            .map(|error| error.error)
+            .unwrap_or_default();
         if let Some(state) = AccountState::of_error(&name) {
             return FetchError::Account(state);
         }
@@ -130,7 +148,10 @@ impl Client {
         if status.is_server_error() {
             return FetchError::Server(status.as_u16(), wait);
         }
-        FetchError::Refused(status.as_u16(), name.chars().filter(|c| !c.is_control()).take(60).collect())
+        FetchError::Refused(
+            status.as_u16(),
+            name.chars().filter(|c| !c.is_control()).take(60).collect(),
+        )
     }
 }
 
@@ -159,7 +180,12 @@ fn wait_asked_for(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     }
     let reset = UNIX_EPOCH.checked_add(Duration::from_secs(number("ratelimit-reset")?))?;
     // A reset in the past still means: not at once.
-    Some(reset.duration_since(now).unwrap_or_default().max(Duration::from_secs(1)))
+    Some(
+        reset
+            .duration_since(now)
+            .unwrap_or_default()
+            .max(Duration::from_secs(1)),
+    )
 }
 
 /// The kind of an error of the HTTP client before a body came.
@@ -184,11 +210,19 @@ fn chain(error: &reqwest::Error) -> String {
     while let Some(inner) = source {
         let part = inner.to_string();
         if !text.contains(&part) {
-            text = if text.is_empty() { part } else { format!("{text}: {part}") };
+            text = if text.is_empty() {
+                part
+            } else {
+                format!("{text}: {part}")
+            };
         }
         source = inner.source();
     }
-    if text.is_empty() { "no response".to_owned() } else { text }
+    if text.is_empty() {
+        "no response".to_owned()
+    } else {
+        text
+    }
 }
 
 #[cfg(test)]
@@ -216,11 +250,16 @@ mod tests {
     #[test]
     fn urls_are_made_of_http_hosts_only() {
         assert_eq!(
-            repo_url("did:plc:a", "https://pds.example/x?y#z").unwrap().as_str(),
+            repo_url("did:plc:a", "https://pds.example/x?y#z")
+                .unwrap()
+                .as_str(),
             "https://pds.example/xrpc/com.atproto.sync.getRepo?did=did%3Aplc%3Aa"
         );
         for bad in ["", "pds.example", "file:///etc/passwd", "unix:/x", "ftp://x"] {
-            assert!(matches!(repo_url("did:plc:a", bad), Err(FetchError::BadUrl(_))), "{bad}");
+            assert!(
+                matches!(repo_url("did:plc:a", bad), Err(FetchError::BadUrl(_))),
+                "{bad}"
+            );
         }
     }
 }

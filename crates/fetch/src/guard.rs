@@ -71,7 +71,11 @@ impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let public: Vec<SocketAddr> = found.iter().copied().filter(|address| is_public(address.ip())).collect();
+            let public: Vec<SocketAddr> = found
+                .iter()
+                .copied()
+                .filter(|address| is_public(address.ip()))
+                .collect();
             if public.is_empty() && !found.is_empty() {
                 return Err(Blocked(name.as_str().to_owned()).into());
             }
@@ -87,7 +91,11 @@ pub(crate) fn check_literal(url: &reqwest::Url) -> Result<(), Blocked> {
         Some(url::Host::Ipv6(v6)) => IpAddr::V6(v6),
         _ => return Ok(()),
     };
-    if is_public(address) { Ok(()) } else { Err(Blocked(address.to_string())) }
+    if is_public(address) {
+        Ok(())
+    } else {
+        Err(Blocked(address.to_string()))
+    }
 }
 
 #[cfg(test)]
@@ -96,14 +104,45 @@ mod tests {
 
     #[test]
     fn only_the_public_internet_passes() {
-        for public in ["8.8.8.8", "100.128.0.1", "192.0.1.1", "2606:4700::1", "2001:4860:4860::8888", "64:ff9b::808:808"] {
+        for public in [
+            "8.8.8.8",
+            "100.128.0.1",
+            "192.0.1.1",
+            "2606:4700::1",
+            "2001:4860:4860::8888",
+            "64:ff9b::808:808",
+        ] {
             assert!(is_public(public.parse().unwrap()), "{public}");
         }
         for private in [
-            "0.0.0.0", "10.1.2.3", "127.0.0.1", "127.9.9.9", "169.254.169.254", "172.16.0.1", "192.168.1.1", "100.64.0.1",
-            "192.0.0.1", "198.18.0.1", "203.0.113.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "::", "::1", "fe80::1",
-            "fc00::1", "fd12::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b:1::1",
-            "2002:7f00:1::", "2001:db8::1", "2001::1", "::127.0.0.1",
+            "0.0.0.0",
+            "10.1.2.3",
+            "127.0.0.1",
+            "127.9.9.9",
+            "169.254.169.254",
+            "172.16.0.1",
+            "192.168.1.1",
+            "100.64.0.1",
+            "192.0.0.1",
+            "198.18.0.1",
+            "203.0.113.1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "fc00::1",
+            "fd12::1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::7f00:1",
+            "64:ff9b:1::1",
+            "2002:7f00:1::",
+            "2001:db8::1",
+            "2001::1",
+            "::127.0.0.1",
         ] {
             assert!(!is_public(private.parse().unwrap()), "{private}");
         }
@@ -111,7 +150,13 @@ mod tests {
 
     #[test]
     fn literals_in_urls_are_seen_however_they_are_written() {
-        for blocked in ["http://127.0.0.1/", "http://2130706433/", "http://0x7f.1/", "http://[::1]:80/", "http://[::ffff:7f00:1]/"] {
+        for blocked in [
+            "http://127.0.0.1/",
+            "http://2130706433/",
+            "http://0x7f.1/",
+            "http://[::1]:80/",
+            "http://[::ffff:7f00:1]/",
+        ] {
             assert!(check_literal(&blocked.parse().unwrap()).is_err(), "{blocked}");
         }
         assert!(check_literal(&"https://8.8.8.8/".parse().unwrap()).is_ok());

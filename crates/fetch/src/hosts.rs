@@ -44,7 +44,10 @@ impl Hosts {
 pub fn host_of(pds: &str) -> String {
     let host = url::Url::parse(pds).ok().and_then(|url| {
         let host = url.host_str()?.to_owned();
-        Some(url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}")))
+        Some(
+            url.port()
+                .map_or_else(|| host.clone(), |port| format!("{host}:{port}")),
+        )
     });
     host.unwrap_or_else(|| pds.to_owned())
 }

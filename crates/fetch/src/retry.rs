@@ -27,16 +27,24 @@ const LONGEST_ASKED: Duration = Duration::from_secs(600);
 /// its patience: 429s are tried twice as often.
 #[must_use]
 pub fn decide(error: &FetchError, attempt: u32, attempts: u32) -> Retry {
-    let own = || FIRST.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(LONGEST);
+    let own = || {
+        FIRST
+            .saturating_mul(1 << attempt.saturating_sub(1).min(16))
+            .min(LONGEST)
+    };
     match error {
         FetchError::RateLimited(asked) if attempt < attempts.saturating_mul(2) => match asked {
             Some(wait) if *wait > LONGEST_ASKED => Retry::Never,
             Some(wait) => Retry::AfterHost(*wait),
-            None => {
-                Retry::AfterHost(HEADERLESS_429.saturating_mul(1 << attempt.saturating_sub(1).min(5)).min(LONGEST * 10))
-            }
+            None => Retry::AfterHost(
+                HEADERLESS_429
+                    .saturating_mul(1 << attempt.saturating_sub(1).min(5))
+                    .min(LONGEST * 10),
+            ),
         },
-        FetchError::Server(_, Some(wait)) if attempt < attempts && *wait <= LONGEST_ASKED => Retry::AfterHost(*wait),
+        FetchError::Server(_, Some(wait)) if attempt < attempts && *wait <= LONGEST_ASKED => {
+            Retry::AfterHost(*wait)
+        }
         FetchError::Server(_, None)
         | FetchError::Connect(_)
         | FetchError::Stalled(_)
@@ -77,8 +85,14 @@ mod tests {
         assert_eq!(decide(&asked(7), 7, 4), Retry::AfterHost(Duration::from_secs(7)));
         assert_eq!(decide(&asked(7), 8, 4), Retry::Never);
         assert_eq!(decide(&asked(100_000), 1, 4), Retry::Never);
-        assert_eq!(decide(&FetchError::RateLimited(None), 1, 4), Retry::AfterHost(Duration::from_secs(5)));
-        assert_eq!(decide(&FetchError::RateLimited(None), 2, 4), Retry::AfterHost(Duration::from_secs(10)));
+        assert_eq!(
+            decide(&FetchError::RateLimited(None), 1, 4),
+            Retry::AfterHost(Duration::from_secs(5))
+        );
+        assert_eq!(
+            decide(&FetchError::RateLimited(None), 2, 4),
+            Retry::AfterHost(Duration::from_secs(10))
+        );
     }
 
     #[test]
@@ -91,8 +105,14 @@ mod tests {
         ] {
             assert_eq!(decide(&error, 1, 4), Retry::Never, "{error}");
         }
-        assert_eq!(decide(&FetchError::Server(500, None), 1, 4), Retry::After(Duration::from_millis(500)));
-        assert_eq!(decide(&FetchError::Server(500, None), 3, 4), Retry::After(Duration::from_secs(2)));
+        assert_eq!(
+            decide(&FetchError::Server(500, None), 1, 4),
+            Retry::After(Duration::from_millis(500))
+        );
+        assert_eq!(
+            decide(&FetchError::Server(500, None), 3, 4),
+            Retry::After(Duration::from_secs(2))
+        );
         assert_eq!(decide(&FetchError::Server(500, None), 4, 4), Retry::Never);
     }
 }

@@ -36,13 +36,23 @@ pub fn cbor(data: &[u8]) {
     if let Some(value) = item.as_map() {
         let cid = Cid::of(Codec::DagCbor, data);
         let mut out = Vec::new();
-        let outgoing = Outgoing { did: DID, collection: "app.bsky.feed.post", rkey: "3k", cid, value, now: 0 };
+        let outgoing = Outgoing {
+            did: DID,
+            collection: "app.bsky.feed.post",
+            rkey: "3k",
+            cid,
+            value,
+            now: 0,
+        };
         if line::append(&mut out, &outgoing).is_ok() {
             let message = Message::parse(out.strip_suffix(b"\n").expect("a line feed"));
             if let Err(error) = message {
                 // A record may hold what JSON has no form for: a map that looks like a link or bytes.
                 let text = String::from_utf8_lossy(&out);
-                assert!(text.contains("$link") || text.contains("$bytes"), "{error}: {text}");
+                assert!(
+                    text.contains("$link") || text.contains("$bytes"),
+                    "{error}: {text}"
+                );
             }
         }
     }
@@ -92,9 +102,17 @@ pub fn mst(data: &[u8]) {
     let mut leaves = 0usize;
     let outcome = atrepo::mst::walk(
         *root,
-        |cid| blocks.iter().find(|(found, _)| found == cid).map(|(_, block)| *block),
+        |cid| {
+            blocks
+                .iter()
+                .find(|(found, _)| found == cid)
+                .map(|(_, block)| *block)
+        },
         |leaf| -> Result<(), RepoError> {
-            assert!(before.as_deref().is_none_or(|before| before < leaf.key), "keys out of order");
+            assert!(
+                before.as_deref().is_none_or(|before| before < leaf.key),
+                "keys out of order"
+            );
             before = Some(leaf.key.to_vec());
             leaves += 1;
             Ok(())

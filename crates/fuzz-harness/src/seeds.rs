@@ -9,20 +9,48 @@ use simnet::{Population, build_repo};
 /// The seeds of each target, by its name.
 #[must_use]
 pub fn seeds() -> Vec<(&'static str, Vec<Vec<u8>>)> {
-    vec![("car", cars()), ("cbor", records()), ("mst", trees()), ("did_cache", caches()), ("line", lines())]
+    vec![
+        ("car", cars()),
+        ("cbor", records()),
+        ("mst", trees()),
+        ("did_cache", caches()),
+        ("line", lines()),
+    ]
 }
 
 /// The records of a small population, and some that hold every kind of value.
 fn all_records() -> Vec<(String, Vec<u8>)> {
     let population = Population::new(99, 6, 240);
-    (0..population.len()).flat_map(|account| population.records(account)).collect()
+    (0..population.len())
+        .flat_map(|account| population.records(account))
+        .collect()
 }
 
 fn records() -> Vec<Vec<u8>> {
     let mut w = Writer::new();
-    w.map(9).text("a").null().text("b").bool(true).text("c").float(1.5).text("d").integer(-7);
-    w.text("e").unsigned(u64::MAX).text("f").bytes(&[1, 2, 3]).text("g").cid(&Cid::of(Codec::Raw, b"x"));
-    w.text("h").list(2).text("i").map(0).text("i").map(1).text("$link").text("bafy");
+    w.map(9)
+        .text("a")
+        .null()
+        .text("b")
+        .bool(true)
+        .text("c")
+        .float(1.5)
+        .text("d")
+        .integer(-7);
+    w.text("e")
+        .unsigned(u64::MAX)
+        .text("f")
+        .bytes(&[1, 2, 3])
+        .text("g")
+        .cid(&Cid::of(Codec::Raw, b"x"));
+    w.text("h")
+        .list(2)
+        .text("i")
+        .map(0)
+        .text("i")
+        .map(1)
+        .text("$link")
+        .text("bafy");
     let mut all = vec![w.into_bytes()];
     all.extend(all_records().into_iter().map(|(_, bytes)| bytes).take(60));
     all
@@ -50,7 +78,10 @@ fn tree_of(car: &[u8]) -> Option<Vec<u8>> {
     let (root, index) = BlockIndex::build(car).ok()?;
     let data = atrepo::Commit::parse(index.get(&root)?).ok()?.data;
     let (_, blocks) = Blocks::open(car).ok()?;
-    let mut nodes: Vec<(Cid, &[u8])> = blocks.filter_map(Result::ok).map(|(cid, _, bytes)| (cid, bytes)).collect();
+    let mut nodes: Vec<(Cid, &[u8])> = blocks
+        .filter_map(Result::ok)
+        .map(|(cid, _, bytes)| (cid, bytes))
+        .collect();
     nodes.sort_by_key(|(cid, _)| *cid != data);
     let mut out = Vec::new();
     for (_, bytes) in nodes {
@@ -81,7 +112,12 @@ fn caches() -> Vec<Vec<u8>> {
         [&[0xdd, 0, 0, 0, 3][..], &pack.repeat(3)].concat(),
         [&[0x83][..], &cbor.repeat(3)].concat(),
         [&[0x9f][..], &cbor.repeat(3), &[0xff]].concat(),
-        [&pack[..], &[0xc0, 0x91, 0x81, 0xa1, b'k', 0xd6, 1, 2, 3, 4, 5], &pack].concat(),
+        [
+            &pack[..],
+            &[0xc0, 0x91, 0x81, 0xa1, b'k', 0xd6, 1, 2, 3, 4, 5],
+            &pack,
+        ]
+        .concat(),
     ]
 }
 
@@ -89,12 +125,26 @@ fn lines() -> Vec<Vec<u8>> {
     let mut lines = Vec::new();
     for (key, bytes) in all_records().into_iter().take(80) {
         let item = atrepo::cbor::check(&bytes).ok();
-        let (Some(value), Some((collection, rkey))) = (item.and_then(|item| item.as_map()), key.split_once('/')) else {
+        let (Some(value), Some((collection, rkey))) =
+            (item.and_then(|item| item.as_map()), key.split_once('/'))
+        else {
             continue;
         };
         let cid = Cid::of(Codec::DagCbor, &bytes);
         let mut out = Vec::new();
-        if line::append(&mut out, &Outgoing { did: DID, collection, rkey, cid, value, now: i64::MAX }).is_ok() {
+        if line::append(
+            &mut out,
+            &Outgoing {
+                did: DID,
+                collection,
+                rkey,
+                cid,
+                value,
+                now: i64::MAX,
+            },
+        )
+        .is_ok()
+        {
             out.pop();
             lines.push(out);
         }

@@ -35,7 +35,11 @@ fn mutate(seed: &[u8], random: &mut Random) -> Vec<u8> {
                 let part = out[at..end].to_vec();
                 out.splice(at..at, part);
             }
-            _ => out[at] = [0x00, 0x1b, 0x5b, 0x7f, 0x9f, 0xbf, 0xd8, 0xf6, 0xfb, 0xff, b'"', b'{', b'}', b'\\'][random.index(14)],
+            _ => {
+                out[at] = [
+                    0x00, 0x1b, 0x5b, 0x7f, 0x9f, 0xbf, 0xd8, 0xf6, 0xfb, 0xff, b'"', b'{', b'}', b'\\',
+                ][random.index(14)]
+            }
         }
     }
     out
@@ -63,7 +67,9 @@ fn seeds_and_their_mutations_break_nothing() {
 fn the_seeds_are_accepted() {
     for (name, seeds) in seeds() {
         let accepted = |seed: &[u8]| match name {
-            "car" => atrepo::Repo::open(seed, fuzz_harness::DID).and_then(|repo| repo.check()).is_ok(),
+            "car" => atrepo::Repo::open(seed, fuzz_harness::DID)
+                .and_then(|repo| repo.check())
+                .is_ok(),
             "cbor" => atrepo::cbor::check(seed).is_ok(),
             "line" => handoff::line::Message::parse(seed).is_ok(),
             _ => true,

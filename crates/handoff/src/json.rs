@@ -4,7 +4,7 @@
 use atrepo::Link;
 use atrepo::cbor::{self, Writer};
 use data_encoding::{BASE64, BASE64_NOPAD};
-use serde::de::{DeserializeSeed, Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -95,12 +95,18 @@ impl<'de> Visitor<'de> for Value<'_> {
             }
         }
         entries.sort_by(|a, b| cbor::key_order(a.0.as_bytes(), b.0.as_bytes()));
-        if entries.iter().zip(entries.iter().skip(1)).any(|(a, b)| a.0 == b.0) {
+        if entries
+            .iter()
+            .zip(entries.iter().skip(1))
+            .any(|(a, b)| a.0 == b.0)
+        {
             return Err(A::Error::custom("a key twice"));
         }
         self.writer.map(u64::try_from(entries.len()).unwrap_or(u64::MAX));
         for (key, start, end) in entries {
-            self.writer.text(&key).raw(values.get(start..end).unwrap_or_default());
+            self.writer
+                .text(&key)
+                .raw(values.get(start..end).unwrap_or_default());
         }
         Ok(())
     }
@@ -111,12 +117,16 @@ impl Value<'_> {
     fn special<E: Error>(self, key: &str, value: &[u8]) -> Result<(), E> {
         let text = cbor::check(value).ok().and_then(|item| item.as_text());
         if key == "$link" {
-            let cid = text.and_then(Link::parse).ok_or_else(|| E::custom("$link without a CID"))?;
+            let cid = text
+                .and_then(Link::parse)
+                .ok_or_else(|| E::custom("$link without a CID"))?;
             self.writer.link(&cid);
         } else {
             let text = text.ok_or_else(|| E::custom("$bytes without base 64"))?;
             let encoding = if text.ends_with('=') { BASE64 } else { BASE64_NOPAD };
-            let bytes = encoding.decode(text.as_bytes()).map_err(|_| E::custom("$bytes without base 64"))?;
+            let bytes = encoding
+                .decode(text.as_bytes())
+                .map_err(|_| E::custom("$bytes without base 64"))?;
             self.writer.bytes(&bytes);
         }
         Ok(())

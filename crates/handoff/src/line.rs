@@ -83,7 +83,8 @@ impl<'a> Message<'a> {
         if line.len() > MAX_LINE_BYTES {
             return Err(LineError::TooLong);
         }
-        let envelope: Envelope<'a> = serde_json::from_slice(line).map_err(|error| LineError::Json(error.to_string()))?;
+        let envelope: Envelope<'a> =
+            serde_json::from_slice(line).map_err(|error| LineError::Json(error.to_string()))?;
         if envelope.r#type != "commit" {
             return Err(LineError::Type(envelope.r#type.chars().take(40).collect()));
         }
@@ -102,7 +103,10 @@ impl<'a> Message<'a> {
         if item.as_map().is_none() {
             return Err(LineError::Object("not an object".to_owned()));
         }
-        Ok(Self { collection: Collection::parse(&collection), data })
+        Ok(Self {
+            collection: Collection::parse(&collection),
+            data,
+        })
     }
 
     /// The record, or nothing if its collection is not indexed.
@@ -178,42 +182,97 @@ mod tests {
     fn a_record_goes_both_ways_unchanged() {
         let link = Cid::of(Codec::Raw, b"x");
         let mut w = Writer::new();
-        w.map(4).text("$type").text("app.bsky.feed.like").text("10").bytes(b"\x01\x02").text("blob").cid(&link);
+        w.map(4)
+            .text("$type")
+            .text("app.bsky.feed.like")
+            .text("10")
+            .bytes(b"\x01\x02")
+            .text("blob")
+            .cid(&link);
         w.text("createdAt").text("2024-01-01T00:00:00Z");
         // Canonical order: shorter keys first.
         let mut ordered = Writer::new();
-        ordered.map(4).text("10").bytes(b"\x01\x02").text("blob").cid(&link).text("$type").text("app.bsky.feed.like");
+        ordered
+            .map(4)
+            .text("10")
+            .bytes(b"\x01\x02")
+            .text("blob")
+            .cid(&link)
+            .text("$type")
+            .text("app.bsky.feed.like");
         ordered.text("createdAt").text("2024-01-01T00:00:00Z");
         let bytes = ordered.into_bytes();
         let value = cbor::check(&bytes).unwrap().as_map().unwrap();
         let mut line = Vec::new();
-        let outgoing =
-            Outgoing { did: "did:plc:a", collection: "app.bsky.feed.like", rkey: "3k", cid: link, value, now: i64::MAX };
+        let outgoing = Outgoing {
+            did: "did:plc:a",
+            collection: "app.bsky.feed.like",
+            rkey: "3k",
+            cid: link,
+            value,
+            now: i64::MAX,
+        };
         append(&mut line, &outgoing).unwrap();
         let message = Message::parse(line.strip_suffix(b"\n").unwrap()).unwrap();
         assert_eq!(message.data.obj.0, bytes);
         let record = message.record().unwrap();
-        assert_eq!((record.did, record.rkey, record.indexed_at), ("did:plc:a", "3k", "2024-01-01T00:00:00.000Z"));
+        assert_eq!(
+            (record.did, record.rkey, record.indexed_at),
+            ("did:plc:a", "3k", "2024-01-01T00:00:00.000Z")
+        );
     }
 
     #[test]
     fn what_is_wrong_with_a_line_is_named() {
         let error = |from: &str, to: &str| Message::parse(LINE.replace(from, to).as_bytes()).err();
         assert_eq!(error("", ""), None);
-        assert!(matches!(error("{\"type\"", "{{\"type\""), Some(LineError::Json(_))));
-        assert!(matches!(error("\"type\":\"commit\",", ""), Some(LineError::Json(_))));
+        assert!(matches!(
+            error("{\"type\"", "{{\"type\""),
+            Some(LineError::Json(_))
+        ));
+        assert!(matches!(
+            error("\"type\":\"commit\",", ""),
+            Some(LineError::Json(_))
+        ));
         assert!(matches!(error("commit", "other"), Some(LineError::Type(_))));
-        assert_eq!(error("at://did:plc:a/app.bsky.feed.like", "at://did:plc:a/app.bsky.feed.post"), Some(LineError::Uri));
-        assert_eq!(error("at://did:plc:a", "at://alice.example"), Some(LineError::Uri));
-        assert_eq!(error("2024-01-01T00:00:00.000Z", "yesterday"), Some(LineError::Timestamp));
+        assert_eq!(
+            error(
+                "at://did:plc:a/app.bsky.feed.like",
+                "at://did:plc:a/app.bsky.feed.post"
+            ),
+            Some(LineError::Uri)
+        );
+        assert_eq!(
+            error("at://did:plc:a", "at://alice.example"),
+            Some(LineError::Uri)
+        );
+        assert_eq!(
+            error("2024-01-01T00:00:00.000Z", "yesterday"),
+            Some(LineError::Timestamp)
+        );
         assert_eq!(error("\"cid\":\"b", "\"cid\":\"!"), Some(LineError::Cid));
-        assert!(matches!(error("\"b\":1", "\"b\":1,\"b\":2"), Some(LineError::Json(_))));
-        assert!(matches!(error("\"$link\":\"b", "\"$link\":\"!"), Some(LineError::Json(_))));
-        assert!(matches!(error("\"obj\":{", "\"obj\":[{"), Some(LineError::Json(_))));
+        assert!(matches!(
+            error("\"b\":1", "\"b\":1,\"b\":2"),
+            Some(LineError::Json(_))
+        ));
+        assert!(matches!(
+            error("\"$link\":\"b", "\"$link\":\"!"),
+            Some(LineError::Json(_))
+        ));
+        assert!(matches!(
+            error("\"obj\":{", "\"obj\":[{"),
+            Some(LineError::Json(_))
+        ));
         let deep = format!("{}1{}", "[".repeat(110), "]".repeat(110));
-        assert!(matches!(error("\"b\":1", &format!("\"b\":{deep}")), Some(LineError::Object(_))));
+        assert!(matches!(
+            error("\"b\":1", &format!("\"b\":{deep}")),
+            Some(LineError::Object(_))
+        ));
         let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
-        assert!(matches!(error("\"b\":1", &format!("\"b\":{deep}")), Some(LineError::Json(_))));
+        assert!(matches!(
+            error("\"b\":1", &format!("\"b\":{deep}")),
+            Some(LineError::Json(_))
+        ));
     }
 
     #[test]

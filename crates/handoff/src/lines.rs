@@ -37,7 +37,12 @@ pub struct Lines<R> {
 impl<R: Read> Lines<R> {
     /// Lines of `stream`.
     pub fn new(stream: R) -> Self {
-        Self { stream, buffer: vec![0; CHUNK], filled: 0, skipping: false }
+        Self {
+            stream,
+            buffer: vec![0; CHUNK],
+            filled: 0,
+            skipping: false,
+        }
     }
 
     /// The stream.
@@ -65,7 +70,9 @@ impl<R: Read> Lines<R> {
             }
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(Step::Read),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return Ok(Step::Idle),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                return Ok(Step::Idle);
+            }
             Err(error) => return Err(error),
         };
         // Only the new bytes can hold the first line feed.
@@ -77,7 +84,11 @@ impl<R: Read> Lines<R> {
             let end = old.saturating_add(at);
             let line = all.get(from..end).unwrap_or_default();
             if !std::mem::take(&mut self.skipping) && !line.is_empty() {
-                each(if line.len() > MAX_LINE_BYTES { Line::TooLong(line) } else { Line::Complete(line) });
+                each(if line.len() > MAX_LINE_BYTES {
+                    Line::TooLong(line)
+                } else {
+                    Line::Complete(line)
+                });
             }
             from = end.saturating_add(1);
         }
@@ -131,7 +142,11 @@ mod tests {
     #[test]
     fn lines_are_the_same_however_they_arrive() {
         for at_once in [1, 2, 3, 100] {
-            assert_eq!(lines_of(b"a\n\nbc\nlast", at_once), ["a", "bc", "last"], "{at_once} bytes at once");
+            assert_eq!(
+                lines_of(b"a\n\nbc\nlast", at_once),
+                ["a", "bc", "last"],
+                "{at_once} bytes at once"
+            );
         }
     }
 
@@ -140,7 +155,10 @@ mod tests {
         let mut bytes = vec![b'x'; MAX_LINE_BYTES + 100_000];
         bytes.extend(b"\nnext\n");
         for at_once in [1 << 16, 1 << 20] {
-            assert!(lines_of(&bytes, at_once) == ["too long: x", "next"], "{at_once} bytes at once");
+            assert!(
+                lines_of(&bytes, at_once) == ["too long: x", "next"],
+                "{at_once} bytes at once"
+            );
         }
     }
 }

@@ -33,7 +33,11 @@ impl fmt::Display for ListenError {
                 path.display()
             ),
             Self::NotASocket(path) => {
-                write!(f, "{} exists and is no socket; move it away or choose another path", path.display())
+                write!(
+                    f,
+                    "{} exists and is no socket; move it away or choose another path",
+                    path.display()
+                )
             }
             Self::Io(path, error) => write!(f, "listen on {}: {error}", path.display()),
         }
@@ -62,14 +66,19 @@ impl Listener {
             }
             match UnixStream::connect(path) {
                 Ok(_) => return Err(ListenError::InUse(path.to_owned())),
-                Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(failed)?,
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                    fs::remove_file(path).map_err(failed)?
+                }
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(failed(error)),
             }
         }
         let listener = UnixListener::bind(path).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
-        Ok(Self { listener, path: path.to_owned() })
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+        })
     }
 
     /// The next connection, or nothing if none came in time.
@@ -78,7 +87,10 @@ impl Listener {
     /// The system refused.
     pub fn accept(&self, wait: Duration) -> io::Result<Option<UnixStream>> {
         let mut polled = [PollFd::new(&self.listener, PollFlags::IN)];
-        match poll(&mut polled, Some(&Timespec::try_from(wait).map_err(io::Error::other)?)) {
+        match poll(
+            &mut polled,
+            Some(&Timespec::try_from(wait).map_err(io::Error::other)?),
+        ) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -87,7 +99,9 @@ impl Listener {
                 stream.set_nonblocking(false)?;
                 Ok(Some(stream))
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) => Ok(None),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) => {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
@@ -110,7 +124,10 @@ mod tests {
         let path = dir.path().join("s");
         let live = Listener::bind(&path).unwrap();
         assert!(matches!(Listener::bind(&path), Err(ListenError::InUse(_))));
-        assert!(live.accept(Duration::from_millis(1)).unwrap().is_some(), "the probe of the second consumer");
+        assert!(
+            live.accept(Duration::from_millis(1)).unwrap().is_some(),
+            "the probe of the second consumer"
+        );
         drop(live);
         assert!(!path.exists());
         // A listener that died leaves its file.

@@ -110,19 +110,29 @@ impl<'s, P: Parcel> Sender<'s, P> {
             None => self.connect()?,
         };
         let mut written = self.written;
-        let outcome = self.recent.iter_mut().filter(|(end, _)| *end == u64::MAX).try_for_each(|(end, parcel)| {
-            parcel.write_lines(&mut |bytes| {
-                stream.write_all(bytes)?;
-                written = written.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        let outcome = self
+            .recent
+            .iter_mut()
+            .filter(|(end, _)| *end == u64::MAX)
+            .try_for_each(|(end, parcel)| {
+                parcel.write_lines(&mut |bytes| {
+                    stream.write_all(bytes)?;
+                    written = written.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+                    Ok(())
+                })?;
+                *end = written;
                 Ok(())
-            })?;
-            *end = written;
-            Ok(())
-        });
+            });
         self.written = written;
         self.stream = Some(stream);
         // An interrupted write is the socket's matter, giving up is not.
-        outcome.map_err(|error: io::Error| if error.kind() == ErrorKind::Interrupted { ErrorKind::BrokenPipe.into() } else { error })
+        outcome.map_err(|error: io::Error| {
+            if error.kind() == ErrorKind::Interrupted {
+                ErrorKind::BrokenPipe.into()
+            } else {
+                error
+            }
+        })
     }
 
     fn connect(&mut self) -> io::Result<UnixStream> {
@@ -130,7 +140,9 @@ impl<'s, P: Parcel> Sender<'s, P> {
         loop {
             match UnixStream::connect(&self.path) {
                 Ok(stream) => {
-                    let size = socket2::SockRef::from(&stream).send_buffer_size().unwrap_or(1 << 20);
+                    let size = socket2::SockRef::from(&stream)
+                        .send_buffer_size()
+                        .unwrap_or(1 << 20);
                     self.buffer_bytes = u64::try_from(size).unwrap_or(u64::MAX);
                     if tries > 0 || self.losses > 0 {
                         (self.on_event)(Event::Back(&self.path, self.recent.len()));
@@ -142,14 +154,18 @@ impl<'s, P: Parcel> Sender<'s, P> {
                     if !(self.on_event)(Event::Away(&self.path, tries, error)) {
                         return Err(ErrorKind::Interrupted.into());
                     }
-                    std::thread::sleep(Duration::from_millis(50u64.checked_shl(tries.min(6)).unwrap_or(3200)));
+                    std::thread::sleep(Duration::from_millis(
+                        50u64.checked_shl(tries.min(6)).unwrap_or(3200),
+                    ));
                 }
             }
         }
     }
 
     fn end_of_stream(&mut self) -> io::Result<()> {
-        let Some(stream) = &mut self.stream else { return Err(ErrorKind::NotConnected.into()) };
+        let Some(stream) = &mut self.stream else {
+            return Err(ErrorKind::NotConnected.into());
+        };
         stream.shutdown(Shutdown::Write)?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
         let mut waited = 0u32;
@@ -208,7 +224,10 @@ mod tests {
         }
         assert_eq!(sender.finish().unwrap(), 1);
         let got = consumer.join().unwrap();
-        assert!(got.starts_with("0:x"), "the parcel that was cut off came again from its start");
+        assert!(
+            got.starts_with("0:x"),
+            "the parcel that was cut off came again from its start"
+        );
         assert!(got == expected, "{} of {} bytes", got.len(), expected.len());
     }
 }

@@ -35,7 +35,14 @@ pub fn list(client: &mut impl GenericClient, schema: &str) -> Result<Vec<Dropped
         "SELECT table_name, name, ddl FROM skyfill.dropped_ddl WHERE schema_name = $1 ORDER BY dropped_at, name",
         &[&schema],
     )?;
-    Ok(rows.iter().map(|row| Dropped { table: row.get(0), name: row.get(1), ddl: row.get(2) }).collect())
+    Ok(rows
+        .iter()
+        .map(|row| Dropped {
+            table: row.get(0),
+            name: row.get(1),
+            ddl: row.get(2),
+        })
+        .collect())
 }
 
 /// Forgets `name` of `schema`; in the transaction that makes it again.
@@ -43,7 +50,10 @@ pub fn list(client: &mut impl GenericClient, schema: &str) -> Result<Vec<Dropped
 /// # Errors
 /// The server refused.
 pub fn forget(client: &mut impl GenericClient, schema: &str, name: &str) -> Result<(), Error> {
-    client.execute("DELETE FROM skyfill.dropped_ddl WHERE schema_name = $1 AND name = $2", &[&schema, &name])?;
+    client.execute(
+        "DELETE FROM skyfill.dropped_ddl WHERE schema_name = $1 AND name = $2",
+        &[&schema, &name],
+    )?;
     Ok(())
 }
 
@@ -52,6 +62,9 @@ pub fn forget(client: &mut impl GenericClient, schema: &str, name: &str) -> Resu
 /// # Errors
 /// The server refused.
 pub fn forget_schema(client: &mut impl GenericClient, schema: &str) -> Result<(), Error> {
-    client.execute("DELETE FROM skyfill.dropped_ddl WHERE schema_name = $1", &[&schema])?;
+    client.execute(
+        "DELETE FROM skyfill.dropped_ddl WHERE schema_name = $1",
+        &[&schema],
+    )?;
     Ok(())
 }

@@ -26,7 +26,10 @@ const STEPS: &[&str] = &["CREATE TABLE skyfill.dropped_ddl (
 pub fn prepare(client: &mut Client) -> Result<(), Error> {
     let mut txn = client.transaction()?;
     txn.batch_execute(&format!("SELECT pg_advisory_xact_lock({LOCK})"))?;
-    if !txn.query_one("SELECT to_regclass('skyfill.step') IS NOT NULL", &[])?.get::<_, bool>(0) {
+    if !txn
+        .query_one("SELECT to_regclass('skyfill.step') IS NOT NULL", &[])?
+        .get::<_, bool>(0)
+    {
         txn.batch_execute(
             "SET LOCAL client_min_messages = warning;
              CREATE SCHEMA IF NOT EXISTS skyfill;
@@ -46,5 +49,7 @@ pub fn prepare(client: &mut Client) -> Result<(), Error> {
 /// # Errors
 /// The server refused.
 pub fn exists(client: &mut Client) -> Result<bool, Error> {
-    Ok(client.query_one("SELECT to_regclass('skyfill.dropped_ddl') IS NOT NULL", &[])?.get(0))
+    Ok(client
+        .query_one("SELECT to_regclass('skyfill.dropped_ddl') IS NOT NULL", &[])?
+        .get(0))
 }

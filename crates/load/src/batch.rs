@@ -25,7 +25,12 @@ impl Batch {
     /// An empty batch.
     #[must_use]
     pub fn new(collection: Collection) -> Self {
-        Self { collection, tables: Vec::new(), ends: Vec::new(), uris: HashSet::new() }
+        Self {
+            collection,
+            tables: Vec::new(),
+            ends: Vec::new(),
+            uris: HashSet::new(),
+        }
     }
 
     /// Adds the rows of `record`. False if the batch has a record of that URI already: the first one wins.
@@ -41,10 +46,13 @@ impl Batch {
         let outcome = rows::index(
             record,
             &mut Rows::new(&mut |info, values| {
-                let at = tables.iter().position(|(table, _)| table.id == info.id).unwrap_or_else(|| {
-                    tables.push((info, TableRows::default()));
-                    tables.len() - 1
-                });
+                let at = tables
+                    .iter()
+                    .position(|(table, _)| table.id == info.id)
+                    .unwrap_or_else(|| {
+                        tables.push((info, TableRows::default()));
+                        tables.len() - 1
+                    });
                 copy::append_row(&mut tables[at].1.bytes, values);
             }),
         );
@@ -55,7 +63,8 @@ impl Batch {
             return Err(reject);
         }
         self.uris.insert(record.uri.to_owned());
-        self.ends.push(self.tables.iter().map(|(_, rows)| rows.bytes.len()).collect());
+        self.ends
+            .push(self.tables.iter().map(|(_, rows)| rows.bytes.len()).collect());
         Ok(true)
     }
 
@@ -84,7 +93,11 @@ impl Batch {
 
     /// All of it.
     pub(crate) fn all(&self) -> Part<'_> {
-        Part { batch: self, from: 0, to: self.records() }
+        Part {
+            batch: self,
+            from: 0,
+            to: self.records(),
+        }
     }
 }
 
@@ -109,25 +122,38 @@ impl<'b> Part<'b> {
     pub(crate) fn tables(&self) -> impl Iterator<Item = (TableInfo, &'b [u8])> + use<'b> {
         let (batch, from, to) = (self.batch, self.from, self.to);
         let end = move |record: usize, at: usize| {
-            let last = record.checked_sub(1).map_or(&[][..], |last| batch.ends[last].as_slice());
+            let last = record
+                .checked_sub(1)
+                .map_or(&[][..], |last| batch.ends[last].as_slice());
             last.get(at).copied().unwrap_or(0)
         };
-        batch.tables.iter().enumerate().filter_map(move |(at, (table, rows))| {
-            let bytes = &rows.bytes[end(from, at)..end(to, at)];
-            (!bytes.is_empty()).then_some((*table, bytes))
-        })
+        batch
+            .tables
+            .iter()
+            .enumerate()
+            .filter_map(move |(at, (table, rows))| {
+                let bytes = &rows.bytes[end(from, at)..end(to, at)];
+                (!bytes.is_empty()).then_some((*table, bytes))
+            })
     }
 
     /// Both halves, of a part of at least two records.
     pub(crate) fn halves(&self) -> [Self; 2] {
         let middle = self.from + self.records() / 2;
-        [Self { to: middle, ..*self }, Self { from: middle, ..*self }]
+        [
+            Self { to: middle, ..*self },
+            Self {
+                from: middle,
+                ..*self
+            },
+        ]
     }
 
     /// The columns of the `record` row of the first record, in the order of its table.
     pub(crate) fn record_row(&self) -> Vec<&'b str> {
         let rows = self.tables().find(|(info, _)| info.id == table::RECORD.info().id);
-        rows.map(|(_, bytes)| copy::first_row_texts(bytes)).unwrap_or_default()
+        rows.map(|(_, bytes)| copy::first_row_texts(bytes))
+            .unwrap_or_default()
     }
 }
 
@@ -154,7 +180,11 @@ mod tests {
     fn atrepo_writer() -> impl FnMut(&str) -> Vec<u8> {
         |subject| {
             let mut w = atrepo::cbor::Writer::new();
-            w.map(3).text("$type").text("app.bsky.graph.follow").text("subject").text(subject);
+            w.map(3)
+                .text("$type")
+                .text("app.bsky.graph.follow")
+                .text("subject")
+                .text(subject);
             w.text("createdAt").text("2024-01-01T00:00:00Z");
             w.into_bytes()
         }

@@ -33,17 +33,25 @@ pub(crate) fn append_row(out: &mut Vec<u8>, values: &[Field<'_>]) {
 }
 
 fn length(bytes: usize) -> [u8; 4] {
-    i32::try_from(bytes).expect("values are far below 2 GiB").to_be_bytes()
+    i32::try_from(bytes)
+        .expect("values are far below 2 GiB")
+        .to_be_bytes()
 }
 
 /// The text values of the first row in `rows`, as [`append_row`] wrote them; NULL and `jsonb` read as nothing.
 pub(crate) fn first_row_texts(rows: &[u8]) -> Vec<&str> {
     let mut texts = Vec::new();
-    let Some((count, mut rest)) = rows.split_first_chunk::<2>() else { return texts };
+    let Some((count, mut rest)) = rows.split_first_chunk::<2>() else {
+        return texts;
+    };
     for _ in 0..i16::from_be_bytes(*count) {
-        let Some((length, after)) = rest.split_first_chunk::<4>() else { break };
+        let Some((length, after)) = rest.split_first_chunk::<4>() else {
+            break;
+        };
         let length = usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0);
-        let Some((value, after)) = after.split_at_checked(length) else { break };
+        let Some((value, after)) = after.split_at_checked(length) else {
+            break;
+        };
         texts.push(std::str::from_utf8(value).unwrap_or_default());
         rest = after;
     }

@@ -4,7 +4,11 @@ use ledger::dropped::{self, Dropped};
 use postgres::{Client, Error};
 
 /// What `migrate --drop-follow-indexes` drops, as the original script did; the primary key stays.
-const FOLLOW: &[&str] = &["follow_creator_cursor_idx", "follow_subject_cursor_idx", "follow_unique_subject"];
+const FOLLOW: &[&str] = &[
+    "follow_creator_cursor_idx",
+    "follow_subject_cursor_idx",
+    "follow_unique_subject",
+];
 
 /// Drops the indexes of `follow` and its unique constraint, and remembers them in the same transaction. What is
 /// dropped already is left alone. Returns the names.
@@ -14,7 +18,9 @@ const FOLLOW: &[&str] = &["follow_creator_cursor_idx", "follow_subject_cursor_id
 pub fn drop_follow(client: &mut Client, schema: &str) -> Result<Vec<String>, Error> {
     ledger::prepare(client)?;
     let mut txn = client.transaction()?;
-    txn.batch_execute(&format!("SET LOCAL lock_timeout = '10s'; LOCK TABLE \"{schema}\".follow IN ACCESS EXCLUSIVE MODE"))?;
+    txn.batch_execute(&format!(
+        "SET LOCAL lock_timeout = '10s'; LOCK TABLE \"{schema}\".follow IN ACCESS EXCLUSIVE MODE"
+    ))?;
     let found = txn.query(
         "SELECT i.relname::text, con.conname IS NOT NULL,
                 CASE WHEN con.conname IS NULL THEN pg_get_indexdef(i.oid)
@@ -32,7 +38,15 @@ pub fn drop_follow(client: &mut Client, schema: &str) -> Result<Vec<String>, Err
         } else {
             format!("DROP INDEX \"{schema}\".\"{name}\"")
         };
-        dropped::save(&mut txn, schema, &Dropped { table: "follow".to_owned(), name: name.clone(), ddl })?;
+        dropped::save(
+            &mut txn,
+            schema,
+            &Dropped {
+                table: "follow".to_owned(),
+                name: name.clone(),
+                ddl,
+            },
+        )?;
         txn.batch_execute(&statement)?;
         names.push(name);
     }

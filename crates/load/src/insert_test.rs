@@ -26,7 +26,13 @@ pub enum InsertTest {
 
 impl InsertTest {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::NoParams, Self::WithParams, Self::WithPrepared, Self::Copy, Self::CopyBinary];
+    pub const ALL: [Self; 5] = [
+        Self::NoParams,
+        Self::WithParams,
+        Self::WithPrepared,
+        Self::Copy,
+        Self::CopyBinary,
+    ];
 
     /// Its name on the command line.
     #[must_use]
@@ -99,9 +105,21 @@ impl FollowRows {
         let spread = (n ^ self.seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let creator = format!("{TEST_DID_PREFIX}{:04x}", spread >> 48);
         let subject = format!("{TEST_DID_PREFIX}{:x}x{n:x}", self.seed);
-        let created_at = format!("2024-{:02}-{:02}T{:02}:00:00.000Z", n % 12 + 1, n % 28 + 1, n % 24);
+        let created_at = format!(
+            "2024-{:02}-{:02}T{:02}:00:00.000Z",
+            n % 12 + 1,
+            n % 28 + 1,
+            n % 24
+        );
         let uri = format!("at://{creator}/app.bsky.graph.follow/{:x}x{n:x}", self.seed);
-        [uri, format!("bafyreitest{spread:016x}{n:016x}"), creator, subject, created_at.clone(), created_at]
+        [
+            uri,
+            format!("bafyreitest{spread:016x}{n:016x}"),
+            creator,
+            subject,
+            created_at.clone(),
+            created_at,
+        ]
     }
 
     fn rows(&mut self, count: usize) -> Vec<[String; 6]> {
@@ -110,14 +128,24 @@ impl FollowRows {
 }
 
 fn columns(follow: &TableInfo) -> String {
-    follow.columns.iter().map(|c| format!("\"{}\"", c.name)).collect::<Vec<_>>().join(", ")
+    follow
+        .columns
+        .iter()
+        .map(|c| format!("\"{}\"", c.name))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Inserts `count` rows in one statement.
 ///
 /// # Errors
 /// See [`DbError`].
-pub fn insert(test: InsertTest, driver: &mut dyn Driver, rows: &mut FollowRows, count: usize) -> Result<(), DbError> {
+pub fn insert(
+    test: InsertTest,
+    driver: &mut dyn Driver,
+    rows: &mut FollowRows,
+    count: usize,
+) -> Result<(), DbError> {
     let follow = table::FOLLOW.info();
     let columns = columns(&follow);
     let rows = rows.rows(count);
@@ -133,7 +161,9 @@ pub fn insert(test: InsertTest, driver: &mut dyn Driver, rows: &mut FollowRows, 
         InsertTest::WithParams | InsertTest::WithPrepared => {
             let mut sql = format!("INSERT INTO follow ({columns}) VALUES ");
             for at in 0..count {
-                let places: Vec<String> = (1..=row_width(&follow)).map(|p| format!("${}", at * row_width(&follow) + p)).collect();
+                let places: Vec<String> = (1..=row_width(&follow))
+                    .map(|p| format!("${}", at * row_width(&follow) + p))
+                    .collect();
                 let _ = write!(sql, "{}({})", if at > 0 { "," } else { "" }, places.join(","));
             }
             let values: Vec<&str> = rows.iter().flatten().map(String::as_str).collect();
@@ -150,7 +180,10 @@ pub fn insert(test: InsertTest, driver: &mut dyn Driver, rows: &mut FollowRows, 
                 let fields: Vec<Field<'_>> = row.iter().map(|value| Field::Text(value)).collect();
                 copy::append_row(&mut data, &fields);
             }
-            driver.copy_in(&format!("COPY follow ({columns}) FROM STDIN BINARY"), &[HEADER, &data, TRAILER])
+            driver.copy_in(
+                &format!("COPY follow ({columns}) FROM STDIN BINARY"),
+                &[HEADER, &data, TRAILER],
+            )
         }
     }
 }
@@ -167,7 +200,10 @@ mod tests {
     fn a_batch_too_large_for_bind_parameters_names_the_limit() {
         assert!(InsertTest::WithParams.check_batch(10_922).is_ok());
         let error = InsertTest::WithPrepared.check_batch(10_923).unwrap_err();
-        assert!(error.to_string().contains("65535") && error.to_string().contains("10922"), "{error}");
+        assert!(
+            error.to_string().contains("65535") && error.to_string().contains("10922"),
+            "{error}"
+        );
         assert!(InsertTest::NoParams.check_batch(1_000_000).is_ok());
     }
 }

@@ -23,9 +23,20 @@ pub(crate) fn prepare_session(driver: &mut dyn Driver, schema: &str) -> Result<(
         let columns: Vec<String> = table
             .columns
             .iter()
-            .map(|c| format!("\"{}\" {}", c.name, if c.kind == Kind::Jsonb { "jsonb" } else { "text" }))
+            .map(|c| {
+                format!(
+                    "\"{}\" {}",
+                    c.name,
+                    if c.kind == Kind::Jsonb { "jsonb" } else { "text" }
+                )
+            })
             .collect();
-        let _ = write!(sql, "CREATE TEMPORARY TABLE \"{}\" ({});", staging(table), columns.join(", "));
+        let _ = write!(
+            sql,
+            "CREATE TEMPORARY TABLE \"{}\" ({});",
+            staging(table),
+            columns.join(", ")
+        );
     }
     driver.batch(&sql)
 }
@@ -36,7 +47,12 @@ fn staging(table: &TableInfo) -> String {
 }
 
 fn columns(table: &TableInfo) -> String {
-    table.columns.iter().map(|c| format!("\"{}\"", c.name)).collect::<Vec<_>>().join(", ")
+    table
+        .columns
+        .iter()
+        .map(|c| format!("\"{}\"", c.name))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Copies encoded rows straight into their table.
@@ -51,7 +67,11 @@ pub fn copy_rows(driver: &mut dyn Driver, table: TableInfo, rows: &[u8]) -> Resu
 /// Fills the temporary tables of `tables`.
 pub(crate) fn stage(driver: &mut dyn Driver, tables: &[(TableInfo, &[u8])]) -> Result<(), DbError> {
     for (table, rows) in tables {
-        let sql = format!("COPY pg_temp.\"{}\" ({}) FROM STDIN BINARY", staging(table), columns(table));
+        let sql = format!(
+            "COPY pg_temp.\"{}\" ({}) FROM STDIN BINARY",
+            staging(table),
+            columns(table)
+        );
         driver.copy_in(&sql, &[HEADER, rows, TRAILER])?;
     }
     Ok(())
@@ -59,7 +79,10 @@ pub(crate) fn stage(driver: &mut dyn Driver, tables: &[(TableInfo, &[u8])]) -> R
 
 /// The statement that empties the temporary tables of `tables`.
 pub(crate) fn truncate(tables: &[(TableInfo, &[u8])]) -> String {
-    let names: Vec<String> = tables.iter().map(|(table, _)| format!("pg_temp.\"{}\"", staging(table))).collect();
+    let names: Vec<String> = tables
+        .iter()
+        .map(|(table, _)| format!("pg_temp.\"{}\"", staging(table)))
+        .collect();
     format!("TRUNCATE {}", names.join(", "))
 }
 
@@ -119,14 +142,22 @@ pub(crate) fn merge(own: Option<TableInfo>, tables: &[TableInfo]) -> String {
         }
         parts.push(format!("part{at} AS ({})", insert(table, &condition)));
     }
-    let answer = if has_own.is_some() { "SELECT count(*) FROM own" } else { "SELECT 0::bigint" };
+    let answer = if has_own.is_some() {
+        "SELECT count(*) FROM own"
+    } else {
+        "SELECT 0::bigint"
+    };
     format!("WITH {} {answer}", parts.join(", "))
 }
 
 fn insert(table: &TableInfo, condition: &str) -> String {
     let columns = columns(table);
     // Notifications have no key but their number: nothing to collide with.
-    let conflict = if table.id == table::NOTIFICATION.info().id { "" } else { " ON CONFLICT DO NOTHING" };
+    let conflict = if table.id == table::NOTIFICATION.info().id {
+        ""
+    } else {
+        " ON CONFLICT DO NOTHING"
+    };
     format!(
         "INSERT INTO \"{}\" ({columns}) SELECT {columns} FROM pg_temp.\"{}\" n{condition}{conflict}",
         table.name,
@@ -139,7 +170,11 @@ pub(crate) fn note_duplicates(own: &TableInfo) -> Option<String> {
     if own.unique.is_empty() {
         return None;
     }
-    let key: Vec<String> = own.unique.iter().map(|column| format!("w.\"{column}\" = n.\"{column}\"")).collect();
+    let key: Vec<String> = own
+        .unique
+        .iter()
+        .map(|column| format!("w.\"{column}\" = n.\"{column}\""))
+        .collect();
     Some(format!(
         "WITH noted AS (INSERT INTO duplicate_record (uri, cid, \"duplicateOf\", \"indexedAt\")
          SELECT n.uri, n.cid, w.uri, n.\"indexedAt\" FROM pg_temp.\"{}\" n JOIN \"{}\" w ON {} AND w.uri <> n.uri

@@ -110,7 +110,9 @@ impl<'w> Writer<'w> {
         self.open.push(batch);
         let last = self.open.len() - 1;
         self.persist(last, |writer| writer.apply(last))?;
-        if self.open_records >= self.options.transaction_records || self.open_bytes >= self.options.transaction_bytes {
+        if self.open_records >= self.options.transaction_records
+            || self.open_bytes >= self.options.transaction_bytes
+        {
             self.commit()?;
         }
         Ok(())
@@ -157,8 +159,14 @@ impl<'w> Writer<'w> {
     ) -> Result<(), DbError> {
         let mut tries = 0u32;
         loop {
-            let ready = if self.driver.is_none() { self.replay(before) } else { Ok(()) };
-            let Err(error) = ready.and_then(|()| step(self)) else { return Ok(()) };
+            let ready = if self.driver.is_none() {
+                self.replay(before)
+            } else {
+                Ok(())
+            };
+            let Err(error) = ready.and_then(|()| step(self)) else {
+                return Ok(());
+            };
             match decide(&error) {
                 Decision::Reconnect | Decision::Wait => {
                     self.driver = None;
@@ -196,7 +204,8 @@ impl<'w> Writer<'w> {
             }
             match self.try_part(part) {
                 Err(error) if decide(&error) == Decision::Split => {
-                    self.driver()?.batch("ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part")?;
+                    self.driver()?
+                        .batch("ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part")?;
                     if part.records() > 1 {
                         let [first, second] = part.halves();
                         todo.extend([second, first]);
@@ -212,7 +221,11 @@ impl<'w> Writer<'w> {
 
     fn try_part(&mut self, part: Part<'_>) -> Result<(), DbError> {
         let tables: Vec<_> = part.tables().collect();
-        let mut sql = if self.in_transaction { String::new() } else { "BEGIN;".to_owned() };
+        let mut sql = if self.in_transaction {
+            String::new()
+        } else {
+            "BEGIN;".to_owned()
+        };
         // Truncated outside of the savepoint: then PostgreSQL empties the files in place instead of making new ones.
         sql.push_str(&merge::truncate(&tables));
         sql.push_str("; SAVEPOINT part");
@@ -245,7 +258,13 @@ impl<'w> Writer<'w> {
         let uri = column(0);
         if self.refused.insert(uri.clone()) {
             let (cid, json, indexed_at) = (column(1), column(3), column(4));
-            (self.on_refused)(Refused { uri, cid, indexed_at, json, reason: error.to_string() });
+            (self.on_refused)(Refused {
+                uri,
+                cid,
+                indexed_at,
+                json,
+                reason: error.to_string(),
+            });
         }
     }
 }

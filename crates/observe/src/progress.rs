@@ -21,13 +21,21 @@ impl Counter {
     /// A counter whose rate is shown.
     #[must_use]
     pub fn with_rate(name: &'static str) -> Self {
-        Self { name, value: Arc::default(), rate: true }
+        Self {
+            name,
+            value: Arc::default(),
+            rate: true,
+        }
     }
 
     /// A counter whose value alone is shown, once it is not zero.
     #[must_use]
     pub fn plain(name: &'static str) -> Self {
-        Self { name, value: Arc::default(), rate: false }
+        Self {
+            name,
+            value: Arc::default(),
+            rate: false,
+        }
     }
 
     /// Adds to it.
@@ -59,14 +67,21 @@ impl Progress {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let quiet = Arc::new(AtomicBool::new(false));
         let (stopped, shown, muted) = (Arc::clone(&stop), bar.clone(), Arc::clone(&quiet));
-        let every = if bar.is_some() { Duration::from_millis(200) } else { interval };
+        let every = if bar.is_some() {
+            Duration::from_millis(200)
+        } else {
+            interval
+        };
         let thread = std::thread::spawn(move || {
             let mut before: Vec<u64> = vec![0; counters.len()];
             let mut since = Instant::now();
             let (lock, woken) = &*stopped;
             let mut done = lock.lock().unwrap_or_else(PoisonError::into_inner);
             while !*done {
-                done = woken.wait_timeout(done, every).unwrap_or_else(PoisonError::into_inner).0;
+                done = woken
+                    .wait_timeout(done, every)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0;
                 if *done {
                     break;
                 }
@@ -84,7 +99,12 @@ impl Progress {
                 }
             }
         });
-        Self { stop, thread: Some(thread), bar, quiet }
+        Self {
+            stop,
+            thread: Some(thread),
+            bar,
+            quiet,
+        }
     }
 
     /// Prints lines to stderr without tearing the bar.
@@ -126,7 +146,10 @@ fn bar(total: Option<u64>) -> ProgressBar {
             ProgressBar::new(total),
             "{wide_bar} {human_pos} of {human_len} {percent}%, {eta} left\n{msg}",
         ),
-        None => (ProgressBar::no_length(), "{spinner} {human_pos} in {elapsed}\n{msg}"),
+        None => (
+            ProgressBar::no_length(),
+            "{spinner} {human_pos} in {elapsed}\n{msg}",
+        ),
     };
     bar.set_draw_target(ProgressDrawTarget::stderr());
     if let Ok(style) = ProgressStyle::with_template(template) {
@@ -163,8 +186,14 @@ mod tests {
         let (records, failed) = (Counter::with_rate("records"), Counter::plain("failed"));
         records.add(500);
         let mut before = vec![100, 0];
-        assert_eq!(line(&[records.clone(), failed.clone()], &mut before, 2.0), "500 records (200/s)");
+        assert_eq!(
+            line(&[records.clone(), failed.clone()], &mut before, 2.0),
+            "500 records (200/s)"
+        );
         failed.add(1);
-        assert_eq!(line(&[records, failed], &mut before, 2.0), "500 records (0/s), 1 failed");
+        assert_eq!(
+            line(&[records, failed], &mut before, 2.0),
+            "500 records (0/s), 1 failed"
+        );
     }
 }

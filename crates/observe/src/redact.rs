@@ -14,8 +14,11 @@ pub fn redact(url: &str) -> String {
     }
     let secret = |key: &str| key.to_ascii_lowercase().contains("password");
     if parsed.query_pairs().any(|(key, _)| secret(&key)) {
-        let kept: Vec<(String, String)> =
-            parsed.query_pairs().filter(|(key, _)| !secret(key)).map(|(k, v)| (k.into_owned(), v.into_owned())).collect();
+        let kept: Vec<(String, String)> = parsed
+            .query_pairs()
+            .filter(|(key, _)| !secret(key))
+            .map(|(k, v)| (k.into_owned(), v.into_owned()))
+            .collect();
         parsed.query_pairs_mut().clear().extend_pairs(kept);
     }
     parsed.to_string()
@@ -27,8 +30,14 @@ mod tests {
 
     #[test]
     fn no_password_is_left() {
-        assert_eq!(redact("postgresql://u:hunter2@h:5432/d"), "postgresql://u:***@h:5432/d");
-        assert_eq!(redact("postgresql://u@h/d?host=/run&password=hunter2"), "postgresql://u@h/d?host=%2Frun");
+        assert_eq!(
+            redact("postgresql://u:hunter2@h:5432/d"),
+            "postgresql://u:***@h:5432/d"
+        );
+        assert_eq!(
+            redact("postgresql://u@h/d?host=/run&password=hunter2"),
+            "postgresql://u@h/d?host=%2Frun"
+        );
         assert_eq!(redact("host=h password=hunter2 dbname=d"), "host=h dbname=d");
         assert!(!redact("postgresql:///d?sslpassword=hunter2").contains("hunter2"));
     }

@@ -19,7 +19,10 @@ impl Workers {
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         let number = (0..).find(|n| !states.contains_key(n)).unwrap_or(0);
         states.insert(number, (doing.to_owned(), Instant::now()));
-        Worker { states: Arc::clone(&self.states), number }
+        Worker {
+            states: Arc::clone(&self.states),
+            number,
+        }
     }
 
     /// A line for each worker: its number, what it does, for how long.
@@ -30,7 +33,10 @@ impl Workers {
             return "no worker is busy\n".to_owned();
         }
         let line = |(number, (doing, since)): (&usize, &(String, Instant))| {
-            format!("worker {number}: {doing}, for {:.1} s\n", since.elapsed().as_secs_f64())
+            format!(
+                "worker {number}: {doing}, for {:.1} s\n",
+                since.elapsed().as_secs_f64()
+            )
         };
         states.iter().map(line).collect()
     }
@@ -52,7 +58,10 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
+        self.states
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.number);
     }
 }
 
@@ -67,7 +76,11 @@ mod tests {
         let second = workers.start("idle");
         second.doing("fetch did:plc:a");
         drop(first);
-        assert!(workers.report().starts_with("worker 1: fetch did:plc:a, for 0."), "{}", workers.report());
+        assert!(
+            workers.report().starts_with("worker 1: fetch did:plc:a, for 0."),
+            "{}",
+            workers.report()
+        );
         assert!(workers.start("idle").number == 0);
     }
 }

@@ -20,18 +20,36 @@ pub(crate) struct Account {
 impl Account {
     /// The caller; for root the owner of `cluster` if that exists, the user behind sudo, `postgres` or `nobody`.
     pub(crate) fn choose(cluster: &Path) -> Result<Self, PgBoxError> {
-        let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+        let (uid, gid) = (
+            rustix::process::getuid().as_raw(),
+            rustix::process::getgid().as_raw(),
+        );
         if uid != 0 {
-            return Ok(Self { uid, gid, name: format!("user {uid}"), drop_root: false });
+            return Ok(Self {
+                uid,
+                gid,
+                name: format!("user {uid}"),
+                drop_root: false,
+            });
         }
-        let of = |name: String, uid, gid| Self { uid, gid, name, drop_root: true };
+        let of = |name: String, uid, gid| Self {
+            uid,
+            gid,
+            name,
+            drop_root: true,
+        };
         let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
         if let Ok(found) = fs::metadata(cluster) {
             if found.uid() != 0 {
                 return Ok(of(name_of(&passwd, found.uid()), found.uid(), found.gid()));
             }
         }
-        let sudo = |key: &str| std::env::var(key).ok().and_then(|v| v.parse::<u32>().ok()).filter(|id| *id != 0);
+        let sudo = |key: &str| {
+            std::env::var(key)
+                .ok()
+                .and_then(|v| v.parse::<u32>().ok())
+                .filter(|id| *id != 0)
+        };
         if let (Some(uid), Some(gid)) = (sudo("SUDO_UID"), sudo("SUDO_GID")) {
             return Ok(of(name_of(&passwd, uid), uid, gid));
         }
@@ -60,25 +78,38 @@ impl Account {
     /// Whether this user can enter `folder`, going by the mode bits of all folders on the way.
     pub(crate) fn can_enter(&self, folder: &Path) -> bool {
         !self.drop_root
-            || folder.ancestors().filter(|a| !a.as_os_str().is_empty()).all(|ancestor| {
-                let Ok(found) = fs::metadata(ancestor) else { return true };
-                let wanted = match (found.uid() == self.uid, found.gid() == self.gid) {
-                    (true, _) => 0o100,
-                    (false, true) => 0o010,
-                    (false, false) => 0o001,
-                };
-                found.mode() & wanted != 0
-            })
+            || folder
+                .ancestors()
+                .filter(|a| !a.as_os_str().is_empty())
+                .all(|ancestor| {
+                    let Ok(found) = fs::metadata(ancestor) else {
+                        return true;
+                    };
+                    let wanted = match (found.uid() == self.uid, found.gid() == self.gid) {
+                        (true, _) => 0o100,
+                        (false, true) => 0o010,
+                        (false, false) => 0o001,
+                    };
+                    found.mode() & wanted != 0
+                })
     }
 }
 
 fn name_of(passwd: &str, uid: u32) -> String {
-    let entry = passwd.lines().find(|line| line.split(':').nth(2) == Some(&uid.to_string()));
-    entry.and_then(|line| line.split(':').next()).map_or_else(|| format!("user {uid}"), str::to_owned)
+    let entry = passwd
+        .lines()
+        .find(|line| line.split(':').nth(2) == Some(&uid.to_string()));
+    entry
+        .and_then(|line| line.split(':').next())
+        .map_or_else(|| format!("user {uid}"), str::to_owned)
 }
 
 fn ids_of(passwd: &str, name: &str) -> Option<(u32, u32)> {
-    let mut fields = passwd.lines().find(|line| line.split(':').next() == Some(name))?.split(':').skip(2);
+    let mut fields = passwd
+        .lines()
+        .find(|line| line.split(':').next() == Some(name))?
+        .split(':')
+        .skip(2);
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 

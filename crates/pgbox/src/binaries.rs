@@ -22,24 +22,37 @@ impl Binaries {
     /// The binaries for a cluster of version `wanted`, or the first ones found for a new cluster.
     pub(crate) fn find(cluster: &Path, wanted: Option<&str>) -> Result<Self, PgBoxError> {
         let found = installed(&candidates());
-        let Some(wanted) = wanted else { return found.into_iter().next().ok_or(PgBoxError::NoBinaries) };
+        let Some(wanted) = wanted else {
+            return found.into_iter().next().ok_or(PgBoxError::NoBinaries);
+        };
         let installed = found.iter().map(|b| b.major.clone()).collect();
         let fitting = found.into_iter().find(|b| b.major == wanted);
-        fitting.ok_or_else(|| PgBoxError::Version { folder: cluster.to_owned(), data: wanted.to_owned(), installed })
+        fitting.ok_or_else(|| PgBoxError::Version {
+            folder: cluster.to_owned(),
+            data: wanted.to_owned(),
+            installed,
+        })
     }
 
     /// Makes sure that the extension `pg_trgm` is installed. Where pg_config is missing, the server will tell.
     pub(crate) fn require_trgm(&self) -> Result<(), PgBoxError> {
-        let Some(share) = ask(&self.program("pg_config"), "--sharedir") else { return Ok(()) };
+        let Some(share) = ask(&self.program("pg_config"), "--sharedir") else {
+            return Ok(());
+        };
         let folder = PathBuf::from(share).join("extension");
-        if folder.join("pg_trgm.control").exists() { Ok(()) } else { Err(PgBoxError::NoTrgm { folder }) }
+        if folder.join("pg_trgm.control").exists() {
+            Ok(())
+        } else {
+            Err(PgBoxError::NoTrgm { folder })
+        }
     }
 }
 
 /// Where server programs can be, in order of preference.
 fn candidates() -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> =
-        std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
+    let mut folders: Vec<PathBuf> = std::env::var_os("PATH")
+        .map(|path| std::env::split_paths(&path).collect())
+        .unwrap_or_default();
     if let Some(config) = std::env::var_os("PG_CONFIG") {
         folders.extend(ask(Path::new(&config), "--bindir").map(PathBuf::from));
     }
@@ -68,12 +81,20 @@ fn candidates() -> Vec<PathBuf> {
 fn installed(folders: &[PathBuf]) -> Vec<Binaries> {
     let mut found: Vec<Binaries> = Vec::new();
     for folder in folders {
-        if !["postgres", "initdb", "pg_ctl"].iter().all(|name| folder.join(name).is_file()) {
+        if !["postgres", "initdb", "pg_ctl"]
+            .iter()
+            .all(|name| folder.join(name).is_file())
+        {
             continue;
         }
-        let Some(version) = ask(&folder.join("postgres"), "--version") else { continue };
+        let Some(version) = ask(&folder.join("postgres"), "--version") else {
+            continue;
+        };
         let Some(major) = major_of(&version) else { continue };
-        found.push(Binaries { folder: folder.clone(), major });
+        found.push(Binaries {
+            folder: folder.clone(),
+            major,
+        });
     }
     found
 }
@@ -98,7 +119,10 @@ mod tests {
 
     #[test]
     fn versions_are_read() {
-        assert_eq!(major_of("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)").as_deref(), Some("15"));
+        assert_eq!(
+            major_of("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)").as_deref(),
+            Some("15")
+        );
         assert_eq!(major_of("postgres (PostgreSQL) 18beta1").as_deref(), Some("18"));
         assert_eq!(major_of("psql 15"), None);
     }
@@ -106,7 +130,10 @@ mod tests {
     #[test]
     fn a_cluster_of_another_version_is_a_named_error() {
         let error = Binaries::find(Path::new("/x"), Some("7")).unwrap_err();
-        assert!(matches!(&error, PgBoxError::Version { data, .. } if data == "7"), "{error}");
+        assert!(
+            matches!(&error, PgBoxError::Version { data, .. } if data == "7"),
+            "{error}"
+        );
         assert!(error.to_string().contains("made by PostgreSQL 7"));
     }
 }

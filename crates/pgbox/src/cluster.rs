@@ -13,7 +13,9 @@ const SMALL_SHM_BYTES: u64 = 1 << 30;
 
 /// The version of the cluster in `cluster`, if one is there.
 pub(crate) fn version(cluster: &Path) -> Option<String> {
-    fs::read_to_string(cluster.join("PG_VERSION")).ok().map(|text| text.trim().to_owned())
+    fs::read_to_string(cluster.join("PG_VERSION"))
+        .ok()
+        .map(|text| text.trim().to_owned())
 }
 
 /// Makes a cluster: UTF-8, collation C, superuser `skyfill`, no password on its private socket.
@@ -61,13 +63,18 @@ pub(crate) fn configure(
         settings.push(("dynamic_shared_memory_type", "mmap".to_owned()));
     }
     settings.extend(extra.iter().map(|(name, value)| (*name, (*value).to_owned())));
-    let text: String =
-        settings.iter().map(|(name, value)| format!("{name} = '{}'\n", value.replace('\'', "''"))).collect();
+    let text: String = settings
+        .iter()
+        .map(|(name, value)| format!("{name} = '{}'\n", value.replace('\'', "''")))
+        .collect();
     let path = cluster.join("skyfill.conf");
     fs::write(&path, text).map_err(PgBoxError::io(format!("write {}", path.display())))?;
     if account.drop_root {
-        chown(&path, Some(account.uid), Some(account.gid))
-            .map_err(PgBoxError::io(format!("give {} to {}", path.display(), account.name)))?;
+        chown(&path, Some(account.uid), Some(account.gid)).map_err(PgBoxError::io(format!(
+            "give {} to {}",
+            path.display(),
+            account.name
+        )))?;
     }
     Ok(())
 }
@@ -89,10 +96,17 @@ fn memory_bytes() -> u64 {
 
 /// Runs a program to its end; an error holds what it printed.
 pub(crate) fn run(name: &'static str, command: &mut std::process::Command) -> Result<Output, PgBoxError> {
-    let output = command.stdin(Stdio::null()).output().map_err(PgBoxError::io(format!("run {name}")))?;
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(PgBoxError::io(format!("run {name}")))?;
     if output.status.success() {
         return Ok(output);
     }
-    let text = format!("{}\n{}", String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+    let text = format!(
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stderr),
+        String::from_utf8_lossy(&output.stdout)
+    );
     Err(PgBoxError::Program { name, output: text })
 }

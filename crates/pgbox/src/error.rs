@@ -75,11 +75,19 @@ impl fmt::Display for PgBoxError {
                 "no PostgreSQL server binaries found in PATH, by PG_CONFIG, or in the usual folders. Install them \
                  (Debian, Ubuntu: apt-get install postgresql; macOS: brew install postgresql) or set BSKY_DB_POSTGRES_URL"
             ),
-            Self::Version { folder, data, installed } => write!(
+            Self::Version {
+                folder,
+                data,
+                installed,
+            } => write!(
                 f,
                 "{} was made by PostgreSQL {data}, but installed is {}. Install PostgreSQL {data}, or move the folder away",
                 folder.display(),
-                if installed.is_empty() { "none".to_owned() } else { installed.join(", ") }
+                if installed.is_empty() {
+                    "none".to_owned()
+                } else {
+                    installed.join(", ")
+                }
             ),
             Self::NoTrgm { folder } => write!(
                 f,

@@ -21,7 +21,11 @@ impl Folder {
         let wanted = std::path::absolute(wanted).map_err(PgBoxError::io("find the working folder"))?;
         let account = Account::choose(&wanted.join("pg"))?;
         if account.can_enter(&wanted) {
-            return Ok(Self { base: wanted, account, notice: None });
+            return Ok(Self {
+                base: wanted,
+                account,
+                notice: None,
+            });
         }
         let base = PathBuf::from(format!("/var/lib/skyfill/{:08x}", fingerprint(&wanted)));
         let account = Account::choose(&base.join("pg"))?;
@@ -31,7 +35,11 @@ impl Folder {
             wanted.display(),
             base.display()
         );
-        Ok(Self { base, account, notice: Some(notice) })
+        Ok(Self {
+            base,
+            account,
+            notice: Some(notice),
+        })
     }
 
     /// Where the cluster itself is.
@@ -73,5 +81,7 @@ pub(crate) fn fingerprint(path: &Path) -> u32 {
     path.as_os_str()
         .as_encoded_bytes()
         .iter()
-        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+        .fold(0x811c_9dc5_u32, |hash, byte| {
+            (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+        })
 }

@@ -50,7 +50,11 @@ impl Server {
     /// A line to paste into a shell to look at `schema`.
     #[must_use]
     pub fn psql_line(&self, schema: &str) -> String {
-        format!("{} '{}&options=-csearch_path%3D{schema}'", self.psql.display(), self.url())
+        format!(
+            "{} '{}&options=-csearch_path%3D{schema}'",
+            self.psql.display(),
+            self.url()
+        )
     }
 
     /// What a user should know: that another folder is used, that a server was made.
@@ -92,7 +96,11 @@ pub fn start_with(folder: &Path, settings: &[(&str, &str)]) -> Result<Server, Pg
     binaries.require_trgm()?;
     if version.is_none() {
         cluster::init(&binaries, &folder.account, &cluster)?;
-        notices.push(format!("made a PostgreSQL {} cluster in {}", binaries.major, cluster.display()));
+        notices.push(format!(
+            "made a PostgreSQL {} cluster in {}",
+            binaries.major,
+            cluster.display()
+        ));
     }
     if !is_running(&binaries, &folder.account, &cluster)? {
         let sockets = socket::folder(&folder.base, folder.account.uid);
@@ -101,8 +109,18 @@ pub fn start_with(folder: &Path, settings: &[(&str, &str)]) -> Result<Server, Pg
         launch(&binaries, &folder.account, &cluster)?;
     }
     let (postmaster, socket_folder) = read_pid_file(&cluster)?;
-    let psql = if on_path("psql") { PathBuf::from("psql") } else { binaries.program("psql") };
-    let server = Server { socket_folder, psql, notices, postmaster, _user: user };
+    let psql = if on_path("psql") {
+        PathBuf::from("psql")
+    } else {
+        binaries.program("psql")
+    };
+    let server = Server {
+        socket_folder,
+        psql,
+        notices,
+        postmaster,
+        _user: user,
+    };
     make_database(&server)?;
     drop(starting);
     Ok(server)
@@ -115,7 +133,9 @@ pub fn start_with(folder: &Path, settings: &[(&str, &str)]) -> Result<Server, Pg
 pub fn stop(folder: &Path) -> Result<bool, PgBoxError> {
     let folder = Folder::open(folder)?;
     let cluster = folder.cluster();
-    let Some(version) = cluster::version(&cluster) else { return Ok(false) };
+    let Some(version) = cluster::version(&cluster) else {
+        return Ok(false);
+    };
     let binaries = Binaries::find(&cluster, Some(&version))?;
     let starting = folder.lock_file("lock")?;
     starting.lock().map_err(PgBoxError::io("lock the folder"))?;
@@ -125,7 +145,10 @@ pub fn stop(folder: &Path) -> Result<bool, PgBoxError> {
         return Ok(false);
     }
     let mut command = folder.account.command(&binaries.program("pg_ctl"));
-    cluster::run("pg_ctl stop", command.args(["stop", "-w", "-m", "fast", "-D"]).arg(&cluster))?;
+    cluster::run(
+        "pg_ctl stop",
+        command.args(["stop", "-w", "-m", "fast", "-D"]).arg(&cluster),
+    )?;
     Ok(true)
 }
 
@@ -136,7 +159,9 @@ pub fn stop(folder: &Path) -> Result<bool, PgBoxError> {
 pub fn status(folder: &Path) -> Result<Option<u32>, PgBoxError> {
     let folder = Folder::open(folder)?;
     let cluster = folder.cluster();
-    let Some(version) = cluster::version(&cluster) else { return Ok(None) };
+    let Some(version) = cluster::version(&cluster) else {
+        return Ok(None);
+    };
     let binaries = Binaries::find(&cluster, Some(&version))?;
     if !is_running(&binaries, &folder.account, &cluster)? {
         return Ok(None);
@@ -167,7 +192,11 @@ fn is_running(binaries: &Binaries, account: &Account, cluster: &Path) -> Result<
 fn launch(binaries: &Binaries, account: &Account, cluster: &Path) -> Result<(), PgBoxError> {
     let log = cluster.join("server.log");
     let mut command = account.command(&binaries.program("pg_ctl"));
-    command.args(["start", "-w", "-t", "600", "-D"]).arg(cluster).arg("-l").arg(&log);
+    command
+        .args(["start", "-w", "-t", "600", "-D"])
+        .arg(cluster)
+        .arg("-l")
+        .arg(&log);
     // The server keeps the streams open, so they must not be pipes that somebody reads to their end.
     let status = command
         .stdin(Stdio::null())
@@ -181,7 +210,10 @@ fn launch(binaries: &Binaries, account: &Account, cluster: &Path) -> Result<(), 
     let text = fs::read_to_string(&log).unwrap_or_default();
     let last: Vec<&str> = text.lines().rev().take(8).collect();
     let last: Vec<&str> = last.into_iter().rev().collect();
-    Err(PgBoxError::Program { name: "pg_ctl start", output: format!("{}\n{}", log.display(), last.join("\n")) })
+    Err(PgBoxError::Program {
+        name: "pg_ctl start",
+        output: format!("{}\n{}", log.display(), last.join("\n")),
+    })
 }
 
 /// Process id and socket folder, the first and fifth line of postmaster.pid.
@@ -191,21 +223,27 @@ fn read_pid_file(cluster: &Path) -> Result<(u32, PathBuf), PgBoxError> {
     let mut lines = text.lines();
     let pid = lines.next().and_then(|line| line.trim().parse().ok());
     let sockets = lines.nth(3).filter(|line| !line.is_empty());
-    pid.zip(sockets.map(PathBuf::from)).ok_or_else(|| PgBoxError::Folder {
-        path,
-        why: "has no process id and socket folder; was the server started by something else?".to_owned(),
-    })
+    pid.zip(sockets.map(PathBuf::from))
+        .ok_or_else(|| PgBoxError::Folder {
+            path,
+            why: "has no process id and socket folder; was the server started by something else?".to_owned(),
+        })
 }
 
 fn make_database(server: &Server) -> Result<(), PgBoxError> {
     let mut client = Client::connect(&server.url_of("postgres"), NoTls).map_err(PgBoxError::Db)?;
-    let there = client.query_opt("SELECT FROM pg_database WHERE datname = $1", &[&NAME]).map_err(PgBoxError::Db)?;
+    let there = client
+        .query_opt("SELECT FROM pg_database WHERE datname = $1", &[&NAME])
+        .map_err(PgBoxError::Db)?;
     if there.is_none() {
-        client.batch_execute(&format!("CREATE DATABASE {NAME}")).map_err(PgBoxError::Db)?;
+        client
+            .batch_execute(&format!("CREATE DATABASE {NAME}"))
+            .map_err(PgBoxError::Db)?;
     }
     Ok(())
 }
 
 fn on_path(program: &str) -> bool {
-    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }

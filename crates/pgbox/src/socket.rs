@@ -18,7 +18,10 @@ const SOCKET_NAME: &str = ".s.PGSQL.5432.lock";
 pub fn check_path(path: &Path) -> Result<(), PgBoxError> {
     let length = path.as_os_str().len();
     if length > MAX_PATH {
-        return Err(PgBoxError::SocketPath { path: path.to_owned(), length });
+        return Err(PgBoxError::SocketPath {
+            path: path.to_owned(),
+            length,
+        });
     }
     Ok(())
 }
@@ -29,7 +32,10 @@ pub(crate) fn folder(base: &Path, uid: u32) -> PathBuf {
     if check_path(&inside.join(SOCKET_NAME)).is_ok() {
         return inside;
     }
-    PathBuf::from(format!("/tmp/skyfill-{uid}-{:08x}", crate::folder::fingerprint(base)))
+    PathBuf::from(format!(
+        "/tmp/skyfill-{uid}-{:08x}",
+        crate::folder::fingerprint(base)
+    ))
 }
 
 /// Makes `folder` if it is not there, and makes sure that it is `uid`'s alone.
@@ -44,17 +50,27 @@ pub(crate) fn make_private(folder: &Path, uid: u32, gid: u32) -> Result<(), PgBo
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(PgBoxError::io(format!("make {}", folder.display()))(error)),
     }
-    let found = fs::symlink_metadata(folder).map_err(PgBoxError::io(format!("look at {}", folder.display())))?;
+    let found =
+        fs::symlink_metadata(folder).map_err(PgBoxError::io(format!("look at {}", folder.display())))?;
     let why = if !found.is_dir() {
         "is not a folder".to_owned()
     } else if found.uid() != uid {
-        format!("belongs to user {}, not {uid}; remove it or choose another place", found.uid())
+        format!(
+            "belongs to user {}, not {uid}; remove it or choose another place",
+            found.uid()
+        )
     } else if found.mode() & 0o077 != 0 {
-        format!("is open to others (mode {:o}); chmod 700 it", found.mode() & 0o777)
+        format!(
+            "is open to others (mode {:o}); chmod 700 it",
+            found.mode() & 0o777
+        )
     } else {
         return Ok(());
     };
-    Err(PgBoxError::Folder { path: folder.to_owned(), why })
+    Err(PgBoxError::Folder {
+        path: folder.to_owned(),
+        why,
+    })
 }
 
 #[cfg(test)]
@@ -65,7 +81,10 @@ mod tests {
     #[test]
     fn a_long_path_is_refused_and_replaced() {
         let long = PathBuf::from(format!("/{}", "x".repeat(110)));
-        assert!(matches!(check_path(&long), Err(PgBoxError::SocketPath { length: 111, .. })));
+        assert!(matches!(
+            check_path(&long),
+            Err(PgBoxError::SocketPath { length: 111, .. })
+        ));
         assert!(folder(&long, 7).starts_with("/tmp"));
         assert_eq!(folder(Path::new("/data"), 7), Path::new("/data/run"));
     }
@@ -73,12 +92,21 @@ mod tests {
     #[test]
     fn a_folder_open_to_others_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+        let (uid, gid) = (
+            rustix::process::getuid().as_raw(),
+            rustix::process::getgid().as_raw(),
+        );
         let folder = dir.path().join("run");
         make_private(&folder, uid, gid).unwrap();
         make_private(&folder, uid, gid).unwrap();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(matches!(make_private(&folder, uid, gid), Err(PgBoxError::Folder { .. })));
-        assert!(matches!(make_private(&folder, uid + 1, gid), Err(PgBoxError::Folder { .. })));
+        assert!(matches!(
+            make_private(&folder, uid, gid),
+            Err(PgBoxError::Folder { .. })
+        ));
+        assert!(matches!(
+            make_private(&folder, uid + 1, gid),
+            Err(PgBoxError::Folder { .. })
+        ));
     }
 }

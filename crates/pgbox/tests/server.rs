@@ -14,7 +14,11 @@ fn reachable() -> tempfile::TempDir {
 }
 
 fn count(url: &str) -> i64 {
-    Client::connect(url, NoTls).unwrap().query_one("SELECT count(*) FROM t", &[]).unwrap().get(0)
+    Client::connect(url, NoTls)
+        .unwrap()
+        .query_one("SELECT count(*) FROM t", &[])
+        .unwrap()
+        .get(0)
 }
 
 #[test]
@@ -22,9 +26,15 @@ fn a_server_is_made_adopted_survives_a_kill_and_is_stopped() {
     let dir = reachable();
     let folder = dir.path().join("skyfill-data");
     let first = pgbox::start(&folder).unwrap();
-    assert!(first.notices().iter().any(|n| n.contains("made a PostgreSQL")), "{:?}", first.notices());
+    assert!(
+        first.notices().iter().any(|n| n.contains("made a PostgreSQL")),
+        "{:?}",
+        first.notices()
+    );
     let mut client = Client::connect(&first.url(), NoTls).unwrap();
-    client.batch_execute("CREATE TABLE t (a int); INSERT INTO t VALUES (1)").unwrap();
+    client
+        .batch_execute("CREATE TABLE t (a int); INSERT INTO t VALUES (1)")
+        .unwrap();
     let settings: Vec<String> = ["listen_addresses", "server_encoding", "lc_collate", "fsync"]
         .iter()
         .map(|name| client.query_one(&format!("SHOW {name}"), &[]).unwrap().get(0))
@@ -32,14 +42,24 @@ fn a_server_is_made_adopted_survives_a_kill_and_is_stopped() {
     assert_eq!(settings, ["", "UTF8", "C", "on"]);
 
     let second = pgbox::start(&folder).unwrap();
-    assert_eq!(second.postmaster(), first.postmaster(), "the live server is adopted");
+    assert_eq!(
+        second.postmaster(),
+        first.postmaster(),
+        "the live server is adopted"
+    );
     assert!(matches!(pgbox::stop(&folder), Err(PgBoxError::InUse)));
     drop(second);
 
     // kill -9 leaves a stale postmaster.pid, which is PostgreSQL's to judge.
     drop(client);
     let killed = first.postmaster();
-    assert!(Command::new("kill").args(["-9", &killed.to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args(["-9", &killed.to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
     drop(first);
     assert!(folder.join("pg/postmaster.pid").exists());
     let third = loop {
@@ -52,7 +72,10 @@ fn a_server_is_made_adopted_survives_a_kill_and_is_stopped() {
     assert_eq!(count(&third.url()), 1, "what was committed is there");
     drop(third);
     assert!(pgbox::stop(&folder).unwrap());
-    assert!(!pgbox::stop(&folder).unwrap(), "a second stop finds nothing to do");
+    assert!(
+        !pgbox::stop(&folder).unwrap(),
+        "a second stop finds nothing to do"
+    );
     assert_eq!(pgbox::status(&folder).unwrap(), None);
 }
 
@@ -75,6 +98,8 @@ fn a_cluster_of_another_version_is_refused_by_name() {
     let dir = reachable();
     std::fs::create_dir_all(dir.path().join("pg")).unwrap();
     std::fs::write(dir.path().join("pg/PG_VERSION"), "9\n").unwrap();
-    let Err(error) = pgbox::start(dir.path()) else { panic!("started") };
+    let Err(error) = pgbox::start(dir.path()) else {
+        panic!("started")
+    };
     assert!(matches!(error, PgBoxError::Version { .. }), "{error}");
 }

@@ -21,19 +21,32 @@ impl<'a> AtUri<'a> {
         if rest.bytes().any(|b| b == b'?' || b.is_ascii_whitespace()) {
             return None;
         }
-        let (path, fragment) = rest.split_once('#').map_or((rest, None), |(path, fragment)| (path, Some(fragment)));
+        let (path, fragment) = rest
+            .split_once('#')
+            .map_or((rest, None), |(path, fragment)| (path, Some(fragment)));
         let (authority, path) = path.split_once('/').unwrap_or((path, ""));
         let mut segments = path.split('/').filter(|s| !s.is_empty());
         let (collection, rkey) = (segments.next().unwrap_or(""), segments.next().unwrap_or(""));
-        (!authority.is_empty()).then_some(Self { authority, collection, rkey, has_fragment: fragment.is_some() })
+        (!authority.is_empty()).then_some(Self {
+            authority,
+            collection,
+            rkey,
+            has_fragment: fragment.is_some(),
+        })
     }
 }
 
 /// `uri` as the official `AtUri` prints it again: an authority alone gets a slash.
 #[must_use]
 pub fn printed(uri: &str) -> std::borrow::Cow<'_, str> {
-    let authority_only = uri.strip_prefix("at://").is_some_and(|rest| !rest.contains(['/', '#']));
-    if authority_only { format!("{uri}/").into() } else { uri.into() }
+    let authority_only = uri
+        .strip_prefix("at://")
+        .is_some_and(|rest| !rest.contains(['/', '#']));
+    if authority_only {
+        format!("{uri}/").into()
+    } else {
+        uri.into()
+    }
 }
 
 #[cfg(test)]
@@ -43,7 +56,10 @@ mod tests {
     #[test]
     fn parts() {
         let uri = AtUri::parse("at://did:plc:a/app.bsky.feed.post/3k#/x").unwrap();
-        assert_eq!((uri.authority, uri.collection, uri.rkey, uri.has_fragment), ("did:plc:a", "app.bsky.feed.post", "3k", true));
+        assert_eq!(
+            (uri.authority, uri.collection, uri.rkey, uri.has_fragment),
+            ("did:plc:a", "app.bsky.feed.post", "3k", true)
+        );
         assert_eq!(AtUri::parse("at://did:plc:a").unwrap().collection, "");
         assert_eq!(AtUri::parse("https://x"), None);
         assert_eq!(AtUri::parse("at:///x"), None);

@@ -9,7 +9,8 @@ pub fn parse(text: &str) -> Option<i64> {
     let number = |from: usize, to: usize| -> Option<i64> {
         let digits = bytes.get(from..to)?;
         digits.iter().try_fold(0i64, |sum, b| {
-            b.is_ascii_digit().then(|| sum.wrapping_mul(10).wrapping_add(i64::from(b.wrapping_sub(b'0'))))
+            b.is_ascii_digit()
+                .then(|| sum.wrapping_mul(10).wrapping_add(i64::from(b.wrapping_sub(b'0'))))
         })
     };
     let is = |at: usize, byte: u8| bytes.get(at) == Some(&byte);
@@ -37,20 +38,32 @@ pub fn parse(text: &str) -> Option<i64> {
         b"Z" => 0,
         [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
             let two = |a: &u8, b: &u8| -> Option<i64> {
-                (a.is_ascii_digit() && b.is_ascii_digit())
-                    .then(|| i64::from(a.wrapping_sub(b'0')).wrapping_mul(10).wrapping_add(i64::from(b.wrapping_sub(b'0'))))
+                (a.is_ascii_digit() && b.is_ascii_digit()).then(|| {
+                    i64::from(a.wrapping_sub(b'0'))
+                        .wrapping_mul(10)
+                        .wrapping_add(i64::from(b.wrapping_sub(b'0')))
+                })
             };
             let (hours, minutes) = (two(h1, h2)?, two(m1, m2)?);
             if hours > 23 || minutes > 59 {
                 return None;
             }
             let total = hours.wrapping_mul(60).wrapping_add(minutes);
-            if *sign == b'-' { total.wrapping_neg() } else { total }
+            if *sign == b'-' {
+                total.wrapping_neg()
+            } else {
+                total
+            }
         }
         _ => return None,
     };
     let end_of_day = hour == 24 && minute == 0 && second == 0 && fraction_is_zero;
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || minute > 59 || second > 59 || !(hour < 24 || end_of_day) {
+    if !(1..=12).contains(&month)
+        || !(1..=31).contains(&day)
+        || minute > 59
+        || second > 59
+        || !(hour < 24 || end_of_day)
+    {
         return None;
     }
     let days = days_from_civil(year, month, day);
@@ -61,7 +74,13 @@ pub fn parse(text: &str) -> Option<i64> {
         .wrapping_mul(60)
         .wrapping_add(minute)
         .wrapping_sub(offset_minutes);
-    Some(minutes.wrapping_mul(60).wrapping_add(second).wrapping_mul(1000).wrapping_add(millis))
+    Some(
+        minutes
+            .wrapping_mul(60)
+            .wrapping_add(second)
+            .wrapping_mul(1000)
+            .wrapping_add(millis),
+    )
 }
 
 /// Milliseconds at which the year 0 begins and the year 9999 ends.
@@ -75,7 +94,9 @@ pub fn normalize(text: &str) -> Option<String> {
     if text.len() > 64 || text.ends_with("-00:00") {
         return None;
     }
-    parse(text).filter(|millis| (YEAR_0..=END_OF_9999).contains(millis)).map(print)
+    parse(text)
+        .filter(|millis| (YEAR_0..=END_OF_9999).contains(millis))
+        .map(print)
 }
 
 /// Prints milliseconds since 1970, years 0 to 9999, as `toISOString` does.
@@ -83,7 +104,10 @@ pub fn normalize(text: &str) -> Option<String> {
 pub fn print(millis: i64) -> String {
     let (days, of_day) = (millis.div_euclid(86_400_000), millis.rem_euclid(86_400_000));
     let (year, month, day) = civil_from_days(days);
-    let (hour, minute) = (of_day.div_euclid(3_600_000), of_day.div_euclid(60_000).rem_euclid(60));
+    let (hour, minute) = (
+        of_day.div_euclid(3_600_000),
+        of_day.div_euclid(60_000).rem_euclid(60),
+    );
     let (second, milli) = (of_day.div_euclid(1000).rem_euclid(60), of_day.rem_euclid(1000));
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
 }
@@ -93,7 +117,9 @@ pub fn print(millis: i64) -> String {
 /// later than `now`. Milliseconds since 1970.
 #[must_use]
 pub fn indexed_at(created_at: Option<&str>, rkey: &str, now: i64) -> i64 {
-    let created = created_at.and_then(parse).filter(|millis| *millis != 0 && *millis >= YEAR_0);
+    let created = created_at
+        .and_then(parse)
+        .filter(|millis| *millis != 0 && *millis >= YEAR_0);
     let from_rkey = || {
         let micros = atrepo::syntax::tid_micros(rkey)?;
         i64::try_from(micros.div_euclid(1000)).ok()
@@ -107,8 +133,17 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let y = if month <= 2 { year.wrapping_sub(1) } else { year };
     let era = y.div_euclid(400);
     let of_era = y.rem_euclid(400);
-    let month = if month > 2 { month.wrapping_sub(3) } else { month.wrapping_add(9) };
-    let of_year = month.wrapping_mul(153).wrapping_add(2).div_euclid(5).wrapping_add(day).wrapping_sub(1);
+    let month = if month > 2 {
+        month.wrapping_sub(3)
+    } else {
+        month.wrapping_add(9)
+    };
+    let of_year = month
+        .wrapping_mul(153)
+        .wrapping_add(2)
+        .div_euclid(5)
+        .wrapping_add(day)
+        .wrapping_sub(1);
     let leap = of_era.div_euclid(4).wrapping_sub(of_era.div_euclid(100));
     let days = of_era.wrapping_mul(365).wrapping_add(leap).wrapping_add(of_year);
     era.wrapping_mul(146_097).wrapping_add(days).wrapping_sub(719_468)
@@ -118,13 +153,25 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
 fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let z = days.wrapping_add(719_468);
     let (era, of_era) = (z.div_euclid(146_097), z.rem_euclid(146_097));
-    let leap = of_era.div_euclid(1460).wrapping_sub(of_era.div_euclid(36_524)).wrapping_add(of_era.div_euclid(146_096));
+    let leap = of_era
+        .div_euclid(1460)
+        .wrapping_sub(of_era.div_euclid(36_524))
+        .wrapping_add(of_era.div_euclid(146_096));
     let year_of_era = of_era.wrapping_sub(leap).div_euclid(365);
-    let before = year_of_era.wrapping_mul(365).wrapping_add(year_of_era.div_euclid(4)).wrapping_sub(year_of_era.div_euclid(100));
+    let before = year_of_era
+        .wrapping_mul(365)
+        .wrapping_add(year_of_era.div_euclid(4))
+        .wrapping_sub(year_of_era.div_euclid(100));
     let of_year = of_era.wrapping_sub(before);
     let month = of_year.wrapping_mul(5).wrapping_add(2).div_euclid(153);
-    let day = of_year.wrapping_sub(month.wrapping_mul(153).wrapping_add(2).div_euclid(5)).wrapping_add(1);
-    let month = if month < 10 { month.wrapping_add(3) } else { month.wrapping_sub(9) };
+    let day = of_year
+        .wrapping_sub(month.wrapping_mul(153).wrapping_add(2).div_euclid(5))
+        .wrapping_add(1);
+    let month = if month < 10 {
+        month.wrapping_add(3)
+    } else {
+        month.wrapping_sub(9)
+    };
     let year = era.wrapping_mul(400).wrapping_add(year_of_era);
     (if month <= 2 { year.wrapping_add(1) } else { year }, month, day)
 }
@@ -149,9 +196,18 @@ mod tests {
             assert_eq!(printed(text).as_deref(), Some(iso), "{text}");
         }
         for bad in [
-            "2024-01-01T00:00:60Z", "2024-01-01T25:00:00Z", "2024-01-01T24:00:01Z", "2024-01-01T00:00:00+24:00",
-            "2024-13-01T00:00:00Z", "2024-01-32T00:00:00Z", "2024-01-01T00:00:00", "2024-01-01", "", "2024-01-01t00:00:00Z",
-            "2024-01-01T00:00:00.Z", "2024-01-01T00:00:00+0100",
+            "2024-01-01T00:00:60Z",
+            "2024-01-01T25:00:00Z",
+            "2024-01-01T24:00:01Z",
+            "2024-01-01T00:00:00+24:00",
+            "2024-13-01T00:00:00Z",
+            "2024-01-32T00:00:00Z",
+            "2024-01-01T00:00:00",
+            "2024-01-01",
+            "",
+            "2024-01-01t00:00:00Z",
+            "2024-01-01T00:00:00.Z",
+            "2024-01-01T00:00:00+0100",
         ] {
             assert_eq!(printed(bad), None, "{bad}");
         }
@@ -169,10 +225,21 @@ mod tests {
     fn indexed_at_falls_from_created_at_to_the_rkey_to_now() {
         let now = parse("2026-11-01T00:00:00Z").unwrap();
         let at = |created, rkey| print(indexed_at(created, rkey, now));
-        assert_eq!(at(Some("2024-01-02T03:04:05Z"), "self"), "2024-01-02T03:04:05.000Z");
-        assert_eq!(at(Some("2030-01-02T03:04:05Z"), "self"), "2026-11-01T00:00:00.000Z");
+        assert_eq!(
+            at(Some("2024-01-02T03:04:05Z"), "self"),
+            "2024-01-02T03:04:05.000Z"
+        );
+        assert_eq!(
+            at(Some("2030-01-02T03:04:05Z"), "self"),
+            "2026-11-01T00:00:00.000Z"
+        );
         let tid = atrepo::syntax::tid(1_700_000_000_123_456, 0);
-        for useless in [None, Some(""), Some("1970-01-01T00:00:00.000Z"), Some("2024-01-02")] {
+        for useless in [
+            None,
+            Some(""),
+            Some("1970-01-01T00:00:00.000Z"),
+            Some("2024-01-02"),
+        ] {
             assert_eq!(at(useless, &tid), "2023-11-14T22:13:20.123Z");
             assert_eq!(at(useless, "self"), "2026-11-01T00:00:00.000Z");
         }
@@ -182,6 +249,9 @@ mod tests {
     fn created_at_obeys_the_lexicon() {
         assert_eq!(normalize("2024-01-02T03:04:05-00:00"), None);
         assert_eq!(normalize("0000-01-01T00:00:00+01:00"), None);
-        assert_eq!(normalize("9999-12-31T23:59:59.999Z").as_deref(), Some("9999-12-31T23:59:59.999Z"));
+        assert_eq!(
+            normalize("9999-12-31T23:59:59.999Z").as_deref(),
+            Some("9999-12-31T23:59:59.999Z")
+        );
     }
 }

@@ -21,7 +21,10 @@ pub(crate) struct StrongRef<'a> {
 impl<'a> Object<'a> {
     /// The record itself.
     pub(crate) fn root(map: Map<'a>) -> Self {
-        Self { map, path: "$".to_owned() }
+        Self {
+            map,
+            path: "$".to_owned(),
+        }
     }
 
     /// The map that `item` is; `name` says where it stands.
@@ -46,12 +49,18 @@ impl<'a> Object<'a> {
 
     /// `$type`, or nothing.
     pub(crate) fn type_name(&self) -> &'a str {
-        self.get("$type").and_then(|item| item.as_text()).unwrap_or_default()
+        self.get("$type")
+            .and_then(|item| item.as_text())
+            .unwrap_or_default()
     }
 
     pub(crate) fn optional_text(&self, key: &str) -> Result<Option<&'a str>, Reject> {
-        let Some(item) = self.get(key) else { return Ok(None) };
-        item.as_text().map(Some).ok_or_else(|| Reject::new(self.path(key), Rule::NotA("a string")))
+        let Some(item) = self.get(key) else {
+            return Ok(None);
+        };
+        item.as_text()
+            .map(Some)
+            .ok_or_else(|| Reject::new(self.path(key), Rule::NotA("a string")))
     }
 
     pub(crate) fn text(&self, key: &str) -> Result<&'a str, Reject> {
@@ -59,7 +68,9 @@ impl<'a> Object<'a> {
     }
 
     pub(crate) fn optional_object(&self, key: &str) -> Result<Option<Self>, Reject> {
-        self.get(key).map(|item| Self::of(item, self.path(key))).transpose()
+        self.get(key)
+            .map(|item| Self::of(item, self.path(key)))
+            .transpose()
     }
 
     pub(crate) fn object(&self, key: &str) -> Result<Self, Reject> {
@@ -80,7 +91,9 @@ impl<'a> Object<'a> {
 
     /// A list of strings as a `jsonb` value; NULL when absent or empty.
     pub(crate) fn optional_texts_json(&self, key: &str) -> Result<Option<String>, Reject> {
-        let Some(list) = self.optional_list(key)? else { return Ok(None) };
+        let Some(list) = self.optional_list(key)? else {
+            return Ok(None);
+        };
         for item in list {
             if item.as_text().is_none() {
                 return Err(Reject::new(self.path(key), Rule::NotA("an array of strings")));
@@ -99,8 +112,13 @@ impl<'a> Object<'a> {
     }
 
     pub(crate) fn optional_strong_ref(&self, key: &str) -> Result<Option<StrongRef<'a>>, Reject> {
-        let Some(object) = self.optional_object(key)? else { return Ok(None) };
-        Ok(Some(StrongRef { uri: object.at_uri("uri")?, cid: object.text("cid")? }))
+        let Some(object) = self.optional_object(key)? else {
+            return Ok(None);
+        };
+        Ok(Some(StrongRef {
+            uri: object.at_uri("uri")?,
+            cid: object.text("cid")?,
+        }))
     }
 
     pub(crate) fn strong_ref(&self, key: &str) -> Result<StrongRef<'a>, Reject> {
@@ -118,12 +136,18 @@ impl<'a> Object<'a> {
 
     pub(crate) fn did(&self, key: &str) -> Result<&'a str, Reject> {
         let did = self.text(key)?;
-        if atrepo::syntax::is_did(did) { Ok(did) } else { Err(Reject::new(self.path(key), Rule::NotA("a DID"))) }
+        if atrepo::syntax::is_did(did) {
+            Ok(did)
+        } else {
+            Err(Reject::new(self.path(key), Rule::NotA("a DID")))
+        }
     }
 
     /// The CID of a blob, as text.
     pub(crate) fn optional_blob(&self, key: &str) -> Result<Option<String>, Reject> {
-        let Some(blob) = self.optional_object(key)? else { return Ok(None) };
+        let Some(blob) = self.optional_object(key)? else {
+            return Ok(None);
+        };
         match blob.get("ref").map(|item| item.value()) {
             Some(Value::Link(link)) if blob.type_name() == "blob" => Ok(Some(link.to_string())),
             _ => Err(Reject::new(self.path(key), Rule::NotA("a blob"))),

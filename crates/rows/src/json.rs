@@ -49,7 +49,9 @@ fn write_value(value: Value<'_>, out: &mut String) -> Result<(), Reject> {
     while let Some(top) = open.last_mut() {
         let next = match top {
             Open::List(list) => list.next().map(|item| (None, item)),
-            Open::Map(map) => map.find(|(key, _)| *key != "__proto__").map(|(key, item)| (Some(key), item)),
+            Open::Map(map) => map
+                .find(|(key, _)| *key != "__proto__")
+                .map(|(key, item)| (Some(key), item)),
             Open::Sorted(entries) => entries.pop().map(|(key, item)| (Some(key), item)),
         };
         let Some((key, item)) = next else {
@@ -92,7 +94,11 @@ fn write_one<'a>(value: Value<'a>, out: &mut String, open: &mut Vec<Open<'a>>) -
         }
         Value::Map(map) => {
             out.push('{');
-            open.push(if map.clone().any(|(key, _)| array_index(key).is_some()) { sorted(map) } else { Open::Map(map) });
+            open.push(if map.clone().any(|(key, _)| array_index(key).is_some()) {
+                sorted(map)
+            } else {
+                Open::Map(map)
+            });
         }
     }
     Ok(())
@@ -182,7 +188,11 @@ mod tests {
                 let mut w = Writer::new();
                 w.map(1).text("n").integer(value);
                 let bytes = w.into_bytes();
-                assert_eq!(to_json(check(&bytes).unwrap().as_map().unwrap()).is_ok(), fine, "{value}");
+                assert_eq!(
+                    to_json(check(&bytes).unwrap().as_map().unwrap()).is_ok(),
+                    fine,
+                    "{value}"
+                );
             }
         }
     }

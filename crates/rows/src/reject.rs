@@ -36,7 +36,10 @@ pub enum Rule {
 impl Reject {
     /// A reject at `path`.
     pub fn new(path: impl Into<String>, rule: Rule) -> Self {
-        Self { path: path.into(), rule }
+        Self {
+            path: path.into(),
+            rule,
+        }
     }
 }
 

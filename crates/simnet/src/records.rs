@@ -22,7 +22,12 @@ pub struct Mix {
 
 impl Mix {
     /// As in the real network (DESIGN, section 8).
-    pub const REAL: Self = Self { likes: 60, follows: 15, posts: 12, reposts: 8 };
+    pub const REAL: Self = Self {
+        likes: 60,
+        follows: 15,
+        posts: 12,
+        reposts: 8,
+    };
 }
 
 /// Whom an account follows and blocks already: twice would be a duplicate.
@@ -50,17 +55,27 @@ impl Population {
     /// `repos` accounts with about `records` records in all. Sizes are spread as real ones are: most accounts have a
     /// handful, a few have most of the records.
     #[must_use]
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss
+    )]
     pub fn new(seed: u64, repos: usize, records: usize) -> Self {
         let mut random = Random::new(seed);
         // A Pareto distribution with a shape near 1, bounded at a fifth of all.
-        let weights: Vec<f64> = (0..repos).map(|_| (1.0 / (1.0 - random.unit() * 0.9995)).powf(0.95)).collect();
+        let weights: Vec<f64> = (0..repos)
+            .map(|_| (1.0 / (1.0 - random.unit() * 0.9995)).powf(0.95))
+            .collect();
         let total: f64 = weights.iter().sum();
         let sizes = weights
             .iter()
             .map(|weight| ((weight / total).min(0.2) * records as f64).round().max(1.0) as usize)
             .collect();
-        Self { seed, sizes, mix: Mix::REAL }
+        Self {
+            seed,
+            sizes,
+            mix: Mix::REAL,
+        }
     }
 
     /// Number of accounts.
@@ -95,8 +110,12 @@ impl Population {
     #[must_use]
     pub fn records(&self, account: usize) -> Vec<(String, Vec<u8>)> {
         let size = self.sizes.get(account).copied().unwrap_or(0);
-        let mut random = Random::new(self.seed.wrapping_add(1) ^ (account as u64).wrapping_mul(0xe703_7ed1_a0b4_28db));
-        let mut records = vec![("app.bsky.actor.profile/self".to_owned(), self.profile(account, &mut random))];
+        let mut random =
+            Random::new(self.seed.wrapping_add(1) ^ (account as u64).wrapping_mul(0xe703_7ed1_a0b4_28db));
+        let mut records = vec![(
+            "app.bsky.actor.profile/self".to_owned(),
+            self.profile(account, &mut random),
+        )];
         let step = SPAN / (size as u64 + 1);
         let mut known = Known::default();
         for n in 1..size as u64 {
@@ -109,23 +128,49 @@ impl Population {
         records
     }
 
-    fn record(&self, account: usize, at: &str, known: &mut Known, random: &mut Random) -> (&'static str, Vec<u8>) {
-        let Mix { likes, follows, posts, reposts } = self.mix;
+    fn record(
+        &self,
+        account: usize,
+        at: &str,
+        known: &mut Known,
+        random: &mut Random,
+    ) -> (&'static str, Vec<u8>) {
+        let Mix {
+            likes,
+            follows,
+            posts,
+            reposts,
+        } = self.mix;
         let roll = random.below(100);
         if roll < likes {
-            ("app.bsky.feed.like", self.subject_record("app.bsky.feed.like", at, random))
+            (
+                "app.bsky.feed.like",
+                self.subject_record("app.bsky.feed.like", at, random),
+            )
         } else if roll < likes + follows {
             match self.stranger(&mut known.followed, random) {
-                Some(subject) => ("app.bsky.graph.follow", self.did_record("app.bsky.graph.follow", subject, at)),
+                Some(subject) => (
+                    "app.bsky.graph.follow",
+                    self.did_record("app.bsky.graph.follow", subject, at),
+                ),
                 None => ("org.example.note", self.note(at, random)),
             }
         } else if roll < likes + follows + posts {
             ("app.bsky.feed.post", self.post(account, at, random))
         } else if roll < likes + follows + posts + reposts {
-            ("app.bsky.feed.repost", self.subject_record("app.bsky.feed.repost", at, random))
+            (
+                "app.bsky.feed.repost",
+                self.subject_record("app.bsky.feed.repost", at, random),
+            )
         } else {
-            match self.stranger(&mut known.blocked, random).filter(|_| random.percent(60)) {
-                Some(subject) => ("app.bsky.graph.block", self.did_record("app.bsky.graph.block", subject, at)),
+            match self
+                .stranger(&mut known.blocked, random)
+                .filter(|_| random.percent(60))
+            {
+                Some(subject) => (
+                    "app.bsky.graph.block",
+                    self.did_record("app.bsky.graph.block", subject, at),
+                ),
                 None => ("org.example.note", self.note(at, random)),
             }
         }
@@ -133,13 +178,19 @@ impl Population {
 
     /// Somebody who is not in `known` yet, and is from now on; nobody if it takes too long to find one.
     fn stranger(&self, known: &mut HashSet<usize>, random: &mut Random) -> Option<usize> {
-        (0..20).map(|_| self.somebody(random)).find(|account| known.insert(*account))
+        (0..20)
+            .map(|_| self.somebody(random))
+            .find(|account| known.insert(*account))
     }
 
     /// Somebody; a few accounts are known to many.
     fn somebody(&self, random: &mut Random) -> usize {
         let count = self.len().max(1);
-        if random.percent(30) { random.index(count.min(50)) } else { random.index(count) }
+        if random.percent(30) {
+            random.index(count.min(50))
+        } else {
+            random.index(count)
+        }
     }
 
     /// A post that somebody may have made.
@@ -162,20 +213,39 @@ impl Population {
     fn did_record(&self, kind: &str, subject: usize, at: &str) -> Vec<u8> {
         let did = self.did(subject);
         let mut w = Writer::new();
-        w.map(3).text("$type").text(kind).text("subject").text(&did).text("createdAt").text(at);
+        w.map(3)
+            .text("$type")
+            .text(kind)
+            .text("subject")
+            .text(&did)
+            .text("createdAt")
+            .text(at);
         w.into_bytes()
     }
 
     fn profile(&self, account: usize, random: &mut Random) -> Vec<u8> {
         let mut w = Writer::new();
-        w.map(4).text("$type").text("app.bsky.actor.profile").text("createdAt").text("2023-06-01T00:00:00.000Z");
-        w.text("description").text(&words(random, 12)).text("displayName").text(&format!("Account {account}"));
+        w.map(4)
+            .text("$type")
+            .text("app.bsky.actor.profile")
+            .text("createdAt")
+            .text("2023-06-01T00:00:00.000Z");
+        w.text("description")
+            .text(&words(random, 12))
+            .text("displayName")
+            .text(&format!("Account {account}"));
         w.into_bytes()
     }
 
     fn note(&self, at: &str, random: &mut Random) -> Vec<u8> {
         let mut w = Writer::new();
-        w.map(3).text("text").text(&words(random, 8)).text("$type").text("org.example.note").text("createdAt").text(at);
+        w.map(3)
+            .text("text")
+            .text(&words(random, 8))
+            .text("$type")
+            .text("org.example.note")
+            .text("createdAt")
+            .text(at);
         w.into_bytes()
     }
 
@@ -187,11 +257,16 @@ impl Population {
         let text = words(random, length);
         let mut w = Writer::new();
         w.map(4 + u64::from(reply) + u64::from(embed) + u64::from(facets));
-        w.text("text").text(&text).text("$type").text("app.bsky.feed.post");
+        w.text("text")
+            .text(&text)
+            .text("$type")
+            .text("app.bsky.feed.post");
         if embed {
             self.embed(w.text("embed"), random);
         }
-        w.text("langs").list(1).text(if random.percent(50) { "en" } else { "ja" });
+        w.text("langs")
+            .list(1)
+            .text(if random.percent(50) { "en" } else { "ja" });
         if reply {
             let (root, root_cid) = if random.percent(20) {
                 let tid = syntax::tid(BEGINNING + random.below(SPAN), 0);
@@ -201,15 +276,26 @@ impl Population {
             } else {
                 self.post_uri(random)
             };
-            let (parent, parent_cid) =
-                if random.percent(50) { (root.clone(), root_cid) } else { self.post_uri(random) };
+            let (parent, parent_cid) = if random.percent(50) {
+                (root.clone(), root_cid)
+            } else {
+                self.post_uri(random)
+            };
             w.text("reply").map(2).text("root");
             strong_ref(&mut w, &root, &root_cid).text("parent");
             strong_ref(&mut w, &parent, &parent_cid);
         }
         if facets {
             let did = self.did(self.somebody(random));
-            w.text("facets").list(1).map(2).text("index").map(2).text("byteEnd").integer(3).text("byteStart").integer(0);
+            w.text("facets")
+                .list(1)
+                .map(2)
+                .text("index")
+                .map(2)
+                .text("byteEnd")
+                .integer(3)
+                .text("byteStart")
+                .integer(0);
             w.text("features").list(1).map(2).text("did").text(&did);
             w.text("$type").text("app.bsky.richtext.facet#mention");
         }
@@ -220,18 +306,33 @@ impl Population {
     fn embed(&self, w: &mut Writer, random: &mut Random) {
         match random.below(100) {
             0..50 => {
-                w.map(2).text("$type").text("app.bsky.embed.images").text("images").list(1).map(2);
+                w.map(2)
+                    .text("$type")
+                    .text("app.bsky.embed.images")
+                    .text("images")
+                    .list(1)
+                    .map(2);
                 w.text("alt").text(&words(random, 4)).text("image");
                 blob(w, random, "image/jpeg");
             }
             50..75 => {
-                w.map(2).text("$type").text("app.bsky.embed.external").text("external").map(3);
-                w.text("uri").text("https://example.com/a/page").text("title").text(&words(random, 5));
+                w.map(2)
+                    .text("$type")
+                    .text("app.bsky.embed.external")
+                    .text("external")
+                    .map(3);
+                w.text("uri")
+                    .text("https://example.com/a/page")
+                    .text("title")
+                    .text(&words(random, 5));
                 w.text("description").text(&words(random, 15));
             }
             75..92 => {
                 let (uri, cid) = self.post_uri(random);
-                w.map(2).text("$type").text("app.bsky.embed.record").text("record");
+                w.map(2)
+                    .text("$type")
+                    .text("app.bsky.embed.record")
+                    .text("record");
                 strong_ref(w, &uri, &cid);
             }
             _ => {
@@ -248,16 +349,51 @@ fn strong_ref<'w>(w: &'w mut Writer, uri: &str, cid: &Cid) -> &'w mut Writer {
 
 fn blob(w: &mut Writer, random: &mut Random, mime_type: &str) {
     let cid = Cid::of(Codec::Raw, &random.next_u64().to_be_bytes());
-    w.map(4).text("ref").cid(&cid).text("size").integer(100_000).text("$type").text("blob");
+    w.map(4)
+        .text("ref")
+        .cid(&cid)
+        .text("size")
+        .integer(100_000)
+        .text("$type")
+        .text("blob");
     w.text("mimeType").text(mime_type);
 }
 
 fn words(random: &mut Random, count: u64) -> String {
     const WORDS: &[&str] = &[
-        "the", "sky", "is", "wide", "and", "a", "post", "reads", "like", "this", "one", "with", "some", "löng", "words", "空",
-        "today", "we", "saw", "birds", "\"quoted\"", "🦋", "never", "again", "maybe", "later", "morning", "coffee",
+        "the",
+        "sky",
+        "is",
+        "wide",
+        "and",
+        "a",
+        "post",
+        "reads",
+        "like",
+        "this",
+        "one",
+        "with",
+        "some",
+        "löng",
+        "words",
+        "空",
+        "today",
+        "we",
+        "saw",
+        "birds",
+        "\"quoted\"",
+        "🦋",
+        "never",
+        "again",
+        "maybe",
+        "later",
+        "morning",
+        "coffee",
     ];
-    (0..count).map(|_| WORDS[random.index(WORDS.len())]).collect::<Vec<_>>().join(" ")
+    (0..count)
+        .map(|_| WORDS[random.index(WORDS.len())])
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[cfg(test)]
@@ -271,16 +407,31 @@ mod tests {
         let mut indexed = 0;
         for account in 0..population.len() {
             for (key, bytes) in population.records(account) {
-                let value = atrepo::cbor::check(&bytes).unwrap_or_else(|e| panic!("{key}: {e}")).as_map().unwrap();
+                let value = atrepo::cbor::check(&bytes)
+                    .unwrap_or_else(|e| panic!("{key}: {e}"))
+                    .as_map()
+                    .unwrap();
                 let (collection, rkey) = key.split_once('/').unwrap();
-                let Some(collection) = Collection::parse(collection) else { continue };
+                let Some(collection) = Collection::parse(collection) else {
+                    continue;
+                };
                 let (did, uri) = (population.did(account), format!("at://x/{key}"));
-                let record =
-                    Record { did: &did, collection, rkey, uri: &uri, cid: "c", indexed_at: "2024-01-01T00:00:00.000Z", value };
+                let record = Record {
+                    did: &did,
+                    collection,
+                    rkey,
+                    uri: &uri,
+                    cid: "c",
+                    indexed_at: "2024-01-01T00:00:00.000Z",
+                    value,
+                };
                 rows::index(&record, &mut Rows::new(&mut |_, _| {})).unwrap_or_else(|e| panic!("{key}: {e}"));
                 indexed += 1;
             }
-            atrepo::Repo::open(&population.car(account), &population.did(account)).unwrap().check().unwrap();
+            atrepo::Repo::open(&population.car(account), &population.did(account))
+                .unwrap()
+                .check()
+                .unwrap();
         }
         assert!(indexed > 3000, "{indexed}");
     }

@@ -11,7 +11,10 @@ use atrepo::{Cid, Codec, mst, syntax};
 pub fn build_repo(did: &str, rev: &str, records: Vec<(String, Vec<u8>)>) -> Vec<u8> {
     let mut records = records;
     records.sort();
-    assert!(records.windows(2).all(|pair| pair[0].0 != pair[1].0), "a key twice");
+    assert!(
+        records.windows(2).all(|pair| pair[0].0 != pair[1].0),
+        "a key twice"
+    );
     let mut blocks = Vec::with_capacity(records.len() * 2);
     let mut entries = Vec::with_capacity(records.len());
     for (key, bytes) in records {
@@ -23,8 +26,19 @@ pub fn build_repo(did: &str, rev: &str, records: Vec<(String, Vec<u8>)>) -> Vec<
     let top = entries.iter().map(|(layer, ..)| *layer).max().unwrap_or(0);
     let data = build_node(&entries, top, &mut blocks);
     let mut w = Writer::new();
-    w.map(6).text("did").text(did).text("rev").text(rev).text("sig").bytes(&[0; 64]);
-    w.text("data").cid(&data).text("prev").null().text("version").integer(3);
+    w.map(6)
+        .text("did")
+        .text(did)
+        .text("rev")
+        .text(rev)
+        .text("sig")
+        .bytes(&[0; 64]);
+    w.text("data")
+        .cid(&data)
+        .text("prev")
+        .null()
+        .text("version")
+        .integer(3);
     let commit = w.into_bytes();
     let root = Cid::of(Codec::DagCbor, &commit);
     blocks.push((root, commit));
@@ -35,7 +49,12 @@ pub fn build_repo(did: &str, rev: &str, records: Vec<(String, Vec<u8>)>) -> Vec<
 #[must_use]
 pub fn build_car(root: Cid, blocks: &[(Cid, Vec<u8>)]) -> Vec<u8> {
     let mut w = Writer::new();
-    w.map(2).text("roots").list(1).cid(&root).text("version").integer(1);
+    w.map(2)
+        .text("roots")
+        .list(1)
+        .cid(&root)
+        .text("version")
+        .integer(1);
     let header = w.into_bytes();
     let mut car = Vec::with_capacity(blocks.iter().map(|(_, bytes)| bytes.len() + 40).sum::<usize>() + 64);
     write_varint(&mut car, header.len());
@@ -71,7 +90,12 @@ fn build_node(entries: &[(u32, String, Cid)], layer: u32, blocks: &mut Vec<(Cid,
     let mut before: &[u8] = &[];
     for ((_, key, value), right) in here.iter().zip(rights) {
         let shared = key.bytes().zip(before).take_while(|(a, b)| a == *b).count();
-        w.map(4).text("k").bytes(&key.as_bytes()[shared..]).text("p").unsigned(shared as u64).text("t");
+        w.map(4)
+            .text("k")
+            .bytes(&key.as_bytes()[shared..])
+            .text("p")
+            .unsigned(shared as u64)
+            .text("t");
         link_or_null(&mut w, right).text("v").cid(value);
         before = key.as_bytes();
     }
@@ -102,7 +126,10 @@ mod tests {
                 .map(|n| {
                     let mut w = Writer::new();
                     w.map(1).text("n").integer(n as i64);
-                    (format!("org.example.thing/{}", syntax::tid(n as u64 * 1000, 0)), w.into_bytes())
+                    (
+                        format!("org.example.thing/{}", syntax::tid(n as u64 * 1000, 0)),
+                        w.into_bytes(),
+                    )
                 })
                 .collect();
             let car = build_repo("did:plc:a", &syntax::tid(1, 0), records.clone());
@@ -110,7 +137,15 @@ mod tests {
             assert_eq!(repo.check().unwrap().entries, count as u64);
             let mut found = Vec::new();
             repo.entries(|entry| -> Result<(), RepoError> {
-                let Entry::Record { collection, rkey, bytes, .. } = entry else { panic!("a record") };
+                let Entry::Record {
+                    collection,
+                    rkey,
+                    bytes,
+                    ..
+                } = entry
+                else {
+                    panic!("a record")
+                };
                 found.push((format!("{collection}/{rkey}"), bytes.to_vec()));
                 Ok(())
             })

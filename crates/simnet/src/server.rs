@@ -41,7 +41,11 @@ impl Answer {
     /// An XRPC error.
     #[must_use]
     pub fn error(status: u16, name: &str) -> Self {
-        Self::Status(status, Vec::new(), format!("{{\"error\":\"{name}\",\"message\":\"said so\"}}"))
+        Self::Status(
+            status,
+            Vec::new(),
+            format!("{{\"error\":\"{name}\",\"message\":\"said so\"}}"),
+        )
     }
 }
 
@@ -72,8 +76,13 @@ impl Server {
             .enable_all()
             .build()
             .expect("threads for the practice server");
-        let shared = Arc::new(Shared { answers: Mutex::new(answers), ..Shared::default() });
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port for the practice server");
+        let shared = Arc::new(Shared {
+            answers: Mutex::new(answers),
+            ..Shared::default()
+        });
+        let listener = runtime
+            .block_on(TcpListener::bind("127.0.0.1:0"))
+            .expect("a port for the practice server");
         let address = listener.local_addr().expect("the address of the practice server");
         let serving = Arc::clone(&shared);
         runtime.spawn(async move {
@@ -83,7 +92,11 @@ impl Server {
                 tokio::spawn(async move { drop(serve(stream, &shared).await) });
             }
         });
-        Self { address, shared, runtime: Some(runtime) }
+        Self {
+            address,
+            shared,
+            runtime: Some(runtime),
+        }
     }
 
     /// Its URL, without a slash at the end.
@@ -94,7 +107,11 @@ impl Server {
 
     /// Changes what requests for `did` get.
     pub fn set(&self, did: &str, answer: Answer) {
-        self.shared.answers.lock().unwrap_or_else(PoisonError::into_inner).insert(did.to_owned(), answer);
+        self.shared
+            .answers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(did.to_owned(), answer);
     }
 
     /// Requests so far.
@@ -162,11 +179,19 @@ fn next_answer(shared: &Shared, did: &str) -> Answer {
 fn parse_head(buffer: &[u8]) -> Option<(usize, String, bool)> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut request = httparse::Request::new(&mut headers);
-    let Ok(httparse::Status::Complete(length)) = request.parse(buffer) else { return None };
+    let Ok(httparse::Status::Complete(length)) = request.parse(buffer) else {
+        return None;
+    };
     let query = request.path?.split_once("did=").map_or("", |(_, did)| did);
-    let did = query.split('&').next().unwrap_or("").replace("%3A", ":").replace("%25", "%");
+    let did = query
+        .split('&')
+        .next()
+        .unwrap_or("")
+        .replace("%3A", ":")
+        .replace("%25", "%");
     let takes_gzip = request.headers.iter().any(|header| {
-        header.name.eq_ignore_ascii_case("accept-encoding") && String::from_utf8_lossy(header.value).contains("gzip")
+        header.name.eq_ignore_ascii_case("accept-encoding")
+            && String::from_utf8_lossy(header.value).contains("gzip")
     });
     Some((length, did, takes_gzip))
 }
@@ -174,12 +199,20 @@ fn parse_head(buffer: &[u8]) -> Option<(usize, String, bool)> {
 const CAR: &str = "content-type: application/vnd.ipld.car\r\n";
 
 /// Whether the connection goes on.
-async fn respond(stream: &mut TcpStream, shared: &Shared, answer: Answer, takes_gzip: bool) -> std::io::Result<bool> {
+async fn respond(
+    stream: &mut TcpStream,
+    shared: &Shared,
+    answer: Answer,
+    takes_gzip: bool,
+) -> std::io::Result<bool> {
     match answer {
         Answer::Repo(body) if takes_gzip && body.len() > 1024 => {
             shared.compressed.fetch_add(1, Ordering::Relaxed);
             let packed = gzip(&body)?;
-            let head = format!("HTTP/1.1 200 OK\r\n{CAR}content-encoding: gzip\r\ncontent-length: {}\r\n\r\n", packed.len());
+            let head = format!(
+                "HTTP/1.1 200 OK\r\n{CAR}content-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+                packed.len()
+            );
             stream.write_all(head.as_bytes()).await?;
             stream.write_all(&packed).await?;
             Ok(true)
@@ -190,8 +223,14 @@ async fn respond(stream: &mut TcpStream, shared: &Shared, answer: Answer, takes_
             Ok(true)
         }
         Answer::Status(status, headers, body) => {
-            let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-            let head = format!("HTTP/1.1 {status} Said So\r\n{headers}content-length: {}\r\n\r\n", body.len());
+            let headers: String = headers
+                .iter()
+                .map(|(name, value)| format!("{name}: {value}\r\n"))
+                .collect();
+            let head = format!(
+                "HTTP/1.1 {status} Said So\r\n{headers}content-length: {}\r\n\r\n",
+                body.len()
+            );
             stream.write_all(head.as_bytes()).await?;
             stream.write_all(body.as_bytes()).await?;
             Ok(true)
@@ -217,7 +256,9 @@ async fn respond(stream: &mut TcpStream, shared: &Shared, answer: Answer, takes_
             Ok(true)
         }
         Answer::Endless => {
-            stream.write_all(format!("HTTP/1.1 200 OK\r\n{CAR}connection: close\r\n\r\n").as_bytes()).await?;
+            stream
+                .write_all(format!("HTTP/1.1 200 OK\r\n{CAR}connection: close\r\n\r\n").as_bytes())
+                .await?;
             let chunk = vec![0u8; 64 << 10];
             loop {
                 stream.write_all(&chunk).await?;
@@ -225,7 +266,10 @@ async fn respond(stream: &mut TcpStream, shared: &Shared, answer: Answer, takes_
         }
         Answer::Bomb(bytes) => {
             let packed = gzip(&vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)])?;
-            let head = format!("HTTP/1.1 200 OK\r\n{CAR}content-encoding: gzip\r\ncontent-length: {}\r\n\r\n", packed.len());
+            let head = format!(
+                "HTTP/1.1 200 OK\r\n{CAR}content-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+                packed.len()
+            );
             stream.write_all(head.as_bytes()).await?;
             stream.write_all(&packed).await?;
             Ok(true)

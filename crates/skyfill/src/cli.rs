@@ -33,7 +33,13 @@ pub(crate) enum Command {
 #[derive(Args, Debug)]
 pub(crate) struct DatabaseArgs {
     /// Target database, as a PostgreSQL URL. Without it, a private PostgreSQL in --data-dir is used.
-    #[arg(long, value_name = "URL", env = "BSKY_DB_POSTGRES_URL", hide_env_values = true, help_heading = "Database")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "BSKY_DB_POSTGRES_URL",
+        hide_env_values = true,
+        help_heading = "Database"
+    )]
     pub(crate) database_url: Option<String>,
     /// The AppView's schema in it: letters and underscores.
     #[arg(long, value_name = "NAME", env = "BSKY_DB_POSTGRES_SCHEMA", default_value = "bsky", value_parser = schema_name, help_heading = "Database")]
@@ -46,7 +52,13 @@ pub(crate) struct DatabaseArgs {
 #[derive(Args, Debug)]
 pub(crate) struct DataDirArgs {
     /// Folder of the private PostgreSQL.
-    #[arg(long, value_name = "DIR", env = "SKYFILL_DATA_DIR", default_value = "skyfill-data", help_heading = "Database")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "SKYFILL_DATA_DIR",
+        default_value = "skyfill-data",
+        help_heading = "Database"
+    )]
     pub(crate) data_dir: PathBuf,
 }
 
@@ -98,7 +110,7 @@ pub(crate) struct UnpackArgs {
   skyfill producer dids.jsonl /tmp/skyfill.sock --starting-line 1000 --ending-line 2000
   skyfill producer skyfill-failures.jsonl /tmp/skyfill.sock --failures still-failing.jsonl")]
 pub(crate) struct ProducerArgs {
-    /// One JSON array a line: [\"did:plc:...\",\"https://pds.example\"].
+    /// One JSON array a line: ["did:plc:...","https://pds.example"].
     #[arg(value_name = "DID-FILE")]
     pub(crate) did_file: PathBuf,
     /// Socket of a consumer: one, or three, which share the collections.
@@ -168,7 +180,11 @@ pub(crate) struct OutputArgs {
   skyfill consumer --db-test all --rows 200000")]
 pub(crate) struct ConsumerArgs {
     /// Socket to listen on. A file left by a dead consumer is replaced.
-    #[arg(value_name = "SOCKET-PATH", required_unless_present = "db_test", conflicts_with = "db_test")]
+    #[arg(
+        value_name = "SOCKET-PATH",
+        required_unless_present = "db_test",
+        conflicts_with = "db_test"
+    )]
     pub(crate) socket: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
@@ -255,8 +271,8 @@ pub(crate) enum DbAction {
   skyfill producer dids.jsonl /tmp/skyfill.sock --allow-private-hosts")]
 pub(crate) struct SimnetArgs {
     /// Where the DID file is written.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) dids: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "lines")]
+    pub(crate) dids: Option<PathBuf>,
     /// Number of repos.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) repos: u32,
@@ -291,21 +307,33 @@ pub(crate) fn complain(error: &clap::Error) -> ExitCode {
     if let Some(variable) = variable_behind(error) {
         eprintln!("note: the value comes from the environment variable {variable}");
     }
-    if error.use_stderr() { ExitCode::from(exit::USAGE) } else { ExitCode::SUCCESS }
+    if error.use_stderr() {
+        ExitCode::from(exit::USAGE)
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 /// The environment variable that a wrong value came from.
 fn variable_behind(error: &clap::Error) -> Option<String> {
-    let (ContextValue::String(arg), ContextValue::String(value)) =
-        (error.get(ContextKind::InvalidArg)?, error.get(ContextKind::InvalidValue)?)
-    else {
+    let (ContextValue::String(arg), ContextValue::String(value)) = (
+        error.get(ContextKind::InvalidArg)?,
+        error.get(ContextKind::InvalidValue)?,
+    ) else {
         return None;
     };
     let long = arg.split(' ').next()?.trim_start_matches("--");
     let root = Cli::command();
-    let variable = root.get_subcommands().flat_map(clap::Command::get_arguments).find_map(|argument| {
-        (argument.get_long() == Some(long)).then(|| argument.get_env()).flatten()?.to_str().map(str::to_owned)
-    })?;
+    let variable = root
+        .get_subcommands()
+        .flat_map(clap::Command::get_arguments)
+        .find_map(|argument| {
+            (argument.get_long() == Some(long))
+                .then(|| argument.get_env())
+                .flatten()?
+                .to_str()
+                .map(str::to_owned)
+        })?;
     (std::env::var(&variable).as_deref() == Ok(value)).then_some(variable)
 }
 
@@ -320,6 +348,9 @@ mod tests {
 
     #[test]
     fn the_switch_in_the_environment_is_on_unless_it_says_no() {
-        assert_eq!(["", "0", "false", "1", "true", "no"].map(|t| switch(t).unwrap()), [false, false, false, true, true, true]);
+        assert_eq!(
+            ["", "0", "false", "1", "true", "no"].map(|t| switch(t).unwrap()),
+            [false, false, false, true, true, true]
+        );
     }
 }

@@ -18,13 +18,21 @@ impl Database {
     pub(crate) fn open(args: &DatabaseArgs) -> Result<Self, Failure> {
         let schema = args.schema.clone();
         if let Some(url) = args.database_url.as_ref().filter(|url| !url.is_empty()) {
-            return Ok(Self { url: url.clone(), schema, private: None });
+            return Ok(Self {
+                url: url.clone(),
+                schema,
+                private: None,
+            });
         }
         let server = pgbox::start(&args.folder.data_dir).map_err(Failure::new)?;
         for notice in server.notices() {
             eprintln!("note: {notice}");
         }
-        Ok(Self { url: server.url(), schema, private: Some(server) })
+        Ok(Self {
+            url: server.url(),
+            schema,
+            private: Some(server),
+        })
     }
 
     /// Its URL as it may be printed.
@@ -35,8 +43,12 @@ impl Database {
     /// Connects.
     pub(crate) fn connect(&self) -> Result<Client, Failure> {
         Client::connect(&self.url, NoTls).map_err(|error| {
-            Failure::new(format!("connect to {}: {}", self.shown(), load::DbError::from(error)))
-                .hint("check BSKY_DB_POSTGRES_URL, and that the server runs and lets this user in")
+            Failure::new(format!(
+                "connect to {}: {}",
+                self.shown(),
+                load::DbError::from(error)
+            ))
+            .hint("check BSKY_DB_POSTGRES_URL, and that the server runs and lets this user in")
         })
     }
 
@@ -52,7 +64,10 @@ impl Database {
             return Ok(());
         }
         let schema = &self.schema;
-        Err(Failure::new(format!("schema {schema} of {} is not at the newest official state", self.shown()))
-            .hint("run: skyfill migrate"))
+        Err(Failure::new(format!(
+            "schema {schema} of {} is not at the newest official state",
+            self.shown()
+        ))
+        .hint("run: skyfill migrate"))
     }
 }

@@ -21,7 +21,10 @@ struct Outcome {
 }
 
 pub(crate) fn run(args: &ConsumerArgs, test: &str) -> Result<Ended, Failure> {
-    let tests: Vec<InsertTest> = InsertTest::ALL.into_iter().filter(|t| test == "all" || t.name() == test).collect();
+    let tests: Vec<InsertTest> = InsertTest::ALL
+        .into_iter()
+        .filter(|t| test == "all" || t.name() == test)
+        .collect();
     let batch = args.batch_size as usize;
     for test in &tests {
         test.check_batch(batch).map_err(Failure::usage)?;
@@ -36,14 +39,22 @@ pub(crate) fn run(args: &ConsumerArgs, test: &str) -> Result<Ended, Failure> {
     let schema = &database.schema;
     let all = tests.len() > 1;
     if all {
-        let sql = format!("SELECT EXISTS (SELECT FROM \"{schema}\".follow WHERE NOT starts_with(creator, $1))");
-        let real = client.query_one(&sql, &[&TEST_DID_PREFIX]).map_err(|error| database.failure(error))?;
+        let sql =
+            format!("SELECT EXISTS (SELECT FROM \"{schema}\".follow WHERE NOT starts_with(creator, $1))");
+        let real = client
+            .query_one(&sql, &[&TEST_DID_PREFIX])
+            .map_err(|error| database.failure(error))?;
         if real.get(0) {
-            return Err(Failure::new(format!("follow in {} holds real rows, and --db-test all empties it", database.shown()))
-                .hint("use an empty database, or one test by name, which only adds rows"));
+            return Err(Failure::new(format!(
+                "follow in {} holds real rows, and --db-test all empties it",
+                database.shown()
+            ))
+            .hint("use an empty database, or one test by name, which only adds rows"));
         }
     } else {
-        eprintln!("generated rows stay in follow; remove them with: DELETE FROM \"{schema}\".follow WHERE starts_with(creator, '{TEST_DID_PREFIX}')");
+        eprintln!(
+            "generated rows stay in follow; remove them with: DELETE FROM \"{schema}\".follow WHERE starts_with(creator, '{TEST_DID_PREFIX}')"
+        );
     }
     drop(client);
     let stop = signals::listen(Workers::default())?;
@@ -51,7 +62,9 @@ pub(crate) fn run(args: &ConsumerArgs, test: &str) -> Result<Ended, Failure> {
     for test in tests {
         let failed = |error: DbError| Failure::new(format!("{}: {error}", test.name()));
         let mut driver = kind.connect(&database.url).map_err(failed)?;
-        driver.batch(&format!("SET search_path TO \"{schema}\", public")).map_err(failed)?;
+        driver
+            .batch(&format!("SET search_path TO \"{schema}\", public"))
+            .map_err(failed)?;
         if all {
             driver.batch("TRUNCATE follow").map_err(failed)?;
         }
@@ -66,11 +79,22 @@ pub(crate) fn run(args: &ConsumerArgs, test: &str) -> Result<Ended, Failure> {
 }
 
 /// Inserts until stopped or until there are enough rows, in transactions, as the original does.
-fn insert(args: &ConsumerArgs, test: InsertTest, driver: &mut dyn Driver, stop: &Stop) -> Result<Outcome, DbError> {
-    let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+fn insert(
+    args: &ConsumerArgs,
+    test: InsertTest,
+    driver: &mut dyn Driver,
+    stop: &Stop,
+) -> Result<Outcome, DbError> {
+    let seed = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_micros();
     let mut rows = FollowRows::new(u64::try_from(seed).unwrap_or(0));
     let backend = driver.number("SELECT pg_backend_pid()::bigint")?;
-    let cpu_before = (cpu_seconds("self", "skyfill"), cpu_seconds(&backend.to_string(), "postgres"));
+    let cpu_before = (
+        cpu_seconds("self", "skyfill"),
+        cpu_seconds(&backend.to_string(), "postgres"),
+    );
     let interval = Duration::from_secs(args.output.logging_interval);
     let (started, mut last) = (Instant::now(), Instant::now());
     let (mut done, mut before, mut in_transaction) = (0u64, 0u64, 0u64);
@@ -80,7 +104,12 @@ fn insert(args: &ConsumerArgs, test: InsertTest, driver: &mut dyn Driver, stop: 
         }
         let left = args.rows.map_or(u64::MAX, |wanted| wanted - done);
         let count = u64::from(args.batch_size).min(left);
-        insert_test::insert(test, driver, &mut rows, usize::try_from(count).unwrap_or(usize::MAX))?;
+        insert_test::insert(
+            test,
+            driver,
+            &mut rows,
+            usize::try_from(count).unwrap_or(usize::MAX),
+        )?;
         done += count;
         in_transaction += count;
         if in_transaction >= u64::from(args.transaction_size) {
@@ -88,7 +117,11 @@ fn insert(args: &ConsumerArgs, test: InsertTest, driver: &mut dyn Driver, stop: 
             in_transaction = 0;
         }
         if last.elapsed() >= interval {
-            eprintln!("{}: {done} rows ({:.0}/s)", test.name(), rate(done - before, last.elapsed().as_secs_f64()));
+            eprintln!(
+                "{}: {done} rows ({:.0}/s)",
+                test.name(),
+                rate(done - before, last.elapsed().as_secs_f64())
+            );
             (last, before) = (Instant::now(), done);
         }
     }
@@ -136,11 +169,17 @@ fn print_table(args: &ConsumerArgs, outcomes: &[Outcome]) {
                 })
             })
             .collect();
-        println!("{}", serde_json::json!({ "batchSize": args.batch_size, "tests": tests }));
+        println!(
+            "{}",
+            serde_json::json!({ "batchSize": args.batch_size, "tests": tests })
+        );
         return;
     }
     let cpu = |seconds: Option<f64>| seconds.map_or("-".to_owned(), |s| format!("{s:.2}"));
-    println!("{:<14} {:>10} {:>10} {:>9} {:>13}", "test", "rows", "rows/s", "our CPU", "server's CPU");
+    println!(
+        "{:<14} {:>10} {:>10} {:>9} {:>13}",
+        "test", "rows", "rows/s", "our CPU", "server's CPU"
+    );
     for o in outcomes {
         println!(
             "{:<14} {:>10} {:>10.0} {:>9} {:>13}",

@@ -26,12 +26,20 @@ pub(crate) struct Failure {
 impl Failure {
     /// Something in the surroundings: database, files, sockets.
     pub(crate) fn new(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), hint: None, usage: false }
+        Self {
+            message: message.to_string(),
+            hint: None,
+            usage: false,
+        }
     }
 
     /// Something in the arguments or the environment.
     pub(crate) fn usage(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), hint: None, usage: true }
+        Self {
+            message: message.to_string(),
+            hint: None,
+            usage: true,
+        }
     }
 
     /// What to do about it.

@@ -17,8 +17,10 @@ fn status(target: &IndexesTarget) -> Result<Ended, Failure> {
     let missing =
         load::indexes::missing(&mut client, &database.schema).map_err(|error| database.failure(error))?;
     if target.json {
-        let names: Vec<_> =
-            missing.iter().map(|d| serde_json::json!({"table": d.table, "name": d.name, "ddl": d.ddl})).collect();
+        let names: Vec<_> = missing
+            .iter()
+            .map(|d| serde_json::json!({"table": d.table, "name": d.name, "ddl": d.ddl}))
+            .collect();
         println!("{}", serde_json::json!({ "dropped": names }));
     } else {
         for dropped in &missing {
@@ -26,7 +28,11 @@ fn status(target: &IndexesTarget) -> Result<Ended, Failure> {
         }
         eprintln!("{} dropped by skyfill", missing.len());
     }
-    Ok(if missing.is_empty() { Ended::Well } else { Ended::WithFailures })
+    Ok(if missing.is_empty() {
+        Ended::Well
+    } else {
+        Ended::WithFailures
+    })
 }
 
 fn restore(target: &IndexesTarget) -> Result<Ended, Failure> {
@@ -36,9 +42,21 @@ fn restore(target: &IndexesTarget) -> Result<Ended, Failure> {
         load::indexes::missing(&mut client, &database.schema).map_err(|error| database.failure(error))?;
     let mut restored = Vec::new();
     for (at, dropped) in missing.iter().enumerate() {
-        eprintln!("{} of {}: {} on {}", at + 1, missing.len(), dropped.name, dropped.table);
+        eprintln!(
+            "{} of {}: {} on {}",
+            at + 1,
+            missing.len(),
+            dropped.name,
+            dropped.table
+        );
         load::indexes::restore(&mut client, &database.schema, dropped).map_err(|error| {
-            Failure::new(format!("restore {} on {}: {}", dropped.name, dropped.table, load::DbError::from(error))).hint(
+            Failure::new(format!(
+                "restore {} on {}: {}",
+                dropped.name,
+                dropped.table,
+                load::DbError::from(error)
+            ))
+            .hint(
                 "rows that break it came in while it was dropped: remove them, then run this again; \
                  what was restored before stays",
             )

@@ -13,10 +13,17 @@ pub(crate) fn run(args: &MigrateArgs) -> Result<Ended, Failure> {
     }
     let schema = &database.schema;
     let migrated = appview::migrate::migrate(&mut client, schema).map_err(|error| {
-        Failure::new(format!("migrate schema {schema} of {}: {error}", database.shown()))
+        Failure::new(format!(
+            "migrate schema {schema} of {}: {error}",
+            database.shown()
+        ))
     })?;
     match migrated.ran.as_slice() {
-        [] => eprintln!("schema {schema} of {} is current: {} migrations", database.shown(), migrated.before),
+        [] => eprintln!(
+            "schema {schema} of {} is current: {} migrations",
+            database.shown(),
+            migrated.before
+        ),
         ran => eprintln!(
             "schema {schema} of {}: {} migrations were there, {} ran",
             database.shown(),
@@ -25,10 +32,14 @@ pub(crate) fn run(args: &MigrateArgs) -> Result<Ended, Failure> {
         ),
     }
     if args.drop_follow_indexes {
-        let dropped = load::indexes::drop_follow(&mut client, schema).map_err(|error| database.failure(error))?;
+        let dropped =
+            load::indexes::drop_follow(&mut client, schema).map_err(|error| database.failure(error))?;
         match dropped.as_slice() {
             [] => eprintln!("the indexes of follow are dropped already"),
-            dropped => eprintln!("dropped {}; put them back with: skyfill indexes restore", dropped.join(", ")),
+            dropped => eprintln!(
+                "dropped {}; put them back with: skyfill indexes restore",
+                dropped.join(", ")
+            ),
         }
     }
     if let Some(server) = &database.private {

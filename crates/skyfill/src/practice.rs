@@ -18,17 +18,30 @@ pub(crate) fn run(args: &SimnetArgs) -> Result<Ended, Failure> {
         write_lines(&population, path)?;
         return Ok(Ended::Well);
     }
+    let Some(dids) = &args.dids else {
+        return Err(Failure::usage("--dids is missing"));
+    };
     let stop = signals::listen(Workers::default())?;
     let answers = (0..population.len())
-        .map(|account| (population.did(account), Answer::Repo(Arc::new(population.car(account)))))
+        .map(|account| {
+            (
+                population.did(account),
+                Answer::Repo(Arc::new(population.car(account))),
+            )
+        })
         .collect();
     let server = Server::start(answers);
     let lines: String = (0..population.len())
         .map(|account| format!("{}\n", serde_json::json!([population.did(account), server.url()])))
         .collect();
-    std::fs::write(&args.dids, lines)
-        .map_err(|error| Failure::new(format!("write {}: {error}", args.dids.display())))?;
-    eprintln!("{} repos on {}, listed in {}", population.len(), server.url(), args.dids.display());
+    std::fs::write(dids, lines)
+        .map_err(|error| Failure::new(format!("write {}: {error}", dids.display())))?;
+    eprintln!(
+        "{} repos on {}, listed in {}",
+        population.len(),
+        server.url(),
+        dids.display()
+    );
     while !stop.is_set() {
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -45,13 +58,27 @@ fn write_lines(population: &Population, path: &Path) -> Result<(), Failure> {
         records.sort();
         for (key, bytes) in records {
             let item = atrepo::cbor::check(&bytes).ok();
-            let (Some(value), Some((collection, rkey))) = (item.and_then(|i| i.as_map()), key.split_once('/')) else {
-                return Err(Failure::new(format!("the generator made an unreadable record {key}")));
+            let (Some(value), Some((collection, rkey))) =
+                (item.and_then(|i| i.as_map()), key.split_once('/'))
+            else {
+                return Err(Failure::new(format!(
+                    "the generator made an unreadable record {key}"
+                )));
             };
             let cid = atrepo::Cid::of(atrepo::Codec::DagCbor, &bytes);
             line.clear();
-            line::append(&mut line, &Outgoing { did: &did, collection, rkey, cid, value, now: i64::MAX })
-                .map_err(Failure::new)?;
+            line::append(
+                &mut line,
+                &Outgoing {
+                    did: &did,
+                    collection,
+                    rkey,
+                    cid,
+                    value,
+                    now: i64::MAX,
+                },
+            )
+            .map_err(Failure::new)?;
             out.write_all(&line).map_err(failed)?;
         }
     }

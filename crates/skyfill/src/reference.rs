@@ -19,7 +19,10 @@ fn page() -> String {
          Made from the definitions of the arguments by `make reference`; a test fails when it is stale.\n",
     );
     let mut variables: Vec<(String, String, String, String)> = Vec::new();
-    for command in root.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help") {
+    for command in root
+        .get_subcommands()
+        .filter(|c| !c.is_hide_set() && c.get_name() != "help")
+    {
         section(command, "skyfill", &mut out, &mut variables);
     }
     out.push_str("\n## Environment\n\nAn argument wins over its variable.\n\n| variable | same as | meaning | default |\n|---|---|---|---|\n");
@@ -31,9 +34,18 @@ fn page() -> String {
     out
 }
 
-fn section(command: &Command, parent: &str, out: &mut String, variables: &mut Vec<(String, String, String, String)>) {
+fn section(
+    command: &Command,
+    parent: &str,
+    out: &mut String,
+    variables: &mut Vec<(String, String, String, String)>,
+) {
     let name = format!("{parent} {}", command.get_name());
-    let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
+    let about = command
+        .get_long_about()
+        .or(command.get_about())
+        .map(ToString::to_string)
+        .unwrap_or_default();
     let _ = write!(out, "\n## {name}\n\n{about}\n");
     let arguments: Vec<&Arg> = command
         .get_arguments()
@@ -45,10 +57,20 @@ fn section(command: &Command, parent: &str, out: &mut String, variables: &mut Ve
     for arg in arguments {
         let shown = shown(arg);
         let help = one_line(&arg.get_help().map(ToString::to_string).unwrap_or_default());
-        let default: Vec<String> =
-            arg.get_default_values().iter().map(|value| value.to_string_lossy().into_owned()).collect();
-        let default = if arg.get_action().takes_values() { default.join(", ") } else { String::new() };
-        let variable = arg.get_env().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let default: Vec<String> = arg
+            .get_default_values()
+            .iter()
+            .map(|value| value.to_string_lossy().into_owned())
+            .collect();
+        let default = if arg.get_action().takes_values() {
+            default.join(", ")
+        } else {
+            String::new()
+        };
+        let variable = arg
+            .get_env()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
         let _ = writeln!(out, "| `{shown}` | {help} | {default} | {variable} |");
         if !variable.is_empty() {
             variables.push((variable, shown, help, default));
@@ -68,11 +90,19 @@ fn shown(arg: &Arg) -> String {
     let value = arg
         .get_value_names()
         .filter(|_| arg.get_action().takes_values())
-        .map(|names| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+        .map(|names| {
+            names
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(" ")
+        });
     match (arg.get_long(), value) {
         (Some(long), Some(value)) => format!("--{long} {value}"),
         (Some(long), None) => format!("--{long}"),
-        (None, Some(value)) if arg.get_num_args().is_some_and(|n| n.max_values() > 1) => format!("{value}..."),
+        (None, Some(value)) if arg.get_num_args().is_some_and(|n| n.max_values() > 1) => {
+            format!("{value}...")
+        }
         (None, value) => value.unwrap_or_default(),
     }
 }
@@ -87,6 +117,9 @@ mod tests {
     fn the_page_in_docs_is_current() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/commands.md");
         let committed = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(committed == super::page(), "docs/reference/commands.md is stale: run `make reference`");
+        assert!(
+            committed == super::page(),
+            "docs/reference/commands.md is stale: run `make reference`"
+        );
     }
 }

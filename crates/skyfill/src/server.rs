@@ -10,7 +10,11 @@ pub(crate) fn run(args: &DbArgs) -> Result<Ended, Failure> {
             for notice in server.notices() {
                 eprintln!("note: {notice}");
             }
-            eprintln!("PostgreSQL runs as process {}: {}", server.postmaster(), server.url());
+            eprintln!(
+                "PostgreSQL runs as process {}: {}",
+                server.postmaster(),
+                server.url()
+            );
             Ok(Ended::Well)
         }
         DbAction::Stop(folder) => {

@@ -26,20 +26,18 @@ pub(crate) fn run(args: &UnpackArgs) -> Result<Ended, Failure> {
     let file = File::open(&args.path).map_err(|error| Failure::new(format!("open {path}: {error}")))?;
     let mut out = BufWriter::with_capacity(1 << 16, stdout().lock());
     let (mut pairs, mut bad) = (0u64, 0u64);
-    let outcome = did_cache::read(BufReader::with_capacity(1 << 16, file), |entry| {
-        match entry {
-            Entry::Pair { did, pds } => {
-                pairs += 1;
-                serde_json::to_writer(&mut out, &[did, pds]).map_err(|error| End::Output(error.into()))?;
-                out.write_all(b"\n").map_err(End::Output)
+    let outcome = did_cache::read(BufReader::with_capacity(1 << 16, file), |entry| match entry {
+        Entry::Pair { did, pds } => {
+            pairs += 1;
+            serde_json::to_writer(&mut out, &[did, pds]).map_err(|error| End::Output(error.into()))?;
+            out.write_all(b"\n").map_err(End::Output)
+        }
+        Entry::Bad { number, at, why } => {
+            bad += 1;
+            if bad <= NAMED {
+                eprintln!("entry {number} at byte {at} skipped: {why}");
             }
-            Entry::Bad { number, at, why } => {
-                bad += 1;
-                if bad <= NAMED {
-                    eprintln!("entry {number} at byte {at} skipped: {why}");
-                }
-                Ok(())
-            }
+            Ok(())
         }
     });
     let outcome = outcome.and_then(|()| out.flush().map_err(End::Output));
@@ -53,11 +51,18 @@ pub(crate) fn run(args: &UnpackArgs) -> Result<Ended, Failure> {
         Err(End::Cache(error)) => {
             // What was read before the break is printed all the same.
             drop(out.flush());
-            return Err(Failure::new(format!("{path}: {error}; {pairs} pairs before it were printed"))
-                .hint("a DID cache is MessagePack or CBOR: one array of [did, pds] pairs, or pairs end to end"));
+            return Err(
+                Failure::new(format!("{path}: {error}; {pairs} pairs before it were printed")).hint(
+                    "a DID cache is MessagePack or CBOR: one array of [did, pds] pairs, or pairs end to end",
+                ),
+            );
         }
         Ok(()) => {}
     }
     eprintln!("{pairs} pairs, {bad} entries skipped");
-    Ok(if bad == 0 { Ended::Well } else { Ended::WithFailures })
+    Ok(if bad == 0 {
+        Ended::Well
+    } else {
+        Ended::WithFailures
+    })
 }

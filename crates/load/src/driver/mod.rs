@@ -66,7 +66,8 @@ impl DriverKind {
             Self::Native => Err(DbError {
                 kind: DbErrorKind::Other,
                 sqlstate: None,
-                message: "this skyfill was built without libpq; build it with --features pg-native".to_owned(),
+                message: "this skyfill was built without libpq; build it with --features pg-native"
+                    .to_owned(),
             }),
         }
     }
@@ -105,11 +106,19 @@ impl DbError {
             ("40" | "53" | "58", _) | (_, "55P03" | "57014" | "25006") => DbErrorKind::Busy,
             _ => DbErrorKind::Other,
         };
-        Self { kind, sqlstate: Some(sqlstate.to_owned()), message: message.to_owned() }
+        Self {
+            kind,
+            sqlstate: Some(sqlstate.to_owned()),
+            message: message.to_owned(),
+        }
     }
 
     pub(crate) fn lost(message: impl Into<String>) -> Self {
-        Self { kind: DbErrorKind::Lost, sqlstate: None, message: message.into() }
+        Self {
+            kind: DbErrorKind::Lost,
+            sqlstate: None,
+            message: message.into(),
+        }
     }
 }
 

@@ -34,7 +34,12 @@ impl Drop for PgResult {
 /// The text at `pointer`, which libpq keeps alive at least until the caller returns.
 fn text(pointer: *const c_char) -> Option<String> {
     // SAFETY: libpq returns null or a zero-terminated string.
-    (!pointer.is_null()).then(|| unsafe { CStr::from_ptr(pointer) }.to_string_lossy().trim().to_owned())
+    (!pointer.is_null()).then(|| {
+        unsafe { CStr::from_ptr(pointer) }
+            .to_string_lossy()
+            .trim()
+            .to_owned()
+    })
 }
 
 fn c_string(text: &str) -> Result<CString, DbError> {
@@ -42,7 +47,11 @@ fn c_string(text: &str) -> Result<CString, DbError> {
 }
 
 fn other(message: &str) -> DbError {
-    DbError { kind: DbErrorKind::Other, sqlstate: None, message: message.to_owned() }
+    DbError {
+        kind: DbErrorKind::Other,
+        sqlstate: None,
+        message: message.to_owned(),
+    }
 }
 
 pub(crate) struct NativeDriver {
@@ -59,8 +68,15 @@ impl NativeDriver {
         if connection.0.is_null() {
             return Err(DbError::lost("libpq has no memory for a connection"));
         }
-        let driver = Self { connection, kept: HashMap::new() };
-        if driver.is_lost() { Err(driver.lost()) } else { Ok(driver) }
+        let driver = Self {
+            connection,
+            kept: HashMap::new(),
+        };
+        if driver.is_lost() {
+            Err(driver.lost())
+        } else {
+            Ok(driver)
+        }
     }
 
     fn is_lost(&self) -> bool {
@@ -78,7 +94,14 @@ impl NativeDriver {
         use pq_sys::ExecStatusType::{PGRES_COMMAND_OK, PGRES_COPY_IN, PGRES_EMPTY_QUERY, PGRES_TUPLES_OK};
         // SAFETY: PQresultStatus takes null and says that it is an error.
         let status = unsafe { pq_sys::PQresultStatus(result.0) };
-        if [PGRES_COMMAND_OK, PGRES_TUPLES_OK, PGRES_COPY_IN, PGRES_EMPTY_QUERY].contains(&status) {
+        if [
+            PGRES_COMMAND_OK,
+            PGRES_TUPLES_OK,
+            PGRES_COPY_IN,
+            PGRES_EMPTY_QUERY,
+        ]
+        .contains(&status)
+        {
             return Ok(result);
         }
         // SAFETY: PQresultErrorField takes null; the text is copied before the result is freed.
@@ -94,7 +117,9 @@ impl NativeDriver {
     fn run(&self, sql: &str) -> Result<PgResult, DbError> {
         let sql = c_string(sql)?;
         // SAFETY: the connection is open, the string is zero-terminated and outlives the call.
-        self.checked(PgResult(unsafe { pq_sys::PQexec(self.connection.0, sql.as_ptr()) }))
+        self.checked(PgResult(unsafe {
+            pq_sys::PQexec(self.connection.0, sql.as_ptr())
+        }))
     }
 
     fn name_of(&mut self, sql: &str) -> Result<CString, DbError> {
@@ -104,8 +129,15 @@ impl NativeDriver {
         let name = c_string(&format!("kept{}", self.kept.len()))?;
         let statement = c_string(sql)?;
         // SAFETY: as in `run`; no parameter types are given, so the array may be null.
-        let result =
-            unsafe { pq_sys::PQprepare(self.connection.0, name.as_ptr(), statement.as_ptr(), 0, ptr::null()) };
+        let result = unsafe {
+            pq_sys::PQprepare(
+                self.connection.0,
+                name.as_ptr(),
+                statement.as_ptr(),
+                0,
+                ptr::null(),
+            )
+        };
         self.checked(PgResult(result))?;
         self.kept.insert(sql.to_owned(), name.clone());
         Ok(name)
@@ -143,7 +175,9 @@ impl Driver for NativeDriver {
             let found = pq_sys::PQntuples(result.0) > 0 && pq_sys::PQnfields(result.0) > 0;
             found.then(|| text(pq_sys::PQgetvalue(result.0, 0, 0))).flatten()
         };
-        value.and_then(|text| text.parse().ok()).ok_or_else(|| other("no number where one was expected"))
+        value
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| other("no number where one was expected"))
     }
 
     fn copy_in(&mut self, sql: &str, chunks: &[&[u8]]) -> Result<(), DbError> {
@@ -171,7 +205,10 @@ impl Driver for NativeDriver {
     }
 
     fn execute(&mut self, sql: &str, parameters: &[&str], keep: bool) -> Result<(), DbError> {
-        let texts: Vec<CString> = parameters.iter().map(|value| c_string(value)).collect::<Result<_, _>>()?;
+        let texts: Vec<CString> = parameters
+            .iter()
+            .map(|value| c_string(value))
+            .collect::<Result<_, _>>()?;
         let values: Vec<*const c_char> = texts.iter().map(|value| value.as_ptr()).collect();
         if keep {
             let name = self.name_of(sql)?;

@@ -13,7 +13,10 @@ pub(crate) struct RustDriver {
 
 impl RustDriver {
     pub(crate) fn connect(url: &str) -> Result<Self, DbError> {
-        Ok(Self { client: Client::connect(url, NoTls)?, kept: HashMap::new() })
+        Ok(Self {
+            client: Client::connect(url, NoTls)?,
+            kept: HashMap::new(),
+        })
     }
 
     fn statement(&mut self, sql: &str) -> Result<Statement, DbError> {
@@ -40,10 +43,12 @@ impl Driver for RustDriver {
     fn copy_in(&mut self, sql: &str, chunks: &[&[u8]]) -> Result<(), DbError> {
         let mut writer = self.client.copy_in(sql)?;
         for chunk in chunks {
-            writer.write_all(chunk).map_err(|error| match error.downcast::<postgres::Error>() {
-                Ok(error) => error.into(),
-                Err(error) => DbError::lost(error.to_string()),
-            })?;
+            writer
+                .write_all(chunk)
+                .map_err(|error| match error.downcast::<postgres::Error>() {
+                    Ok(error) => error.into(),
+                    Err(error) => DbError::lost(error.to_string()),
+                })?;
         }
         writer.finish()?;
         Ok(())
@@ -71,12 +76,26 @@ impl From<postgres::Error> for DbError {
             return Self::of_server(db.code().code(), &message);
         }
         // What did not come from the server and is no misuse of the driver is the connection.
-        let source = std::error::Error::source(&error).map(|s| format!(": {s}")).unwrap_or_default();
+        let source = std::error::Error::source(&error)
+            .map(|s| format!(": {s}"))
+            .unwrap_or_default();
         let message = error.to_string();
-        let message = if message.contains(&source) { message } else { format!("{message}{source}") };
+        let message = if message.contains(&source) {
+            message
+        } else {
+            format!("{message}{source}")
+        };
         let is_connection = error.is_closed() || has_io_source(&error);
-        let kind = if is_connection { DbErrorKind::Lost } else { DbErrorKind::Other };
-        Self { kind, sqlstate: None, message }
+        let kind = if is_connection {
+            DbErrorKind::Lost
+        } else {
+            DbErrorKind::Other
+        };
+        Self {
+            kind,
+            sqlstate: None,
+            message,
+        }
     }
 }
 

@@ -44,6 +44,11 @@ pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_
     notify(
         record,
         rows,
-        &Notification { recipient, reason: "starterpack-joined", subject: Some(pack.uri), sort_at },
+        &Notification {
+            recipient,
+            reason: "starterpack-joined",
+            subject: Some(pack.uri),
+            sort_at,
+        },
     )
 }

@@ -57,12 +57,30 @@ pub(super) fn notify_authors(
         return Ok(());
     }
     let about = printed(subject.uri);
-    notify(record, rows, &Notification { recipient: &recipient, reason, subject: Some(&about), sort_at })?;
+    notify(
+        record,
+        rows,
+        &Notification {
+            recipient: &recipient,
+            reason,
+            subject: Some(&about),
+            sort_at,
+        },
+    )?;
     let Some(via) = via else { return Ok(()) };
     let recipient = author(via);
     if recipient == record.did {
         return Ok(());
     }
     let about = printed(via.uri);
-    notify(record, rows, &Notification { recipient: &recipient, reason: via_reason, subject: Some(&about), sort_at })
+    notify(
+        record,
+        rows,
+        &Notification {
+            recipient: &recipient,
+            reason: via_reason,
+            subject: Some(&about),
+            sort_at,
+        },
+    )
 }

@@ -43,10 +43,16 @@ pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_
     if let Some((root, parent)) = reply {
         let authority = AtUri::parse(root.uri).map_or("", |uri| uri.authority);
         if !atrepo::syntax::is_did(authority) {
-            return Err(Reject::new("$.reply.root.uri", Rule::Official("the authority is no DID")));
+            return Err(Reject::new(
+                "$.reply.root.uri",
+                Rule::Official("the authority is no DID"),
+            ));
         }
         if authority == record.did {
-            rows.push(&table::OP_THREAD_REPLY, [root.uri, parent.uri, record.uri].map(Text))?;
+            rows.push(
+                &table::OP_THREAD_REPLY,
+                [root.uri, parent.uri, record.uri].map(Text),
+            )?;
         }
     }
     feed_post_embed::index(record, object, &created_at, rows)?;
@@ -55,7 +61,9 @@ pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_
 
 /// Root and parent.
 fn reply<'a>(object: &Object<'a>) -> Result<Option<(StrongRef<'a>, StrongRef<'a>)>, Reject> {
-    let Some(reply) = object.optional_object("reply")? else { return Ok(None) };
+    let Some(reply) = object.optional_object("reply")? else {
+        return Ok(None);
+    };
     Ok(Some((reply.strong_ref("root")?, reply.strong_ref("parent")?)))
 }
 
@@ -66,7 +74,9 @@ fn notify_mentioned(
     sort_at: &str,
     rows: &mut Rows<'_>,
 ) -> Result<(), Reject> {
-    let Some(facets) = object.optional_list("facets")? else { return Ok(()) };
+    let Some(facets) = object.optional_list("facets")? else {
+        return Ok(());
+    };
     let mut told = vec![record.did];
     for (at, facet) in facets.enumerate() {
         let facet = Object::of(facet, object.path(&format!("facets[{at}]")))?;
@@ -87,7 +97,16 @@ fn notify_mentioned(
             let did = feature.did("did")?;
             if !told.contains(&did) {
                 told.push(did);
-                notify(record, rows, &Notification { recipient: did, reason: "mention", subject: None, sort_at })?;
+                notify(
+                    record,
+                    rows,
+                    &Notification {
+                        recipient: did,
+                        reason: "mention",
+                        subject: None,
+                        sort_at,
+                    },
+                )?;
             }
         }
     }

@@ -22,7 +22,9 @@ pub(super) fn index(
     created_at: &str,
     rows: &mut Rows<'_>,
 ) -> Result<(), Reject> {
-    let Some(embed) = object.optional_object("embed")? else { return Ok(()) };
+    let Some(embed) = object.optional_object("embed")? else {
+        return Ok(());
+    };
     let mut records: Vec<StrongRef<'_>> = Vec::new();
     if embed.type_name() == RECORD_WITH_MEDIA {
         records.push(embed.object("record")?.strong_ref("record")?);
@@ -50,18 +52,33 @@ fn index_records(
 ) -> Result<(), Reject> {
     if let [first, second] = records {
         if first.uri == second.uri {
-            return Err(Reject::new("$.embed.media", Rule::Official("the same record is embedded twice")));
+            return Err(Reject::new(
+                "$.embed.media",
+                Rule::Official("the same record is embedded twice"),
+            ));
         }
     }
     let mut quoted = false;
     for embedded in records {
-        rows.push(&table::POST_EMBED_RECORD, [record.uri, embedded.uri, embedded.cid].map(Text))?;
-        let names_a_post = AtUri::parse(embedded.uri).is_some_and(|uri| uri.collection == Collection::Post.nsid());
+        rows.push(
+            &table::POST_EMBED_RECORD,
+            [record.uri, embedded.uri, embedded.cid].map(Text),
+        )?;
+        let names_a_post =
+            AtUri::parse(embedded.uri).is_some_and(|uri| uri.collection == Collection::Post.nsid());
         if names_a_post && !quoted {
             quoted = true;
             rows.push(
                 &table::QUOTE,
-                [record.uri, record.cid, embedded.uri, embedded.cid, created_at, record.indexed_at].map(Text),
+                [
+                    record.uri,
+                    record.cid,
+                    embedded.uri,
+                    embedded.cid,
+                    created_at,
+                    record.indexed_at,
+                ]
+                .map(Text),
             )?;
         }
     }
@@ -73,12 +90,18 @@ fn index_media(record: &Record<'_>, media: &Object<'_>, rows: &mut Rows<'_>) -> 
         IMAGES => {
             let images = media.list("images")?;
             if images.is_empty() {
-                return Err(Reject::new(media.path("images"), Rule::Official("the official indexer refuses no images")));
+                return Err(Reject::new(
+                    media.path("images"),
+                    Rule::Official("the official indexer refuses no images"),
+                ));
             }
             for (at, image) in images.enumerate() {
                 let image = Object::of(image, media.path(&format!("images[{at}]")))?;
                 let (position, cid) = (at.to_string(), image.blob("image")?);
-                rows.push(&table::POST_EMBED_IMAGE, [record.uri, &position, &cid, image.text("alt")?].map(Text))?;
+                rows.push(
+                    &table::POST_EMBED_IMAGE,
+                    [record.uri, &position, &cid, image.text("alt")?].map(Text),
+                )?;
             }
         }
         GALLERY => {
@@ -109,7 +132,10 @@ fn index_media(record: &Record<'_>, media: &Object<'_>, rows: &mut Rows<'_>) -> 
         }
         VIDEO => {
             let (cid, alt) = (media.blob("video")?, media.optional_text("alt")?);
-            rows.push(&table::POST_EMBED_VIDEO, [Text(record.uri), Text(&cid), alt.map_or(Null, Text)])?;
+            rows.push(
+                &table::POST_EMBED_VIDEO,
+                [Text(record.uri), Text(&cid), alt.map_or(Null, Text)],
+            )?;
         }
         _ => {}
     }

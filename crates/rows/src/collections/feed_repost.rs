@@ -18,5 +18,12 @@ pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_
         &table::FEED_ITEM,
         [record.uri, record.cid, "repost", subject.uri, record.did, sort_at].map(Text),
     )?;
-    notify_authors(record, subject, via, ["repost", "repost-via-repost"], sort_at, rows)
+    notify_authors(
+        record,
+        subject,
+        via,
+        ["repost", "repost-via-repost"],
+        sort_at,
+        rows,
+    )
 }

@@ -21,7 +21,21 @@ pub(super) fn gate(
     let post = object.at_uri("post")?;
     let created_at = object.created_at()?;
     if AtUri::parse(post).is_none_or(|uri| uri.authority != record.did || uri.rkey != record.rkey) {
-        return Err(Reject::new("$.post", Rule::Official("the gate has not the account and rkey of its post")));
+        return Err(Reject::new(
+            "$.post",
+            Rule::Official("the gate has not the account and rkey of its post"),
+        ));
     }
-    rows.push(table, [record.uri, record.cid, record.did, post, &created_at, record.indexed_at].map(Text))
+    rows.push(
+        table,
+        [
+            record.uri,
+            record.cid,
+            record.did,
+            post,
+            &created_at,
+            record.indexed_at,
+        ]
+        .map(Text),
+    )
 }

@@ -11,6 +11,14 @@ pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_
     let created_at = object.created_at()?;
     rows.push(
         &table::ACTOR_BLOCK,
-        [record.uri, record.cid, record.did, subject, &created_at, record.indexed_at].map(Text),
+        [
+            record.uri,
+            record.cid,
+            record.did,
+            subject,
+            &created_at,
+            record.indexed_at,
+        ]
+        .map(Text),
     )
 }

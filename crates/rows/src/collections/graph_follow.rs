@@ -12,8 +12,25 @@ pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_
     let created_at = object.created_at()?;
     rows.push(
         &table::FOLLOW,
-        [record.uri, record.cid, record.did, subject, &created_at, record.indexed_at].map(Text),
+        [
+            record.uri,
+            record.cid,
+            record.did,
+            subject,
+            &created_at,
+            record.indexed_at,
+        ]
+        .map(Text),
     )?;
     let sort_at = sort_at(&created_at, record.indexed_at);
-    notify(record, rows, &Notification { recipient: subject, reason: "follow", subject: None, sort_at })
+    notify(
+        record,
+        rows,
+        &Notification {
+            recipient: subject,
+            reason: "follow",
+            subject: None,
+            sort_at,
+        },
+    )
 }

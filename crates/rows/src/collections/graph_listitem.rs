@@ -12,10 +12,22 @@ pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_
     let list = object.at_uri("list")?;
     let created_at = object.created_at()?;
     if AtUri::parse(list).is_none_or(|uri| uri.authority != record.did) {
-        return Err(Reject::new("$.list", Rule::Official("the list is another account's")));
+        return Err(Reject::new(
+            "$.list",
+            Rule::Official("the list is another account's"),
+        ));
     }
     rows.push(
         &table::LIST_ITEM,
-        [record.uri, record.cid, record.did, subject, list, &created_at, record.indexed_at].map(Text),
+        [
+            record.uri,
+            record.cid,
+            record.did,
+            subject,
+            list,
+            &created_at,
+            record.indexed_at,
+        ]
+        .map(Text),
     )
 }

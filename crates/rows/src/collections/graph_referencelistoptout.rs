@@ -16,7 +16,15 @@ pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_
     }
     rows.push(
         &table::REFERENCE_LIST_OPT_OUT,
-        [record.uri, record.cid, record.did, subject, &created_at, record.indexed_at].map(Text),
+        [
+            record.uri,
+            record.cid,
+            record.did,
+            subject,
+            &created_at,
+            record.indexed_at,
+        ]
+        .map(Text),
     )
 }
 

@@ -11,6 +11,14 @@ pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_
     let created_at = object.created_at()?;
     rows.push(
         &table::STARTER_PACK,
-        [record.uri, record.cid, record.did, name, &created_at, record.indexed_at].map(Text),
+        [
+            record.uri,
+            record.cid,
+            record.did,
+            name,
+            &created_at,
+            record.indexed_at,
+        ]
+        .map(Text),
     )
 }

@@ -27,5 +27,14 @@ pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_
         .map(Text),
     )?;
     let sort_at = sort_at(&created_at, record.indexed_at);
-    notify(record, rows, &Notification { recipient: subject, reason: "verified", subject: None, sort_at })
+    notify(
+        record,
+        rows,
+        &Notification {
+            recipient: subject,
+            reason: "verified",
+            subject: None,
+            sort_at,
+        },
+    )
 }

@@ -21,7 +21,15 @@ pub(crate) fn notify(record: &Record<'_>, rows: &mut Rows<'_>, n: &Notification<
     let subject = n.subject.map_or(Null, Text);
     rows.push(
         &table::NOTIFICATION,
-        [Text(n.recipient), Text(record.uri), Text(record.cid), Text(record.did), Text(n.reason), subject, Text(n.sort_at)],
+        [
+            Text(n.recipient),
+            Text(record.uri),
+            Text(record.cid),
+            Text(record.did),
+            Text(n.reason),
+            subject,
+            Text(n.sort_at),
+        ],
     )
 }
 

@@ -199,7 +199,10 @@ impl Intake {
 
     fn add(&mut self, record: &Record<'_>, line: &[u8]) -> Result<(), Gone> {
         let key = (record.collection, self.shards.of(record));
-        let batch = self.pending.entry(key).or_insert_with(|| Batch::new(record.collection));
+        let batch = self
+            .pending
+            .entry(key)
+            .or_insert_with(|| Batch::new(record.collection));
         let before = batch.bytes();
         if let Err(reject) = batch.add(record) {
             self.reject(line, &reject.to_string());
@@ -210,7 +213,11 @@ impl Intake {
             self.store(key)?;
         }
         while self.pending_bytes > PENDING_BYTES {
-            let largest = self.pending.iter().max_by_key(|(_, batch)| batch.bytes()).map(|(key, _)| *key);
+            let largest = self
+                .pending
+                .iter()
+                .max_by_key(|(_, batch)| batch.bytes())
+                .map(|(key, _)| *key);
             let Some(largest) = largest else { break };
             self.store(largest)?;
         }
@@ -218,7 +225,9 @@ impl Intake {
     }
 
     fn store(&mut self, key: (Collection, usize)) -> Result<(), Gone> {
-        let Some(batch) = self.pending.remove(&key).filter(|batch| batch.records() > 0) else { return Ok(()) };
+        let Some(batch) = self.pending.remove(&key).filter(|batch| batch.records() > 0) else {
+            return Ok(());
+        };
         self.pending_bytes -= batch.bytes();
         self.dirty = true;
         self.shards.store(key.1, batch)
@@ -232,7 +241,11 @@ impl Intake {
     /// Stores all that is pending and commits it.
     fn commit(&mut self) -> Result<(), Gone> {
         self.store_all()?;
-        if std::mem::take(&mut self.dirty) { self.shards.commit() } else { Ok(()) }
+        if std::mem::take(&mut self.dirty) {
+            self.shards.commit()
+        } else {
+            Ok(())
+        }
     }
 
     fn reject(&self, line: &[u8], reason: &str) {

@@ -31,7 +31,9 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
     if let Some(test) = &args.db_test {
         return crate::db_test::run(args, test);
     }
-    let Some(socket) = &args.socket else { return Err(Failure::usage("no socket path given")) };
+    let Some(socket) = &args.socket else {
+        return Err(Failure::usage("no socket path given"));
+    };
     let driver = driver(args)?;
     let database = Database::open(&args.database)?;
     if database.private.is_some() {
@@ -54,8 +56,17 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
         transaction_bytes: (TRANSACTION_BYTES / connections).max(1 << 20),
     };
     let shards = Shards::start(connections, &options, &counts, &rejects, &workers, &stop)?;
-    eprintln!("listening on {}, storing in schema {} of {}", socket.display(), database.schema, database.shown());
-    let progress = Progress::start(counts.shown(), None, Duration::from_secs(args.output.logging_interval));
+    eprintln!(
+        "listening on {}, storing in schema {} of {}",
+        socket.display(),
+        database.schema,
+        database.shown()
+    );
+    let progress = Progress::start(
+        counts.shown(),
+        None,
+        Duration::from_secs(args.output.logging_interval),
+    );
     let started = Instant::now();
     let mut readers: Vec<std::thread::JoinHandle<()>> = Vec::new();
     while !stop.is_set() {
@@ -63,12 +74,20 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
         match listener.accept(Duration::from_millis(200)) {
             // Left in the queue of the socket until another producer ends would be as good, but is silent.
             Ok(Some(stream)) if readers.len() >= MAX_PRODUCERS => {
-                progress.say(&format!("a producer was turned away: {MAX_PRODUCERS} are connected"));
+                progress.say(&format!(
+                    "a producer was turned away: {MAX_PRODUCERS} are connected"
+                ));
                 drop(stream);
             }
             Ok(Some(stream)) => {
-                let intake =
-                    Intake::new(args.batch_size as usize, shards.handles(), &counts, &rejects, &stop, &workers);
+                let intake = Intake::new(
+                    args.batch_size as usize,
+                    shards.handles(),
+                    &counts,
+                    &rejects,
+                    &stop,
+                    &workers,
+                );
                 readers.push(std::thread::spawn(move || intake.run(stream)));
             }
             Ok(None) => {}
@@ -88,18 +107,32 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
     progress.finish();
     counts.summary(args, started.elapsed(), &rejects);
     outcome.map_err(|error| {
-        Failure::new(format!("schema {} of {}: {error}", database.schema, database.shown()))
-            .hint("what was committed is stored; mend this, then send the same lines again")
+        Failure::new(format!(
+            "schema {} of {}: {error}",
+            database.schema,
+            database.shown()
+        ))
+        .hint("what was committed is stored; mend this, then send the same lines again")
     })?;
-    Ok(if rejects.count() > 0 { Ended::WithFailures } else { Ended::Well })
+    Ok(if rejects.count() > 0 {
+        Ended::WithFailures
+    } else {
+        Ended::Well
+    })
 }
 
 /// The driver of the arguments, if this build has it.
 pub(crate) fn driver(args: &ConsumerArgs) -> Result<DriverKind, Failure> {
-    let driver = if args.pg_native { DriverKind::Native } else { DriverKind::Rust };
+    let driver = if args.pg_native {
+        DriverKind::Native
+    } else {
+        DriverKind::Rust
+    };
     if driver.is_built_in() {
         return Ok(driver);
     }
-    Err(Failure::usage("--pg-native: this skyfill was built without libpq")
-        .hint("build it with: cargo build --release --features pg-native (Debian: libpq-dev is needed)"))
+    Err(
+        Failure::usage("--pg-native: this skyfill was built without libpq")
+            .hint("build it with: cargo build --release --features pg-native (Debian: libpq-dev is needed)"),
+    )
 }

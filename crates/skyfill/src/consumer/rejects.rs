@@ -20,7 +20,12 @@ pub(crate) struct Rejects {
 impl Rejects {
     /// Lines are added to the file at `path`, which is made when the first one comes.
     pub(crate) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), count: AtomicU64::new(0), file: Mutex::new(None), error: Mutex::new(None) }
+        Self {
+            path: path.to_owned(),
+            count: AtomicU64::new(0),
+            file: Mutex::new(None),
+            error: Mutex::new(None),
+        }
     }
 
     /// Keeps a line.
@@ -31,11 +36,15 @@ impl Rejects {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = match &mut *file {
             Some(file) => file.write_all(entry.as_bytes()),
-            None => OpenOptions::new().create(true).append(true).open(&self.path).and_then(|mut opened| {
-                opened.write_all(entry.as_bytes())?;
-                *file = Some(opened);
-                Ok(())
-            }),
+            None => OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&self.path)
+                .and_then(|mut opened| {
+                    opened.write_all(entry.as_bytes())?;
+                    *file = Some(opened);
+                    Ok(())
+                }),
         };
         if let Err(error) = outcome {
             *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());

@@ -63,7 +63,9 @@ impl Handles {
             sender.send(Job::Commit(done)).map_err(|_| Gone)?;
             answers.push(answer);
         }
-        answers.iter().try_for_each(|answer| answer.recv().map_err(|_| Gone))
+        answers
+            .iter()
+            .try_for_each(|answer| answer.recv().map_err(|_| Gone))
     }
 }
 
@@ -93,7 +95,10 @@ impl Shards {
             }));
             senders.push(sender);
         }
-        Ok(Self { handles: Handles(senders), threads })
+        Ok(Self {
+            handles: Handles(senders),
+            threads,
+        })
     }
 
     pub(crate) fn handles(&self) -> Handles {
@@ -106,7 +111,11 @@ impl Shards {
         let mut outcome = Ok(());
         for thread in self.threads {
             outcome = outcome.and(thread.join().unwrap_or_else(|_| {
-                Err(DbError { kind: load::DbErrorKind::Other, sqlstate: None, message: "a writer broke off".to_owned() })
+                Err(DbError {
+                    kind: load::DbErrorKind::Other,
+                    sqlstate: None,
+                    message: "a writer broke off".to_owned(),
+                })
             }));
         }
         outcome
@@ -125,7 +134,9 @@ fn work(
         match job {
             Job::Store(batch) => {
                 let (records, collection) = (batch.records(), batch.collection().nsid());
-                worker.doing(format!("connection {number}: storing {records} records of {collection}"));
+                worker.doing(format!(
+                    "connection {number}: storing {records} records of {collection}"
+                ));
                 writer.write(batch)?;
                 counts.stored(&writer.take_report());
             }
@@ -146,7 +157,13 @@ fn work(
 
 fn new_writer(options: WriterOptions, rejects: Arc<Rejects>, stop: Stop) -> Writer<'static> {
     let refused = move |refused: Refused| {
-        let Refused { uri, cid, indexed_at, json, reason } = refused;
+        let Refused {
+            uri,
+            cid,
+            indexed_at,
+            json,
+            reason,
+        } = refused;
         let collection = uri.split('/').nth(3).unwrap_or_default().to_owned();
         let object: serde_json::Value = serde_json::from_str(&json).unwrap_or_default();
         let data = serde_json::json!({ "uri": uri, "cid": cid, "timestamp": indexed_at, "obj": object });

@@ -43,8 +43,12 @@ pub(crate) async fn process(shared: &Shared, line: DidLine) {
         Err(error) => return shared.tally.failed(&line, error.reason(), &error.to_string()),
     };
     // At least a byte, so that empty repos are bounded, too; at most all there is, so that no repo waits for ever.
-    let share = u32::try_from(repo.car().memory_bytes()).unwrap_or(u32::MAX).clamp(1024, shared.buffer_bytes);
-    let Ok(share) = Arc::clone(&shared.buffer).acquire_many_owned(share).await else { return };
+    let share = u32::try_from(repo.car().memory_bytes())
+        .unwrap_or(u32::MAX)
+        .clamp(1024, shared.buffer_bytes);
+    let Ok(share) = Arc::clone(&shared.buffer).acquire_many_owned(share).await else {
+        return;
+    };
     let checked = Arc::new(Checked::new(line, repo, share));
     for sender in &shared.senders {
         if sender.send(Arc::clone(&checked)).is_err() {
@@ -114,7 +118,10 @@ async fn check(body: fetch::Body, did: String) -> Result<Repo<fetch::Body>, Fetc
 /// Whether `host` is one of `skipped` or below one of them.
 fn is_skipped(host: &str, skipped: &[String]) -> bool {
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    skipped.iter().any(|skip| name.strip_suffix(skip.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
+    skipped.iter().any(|skip| {
+        name.strip_suffix(skip.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    })
 }
 
 #[cfg(test)]

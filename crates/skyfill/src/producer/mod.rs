@@ -33,7 +33,10 @@ const TASKS_PER_SLOT: usize = 8;
 
 pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
     if !matches!(args.sockets.len(), 1 | 3) {
-        return Err(Failure::usage(format!("{} socket paths given; it takes one or three", args.sockets.len())));
+        return Err(Failure::usage(format!(
+            "{} socket paths given; it takes one or three",
+            args.sockets.len()
+        )));
     }
     for path in &args.sockets {
         pgbox::socket::check_path(path).map_err(Failure::usage)?;
@@ -44,13 +47,20 @@ pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
         None => clock(),
     };
     let path = args.did_file.display();
-    let same = |a: &Path, b: &Path| a.canonicalize().ok().is_some_and(|a| b.canonicalize().ok() == Some(a));
+    let same = |a: &Path, b: &Path| {
+        a.canonicalize()
+            .ok()
+            .is_some_and(|a| b.canonicalize().ok() == Some(a))
+    };
     if same(&args.did_file, &args.failures) {
-        return Err(Failure::usage(format!("{path} would be read and added to at once"))
-            .hint("name another file for what fails now: --failures still-failing.jsonl"));
+        return Err(
+            Failure::usage(format!("{path} would be read and added to at once"))
+                .hint("name another file for what fails now: --failures still-failing.jsonl"),
+        );
     }
     let open = || File::open(&args.did_file).map_err(|error| Failure::new(format!("open {path}: {error}")));
-    let total = lines_to_take(args, open()?).map_err(|error| Failure::new(format!("read {path}: {error}")))?;
+    let total =
+        lines_to_take(args, open()?).map_err(|error| Failure::new(format!("read {path}: {error}")))?;
     let file = open()?;
     let workers = Workers::default();
     let stop = signals::listen(workers.clone())?;
@@ -122,7 +132,11 @@ fn lines_to_take(args: &ProducerArgs, file: File) -> std::io::Result<u64> {
         reader.consume(used);
     }
     lines += u64::from(ends_open);
-    let end = if args.ending_line == 0 { lines } else { lines.min(args.ending_line) };
+    let end = if args.ending_line == 0 {
+        lines
+    } else {
+        lines.min(args.ending_line)
+    };
     Ok(end.saturating_sub(args.starting_line))
 }
 
@@ -172,7 +186,10 @@ fn start_senders(
     now: i64,
     tally: &Arc<Tally>,
     stop: &Stop,
-) -> (Vec<UnboundedSender<Arc<parcel::Checked>>>, Vec<std::thread::JoinHandle<u32>>) {
+) -> (
+    Vec<UnboundedSender<Arc<parcel::Checked>>>,
+    Vec<std::thread::JoinHandle<u32>>,
+) {
     let sockets = args.sockets.len();
     let mut senders = Vec::new();
     let mut threads = Vec::new();
@@ -187,9 +204,17 @@ fn start_senders(
             while let Some(checked) = receiver.blocking_recv() {
                 let parcel = Parcel::new(Arc::clone(&checked), socket, sockets, now);
                 given_up = given_up || sender.send(parcel).is_err();
-                if given_up { tally.not_sent(&checked) } else { tally.written(&checked, sockets) }
+                if given_up {
+                    tally.not_sent(&checked)
+                } else {
+                    tally.written(&checked, sockets)
+                }
             }
-            if given_up { sender.losses.max(1) } else { sender.finish().unwrap_or(1) }
+            if given_up {
+                sender.losses.max(1)
+            } else {
+                sender.finish().unwrap_or(1)
+            }
         }));
     }
     (senders, threads)
@@ -206,7 +231,10 @@ fn tell(event: &Event<'_>, stop: &Stop) -> bool {
             !(stop.is_set() && *tries > 6)
         }
         Event::Back(path, parcels) => {
-            eprintln!("the consumer on {} is back; {parcels} repos are sent again from their start", path.display());
+            eprintln!(
+                "the consumer on {} is back; {parcels} repos are sent again from their start",
+                path.display()
+            );
             true
         }
     }

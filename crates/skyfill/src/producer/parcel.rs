@@ -58,7 +58,13 @@ pub(crate) struct Parcel {
 
 impl Parcel {
     pub(crate) fn new(checked: Arc<Checked>, socket: usize, sockets: usize, now: i64) -> Self {
-        Self { checked, socket, sockets, now, counted: AtomicBool::new(false) }
+        Self {
+            checked,
+            socket,
+            sockets,
+            now,
+            counted: AtomicBool::new(false),
+        }
     }
 }
 
@@ -80,7 +86,14 @@ impl handoff::send::Parcel for Parcel {
         let (mut records, mut unusable) = (0u64, 0u64);
         let did = self.checked.repo.did();
         let outcome = self.checked.repo.entries(|entry| -> Result<(), End> {
-            let Entry::Record { collection, rkey, cid, value, .. } = entry else {
+            let Entry::Record {
+                collection,
+                rkey,
+                cid,
+                value,
+                ..
+            } = entry
+            else {
                 // What has no collection is nobody's: the first socket counts it.
                 unusable += u64::from(self.socket == 0);
                 return Ok(());
@@ -88,8 +101,20 @@ impl handoff::send::Parcel for Parcel {
             if socket_of(collection, self.sockets) != self.socket {
                 return Ok(());
             }
-            let Some(value) = value.as_map() else { return Ok(()) };
-            match line::append(&mut piece, &Outgoing { did, collection, rkey, cid, value, now: self.now }) {
+            let Some(value) = value.as_map() else {
+                return Ok(());
+            };
+            match line::append(
+                &mut piece,
+                &Outgoing {
+                    did,
+                    collection,
+                    rkey,
+                    cid,
+                    value,
+                    now: self.now,
+                },
+            ) {
                 Ok(()) => records += 1,
                 Err(_) => unusable += 1,
             }

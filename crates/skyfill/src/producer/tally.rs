@@ -47,7 +47,10 @@ struct FailureFile {
 impl Tally {
     /// Failures are added to the file `failures`, so that producers side by side can share one.
     pub(crate) fn new(failures: &Path) -> Self {
-        let failures = FailureFile { path: failures.to_owned(), ..FailureFile::default() };
+        let failures = FailureFile {
+            path: failures.to_owned(),
+            ..FailureFile::default()
+        };
         Self {
             done: Counter::with_rate("repos done"),
             sent: Counter::plain("sent"),
@@ -56,16 +59,27 @@ impl Tally {
             skipped: Counter::plain("skipped"),
             failed: Counter::plain("failed"),
             retried: Counter::plain("retries"),
-            by_reason: Mutex::new(Reasons { failures, ..Reasons::default() }),
+            by_reason: Mutex::new(Reasons {
+                failures,
+                ..Reasons::default()
+            }),
         }
     }
 
     /// For the progress; the first one is measured against the number of lines.
     pub(crate) fn counters(&self) -> Vec<Counter> {
-        [&self.done, &self.records, &self.bytes, &self.sent, &self.skipped, &self.failed, &self.retried]
-            .into_iter()
-            .cloned()
-            .collect()
+        [
+            &self.done,
+            &self.records,
+            &self.bytes,
+            &self.sent,
+            &self.skipped,
+            &self.failed,
+            &self.retried,
+        ]
+        .into_iter()
+        .cloned()
+        .collect()
     }
 
     fn reasons(&self) -> MutexGuard<'_, Reasons> {
@@ -110,7 +124,9 @@ impl Tally {
 
     /// One of `sockets` sockets has the repo.
     pub(crate) fn written(&self, checked: &Checked, sockets: usize) {
-        if checked.written.fetch_add(1, Ordering::AcqRel) + 1 < sockets || checked.failed.load(Ordering::Acquire) {
+        if checked.written.fetch_add(1, Ordering::AcqRel) + 1 < sockets
+            || checked.failed.load(Ordering::Acquire)
+        {
             return;
         }
         self.done.add(1);
@@ -123,7 +139,11 @@ impl Tally {
     /// Some socket will not have the repo: the wait for its consumer was given up.
     pub(crate) fn not_sent(&self, checked: &Checked) {
         if !checked.failed.swap(true, Ordering::AcqRel) {
-            self.failed(&checked.line, "not handed over", "not handed over: the consumer was away");
+            self.failed(
+                &checked.line,
+                "not handed over",
+                "not handed over: the consumer was away",
+            );
         }
     }
 
@@ -146,8 +166,15 @@ impl Tally {
             println!("{summary}");
         }
         let listed = |counts: &BTreeMap<&'static str, u64>| {
-            let parts: Vec<String> = counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-            if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
+            let parts: Vec<String> = counts
+                .iter()
+                .map(|(reason, count)| format!("{count} {reason}"))
+                .collect();
+            if parts.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", parts.join(", "))
+            }
         };
         eprintln!(
             "{} repos sent, {} skipped{}, {} failed{}; {} records, {} bytes, {:.1} s",
@@ -161,12 +188,21 @@ impl Tally {
             elapsed.as_secs_f64()
         );
         if reasons.unusable_records > 0 {
-            eprintln!("{} entries of the repos are no records and were left out", reasons.unusable_records);
+            eprintln!(
+                "{} entries of the repos are no records and were left out",
+                reasons.unusable_records
+            );
         }
         if let Some(error) = &reasons.failures.error {
-            eprintln!("the failures could not be listed in {}: {error}", reasons.failures.path.display());
+            eprintln!(
+                "the failures could not be listed in {}: {error}",
+                reasons.failures.path.display()
+            );
         } else if reasons.failures.file.is_some() {
-            eprintln!("failures were added to {}, which is a DID file", reasons.failures.path.display());
+            eprintln!(
+                "failures were added to {}, which is a DID file",
+                reasons.failures.path.display()
+            );
         }
         if losses > 0 {
             eprintln!(
@@ -187,11 +223,15 @@ impl FailureFile {
         }
         let outcome = match &mut self.file {
             Some(file) => file.write_all(line.as_bytes()),
-            None => OpenOptions::new().create(true).append(true).open(&self.path).and_then(|mut file| {
-                file.write_all(line.as_bytes())?;
-                self.file = Some(file);
-                Ok(())
-            }),
+            None => OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&self.path)
+                .and_then(|mut file| {
+                    file.write_all(line.as_bytes())?;
+                    self.file = Some(file);
+                    Ok(())
+                }),
         };
         self.error = outcome.err().map(|error| error.to_string());
     }

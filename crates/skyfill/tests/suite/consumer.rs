@@ -13,7 +13,11 @@ fn line(collection: &str, rkey: &str, object: &str) -> String {
 }
 
 fn like(rkey: &str, subject: &str) -> String {
-    line("app.bsky.feed.like", rkey, &format!(r#""subject":{{"uri":"{subject}","cid":"{CID}"}}"#))
+    line(
+        "app.bsky.feed.like",
+        rkey,
+        &format!(r#""subject":{{"uri":"{subject}","cid":"{CID}"}}"#),
+    )
 }
 
 fn post(rkey: &str, text: &str) -> String {
@@ -39,19 +43,40 @@ fn a_bad_line_costs_that_line_and_is_kept_with_its_reason() {
     ];
     send_lines(&consumer.socket, &lines.concat());
     assert_eq!(db.count("record"), 2, "{}", consumer.log());
-    assert_eq!((db.count("post"), db.count("like"), db.count("notification")), (2, 0, 0));
+    assert_eq!(
+        (db.count("post"), db.count("like"), db.count("notification")),
+        (2, 0, 0)
+    );
     let rejects = fs::read_to_string(folder.path().join("s.rejects")).unwrap();
     let reasons: Vec<String> = rejects
         .lines()
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["reason"].as_str().unwrap().to_owned())
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["reason"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
         .collect();
-    for wanted in ["not a message", "U+0000", "$.text is missing", "more than", "index row"] {
-        assert!(reasons.iter().any(|reason| reason.contains(wanted)), "{wanted}: {reasons:?}");
+    for wanted in [
+        "not a message",
+        "U+0000",
+        "$.text is missing",
+        "more than",
+        "index row",
+    ] {
+        assert!(
+            reasons.iter().any(|reason| reason.contains(wanted)),
+            "{wanted}: {reasons:?}"
+        );
     }
     assert_eq!(reasons.len(), 5, "{reasons:?}");
     // What PostgreSQL refused is kept as a line that can be sent again.
     let refused = rejects.lines().last().unwrap();
-    assert!(refused.contains(r#"\"collection\":\"app.bsky.feed.like\""#), "{}", &refused[..300]);
+    assert!(
+        refused.contains(r#"\"collection\":\"app.bsky.feed.like\""#),
+        "{}",
+        &refused[..300]
+    );
     assert_eq!(consumer.stop(), Some(1));
 }
 
@@ -71,16 +96,35 @@ fn noise(length: usize) -> String {
 fn of_two_that_collide_the_first_wins_and_again_changes_nothing() {
     for batch in ["1", "2", "1000"] {
         let (db, folder) = (TestDb::migrated(), folder());
-        let consumer = Consumer::start(&db.url, folder.path(), "s", &["--batch-size", batch, "--max-db-connections", "2"]);
+        let consumer = Consumer::start(
+            &db.url,
+            folder.path(),
+            "s",
+            &["--batch-size", batch, "--max-db-connections", "2"],
+        );
         let subject = "at://did:plc:bbbbbbbbbbbbbbbbbbbbbbbb/app.bsky.feed.post/3k";
-        let lines = [like("1", subject), like("2", subject), like("1", subject), like("3", subject)].concat();
+        let lines = [
+            like("1", subject),
+            like("2", subject),
+            like("1", subject),
+            like("3", subject),
+        ]
+        .concat();
         for _ in 0..3 {
             send_lines(&consumer.socket, &lines);
-            assert_eq!((db.count("record"), db.count("like"), db.count("notification")), (3, 1, 1), "batch {batch}");
+            assert_eq!(
+                (db.count("record"), db.count("like"), db.count("notification")),
+                (3, 1, 1),
+                "batch {batch}"
+            );
             let dump = db.dump();
             let duplicates = &dump["duplicate_record"];
             assert_eq!(duplicates.len(), 2);
-            assert!(duplicates.iter().all(|row| row.contains(&format!("\"duplicateOf\":\"at://{DID}/app.bsky.feed.like/1\""))));
+            assert!(
+                duplicates
+                    .iter()
+                    .all(|row| row.contains(&format!("\"duplicateOf\":\"at://{DID}/app.bsky.feed.like/1\"")))
+            );
         }
         assert_eq!(consumer.stop(), Some(0));
     }
@@ -92,12 +136,24 @@ fn muted_threads_do_not_notify() {
     let consumer = Consumer::start(&db.url, folder.path(), "s", &[]);
     let subject = format!("at://{DID}/app.bsky.feed.post/1");
     send_lines(&consumer.socket, &post("1", "root"));
-    db.client().batch_execute(&format!("INSERT INTO bsky.thread_mute VALUES ('{subject}', '{DID}', 'now')")).unwrap();
-    let other = |line: String| line.replace(&format!("at://{DID}/app.bsky.feed.like"), "at://did:plc:c/app.bsky.feed.like");
+    db.client()
+        .batch_execute(&format!(
+            "INSERT INTO bsky.thread_mute VALUES ('{subject}', '{DID}', 'now')"
+        ))
+        .unwrap();
+    let other = |line: String| {
+        line.replace(
+            &format!("at://{DID}/app.bsky.feed.like"),
+            "at://did:plc:c/app.bsky.feed.like",
+        )
+    };
     send_lines(&consumer.socket, &other(like("2", &subject)));
     assert_eq!((db.count("like"), db.count("notification")), (1, 0));
     db.client().batch_execute("TRUNCATE bsky.thread_mute").unwrap();
-    send_lines(&consumer.socket, &other(like("3", &subject)).replace("did:plc:c", "did:plc:d"));
+    send_lines(
+        &consumer.socket,
+        &other(like("3", &subject)).replace("did:plc:c", "did:plc:d"),
+    );
     assert_eq!((db.count("like"), db.count("notification")), (2, 1));
 }
 
@@ -105,14 +161,31 @@ fn muted_threads_do_not_notify() {
 fn a_second_consumer_on_a_live_socket_is_refused_and_a_missing_schema_is_told() {
     let (db, folder) = (TestDb::migrated(), folder());
     let consumer = Consumer::start(&db.url, folder.path(), "s", &[]);
-    let run = |url: &str| skyfill().arg("consumer").arg(&consumer.socket).env("BSKY_DB_POSTGRES_URL", url).output().unwrap();
+    let run = |url: &str| {
+        skyfill()
+            .arg("consumer")
+            .arg(&consumer.socket)
+            .env("BSKY_DB_POSTGRES_URL", url)
+            .output()
+            .unwrap()
+    };
     let output = run(&db.url);
-    assert_eq!((output.status.code(), told(&output).contains("already listens")), (Some(3), true), "{}", told(&output));
+    assert_eq!(
+        (output.status.code(), told(&output).contains("already listens")),
+        (Some(3), true),
+        "{}",
+        told(&output)
+    );
     send_lines(&consumer.socket, &post("1", "still there"));
     assert_eq!(db.count("post"), 1);
     let empty = TestDb::empty();
     let output = run(&empty.url);
-    assert_eq!((output.status.code(), told(&output).contains("skyfill migrate")), (Some(3), true), "{}", told(&output));
+    assert_eq!(
+        (output.status.code(), told(&output).contains("skyfill migrate")),
+        (Some(3), true),
+        "{}",
+        told(&output)
+    );
 }
 
 #[test]
@@ -125,7 +198,11 @@ fn what_was_read_is_committed_when_it_is_told_to_stop() {
     stream.write_all(b"{\"type\":\"com").unwrap();
     std::thread::sleep(std::time::Duration::from_millis(100));
     consumer.signal("INT");
-    assert_eq!(consumer.child.wait().unwrap().code(), Some(0), "a line that is not complete is not a line yet");
+    assert_eq!(
+        consumer.child.wait().unwrap().code(),
+        Some(0),
+        "a line that is not complete is not a line yet"
+    );
     assert_eq!(db.count("post"), 1);
 }
 
@@ -133,7 +210,12 @@ fn what_was_read_is_committed_when_it_is_told_to_stop() {
 fn db_test_runs_each_way_and_names_its_limit() {
     let db = TestDb::migrated();
     let run = |args: &[&str]| {
-        skyfill().args(["consumer", "--db-test"]).args(args).env("BSKY_DB_POSTGRES_URL", &db.url).output().unwrap()
+        skyfill()
+            .args(["consumer", "--db-test"])
+            .args(args)
+            .env("BSKY_DB_POSTGRES_URL", &db.url)
+            .output()
+            .unwrap()
     };
     let output = run(&["all", "--rows", "3000", "--batch-size", "500", "--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
@@ -147,18 +229,42 @@ fn db_test_runs_each_way_and_names_its_limit() {
     assert_eq!(run(&["with-params", "--rows", "1000"]).status.code(), Some(0));
     assert_eq!(db.count("follow"), 4000, "one test by name only adds rows");
     let output = run(&["with-prepared", "--batch-size", "20000"]);
-    assert_eq!((output.status.code(), told(&output).contains("65535")), (Some(2), true), "{}", told(&output));
+    assert_eq!(
+        (output.status.code(), told(&output).contains("65535")),
+        (Some(2), true),
+        "{}",
+        told(&output)
+    );
     db.client().batch_execute("INSERT INTO bsky.follow (uri, cid, creator, \"subjectDid\", \"createdAt\", \"indexedAt\") VALUES ('u', 'c', 'did:plc:real', 'b', 'x', 'x')").unwrap();
     let output = run(&["all", "--rows", "10"]);
-    assert_eq!((output.status.code(), told(&output).contains("real rows")), (Some(3), true), "{}", told(&output));
+    assert_eq!(
+        (output.status.code(), told(&output).contains("real rows")),
+        (Some(3), true),
+        "{}",
+        told(&output)
+    );
     if cfg!(feature = "pg-native") {
         let output = run(&["copy-binary", "--rows", "2000", "--pg-native"]);
         assert_eq!(output.status.code(), Some(0), "{}", told(&output));
-        assert_eq!(run(&["with-prepared", "--rows", "2000", "--pg-native"]).status.code(), Some(0));
-        assert_eq!(run(&["no-params", "--rows", "2000", "--pg-native"]).status.code(), Some(0));
+        assert_eq!(
+            run(&["with-prepared", "--rows", "2000", "--pg-native"])
+                .status
+                .code(),
+            Some(0)
+        );
+        assert_eq!(
+            run(&["no-params", "--rows", "2000", "--pg-native"]).status.code(),
+            Some(0)
+        );
     } else {
         let output = run(&["copy", "--rows", "10", "--pg-native"]);
-        assert_eq!((output.status.code(), told(&output).contains("--features pg-native")), (Some(2), true));
+        assert_eq!(
+            (
+                output.status.code(),
+                told(&output).contains("--features pg-native")
+            ),
+            (Some(2), true)
+        );
     }
 }
 
@@ -167,9 +273,19 @@ fn a_live_lost_connection_is_told_to_stop_within_reason() {
     let (db, folder) = (TestDb::migrated(), folder());
     let consumer = Consumer::start(&db.url, folder.path(), "s", &[]);
     // No connection can be made again, and the one there is breaks.
-    let name = db.url.rsplit_once("/test_").unwrap().1.split('?').next().unwrap().to_owned();
+    let name = db
+        .url
+        .rsplit_once("/test_")
+        .unwrap()
+        .1
+        .split('?')
+        .next()
+        .unwrap()
+        .to_owned();
     let mut client = db.client();
-    client.batch_execute(&format!("ALTER DATABASE test_{name} CONNECTION LIMIT 0")).unwrap();
+    client
+        .batch_execute(&format!("ALTER DATABASE test_{name} CONNECTION LIMIT 0"))
+        .unwrap();
     client.batch_execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()").unwrap();
     send_lines(&consumer.socket, "");
     assert_eq!(consumer.stop(), Some(0), "nothing was open, so nothing is lost");

@@ -3,21 +3,30 @@
 //! Set aside by name: what needs rows of other repos (built later, by `finalize`), and accounts, which the line form
 //! does not carry.
 
-
-
+use crate::support::*;
 use simnet::{Answer, Server};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use crate::support::*;
 
 /// Tables that are relational, or of accounts, or of the migrator.
-const TABLES_SET_ASIDE: &[&str] =
-    &["post_agg", "profile_agg", "actor", "actor_sync", "kysely_migration", "kysely_migration_lock"];
+const TABLES_SET_ASIDE: &[&str] = &[
+    "post_agg",
+    "profile_agg",
+    "actor",
+    "actor_sync",
+    "kysely_migration",
+    "kysely_migration_lock",
+];
 /// Columns of `post` that are relational.
-const COLUMNS_SET_ASIDE: &[&str] =
-    &["invalidReplyRoot", "violatesThreadGate", "violatesEmbeddingRules", "hasThreadGate", "hasPostGate"];
+const COLUMNS_SET_ASIDE: &[&str] = &[
+    "invalidReplyRoot",
+    "violatesThreadGate",
+    "violatesEmbeddingRules",
+    "hasThreadGate",
+    "hasPostGate",
+];
 /// Reasons of `notification` that are relational.
 const REASONS_SET_ASIDE: &[&str] = &["quote", "reply"];
 
@@ -27,7 +36,9 @@ fn set_aside(table: &str, rows: impl Iterator<Item = String>) -> Vec<String> {
         let mut value: serde_json::Value = serde_json::from_str(&row).expect("JSON");
         let object = value.as_object_mut().expect("a row");
         match table {
-            "post" => COLUMNS_SET_ASIDE.iter().for_each(|column| drop(object.remove(*column))),
+            "post" => COLUMNS_SET_ASIDE
+                .iter()
+                .for_each(|column| drop(object.remove(*column))),
             "profile" => drop(object.remove("createdAt")),
             "notification" if REASONS_SET_ASIDE.contains(&object["reason"].as_str()?) => return None,
             _ => {}
@@ -40,21 +51,34 @@ fn set_aside(table: &str, rows: impl Iterator<Item = String>) -> Vec<String> {
 fn repos(devnet: bool) -> Option<Vec<(String, Vec<u8>)>> {
     if devnet {
         let dir = shared("oracle/golden/devnet/cars")?;
-        let cars = fs::read_dir(dir).expect("cars").map(|entry| fs::read(entry.expect("entry").path()).expect("car"));
+        let cars = fs::read_dir(dir)
+            .expect("cars")
+            .map(|entry| fs::read(entry.expect("entry").path()).expect("car"));
         return Some(cars.map(|car| (did_of(&car), car)).collect());
     }
     let dir = shared("corpus/cars")?;
     let names = [
-        "shrike-calabro", "phpcar-repo", "indigo-bnewbold-robocracy", "rsky-valid_repo", "arroba-snarfed2",
-        "repostream-little", "repostream-tiny", "repostream-empty", "indigo-greenground",
+        "shrike-calabro",
+        "phpcar-repo",
+        "indigo-bnewbold-robocracy",
+        "rsky-valid_repo",
+        "arroba-snarfed2",
+        "repostream-little",
+        "repostream-tiny",
+        "repostream-empty",
+        "indigo-greenground",
     ];
-    let cars = names.iter().map(|name| fs::read(dir.join(format!("{name}.car"))).expect("car"));
+    let cars = names
+        .iter()
+        .map(|name| fs::read(dir.join(format!("{name}.car"))).expect("car"));
     Some(cars.map(|car| (did_of(&car), car)).collect())
 }
 
 fn did_of(car: &[u8]) -> String {
     let (root, index) = atrepo::BlockIndex::build(car).expect("a CAR");
-    atrepo::Commit::parse(index.get(&root).expect("the commit")).expect("a commit").did
+    atrepo::Commit::parse(index.get(&root).expect("the commit"))
+        .expect("a commit")
+        .did
 }
 
 fn golden(dir: &Path) -> BTreeMap<String, Vec<String>> {
@@ -73,21 +97,34 @@ fn golden(dir: &Path) -> BTreeMap<String, Vec<String>> {
 
 /// Loads the repos, twice, and compares.
 fn check(devnet: bool, sockets: usize, consumer_args: &[&str]) {
-    let tables = if devnet { "oracle/golden/devnet/tables" } else { "oracle/golden/corpus-tables" };
-    let (Some(repos), Some(tables)) = (repos(devnet), shared(tables)) else { return };
+    let tables = if devnet {
+        "oracle/golden/devnet/tables"
+    } else {
+        "oracle/golden/corpus-tables"
+    };
+    let (Some(repos), Some(tables)) = (repos(devnet), shared(tables)) else {
+        return;
+    };
     let db = TestDb::migrated();
     let dir = folder();
     let server = Server::start(HashMap::new());
     for (did, car) in &repos {
         server.set(did, Answer::Repo(Arc::new(car.clone())));
     }
-    let dids = did_file(dir.path(), &server.url(), repos.iter().map(|(did, _)| did.as_str()));
-    let consumers: Vec<Consumer> =
-        (0..sockets).map(|n| Consumer::start(&db.url, dir.path(), &format!("s{n}"), consumer_args)).collect();
+    let dids = did_file(
+        dir.path(),
+        &server.url(),
+        repos.iter().map(|(did, _)| did.as_str()),
+    );
+    let consumers: Vec<Consumer> = (0..sockets)
+        .map(|n| Consumer::start(&db.url, dir.path(), &format!("s{n}"), consumer_args))
+        .collect();
     let paths: Vec<&Path> = consumers.iter().map(|c| c.socket.as_path()).collect();
     let mut first = None;
     for round in ["first", "second"] {
-        let output = producer(dir.path(), &dids, &paths).output().expect("run the producer");
+        let output = producer(dir.path(), &dids, &paths)
+            .output()
+            .expect("run the producer");
         assert_eq!(output.status.code(), Some(0), "{}", told(&output));
         assert_eq!(summary(&output)["sent"], repos.len(), "{}", told(&output));
         let dump = db.dump();
@@ -99,8 +136,16 @@ fn check(devnet: bool, sockets: usize, consumer_args: &[&str]) {
             let rows = set_aside(table, rows.iter().cloned());
             let expected = &expected[table];
             let differing = || {
-                let ours: Vec<_> = rows.iter().filter(|row| !expected.contains(row)).take(3).collect();
-                let theirs: Vec<_> = expected.iter().filter(|row| !rows.contains(row)).take(3).collect();
+                let ours: Vec<_> = rows
+                    .iter()
+                    .filter(|row| !expected.contains(row))
+                    .take(3)
+                    .collect();
+                let theirs: Vec<_> = expected
+                    .iter()
+                    .filter(|row| !rows.contains(row))
+                    .take(3)
+                    .collect();
                 format!("{table}, {round} round: only ours {ours:#?}, only theirs {theirs:#?}")
             };
             assert!(rows == *expected, "{}", differing());
@@ -128,7 +173,18 @@ fn corpus_over_three_sockets() {
 
 #[test]
 fn corpus_over_several_connections_in_odd_batches() {
-    check(false, 1, &["--max-db-connections", "3", "--batch-size", "7", "--transaction-size", "100"]);
+    check(
+        false,
+        1,
+        &[
+            "--max-db-connections",
+            "3",
+            "--batch-size",
+            "7",
+            "--transaction-size",
+            "100",
+        ],
+    );
 }
 
 #[test]

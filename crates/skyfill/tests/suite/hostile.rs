@@ -37,12 +37,15 @@ const POLICY: &[(&str, bool, u64)] = &[
 fn peak_kib(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|text| text.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+    line.and_then(|text| text.trim().trim_end_matches(" kB").parse().ok())
+        .unwrap_or(0)
 }
 
 #[test]
 fn every_hostile_body_ends_as_its_manifest_says_and_the_good_repos_are_complete() {
-    let Some(dir) = shared("corpus/hostile") else { return };
+    let Some(dir) = shared("corpus/hostile") else {
+        return;
+    };
     let manifest: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(dir.join("manifest.json")).unwrap()).unwrap();
     let good = Population::new(3, 4, 400);
@@ -62,7 +65,11 @@ fn every_hostile_body_ends_as_its_manifest_says_and_the_good_repos_are_complete(
         for (account, good_did) in goods.iter().enumerate() {
             server.set(good_did, Answer::Repo(Arc::new(good.car(account))));
         }
-        let dids = did_file(folder.path(), &server.url(), [did].into_iter().chain(goods.iter().map(String::as_str)));
+        let dids = did_file(
+            folder.path(),
+            &server.url(),
+            [did].into_iter().chain(goods.iter().map(String::as_str)),
+        );
         let started = Instant::now();
         let mut child = producer(folder.path(), &dids, &[&consumer.socket])
             .stdout(std::process::Stdio::piped())
@@ -75,7 +82,11 @@ fn every_hostile_body_ends_as_its_manifest_says_and_the_good_repos_are_complete(
             std::thread::sleep(Duration::from_millis(10));
         }
         let output = child.wait_with_output().unwrap();
-        assert!(started.elapsed() < Duration::from_secs(10), "{name} took {:?}", started.elapsed());
+        assert!(
+            started.elapsed() < Duration::from_secs(10),
+            "{name} took {:?}",
+            started.elapsed()
+        );
         assert!(peak < MEMORY_KIB, "{name}: {peak} KiB");
         let summary = summary(&output);
         let sent = summary["sent"].as_u64().unwrap() - goods.len() as u64;
@@ -90,33 +101,66 @@ fn every_hostile_body_ends_as_its_manifest_says_and_the_good_repos_are_complete(
                 assert!(failures.contains(did), "{name}: {failures}");
             }
             "skip_record" => {
-                assert_eq!((sent, summary["unusableRecords"].as_u64()), (1, Some(1)), "{name}: {}", told(&output));
+                assert_eq!(
+                    (sent, summary["unusableRecords"].as_u64()),
+                    (1, Some(1)),
+                    "{name}: {}",
+                    told(&output)
+                );
                 // Canaries of collections that are not indexed leave no row.
                 assert_eq!(stored + 1, canaries.unwrap(), "{name}");
             }
             "accept" => {
-                assert_eq!((sent, summary["unusableRecords"].as_u64()), (1, Some(0)), "{name}: {}", told(&output));
+                assert_eq!(
+                    (sent, summary["unusableRecords"].as_u64()),
+                    (1, Some(0)),
+                    "{name}: {}",
+                    told(&output)
+                );
             }
             "either" => {
-                let (_, policy_sent, policy_stored) = policy.unwrap_or_else(|| panic!("{name} has no policy"));
-                assert_eq!((sent == 1, stored), (*policy_sent, *policy_stored), "{name}: {}", told(&output));
+                let (_, policy_sent, policy_stored) =
+                    policy.unwrap_or_else(|| panic!("{name} has no policy"));
+                assert_eq!(
+                    (sent == 1, stored),
+                    (*policy_sent, *policy_stored),
+                    "{name}: {}",
+                    told(&output)
+                );
             }
             other => panic!("{name}: {other}"),
         }
-        *seen.entry(file["expect"].as_str().unwrap().to_owned()).or_insert(0) += 1;
+        *seen
+            .entry(file["expect"].as_str().unwrap().to_owned())
+            .or_insert(0) += 1;
         for (account, good_did) in goods.iter().enumerate() {
-            let indexed = good.records(account).iter().filter(|(key, _)| !key.starts_with("org.")).count();
-            assert_eq!(self::stored(&db, good_did), indexed as u64, "{name}: a good repo beside it");
+            let indexed = good
+                .records(account)
+                .iter()
+                .filter(|(key, _)| !key.starts_with("org."))
+                .count();
+            assert_eq!(
+                self::stored(&db, good_did),
+                indexed as u64,
+                "{name}: a good repo beside it"
+            );
         }
         drop(fs::remove_file(folder.path().join("failures.jsonl")));
     }
-    assert_eq!(consumer.stop(), Some(1), "records of the hostile repos were refused");
+    assert_eq!(
+        consumer.stop(),
+        Some(1),
+        "records of the hostile repos were refused"
+    );
     assert!(seen.values().sum::<i32>() > 40, "{seen:?}");
 }
 
 /// Records stored for an account.
 fn stored(db: &TestDb, did: &str) -> u64 {
-    let row = db.client().query_one("SELECT count(*) FROM bsky.record WHERE did = $1", &[&did]).unwrap();
+    let row = db
+        .client()
+        .query_one("SELECT count(*) FROM bsky.record WHERE did = $1", &[&did])
+        .unwrap();
     u64::try_from(row.get::<_, i64>(0)).unwrap()
 }
 
@@ -134,7 +178,10 @@ fn slow_endless_and_broken_hosts_cost_their_own_repos_only() {
         (Answer::Reset, "no connection"),
         (Answer::Redirect("file:///etc/passwd".to_owned()), "bad redirect"),
         (Answer::Status(500, vec![], String::new()), "server error"),
-        (Answer::Status(200, vec![], "<html>hello</html>".to_owned()), "bad repo"),
+        (
+            Answer::Status(200, vec![], "<html>hello</html>".to_owned()),
+            "bad repo",
+        ),
         (Answer::error(400, "InvalidRequest"), "refused"),
     ];
     let server = Server::start(HashMap::new());
@@ -143,29 +190,62 @@ fn slow_endless_and_broken_hosts_cost_their_own_repos_only() {
     }
     // A loop of redirects needs the server's own address.
     let loop_did = did(answers.len());
-    server.set(&loop_did, Answer::Redirect(format!("{}/xrpc/com.atproto.sync.getRepo?did={loop_did}", server.url())));
-    let goods: Vec<String> = (0..population.len()).map(|account| population.did(account)).collect();
+    server.set(
+        &loop_did,
+        Answer::Redirect(format!(
+            "{}/xrpc/com.atproto.sync.getRepo?did={loop_did}",
+            server.url()
+        )),
+    );
+    let goods: Vec<String> = (0..population.len())
+        .map(|account| population.did(account))
+        .collect();
     for (account, good) in goods.iter().enumerate() {
         server.set(good, Answer::Repo(Arc::new(population.car(account))));
     }
     let bads: Vec<String> = (0..=answers.len()).map(did).collect();
     let folder = folder();
     let db = TestDb::migrated();
-    let dids = did_file(folder.path(), &server.url(), bads.iter().chain(&goods).map(String::as_str));
+    let dids = did_file(
+        folder.path(),
+        &server.url(),
+        bads.iter().chain(&goods).map(String::as_str),
+    );
     let consumer = Consumer::start(&db.url, folder.path(), "s", &[]);
     let started = Instant::now();
     let output = producer(folder.path(), &dids, &[&consumer.socket])
-        .args(["--processing-timeout", "3", "--stall-timeout", "1", "--max-attempts", "2", "--max-repo-bytes", "20000000"])
+        .args([
+            "--processing-timeout",
+            "3",
+            "--stall-timeout",
+            "1",
+            "--max-attempts",
+            "2",
+            "--max-repo-bytes",
+            "20000000",
+        ])
         .output()
         .unwrap();
-    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        started.elapsed()
+    );
     assert_eq!(output.status.code(), Some(1), "{}", told(&output));
     let reasons = failures(&folder.path().join("failures.jsonl"));
     for (n, (_, reason)) in answers.iter().enumerate() {
         let found = &reasons[&did(n)];
-        assert!(found.starts_with(reason), "{}: wanted {reason}, got {found}", did(n));
+        assert!(
+            found.starts_with(reason),
+            "{}: wanted {reason}, got {found}",
+            did(n)
+        );
     }
-    assert!(reasons[&loop_did].starts_with("bad redirect"), "{}", reasons[&loop_did]);
+    assert!(
+        reasons[&loop_did].starts_with("bad redirect"),
+        "{}",
+        reasons[&loop_did]
+    );
     assert_eq!(summary(&output)["sent"], goods.len());
     drop(consumer);
 }
@@ -173,6 +253,10 @@ fn slow_endless_and_broken_hosts_cost_their_own_repos_only() {
 /// Reasons by DID in a file of failures.
 fn failures(path: &Path) -> HashMap<String, String> {
     let text = fs::read_to_string(path).unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str::<Vec<String>>(line).unwrap());
-    lines.map(|mut line| (line.remove(0), line.pop().unwrap())).collect()
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str::<Vec<String>>(line).unwrap());
+    lines
+        .map(|mut line| (line.remove(0), line.pop().unwrap()))
+        .collect()
 }

@@ -18,17 +18,31 @@ struct Scene {
 fn scene() -> Scene {
     let population = Population::new(11, 60, 30_000);
     let server = Server::start(HashMap::new());
-    let dids: Vec<String> = (0..population.len()).map(|account| population.did(account)).collect();
+    let dids: Vec<String> = (0..population.len())
+        .map(|account| population.did(account))
+        .collect();
     for (account, did) in dids.iter().enumerate() {
         server.set(did, Answer::Repo(Arc::new(population.car(account))));
     }
     let folder = folder();
     let file = did_file(folder.path(), &server.url(), dids.iter().map(String::as_str));
-    Scene { folder, dids: file, repos: dids.len(), server }
+    Scene {
+        folder,
+        dids: file,
+        repos: dids.len(),
+        server,
+    }
 }
 
 /// Small batches and transactions, so that a kill falls in the middle of many things.
-const CONSUMER: &[&str] = &["--batch-size", "200", "--transaction-size", "1000", "--max-db-connections", "2"];
+const CONSUMER: &[&str] = &[
+    "--batch-size",
+    "200",
+    "--transaction-size",
+    "1000",
+    "--max-db-connections",
+    "2",
+];
 
 impl Scene {
     fn consumer(&self, url: &str) -> Consumer {
@@ -37,7 +51,12 @@ impl Scene {
 
     fn start_producer(&self, consumer: &Consumer) -> Child {
         let mut command = producer(self.folder.path(), &self.dids, &[&consumer.socket]);
-        command.args(["--concurrency", "2"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        command
+            .args(["--concurrency", "2"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
     }
 
     /// A whole run.
@@ -80,7 +99,11 @@ fn of_the_consumer() {
     drop(consumer);
     let second = scene.consumer(&db.url);
     let output = producing.wait_with_output().unwrap();
-    assert!(output.status.code().is_some_and(|code| code <= 1), "{}", told(&output));
+    assert!(
+        output.status.code().is_some_and(|code| code <= 1),
+        "{}",
+        told(&output)
+    );
     assert_eq!(summary(&output)["sent"], scene.repos, "{}", told(&output));
     assert!(before < db.count("record"));
     assert_eq!(second.stop(), Some(0));
@@ -128,7 +151,11 @@ fn of_postgresql() {
     let mut consumer = scene.consumer(&url);
     let producing = scene.start_producer(&consumer);
     let count = || -> i64 {
-        client().unwrap().query_one("SELECT count(*) FROM bsky.record", &[]).unwrap().get(0)
+        client()
+            .unwrap()
+            .query_one("SELECT count(*) FROM bsky.record", &[])
+            .unwrap()
+            .get(0)
     };
     let deadline = Instant::now() + Duration::from_secs(30);
     while count() < 1500 {
@@ -137,7 +164,10 @@ fn of_postgresql() {
     // One backend, then the postmaster, which takes all of them with it.
     client().unwrap().batch_execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_temp%' AND pid <> pg_backend_pid()").unwrap();
     let postmaster = server.postmaster();
-    std::process::Command::new("kill").args(["-9", &postmaster.to_string()]).status().unwrap();
+    std::process::Command::new("kill")
+        .args(["-9", &postmaster.to_string()])
+        .status()
+        .unwrap();
     drop(server);
     consumer.wait_for("waiting for the database");
     let revived = loop {
@@ -149,7 +179,11 @@ fn of_postgresql() {
     let output = producing.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
     assert_eq!(summary(&output)["sent"], scene.repos);
-    assert_eq!(consumer.stop(), Some(0), "the consumer wrote what it had not committed");
+    assert_eq!(
+        consumer.stop(),
+        Some(0),
+        "the consumer wrote what it had not committed"
+    );
     let undisturbed = scene.undisturbed();
     let compare = |when: &str| {
         for (table, rows) in &undisturbed {
@@ -159,7 +193,12 @@ fn of_postgresql() {
             let sql = format!("SELECT (to_jsonb(x) - 'id')::text FROM bsky.\"{table}\" x");
             let found = client().unwrap().query(&sql, &[]).unwrap();
             let found = canonical(found.iter().map(|row| row.get::<_, String>(0)));
-            assert!(found == *rows, "{table} differs {when}: {} rows, not {}", found.len(), rows.len());
+            assert!(
+                found == *rows,
+                "{table} differs {when}: {} rows, not {}",
+                found.len(),
+                rows.len()
+            );
         }
     };
     compare("after the crash");

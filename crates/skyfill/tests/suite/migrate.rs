@@ -5,18 +5,35 @@ use appview::migrations::MIGRATIONS;
 use std::process::Output;
 
 fn migrate(db: &TestDb, args: &[&str]) -> Output {
-    skyfill().arg("migrate").args(args).env("BSKY_DB_POSTGRES_URL", &db.url).output().unwrap()
+    skyfill()
+        .arg("migrate")
+        .args(args)
+        .env("BSKY_DB_POSTGRES_URL", &db.url)
+        .output()
+        .unwrap()
 }
 
 /// Every object of the schema and its definition, the way `pg_dump` sees them, sorted.
 fn schema_of(db: &TestDb) -> Vec<String> {
     let bin = std::process::Command::new("sh")
-        .args(["-c", "command -v pg_dump || ls /usr/lib/postgresql/*/bin/pg_dump | tail -1"])
+        .args([
+            "-c",
+            "command -v pg_dump || ls /usr/lib/postgresql/*/bin/pg_dump | tail -1",
+        ])
         .output()
         .unwrap();
     let bin = String::from_utf8(bin.stdout).unwrap();
     let output = std::process::Command::new(bin.trim())
-        .args(["--schema-only", "--no-owner", "--no-privileges", "-n", "bsky", "-n", "public", &db.url])
+        .args([
+            "--schema-only",
+            "--no-owner",
+            "--no-privileges",
+            "-n",
+            "bsky",
+            "-n",
+            "public",
+            &db.url,
+        ])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", told(&output));
@@ -50,8 +67,15 @@ fn an_empty_database_comes_to_the_golden_schema_and_twice_is_a_no_op() {
     assert_eq!(before["kysely_migration"].len(), MIGRATIONS.len());
     assert_eq!(before["view_param"].len(), 2);
     if let Some(golden) = shared("oracle/golden/schema.sql") {
-        let (ours, theirs) = (schema_of(&db), statements(&std::fs::read_to_string(golden).unwrap()));
-        let differ: Vec<_> = ours.iter().filter(|s| !theirs.contains(s)).chain(theirs.iter().filter(|s| !ours.contains(s))).collect();
+        let (ours, theirs) = (
+            schema_of(&db),
+            statements(&std::fs::read_to_string(golden).unwrap()),
+        );
+        let differ: Vec<_> = ours
+            .iter()
+            .filter(|s| !theirs.contains(s))
+            .chain(theirs.iter().filter(|s| !ours.contains(s)))
+            .collect();
         assert!(differ.is_empty(), "{differ:#?}");
         assert_eq!(ours.len(), theirs.len());
     }
@@ -69,7 +93,13 @@ fn every_official_state_is_carried_on_from() {
         let partial = appview::migrate::migrate_to(&mut db.client(), "bsky", Some(step.name)).unwrap();
         assert_eq!(partial.ran.last(), Some(&step.name));
         let output = migrate(&db, &[]);
-        assert_eq!(output.status.code(), Some(0), "from {}: {}", step.name, told(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "from {}: {}",
+            step.name,
+            told(&output)
+        );
         assert!(schema_of(&db) == newest, "from {}", step.name);
         states += 1;
     }
@@ -93,11 +123,17 @@ fn two_at_once_do_not_hurt_each_other() {
 fn a_database_with_unknown_migrations_is_left_alone() {
     let db = TestDb::empty();
     appview::migrate::migrate_to(&mut db.client(), "bsky", Some(MIGRATIONS[3].name)).unwrap();
-    db.client().batch_execute("INSERT INTO bsky.kysely_migration VALUES ('_29990101T000000000Z', 'later')").unwrap();
+    db.client()
+        .batch_execute("INSERT INTO bsky.kysely_migration VALUES ('_29990101T000000000Z', 'later')")
+        .unwrap();
     let before = db.dump();
     let output = migrate(&db, &[]);
     assert_eq!(output.status.code(), Some(3));
-    assert!(told(&output).contains("_29990101T000000000Z"), "{}", told(&output));
+    assert!(
+        told(&output).contains("_29990101T000000000Z"),
+        "{}",
+        told(&output)
+    );
     assert!(db.dump() == before);
 }
 
@@ -107,15 +143,30 @@ fn recreating_spares_what_no_repo_can_refill() {
     db.client().batch_execute("INSERT INTO bsky.mute VALUES ('did:plc:a', 'did:plc:b', 'now'); INSERT INTO bsky.profile_agg VALUES ('did:plc:a')").unwrap();
     let output = migrate(&db, &["--recreate-schema"]);
     assert_eq!(output.status.code(), Some(3));
-    assert!(told(&output).contains("in: mute;") && told(&output).contains("--discard-private-data"), "{}", told(&output));
+    assert!(
+        told(&output).contains("in: mute;") && told(&output).contains("--discard-private-data"),
+        "{}",
+        told(&output)
+    );
     assert_eq!(db.count("mute"), 1);
     let output = migrate(&db, &["--recreate-schema", "--discard-private-data"]);
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
-    assert_eq!((db.count("mute"), db.count("profile_agg"), db.count("kysely_migration")), (0, 0, 61));
-    db.client().batch_execute(r#"INSERT INTO bsky.record VALUES ('u', 'c', 'd', '{}', 'now', 'takedown-1')"#).unwrap();
+    assert_eq!(
+        (
+            db.count("mute"),
+            db.count("profile_agg"),
+            db.count("kysely_migration")
+        ),
+        (0, 0, 61)
+    );
+    db.client()
+        .batch_execute(r#"INSERT INTO bsky.record VALUES ('u', 'c', 'd', '{}', 'now', 'takedown-1')"#)
+        .unwrap();
     let output = migrate(&db, &["--recreate-schema"]);
     assert!(told(&output).contains("in: record;"), "{}", told(&output));
-    db.client().batch_execute(r#"UPDATE bsky.record SET "takedownRef" = NULL"#).unwrap();
+    db.client()
+        .batch_execute(r#"UPDATE bsky.record SET "takedownRef" = NULL"#)
+        .unwrap();
     assert_eq!(migrate(&db, &["--recreate-schema"]).status.code(), Some(0));
     assert_eq!(db.count("record"), 0);
 }
@@ -124,26 +175,51 @@ fn recreating_spares_what_no_repo_can_refill() {
 fn dropped_follow_indexes_come_back_as_they_were() {
     let db = TestDb::migrated();
     let before = schema_of(&db);
-    let indexes = |action: &str| skyfill().args(["indexes", action]).env("BSKY_DB_POSTGRES_URL", &db.url).output().unwrap();
+    let indexes = |action: &str| {
+        skyfill()
+            .args(["indexes", action])
+            .env("BSKY_DB_POSTGRES_URL", &db.url)
+            .output()
+            .unwrap()
+    };
     assert_eq!(indexes("status").status.code(), Some(0));
     for _ in 0..2 {
         let output = migrate(&db, &["--drop-follow-indexes"]);
         assert_eq!(output.status.code(), Some(0), "{}", told(&output));
     }
     assert_eq!(before.len() - schema_of(&db).len(), 3);
-    assert!(schema_of(&db).iter().any(|s| s.contains("follow_pkey")), "the primary key stays");
+    assert!(
+        schema_of(&db).iter().any(|s| s.contains("follow_pkey")),
+        "the primary key stays"
+    );
     let output = indexes("status");
     assert_eq!(output.status.code(), Some(1));
-    for name in ["follow_creator_cursor_idx", "follow_subject_cursor_idx", "follow_unique_subject"] {
+    for name in [
+        "follow_creator_cursor_idx",
+        "follow_subject_cursor_idx",
+        "follow_unique_subject",
+    ] {
         assert!(told(&output).contains(name), "{}", told(&output));
     }
     // Rows that break the constraint keep it from coming back, by name; the rest comes back.
-    let follow = |uri: &str| format!("INSERT INTO bsky.follow (uri, cid, creator, \"subjectDid\", \"createdAt\", \"indexedAt\") VALUES ('{uri}', 'c', 'a', 'b', 'x', 'x')");
-    db.client().batch_execute(&format!("{};{}", follow("1"), follow("2"))).unwrap();
+    let follow = |uri: &str| {
+        format!(
+            "INSERT INTO bsky.follow (uri, cid, creator, \"subjectDid\", \"createdAt\", \"indexedAt\") VALUES ('{uri}', 'c', 'a', 'b', 'x', 'x')"
+        )
+    };
+    db.client()
+        .batch_execute(&format!("{};{}", follow("1"), follow("2")))
+        .unwrap();
     let output = indexes("restore");
     assert_eq!(output.status.code(), Some(3));
-    assert!(told(&output).contains("follow_unique_subject"), "{}", told(&output));
-    db.client().batch_execute("DELETE FROM bsky.follow WHERE uri = '2'").unwrap();
+    assert!(
+        told(&output).contains("follow_unique_subject"),
+        "{}",
+        told(&output)
+    );
+    db.client()
+        .batch_execute("DELETE FROM bsky.follow WHERE uri = '2'")
+        .unwrap();
     assert_eq!(indexes("restore").status.code(), Some(0));
     assert!(schema_of(&db) == before);
     assert_eq!(indexes("status").status.code(), Some(0));
@@ -165,13 +241,23 @@ fn column_lists_agree_with_the_schema() {
             let row = rows.iter().find(|row| row.get::<_, &str>(0) == column.name);
             let row = row.unwrap_or_else(|| panic!("{}.{} is not in the schema", table.name, column.name));
             let jsonb = column.kind == appview::table::Kind::Jsonb;
-            assert_eq!(row.get::<_, &str>(1) == "jsonb", jsonb, "{}.{}", table.name, column.name);
+            assert_eq!(
+                row.get::<_, &str>(1) == "jsonb",
+                jsonb,
+                "{}.{}",
+                table.name,
+                column.name
+            );
             assert_eq!(row.get::<_, &str>(2), "NEVER", "{}.{}", table.name, column.name);
         }
         for row in &rows {
             let name: &str = row.get(0);
             let needed = row.get::<_, &str>(3) == "NO" && row.get::<_, &str>(2) == "NEVER" && name != "id";
-            assert!(!needed || table.columns.iter().any(|c| c.name == name), "{}.{name} must be written", table.name);
+            assert!(
+                !needed || table.columns.iter().any(|c| c.name == name),
+                "{}.{name} must be written",
+                table.name
+            );
         }
     }
 }
@@ -184,7 +270,14 @@ fn a_wrong_url_is_told_without_its_password() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(3));
-    assert!(told(&output).contains("127.0.0.1:1") && !told(&output).contains("hunter2"), "{}", told(&output));
-    let output = skyfill().args(["migrate", "--schema", "no-good"]).output().unwrap();
+    assert!(
+        told(&output).contains("127.0.0.1:1") && !told(&output).contains("hunter2"),
+        "{}",
+        told(&output)
+    );
+    let output = skyfill()
+        .args(["migrate", "--schema", "no-good"])
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(2));
 }

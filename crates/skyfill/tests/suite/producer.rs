@@ -29,12 +29,30 @@ fn account_states_are_skipped_and_waits_are_kept() {
     let reset = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 3;
     let answers = [
         ("did:plc:notfound".to_owned(), Answer::error(400, "RepoNotFound")),
-        ("did:plc:deactivated".to_owned(), Answer::error(400, "RepoDeactivated")),
-        ("did:plc:takendown".to_owned(), Answer::error(400, "RepoTakendown")),
-        ("did:plc:suspended".to_owned(), Answer::error(403, "RepoSuspended")),
-        (population.did(0), then(limited(vec![("retry-after", "2".to_owned())]), 0)),
-        (population.did(1), then(limited(vec![("ratelimit-reset", reset.to_string())]), 1)),
-        (population.did(2), then(Answer::Status(503, vec![], String::new()), 2)),
+        (
+            "did:plc:deactivated".to_owned(),
+            Answer::error(400, "RepoDeactivated"),
+        ),
+        (
+            "did:plc:takendown".to_owned(),
+            Answer::error(400, "RepoTakendown"),
+        ),
+        (
+            "did:plc:suspended".to_owned(),
+            Answer::error(403, "RepoSuspended"),
+        ),
+        (
+            population.did(0),
+            then(limited(vec![("retry-after", "2".to_owned())]), 0),
+        ),
+        (
+            population.did(1),
+            then(limited(vec![("ratelimit-reset", reset.to_string())]), 1),
+        ),
+        (
+            population.did(2),
+            then(Answer::Status(503, vec![], String::new()), 2),
+        ),
         (population.did(3), then(Answer::Reset, 3)),
         (population.did(4), car(4)),
     ];
@@ -47,7 +65,11 @@ fn account_states_are_skipped_and_waits_are_kept() {
     let started = Instant::now();
     let output = producer(folder.path(), &file, &[&socket]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
-    assert!(started.elapsed() > Duration::from_millis(1900), "it did not wait: {:?}", started.elapsed());
+    assert!(
+        started.elapsed() > Duration::from_millis(1900),
+        "it did not wait: {:?}",
+        started.elapsed()
+    );
     let summary = summary(&output);
     assert_eq!(summary["sent"], 5);
     for state in ["not found", "deactivated", "takendown", "suspended"] {
@@ -55,8 +77,14 @@ fn account_states_are_skipped_and_waits_are_kept() {
     }
     assert_eq!(summary["retries"], 4, "{summary}");
     assert_eq!(summary["records"], consumer.join().unwrap());
-    assert!(server.compressed() >= 4, "responses are asked for in compressed form");
-    assert!(server.connections() < server.requests(), "connections are used again");
+    assert!(
+        server.compressed() >= 4,
+        "responses are asked for in compressed form"
+    );
+    assert!(
+        server.connections() < server.requests(),
+        "connections are used again"
+    );
 }
 
 #[test]
@@ -72,10 +100,21 @@ fn private_hosts_are_refused_by_address_by_name_and_after_a_redirect() {
     std::fs::write(&path, lines.concat()).unwrap();
     let socket = folder.path().join("s");
     let mut command = skyfill();
-    command.arg("producer").arg(&path).arg(&socket).arg("--json").arg("--failures").arg(folder.path().join("f"));
+    command
+        .arg("producer")
+        .arg(&path)
+        .arg(&socket)
+        .arg("--json")
+        .arg("--failures")
+        .arg(folder.path().join("f"));
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", told(&output));
-    assert_eq!(summary(&output)["failed"]["blocked address"], lines.len(), "{}", told(&output));
+    assert_eq!(
+        summary(&output)["failed"]["blocked address"],
+        lines.len(),
+        "{}",
+        told(&output)
+    );
     assert_eq!(server.requests(), 0, "nobody was asked");
     // The file of failures is a DID file.
     let again = skyfill()
@@ -86,13 +125,22 @@ fn private_hosts_are_refused_by_address_by_name_and_after_a_redirect() {
         .arg(folder.path().join("g"))
         .output()
         .unwrap();
-    assert_eq!(summary(&again)["skipped"]["not found"].as_u64().map(|n| n >= 4), Some(true), "{}", told(&again));
+    assert_eq!(
+        summary(&again)["skipped"]["not found"].as_u64().map(|n| n >= 4),
+        Some(true),
+        "{}",
+        told(&again)
+    );
 }
 
 #[test]
 fn partitions_meet_exactly_and_opted_out_hosts_are_left_alone() {
     let population = Population::new(22, 9, 300);
-    let server = Server::start((0..9).map(|n| (population.did(n), Answer::Repo(Arc::new(population.car(n))))).collect());
+    let server = Server::start(
+        (0..9)
+            .map(|n| (population.did(n), Answer::Repo(Arc::new(population.car(n)))))
+            .collect(),
+    );
     let folder = folder();
     let dids: Vec<String> = (0..9).map(|n| population.did(n)).collect();
     let file = did_file(folder.path(), &server.url(), dids.iter().map(String::as_str));
@@ -109,9 +157,16 @@ fn partitions_meet_exactly_and_opted_out_hosts_are_left_alone() {
         consumer.join().unwrap();
     }
     assert_eq!((sent, server.requests()), (9, 9));
-    let output =
-        producer(folder.path(), &file, &[&folder.path().join("none")]).args(["--skip-host", "127.0.0.1"]).output().unwrap();
-    assert_eq!(summary(&output)["skipped"]["host opted out"], 9, "{}", told(&output));
+    let output = producer(folder.path(), &file, &[&folder.path().join("none")])
+        .args(["--skip-host", "127.0.0.1"])
+        .output()
+        .unwrap();
+    assert_eq!(
+        summary(&output)["skipped"]["host opted out"],
+        9,
+        "{}",
+        told(&output)
+    );
     assert_eq!(server.requests(), 9);
 }
 
@@ -125,7 +180,14 @@ fn a_signal_lets_it_end_well_and_another_asks_what_it_does() {
     let file = did_file(folder.path(), &server.url(), dids.iter().map(String::as_str));
     let socket = folder.path().join("s");
     let child = producer(folder.path(), &file, &[&socket])
-        .args(["--concurrency", "1", "--stall-timeout", "2", "--max-attempts", "1"])
+        .args([
+            "--concurrency",
+            "1",
+            "--stall-timeout",
+            "2",
+            "--max-attempts",
+            "1",
+        ])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -153,13 +215,48 @@ fn wrong_arguments_name_the_thing() {
     let file = did_file(folder.path(), "http://x", []);
     let run = |args: &[&str]| skyfill().arg("producer").arg(&file).args(args).output().unwrap();
     let output = run(&["/tmp/a", "/tmp/b"]);
-    assert_eq!((output.status.code(), told(&output).contains("one or three")), (Some(2), true), "{}", told(&output));
+    assert_eq!(
+        (output.status.code(), told(&output).contains("one or three")),
+        (Some(2), true),
+        "{}",
+        told(&output)
+    );
     let output = run(&[&format!("/tmp/{}", "x".repeat(120))]);
-    assert_eq!((output.status.code(), told(&output).contains("at most 103")), (Some(2), true), "{}", told(&output));
-    let output = skyfill().args(["producer", "/nowhere", "/tmp/a"]).output().unwrap();
-    assert_eq!((output.status.code(), told(&output).contains("/nowhere")), (Some(3), true), "{}", told(&output));
-    let output = skyfill().args(["producer", "/nowhere", "/tmp/a"]).env("PRODUCER_CONCURRENCY", "many").output().unwrap();
-    assert_eq!((output.status.code(), told(&output).contains("PRODUCER_CONCURRENCY")), (Some(2), true), "{}", told(&output));
+    assert_eq!(
+        (output.status.code(), told(&output).contains("at most 103")),
+        (Some(2), true),
+        "{}",
+        told(&output)
+    );
+    let output = skyfill()
+        .args(["producer", "/nowhere", "/tmp/a"])
+        .output()
+        .unwrap();
+    assert_eq!(
+        (output.status.code(), told(&output).contains("/nowhere")),
+        (Some(3), true),
+        "{}",
+        told(&output)
+    );
+    let output = skyfill()
+        .args(["producer", "/nowhere", "/tmp/a"])
+        .env("PRODUCER_CONCURRENCY", "many")
+        .output()
+        .unwrap();
+    assert_eq!(
+        (
+            output.status.code(),
+            told(&output).contains("PRODUCER_CONCURRENCY")
+        ),
+        (Some(2), true),
+        "{}",
+        told(&output)
+    );
     let output = run(&["/tmp/a", "--failures", file.to_str().unwrap()]);
-    assert_eq!((output.status.code(), told(&output).contains("still-failing")), (Some(2), true), "{}", told(&output));
+    assert_eq!(
+        (output.status.code(), told(&output).contains("still-failing")),
+        (Some(2), true),
+        "{}",
+        told(&output)
+    );
 }

@@ -1,7 +1,6 @@
 //! What the tests stand on: a real PostgreSQL shared by all of them (started on first use, a database for each test), the
 //! real binary, real sockets, and the practice PDS.
 
-
 use postgres::{Client, NoTls};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -41,7 +40,9 @@ pub(crate) fn folder() -> tempfile::TempDir {
 
 /// The shared corpus, or nothing; says so.
 pub(crate) fn shared(what: &str) -> Option<PathBuf> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared").join(what);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../../../shared")
+        .join(what);
     if path.exists() {
         return Some(path);
     }
@@ -51,7 +52,12 @@ pub(crate) fn shared(what: &str) -> Option<PathBuf> {
 
 fn server() -> pgbox::Server {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("postgres");
-    let settings = [("fsync", "off"), ("synchronous_commit", "off"), ("max_connections", "300"), ("shared_buffers", "512MB")];
+    let settings = [
+        ("fsync", "off"),
+        ("synchronous_commit", "off"),
+        ("max_connections", "300"),
+        ("shared_buffers", "512MB"),
+    ];
     pgbox::start_with(&folder, &settings).expect("the tests' PostgreSQL")
 }
 
@@ -67,10 +73,18 @@ impl TestDb {
     pub(crate) fn empty() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let server = server();
-        let name = format!("test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "test_{}_{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
         let mut client = Client::connect(&server.url_of("postgres"), NoTls).expect("connect");
-        client.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).expect("drop an old database");
-        client.batch_execute(&format!("CREATE DATABASE {name}")).expect("make a database");
+        client
+            .batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+            .expect("drop an old database");
+        client
+            .batch_execute(&format!("CREATE DATABASE {name}"))
+            .expect("make a database");
         let url = server.url_of(&name);
         Self { server, name, url }
     }
@@ -93,7 +107,10 @@ impl TestDb {
 
     /// Empties all tables that repos fill.
     pub(crate) fn truncate(&self) {
-        let tables: Vec<String> = appview::table::ALL.iter().map(|table| format!("bsky.\"{}\"", table.name)).collect();
+        let tables: Vec<String> = appview::table::ALL
+            .iter()
+            .map(|table| format!("bsky.\"{}\"", table.name))
+            .collect();
         let sql = format!("TRUNCATE bsky.duplicate_record, {}", tables.join(", "));
         self.client().batch_execute(&sql).expect("truncate");
     }
@@ -107,7 +124,8 @@ impl TestDb {
         let mut dump = BTreeMap::new();
         for table in tables {
             let table: String = table.get(0);
-            let sql = format!("SELECT (to_jsonb(x) - '{{id,timestamp}}'::text[])::text FROM bsky.\"{table}\" x");
+            let sql =
+                format!("SELECT (to_jsonb(x) - '{{id,timestamp}}'::text[])::text FROM bsky.\"{table}\" x");
             let rows = client.query(&sql, &[]).expect("dump");
             dump.insert(table, canonical(rows.iter().map(|row| row.get::<_, String>(0))));
         }
@@ -125,8 +143,9 @@ impl Drop for TestDb {
 
 /// Rows of JSON, each with its keys sorted, all sorted.
 pub(crate) fn canonical(rows: impl Iterator<Item = String>) -> Vec<String> {
-    let mut rows: Vec<String> =
-        rows.map(|row| serde_json::from_str::<Value>(&row).expect("JSON").to_string()).collect();
+    let mut rows: Vec<String> = rows
+        .map(|row| serde_json::from_str::<Value>(&row).expect("JSON").to_string())
+        .collect();
     rows.sort();
     rows
 }
@@ -143,7 +162,11 @@ impl Consumer {
     pub(crate) fn start(db_url: &str, folder: &Path, name: &str, args: &[&str]) -> Self {
         let socket = folder.join(format!("{name}.sock"));
         let log = folder.join(format!("{name}.log"));
-        let out = fs::OpenOptions::new().create(true).append(true).open(&log).expect("log");
+        let out = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .expect("log");
         let child = skyfill()
             .arg("consumer")
             .arg(&socket)
@@ -164,8 +187,16 @@ impl Consumer {
     pub(crate) fn wait_for(&mut self, text: &str) {
         let deadline = Instant::now() + Duration::from_secs(60);
         while !self.log().contains(text) {
-            assert!(self.child.try_wait().expect("wait").is_none(), "the consumer ended:\n{}", self.log());
-            assert!(Instant::now() < deadline, "the consumer never said {text:?}:\n{}", self.log());
+            assert!(
+                self.child.try_wait().expect("wait").is_none(),
+                "the consumer ended:\n{}",
+                self.log()
+            );
+            assert!(
+                Instant::now() < deadline,
+                "the consumer never said {text:?}:\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -194,14 +225,21 @@ impl Drop for Consumer {
 
 /// Sends a signal to a process that a test started.
 pub(crate) fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status().expect("kill");
+    let status = Command::new("kill")
+        .arg(format!("-{name}"))
+        .arg(child.id().to_string())
+        .status()
+        .expect("kill");
     assert!(status.success());
 }
 
 /// A DID file in `folder` for `repos` on `url`.
 pub(crate) fn did_file<'a>(folder: &Path, url: &str, dids: impl IntoIterator<Item = &'a str>) -> PathBuf {
     let path = folder.join("dids.jsonl");
-    let lines: String = dids.into_iter().map(|did| format!("[\"{did}\",\"{url}\"]\n")).collect();
+    let lines: String = dids
+        .into_iter()
+        .map(|did| format!("[\"{did}\",\"{url}\"]\n"))
+        .collect();
     fs::write(&path, lines).expect("write a DID file");
     path
 }
@@ -210,14 +248,23 @@ pub(crate) fn did_file<'a>(folder: &Path, url: &str, dids: impl IntoIterator<Ite
 pub(crate) fn producer(folder: &Path, dids: &Path, sockets: &[&Path]) -> Command {
     let mut command = skyfill();
     command.arg("producer").arg(dids).args(sockets);
-    command.args(["--json", "--now", "2026-11-01T00:00:00.000Z", "--allow-private-hosts"]);
+    command.args([
+        "--json",
+        "--now",
+        "2026-11-01T00:00:00.000Z",
+        "--allow-private-hosts",
+    ]);
     command.arg("--failures").arg(folder.join("failures.jsonl"));
     command
 }
 
 /// What a command printed, for people who read a failed test.
 pub(crate) fn told(output: &Output) -> String {
-    format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 /// The JSON summary on stdout.
@@ -230,6 +277,8 @@ pub(crate) fn send_lines(socket: &Path, text: &str) {
     use std::io::{Read, Write};
     let mut stream = std::os::unix::net::UnixStream::connect(socket).expect("connect to the consumer");
     stream.write_all(text.as_bytes()).expect("send");
-    stream.shutdown(std::net::Shutdown::Write).expect("end the stream");
+    stream
+        .shutdown(std::net::Shutdown::Write)
+        .expect("end the stream");
     stream.read_to_end(&mut Vec::new()).expect("wait for the commit");
 }

@@ -30,9 +30,27 @@ fn a_cache_becomes_a_did_file_and_bad_entries_are_told() {
     assert_eq!((lines.len(), lines[0]), (3, first.as_str()));
     assert!(told(&output).contains("entry 2 at byte 110"), "{}", told(&output));
     std::fs::write(&path, pairs(3)).unwrap();
-    assert_eq!(skyfill().arg("unpack-as-did-file").arg(&path).output().unwrap().status.code(), Some(0));
+    assert_eq!(
+        skyfill()
+            .arg("unpack-as-did-file")
+            .arg(&path)
+            .output()
+            .unwrap()
+            .status
+            .code(),
+        Some(0)
+    );
     std::fs::write(&path, "not a cache").unwrap();
-    assert_eq!(skyfill().arg("unpack-as-did-file").arg(&path).output().unwrap().status.code(), Some(3));
+    assert_eq!(
+        skyfill()
+            .arg("unpack-as-did-file")
+            .arg(&path)
+            .output()
+            .unwrap()
+            .status
+            .code(),
+        Some(3)
+    );
 }
 
 #[test]
@@ -40,8 +58,15 @@ fn a_closed_pipe_ends_it_quietly() {
     let folder = folder();
     let path = folder.path().join("cache");
     std::fs::write(&path, pairs(200_000)).unwrap();
-    let script = format!("{} unpack-as-did-file {} | head -1", env!("CARGO_BIN_EXE_skyfill"), path.display());
-    let output = Command::new("bash").args(["-c", &format!("set -o pipefail; {script}")]).output().unwrap();
+    let script = format!(
+        "{} unpack-as-did-file {} | head -1",
+        env!("CARGO_BIN_EXE_skyfill"),
+        path.display()
+    );
+    let output = Command::new("bash")
+        .args(["-c", &format!("set -o pipefail; {script}")])
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
     assert!(output.stderr.is_empty(), "{}", told(&output));
 }
@@ -68,7 +93,10 @@ fn memory_does_not_grow_with_the_cache() {
     let mut peak = 0u64;
     while child.try_wait().unwrap().is_none() {
         let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap_or("0 kB");
+        let line = status
+            .lines()
+            .find_map(|l| l.strip_prefix("VmHWM:"))
+            .unwrap_or("0 kB");
         peak = peak.max(line.trim().trim_end_matches(" kB").parse().unwrap_or(0));
         std::thread::sleep(std::time::Duration::from_millis(5));
     }

@@ -1,0 +1,23 @@
+# The commands of the README. Everything they do is in scripts/.
+
+.PHONY: quickstart test lint bench fuzz reference
+
+quickstart: ## From nothing to tables
+	@scripts/quickstart.sh
+
+test: ## Every test
+	@scripts/test.sh
+
+lint: ## Format, lints, licences
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny --all-features check licenses bans sources; else echo "cargo-deny is not installed: licences, bans and sources were not checked"; fi
+
+bench: ## The benchmark, report on stdout
+	@scripts/bench.sh
+
+fuzz: ## Every fuzz target for ten minutes
+	@scripts/fuzz.sh
+
+reference: ## docs/reference, from the definitions of the arguments
+	cargo run -q -p skyfill -- reference > docs/reference/commands.md

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Every fuzz target for some seconds (600 unless told), one after the other. Needs cargo-fuzz and a nightly toolchain.
+set -euo pipefail
+. "$(dirname "$0")/env.sh"
+seconds=${1:-600}
+cargo run -q -p fuzz-harness --example write-seeds fuzz
+cd fuzz
+for target in car cbor mst did_cache line; do
+  echo "== $target, $seconds s" >&2
+  cargo +nightly fuzz run "$target" -- -max_total_time="$seconds" -max_len=65536 -timeout=10 -rss_limit_mb=2048
+done

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Every test, with both database drivers. Stops the tests' own PostgreSQL afterwards.
+set -euo pipefail
+"$(dirname "$0")/setup.sh" test
+. "$(dirname "$0")/env.sh"
+status=0
+cargo test --workspace --all-features --locked "$@" || status=$?
+./target/debug/skyfill db stop --data-dir target/tmp/postgres >/dev/null || true
+exit "$status"
