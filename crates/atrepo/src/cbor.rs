@@ -125,7 +125,7 @@ pub fn check(bytes: &[u8]) -> Result<Item<'_>, CborError> {
                 opened = Some(Open {
                     left: h.argument,
                     map: None,
-                })
+                });
             }
             5 => {
                 let left = h.argument.checked_mul(2).ok_or_else(|| fail("cut off"))?;

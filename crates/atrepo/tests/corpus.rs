@@ -1,6 +1,8 @@
 //! Real and hostile repos from the shared corpus. Skipped, and said so, where the corpus is absent; what the
 //! project always needs is generated elsewhere.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use atrepo::{Repo, RepoError};
 use std::fs;
 use std::path::PathBuf;

@@ -1,5 +1,7 @@
 //! The seeds of every fuzz target, and thousands of mutations of each, without a fuzzer: what CI runs.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use fuzz_harness::seeds;
 use simnet::Random;
 
@@ -38,7 +40,7 @@ fn mutate(seed: &[u8], random: &mut Random) -> Vec<u8> {
             _ => {
                 out[at] = [
                     0x00, 0x1b, 0x5b, 0x7f, 0x9f, 0xbf, 0xd8, 0xf6, 0xfb, 0xff, b'"', b'{', b'}', b'\\',
-                ][random.index(14)]
+                ][random.index(14)];
             }
         }
     }

@@ -89,10 +89,10 @@ impl<'de> Visitor<'de> for Value<'_> {
             entries.push((key, start, values.len()));
         }
         let values = values.into_bytes();
-        if let [(key, ..)] = entries.as_slice() {
-            if matches!(&**key, "$link" | "$bytes") {
-                return self.special(key, &values);
-            }
+        if let [(key, ..)] = entries.as_slice()
+            && matches!(&**key, "$link" | "$bytes")
+        {
+            return self.special(key, &values);
         }
         entries.sort_by(|a, b| cbor::key_order(a.0.as_bytes(), b.0.as_bytes()));
         if entries

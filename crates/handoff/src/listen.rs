@@ -67,7 +67,7 @@ impl Listener {
             match UnixStream::connect(path) {
                 Ok(_) => return Err(ListenError::InUse(path.to_owned())),
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                    fs::remove_file(path).map_err(failed)?
+                    fs::remove_file(path).map_err(failed)?;
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(failed(error)),

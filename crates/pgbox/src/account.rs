@@ -39,10 +39,10 @@ impl Account {
             drop_root: true,
         };
         let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-        if let Ok(found) = fs::metadata(cluster) {
-            if found.uid() != 0 {
-                return Ok(of(name_of(&passwd, found.uid()), found.uid(), found.gid()));
-            }
+        if let Ok(found) = fs::metadata(cluster)
+            && found.uid() != 0
+        {
+            return Ok(of(name_of(&passwd, found.uid()), found.uid(), found.gid()));
         }
         let sudo = |key: &str| {
             std::env::var(key)

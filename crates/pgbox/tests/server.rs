@@ -1,5 +1,7 @@
 //! The life of a private server: made, adopted, killed, started again, stopped.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use pgbox::PgBoxError;
 use postgres::{Client, NoTls};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

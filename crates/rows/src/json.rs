@@ -17,10 +17,10 @@ const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 /// # Errors
 /// It holds an integer over 2^53 - 1, or a `__proto__` that makes it unreadable to the official code.
 pub fn to_json(record: Map<'_>) -> Result<String, Reject> {
-    if let Some(item) = record.get("__proto__") {
-        if matches!(item.value(), Value::Map(_) | Value::List(_) | Value::Bytes(_)) {
-            return Err(Reject::new("$.__proto__", Rule::Proto));
-        }
+    if let Some(item) = record.get("__proto__")
+        && matches!(item.value(), Value::Map(_) | Value::List(_) | Value::Bytes(_))
+    {
+        return Err(Reject::new("$.__proto__", Rule::Proto));
     }
     let mut out = String::with_capacity(512);
     write_value(Value::Map(record), &mut out)?;

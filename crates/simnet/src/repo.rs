@@ -69,10 +69,10 @@ pub fn build_car(root: Cid, blocks: &[(Cid, Vec<u8>)]) -> Vec<u8> {
 
 fn write_varint(out: &mut Vec<u8>, mut value: usize) {
     while value >= 0x80 {
-        out.push((value & 0x7f) as u8 | 0x80);
+        out.push(value.to_le_bytes()[0] | 0x80);
         value >>= 7;
     }
-    out.push(value as u8);
+    out.push(value.to_le_bytes()[0]);
 }
 
 /// The node of `layer` over `entries`, all of which are of this layer or below. The depth is that of real trees.

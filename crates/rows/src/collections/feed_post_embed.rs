@@ -50,13 +50,13 @@ fn index_records(
     created_at: &str,
     rows: &mut Rows<'_>,
 ) -> Result<(), Reject> {
-    if let [first, second] = records {
-        if first.uri == second.uri {
-            return Err(Reject::new(
-                "$.embed.media",
-                Rule::Official("the same record is embedded twice"),
-            ));
-        }
+    if let [first, second] = records
+        && first.uri == second.uri
+    {
+        return Err(Reject::new(
+            "$.embed.media",
+            Rule::Official("the same record is embedded twice"),
+        ));
     }
     let mut quoted = false;
     for embedded in records {

@@ -205,9 +205,9 @@ fn start_senders(
                 let parcel = Parcel::new(Arc::clone(&checked), socket, sockets, now);
                 given_up = given_up || sender.send(parcel).is_err();
                 if given_up {
-                    tally.not_sent(&checked)
+                    tally.not_sent(&checked);
                 } else {
-                    tally.written(&checked, sockets)
+                    tally.written(&checked, sockets);
                 }
             }
             if given_up {

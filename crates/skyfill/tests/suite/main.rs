@@ -1,5 +1,7 @@
 //! The commands from outside: the real binary, a real PostgreSQL, real sockets.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod consumer;
 mod golden;
 mod hostile;
