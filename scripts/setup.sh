@@ -8,9 +8,18 @@ purpose=${1:-build}
 missing=()
 
 have() { command -v "$1" >/dev/null 2>&1; }
-have_cargo() { have cargo || [ -x "$HOME/.cargo/bin/cargo" ]; }
+# A cargo that is too old for the workspace (Debian 12's own is) counts as none.
+have_cargo() {
+  local cargo=cargo wanted found
+  [ -x "$HOME/.cargo/bin/cargo" ] && cargo=$HOME/.cargo/bin/cargo
+  have "$cargo" || return 1
+  wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$(dirname "$0")/../Cargo.toml")
+  found=$("$cargo" --version | cut -d' ' -f2)
+  [ "$(printf '%s\n%s\n' "$wanted" "$found" | sort -V | head -1)" = "$wanted" ]
+}
 have_postgres() {
   have initdb && have postgres && return
+  local bin
   for bin in /usr/lib/postgresql/*/bin /opt/homebrew/opt/postgresql*/bin /usr/local/opt/postgresql*/bin; do
     [ -x "$bin/initdb" ] && return
   done
@@ -32,31 +41,28 @@ if [ "$(uname)" = Darwin ]; then # written for macOS, but not tested there
   exit 0
 fi
 
-as_root=()
-if [ "$(id -u)" != 0 ]; then
-  if have sudo && sudo -n true 2>/dev/null; then as_root=(sudo); else as_root=(none); fi
-fi
-
 if [ ${#missing[@]} -gt 0 ]; then
-  line="apt-get install -y --no-install-recommends ${missing[*]}"
   if ! have apt-get; then
     echo "this script knows Debian and Ubuntu only; install what these packages hold: ${missing[*]}" >&2
     exit 3
   fi
-  if [ "${as_root[*]:-}" = none ]; then
-    echo "not root, and no sudo without a password; run this, then try again: sudo $line" >&2
+  # Debian's package makes and starts a cluster on port 5432 unless this says no. What somebody set there stays.
+  conf=/etc/postgresql-common/createcluster.conf
+  steps="set -e; export DEBIAN_FRONTEND=noninteractive; "
+  if [[ " ${missing[*]} " == *" postgresql "* ]]; then
+    steps+="mkdir -p /etc/postgresql-common; grep -qs '^ *create_main_cluster' $conf || echo 'create_main_cluster = false' >> $conf; "
+  fi
+  steps+="apt-get update -qq; apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold ${missing[*]} >/dev/null"
+  if [ "$(id -u)" = 0 ]; then
+    as_root=(bash -c)
+  elif have sudo && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
+    as_root=(sudo bash -c)
+  else
+    printf 'not root, and no sudo without a password; run this, then try again:\n  sudo bash -c "%s"\n' "$steps" >&2
     exit 3
   fi
   echo "installing: ${missing[*]}" >&2
-  # Debian's package makes and starts a cluster on port 5432 unless it is told not to. What somebody set stays.
-  conf=/etc/postgresql-common/createcluster.conf
-  if [[ " ${missing[*]} " == *" postgresql "* ]] && [ ! -e "$conf" ]; then
-    ${as_root[@]+"${as_root[@]}"} mkdir -p /etc/postgresql-common
-    echo "create_main_cluster = false" | ${as_root[@]+"${as_root[@]}"} tee "$conf" >/dev/null
-  fi
-  export DEBIAN_FRONTEND=noninteractive
-  ${as_root[@]+"${as_root[@]}"} apt-get update -qq
-  ${as_root[@]+"${as_root[@]}"} env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold "${missing[@]}" >/dev/null
+  "${as_root[@]}" "$steps"
 fi
 
 if ! have_cargo; then

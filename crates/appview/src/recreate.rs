@@ -16,16 +16,18 @@ const REFILLABLE: &[&str] = &[
     "view_param",
 ];
 
-/// Columns of refillable tables that only a person or the service sets.
-const PRIVATE_COLUMNS: &[(&str, &str)] = &[
-    (
-        "actor",
-        r#""takedownRef" IS NOT NULL OR "trustedVerifier" OR "ageAssuranceStatus" IS NOT NULL"#,
-    ),
-    ("record", r#""takedownRef" IS NOT NULL OR tags IS NOT NULL"#),
+/// Columns of refillable tables that only a person or the service sets; older official states lack some.
+const PRIVATE_COLUMNS: &[(&str, &str, &str)] = &[
+    ("actor", "takedownRef", "IS NOT NULL"),
+    ("actor", "takedownId", "IS NOT NULL"),
+    ("actor", "trustedVerifier", "IS TRUE"),
+    ("actor", "ageAssuranceStatus", "IS NOT NULL"),
+    ("record", "takedownRef", "IS NOT NULL"),
+    ("record", "takedownId", "IS NOT NULL"),
+    ("record", "tags", "IS NOT NULL"),
 ];
 
-/// What in `schema` no repo can refill: names of tables with rows, and of tables whose private columns are set.
+/// What in `schema` no repo can refill: names of tables with rows, and of private columns that are set.
 /// Tables that are not the official ones count as private.
 ///
 /// # Errors
@@ -37,26 +39,29 @@ pub fn private_data(client: &mut Client, schema: &str) -> Result<Vec<String>, po
         &[&schema],
     )?;
     let mut found = Vec::new();
+    let any = |condition: &str, table: &str, client: &mut Client| -> Result<bool, postgres::Error> {
+        let quoted = table.replace('"', "\"\"");
+        let sql = format!(r#"SELECT EXISTS (SELECT FROM "{schema}"."{quoted}" WHERE {condition})"#);
+        Ok(client.query_one(&sql, &[])?.get(0))
+    };
     for row in tables {
         let name: String = row.get(0);
         let refillable =
             REFILLABLE.contains(&name.as_str()) || crate::table::ALL.iter().any(|table| table.name == name);
-        let condition = PRIVATE_COLUMNS
-            .iter()
-            .find(|(table, _)| *table == name)
-            .map_or("true", |(_, c)| *c);
-        if refillable && condition == "true" {
+        if !refillable {
+            if any("true", &name, client)? {
+                found.push(name);
+            }
             continue;
         }
-        let quoted = name.replace('"', "\"\"");
-        let sql = format!(r#"SELECT EXISTS (SELECT FROM "{schema}"."{quoted}" WHERE {condition})"#);
-        match client.query_one(&sql, &[]) {
-            Ok(row) if row.get(0) => found.push(name),
-            Ok(_) => {}
-            // An older official state, before the columns existed.
-            Err(error)
-                if refillable && error.code() == Some(&postgres::error::SqlState::UNDEFINED_COLUMN) => {}
-            Err(error) => return Err(error),
+        for (_, column, test) in PRIVATE_COLUMNS.iter().filter(|(table, ..)| *table == name) {
+            let there = client.query_opt(
+                "SELECT FROM information_schema.columns WHERE table_schema = $1 AND table_name = $2 AND column_name = $3",
+                &[&schema, &name, column],
+            )?;
+            if there.is_some() && any(&format!("\"{column}\" {test}"), &name, client)? {
+                found.push(format!("{name}.{column}"));
+            }
         }
     }
     Ok(found)

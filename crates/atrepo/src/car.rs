@@ -11,6 +11,9 @@ pub const MAX_HEADER_BYTES: u64 = 4096;
 /// Longest section that is read. A PDS refuses records over 1 MiB; the rest is for MST nodes of odd trees.
 pub const MAX_BLOCK_BYTES: u64 = 8 << 20;
 
+/// Most sections of a CAR: their index then takes 256 MiB. A repo of 2 GB has about half as many.
+pub const MAX_BLOCKS: usize = 16 << 20;
+
 /// The sections of a CAR, in file order. Hashes are not checked here, see [`BlockIndex::build`].
 pub struct Blocks<'a> {
     car: &'a [u8],
@@ -96,8 +99,8 @@ impl<'a> Iterator for Blocks<'a> {
 /// A CAR and where each of its blocks lies, every hash checked: 16 bytes a block, whatever its size.
 pub struct BlockIndex<C> {
     car: C,
-    /// First eight bytes of the digest, and the offset of the section; sorted. Digests were checked, so
-    /// nobody chooses them, and equal prefixes are rare.
+    /// First eight bytes of the digest, and the offset of the section; sorted, each CID once. Digests were checked,
+    /// so nobody chooses them: equal prefixes are the same bytes under both codecs, or very rare.
     places: Vec<(u64, u64)>,
 }
 
@@ -114,10 +117,44 @@ impl<C: AsRef<[u8]>> BlockIndex<C> {
             if !cid.matches(bytes) {
                 return Err(RepoError::HashMismatch(cid));
             }
+            if places.len() >= MAX_BLOCKS {
+                return Err(RepoError::TooManyBlocks);
+            }
             places.push((prefix(&cid), u64::try_from(at).unwrap_or(u64::MAX)));
         }
         places.sort_unstable();
-        Ok((root, Self { car, places }))
+        let mut index = Self {
+            car,
+            places: Vec::new(),
+        };
+        let mut kept: Vec<(u64, u64)> = Vec::with_capacity(places.len());
+        // CIDs of the prefix at hand: one, or two where both codecs occur.
+        let mut of_prefix: Vec<Cid> = Vec::new();
+        for (prefix, at) in places {
+            if kept.last().is_none_or(|(last, _)| *last != prefix) {
+                of_prefix.clear();
+            }
+            let Some((cid, _)) = index.read_at(at) else {
+                continue;
+            };
+            if !of_prefix.contains(&cid) {
+                of_prefix.push(cid);
+                kept.push((prefix, at));
+            }
+        }
+        kept.shrink_to_fit();
+        index.places = kept;
+        Ok((root, index))
+    }
+
+    /// The section at an offset that [`Blocks`] gave.
+    fn read_at(&self, at: u64) -> Option<(Cid, &[u8])> {
+        let mut section = Blocks {
+            car: self.car.as_ref(),
+            at: usize::try_from(at).ok()?,
+        };
+        let (cid, _, bytes) = section.section().ok()??;
+        Some((cid, bytes))
     }
 
     /// The bytes of a block, or `None` if the CAR does not hold it.
@@ -129,11 +166,7 @@ impl<C: AsRef<[u8]>> BlockIndex<C> {
             if found != wanted {
                 return None;
             }
-            let mut section = Blocks {
-                car: self.car.as_ref(),
-                at: usize::try_from(at).ok()?,
-            };
-            let (found, _, bytes) = section.section().ok()??;
+            let (found, bytes) = self.read_at(at)?;
             if found == *cid {
                 return Some(bytes);
             }
@@ -141,7 +174,7 @@ impl<C: AsRef<[u8]>> BlockIndex<C> {
         None
     }
 
-    /// Number of blocks, doubles included.
+    /// Number of blocks, each once.
     #[must_use]
     pub fn len(&self) -> usize {
         self.places.len()

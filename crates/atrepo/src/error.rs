@@ -23,6 +23,10 @@ pub enum RepoError {
         /// The length that it claims.
         claimed: u64,
     },
+    /// There are more than [`crate::MAX_BLOCKS`] sections.
+    TooManyBlocks,
+    /// The same large records stand under so many keys that the repo is far larger than its CAR.
+    Amplified,
     /// A section does not begin with a CIDv1 of SHA-256.
     BlockName {
         /// Offset of the section.
@@ -59,6 +63,8 @@ impl RepoError {
             | Self::Missing(_)
             | Self::HashMismatch(_) => true,
             Self::BlockTooLarge { .. }
+            | Self::TooManyBlocks
+            | Self::Amplified
             | Self::BlockName { .. }
             | Self::Commit(_)
             | Self::OtherDid { .. }
@@ -76,6 +82,11 @@ impl fmt::Display for RepoError {
             Self::BlockTooLarge { at, claimed } => {
                 write!(f, "the section at byte {at} claims {claimed} bytes")
             }
+            Self::TooManyBlocks => write!(f, "the CAR has more than {} sections", crate::MAX_BLOCKS),
+            Self::Amplified => write!(
+                f,
+                "its records, each counted under each of its keys, are far larger than the CAR"
+            ),
             Self::BlockName { at } => write!(f, "the section at byte {at} has no CIDv1 of SHA-256"),
             Self::HashMismatch(cid) => write!(f, "the bytes of block {cid} have another hash"),
             Self::Missing(cid) => write!(f, "block {cid} is missing"),

@@ -29,7 +29,7 @@ mod repo;
 pub mod syntax;
 mod varint;
 
-pub use car::{BlockIndex, Blocks, MAX_BLOCK_BYTES, MAX_HEADER_BYTES};
+pub use car::{BlockIndex, Blocks, MAX_BLOCK_BYTES, MAX_BLOCKS, MAX_HEADER_BYTES};
 pub use cid::{Cid, Codec, Link};
 pub use commit::Commit;
 pub use error::RepoError;

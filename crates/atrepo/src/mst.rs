@@ -11,13 +11,17 @@
 //! leads to a key, so a node reached twice is caught at its first key: no small file can ask for a long walk.
 
 use crate::cbor::{self, Map, Value};
-use crate::cid::Cid;
+use crate::cid::{Cid, Codec};
 use crate::error::RepoError;
 use sha2::{Digest, Sha256};
 
 /// Longest key that is taken: an NSID of 317 bytes, a slash, a record key of 512. Longer ones cannot be valid,
 /// but are skipped as records, not refused as trees, up to this length.
-pub const MAX_KEY_BYTES: usize = 4096;
+pub const MAX_KEY_BYTES: usize = 1024;
+
+/// Most bytes of keys that wait at once. Keys are stored as what differs from the one before, so a small node can
+/// unpack to a large one; real trees stay under some kilobytes.
+const MAX_WAITING_KEY_BYTES: usize = 16 << 20;
 
 /// The layer of a key: leading zero bits of its SHA-256, two to a layer.
 #[must_use]
@@ -86,6 +90,13 @@ pub fn walk<'a, E: From<RepoError>>(
             }
             Todo::Node { cid, layer } => {
                 let block = get(&cid).ok_or(RepoError::Missing(cid))?;
+                if cid.codec() != Codec::DagCbor {
+                    return Err(RepoError::Mst {
+                        node: cid,
+                        rule: "its CID does not say DAG-CBOR",
+                    }
+                    .into());
+                }
                 let is_root = layer.is_none();
                 push_node(block, layer, is_root, &mut todo, &mut keys, &mut ends)
                     .map_err(|rule| RepoError::Mst { node: cid, rule })?;
@@ -123,22 +134,28 @@ fn push_node(
     };
     let left = link_or_null(map, "l")?;
     let mut entries: Vec<NodeEntry> = Vec::new();
+    let mut layer = expected;
+    let mut waiting = keys.len();
     for item in list {
         let before = entries.last().map_or(&[][..], |e| e.key.as_slice());
         let entry = read_entry(item.as_map().ok_or("an entry that is no map")?, before)?;
+        let of_key = self::layer(&entry.key);
+        if *layer.get_or_insert(of_key) != of_key {
+            return Err("a key in the wrong layer");
+        }
+        waiting = waiting.saturating_add(entry.key.len());
+        if waiting > MAX_WAITING_KEY_BYTES {
+            return Err("keys that unpack to more than 16 MiB");
+        }
         entries.push(entry);
     }
-    let layer = match (expected, entries.first()) {
-        (Some(layer), _) => layer,
-        (None, Some(first)) => layer_of(first),
-        (None, None) if left.is_none() => return Ok(()),
-        (None, None) => return Err("a root with a subtree but no key"),
+    let layer = match layer {
+        Some(layer) => layer,
+        None if left.is_none() => return Ok(()),
+        None => return Err("a root with a subtree but no key"),
     };
     if !is_root && entries.is_empty() && left.is_none() {
         return Err("an empty node below the root");
-    }
-    if entries.iter().any(|e| layer_of(e) != layer) {
-        return Err("a key in the wrong layer");
     }
     let has_subtree = left.is_some() || entries.iter().any(|e| e.right.is_some());
     let below = if has_subtree {
@@ -163,10 +180,6 @@ fn push_node(
     Ok(())
 }
 
-fn layer_of(entry: &NodeEntry) -> u32 {
-    layer(&entry.key)
-}
-
 fn read_entry(map: Map<'_>, before: &[u8]) -> Result<NodeEntry, &'static str> {
     if map.len() != 4 {
         return Err("an entry with fields other than k, p, t and v");
@@ -182,7 +195,7 @@ fn read_entry(map: Map<'_>, before: &[u8]) -> Result<NodeEntry, &'static str> {
         .and_then(|n| before.get(..n))
         .ok_or("a prefix longer than the key before")?;
     if shared.len().saturating_add(rest.len()) > MAX_KEY_BYTES {
-        return Err("a key longer than 4096 bytes");
+        return Err("a key longer than 1024 bytes");
     }
     // The shared part is the longest one, else the same tree would have several hashes.
     if before

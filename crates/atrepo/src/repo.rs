@@ -7,6 +7,9 @@ use crate::commit::Commit;
 use crate::error::RepoError;
 use crate::{mst, syntax};
 
+/// One block can be the record of several keys. So many bytes more than the CAR has may come out of a walk.
+const SHARED_RECORD_BYTES: usize = 64 << 20;
+
 /// A repo whose blocks have all been hashed, together with the bytes of its CAR.
 pub struct Repo<C> {
     commit_cid: Cid,
@@ -66,6 +69,9 @@ impl<C: AsRef<[u8]>> Repo<C> {
     pub fn open(car: C, did: &str) -> Result<Self, RepoError> {
         let (commit_cid, blocks) = BlockIndex::build(car)?;
         let block = blocks.get(&commit_cid).ok_or(RepoError::Missing(commit_cid))?;
+        if commit_cid.codec() != Codec::DagCbor {
+            return Err(RepoError::Commit("its CID does not say DAG-CBOR"));
+        }
         let commit = Commit::parse(block).map_err(RepoError::Commit)?;
         if commit.did != did {
             return Err(RepoError::OtherDid { found: commit.did });
@@ -104,11 +110,22 @@ impl<C: AsRef<[u8]>> Repo<C> {
         &'a self,
         mut each: impl FnMut(Entry<'_, 'a>) -> Result<(), E>,
     ) -> Result<(), E> {
+        let most = self
+            .blocks
+            .car()
+            .as_ref()
+            .len()
+            .saturating_add(SHARED_RECORD_BYTES);
+        let mut total = 0usize;
         mst::walk(
             self.commit.data,
             |cid| self.blocks.get(cid),
             |leaf| {
                 let bytes = self.blocks.get(&leaf.cid).ok_or(RepoError::Missing(leaf.cid))?;
+                total = total.saturating_add(bytes.len());
+                if total > most {
+                    return Err(RepoError::Amplified.into());
+                }
                 let Some((collection, rkey)) = syntax::split_key(leaf.key) else {
                     return each(Entry::BadKey {
                         key: leaf.key,

@@ -13,7 +13,7 @@ const MAX_TEXT_BYTES: u64 = 8 << 10;
 /// Deepest nesting inside an entry that is skipped.
 const MAX_DEPTH: usize = 256;
 /// How many first bytes tell the format.
-const PEEK: usize = 16;
+const PEEK: usize = 32;
 
 /// What the file is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,55 +177,47 @@ pub fn read<E: From<CacheError>>(
     }
 }
 
-/// Tells the form from the first bytes: a form fits if it begins with a pair, or an array of pairs, whose first part is
-/// text. If none fits (the first entry is a bad one), the first byte decides.
+/// Tells the form from the first bytes: one that begins with a pair, or an array of pairs, whose first string is a DID; else
+/// whose first string is any text. If none fits (the first entry is a bad one), the first bytes decide.
 fn tell(start: &[u8]) -> Option<(Encoding, Layout)> {
-    let begins_pair = |encoding, start: &[u8]| {
-        let mut source = Source {
-            file: start,
-            peeked: Vec::new(),
-            used: 0,
-            at: 0,
-        };
-        matches!(head(&mut source, encoding), Ok(Head::List(Some(2))))
-            && matches!(
-                head(&mut source, encoding),
-                Ok(Head::Text(Some(1..=MAX_TEXT_BYTES)))
-            )
-    };
-    let after_head = |encoding| {
-        let mut source = Source {
-            file: start,
-            peeked: Vec::new(),
-            used: 0,
-            at: 0,
-        };
-        match head(&mut source, encoding) {
-            Ok(Head::List(_)) => Some(source.file),
-            _ => None,
-        }
-    };
     let encodings = [Encoding::MessagePack, Encoding::Cbor];
-    let stream = encodings
-        .into_iter()
-        .find(|encoding| begins_pair(*encoding, start));
-    let array = || {
-        encodings
+    for prefix in [&b"did:"[..], b""] {
+        for (layout, encoding) in [Layout::Stream, Layout::Array]
             .into_iter()
-            .find(|encoding| after_head(*encoding).is_some_and(|rest| begins_pair(*encoding, rest)))
-    };
-    if let Some(encoding) = stream {
-        return Some((encoding, Layout::Stream));
+            .flat_map(|l| encodings.map(|e| (l, e)))
+        {
+            if begins_with_pair(start, encoding, layout, prefix) {
+                return Some((encoding, layout));
+            }
+        }
     }
-    if let Some(encoding) = array() {
-        return Some((encoding, Layout::Array));
-    }
-    match *start.first()? {
-        0x80 | 0x9f => Some((Encoding::Cbor, Layout::Array)),
-        0x81..=0x8f => Some((Encoding::Cbor, Layout::Stream)),
-        0x90..=0x9e | 0xdc | 0xdd => Some((Encoding::MessagePack, Layout::Array)),
+    match *start {
+        [0x80 | 0x9f, ..] | [0x98..=0x9b, _, 0x82 | 0xf6, ..] => Some((Encoding::Cbor, Layout::Array)),
+        [0x81..=0x8f, ..] => Some((Encoding::Cbor, Layout::Stream)),
+        // A pair whose first part is no string, or an array of two entries.
+        [0x92, next, ..] if !matches!(next, 0x90..=0x9f | 0xdc | 0xdd) => {
+            Some((Encoding::MessagePack, Layout::Stream))
+        }
+        [0x90..=0x9e | 0xdc | 0xdd, ..] => Some((Encoding::MessagePack, Layout::Array)),
         _ => None,
     }
+}
+
+fn begins_with_pair(start: &[u8], encoding: Encoding, layout: Layout, prefix: &[u8]) -> bool {
+    let mut source = Source {
+        file: start,
+        peeked: Vec::new(),
+        used: 0,
+        at: 0,
+    };
+    let in_array = layout == Layout::Stream || matches!(head(&mut source, encoding), Ok(Head::List(_)));
+    in_array
+        && matches!(head(&mut source, encoding), Ok(Head::List(Some(2))))
+        && matches!(
+            head(&mut source, encoding),
+            Ok(Head::Text(Some(1..=MAX_TEXT_BYTES)))
+        )
+        && source.file.starts_with(prefix)
 }
 
 /// A file with its first bytes in view and a count of what was read.
@@ -542,6 +534,8 @@ mod tests {
             (array(&[0x98, 0x92], cbor_pair, 0x92), 0x92),
             (array(&[0x99, 1, 0], cbor_pair, 256), 256),
             ([array(&[0x9f], cbor_pair, 3), vec![0xff]].concat(), 3),
+            // So many pairs that the count looks like a MessagePack pair.
+            (array(&[0x99, 0x92, 0xa3], cbor_pair, 0x92a3), 0x92a3),
             (vec![], 0),
             (vec![0x90], 0),
             (vec![0x80], 0),
@@ -563,6 +557,16 @@ mod tests {
             );
         }
         assert!(entries(b"did:plc:a https://pds\n").1.unwrap().contains("neither"));
+    }
+
+    #[test]
+    fn a_bad_first_entry_costs_that_entry() {
+        let good = message_pack_pair("did:plc:a");
+        let (found, error) = entries(&[&[0x92, 0xc0, 0xa1, b'x'][..], &good, &good].concat());
+        assert_eq!((found.len(), error), (3, None), "{found:?}");
+        let pairs: Vec<u8> = cbor_pair("did:plc:a").repeat(23);
+        let (found, error) = entries(&[&[0x98, 24, 0xf6][..], &pairs].concat());
+        assert_eq!((found.len(), error), (24, None), "{found:?}");
     }
 
     #[test]

@@ -71,6 +71,8 @@ pub enum FetchError {
     BrokenBody(String),
     /// The body is no complete repo; `true` if another try may bring one.
     BadRepo(String, bool),
+    /// skyfill was told to stop before it came to this.
+    Stopped,
     /// There is no room to keep the body.
     Spool(String),
 }
@@ -93,6 +95,7 @@ impl FetchError {
             Self::Redirect(_) => "bad redirect",
             Self::BrokenBody(_) => "broken body",
             Self::BadRepo(..) => "bad repo",
+            Self::Stopped => "stopped",
             Self::Spool(_) => "no space",
         }
     }
@@ -102,7 +105,7 @@ impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reason = self.reason();
         match self {
-            Self::Account(_) | Self::RateLimited(_) => write!(f, "{reason}"),
+            Self::Account(_) | Self::RateLimited(_) | Self::Stopped => write!(f, "{reason}"),
             Self::Server(status, _) => write!(f, "{reason}: status {status}"),
             Self::Refused(status, name) => write!(f, "{reason}: status {status} {name}"),
             Self::BadUrl(why)

@@ -47,6 +47,8 @@ impl Client {
         let guarded = !limits.allow_private_hosts;
         let mut builder = reqwest::Client::builder()
             .user_agent(user_agent)
+            // A proxy would resolve names itself, past the guard.
+            .no_proxy()
             .connect_timeout(limits.stall)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .redirect(redirect::Policy::custom(move |attempt| {
@@ -122,6 +124,7 @@ impl Client {
     /// What a status other than 200 says.
     async fn refusal(&self, status: StatusCode, mut response: Response) -> FetchError {
         let wait = wait_asked_for(response.headers(), SystemTime::now());
+        let retry_after = wait.filter(|_| response.headers().contains_key("retry-after"));
         if status == StatusCode::TOO_MANY_REQUESTS {
             return FetchError::RateLimited(wait);
         }
@@ -146,7 +149,8 @@ impl Client {
             return FetchError::Redirect(format!("status {} without a place to follow to", status.as_u16()));
         }
         if status.is_server_error() {
-            return FetchError::Server(status.as_u16(), wait);
+            // A limit's reset says nothing about an error of the server.
+            return FetchError::Server(status.as_u16(), retry_after);
         }
         FetchError::Refused(
             status.as_u16(),
@@ -176,7 +180,7 @@ fn repo_url(did: &str, pds: &str) -> Result<Url, FetchError> {
 fn wait_asked_for(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
     if let Some(seconds) = number("retry-after") {
-        return Some(Duration::from_secs(seconds));
+        return Some(Duration::from_secs(seconds.max(1)));
     }
     let reset = UNIX_EPOCH.checked_add(Duration::from_secs(number("ratelimit-reset")?))?;
     // A reset in the past still means: not at once.

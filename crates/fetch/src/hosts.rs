@@ -1,5 +1,7 @@
 //! Hosts that asked to be left alone for a while.
 
+use crate::FetchError;
+use crate::retry::LONGEST_ASKED;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -15,27 +17,42 @@ impl Hosts {
     /// Leaves `host` alone for `wait` from now on, or longer if somebody asked for longer.
     pub fn pause(&self, host: &str, wait: Duration) {
         let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        let wanted = Instant::now() + wait;
+        // A day is as good as for ever for one run.
+        let wanted = Instant::now() + wait.min(Duration::from_secs(86_400));
         let entry = until.entry(host.to_owned()).or_insert(wanted);
         *entry = (*entry).max(wanted);
     }
 
+    /// Until when `host` is left alone, if it is.
+    fn paused_until(&self, host: &str) -> Option<Instant> {
+        let mut map = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = *map.get(host)?;
+        if until <= Instant::now() {
+            map.remove(host);
+            return None;
+        }
+        Some(until)
+    }
+
+    /// Whether `host` is left alone now.
+    #[must_use]
+    pub fn is_paused(&self, host: &str) -> bool {
+        self.paused_until(host).is_some()
+    }
+
     /// Waits until `host` may be asked.
-    pub async fn wait(&self, host: &str) {
-        loop {
-            let until = {
-                let mut map = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-                match map.get(host).copied() {
-                    Some(until) if until > Instant::now() => until,
-                    Some(_) => {
-                        map.remove(host);
-                        return;
-                    }
-                    None => return,
-                }
-            };
+    ///
+    /// # Errors
+    /// It asked for longer than is waited for: [`LONGEST_ASKED`].
+    pub async fn wait(&self, host: &str) -> Result<(), FetchError> {
+        while let Some(until) = self.paused_until(host) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left > LONGEST_ASKED {
+                return Err(FetchError::RateLimited(Some(left)));
+            }
             tokio::time::sleep_until(until).await;
         }
+        Ok(())
     }
 }
 

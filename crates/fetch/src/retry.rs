@@ -12,6 +12,8 @@ pub enum Retry {
     After(Duration),
     /// Ask again after this time, and leave the whole host alone for as long.
     AfterHost(Duration),
+    /// Nothing more for this repo, and leave the whole host alone for this time.
+    NeverHost(Duration),
 }
 
 /// First wait; it doubles with each attempt.
@@ -21,7 +23,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// First wait after a 429 that does not say how long to wait: a lesson, not to be repeated at the same rate.
 const HEADERLESS_429: Duration = Duration::from_secs(5);
 /// A host that wants a longer wait than this fails the repo instead: PDSes count in windows of five minutes.
-const LONGEST_ASKED: Duration = Duration::from_secs(600);
+pub const LONGEST_ASKED: Duration = Duration::from_secs(600);
 
 /// Decides, after attempt number `attempt` (from 1) of at most `attempts`. Waits that a host asked for do not shrink
 /// its patience: 429s are tried twice as often.
@@ -34,7 +36,7 @@ pub fn decide(error: &FetchError, attempt: u32, attempts: u32) -> Retry {
     };
     match error {
         FetchError::RateLimited(asked) if attempt < attempts.saturating_mul(2) => match asked {
-            Some(wait) if *wait > LONGEST_ASKED => Retry::Never,
+            Some(wait) if *wait > LONGEST_ASKED => Retry::NeverHost(*wait),
             Some(wait) => Retry::AfterHost(*wait),
             None => Retry::AfterHost(
                 HEADERLESS_429
@@ -69,6 +71,7 @@ pub fn decide(error: &FetchError, attempt: u32, attempts: u32) -> Retry {
         | FetchError::Redirect(_)
         | FetchError::BrokenBody(_)
         | FetchError::BadRepo(..)
+        | FetchError::Stopped
         | FetchError::Spool(_) => Retry::Never,
     }
 }
@@ -84,7 +87,10 @@ mod tests {
         assert_eq!(decide(&asked(7), 1, 4), Retry::AfterHost(Duration::from_secs(7)));
         assert_eq!(decide(&asked(7), 7, 4), Retry::AfterHost(Duration::from_secs(7)));
         assert_eq!(decide(&asked(7), 8, 4), Retry::Never);
-        assert_eq!(decide(&asked(100_000), 1, 4), Retry::Never);
+        assert_eq!(
+            decide(&asked(3600), 1, 4),
+            Retry::NeverHost(Duration::from_secs(3600))
+        );
         assert_eq!(
             decide(&FetchError::RateLimited(None), 1, 4),
             Retry::AfterHost(Duration::from_secs(5))

@@ -137,7 +137,6 @@ pub fn line(data: &[u8]) {
     let Ok(message) = Message::parse(data) else { return };
     let Some(record) = message.record() else { return };
     let mut batch = Batch::new(record.collection);
-    let _ = rows::collision_key(&record);
     match batch.add(&record) {
         Ok(added) => assert!(added && batch.records() == 1 && batch.bytes() > 0),
         Err(reject) => assert!(batch.records() == 0 && batch.bytes() == 0, "{reject}"),

@@ -81,3 +81,101 @@ fn the_seeds_are_accepted() {
         }
     }
 }
+
+/// A repo of one node with these entries (shared bytes, rest of the key) that all link to `record`.
+fn one_node(entries: &[(u64, Vec<u8>)], record: &[u8]) -> Vec<u8> {
+    use atrepo::cbor::Writer;
+    use atrepo::{Cid, Codec};
+    let record_cid = Cid::of(Codec::DagCbor, record);
+    let mut w = Writer::new();
+    w.map(2).text("e").list(entries.len() as u64);
+    for (shared, rest) in entries {
+        w.map(4)
+            .text("k")
+            .bytes(rest)
+            .text("p")
+            .unsigned(*shared)
+            .text("t")
+            .null()
+            .text("v")
+            .cid(&record_cid);
+    }
+    w.text("l").null();
+    let node = w.into_bytes();
+    let data = Cid::of(Codec::DagCbor, &node);
+    let mut w = Writer::new();
+    w.map(6)
+        .text("did")
+        .text(fuzz_harness::DID)
+        .text("rev")
+        .text("3jzfcijpj2z2a")
+        .text("sig")
+        .bytes(&[0; 64]);
+    w.text("data")
+        .cid(&data)
+        .text("prev")
+        .null()
+        .text("version")
+        .integer(3);
+    let commit = w.into_bytes();
+    let root = Cid::of(Codec::DagCbor, &commit);
+    simnet::build_car(
+        root,
+        &[(root, commit), (data, node), (record_cid, record.to_vec())],
+    )
+}
+
+/// Keys as a node stores them.
+fn compressed(keys: &[String]) -> Vec<(u64, Vec<u8>)> {
+    let mut before: &[u8] = &[];
+    let mut entries = Vec::new();
+    for key in keys {
+        let shared = key.bytes().zip(before).take_while(|(a, b)| a == *b).count();
+        entries.push((shared as u64, key.as_bytes()[shared..].to_vec()));
+        before = key.as_bytes();
+    }
+    entries
+}
+
+fn refusal(car: &[u8]) -> atrepo::RepoError {
+    atrepo::Repo::open(car, fuzz_harness::DID)
+        .and_then(|repo| repo.check())
+        .expect_err("refused")
+}
+
+#[test]
+fn a_small_file_cannot_ask_for_much_memory_or_time() {
+    // Keys that share all but three bytes with the one before: 60 bytes in the file, 1,000 in memory.
+    let prefix = format!("com.example.x/{}", "k".repeat(980));
+    let keys = (0u32..)
+        .map(|n| format!("{prefix}{n:08}"))
+        .filter(|key| atrepo::mst::layer(key.as_bytes()) == 0);
+    let keys: Vec<String> = keys.take(20_000).collect();
+    let entries = compressed(&keys);
+    let car = one_node(&entries, &[0xa0]);
+    assert!(car.len() < 2_000_000, "{}", car.len());
+    assert!(refusal(&car).to_string().contains("16 MiB"), "{}", refusal(&car));
+    // One record of a megabyte under two hundred keys.
+    let mut w = atrepo::cbor::Writer::new();
+    w.map(1).text("x").text(&"y".repeat(1 << 20));
+    let short: Vec<String> = (0u32..)
+        .map(|n| format!("com.example.x/{n:08}"))
+        .filter(|key| atrepo::mst::layer(key.as_bytes()) == 0)
+        .take(200)
+        .collect();
+    let entries = compressed(&short);
+    assert_eq!(
+        refusal(&one_node(&entries, &w.into_bytes())),
+        atrepo::RepoError::Amplified
+    );
+    // The same few keys over a small record are fine.
+    let car = one_node(&entries, &[0xa0]);
+    assert_eq!(
+        atrepo::Repo::open(&car[..], fuzz_harness::DID)
+            .unwrap()
+            .check()
+            .unwrap()
+            .entries,
+        200
+    );
+}

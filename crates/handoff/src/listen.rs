@@ -2,9 +2,9 @@
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fmt;
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -50,6 +50,16 @@ impl std::error::Error for ListenError {}
 pub struct Listener {
     listener: UnixListener,
     path: PathBuf,
+    /// Device and inode of the file, so that it is not another one's that is removed in the end.
+    identity: Option<(u64, u64)>,
+    /// Held while listening: of two consumers that find a dead socket at once, one replaces it.
+    _lock: File,
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path)
+        .ok()
+        .map(|found| (found.dev(), found.ino()))
 }
 
 impl Listener {
@@ -60,6 +70,15 @@ impl Listener {
     pub fn bind(path: &Path) -> Result<Self, ListenError> {
         pgbox::socket::check_path(path).map_err(ListenError::Path)?;
         let failed = |error| ListenError::Io(path.to_owned(), error);
+        let mut lock_path = path.as_os_str().to_owned();
+        lock_path.push(".lock");
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(lock_path)
+            .map_err(failed)?;
+        lock.try_lock().map_err(|_| ListenError::InUse(path.to_owned()))?;
         if let Ok(found) = fs::symlink_metadata(path) {
             if !found.file_type().is_socket() {
                 return Err(ListenError::NotASocket(path.to_owned()));
@@ -78,6 +97,8 @@ impl Listener {
         Ok(Self {
             listener,
             path: path.to_owned(),
+            identity: identity(path),
+            _lock: lock,
         })
     }
 
@@ -109,8 +130,10 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // A file that is gone already is as good.
-        drop(fs::remove_file(&self.path));
+        if identity(&self.path) == self.identity {
+            // A file that is gone already is as good.
+            drop(fs::remove_file(&self.path));
+        }
     }
 }
 
@@ -124,10 +147,6 @@ mod tests {
         let path = dir.path().join("s");
         let live = Listener::bind(&path).unwrap();
         assert!(matches!(Listener::bind(&path), Err(ListenError::InUse(_))));
-        assert!(
-            live.accept(Duration::from_millis(1)).unwrap().is_some(),
-            "the probe of the second consumer"
-        );
         drop(live);
         assert!(!path.exists());
         // A listener that died leaves its file.

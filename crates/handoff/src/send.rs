@@ -2,7 +2,8 @@
 //!
 //! The line form has no acknowledgements. A repo counts as handed over when its last byte has left the socket's send
 //! buffer; after a reconnect the repos that may still have been in it, and the one being written, are sent again
-//! from their start. The end of the stream is acknowledged: a consumer closes its side when all is committed.
+//! from their start. The end of the stream is acknowledged: a consumer that has committed everything answers
+//! [`COMMITTED`] and closes. One that closes without it may have died, or knows no better: that is reported.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -11,22 +12,42 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// What a consumer answers to the end of a stream when all of it is committed.
+pub const COMMITTED: &[u8] = b"{\"type\":\"committed\"}\n";
+
+/// How long a write or read may block before somebody is asked whether to go on.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Parcels that may still be in the send buffer are kept up to this weight in memory; older ones are let go.
+const KEPT_BYTES: usize = 16 << 20;
+
 /// Something that is sent as a whole.
 pub trait Parcel {
-    /// Writes its lines in pieces of at most about a megabyte; stops at the first error.
+    /// Writes its lines in pieces of at most about a megabyte; stops at the first error of `out`.
     ///
     /// # Errors
-    /// What `out` answers.
+    /// What `out` answers; `InvalidData` if the parcel itself cannot be written, which no other try mends.
     fn write_lines(&self, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>;
+
+    /// Bytes of memory that it holds.
+    fn weight(&self) -> usize;
 }
 
 /// What happens on the way.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// The consumer is not there; how often it was tried.
+    /// The consumer is not there, or does not take anything; how often it was tried.
     Away(&'a Path, u32, io::Error),
     /// The consumer is there again; how many parcels are sent again.
     Back(&'a Path, usize),
+}
+
+/// How sending ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// How often a consumer went away in the middle.
+    pub losses: u32,
+    /// Whether the consumer said that everything is committed.
+    pub acknowledged: bool,
 }
 
 /// Sends parcels to one socket.
@@ -37,8 +58,7 @@ pub struct Sender<'s, P> {
     recent: VecDeque<(u64, P)>,
     written: u64,
     buffer_bytes: u64,
-    /// How often a consumer went away in the middle.
-    pub losses: u32,
+    losses: u32,
     /// Told what happens; answers whether to go on.
     on_event: Box<dyn FnMut(Event<'_>) -> bool + Send + 's>,
 }
@@ -60,55 +80,92 @@ impl<'s, P: Parcel> Sender<'s, P> {
     /// Sends `parcel`, waiting for the consumer as long as it takes.
     ///
     /// # Errors
-    /// The wait was given up.
+    /// `Interrupted`: the wait was given up. `InvalidData`: the parcel cannot be sent, others can.
     pub fn send(&mut self, parcel: P) -> io::Result<()> {
+        let before = self.written;
         self.recent.push_back((u64::MAX, parcel));
-        loop {
-            match self.connect_and_write() {
-                Ok(()) => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
-                Err(_) => self.lost(),
-            }
+        let outcome = self.persist(Self::connect_and_write);
+        if self.written == before || outcome.is_err() {
+            self.recent.pop_back();
         }
         let safe = self.written.saturating_sub(self.buffer_bytes);
-        while self.recent.front().is_some_and(|(end, _)| *end < safe) {
-            self.recent.pop_front();
+        let mut weight: usize = self
+            .recent
+            .iter()
+            .map(|(_, parcel)| parcel.weight())
+            .fold(0, usize::saturating_add);
+        while self
+            .recent
+            .front()
+            .is_some_and(|(end, _)| *end < safe || weight > KEPT_BYTES)
+        {
+            weight = weight.saturating_sub(self.recent.pop_front().map_or(0, |(_, parcel)| parcel.weight()));
         }
-        Ok(())
+        outcome
     }
 
-    /// Ends the stream and waits until the consumer has committed all of it, which it tells by closing its side.
+    /// Ends the stream and waits until the consumer has committed all of it.
     ///
     /// # Errors
     /// The wait was given up.
-    pub fn finish(mut self) -> io::Result<u32> {
-        if self.written == 0 && self.stream.is_none() {
-            return Ok(self.losses);
+    pub fn finish(mut self) -> io::Result<Finished> {
+        if self.written == 0 {
+            return Ok(Finished {
+                losses: self.losses,
+                acknowledged: true,
+            });
         }
+        let mut acknowledged = false;
+        self.persist(|sender| {
+            sender.connect_and_write()?;
+            acknowledged = sender.end_of_stream()?;
+            Ok(())
+        })?;
+        Ok(Finished {
+            losses: self.losses,
+            acknowledged,
+        })
+    }
+
+    /// Does `step` until it succeeds, is given up, or cannot succeed.
+    fn persist(&mut self, mut step: impl FnMut(&mut Self) -> io::Result<()>) -> io::Result<()> {
+        let mut tries = 0u32;
         loop {
-            match self.connect_and_write().and_then(|()| self.end_of_stream()) {
-                Ok(()) => return Ok(self.losses),
-                Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
-                Err(_) => self.lost(),
+            let Err(error) = step(self) else { return Ok(()) };
+            if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::InvalidData) {
+                return Err(error);
             }
+            if self.stream.take().is_some() {
+                self.losses = self.losses.saturating_add(1);
+            }
+            for (end, _) in &mut self.recent {
+                *end = u64::MAX;
+            }
+            tries = tries.saturating_add(1);
+            self.wait(tries, error)?;
         }
     }
 
-    fn lost(&mut self) {
-        if self.stream.take().is_some() {
-            self.losses = self.losses.saturating_add(1);
+    /// Asks whether to go on, and waits a little, longer each time.
+    fn wait(&mut self, tries: u32, error: io::Error) -> io::Result<()> {
+        if !(self.on_event)(Event::Away(&self.path, tries, error)) {
+            return Err(ErrorKind::Interrupted.into());
         }
-        for (end, _) in &mut self.recent {
-            *end = u64::MAX;
-        }
+        std::thread::sleep(Duration::from_millis(
+            50u64.checked_shl(tries.min(6)).unwrap_or(3200),
+        ));
+        Ok(())
     }
 
     /// Writes every recent parcel that has no end yet.
     fn connect_and_write(&mut self) -> io::Result<()> {
-        let mut stream = match self.stream.take() {
-            Some(stream) => stream,
-            None => self.connect()?,
+        if self.stream.is_none() {
+            self.connect()?;
+        }
+        let Some(mut stream) = self.stream.as_ref() else {
+            return Err(ErrorKind::NotConnected.into());
         };
+        let (path, on_event) = (&self.path, &mut self.on_event);
         let mut written = self.written;
         let outcome = self
             .recent
@@ -116,7 +173,9 @@ impl<'s, P: Parcel> Sender<'s, P> {
             .filter(|(end, _)| *end == u64::MAX)
             .try_for_each(|(end, parcel)| {
                 parcel.write_lines(&mut |bytes| {
-                    stream.write_all(bytes)?;
+                    write_patiently(&mut stream, bytes, &mut |tries, error| {
+                        on_event(Event::Away(path, tries, error))
+                    })?;
                     written = written.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
                     Ok(())
                 })?;
@@ -124,59 +183,44 @@ impl<'s, P: Parcel> Sender<'s, P> {
                 Ok(())
             });
         self.written = written;
+        outcome
+    }
+
+    fn connect(&mut self) -> io::Result<()> {
+        let stream = UnixStream::connect(&self.path)?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let size = socket2::SockRef::from(&stream)
+            .send_buffer_size()
+            .unwrap_or(1 << 20);
+        self.buffer_bytes = u64::try_from(size).unwrap_or(u64::MAX);
         self.stream = Some(stream);
-        // An interrupted write is the socket's matter, giving up is not.
-        outcome.map_err(|error: io::Error| {
-            if error.kind() == ErrorKind::Interrupted {
-                ErrorKind::BrokenPipe.into()
-            } else {
-                error
-            }
-        })
-    }
-
-    fn connect(&mut self) -> io::Result<UnixStream> {
-        let mut tries = 0u32;
-        loop {
-            match UnixStream::connect(&self.path) {
-                Ok(stream) => {
-                    let size = socket2::SockRef::from(&stream)
-                        .send_buffer_size()
-                        .unwrap_or(1 << 20);
-                    self.buffer_bytes = u64::try_from(size).unwrap_or(u64::MAX);
-                    if tries > 0 || self.losses > 0 {
-                        (self.on_event)(Event::Back(&self.path, self.recent.len()));
-                    }
-                    return Ok(stream);
-                }
-                Err(error) => {
-                    tries = tries.saturating_add(1);
-                    if !(self.on_event)(Event::Away(&self.path, tries, error)) {
-                        return Err(ErrorKind::Interrupted.into());
-                    }
-                    std::thread::sleep(Duration::from_millis(
-                        50u64.checked_shl(tries.min(6)).unwrap_or(3200),
-                    ));
-                }
-            }
+        if self.losses > 0 && !(self.on_event)(Event::Back(&self.path, self.recent.len())) {
+            return Err(ErrorKind::Interrupted.into());
         }
+        Ok(())
     }
 
-    fn end_of_stream(&mut self) -> io::Result<()> {
-        let Some(stream) = &mut self.stream else {
+    /// Whether the consumer acknowledged before it closed its side.
+    fn end_of_stream(&mut self) -> io::Result<bool> {
+        let Some(mut stream) = self.stream.as_ref() else {
             return Err(ErrorKind::NotConnected.into());
         };
         stream.shutdown(Shutdown::Write)?;
-        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        let mut answer = Vec::new();
         let mut waited = 0u32;
         loop {
-            match stream.read(&mut [0; 64]) {
-                Ok(0) => return Ok(()),
-                Ok(_) => {}
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            let mut buffer = [0; 64];
+            match stream.read(&mut buffer) {
+                Ok(0) => return Ok(answer.starts_with(COMMITTED)),
+                Ok(count) => {
+                    answer.extend_from_slice(buffer.get(..count).unwrap_or_default());
+                    answer.truncate(COMMITTED.len());
+                }
+                Err(error) if is_timeout(&error) => {
                     waited = waited.saturating_add(1);
                     let slow = io::Error::new(ErrorKind::TimedOut, "it has not committed everything yet");
-                    if waited.is_multiple_of(10) && !(self.on_event)(Event::Away(&self.path, waited, slow)) {
+                    if !(self.on_event)(Event::Away(&self.path, waited, slow)) {
                         return Err(ErrorKind::Interrupted.into());
                     }
                 }
@@ -185,6 +229,38 @@ impl<'s, P: Parcel> Sender<'s, P> {
             }
         }
     }
+}
+
+/// Writes all of `bytes`; asks `go_on` each time that the consumer takes nothing for a while.
+fn write_patiently(
+    stream: &mut &UnixStream,
+    bytes: &[u8],
+    go_on: &mut dyn FnMut(u32, io::Error) -> bool,
+) -> io::Result<()> {
+    let mut rest = bytes;
+    let mut waited = 0u32;
+    while !rest.is_empty() {
+        match stream.write(rest) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                rest = rest.get(count..).unwrap_or_default();
+                waited = 0;
+            }
+            Err(error) if is_timeout(&error) => {
+                waited = waited.saturating_add(1);
+                if !go_on(waited, io::Error::new(ErrorKind::TimedOut, "it takes nothing")) {
+                    return Err(ErrorKind::Interrupted.into());
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
 #[cfg(test)]
@@ -197,6 +273,10 @@ mod tests {
     impl Parcel for Text {
         fn write_lines(&self, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
             out(self.0.as_bytes())
+        }
+
+        fn weight(&self) -> usize {
+            self.0.len()
         }
     }
 
@@ -213,6 +293,7 @@ mod tests {
             let (mut second, _) = listener.accept().unwrap();
             let mut all = String::new();
             second.read_to_string(&mut all).unwrap();
+            second.write_all(COMMITTED).unwrap();
             all
         });
         let mut sender = Sender::new(&path, |_| true);
@@ -222,12 +303,39 @@ mod tests {
             expected.push_str(&text);
             sender.send(Text(text)).unwrap();
         }
-        assert_eq!(sender.finish().unwrap(), 1);
+        assert_eq!(
+            sender.finish().unwrap(),
+            Finished {
+                losses: 1,
+                acknowledged: true
+            }
+        );
         let got = consumer.join().unwrap();
         assert!(
             got.starts_with("0:x"),
             "the parcel that was cut off came again from its start"
         );
         assert!(got == expected, "{} of {} bytes", got.len(), expected.len());
+    }
+
+    #[test]
+    fn a_consumer_that_closes_without_a_word_has_not_acknowledged() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let consumer = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.read_to_end(&mut Vec::new()).unwrap();
+        });
+        let mut sender = Sender::new(&path, |_| true);
+        sender.send(Text("line\n".to_owned())).unwrap();
+        assert_eq!(
+            sender.finish().unwrap(),
+            Finished {
+                losses: 0,
+                acknowledged: false
+            }
+        );
+        consumer.join().unwrap();
     }
 }

@@ -1,5 +1,6 @@
 //! Dropping indexes and constraints with a way back, and putting them back.
 
+use appview::table::TableInfo;
 use ledger::dropped::{self, Dropped};
 use postgres::{Client, Error};
 
@@ -65,7 +66,9 @@ pub fn missing(client: &mut Client, schema: &str) -> Result<Vec<Dropped>, Error>
     dropped::list(client, schema)
 }
 
-/// Makes `what` again and forgets that it was dropped.
+/// Makes `what` again and forgets that it was dropped. A unique key of a table that repos fill is settled first: rows that came
+/// in while nothing refused them give way to the first of them by rkey, as if they had been refused, and become
+/// duplicates.
 ///
 /// # Errors
 /// The server refused; for a unique constraint, because rows that break it came in meanwhile.
@@ -77,8 +80,36 @@ pub fn restore(client: &mut Client, schema: &str, what: &Dropped) -> Result<(), 
         &[&schema, &what.name],
     )?;
     if there.is_none() {
+        let table = appview::table::ALL
+            .iter()
+            .find(|table| table.name == what.table && !table.unique.is_empty());
+        if let (Some(table), true) = (table, what.ddl.contains(" UNIQUE ")) {
+            txn.batch_execute(&settle(table, schema))?;
+        }
         txn.batch_execute(&what.ddl)?;
     }
     dropped::forget(&mut txn, schema, &what.name)?;
     txn.commit()
+}
+
+/// Turns all rows of `table` but the first of each unique key into duplicates, and takes their notifications back.
+fn settle(table: &TableInfo, schema: &str) -> String {
+    let key: Vec<String> = table
+        .unique
+        .iter()
+        .map(|column| format!("\"{column}\""))
+        .collect();
+    let (key, name) = (key.join(", "), table.name);
+    format!(
+        "SET LOCAL search_path TO \"{schema}\", public;
+         LOCK TABLE \"{name}\" IN ACCESS EXCLUSIVE MODE;
+         CREATE TEMPORARY TABLE loser ON COMMIT DROP AS
+           SELECT * FROM (SELECT uri, cid, \"indexedAt\",
+             first_value(uri) OVER (PARTITION BY {key} ORDER BY split_part(uri, '/', 5) COLLATE \"C\", uri COLLATE \"C\") AS winner
+             FROM \"{name}\") ranked WHERE uri <> winner;
+         INSERT INTO duplicate_record (uri, cid, \"duplicateOf\", \"indexedAt\")
+           SELECT uri, cid, winner, \"indexedAt\" FROM loser ON CONFLICT DO NOTHING;
+         DELETE FROM notification WHERE \"recordUri\" IN (SELECT uri FROM loser);
+         DELETE FROM \"{name}\" WHERE uri IN (SELECT uri FROM loser)"
+    )
 }

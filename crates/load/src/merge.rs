@@ -15,6 +15,9 @@ use std::fmt::Write;
 pub(crate) fn prepare_session(driver: &mut dyn Driver, schema: &str) -> Result<(), DbError> {
     let mut sql = format!(
         "SET search_path TO pg_temp, \"{schema}\", public;
+         SET synchronous_commit = on;
+         SET statement_timeout = 0;
+         SET lock_timeout = 0;
          SET synchronize_seqscans = off;
          SET client_min_messages = warning;
          SET idle_in_transaction_session_timeout = 0;"
@@ -165,7 +168,8 @@ fn insert(table: &TableInfo, condition: &str) -> String {
     )
 }
 
-/// Records those staged rows of `own` that lost against another record's row.
+/// Notes those staged records that have no row in `own` because another record's row has their unique key. (While the
+/// unique constraint is dropped all of them have a row, and [`crate::indexes::restore`] settles it.)
 pub(crate) fn note_duplicates(own: &TableInfo) -> Option<String> {
     if own.unique.is_empty() {
         return None;
@@ -178,9 +182,11 @@ pub(crate) fn note_duplicates(own: &TableInfo) -> Option<String> {
     Some(format!(
         "WITH noted AS (INSERT INTO duplicate_record (uri, cid, \"duplicateOf\", \"indexedAt\")
          SELECT n.uri, n.cid, w.uri, n.\"indexedAt\" FROM pg_temp.\"{}\" n JOIN \"{}\" w ON {} AND w.uri <> n.uri
+         WHERE NOT EXISTS (SELECT FROM \"{}\" o WHERE o.uri = n.uri)
          ON CONFLICT DO NOTHING RETURNING 1) SELECT count(*) FROM noted",
         staging(own),
         own.name,
-        key.join(" AND ")
+        key.join(" AND "),
+        own.name
     ))
 }

@@ -131,7 +131,7 @@ impl<'w> Writer<'w> {
             writer.in_transaction = false;
             Ok(())
         })?;
-        self.report.committed += u64::try_from(self.open_records).unwrap_or(u64::MAX);
+        self.report.committed += u64::try_from(self.open_records - self.refused.len()).unwrap_or(u64::MAX);
         self.report.new_rows += self.open_report.new_rows;
         self.report.duplicates += self.open_report.duplicates;
         self.open_report = WriterReport::default();

@@ -2,9 +2,7 @@
 //! state of each worker on request. Nothing here decides anything.
 
 mod progress;
-mod redact;
 mod workers;
 
 pub use progress::{Counter, Progress};
-pub use redact::redact;
 pub use workers::{Worker, Workers};

@@ -3,8 +3,10 @@
 use crate::PgBoxError;
 use crate::account::Account;
 use crate::binaries::Binaries;
-use std::fs;
-use std::os::unix::fs::chown;
+use crate::folder::NOFOLLOW;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::path::Path;
 use std::process::{Output, Stdio};
 
@@ -32,8 +34,8 @@ pub(crate) fn init(binaries: &Binaries, account: &Account, cluster: &Path) -> Re
     run("initdb", &mut command)?;
     let main = cluster.join("postgresql.conf");
     let mut text = fs::read_to_string(&main).map_err(PgBoxError::io(format!("read {}", main.display())))?;
-    text.push_str("\n# What skyfill sets; written anew at each start.\ninclude_if_exists = 'skyfill.conf'\n");
-    fs::write(&main, text).map_err(PgBoxError::io(format!("write {}", main.display())))
+    text.push_str("\n# What skyfill sets; written anew at each start.\ninclude = 'skyfill.conf'\n");
+    write_as(account, &main, &text)
 }
 
 /// Writes `skyfill.conf`: the settings that depend on the machine and on where the socket is.
@@ -68,15 +70,32 @@ pub(crate) fn configure(
         .map(|(name, value)| format!("{name} = '{}'\n", value.replace('\'', "''")))
         .collect();
     let path = cluster.join("skyfill.conf");
-    fs::write(&path, text).map_err(PgBoxError::io(format!("write {}", path.display())))?;
-    if account.drop_root {
-        chown(&path, Some(account.uid), Some(account.gid)).map_err(PgBoxError::io(format!(
-            "give {} to {}",
-            path.display(),
-            account.name
-        )))?;
-    }
-    Ok(())
+    write_as(account, &path, &text)
+}
+
+/// Writes a file of the account's in one step: another file is made, given away, and takes its place. In a folder that
+/// the account owns, root follows no link.
+fn write_as(account: &Account, path: &Path, text: &str) -> Result<(), PgBoxError> {
+    let new = path.with_extension("conf.new");
+    let write = || -> std::io::Result<()> {
+        if let Err(error) = fs::remove_file(&new) {
+            if error.kind() != std::io::ErrorKind::NotFound {
+                return Err(error);
+            }
+        }
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .custom_flags(NOFOLLOW)
+            .open(&new)?;
+        file.write_all(text.as_bytes())?;
+        if account.drop_root {
+            fchown(&file, Some(account.uid), Some(account.gid))?;
+        }
+        fs::rename(&new, path)
+    };
+    write().map_err(PgBoxError::io(format!("write {}", path.display())))
 }
 
 /// Size of /dev/shm, where there is one.

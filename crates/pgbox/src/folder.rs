@@ -2,9 +2,13 @@
 
 use crate::PgBoxError;
 use crate::account::Account;
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{OpenOptionsExt, chown};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+
+/// Links are not followed when files are opened in a folder that is another user's.
+pub(crate) const NOFOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
 
 /// The folder that is really used.
 pub(crate) struct Folder {
@@ -19,6 +23,8 @@ impl Folder {
     /// `wanted`, or a folder under /var/lib that is always the same for it, where the unprivileged user cannot reach `wanted`.
     pub(crate) fn open(wanted: &Path) -> Result<Self, PgBoxError> {
         let wanted = std::path::absolute(wanted).map_err(PgBoxError::io("find the working folder"))?;
+        // What is reached by a link lies where the link leads.
+        let wanted = wanted.canonicalize().unwrap_or(wanted);
         let account = Account::choose(&wanted.join("pg"))?;
         if account.can_enter(&wanted) {
             return Ok(Self {
@@ -49,10 +55,26 @@ impl Folder {
 
     /// Makes the folder.
     pub(crate) fn make(&self) -> Result<(), PgBoxError> {
-        fs::create_dir_all(&self.base).map_err(PgBoxError::io(format!("make {}", self.base.display())))?;
-        let cluster = self.cluster();
-        if !cluster.exists() {
-            crate::socket::make_private(&cluster, self.account.uid, self.account.gid)?;
+        let missing: Vec<&Path> = self
+            .base
+            .ancestors()
+            .take_while(|folder| !folder.exists())
+            .collect();
+        for folder in missing.into_iter().rev() {
+            fs::create_dir(folder)
+                .or_else(|error| {
+                    if error.kind() == ErrorKind::AlreadyExists {
+                        Ok(())
+                    } else {
+                        Err(error)
+                    }
+                })
+                .map_err(PgBoxError::io(format!("make {}", folder.display())))?;
+            if self.account.drop_root {
+                // Whatever the umask is, the other user has to come through.
+                fs::set_permissions(folder, Permissions::from_mode(0o755))
+                    .map_err(PgBoxError::io(format!("open {}", folder.display())))?;
+            }
         }
         Ok(())
     }
@@ -66,11 +88,13 @@ impl Folder {
             .create(true)
             .truncate(false)
             .mode(0o600)
+            // Somebody else may own the folder: a link there leads nowhere.
+            .custom_flags(NOFOLLOW)
             .open(&path)
             .map_err(PgBoxError::io(format!("open {}", path.display())))?;
         if self.account.drop_root {
             // So that the same user can work with the folder without root later; a lock does not depend on it.
-            drop(chown(&path, Some(self.account.uid), Some(self.account.gid)));
+            drop(fchown(&file, Some(self.account.uid), Some(self.account.gid)));
         }
         Ok(file)
     }

@@ -95,7 +95,15 @@ pub fn start_with(folder: &Path, settings: &[(&str, &str)]) -> Result<Server, Pg
     let binaries = Binaries::find(&cluster, version.as_deref())?;
     binaries.require_trgm()?;
     if version.is_none() {
-        cluster::init(&binaries, &folder.account, &cluster)?;
+        // Made under another name, so that one that was interrupted is never taken for a whole one.
+        let unfinished = folder.base.join("pg.new");
+        if unfinished.exists() {
+            fs::remove_dir_all(&unfinished)
+                .map_err(PgBoxError::io(format!("remove {}", unfinished.display())))?;
+        }
+        socket::make_private(&unfinished, folder.account.uid, folder.account.gid)?;
+        cluster::init(&binaries, &folder.account, &unfinished)?;
+        fs::rename(&unfinished, &cluster).map_err(PgBoxError::io(format!("make {}", cluster.display())))?;
         notices.push(format!(
             "made a PostgreSQL {} cluster in {}",
             binaries.major,

@@ -95,8 +95,10 @@ impl<'a> Object<'a> {
             return Ok(None);
         };
         for item in list {
-            if item.as_text().is_none() {
-                return Err(Reject::new(self.path(key), Rule::NotA("an array of strings")));
+            match item.as_text() {
+                None => return Err(Reject::new(self.path(key), Rule::NotA("an array of strings"))),
+                Some(text) if text.contains('\0') => return Err(Reject::new(self.path(key), Rule::Nul)),
+                Some(_) => {}
             }
         }
         match self.get(key) {

@@ -20,7 +20,6 @@
 pub mod aturi;
 mod collection;
 mod collections;
-mod collision;
 pub mod datetime;
 mod fields;
 mod json;
@@ -28,7 +27,6 @@ pub mod reject;
 mod row;
 
 pub use collection::Collection;
-pub use collision::collision_key;
 pub use json::to_json;
 pub use reject::Reject;
 pub use row::{Field, Rows};

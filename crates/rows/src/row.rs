@@ -39,12 +39,8 @@ impl<'s> Rows<'s> {
     ) -> Result<(), Reject> {
         let info = table.info();
         for (value, column) in values.iter().zip(info.columns) {
-            let nul = match value {
-                Field::Null => false,
-                Field::Text(text) => text.as_bytes().contains(&0),
-                Field::Jsonb(json) => json.contains("\\u0000"),
-            };
-            if nul {
+            // JSON has U+0000 as an escape; those who make it look at the text before.
+            if matches!(value, Field::Text(text) if text.as_bytes().contains(&0)) {
                 return Err(Reject::new(format!("{}.{}", info.name, column.name), Rule::Nul));
             }
         }

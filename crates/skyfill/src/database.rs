@@ -2,8 +2,8 @@
 
 use crate::cli::DatabaseArgs;
 use crate::exit::Failure;
-use observe::redact;
-use postgres::{Client, NoTls};
+use postgres::config::Host;
+use postgres::{Client, Config, NoTls};
 
 /// A database to connect to.
 pub(crate) struct Database {
@@ -37,7 +37,7 @@ impl Database {
 
     /// Its URL as it may be printed.
     pub(crate) fn shown(&self) -> String {
-        redact(&self.url)
+        shown(&self.url)
     }
 
     /// Connects.
@@ -69,5 +69,59 @@ impl Database {
             self.shown()
         ))
         .hint("run: skyfill migrate"))
+    }
+}
+
+/// Where a URL leads, without its secrets: user, hosts, ports and database, and nothing else of it.
+fn shown(url: &str) -> String {
+    let Ok(config) = url.parse::<Config>() else {
+        return "a database whose URL does not parse".to_owned();
+    };
+    let hosts: Vec<String> = config
+        .get_hosts()
+        .iter()
+        .enumerate()
+        .map(|(at, host)| {
+            let port = config
+                .get_ports()
+                .get(at)
+                .or(config.get_ports().first())
+                .copied()
+                .unwrap_or(5432);
+            match host {
+                Host::Tcp(name) => format!("{name}:{port}"),
+                #[cfg(unix)]
+                Host::Unix(folder) => folder.display().to_string(),
+            }
+        })
+        .collect();
+    let user = config
+        .get_user()
+        .map(|user| format!("{user}@"))
+        .unwrap_or_default();
+    format!(
+        "{user}{}/{}",
+        hosts.join(","),
+        config.get_dbname().unwrap_or_default()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn no_password_is_shown() {
+        assert_eq!(shown("postgresql://u:hunter2@h:54/d"), "u@h:54/d");
+        assert_eq!(shown("postgresql://u:hunter2@/d?host=/run"), "u@/run/d");
+        assert_eq!(shown("postgresql://u:hunter2@a:1,b:2/d"), "u@a:1,b:2/d");
+        for url in [
+            "host=h password = hunter2 dbname=d",
+            "host=h password='a hunter2'",
+            "nonsense hunter2",
+            "postgresql:///d?sslpassword=hunter2",
+        ] {
+            assert!(!shown(url).contains("hunter2"), "{}", shown(url));
+        }
     }
 }

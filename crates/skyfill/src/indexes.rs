@@ -56,10 +56,7 @@ fn restore(target: &IndexesTarget) -> Result<Ended, Failure> {
                 dropped.table,
                 load::DbError::from(error)
             ))
-            .hint(
-                "rows that break it came in while it was dropped: remove them, then run this again; \
-                 what was restored before stays",
-            )
+            .hint("what was restored before stays; mend this, then run it again")
         })?;
         restored.push(dropped.name.as_str());
     }

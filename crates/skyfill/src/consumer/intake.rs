@@ -6,10 +6,12 @@ use crate::consumer::shards::{Gone, Handles};
 use crate::signals::Stop;
 use handoff::line::{LineError, Message};
 use handoff::lines::{Line, Lines, Step};
+use handoff::send::COMMITTED;
 use load::{Batch, WriterReport};
 use observe::{Counter, Workers};
 use rows::{Collection, Record};
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +29,7 @@ pub(crate) struct Counts {
     bytes: Counter,
     not_indexed: Counter,
     rejected: Counter,
+    repeated: Counter,
     duplicates: Counter,
     new_rows: Counter,
 }
@@ -39,9 +42,15 @@ impl Counts {
             bytes: Counter::with_rate("bytes"),
             not_indexed: Counter::plain("of other collections"),
             rejected: Counter::plain("rejected"),
+            repeated: Counter::plain("repeated"),
             duplicates: Counter::plain("duplicates"),
             new_rows: Counter::plain("new"),
         }
+    }
+
+    /// For those who refuse records later than the intake.
+    pub(crate) fn rejected(&self) -> Counter {
+        self.rejected.clone()
     }
 
     pub(crate) fn shown(&self) -> Vec<Counter> {
@@ -69,6 +78,7 @@ impl Counts {
                 "committed": self.committed.get(),
                 "newRows": self.new_rows.get(),
                 "duplicates": self.duplicates.get(),
+                "repeated": self.repeated.get(),
                 "notIndexed": self.not_indexed.get(),
                 "rejected": rejected,
                 "bytes": self.bytes.get(),
@@ -78,11 +88,12 @@ impl Counts {
         }
         eprintln!(
             "{} lines: {} records committed ({} of them with a new row of their own), {} duplicates, \
-             {} of collections that are not indexed, {rejected} rejected; {:.1} s",
+             {} repeated at once, {} of collections that are not indexed, {rejected} rejected; {:.1} s",
             self.lines.get(),
             self.committed.get(),
             self.new_rows.get(),
             self.duplicates.get(),
+            self.repeated.get(),
             self.not_indexed.get(),
             elapsed.as_secs_f64()
         );
@@ -145,6 +156,7 @@ impl Intake {
             return Ok(());
         }
         let mut lines = Lines::new(stream);
+        let mut ended = false;
         while !self.stop.is_set() {
             let mut outcome = Ok(());
             let step = lines.step(|line| {
@@ -159,7 +171,10 @@ impl Intake {
                     worker.doing("waiting for lines");
                     self.commit()?;
                 }
-                Ok(Step::End) => break,
+                Ok(Step::End) => {
+                    ended = true;
+                    break;
+                }
                 Err(error) => {
                     eprintln!("a producer's connection broke: {error}");
                     break;
@@ -167,8 +182,12 @@ impl Intake {
             }
         }
         worker.doing("committing what was read");
-        self.commit()
-        // The stream is closed when `lines` goes, after the commit: to a producer that is the acknowledgement.
+        self.commit()?;
+        if ended {
+            // A producer that is gone does not need it; the commit stands.
+            drop(lines.stream().write_all(COMMITTED));
+        }
+        Ok(())
     }
 
     fn take(&mut self, line: &Line<'_>) -> Result<(), Gone> {
@@ -204,9 +223,13 @@ impl Intake {
             .entry(key)
             .or_insert_with(|| Batch::new(record.collection));
         let before = batch.bytes();
-        if let Err(reject) = batch.add(record) {
-            self.reject(line, &reject.to_string());
-            return Ok(());
+        match batch.add(record) {
+            Ok(true) => {}
+            Ok(false) => self.counts.repeated.add(1),
+            Err(reject) => {
+                self.reject(line, &reject.to_string());
+                return Ok(());
+            }
         }
         self.pending_bytes += batch.bytes() - before;
         if batch.records() >= self.batch_size {

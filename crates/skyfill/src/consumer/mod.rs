@@ -98,8 +98,10 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
         }
     }
     drop(listener);
+    let mut broke_off = false;
     for reader in readers {
         if reader.join().is_err() {
+            broke_off = true;
             progress.say("a reader broke off; its producer has to send again");
         }
     }
@@ -114,7 +116,7 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
         ))
         .hint("what was committed is stored; mend this, then send the same lines again")
     })?;
-    Ok(if rejects.count() > 0 {
+    Ok(if rejects.count() > 0 || broke_off {
         Ended::WithFailures
     } else {
         Ended::Well

@@ -5,7 +5,7 @@ use crate::consumer::rejects::Rejects;
 use crate::exit::Failure;
 use crate::signals::Stop;
 use load::{Batch, DbError, Refused, Writer, WriterOptions};
-use observe::Workers;
+use observe::{Counter, Workers};
 use rows::Record;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -39,14 +39,11 @@ pub(crate) struct Handles(Vec<SyncSender<Job>>);
 pub(crate) struct Gone;
 
 impl Handles {
-    /// Which one stores `record`: records that can collide go the same way, so that the first one sent wins and no two
-    /// connections wait for each other's rows.
+    /// Which one stores `record`. Records of an account and collection go the same way: only they can collide, so the
+    /// first one sent wins, and no two connections wait for each other's rows.
     pub(crate) fn of(&self, record: &Record<'_>) -> usize {
-        if self.0.len() == 1 {
-            return 0;
-        }
         let mut hasher = DefaultHasher::new();
-        (record.did, record.collection, rows::collision_key(record)).hash(&mut hasher);
+        (record.did, record.collection).hash(&mut hasher);
         usize::try_from(hasher.finish() % self.0.len() as u64).unwrap_or(0)
     }
 
@@ -82,7 +79,12 @@ impl Shards {
         let mut senders = Vec::new();
         let mut threads = Vec::new();
         for number in 0..count {
-            let mut writer = new_writer(options.clone(), Arc::clone(rejects), stop.clone());
+            let mut writer = new_writer(
+                options.clone(),
+                Arc::clone(rejects),
+                counts.rejected(),
+                stop.clone(),
+            );
             writer.connect().map_err(Failure::new)?;
             let (sender, jobs) = sync_channel(WAITING);
             let (counts, workers, stop) = (counts.clone(), workers.clone(), stop.clone());
@@ -155,7 +157,12 @@ fn work(
     Ok(())
 }
 
-fn new_writer(options: WriterOptions, rejects: Arc<Rejects>, stop: Stop) -> Writer<'static> {
+fn new_writer(
+    options: WriterOptions,
+    rejects: Arc<Rejects>,
+    rejected: Counter,
+    stop: Stop,
+) -> Writer<'static> {
     let refused = move |refused: Refused| {
         let Refused {
             uri,
@@ -169,6 +176,7 @@ fn new_writer(options: WriterOptions, rejects: Arc<Rejects>, stop: Stop) -> Writ
         let data = serde_json::json!({ "uri": uri, "cid": cid, "timestamp": indexed_at, "obj": object });
         let line = serde_json::json!({ "type": "commit", "collection": collection, "data": data });
         rejects.add(line.to_string().as_bytes(), &reason);
+        rejected.add(1);
     };
     let wait = move |error: &DbError, tries: u32| {
         if tries.is_power_of_two() {

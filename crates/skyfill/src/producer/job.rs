@@ -10,8 +10,8 @@ use fetch::retry::{self, Retry};
 use fetch::{Client, FetchError};
 use observe::Workers;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// What all jobs share.
 pub(crate) struct Shared {
@@ -46,8 +46,15 @@ pub(crate) async fn process(shared: &Shared, line: DidLine) {
     let share = u32::try_from(repo.car().memory_bytes())
         .unwrap_or(u32::MAX)
         .clamp(1024, shared.buffer_bytes);
-    let Ok(share) = Arc::clone(&shared.buffer).acquire_many_owned(share).await else {
-        return;
+    let wanted = Arc::clone(&shared.buffer).acquire_many_owned(share);
+    let share = tokio::select! {
+        share = wanted => share.ok(),
+        () = shared.stop.wait() => None,
+    };
+    let Some(share) = share else {
+        return shared
+            .tally
+            .failed(&line, "not handed over", "not handed over: it was told to stop");
     };
     let checked = Arc::new(Checked::new(line, repo, share));
     for sender in &shared.senders {
@@ -62,13 +69,12 @@ async fn fetch_checked(shared: &Shared, line: &DidLine, host: &str) -> Result<Re
     let mut attempt = 0;
     loop {
         attempt += 1;
-        tokio::select! {
-            () = shared.hosts.wait(host) => {}
-            () = shared.stop.wait() => {}
-        }
         let outcome = {
             // Never closed.
-            let _slot = shared.slots.acquire().await;
+            let _slot = tokio::select! {
+                slot = slot_for(shared, host) => slot?,
+                () = shared.stop.wait() => return Err(FetchError::Stopped),
+            };
             let worker = shared.workers.start(&format!("fetch {} from {host}", line.did));
             match shared.client.get_repo(&line.did, &line.pds).await {
                 Ok(body) => {
@@ -81,6 +87,10 @@ async fn fetch_checked(shared: &Shared, line: &DidLine, host: &str) -> Result<Re
         let Err(error) = outcome else { return outcome };
         let wait = match retry::decide(&error, attempt, shared.max_attempts) {
             Retry::Never => return Err(error),
+            Retry::NeverHost(wait) => {
+                shared.hosts.pause(host, wait);
+                return Err(error);
+            }
             Retry::After(wait) => wait,
             Retry::AfterHost(wait) => {
                 shared.hosts.pause(host, wait);
@@ -94,6 +104,17 @@ async fn fetch_checked(shared: &Shared, line: &DidLine, host: &str) -> Result<Re
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = shared.stop.wait() => return Err(error),
+        }
+    }
+}
+
+/// A slot at a time when the host may be asked. While a task waited for a slot, the host may have asked for a pause.
+async fn slot_for<'s>(shared: &'s Shared, host: &str) -> Result<Option<SemaphorePermit<'s>>, FetchError> {
+    loop {
+        shared.hosts.wait(host).await?;
+        let slot = shared.slots.acquire().await.ok();
+        if !shared.hosts.is_paused(host) {
+            return Ok(slot);
         }
     }
 }

@@ -14,19 +14,20 @@ use crate::signals::{self, Stop};
 use discover::did_file::{self, DidLine};
 use fetch::hosts::Hosts;
 use fetch::{Client, Limits};
-use handoff::send::{Event, Sender};
+use handoff::send::{Event, Finished, Sender};
 use job::Shared;
 use observe::{Progress, Workers};
 use parcel::Parcel;
+use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tally::Tally;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, UnboundedSender};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 
 /// Tasks for each repo that is fetched: those that wait for a host or a consumer do not keep others from working.
 const TASKS_PER_SLOT: usize = 8;
@@ -97,13 +98,22 @@ pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
     let next = runtime.block_on(fetch_all(args, file, shared, &tally, &stop));
     drop(runtime);
     // Every sender ends when all of its parcels are written and the consumer has committed them.
-    let losses: u32 = threads.into_iter().map(|thread| thread.join().unwrap_or(1)).sum();
+    let broken = Finished {
+        losses: 1,
+        acknowledged: false,
+    };
+    let ends: Vec<Finished> = threads
+        .into_iter()
+        .map(|thread| thread.join().unwrap_or(broken))
+        .collect();
+    let losses: u32 = ends.iter().map(|end| end.losses).sum();
+    let acknowledged = ends.iter().all(|end| end.acknowledged);
     progress.finish();
     let next = next?;
-    tally.summary(args, started.elapsed(), losses, next);
+    tally.summary(args, started.elapsed(), losses, acknowledged, next);
     Ok(if next.is_some() {
         Ended::Stopped
-    } else if tally.has_failures() || losses > 0 {
+    } else if tally.has_failures() || losses > 0 || !acknowledged {
         Ended::WithFailures
     } else {
         Ended::Well
@@ -150,6 +160,7 @@ async fn fetch_all(
 ) -> Result<Option<u64>, Failure> {
     let room = Arc::new(Semaphore::new(args.concurrency as usize * TASKS_PER_SLOT));
     let mut tasks = JoinSet::new();
+    let mut lines = HashMap::new();
     let mut stopped_at = None;
     for line in did_file::read(BufReader::new(file), args.starting_line, args.ending_line) {
         let line: Result<DidLine, _> =
@@ -170,14 +181,31 @@ async fn fetch_all(
             break;
         };
         let shared = Arc::clone(&shared);
-        tasks.spawn(async move {
+        let copy = line.clone();
+        let task = tasks.spawn(async move {
             job::process(&shared, line).await;
             drop(permit);
         });
-        while tasks.try_join_next().is_some() {}
+        lines.insert(task.id(), copy);
+        while let Some(ended) = tasks.try_join_next_with_id() {
+            settle(ended, &mut lines, tally);
+        }
     }
-    while tasks.join_next().await.is_some() {}
+    while let Some(ended) = tasks.join_next_with_id().await {
+        settle(ended, &mut lines, tally);
+    }
     Ok(stopped_at)
+}
+
+/// A task that broke off has failed its line.
+fn settle(ended: Result<(Id, ()), JoinError>, lines: &mut HashMap<Id, DidLine>, tally: &Tally) {
+    let (id, failed) = match ended {
+        Ok((id, ())) => (id, false),
+        Err(error) => (error.id(), true),
+    };
+    if let (Some(line), true) = (lines.remove(&id), failed) {
+        tally.failed(&line, "broke off", "skyfill's own work on it broke off");
+    }
 }
 
 /// A thread for each socket.
@@ -188,7 +216,7 @@ fn start_senders(
     stop: &Stop,
 ) -> (
     Vec<UnboundedSender<Arc<parcel::Checked>>>,
-    Vec<std::thread::JoinHandle<u32>>,
+    Vec<std::thread::JoinHandle<Finished>>,
 ) {
     let sockets = args.sockets.len();
     let mut senders = Vec::new();
@@ -203,17 +231,29 @@ fn start_senders(
             let mut given_up = false;
             while let Some(checked) = receiver.blocking_recv() {
                 let parcel = Parcel::new(Arc::clone(&checked), socket, sockets, now);
-                given_up = given_up || sender.send(parcel).is_err();
-                if given_up {
-                    tally.not_sent(&checked);
+                let outcome = if given_up {
+                    Err(ErrorKind::Interrupted.into())
                 } else {
-                    tally.written(&checked, sockets);
+                    sender.send(parcel)
+                };
+                match outcome {
+                    Ok(()) => tally.written(&checked, sockets),
+                    Err(error) => {
+                        given_up = error.kind() == ErrorKind::Interrupted;
+                        tally.not_sent(&checked);
+                    }
                 }
             }
-            if given_up {
-                sender.losses.max(1)
-            } else {
-                sender.finish().unwrap_or(1)
+            match sender.finish() {
+                Ok(finished) if !given_up => finished,
+                Ok(finished) => Finished {
+                    acknowledged: false,
+                    ..finished
+                },
+                Err(_) => Finished {
+                    losses: 0,
+                    acknowledged: false,
+                },
             }
         }));
     }

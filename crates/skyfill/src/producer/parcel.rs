@@ -5,8 +5,8 @@ use discover::did_file::DidLine;
 use handoff::line::{self, Outgoing};
 use handoff::route::socket_of;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OwnedSemaphorePermit;
 
 /// Lines are written in pieces of about this size.
@@ -23,8 +23,8 @@ pub(crate) struct Checked {
     /// Records that went out, and records that could not be records, over all sockets.
     pub(crate) records: AtomicU64,
     pub(crate) unusable: AtomicU64,
-    /// Its share of the buffer.
-    _share: OwnedSemaphorePermit,
+    /// Its share of the buffer, until every socket has it.
+    share: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl Checked {
@@ -36,8 +36,13 @@ impl Checked {
             failed: AtomicBool::new(false),
             records: AtomicU64::new(0),
             unusable: AtomicU64::new(0),
-            _share: share,
+            share: Mutex::new(Some(share)),
         }
+    }
+
+    /// Gives its share of the buffer back.
+    pub(crate) fn release(&self) {
+        self.share.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Size of its CAR in bytes.
@@ -135,5 +140,9 @@ impl handoff::send::Parcel for Parcel {
             self.checked.unusable.fetch_add(unusable, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    fn weight(&self) -> usize {
+        self.checked.repo.car().memory_bytes()
     }
 }

@@ -129,6 +129,7 @@ impl Tally {
         {
             return;
         }
+        checked.release();
         self.done.add(1);
         self.sent.add(1);
         self.records.add(checked.records.load(Ordering::Relaxed));
@@ -148,7 +149,14 @@ impl Tally {
     }
 
     /// Prints it all. `next` is the first line that was not taken, if it was stopped before the end.
-    pub(crate) fn summary(&self, args: &ProducerArgs, elapsed: Duration, losses: u32, next: Option<u64>) {
+    pub(crate) fn summary(
+        &self,
+        args: &ProducerArgs,
+        elapsed: Duration,
+        losses: u32,
+        acknowledged: bool,
+        next: Option<u64>,
+    ) {
         let reasons = self.reasons();
         if args.output.json {
             let summary = serde_json::json!({
@@ -160,6 +168,7 @@ impl Tally {
                 "bytes": self.bytes.get(),
                 "retries": self.retried.get(),
                 "consumerLosses": losses,
+                "acknowledged": acknowledged,
                 "nextLine": next,
                 "seconds": elapsed.as_secs_f64(),
             });
@@ -202,6 +211,12 @@ impl Tally {
             eprintln!(
                 "failures were added to {}, which is a DID file",
                 reasons.failures.path.display()
+            );
+        }
+        if !acknowledged {
+            eprintln!(
+                "a consumer closed its side without saying that everything is committed (skyfill's own do): look whether \
+                 it is all there, or run this again from the start, it changes nothing that is there"
             );
         }
         if losses > 0 {

@@ -3,7 +3,7 @@
 use crate::support::*;
 use simnet::{Answer, Population, Server};
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ fn sink(path: &std::path::Path) -> std::thread::JoinHandle<usize> {
         let (mut stream, _) = listener.accept().unwrap();
         let mut all = Vec::new();
         stream.read_to_end(&mut all).unwrap();
+        stream.write_all(handoff::send::COMMITTED).unwrap();
         all.iter().filter(|b| **b == b'\n').count()
     })
 }
@@ -207,6 +208,30 @@ fn a_signal_lets_it_end_well_and_another_asks_what_it_does() {
 
 fn summary_line(text: &str) -> bool {
     text.contains("repos sent,")
+}
+
+#[test]
+fn a_consumer_that_dies_at_the_very_end_is_told() {
+    let population = Population::new(24, 2, 100);
+    let server = Server::start(
+        (0..2)
+            .map(|n| (population.did(n), Answer::Repo(Arc::new(population.car(n)))))
+            .collect(),
+    );
+    let folder = folder();
+    let dids: Vec<String> = (0..2).map(|n| population.did(n)).collect();
+    let file = did_file(folder.path(), &server.url(), dids.iter().map(String::as_str));
+    let socket = folder.path().join("s");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let dying = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        // It has read everything, and closes without having committed.
+        stream.read_to_end(&mut Vec::new()).unwrap();
+    });
+    let output = producer(folder.path(), &file, &[&socket]).output().unwrap();
+    dying.join().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    assert_eq!(summary(&output)["acknowledged"], false);
 }
 
 #[test]
