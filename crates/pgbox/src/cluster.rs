@@ -78,10 +78,9 @@ pub(crate) fn configure(
 fn write_as(account: &Account, path: &Path, text: &str) -> Result<(), PgBoxError> {
     let new = path.with_extension("conf.new");
     let write = || -> std::io::Result<()> {
-        if let Err(error) = fs::remove_file(&new) {
-            if error.kind() != std::io::ErrorKind::NotFound {
-                return Err(error);
-            }
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
         }
         let mut file = OpenOptions::new()
             .write(true)
