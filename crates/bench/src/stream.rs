@@ -1,7 +1,6 @@
 //! The records of the benchmark, as lines and as prepared COPY buffers.
 
-use atrepo::{Cid, Codec};
-use handoff::line::{self, Message, Outgoing};
+use handoff::line::Message;
 use load::Batch;
 use rows::Collection;
 use simnet::Population;
@@ -27,29 +26,7 @@ pub(crate) fn generate(records: usize) -> Stream {
     let population = Population::new(1, 2000, records);
     let mut lines = Vec::new();
     for account in 0..population.len() {
-        let did = population.did(account);
-        let mut records = population.records(account);
-        records.sort();
-        for (key, bytes) in records {
-            let value = atrepo::cbor::check(&bytes)
-                .expect("canonical")
-                .as_map()
-                .expect("a map");
-            let (collection, rkey) = key.split_once('/').expect("a key");
-            let cid = Cid::of(Codec::DagCbor, &bytes);
-            line::append(
-                &mut lines,
-                &Outgoing {
-                    did: &did,
-                    collection,
-                    rkey,
-                    cid,
-                    value,
-                    now: i64::MAX,
-                },
-            )
-            .expect("a line");
-        }
+        simnet::append_lines(&population, account, &mut lines);
     }
     let mut open: BTreeMap<Collection, Batch> = BTreeMap::new();
     let mut batches = Vec::new();

@@ -3,7 +3,6 @@
 use crate::DID;
 use atrepo::cbor::Writer;
 use atrepo::{BlockIndex, Blocks, Cid, Codec, syntax};
-use handoff::line::{self, Outgoing};
 use simnet::{Population, build_repo};
 
 /// The seeds of each target, by its name.
@@ -122,32 +121,12 @@ fn caches() -> Vec<Vec<u8>> {
 }
 
 fn lines() -> Vec<Vec<u8>> {
-    let mut lines = Vec::new();
-    for (key, bytes) in all_records().into_iter().take(80) {
-        let item = atrepo::cbor::check(&bytes).ok();
-        let (Some(value), Some((collection, rkey))) =
-            (item.and_then(|item| item.as_map()), key.split_once('/'))
-        else {
-            continue;
-        };
-        let cid = Cid::of(Codec::DagCbor, &bytes);
-        let mut out = Vec::new();
-        if line::append(
-            &mut out,
-            &Outgoing {
-                did: DID,
-                collection,
-                rkey,
-                cid,
-                value,
-                now: i64::MAX,
-            },
-        )
-        .is_ok()
-        {
-            out.pop();
-            lines.push(out);
-        }
-    }
-    lines
+    let population = Population::new(99, 6, 240);
+    let mut all = Vec::new();
+    (0..population.len()).for_each(|account| simnet::append_lines(&population, account, &mut all));
+    all.split(|b| *b == b'\n')
+        .filter(|line| !line.is_empty())
+        .take(80)
+        .map(<[u8]>::to_vec)
+        .collect()
 }

@@ -103,21 +103,7 @@ fn one_node(entries: &[(u64, Vec<u8>)], record: &[u8]) -> Vec<u8> {
     w.text("l").null();
     let node = w.into_bytes();
     let data = Cid::of(Codec::DagCbor, &node);
-    let mut w = Writer::new();
-    w.map(6)
-        .text("did")
-        .text(fuzz_harness::DID)
-        .text("rev")
-        .text("3jzfcijpj2z2a")
-        .text("sig")
-        .bytes(&[0; 64]);
-    w.text("data")
-        .cid(&data)
-        .text("prev")
-        .null()
-        .text("version")
-        .integer(3);
-    let commit = w.into_bytes();
+    let commit = simnet::build_commit(fuzz_harness::DID, "3jzfcijpj2z2a", &data);
     let root = Cid::of(Codec::DagCbor, &commit);
     simnet::build_car(
         root,

@@ -25,6 +25,15 @@ pub fn build_repo(did: &str, rev: &str, records: Vec<(String, Vec<u8>)>) -> Vec<
     }
     let top = entries.iter().map(|(layer, ..)| *layer).max().unwrap_or(0);
     let data = build_node(&entries, top, &mut blocks);
+    let commit = build_commit(did, rev, &data);
+    let root = Cid::of(Codec::DagCbor, &commit);
+    blocks.push((root, commit));
+    build_car(root, &blocks)
+}
+
+/// A commit of `did` at `rev` over the tree under `data`, with a signature of zeros.
+#[must_use]
+pub fn build_commit(did: &str, rev: &str, data: &Cid) -> Vec<u8> {
     let mut w = Writer::new();
     w.map(6)
         .text("did")
@@ -34,15 +43,12 @@ pub fn build_repo(did: &str, rev: &str, records: Vec<(String, Vec<u8>)>) -> Vec<
         .text("sig")
         .bytes(&[0; 64]);
     w.text("data")
-        .cid(&data)
+        .cid(data)
         .text("prev")
         .null()
         .text("version")
         .integer(3);
-    let commit = w.into_bytes();
-    let root = Cid::of(Codec::DagCbor, &commit);
-    blocks.push((root, commit));
-    build_car(root, &blocks)
+    w.into_bytes()
 }
 
 /// A CAR of `blocks` with one root.

@@ -3,7 +3,6 @@
 use crate::cli::SimnetArgs;
 use crate::exit::{Ended, Failure};
 use crate::signals;
-use handoff::line::{self, Outgoing};
 use observe::Workers;
 use simnet::{Answer, Population, Server};
 use std::fs::File;
@@ -51,36 +50,11 @@ pub(crate) fn run(args: &SimnetArgs) -> Result<Ended, Failure> {
 fn write_lines(population: &Population, path: &Path) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::new(format!("write {}: {error}", path.display()));
     let mut out = BufWriter::new(File::create(path).map_err(failed)?);
-    let mut line = Vec::new();
+    let mut lines = Vec::new();
     for account in 0..population.len() {
-        let did = population.did(account);
-        let mut records = population.records(account);
-        records.sort();
-        for (key, bytes) in records {
-            let item = atrepo::cbor::check(&bytes).ok();
-            let (Some(value), Some((collection, rkey))) =
-                (item.and_then(|i| i.as_map()), key.split_once('/'))
-            else {
-                return Err(Failure::new(format!(
-                    "the generator made an unreadable record {key}"
-                )));
-            };
-            let cid = atrepo::Cid::of(atrepo::Codec::DagCbor, &bytes);
-            line.clear();
-            line::append(
-                &mut line,
-                &Outgoing {
-                    did: &did,
-                    collection,
-                    rkey,
-                    cid,
-                    value,
-                    now: i64::MAX,
-                },
-            )
-            .map_err(Failure::new)?;
-            out.write_all(&line).map_err(failed)?;
-        }
+        lines.clear();
+        simnet::append_lines(population, account, &mut lines);
+        out.write_all(&lines).map_err(failed)?;
     }
     out.flush().map_err(failed)
 }
