@@ -28,6 +28,7 @@ have_postgres() {
 have_libpq() { have pg_config && [ -f "$(pg_config --includedir)/libpq-fe.h" ]; }
 
 have cc || missing+=(gcc libc6-dev)
+have make || missing+=(make)
 have curl || missing+=(curl)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || [ "$(uname)" = Darwin ] || missing+=(ca-certificates)
 have_postgres || missing+=(postgresql)

@@ -172,10 +172,11 @@ fn consume(
         .expect("end the stream");
     std::io::Read::read_to_end(&mut stream, &mut Vec::new()).expect("wait for the commit");
     let spent = (cpu::of_process(child.id()), cpu::peak_kib(child.id()));
-    std::process::Command::new("kill")
-        .arg(child.id().to_string())
-        .status()
-        .expect("stop the consumer");
+    let pid = i32::try_from(child.id())
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+        .expect("a process id");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("stop the consumer");
     assert!(
         child.wait().expect("wait").success(),
         "the consumer refused something"

@@ -6,7 +6,6 @@ use pgbox::PgBoxError;
 use postgres::{Client, NoTls};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::process::Command;
 
 /// A folder that the unprivileged user can reach, also when the tests run as root.
 fn reachable() -> tempfile::TempDir {
@@ -55,13 +54,8 @@ fn a_server_is_made_adopted_survives_a_kill_and_is_stopped() {
     // kill -9 leaves a stale postmaster.pid, which is PostgreSQL's to judge.
     drop(client);
     let killed = first.postmaster();
-    assert!(
-        Command::new("kill")
-            .args(["-9", &killed.to_string()])
-            .status()
-            .unwrap()
-            .success()
-    );
+    let pid = rustix::process::Pid::from_raw(i32::try_from(killed).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     drop(first);
     assert!(folder.join("pg/postmaster.pid").exists());
     let third = loop {

@@ -164,10 +164,7 @@ fn of_postgresql() {
     // One backend, then the postmaster, which takes all of them with it.
     client().unwrap().batch_execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_temp%' AND pid <> pg_backend_pid()").unwrap();
     let postmaster = server.postmaster();
-    std::process::Command::new("kill")
-        .args(["-9", &postmaster.to_string()])
-        .status()
-        .unwrap();
+    send_signal(postmaster, rustix::process::Signal::KILL);
     drop(server);
     consumer.wait_for("waiting for the database");
     let revived = loop {

@@ -2,6 +2,7 @@
 //! real binary, real sockets, and the practice PDS.
 
 use postgres::{Client, NoTls};
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -225,12 +226,22 @@ impl Drop for Consumer {
 
 /// Sends a signal to a process that a test started.
 pub(crate) fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill")
-        .arg(format!("-{name}"))
-        .arg(child.id().to_string())
-        .status()
-        .expect("kill");
-    assert!(status.success());
+    let signal = match name {
+        "TERM" => Signal::TERM,
+        "INT" => Signal::INT,
+        "USR1" => Signal::USR1,
+        other => panic!("no signal {other}"),
+    };
+    send_signal(child.id(), signal);
+}
+
+/// Sends a signal to a process of the test's own.
+pub(crate) fn send_signal(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .expect("a process id");
+    rustix::process::kill_process(pid, signal).expect("kill");
 }
 
 /// A DID file in `folder` for `repos` on `url`.
