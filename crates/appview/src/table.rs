@@ -44,6 +44,18 @@ pub struct TableInfo {
     pub unique: &'static [&'static str],
 }
 
+impl TableInfo {
+    /// Its columns, quoted, as SQL lists them.
+    #[must_use]
+    pub fn column_list(&self) -> String {
+        self.columns
+            .iter()
+            .map(|c| format!("\"{}\"", c.name))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+}
+
 impl<const N: usize> Table<N> {
     const fn new(
         id: usize,

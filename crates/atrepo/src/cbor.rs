@@ -214,6 +214,33 @@ pub fn key_order(a: &[u8], b: &[u8]) -> Ordering {
     a.len().cmp(&b.len()).then_with(|| a.cmp(b))
 }
 
+/// Bytes that [`check`] has gone over: reading them again needs no second check.
+#[derive(Clone, Debug)]
+pub struct Checked(Vec<u8>);
+
+impl Checked {
+    /// Checks `bytes`.
+    ///
+    /// # Errors
+    /// As [`check`].
+    pub fn new(bytes: Vec<u8>) -> Result<Self, CborError> {
+        check(&bytes)?;
+        Ok(Self(bytes))
+    }
+
+    /// The value.
+    #[must_use]
+    pub fn item(&self) -> Item<'_> {
+        Item { bytes: &self.0 }
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// A value inside checked bytes, beginning at the front of `bytes` (more may follow).
 #[derive(Clone, Copy)]
 pub struct Item<'a> {

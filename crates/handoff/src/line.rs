@@ -1,7 +1,7 @@
 //! The line form: `{"type":"commit","collection":C,"data":{"uri":U,"cid":K,"timestamp":T,"obj":R}}`, one a line.
 
 use crate::json::DagCbor;
-use atrepo::cbor::{self, Map};
+use atrepo::cbor::{Checked, Map};
 use atrepo::{Cid, Link, syntax};
 use rows::{Collection, Record, Reject, datetime};
 use serde::Deserialize;
@@ -71,8 +71,17 @@ struct Data<'a> {
 /// A message, checked for form.
 pub struct Message<'a> {
     collection: Option<Collection>,
-    data: Data<'a>,
+    uri: Cow<'a, str>,
+    /// Where the DID ends and the rkey begins in `uri`.
+    did_end: usize,
+    rkey_start: usize,
+    cid: Cow<'a, str>,
+    timestamp: Cow<'a, str>,
+    value: Checked,
 }
+
+/// What the URI of a record begins with.
+const SCHEME: &str = "at://";
 
 impl<'a> Message<'a> {
     /// Reads a line, without its line feed.
@@ -89,46 +98,60 @@ impl<'a> Message<'a> {
             return Err(LineError::Type(envelope.r#type.chars().take(40).collect()));
         }
         let Envelope { collection, data, .. } = envelope;
-        let (_, found, _) = split_uri(&data.uri).ok_or(LineError::Uri)?;
+        let Data {
+            uri,
+            cid,
+            timestamp,
+            obj,
+        } = data;
+        let (did, found, rkey) = split_uri(&uri).ok_or(LineError::Uri)?;
         if found != collection {
             return Err(LineError::Uri);
         }
-        if Link::parse(&data.cid).is_none() {
+        let (did_end, rkey_start) = (
+            SCHEME.len().saturating_add(did.len()),
+            uri.len().saturating_sub(rkey.len()),
+        );
+        if Link::parse(&cid).is_none() {
             return Err(LineError::Cid);
         }
-        if data.timestamp.len() > 64 || datetime::parse(&data.timestamp).is_none() {
+        if timestamp.len() > 64 || datetime::parse(&timestamp).is_none() {
             return Err(LineError::Timestamp);
         }
-        let item = cbor::check(&data.obj.0).map_err(|error| LineError::Object(error.rule.to_owned()))?;
-        if item.as_map().is_none() {
+        let value = Checked::new(obj.0).map_err(|error| LineError::Object(error.rule.to_owned()))?;
+        if value.item().as_map().is_none() {
             return Err(LineError::Object("not an object".to_owned()));
         }
+        let collection = Collection::parse(&collection);
         Ok(Self {
-            collection: Collection::parse(&collection),
-            data,
+            collection,
+            uri,
+            did_end,
+            rkey_start,
+            cid,
+            timestamp,
+            value,
         })
     }
 
     /// The record, or nothing if its collection is not indexed.
     #[must_use]
     pub fn record(&self) -> Option<Record<'_>> {
-        let (did, _, rkey) = split_uri(&self.data.uri)?;
-        let value: Map<'_> = cbor::check(&self.data.obj.0).ok()?.as_map()?;
         Some(Record {
-            did,
+            did: self.uri.get(SCHEME.len()..self.did_end)?,
             collection: self.collection?,
-            rkey,
-            uri: &self.data.uri,
-            cid: &self.data.cid,
-            indexed_at: &self.data.timestamp,
-            value,
+            rkey: self.uri.get(self.rkey_start..)?,
+            uri: &self.uri,
+            cid: &self.cid,
+            indexed_at: &self.timestamp,
+            value: self.value.item().as_map()?,
         })
     }
 }
 
 /// DID, collection and rkey of a record's URI, all valid.
 fn split_uri(uri: &str) -> Option<(&str, &str, &str)> {
-    let (did, key) = uri.strip_prefix("at://")?.split_once('/')?;
+    let (did, key) = uri.strip_prefix(SCHEME)?.split_once('/')?;
     let (collection, rkey) = syntax::split_key(key.as_bytes())?;
     syntax::is_did(did).then_some((did, collection, rkey))
 }
@@ -174,7 +197,7 @@ pub fn append(out: &mut Vec<u8>, record: &Outgoing<'_>) -> Result<(), Reject> {
 mod tests {
     use super::*;
     use atrepo::Codec;
-    use atrepo::cbor::Writer;
+    use atrepo::cbor::{self, Writer};
 
     const LINE: &str = r#"{"type":"commit","collection":"app.bsky.feed.like","data":{"uri":"at://did:plc:a/app.bsky.feed.like/3k","cid":"bafyreigbtj4x7ip5legnfznufuopl4sg4knzc2cof6duas4b3q2fy6swua","timestamp":"2024-01-01T00:00:00.000Z","obj":{"b":1,"a":{"$link":"bafyreigbtj4x7ip5legnfznufuopl4sg4knzc2cof6duas4b3q2fy6swua"}}}}"#;
 
@@ -214,7 +237,7 @@ mod tests {
         };
         append(&mut line, &outgoing).unwrap();
         let message = Message::parse(line.strip_suffix(b"\n").unwrap()).unwrap();
-        assert_eq!(message.data.obj.0, bytes);
+        assert_eq!(message.value.as_bytes(), bytes);
         let record = message.record().unwrap();
         assert_eq!(
             (record.did, record.rkey, record.indexed_at),

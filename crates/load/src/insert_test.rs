@@ -1,6 +1,6 @@
 //! `--db-test`: how fast generated follow rows go into `follow`, by five ways of inserting.
 
-use crate::copy::{self, HEADER, TRAILER};
+use crate::copy;
 use crate::driver::{DbError, Driver};
 use appview::table::{self, TableInfo};
 use rows::Field;
@@ -127,15 +127,6 @@ impl FollowRows {
     }
 }
 
-fn columns(follow: &TableInfo) -> String {
-    follow
-        .columns
-        .iter()
-        .map(|c| format!("\"{}\"", c.name))
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
 /// Inserts `count` rows in one statement.
 ///
 /// # Errors
@@ -147,7 +138,7 @@ pub fn insert(
     count: usize,
 ) -> Result<(), DbError> {
     let follow = table::FOLLOW.info();
-    let columns = columns(&follow);
+    let columns = follow.column_list();
     let rows = rows.rows(count);
     match test {
         InsertTest::NoParams => {
@@ -180,10 +171,7 @@ pub fn insert(
                 let fields: Vec<Field<'_>> = row.iter().map(|value| Field::Text(value)).collect();
                 copy::append_row(&mut data, &fields);
             }
-            driver.copy_in(
-                &format!("COPY follow ({columns}) FROM STDIN BINARY"),
-                &[HEADER, &data, TRAILER],
-            )
+            crate::copy_rows(driver, follow, &data)
         }
     }
 }

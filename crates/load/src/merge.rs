@@ -49,21 +49,16 @@ fn staging(table: &TableInfo) -> String {
     format!("new_{}", table.name)
 }
 
-fn columns(table: &TableInfo) -> String {
-    table
-        .columns
-        .iter()
-        .map(|c| format!("\"{}\"", c.name))
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
 /// Copies encoded rows straight into their table.
 ///
 /// # Errors
 /// See [`DbError`].
 pub fn copy_rows(driver: &mut dyn Driver, table: TableInfo, rows: &[u8]) -> Result<(), DbError> {
-    let sql = format!("COPY \"{}\" ({}) FROM STDIN BINARY", table.name, columns(&table));
+    let sql = format!(
+        "COPY \"{}\" ({}) FROM STDIN BINARY",
+        table.name,
+        table.column_list()
+    );
     driver.copy_in(&sql, &[HEADER, rows, TRAILER])
 }
 
@@ -73,7 +68,7 @@ pub(crate) fn stage(driver: &mut dyn Driver, tables: &[(TableInfo, &[u8])]) -> R
         let sql = format!(
             "COPY pg_temp.\"{}\" ({}) FROM STDIN BINARY",
             staging(table),
-            columns(table)
+            table.column_list()
         );
         driver.copy_in(&sql, &[HEADER, rows, TRAILER])?;
     }
@@ -154,7 +149,7 @@ pub(crate) fn merge(own: Option<TableInfo>, tables: &[TableInfo]) -> String {
 }
 
 fn insert(table: &TableInfo, condition: &str) -> String {
-    let columns = columns(table);
+    let columns = table.column_list();
     // Notifications have no key but their number: nothing to collide with.
     let conflict = if table.id == table::NOTIFICATION.info().id {
         ""

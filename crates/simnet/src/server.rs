@@ -208,13 +208,7 @@ async fn respond(
     match answer {
         Answer::Repo(body) if takes_gzip && body.len() > 1024 => {
             shared.compressed.fetch_add(1, Ordering::Relaxed);
-            let packed = gzip(&body)?;
-            let head = format!(
-                "HTTP/1.1 200 OK\r\n{CAR}content-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
-                packed.len()
-            );
-            stream.write_all(head.as_bytes()).await?;
-            stream.write_all(&packed).await?;
+            write_packed(stream, &body).await?;
             Ok(true)
         }
         Answer::Repo(body) => {
@@ -265,13 +259,7 @@ async fn respond(
             }
         }
         Answer::Bomb(bytes) => {
-            let packed = gzip(&vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)])?;
-            let head = format!(
-                "HTTP/1.1 200 OK\r\n{CAR}content-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
-                packed.len()
-            );
-            stream.write_all(head.as_bytes()).await?;
-            stream.write_all(&packed).await?;
+            write_packed(stream, &vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)]).await?;
             Ok(true)
         }
         Answer::Short(body) => {
@@ -280,6 +268,17 @@ async fn respond(
             Ok(false)
         }
     }
+}
+
+/// 200 and a body in gzip.
+async fn write_packed(stream: &mut TcpStream, body: &[u8]) -> std::io::Result<()> {
+    let packed = gzip(body)?;
+    let head = format!(
+        "HTTP/1.1 200 OK\r\n{CAR}content-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+        packed.len()
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(&packed).await
 }
 
 fn head_with_length(length: usize) -> String {

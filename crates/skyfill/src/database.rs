@@ -57,9 +57,12 @@ impl Database {
         Failure::new(format!("{}: {}", self.shown(), load::DbError::from(error)))
     }
 
-    /// Makes sure that the schema is there and current.
+    /// Makes sure that the schema is there and current. A private database has nobody else to migrate it.
     pub(crate) fn require_current(&self) -> Result<(), Failure> {
         let mut client = self.connect()?;
+        if self.private.is_some() {
+            appview::migrate::migrate(&mut client, &self.schema).map_err(Failure::new)?;
+        }
         if appview::migrate::is_current(&mut client, &self.schema).map_err(|error| self.failure(error))? {
             return Ok(());
         }

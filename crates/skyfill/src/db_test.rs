@@ -31,11 +31,8 @@ pub(crate) fn run(args: &ConsumerArgs, test: &str) -> Result<Ended, Failure> {
     }
     let kind = consumer::driver(args)?;
     let database = Database::open(&args.database)?;
-    let mut client = database.connect()?;
-    if database.private.is_some() {
-        appview::migrate::migrate(&mut client, &database.schema).map_err(Failure::new)?;
-    }
     database.require_current()?;
+    let mut client = database.connect()?;
     let schema = &database.schema;
     let all = tests.len() > 1;
     if all {

@@ -51,8 +51,8 @@ pub(super) fn notify_authors(
     sort_at: &str,
     rows: &mut Rows<'_>,
 ) -> Result<(), Reject> {
-    let author = |of: StrongRef<'_>| AtUri::parse(of.uri).map_or("", |uri| uri.authority).to_owned();
-    let recipient = author(subject);
+    let author = |uri| AtUri::parse(uri).map_or("", |uri| uri.authority);
+    let recipient = author(subject.uri);
     if recipient == record.did {
         return Ok(());
     }
@@ -61,14 +61,14 @@ pub(super) fn notify_authors(
         record,
         rows,
         &Notification {
-            recipient: &recipient,
+            recipient,
             reason,
             subject: Some(&about),
             sort_at,
         },
     )?;
     let Some(via) = via else { return Ok(()) };
-    let recipient = author(via);
+    let recipient = author(via.uri);
     if recipient == record.did {
         return Ok(());
     }
@@ -77,7 +77,7 @@ pub(super) fn notify_authors(
         record,
         rows,
         &Notification {
-            recipient: &recipient,
+            recipient,
             reason: via_reason,
             subject: Some(&about),
             sort_at,

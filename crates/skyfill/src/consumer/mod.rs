@@ -36,11 +36,6 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
     };
     let driver = driver(args)?;
     let database = Database::open(&args.database)?;
-    if database.private.is_some() {
-        // A private database has nobody else to migrate it.
-        let mut client = database.connect()?;
-        appview::migrate::migrate(&mut client, &database.schema).map_err(Failure::new)?;
-    }
     database.require_current()?;
     let listener = Listener::bind(socket).map_err(Failure::new)?;
     let workers = Workers::default();

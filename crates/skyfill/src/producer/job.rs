@@ -97,7 +97,7 @@ async fn fetch_checked(shared: &Shared, line: &DidLine, host: &str) -> Result<Re
                 wait
             }
         };
-        shared.tally.retried(&error);
+        shared.tally.retried();
         if shared.stop.is_set() {
             return Err(error);
         }

@@ -3,7 +3,6 @@
 use crate::cli::ProducerArgs;
 use crate::producer::parcel::Checked;
 use discover::did_file::{BadLine, DidLine, failure_line};
-use fetch::FetchError;
 use observe::Counter;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -90,7 +89,7 @@ impl Tally {
         self.failed.get() > 0
     }
 
-    pub(crate) fn retried(&self, _error: &FetchError) {
+    pub(crate) fn retried(&self) {
         self.retried.add(1);
     }
 

@@ -33,14 +33,6 @@ const POLICY: &[(&str, bool, u64)] = &[
     ("600_blob_zoo.car", true, 12),
 ];
 
-/// Peak memory of a process in KiB.
-fn peak_kib(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|text| text.trim().trim_end_matches(" kB").parse().ok())
-        .unwrap_or(0)
-}
-
 #[test]
 fn every_hostile_body_ends_as_its_manifest_says_and_the_good_repos_are_complete() {
     let Some(dir) = shared("corpus/hostile") else {

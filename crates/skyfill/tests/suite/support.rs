@@ -293,3 +293,11 @@ pub(crate) fn send_lines(socket: &Path, text: &str) {
         .expect("end the stream");
     stream.read_to_end(&mut Vec::new()).expect("wait for the commit");
 }
+
+/// Peak memory of a process in KiB.
+pub(crate) fn peak_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|text| text.trim().trim_end_matches(" kB").parse().ok())
+        .unwrap_or(0)
+}

@@ -92,12 +92,7 @@ fn memory_does_not_grow_with_the_cache() {
     let reader = std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()).unwrap());
     let mut peak = 0u64;
     while child.try_wait().unwrap().is_none() {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        let line = status
-            .lines()
-            .find_map(|l| l.strip_prefix("VmHWM:"))
-            .unwrap_or("0 kB");
-        peak = peak.max(line.trim().trim_end_matches(" kB").parse().unwrap_or(0));
+        peak = peak.max(peak_kib(child.id()));
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     assert!(reader.join().unwrap() > 100_000_000);
