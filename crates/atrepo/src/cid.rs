@@ -135,6 +135,12 @@ impl<'a> Link<'a> {
         (version == 1 && usize::try_from(length) == Ok(digest.len())).then_some(Self(bytes))
     }
 
+    /// Whether it names plain bytes, as links to blobs do.
+    #[must_use]
+    pub fn is_raw(&self) -> bool {
+        self.0.starts_with(&[1, 0x55])
+    }
+
     /// The binary form.
     #[must_use]
     pub fn as_bytes(&self) -> &'a [u8] {

@@ -1,9 +1,9 @@
-//! Identifiers of the protocol, as far as a repo's own parts need them: DID, NSID, record key, TID, and the
-//! `collection/rkey` path of the MST (<https://atproto.com/specs>). The full grammars of record fields
-//! belong to the lexicon check.
+//! Identifiers of the protocol: DID, handle, NSID, record key, TID, and the `collection/rkey` path of the MST
+//! (<https://atproto.com/specs>).
 
-/// Longest DID, NSID authority and record key that the specifications allow, in bytes.
+/// Longest DID, handle, NSID and record key that the specifications allow, in bytes.
 const MAX_DID: usize = 2048;
+const MAX_HANDLE: usize = 253;
 const MAX_NSID: usize = 317;
 const MAX_RKEY: usize = 512;
 
@@ -21,6 +21,22 @@ pub fn is_did(text: &str) -> bool {
         && id
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"._:%-".contains(&b))
+}
+
+/// Whether `text` is a handle: a domain name of at least two labels, the last of which begins with a letter.
+#[must_use]
+pub fn is_handle(text: &str) -> bool {
+    let label = |s: &str| {
+        (1..=63).contains(&s.len())
+            && s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !s.starts_with('-')
+            && !s.ends_with('-')
+    };
+    text.len() <= MAX_HANDLE
+        && text.split('.').all(label)
+        && text
+            .rsplit_once('.')
+            .is_some_and(|(_, last)| last.starts_with(|c: char| c.is_ascii_alphabetic()))
 }
 
 /// Whether `text` is an NSID, the name of a collection.

@@ -4,13 +4,11 @@
 //! ascending order. Links are `{"$link":…}`, bytes `{"$bytes":…}` in unpadded base 64. Numbers print as
 //! JavaScript prints them, so a float without a fraction prints as an integer. A key `__proto__` vanishes.
 
+use crate::lexicon::{MAX_SAFE_INTEGER, is_object};
 use crate::reject::{Reject, Rule};
 use atrepo::cbor::{Item, List, Map, Value};
 use data_encoding::BASE64_NOPAD;
 use std::fmt::Write;
-
-/// The largest integer that JavaScript holds exactly, `Number.MAX_SAFE_INTEGER`.
-const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
 /// The JSON of a record.
 ///
@@ -18,7 +16,7 @@ const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 /// It holds an integer over 2^53 - 1, or a `__proto__` that makes it unreadable to the official code.
 pub fn to_json(record: Map<'_>) -> Result<String, Reject> {
     if let Some(item) = record.get("__proto__")
-        && matches!(item.value(), Value::Map(_) | Value::List(_) | Value::Bytes(_))
+        && is_object(item.value())
     {
         return Err(Reject::new("$.__proto__", Rule::Proto));
     }

@@ -4,8 +4,8 @@
 //! records. Rows that need rows of other repos (flags of replies and gates, counts, quote and reply
 //! notifications) are made later, from the tables. Each collection has a file in `collections/`.
 //!
-//! What is checked here is what the rows need. The strict check of whole records against the lexicons is not
-//! built yet; its place is in front of [`index`], beside [`reject`].
+//! Before that the record is checked against its lexicon as strictly as the official indexer does; [`check`] does only
+//! that.
 
 #![cfg_attr(
     not(test),
@@ -23,6 +23,7 @@ mod collections;
 pub mod datetime;
 mod fields;
 mod json;
+mod lexicon;
 pub mod reject;
 mod row;
 
@@ -53,12 +54,22 @@ pub struct Record<'a> {
     pub value: Map<'a>,
 }
 
+/// Checks a record as the official indexer does before it writes anything, and returns its JSON for `record.json`.
+///
+/// # Errors
+/// The official indexer refuses it, too.
+pub fn check(collection: Collection, value: Map<'_>) -> Result<String, Reject> {
+    let json = to_json(value)?;
+    collections::check(collection, value)?;
+    Ok(json)
+}
+
 /// Hands the rows of `record` to `rows`: the `record` row first, then those of its collection.
 ///
 /// # Errors
 /// The record leaves nothing; the rows that were handed over already are to be thrown away.
 pub fn index(record: &Record<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {
-    let json = to_json(record.value)?;
+    let json = check(record.collection, record.value)?;
     rows.push(
         &table::RECORD,
         [record.uri, record.cid, record.did, &json, record.indexed_at].map(Field::Text),

@@ -21,8 +21,20 @@ pub enum Rule {
     NotA(&'static str),
     /// `$type` is not the collection.
     Type,
-    /// Not a date and time with a zone, as the lexicons want it.
-    Datetime,
+    /// A string of fewer bytes.
+    TooShort(usize),
+    /// A string of more bytes.
+    TooLong(usize),
+    /// A string of more grapheme clusters.
+    TooManyGraphemes(usize),
+    /// An array of more items.
+    TooMany(usize),
+    /// A number below this.
+    Under(u64),
+    /// A number above this.
+    Over(u64),
+    /// A MIME type that is none of these.
+    Mime(&'static [&'static str]),
     /// An integer that JavaScript cannot hold exactly.
     UnsafeInteger,
     /// U+0000 in a column of the database.
@@ -41,6 +53,12 @@ impl Reject {
             rule,
         }
     }
+
+    /// The same, of a value that stands at `name` in a larger one.
+    pub(crate) fn below(mut self, name: &str) -> Self {
+        self.path.insert_str(0, name);
+        self
+    }
 }
 
 impl fmt::Display for Reject {
@@ -50,7 +68,13 @@ impl fmt::Display for Reject {
             Rule::Missing => write!(f, "{path} is missing"),
             Rule::NotA(what) => write!(f, "{path} is not {what}"),
             Rule::Type => write!(f, "{path} does not name the collection"),
-            Rule::Datetime => write!(f, "{path} is not a date and time with a zone"),
+            Rule::TooShort(least) => write!(f, "{path} has fewer than {least} bytes"),
+            Rule::TooLong(most) => write!(f, "{path} has more than {most} bytes"),
+            Rule::TooManyGraphemes(most) => write!(f, "{path} has more than {most} graphemes"),
+            Rule::TooMany(most) => write!(f, "{path} has more than {most} items"),
+            Rule::Under(least) => write!(f, "{path} is less than {least}"),
+            Rule::Over(most) => write!(f, "{path} is more than {most}"),
+            Rule::Mime(accepted) => write!(f, "{path} is none of {}", accepted.join(", ")),
             Rule::UnsafeInteger => write!(f, "{path} is an integer of 2^53 or more"),
             Rule::Nul => write!(f, "{path} holds U+0000, which PostgreSQL does not store"),
             Rule::Proto => write!(f, "{path} is called __proto__"),

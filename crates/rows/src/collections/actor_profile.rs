@@ -4,21 +4,37 @@
 use super::notification::{Notification, notify};
 use crate::aturi::AtUri;
 use crate::fields::Object;
-use crate::reject::{Reject, Rule};
+use crate::lexicon::self_labels::LABELS;
+use crate::lexicon::strong_ref::STRONG_REF;
+use crate::lexicon::{Definition, Schema, optional};
+use crate::reject::Reject;
 use crate::row::Field::Text;
-use crate::{Record, Rows, datetime};
+use crate::{Record, Rows};
 use appview::table;
 
+pub(super) static LEXICON: Definition = Definition {
+    name: "app.bsky.actor.profile",
+    fields: &[
+        optional("displayName", Schema::text(640, 64)),
+        optional("description", Schema::text(2560, 256)),
+        optional("pronouns", Schema::text(200, 20)),
+        optional("website", Schema::URI),
+        optional("avatar", Schema::AVATAR),
+        optional("banner", Schema::AVATAR),
+        optional("labels", LABELS),
+        optional("joinedViaStarterPack", Schema::Object(&STRONG_REF)),
+        optional("pinnedPost", Schema::Object(&STRONG_REF)),
+        optional("createdAt", Schema::DATETIME),
+    ],
+};
+
 pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {
-    let display_name = object.optional_text("displayName")?;
-    let description = object.optional_text("description")?;
-    let avatar = object.optional_blob("avatar")?;
-    let banner = object.optional_blob("banner")?;
+    let display_name = object.optional_text("displayName");
+    let description = object.optional_text("description");
+    let avatar = object.optional_blob("avatar");
+    let banner = object.optional_blob("banner");
     let joined_via = object.optional_strong_ref("joinedViaStarterPack")?;
-    let created_at = object.optional_text("createdAt")?;
-    if created_at.is_some_and(|text| datetime::normalize(text).is_none()) {
-        return Err(Reject::new("$.createdAt", Rule::Datetime));
-    }
+    let created_at = object.optional_text("createdAt");
     if record.rkey != "self" {
         return Ok(());
     }

@@ -3,10 +3,21 @@
 use super::notification::{Notification, notify, sort_at};
 use crate::aturi::{AtUri, printed};
 use crate::fields::{Object, StrongRef};
+use crate::lexicon::strong_ref::STRONG_REF;
+use crate::lexicon::{Definition, Schema, optional, required};
 use crate::reject::Reject;
 use crate::row::Field::{Null, Text};
 use crate::{Record, Rows};
 use appview::table::{self, Table};
+
+pub(super) static LEXICON: Definition = Definition {
+    name: "app.bsky.feed.like",
+    fields: &[
+        required("subject", Schema::Object(&STRONG_REF)),
+        required("createdAt", Schema::DATETIME),
+        optional("via", Schema::Object(&STRONG_REF)),
+    ],
+};
 
 pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {
     let subject = object.strong_ref("subject")?;

@@ -4,17 +4,63 @@
 use super::feed_post_embed;
 use super::notification::{Notification, notify, sort_at};
 use crate::aturi::AtUri;
-use crate::fields::{Object, StrongRef};
+use crate::fields::Object;
+use crate::lexicon::facet::{FACETS, MENTION};
+use crate::lexicon::self_labels::LABELS;
+use crate::lexicon::strong_ref::STRONG_REF;
+use crate::lexicon::{Definition, Format, Schema, UNLIMITED, optional, required};
 use crate::reject::{Reject, Rule};
 use crate::row::Field::{Jsonb, Null, Text};
 use crate::{Record, Rows};
 use appview::table;
-use atrepo::cbor::Value;
+
+static TEXT_SLICE: Definition = Definition {
+    name: "app.bsky.feed.post#textSlice",
+    fields: &[
+        required("start", Schema::Integer(0)),
+        required("end", Schema::Integer(0)),
+    ],
+};
+
+static ENTITY: Definition = Definition {
+    name: "app.bsky.feed.post#entity",
+    fields: &[
+        required("index", Schema::Object(&TEXT_SLICE)),
+        required("type", Schema::TEXT),
+        required("value", Schema::TEXT),
+    ],
+};
+
+static REPLY_REF: Definition = Definition {
+    name: "app.bsky.feed.post#replyRef",
+    fields: &[
+        required("root", Schema::Object(&STRONG_REF)),
+        required("parent", Schema::Object(&STRONG_REF)),
+    ],
+};
+
+pub(super) static LEXICON: Definition = Definition {
+    name: "app.bsky.feed.post",
+    fields: &[
+        required("text", Schema::text(3000, 300)),
+        optional("entities", Schema::List(&Schema::Object(&ENTITY), UNLIMITED)),
+        optional("facets", FACETS),
+        optional("reply", Schema::Object(&REPLY_REF)),
+        optional("embed", feed_post_embed::EMBED),
+        optional("langs", Schema::List(&Schema::format(Format::Language), 3)),
+        optional("labels", LABELS),
+        optional("tags", Schema::List(&Schema::text(640, 64), 8)),
+        required("createdAt", Schema::DATETIME),
+    ],
+};
 
 pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {
     let text = object.text("text")?;
     let created_at = object.created_at()?;
-    let reply = reply(object)?;
+    let reply = match object.optional_object("reply") {
+        Some(reply) => Some((reply.strong_ref("root")?, reply.strong_ref("parent")?)),
+        None => None,
+    };
     let langs = object.optional_texts_json("langs")?;
     let tags = object.optional_texts_json("tags")?;
     let (root, parent) = (reply.map(|r| r.0), reply.map(|r| r.1));
@@ -59,14 +105,6 @@ pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_
     notify_mentioned(record, object, sort_at, rows)
 }
 
-/// Root and parent.
-fn reply<'a>(object: &Object<'a>) -> Result<Option<(StrongRef<'a>, StrongRef<'a>)>, Reject> {
-    let Some(reply) = object.optional_object("reply")? else {
-        return Ok(None);
-    };
-    Ok(Some((reply.strong_ref("root")?, reply.strong_ref("parent")?)))
-}
-
 /// One notification to each account that a facet mentions, but not to the author.
 fn notify_mentioned(
     record: &Record<'_>,
@@ -74,27 +112,18 @@ fn notify_mentioned(
     sort_at: &str,
     rows: &mut Rows<'_>,
 ) -> Result<(), Reject> {
-    let Some(facets) = object.optional_list("facets")? else {
+    let Some(facets) = object.optional_list("facets") else {
         return Ok(());
     };
     let mut told = vec![record.did];
-    for (at, facet) in facets.enumerate() {
-        let facet = Object::of(facet, object.path(&format!("facets[{at}]")))?;
-        if let Some(index) = facet.optional_object("index")? {
-            for key in ["byteStart", "byteEnd"] {
-                if !matches!(index.get(key).map(|item| item.value()), Some(Value::Unsigned(_))) {
-                    return Err(Reject::new(index.path(key), Rule::NotA("a non-negative integer")));
-                }
-            }
-        } else {
-            return Err(Reject::new(facet.path("index"), Rule::Missing));
-        }
-        for (at, feature) in facet.list("features")?.enumerate() {
-            let feature = Object::of(feature, facet.path(&format!("features[{at}]")))?;
-            if feature.type_name() != "app.bsky.richtext.facet#mention" {
+    for facet in facets {
+        let facet = Object::of(facet, object.path("facets"))?;
+        for feature in facet.list("features")? {
+            let feature = Object::of(feature, facet.path("features"))?;
+            if feature.type_name() != MENTION {
                 continue;
             }
-            let did = feature.did("did")?;
+            let did = feature.text("did")?;
             if !told.contains(&did) {
                 told.push(did);
                 notify(

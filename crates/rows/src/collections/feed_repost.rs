@@ -3,10 +3,21 @@
 use super::feed_like::{notify_authors, subject_row};
 use super::notification::sort_at;
 use crate::fields::Object;
+use crate::lexicon::strong_ref::STRONG_REF;
+use crate::lexicon::{Definition, Schema, optional, required};
 use crate::reject::Reject;
 use crate::row::Field::Text;
 use crate::{Record, Rows};
 use appview::table;
+
+pub(super) static LEXICON: Definition = Definition {
+    name: "app.bsky.feed.repost",
+    fields: &[
+        required("subject", Schema::Object(&STRONG_REF)),
+        required("createdAt", Schema::DATETIME),
+        optional("via", Schema::Object(&STRONG_REF)),
+    ],
+};
 
 pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {
     let subject = object.strong_ref("subject")?;

@@ -2,14 +2,23 @@
 
 use crate::aturi::AtUri;
 use crate::fields::Object;
+use crate::lexicon::{Definition, Schema, required};
 use crate::reject::Reject;
 use crate::row::Field::Text;
 use crate::{Collection, Record, Rows};
 use appview::table;
 use atrepo::syntax::{is_did, is_rkey};
 
+pub(super) static LEXICON: Definition = Definition {
+    name: "app.bsky.graph.referencelistoptout",
+    fields: &[
+        required("subject", Schema::AT_URI),
+        required("createdAt", Schema::DATETIME),
+    ],
+};
+
 pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {
-    let subject = object.at_uri("subject")?;
+    let subject = object.text("subject")?;
     let created_at = object.created_at()?;
     if !names_a_list(subject) {
         return Ok(());

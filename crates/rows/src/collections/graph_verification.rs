@@ -2,13 +2,24 @@
 
 use super::notification::{Notification, notify, sort_at};
 use crate::fields::Object;
+use crate::lexicon::{Definition, Format, Schema, required};
 use crate::reject::Reject;
 use crate::row::Field::Text;
 use crate::{Record, Rows};
 use appview::table;
 
+pub(super) static LEXICON: Definition = Definition {
+    name: "app.bsky.graph.verification",
+    fields: &[
+        required("subject", Schema::DID),
+        required("handle", Schema::format(Format::Handle)),
+        required("displayName", Schema::TEXT),
+        required("createdAt", Schema::DATETIME),
+    ],
+};
+
 pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {
-    let subject = object.did("subject")?;
+    let subject = object.text("subject")?;
     let (handle, display_name) = (object.text("handle")?, object.text("displayName")?);
     let created_at = object.created_at()?;
     rows.push(
