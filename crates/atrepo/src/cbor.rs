@@ -426,14 +426,14 @@ impl<'a> Map<'a> {
     /// The value of `key`. Walks over the entries before it.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<Item<'a>> {
-        for (found, item) in *self {
-            match key_order(found.as_bytes(), key.as_bytes()) {
-                Ordering::Less => {}
-                Ordering::Equal => return Some(item),
-                Ordering::Greater => return None,
-            }
-        }
-        None
+        let mut entries = *self;
+        entries.find(|(found, _)| *found == key).map(|(_, item)| item)
+    }
+
+    /// The bytes of the entries not yet iterated over, with whatever follows the map.
+    #[must_use]
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 }
 
@@ -537,6 +537,12 @@ impl Writer {
         self
     }
 
+    /// The integer `-1 - n`.
+    pub fn negative(&mut self, n: u64) -> &mut Self {
+        self.head(1, n);
+        self
+    }
+
     /// A float. Not finite: null, as JSON writes it.
     pub fn float(&mut self, value: f64) -> &mut Self {
         if value.is_finite() {
@@ -577,6 +583,18 @@ impl Writer {
     pub fn raw(&mut self, cbor: &[u8]) -> &mut Self {
         self.out.extend(cbor);
         self
+    }
+
+    /// What was written so far.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.out
+    }
+
+    /// What was written, which is one item. Order and uniqueness of keys are the writer's; the rest holds by itself.
+    #[must_use]
+    pub fn item(&self) -> Item<'_> {
+        Item { bytes: &self.out }
     }
 
     /// Number of bytes written so far.

@@ -4,7 +4,8 @@
 //! ascending order. Links are `{"$link":…}`, bytes `{"$bytes":…}` in unpadded base 64. Numbers print as
 //! JavaScript prints them, so a float without a fraction prints as an integer. A key `__proto__` vanishes.
 
-use crate::lexicon::{MAX_SAFE_INTEGER, is_object};
+use crate::javascript::PROTO;
+use crate::lexicon::MAX_SAFE_INTEGER;
 use crate::reject::{Reject, Rule};
 use atrepo::cbor::{Item, List, Map, Value};
 use data_encoding::BASE64_NOPAD;
@@ -13,23 +14,22 @@ use std::fmt::Write;
 /// The JSON of a record.
 ///
 /// # Errors
-/// It holds an integer over 2^53 - 1, or a `__proto__` that makes it unreadable to the official code.
+/// It holds an integer over 2^53 - 1.
 pub fn to_json(record: Map<'_>) -> Result<String, Reject> {
-    if let Some(item) = record.get("__proto__")
-        && is_object(item.value())
-    {
-        return Err(Reject::new("$.__proto__", Rule::Proto));
-    }
-    let mut out = String::with_capacity(512);
-    write_value(Value::Map(record), &mut out)?;
-    Ok(out)
+    write(Value::Map(record), false)
+}
+
+/// The JSON of a record for a reader who wants all of it, `__proto__` too.
+///
+/// # Errors
+/// It holds an integer over 2^53 - 1.
+pub fn to_whole_json(record: Map<'_>) -> Result<String, Reject> {
+    write(Value::Map(record), true)
 }
 
 /// The JSON of a part of a record.
 pub(crate) fn item_to_json(item: Item<'_>) -> Result<String, Reject> {
-    let mut out = String::new();
-    write_value(item.value(), &mut out)?;
-    Ok(out)
+    write(item.value(), false)
 }
 
 /// An array or object that is being written.
@@ -41,16 +41,23 @@ enum Open<'a> {
 }
 
 /// Without recursion: depth is bounded by the DAG-CBOR check, but a stack of our own costs nothing.
-fn write_value(value: Value<'_>, out: &mut String) -> Result<(), Reject> {
+fn write(value: Value<'_>, whole: bool) -> Result<String, Reject> {
+    let mut text = String::with_capacity(512);
+    let out = &mut text;
     let mut open = Vec::new();
     write_one(value, out, &mut open)?;
     while let Some(top) = open.last_mut() {
         let next = match top {
             Open::List(list) => list.next().map(|item| (None, item)),
             Open::Map(map) => map
-                .find(|(key, _)| *key != "__proto__")
+                .find(|(key, _)| whole || *key != PROTO)
                 .map(|(key, item)| (Some(key), item)),
-            Open::Sorted(entries) => entries.pop().map(|(key, item)| (Some(key), item)),
+            Open::Sorted(entries) => loop {
+                match entries.pop() {
+                    Some((PROTO, _)) if !whole => {}
+                    next => break next.map(|(key, item)| (Some(key), item)),
+                }
+            },
         };
         let Some((key, item)) = next else {
             out.push(if matches!(top, Open::List(_)) { ']' } else { '}' });
@@ -66,7 +73,7 @@ fn write_value(value: Value<'_>, out: &mut String) -> Result<(), Reject> {
         }
         write_one(item.value(), out, &mut open)?;
     }
-    Ok(())
+    Ok(text)
 }
 
 /// Writes a scalar, or begins a container and puts it on `open`.
@@ -103,7 +110,7 @@ fn write_one<'a>(value: Value<'a>, out: &mut String, open: &mut Vec<Open<'a>>) -
 }
 
 fn sorted(map: Map<'_>) -> Open<'_> {
-    let mut entries: Vec<_> = map.filter(|(key, _)| *key != "__proto__").collect();
+    let mut entries: Vec<_> = map.collect();
     // A stable sort: the keys that are no indexes keep their order, behind those that are.
     entries.sort_by_key(|(key, _)| array_index(key).map_or((true, 0), |index| (false, index)));
     entries.reverse();
@@ -160,7 +167,7 @@ mod tests {
         w.text("1").null();
         w.text("10").bytes(&[1, 2]);
         w.text("zz").text("\u{0}\u{7f}\u{2028}\"\n");
-        w.text("__proto__").integer(1);
+        w.text(PROTO).integer(1);
         let bytes = w.into_bytes();
         // "1" sorts before "b" in DAG-CBOR; put right by hand to keep the writer honest.
         assert!(check(&bytes).is_err());
@@ -170,7 +177,7 @@ mod tests {
         w.text("b").list(3).float(1.0).float(1e21).float(-0.0);
         w.text("10").bytes(&[1, 2]);
         w.text("zz").text("\u{0}\u{7f}\u{2028}\"\n");
-        w.text("__proto__").integer(1);
+        w.text(PROTO).integer(1);
         let bytes = w.into_bytes();
         let map = check(&bytes).unwrap().as_map().unwrap();
         assert_eq!(

@@ -22,18 +22,19 @@ mod collection;
 mod collections;
 pub mod datetime;
 mod fields;
+mod javascript;
 mod json;
 mod lexicon;
 pub mod reject;
 mod row;
 
 pub use collection::Collection;
-pub use json::to_json;
+pub use json::{to_json, to_whole_json};
 pub use reject::Reject;
 pub use row::{Field, Rows};
 
 use appview::table;
-use atrepo::cbor::Map;
+use atrepo::cbor::{Map, Writer};
 
 /// A record as it comes from a repo or a socket.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +60,16 @@ pub struct Record<'a> {
 /// # Errors
 /// The official indexer refuses it, too.
 pub fn check(collection: Collection, value: Map<'_>) -> Result<String, Reject> {
+    let copy = javascript::copy(value)?;
+    check_copied(collection, copied(value, copy.as_ref()))
+}
+
+/// The value as the official code has it.
+fn copied<'a>(value: Map<'a>, copy: Option<&'a Writer>) -> Map<'a> {
+    copy.and_then(|copy| copy.item().as_map()).unwrap_or(value)
+}
+
+fn check_copied(collection: Collection, value: Map<'_>) -> Result<String, Reject> {
     let json = to_json(value)?;
     collections::check(collection, value)?;
     Ok(json)
@@ -69,7 +80,12 @@ pub fn check(collection: Collection, value: Map<'_>) -> Result<String, Reject> {
 /// # Errors
 /// The record leaves nothing; the rows that were handed over already are to be thrown away.
 pub fn index(record: &Record<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {
-    let json = check(record.collection, record.value)?;
+    let copy = javascript::copy(record.value)?;
+    let record = &Record {
+        value: copied(record.value, copy.as_ref()),
+        ..*record
+    };
+    let json = check_copied(record.collection, record.value)?;
     rows.push(
         &table::RECORD,
         [record.uri, record.cid, record.did, &json, record.indexed_at].map(Field::Text),

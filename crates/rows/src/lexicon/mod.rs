@@ -11,6 +11,7 @@ mod language;
 pub(crate) mod self_labels;
 pub(crate) mod strong_ref;
 
+use crate::javascript::{PROTO, is_prototype};
 use crate::reject::{Reject, Rule};
 use atrepo::cbor::{Item, List, Map, Value};
 pub(crate) use formats::Format;
@@ -170,6 +171,7 @@ fn check(item: Item<'_>, schema: &Schema) -> Result<(), Reject> {
         },
         (Schema::Boolean, Value::Bool(_)) | (Schema::Bytes, Value::Bytes(_)) => Ok(()),
         (Schema::Boolean, _) => Err(reject(Rule::NotA("a boolean"))),
+        (Schema::Bytes, Value::Map(map)) if inherits_bytes(map) => Ok(()),
         (Schema::Bytes, _) => Err(reject(Rule::NotA("bytes"))),
         (Schema::Blob(rules), Value::Map(map)) => check_blob(map, rules),
         (Schema::Blob(_), _) => Err(reject(Rule::NotA("a blob"))),
@@ -179,6 +181,19 @@ fn check(item: Item<'_>, schema: &Schema) -> Result<(), Reject> {
         (Schema::Union(known), Value::Map(map)) => check_union(map, known),
         (Schema::Object(_) | Schema::Union(_), _) => Err(reject(Rule::NotA("an object"))),
     }
+}
+
+/// Whether bytes are the prototype of `map`, or of its prototype, and so on: JavaScript takes it for bytes.
+fn inherits_bytes(map: Map<'_>) -> bool {
+    let mut at = map.get(PROTO);
+    while let Some(item) = at {
+        match item.value() {
+            Value::Bytes(_) => return true,
+            Value::Map(map) => at = map.get(PROTO),
+            _ => return false,
+        }
+    }
+    false
 }
 
 fn check_text(text: &str, rules: &Text) -> Result<(), Rule> {
@@ -243,8 +258,8 @@ fn check_object(map: Map<'_>, object: &Definition) -> Result<(), Reject> {
             if item.as_text() != Some(object.name) {
                 return Err(Reject::new(".$type", Rule::NotA(object.name)));
             }
-        } else if key == "__proto__" && is_object(item.value()) {
-            return Err(Reject::new(".__proto__", Rule::Proto));
+        } else if key == PROTO && is_prototype(item.value()) {
+            return Err(Reject::new(format!(".{PROTO}"), Rule::Proto));
         }
     }
     match object
@@ -258,14 +273,6 @@ fn check_object(map: Map<'_>, object: &Definition) -> Result<(), Reject> {
     }
 }
 
-/// Whether JavaScript would make `value` the prototype of the object that has it as its `__proto__`.
-pub(crate) fn is_object(value: Value<'_>) -> bool {
-    matches!(
-        value,
-        Value::Map(_) | Value::List(_) | Value::Bytes(_) | Value::Link(_)
-    )
-}
-
 fn check_union(map: Map<'_>, known: &[&'static Definition]) -> Result<(), Reject> {
     let Some(name) = map.get("$type") else {
         return Err(Reject::new(".$type", Rule::Missing));
@@ -275,8 +282,8 @@ fn check_union(map: Map<'_>, known: &[&'static Definition]) -> Result<(), Reject
     };
     match known.iter().find(|object| object.name == name) {
         Some(object) => check_object(map, object),
-        None if map.get("__proto__").is_some_and(|item| is_object(item.value())) => {
-            Err(Reject::new(".__proto__", Rule::Proto))
+        None if map.get(PROTO).is_some_and(|item| is_prototype(item.value())) => {
+            Err(Reject::new(format!(".{PROTO}"), Rule::Proto))
         }
         None => Ok(()),
     }
@@ -292,7 +299,7 @@ fn check_blob(map: Map<'_>, rules: &Blob) -> Result<(), Reject> {
             ("mimeType", Value::Text(text)) if text.contains('/') => mime = Some(text),
             ("ref", Value::Link(link)) if link.is_raw() => linked = true,
             ("size", value) => size = whole(value).flatten(),
-            ("__proto__", value) if !is_object(value) => {}
+            (PROTO, value) if !is_prototype(value) => {}
             _ => return Err(not_a_blob()),
         }
     }

@@ -1,0 +1,151 @@
+//! The differential fuzzer: mutated records of all collections, judged by the official indexer and by skyfill.
+//!
+//! `make conformance` installs the judge and runs this; see `conformance/` for the official side.
+
+mod examples;
+mod mutate;
+mod value;
+
+use clap::Parser;
+use data_encoding::HEXLOWER;
+use serde_json::{Value as Json, json};
+use simnet::Random;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
+
+/// Compares skyfill's check of mutated records with the official indexer's. Disagreements go to stdout, one test case a
+/// line; exit code 1 if there are any.
+#[derive(Parser)]
+struct Args {
+    /// What the records are made from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Number of records.
+    #[arg(long, default_value_t = 200_000)]
+    count: u64,
+    /// The judge: a command that reads and answers lines, as conformance/judge.mjs does.
+    #[arg(required = true, trailing_var_arg = true)]
+    judge: Vec<String>,
+}
+
+/// A mutated record.
+struct Case {
+    collection: &'static str,
+    cbor: Vec<u8>,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match compare(&args) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(3)
+        }
+    }
+}
+
+/// Number of disagreements.
+fn compare(args: &Args) -> Result<u64, String> {
+    let mut judge = start(&args.judge)?;
+    let stdin = judge.stdin.take().ok_or("the judge has no input")?;
+    let stdout = judge.stdout.take().ok_or("the judge has no output")?;
+    let (seed, count) = (args.seed, args.count);
+    let feeder = std::thread::spawn(move || feed(stdin, seed, count));
+    let mut answers = BufReader::new(stdout).lines();
+    let (mut accepted, mut disagreements) = (0u64, 0u64);
+    let mut rules: BTreeMap<String, u64> = BTreeMap::new();
+    for (number, case) in (0u64..).zip(cases(seed, count)) {
+        let line = answers
+            .next()
+            .ok_or(format!("the judge ended after {number} records"))?
+            .map_err(|error| error.to_string())?;
+        let theirs: Json =
+            serde_json::from_str(&line).map_err(|error| format!("the judge said {line:?}: {error}"))?;
+        let ours = check(&case);
+        let agree = match &ours {
+            Ok(json) => theirs["json"].as_str() == Some(json),
+            Err(_) => theirs["error"].is_string(),
+        };
+        match &ours {
+            Ok(_) => accepted += 1,
+            Err(reason) => *rules.entry(general(reason)).or_default() += 1,
+        }
+        if !agree {
+            disagreements += 1;
+            let ours = match ours {
+                Ok(json) => json!({ "json": json }),
+                Err(error) => json!({ "error": error }),
+            };
+            let cbor = HEXLOWER.encode(&case.cbor);
+            println!(
+                "{}",
+                json!({"seed": seed, "number": number, "collection": case.collection, "cbor": cbor, "official": theirs, "skyfill": ours})
+            );
+        }
+    }
+    feeder
+        .join()
+        .map_err(|_| "the feeder broke off")?
+        .map_err(|error| format!("write to the judge: {error}"))?;
+    judge.wait().map_err(|error| error.to_string())?;
+    eprintln!("{count} records of seed {seed}: {accepted} accepted, {disagreements} disagreements");
+    for (rule, times) in rules {
+        eprintln!("{times:>8} refused: {rule}");
+    }
+    Ok(disagreements)
+}
+
+fn start(judge: &[String]) -> Result<Child, String> {
+    let [program, args @ ..] = judge else {
+        return Err("no judge".to_owned());
+    };
+    Command::new(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("start {program}: {error}"))
+}
+
+/// The records of `seed`, always the same.
+fn cases(seed: u64, count: u64) -> impl Iterator<Item = Case> {
+    let examples = examples::examples();
+    let mut random = Random::new(seed);
+    (0..count).map(move |number| {
+        let (collection, example) = &examples[random.index(examples.len())];
+        let mut record = example.clone();
+        // The examples themselves first.
+        if number >= examples.len() as u64 {
+            mutate::mutate(&mut record, &mut random);
+        }
+        Case {
+            collection,
+            cbor: record.to_cbor(),
+        }
+    })
+}
+
+fn feed(stdin: ChildStdin, seed: u64, count: u64) -> std::io::Result<()> {
+    let mut out = BufWriter::new(stdin);
+    for case in cases(seed, count) {
+        let line = json!({"collection": case.collection, "cbor": HEXLOWER.encode(&case.cbor)});
+        writeln!(out, "{line}")?;
+    }
+    out.flush()
+}
+
+/// What skyfill says: the text of `record.json`, or why it refuses.
+fn check(case: &Case) -> Result<String, String> {
+    let item = atrepo::cbor::check(&case.cbor).map_err(|error| error.to_string())?;
+    let map = item.as_map().ok_or("not an object")?;
+    let collection = rows::Collection::parse(case.collection).ok_or("no collection")?;
+    rows::check(collection, map).map_err(|reject| reject.to_string())
+}
+
+/// A reason without its path, to count by.
+fn general(reason: &str) -> String {
+    reason.split_once(' ').map_or(reason, |(_, rule)| rule).to_owned()
+}
