@@ -24,4 +24,4 @@ function judge({ collection, cbor }) {
 for await (const line of readline.createInterface({ input: process.stdin })) {
   if (!process.stdout.write(JSON.stringify(judge(JSON.parse(line))) + '\n')) await new Promise((go) => process.stdout.once('drain', go))
 }
-process.exit(0)
+process.stdout.end(() => process.exit(0))
