@@ -1,9 +1,10 @@
 //! What skyfill keeps for itself in the database, in schema `skyfill`, apart from the AppView's tables.
 //!
-//! So far: the definitions of what it dropped, so that they can be put back after any crash. Repos, hosts
-//! and runs join them with `skyfill run`.
+//! So far: the definitions of what it dropped, so that they can be put back after any crash, and how far finalize has come.
+//! Repos, hosts and runs join them with `skyfill run`.
 
 pub mod dropped;
+pub mod slices;
 
 use postgres::{Client, Error};
 
@@ -11,13 +12,23 @@ use postgres::{Client, Error};
 const LOCK: i64 = 0x736b_7966_696c_6c01;
 
 /// Steps of the schema, in order. Never edit one that was released: add another.
-const STEPS: &[&str] = &["CREATE TABLE skyfill.dropped_ddl (
+const STEPS: &[&str] = &[
+    "CREATE TABLE skyfill.dropped_ddl (
         schema_name text NOT NULL,
         table_name text NOT NULL,
         name text NOT NULL,
         ddl text NOT NULL,
         dropped_at timestamptz NOT NULL DEFAULT now(),
-        PRIMARY KEY (schema_name, name))"];
+        PRIMARY KEY (schema_name, name))",
+    "CREATE TABLE skyfill.finalize_slice (
+        schema_name text NOT NULL,
+        stage text NOT NULL,
+        number integer NOT NULL,
+        lower_bound text,
+        upper_bound text,
+        done boolean NOT NULL DEFAULT false,
+        PRIMARY KEY (schema_name, stage, number))",
+];
 
 /// Makes the schema, or brings it up to date. Twice is a no-op, two at once wait for each other.
 ///

@@ -127,7 +127,12 @@ impl<'w> Writer<'w> {
             return Ok(());
         }
         self.persist(self.open.len(), |writer| {
-            writer.driver()?.batch("COMMIT")?;
+            let out_of_date = ledger::slices::out_of_date(&writer.options.schema);
+            let driver = writer.driver()?;
+            if driver.number(ledger::slices::EXISTS)? > 0 {
+                driver.batch(&out_of_date)?;
+            }
+            driver.batch("COMMIT")?;
             writer.in_transaction = false;
             Ok(())
         })?;

@@ -36,19 +36,6 @@ impl<'a> AtUri<'a> {
     }
 }
 
-/// `uri` as the official `AtUri` prints it again: an authority alone gets a slash.
-#[must_use]
-pub fn printed(uri: &str) -> std::borrow::Cow<'_, str> {
-    let authority_only = uri
-        .strip_prefix("at://")
-        .is_some_and(|rest| !rest.contains(['/', '#']));
-    if authority_only {
-        format!("{uri}/").into()
-    } else {
-        uri.into()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,7 +50,5 @@ mod tests {
         assert_eq!(AtUri::parse("at://did:plc:a").unwrap().collection, "");
         assert_eq!(AtUri::parse("https://x"), None);
         assert_eq!(AtUri::parse("at:///x"), None);
-        assert_eq!(printed("at://did:plc:a"), "at://did:plc:a/");
-        assert_eq!(printed("at://did:plc:a/b/c"), "at://did:plc:a/b/c");
     }
 }

@@ -27,10 +27,7 @@ pub fn parse(text: &str) -> Option<i64> {
         if digits.is_empty() {
             return None;
         }
-        for place in 0..3 {
-            let digit = digits.get(place).map_or(0, |b| i64::from(b.wrapping_sub(b'0')));
-            millis = millis.wrapping_mul(10).wrapping_add(digit);
-        }
+        millis = milliseconds(digits);
         fraction_is_zero = digits.iter().all(|b| *b == b'0');
         rest = after;
     }
@@ -81,6 +78,23 @@ pub fn parse(text: &str) -> Option<i64> {
             .wrapping_mul(1000)
             .wrapping_add(millis),
     )
+}
+
+/// The milliseconds of a fraction of a second, as V8 reads them (`dateparser`): zeros at the front are skipped, of what follows
+/// nine digits are kept, and that number is cut down as if it had the length of the fraction, but nine digits at most. For up to nine
+/// digits these are the first three; for more, zeros at the front move what follows.
+fn milliseconds(digits: &[u8]) -> i64 {
+    let zeros = digits.iter().take_while(|b| **b == b'0').count();
+    let mut value = digits.iter().skip(zeros).take(9).fold(0i64, |sum, b| {
+        sum.wrapping_mul(10).wrapping_add(i64::from(b.wrapping_sub(b'0')))
+    });
+    for _ in digits.len()..3 {
+        value = value.wrapping_mul(10);
+    }
+    for _ in 3..digits.len().min(9) {
+        value = value.div_euclid(10);
+    }
+    value
 }
 
 /// Milliseconds at which the year 0 begins and the year 9999 ends.
@@ -192,6 +206,10 @@ mod tests {
             ("2024-12-31T24:00:00Z", "2025-01-01T00:00:00.000Z"),
             ("0000-01-01T00:00:00Z", "0000-01-01T00:00:00.000Z"),
             ("2024-01-01T00:00:00-00:00", "2024-01-01T00:00:00.000Z"),
+            ("2024-01-01T00:00:00.012345678Z", "2024-01-01T00:00:00.012Z"),
+            ("2024-01-01T00:00:00.0123456789Z", "2024-01-01T00:00:00.123Z"),
+            ("2024-01-01T00:00:00.0067993123Z", "2024-01-01T00:00:00.067Z"),
+            ("2024-01-01T00:00:00.0000000001Z", "2024-01-01T00:00:00.000Z"),
         ] {
             assert_eq!(printed(text).as_deref(), Some(iso), "{text}");
         }
@@ -199,6 +217,7 @@ mod tests {
             "2024-01-01T00:00:60Z",
             "2024-01-01T25:00:00Z",
             "2024-01-01T24:00:01Z",
+            "2024-12-31T24:00:00.0001Z",
             "2024-01-01T00:00:00+24:00",
             "2024-13-01T00:00:00Z",
             "2024-01-32T00:00:00Z",

@@ -21,6 +21,7 @@ pub(crate) enum Command {
     UnpackAsDidFile(UnpackArgs),
     Producer(ProducerArgs),
     Consumer(ConsumerArgs),
+    Finalize(FinalizeArgs),
     Indexes(IndexesArgs),
     Db(DbArgs),
     Simnet(SimnetArgs),
@@ -209,6 +210,31 @@ pub(crate) struct ConsumerArgs {
     /// Refused lines are added to this file, with their reasons.
     #[arg(long, value_name = "FILE", default_value = "skyfill-rejects.jsonl")]
     pub(crate) rejects: PathBuf,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// Computes the rows that need rows of other repos.
+///
+/// Flags of replies, gates and embeds, notifications of quotes and replies, counts of posts and accounts: from the AppView's tables
+/// alone, as the official indexer would have written them. Run it when a load has ended. It works in slices, each of which is
+/// committed, and goes on where it was stopped, unless rows were loaded since. A second run changes nothing.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  skyfill finalize
+  skyfill finalize --max-db-connections 8 --json")]
+pub(crate) struct FinalizeArgs {
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+    /// Database connections that work at once.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) max_db_connections: u8,
+    /// Rows of a slice, about.
+    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) slice_rows: u64,
+    /// Begin again, even if an earlier run could be gone on with: for when another program wrote to the tables since.
+    #[arg(long)]
+    pub(crate) restart: bool,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }

@@ -5,6 +5,7 @@ mod consumer;
 mod database;
 mod db_test;
 mod exit;
+mod finalize;
 mod indexes;
 mod migrate;
 mod practice;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Command::UnpackAsDidFile(args) => unpack::run(&args),
         Command::Producer(args) => producer::run(&args),
         Command::Consumer(args) => consumer::run(&args),
+        Command::Finalize(args) => finalize::run(&args),
         Command::Indexes(args) => indexes::run(&args),
         Command::Db(args) => server::run(&args),
         Command::Simnet(args) => practice::run(&args),

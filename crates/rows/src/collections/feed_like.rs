@@ -1,7 +1,7 @@
 //! `app.bsky.feed.like`: a row, and notifications to the subject's author and to whose repost it came by.
 
 use super::notification::{Notification, notify, sort_at};
-use crate::aturi::{AtUri, printed};
+use crate::aturi::AtUri;
 use crate::fields::{Object, StrongRef};
 use crate::lexicon::strong_ref::STRONG_REF;
 use crate::lexicon::{Definition, Schema, optional, required};
@@ -67,14 +67,13 @@ pub(super) fn notify_authors(
     if recipient == record.did {
         return Ok(());
     }
-    let about = printed(subject.uri);
     notify(
         record,
         rows,
         &Notification {
             recipient,
             reason,
-            subject: Some(&about),
+            subject: Some(subject.uri),
             sort_at,
         },
     )?;
@@ -83,14 +82,13 @@ pub(super) fn notify_authors(
     if recipient == record.did {
         return Ok(());
     }
-    let about = printed(via.uri);
     notify(
         record,
         rows,
         &Notification {
             recipient,
             reason: via_reason,
-            subject: Some(&about),
+            subject: Some(via.uri),
             sort_at,
         },
     )

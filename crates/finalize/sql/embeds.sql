@@ -1,0 +1,11 @@
+-- Embedded posts: those that may not be embedded, and those that are the second of their post.
+WITH embed AS MATERIALIZED (
+  SELECT e."postUri" AS uri, e."embedUri" AS subject, e."embedCid" AS cid, q.subject <> e."embedUri" AS second,
+    skyfill.host_of(e."postUri") <> skyfill.host_of(e."embedUri")
+      AND EXISTS (SELECT FROM skyfill.finalize_disabled d WHERE d.uri = e."embedUri") AS barred
+  FROM post_embed_record e JOIN quote q ON q.uri = e."postUri"
+  WHERE {in e.ctid} AND skyfill.collection_of(e."embedUri") = 'app.bsky.feed.post'
+), second AS (
+  INSERT INTO skyfill.finalize_second SELECT uri, subject, cid FROM embed WHERE second ON CONFLICT DO NOTHING
+)
+INSERT INTO skyfill.finalize_barred SELECT uri, second FROM embed WHERE barred ON CONFLICT DO NOTHING

@@ -1,0 +1,28 @@
+-- The five flags of posts; only those that differ are written.
+WITH slice AS MATERIALIZED (
+  SELECT p.uri, p.creator, p."replyRoot" AS root, p."replyParent" AS parent,
+    ROW(p."invalidReplyRoot", p."violatesThreadGate", p."violatesEmbeddingRules", p."hasThreadGate", p."hasPostGate") AS stored
+  FROM post p WHERE {in p.ctid}
+), verdict AS MATERIALIZED (
+  SELECT s.uri, s.parent, s.stored, b.uri IS NOT NULL AS invalid,
+    g.root IS NOT NULL AND s.creator <> skyfill.host_of(s.root)
+      AND NOT (g.mentioned AND EXISTS (SELECT FROM skyfill.finalize_mention m WHERE m.root = s.root AND m.did = s.creator))
+      AND NOT (g.followers AND EXISTS (SELECT FROM follow f WHERE f.creator = s.creator AND f."subjectDid" = skyfill.host_of(s.root)))
+      AND NOT (g.followed AND EXISTS (SELECT FROM follow f WHERE f.creator = skyfill.host_of(s.root) AND f."subjectDid" = s.creator))
+      AND NOT EXISTS (SELECT FROM list_item l WHERE l."listUri" = ANY (g.lists) AND l."subjectDid" = s.creator) AS shut,
+    CASE WHEN EXISTS (SELECT FROM skyfill.finalize_barred e WHERE e.uri = s.uri) THEN true END AS barred,
+    CASE WHEN EXISTS (SELECT FROM thread_gate t WHERE t."postUri" = s.uri) THEN true END AS thread_gate,
+    CASE WHEN EXISTS (SELECT FROM post_gate t WHERE t."postUri" = s.uri) THEN true END AS post_gate
+  FROM slice s LEFT JOIN skyfill.finalize_bad b ON b.uri = s.uri LEFT JOIN skyfill.finalize_gate g ON g.root = s.root
+), shut AS (
+  INSERT INTO skyfill.finalize_shut SELECT uri, parent FROM verdict WHERE shut ON CONFLICT DO NOTHING
+), wanted AS MATERIALIZED (
+  SELECT uri, CASE WHEN invalid OR shut THEN invalid END AS invalid, CASE WHEN invalid OR shut THEN shut END AS shut,
+    barred, thread_gate, post_gate
+  FROM verdict
+  WHERE stored IS DISTINCT FROM
+    ROW(CASE WHEN invalid OR shut THEN invalid END, CASE WHEN invalid OR shut THEN shut END, barred, thread_gate, post_gate)
+)
+UPDATE post SET "invalidReplyRoot" = w.invalid, "violatesThreadGate" = w.shut, "violatesEmbeddingRules" = w.barred,
+  "hasThreadGate" = w.thread_gate, "hasPostGate" = w.post_gate
+FROM wanted w WHERE post.uri = w.uri

@@ -1,0 +1,53 @@
+-- Notifications of quotes and replies: one for each recipient and post, a mention (which is there already) before a quote before a reply, the
+-- nearest ancestor first. The walk up ends after four, after the first member of a cycle, and after a hidden reply, also when that is of
+-- somebody who was told already.
+WITH slice AS MATERIALIZED (
+  SELECT p.uri, p.cid, p.creator, p."replyRoot" AS root, p."replyParent" AS parent, p."sortAt" AS sort_at,
+    p."violatesThreadGate" IS NOT TRUE AS open, c.first, q.subject AS quoted, e.subject AS quoted_too,
+    EXISTS (SELECT FROM skyfill.finalize_barred b WHERE b.uri = p.uri AND b.second = (e.uri IS NOT NULL)) AS barred
+  FROM post p LEFT JOIN quote q ON q.uri = p.uri LEFT JOIN skyfill.finalize_second e ON e.uri = p.uri
+    LEFT JOIN skyfill.finalize_cycle c ON c.uri = p.uri
+  WHERE {in p.ctid} AND (p."replyParent" IS NOT NULL OR q.uri IS NOT NULL)
+), walk AS (
+  SELECT s.uri, s.root, a1.uri AS u1, a2.uri AS u2, a3.uri AS u3, a4.uri AS u4
+  FROM slice s
+    JOIN post a1 ON a1.uri = s.parent AND s.uri IS DISTINCT FROM s.first
+    LEFT JOIN post a2 ON a2.uri = a1."replyParent" AND a1.uri IS DISTINCT FROM s.first
+    LEFT JOIN post a3 ON a3.uri = a2."replyParent" AND a2.uri IS DISTINCT FROM s.first
+    LEFT JOIN post a4 ON a4.uri = a3."replyParent" AND a3.uri IS DISTINCT FROM s.first
+  WHERE s.open
+), ancestor AS (
+  SELECT w.uri, a.height, a.ancestor, min(a.height) FILTER (WHERE h.uri IS NOT NULL) OVER (PARTITION BY w.uri) AS last
+  FROM walk w CROSS JOIN LATERAL (VALUES (1, u1), (2, u2), (3, u3), (4, u4)) a (height, ancestor)
+    LEFT JOIN skyfill.finalize_hidden h ON h.root = w.root AND h.uri = a.ancestor
+  WHERE a.ancestor <> w.uri
+), candidate AS (
+  SELECT uri, skyfill.host_of(quoted) AS did, 'quote' AS reason, quoted AS subject, 1 AS rank FROM slice
+  WHERE quoted IS NOT NULL AND NOT barred
+  UNION ALL
+  SELECT uri, skyfill.host_of(quoted_too), 'quote', quoted_too, 2 FROM slice WHERE quoted_too IS NOT NULL AND NOT barred
+  UNION ALL
+  SELECT uri, skyfill.host_of(ancestor), 'reply', ancestor, 2 + height FROM ancestor WHERE last IS NULL OR height <= last
+), told AS MATERIALIZED (
+  SELECT n.id, n."recordUri" AS uri, n.did, n.reason, n."reasonSubject" AS subject,
+    row_number() OVER (PARTITION BY n."recordUri", n.did, n.reason ORDER BY n.id) AS times
+  FROM slice s JOIN notification n ON n."recordUri" = s.uri
+), wanted AS MATERIALIZED (
+  SELECT DISTINCT ON (c.uri, c.did) c.uri, s.cid, s.creator, s.sort_at, c.did, c.reason, c.subject
+  FROM candidate c JOIN slice s ON s.uri = c.uri
+  WHERE c.did <> s.creator
+    AND NOT EXISTS (SELECT FROM told t WHERE t.uri = c.uri AND t.did = c.did AND t.reason = 'mention')
+  ORDER BY c.uri, c.did, c.rank
+), taken_back AS (
+  DELETE FROM notification WHERE id IN (
+    SELECT id FROM told t WHERE t.reason IN ('quote', 'reply') AND (t.times > 1 OR NOT EXISTS (
+      SELECT FROM wanted w WHERE w.uri = t.uri AND w.did = t.did AND w.reason = t.reason AND w.subject = t.subject)))
+)
+INSERT INTO notification (did, "recordUri", "recordCid", author, reason, "reasonSubject", "sortAt")
+SELECT w.did, w.uri, w.cid, w.creator, w.reason, w.subject, w.sort_at FROM wanted w
+WHERE NOT EXISTS (
+  SELECT FROM told t WHERE t.uri = w.uri AND t.did = w.did AND t.reason = w.reason AND t.subject = w.subject)
+  -- The one filter of the official indexer (indexing/processor.ts): threads that the recipient muted.
+  AND NOT EXISTS (
+    SELECT FROM thread_mute m JOIN post p ON m."rootUri" = coalesce(p."replyRoot", p.uri)
+    WHERE m."mutedByDid" = w.did AND p.uri = w.subject)

@@ -1,0 +1,28 @@
+-- post_agg of a range of URIs. Replies that a gate does not let in are not counted; a row of zeros stays a row. Bookmarks are not ours.
+WITH embed AS (
+  SELECT DISTINCT ON (subject) subject, cid FROM (
+    SELECT subject, "subjectCid" AS cid, uri FROM quote WHERE {in subject}
+    UNION ALL SELECT subject, cid, uri FROM skyfill.finalize_second WHERE {in subject}) e
+  ORDER BY subject, skyfill.order_of(uri) COLLATE "C" DESC
+), part AS (
+  SELECT subject AS uri, count(*) AS likes, 0 AS replies, 0 AS reposts, 0 AS quotes FROM "like" WHERE {in subject} GROUP BY 1
+  UNION ALL SELECT "replyParent", 0, count(*), 0, 0 FROM post WHERE {in "replyParent"} GROUP BY 1
+  UNION ALL SELECT parent, 0, -count(*), 0, 0 FROM skyfill.finalize_shut WHERE {in parent} GROUP BY 1
+  UNION ALL SELECT subject, 0, 0, count(*), 0 FROM repost WHERE {in subject} GROUP BY 1
+  UNION ALL SELECT e.subject, 0, 0, 0, coalesce(q.quotes, 0) FROM embed e LEFT JOIN skyfill.finalize_quote_cid q ON q.cid = e.cid
+), counted AS MATERIALIZED (
+  SELECT uri, sum(likes) AS likes, sum(replies) AS replies, sum(reposts) AS reposts, sum(quotes) AS quotes
+  FROM part WHERE uri IS NOT NULL GROUP BY 1
+), gone AS (
+  DELETE FROM post_agg a WHERE {in a.uri} AND a."bookmarkCount" = 0 AND NOT EXISTS (SELECT FROM counted c WHERE c.uri = a.uri)
+), emptied AS (
+  UPDATE post_agg a SET "likeCount" = 0, "replyCount" = 0, "repostCount" = 0, "quoteCount" = 0
+  WHERE {in a.uri} AND a."bookmarkCount" <> 0 AND NOT EXISTS (SELECT FROM counted c WHERE c.uri = a.uri)
+    AND (a."likeCount", a."replyCount", a."repostCount", a."quoteCount") <> (0, 0, 0, 0)
+)
+INSERT INTO post_agg AS a (uri, "likeCount", "replyCount", "repostCount", "quoteCount")
+SELECT uri, likes, replies, reposts, quotes FROM counted
+ON CONFLICT (uri) DO UPDATE SET "likeCount" = excluded."likeCount", "replyCount" = excluded."replyCount",
+  "repostCount" = excluded."repostCount", "quoteCount" = excluded."quoteCount"
+WHERE (a."likeCount", a."replyCount", a."repostCount", a."quoteCount")
+  <> (excluded."likeCount", excluded."replyCount", excluded."repostCount", excluded."quoteCount")

@@ -1,0 +1,27 @@
+-- Replies that are invalid by themselves: the parent is missing (a like or repost counts as missing); or it is the root and has a
+-- reply itself; or it has another root. What is below them follows in spread.sql. Cycles and odd roots are only noted here.
+WITH reply AS MATERIALIZED (
+  SELECT p.uri, p."replyRoot" AS root, p."replyParent" AS parent, q.uri AS found, q."replyRoot" AS above
+  FROM post p LEFT JOIN post q ON q.uri = p."replyParent"
+  WHERE {in p.ctid} AND p."replyRoot" IS NOT NULL
+), bad AS (
+  INSERT INTO skyfill.finalize_bad (uri)
+  SELECT reply.uri FROM reply LEFT JOIN LATERAL (
+    SELECT skyfill.readable(r.json) AS json FROM record r
+    WHERE reply.found IS NULL AND r.uri = reply.parent
+      AND skyfill.collection_of(reply.parent) NOT IN ('app.bsky.feed.like', 'app.bsky.feed.repost')) other ON true
+  WHERE CASE
+    WHEN found IS NOT NULL AND parent = root THEN above IS NOT NULL
+    WHEN found IS NOT NULL THEN above IS DISTINCT FROM root
+    WHEN other.json IS NULL THEN true
+    WHEN parent = root THEN other.json -> 'reply' IS NOT NULL
+    ELSE other.json -> 'reply' -> 'root' ->> 'uri' IS DISTINCT FROM root END
+  ON CONFLICT DO NOTHING
+), climb AS (
+  INSERT INTO skyfill.finalize_climb
+  SELECT uri FROM reply WHERE found <> uri AND skyfill.order_of(found) COLLATE "C" > skyfill.order_of(uri) COLLATE "C"
+  ON CONFLICT DO NOTHING
+)
+INSERT INTO skyfill.finalize_root
+SELECT DISTINCT root FROM reply WHERE skyfill.collection_of(root) <> 'app.bsky.feed.post' ORDER BY root
+ON CONFLICT DO NOTHING

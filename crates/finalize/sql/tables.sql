@@ -1,0 +1,50 @@
+-- Work tables and functions of finalize. They are made when it starts from the beginning and dropped when it is done.
+
+-- Authority and collection of an AT-URI; the order of records is by (rkey, URI), in bytes.
+CREATE OR REPLACE FUNCTION skyfill.host_of(uri text) RETURNS text LANGUAGE sql IMMUTABLE AS
+$$ SELECT split_part(uri, '/', 3) $$;
+CREATE OR REPLACE FUNCTION skyfill.collection_of(uri text) RETURNS text LANGUAGE sql IMMUTABLE AS
+$$ SELECT split_part(split_part(uri, '#', 1), '/', 4) $$;
+CREATE OR REPLACE FUNCTION skyfill.order_of(uri text) RETURNS text LANGUAGE sql IMMUTABLE AS
+$$ SELECT split_part(uri, '/', 5) || chr(1) || uri $$;
+-- The post that a gate rules: same account, same rkey.
+CREATE OR REPLACE FUNCTION skyfill.ruled_by(gate text) RETURNS text LANGUAGE sql IMMUTABLE AS
+$$ SELECT 'at://' || split_part(gate, '/', 3) || '/app.bsky.feed.post/' || split_part(gate, '/', 5) $$;
+-- PostgreSQL cannot take JSON apart that holds \u0000 anywhere. Valid JSON holds no raw control character, so chr(1) can stand for an
+-- escaped backslash while the escape is replaced.
+CREATE OR REPLACE FUNCTION skyfill.readable(json text) RETURNS json LANGUAGE sql IMMUTABLE AS
+$$ SELECT CASE WHEN strpos(json, '\u0000') = 0 THEN json
+   ELSE replace(replace(replace(json, '\\', chr(1)), '\u0000', '\ufffd'), chr(1), '\\') END::json $$;
+-- The items of an array; nothing of anything else.
+CREATE OR REPLACE FUNCTION skyfill.items(value json) RETURNS SETOF json LANGUAGE sql IMMUTABLE AS
+$$ SELECT json_array_elements(CASE WHEN json_typeof(value) = 'array' THEN value END) $$;
+
+-- Replies with an invalid root; numbered, so that what spreads from them can be sliced.
+CREATE TABLE skyfill.finalize_bad (uri text PRIMARY KEY, number bigint GENERATED ALWAYS AS IDENTITY UNIQUE);
+-- Replies that come before their parents by (rkey, URI). Every cycle has one.
+CREATE TABLE skyfill.finalize_climb (uri text PRIMARY KEY);
+-- What lies above those, while cycles are looked for.
+CREATE TABLE skyfill.finalize_up (uri text PRIMARY KEY, jump text, least text NOT NULL);
+-- Members of reply cycles, with the first member of their cycle.
+CREATE TABLE skyfill.finalize_cycle (uri text PRIMARY KEY, first text NOT NULL);
+-- Roots of threads that are no posts.
+CREATE TABLE skyfill.finalize_root (uri text PRIMARY KEY);
+-- Rules of threads that not everybody may reply to.
+CREATE TABLE skyfill.finalize_gate (root text PRIMARY KEY, mentioned boolean NOT NULL, followers boolean NOT NULL,
+  followed boolean NOT NULL, lists text[] NOT NULL);
+-- Replies that a thread's gate hides.
+CREATE TABLE skyfill.finalize_hidden (root text, uri text, PRIMARY KEY (root, uri));
+-- Whom a root mentions, where that matters.
+CREATE TABLE skyfill.finalize_mention (root text, did text, PRIMARY KEY (root, did));
+-- Posts that nobody else may embed.
+CREATE TABLE skyfill.finalize_disabled (uri text PRIMARY KEY);
+-- Posts that embed one of those.
+CREATE TABLE skyfill.finalize_barred (uri text, second boolean, PRIMARY KEY (uri, second));
+-- Posts that embed a second post; the first one is in `quote`.
+CREATE TABLE skyfill.finalize_second (uri text PRIMARY KEY, subject text NOT NULL, cid text NOT NULL);
+CREATE INDEX ON skyfill.finalize_second (subject);
+-- Replies that a gate does not let in.
+CREATE TABLE skyfill.finalize_shut (uri text PRIMARY KEY, parent text NOT NULL);
+CREATE INDEX ON skyfill.finalize_shut (parent);
+-- Quotes by the CID that they quote.
+CREATE TABLE skyfill.finalize_quote_cid (cid text PRIMARY KEY, quotes bigint NOT NULL);

@@ -1,0 +1,285 @@
+//! Running the stages: planning, workers, going on after a crash.
+
+use crate::slicing;
+use crate::stage::{STAGES, Stage};
+use ledger::slices;
+use load::{DbError, Decision, decide};
+use postgres::{Client, NoTls, Transaction};
+use std::fmt;
+use std::time::Duration;
+
+/// How to finalize.
+pub struct Finalize<'f> {
+    /// Where the database is.
+    pub url: String,
+    /// The AppView's schema.
+    pub schema: String,
+    /// Connections that work at once.
+    pub connections: usize,
+    /// Rows of a slice, about.
+    pub slice_rows: u64,
+    /// Begin again, even if an earlier run can be gone on with.
+    pub restart: bool,
+    /// Told what happens.
+    pub report: &'f (dyn Fn(Report<'_>) + Sync),
+    /// Asked before each slice whether to stop.
+    pub stop: &'f (dyn Fn() -> bool + Sync),
+}
+
+/// What happens.
+#[derive(Debug)]
+pub enum Report<'r> {
+    /// It goes on where an earlier run stopped.
+    GoingOn,
+    /// Tables are vacuumed and analyzed, since the planner does not know them.
+    Vacuum(&'r str),
+    /// There are about so many slices in all.
+    Slices(u64),
+    /// A stage begins: the number of its slices, and how many of them are done already.
+    Stage(&'r Stage, u64, u64),
+    /// A slice of the stage is done.
+    Slice(&'r Stage),
+    /// The server is waited for.
+    Waiting(&'r DbError, u32),
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All is done.
+    Done,
+    /// It was told to stop.
+    Stopped,
+    /// Rows were loaded while it worked, so it has to be run again.
+    OutOfDate,
+}
+
+/// Why it could not.
+#[derive(Debug)]
+pub enum FinalizeError {
+    /// Another process finalizes in this database.
+    Busy,
+    /// These indexes, which it needs, are dropped.
+    Indexes(Vec<String>),
+    /// The database.
+    Database(DbError),
+}
+
+impl fmt::Display for FinalizeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy => write!(f, "another skyfill finalizes in this database"),
+            Self::Indexes(names) => write!(f, "these indexes are dropped: {}", names.join(", ")),
+            Self::Database(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for FinalizeError {}
+
+impl<E: Into<DbError>> From<E> for FinalizeError {
+    fn from(error: E) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+/// Most waits for the server in a row.
+const MAX_TRIES: u32 = 40;
+
+/// Tables that are read by index, or joined: the planner must know them.
+const TABLES: &[&str] = &[
+    "record",
+    "post",
+    "like",
+    "repost",
+    "follow",
+    "quote",
+    "post_embed_record",
+    "thread_gate",
+    "post_gate",
+    "list_item",
+    "notification",
+];
+
+impl Finalize<'_> {
+    /// Does all stages that are not done.
+    ///
+    /// # Errors
+    /// See [`FinalizeError`]. What was done stays done.
+    pub fn run(&self) -> Result<Outcome, FinalizeError> {
+        let mut client = self.connect()?;
+        if !slices::lock(&mut client)? {
+            return Err(FinalizeError::Busy);
+        }
+        ledger::prepare(&mut client)?;
+        let missing = load::indexes::missing(&mut client, &self.schema)?;
+        if !missing.is_empty() {
+            return Err(FinalizeError::Indexes(
+                missing.into_iter().map(|d| d.name).collect(),
+            ));
+        }
+        self.begin(&mut client)?;
+        for (at, stage) in STAGES.iter().enumerate() {
+            if at > 0 {
+                self.plan(&mut client, stage)?;
+            }
+            if let Some(outcome) = self.work(&mut client, stage)? {
+                return Ok(outcome);
+            }
+        }
+        self.end(&mut client)
+    }
+
+    fn connect(&self) -> Result<Client, DbError> {
+        let mut client = Client::connect(&self.url, NoTls)?;
+        client.batch_execute(&format!(
+            "SET search_path TO \"{}\", public;
+             SET statement_timeout = 0;
+             SET lock_timeout = 0;
+             SET idle_in_transaction_session_timeout = 0;
+             SET client_min_messages = error;
+             SET jit = off;
+             SET work_mem = '64MB'",
+            self.schema
+        ))?;
+        Ok(client)
+    }
+
+    /// Goes on with an earlier run, or makes the work tables.
+    fn begin(&self, client: &mut Client) -> Result<(), FinalizeError> {
+        let mut txn = client.transaction()?;
+        // The first stage is planned here and nowhere else, and a load forgets all stages: if it is there, so is the rest.
+        let going_on = !self.restart && slices::count(&mut txn, &self.schema, STAGES[0].name)?.0 > 0;
+        if going_on {
+            (self.report)(Report::GoingOn);
+        } else {
+            slices::forget(&mut txn)?;
+            txn.batch_execute(include_str!("../sql/drop.sql"))?;
+            txn.batch_execute(include_str!("../sql/tables.sql"))?;
+        }
+        txn.commit()?;
+        vacuum(client, self.report)?;
+        let mut total = 0;
+        for stage in STAGES {
+            total += slicing::estimate(client, stage.slicing, self.slice_rows)?;
+        }
+        (self.report)(Report::Slices(total));
+        if !going_on {
+            self.plan(client, &STAGES[0])?;
+        }
+        Ok(())
+    }
+
+    fn plan(&self, client: &mut Client, stage: &Stage) -> Result<(), FinalizeError> {
+        let mut txn = client.transaction()?;
+        if slices::count(&mut txn, &self.schema, stage.name)?.0 == 0 {
+            let bounds = slicing::bounds(&mut txn, stage.slicing, self.slice_rows)?;
+            slices::plan(&mut txn, &self.schema, stage.name, &bounds)?;
+        }
+        txn.commit()?;
+        Ok(())
+    }
+
+    /// Does the slices of a stage; an outcome if it ends here.
+    fn work(&self, client: &mut Client, stage: &Stage) -> Result<Option<Outcome>, FinalizeError> {
+        let (planned, before) = slices::count(client, &self.schema, stage.name)?;
+        (self.report)(Report::Stage(stage, planned, before));
+        let workers = self
+            .connections
+            .min(usize::try_from(planned - before).unwrap_or(usize::MAX));
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..workers).map(|_| scope.spawn(|| self.worker(stage))).collect();
+            threads.into_iter().try_for_each(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+        })?;
+        let (left, done) = slices::count(client, &self.schema, stage.name)?;
+        Ok(if left != planned {
+            Some(Outcome::OutOfDate)
+        } else if done < planned {
+            Some(Outcome::Stopped)
+        } else {
+            None
+        })
+    }
+
+    /// Does slices until none is left.
+    fn worker(&self, stage: &Stage) -> Result<(), FinalizeError> {
+        let mut client: Option<Client> = None;
+        // A slice that an earlier run still works on (its server process outlives it) is waited for, at the end.
+        let (mut wait, mut tries) = (false, 0);
+        while !(self.stop)() {
+            let outcome = match &mut client {
+                Some(client) => self.slice(client, stage, wait),
+                None => self.connect().map(|connected| {
+                    client = Some(connected);
+                    true
+                }),
+            };
+            match outcome {
+                Ok(true) => tries = 0,
+                Ok(false) if wait => break,
+                Ok(false) => wait = true,
+                Err(error) => match decide(&error) {
+                    Decision::Reconnect | Decision::Wait if tries < MAX_TRIES => {
+                        client = None;
+                        tries += 1;
+                        (self.report)(Report::Waiting(&error, tries));
+                        std::thread::sleep(Duration::from_millis(100u64 << tries.min(6)));
+                    }
+                    _ => return Err(error.into()),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Does one slice; false if there was none.
+    fn slice(&self, client: &mut Client, stage: &Stage, wait: bool) -> Result<bool, DbError> {
+        let mut txn: Transaction<'_> = client.transaction()?;
+        let Some(slice) = slices::take(&mut txn, &self.schema, stage.name, wait)? else {
+            return Ok(false);
+        };
+        txn.batch_execute(&stage.statements(slice.lower.as_deref(), slice.upper.as_deref()))?;
+        slices::done(&mut txn, &self.schema, stage.name, slice.number)?;
+        txn.commit()?;
+        (self.report)(Report::Slice(stage));
+        Ok(true)
+    }
+
+    /// Drops the work tables, if all stages are still as they were done.
+    fn end(&self, client: &mut Client) -> Result<Outcome, FinalizeError> {
+        let mut txn = client.transaction()?;
+        for stage in STAGES {
+            let (planned, done) = slices::count(&mut txn, &self.schema, stage.name)?;
+            if planned == 0 || done < planned {
+                return Ok(Outcome::OutOfDate);
+            }
+        }
+        txn.batch_execute(include_str!("../sql/drop.sql"))?;
+        slices::forget(&mut txn)?;
+        txn.commit()?;
+        Ok(Outcome::Done)
+    }
+}
+
+/// Vacuums and analyzes tables of which the planner knows little, or whose indexes could not be read alone.
+fn vacuum(client: &mut Client, report: &dyn Fn(Report<'_>)) -> Result<(), FinalizeError> {
+    let tables: Vec<String> = TABLES.iter().map(|&table| table.to_owned()).collect();
+    let stale = client.query(
+        "SELECT c.relname::text FROM pg_class c
+         WHERE c.oid = ANY (SELECT format('%I', t)::regclass FROM unnest($1::text[]) t)
+           AND (c.reltuples < 0 OR c.relallvisible < 0.9 * c.relpages
+                OR c.relpages < 0.8 * (pg_relation_size(c.oid) / current_setting('block_size')::bigint))",
+        &[&tables],
+    )?;
+    for row in stale {
+        let table: String = row.get(0);
+        report(Report::Vacuum(&table));
+        // The owner alone may: others get a warning, and slower plans.
+        client.batch_execute(&format!("VACUUM (ANALYZE) \"{table}\""))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! Where to cut a stage.
+
+use crate::stage::Slicing;
+use postgres::{Error, GenericClient};
+
+/// The bounds between slices of about `rows` rows each; none if one slice is enough.
+pub(crate) fn bounds(
+    client: &mut impl GenericClient,
+    slicing: Slicing,
+    rows: u64,
+) -> Result<Vec<String>, Error> {
+    match slicing {
+        Slicing::Whole => Ok(Vec::new()),
+        Slicing::Blocks(table) => blocks(client, table, rows),
+        Slicing::Numbers => {
+            let last: Option<i64> = client
+                .query_one("SELECT max(number) FROM skyfill.finalize_bad", &[])?
+                .get(0);
+            let last = u64::try_from(last.unwrap_or(0)).unwrap_or(0);
+            // What spreads from a reply is unknown: smaller slices.
+            let step = (rows / 8).max(1);
+            // The last one ends where numbers end now: what is added has been gone over when it is.
+            let mut bounds: Vec<String> = (1..)
+                .map(|n| n * step)
+                .take_while(|bound| *bound <= last)
+                .map(|bound| bound.to_string())
+                .collect();
+            bounds.push((last + 1).to_string());
+            Ok(bounds)
+        }
+        Slicing::Values(columns) => values(client, columns, rows),
+    }
+}
+
+/// How many slices that is, as far as it is known before the stage begins.
+pub(crate) fn estimate(client: &mut impl GenericClient, slicing: Slicing, rows: u64) -> Result<u64, Error> {
+    Ok(match slicing {
+        Slicing::Whole | Slicing::Numbers => 1,
+        Slicing::Blocks(table) => 1 + blocks(client, table, rows)?.len() as u64,
+        Slicing::Values(columns) => 1 + rows_of(client, columns)? / rows,
+    })
+}
+
+/// Every so many blocks of `table` that they hold about `rows` rows, as tuple identifiers.
+fn blocks(client: &mut impl GenericClient, table: &str, rows: u64) -> Result<Vec<String>, Error> {
+    let row = client.query_one(
+        "SELECT (pg_relation_size(c.oid) / current_setting('block_size')::bigint), c.reltuples::float8, c.relpages::float8
+         FROM pg_class c WHERE c.oid = $1::text::regclass",
+        &[&format!("\"{table}\"")],
+    )?;
+    let (blocks, tuples, pages): (i64, f64, f64) = (row.get(0), row.get(1), row.get(2));
+    // Never analyzed: as rows of half a kilobyte.
+    let per_block = if tuples > 0.0 && pages > 0.0 {
+        tuples / pages
+    } else {
+        16.0
+    };
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss
+    )]
+    let step = ((rows as f64 / per_block) as u64).max(1);
+    let blocks = u64::try_from(blocks).unwrap_or(0);
+    Ok((1..)
+        .map(|n| n * step)
+        .take_while(|block| *block < blocks)
+        .map(|block| format!("({block},0)"))
+        .collect())
+}
+
+fn rows_of(client: &mut impl GenericClient, columns: &[(&str, &str)]) -> Result<u64, Error> {
+    let mut rows = 0.0;
+    for (table, _) in columns {
+        let sql = "SELECT greatest(reltuples, 0)::float8 FROM pg_class WHERE oid = $1::text::regclass";
+        rows += client
+            .query_one(sql, &[&format!("\"{table}\"")])?
+            .get::<_, f64>(0);
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    Ok(rows as u64)
+}
+
+/// Values that cut all `columns` taken together into parts of about `rows`, from a sample.
+fn values(
+    client: &mut impl GenericClient,
+    columns: &[(&str, &str)],
+    rows: u64,
+) -> Result<Vec<String>, Error> {
+    let total = rows_of(client, columns)?;
+    let slices = total / rows + 1;
+    if slices < 2 {
+        return Ok(Vec::new());
+    }
+    // Some two hundred values for each slice say well enough where it ends.
+    #[allow(clippy::cast_precision_loss)]
+    let percent = (100.0 * 200.0 * slices as f64 / total as f64).clamp(0.000_1, 100.0);
+    let samples: Vec<String> = columns
+        .iter()
+        .map(|(table, column)| {
+            format!("SELECT \"{column}\" AS value FROM \"{table}\" TABLESAMPLE BERNOULLI ({percent})")
+        })
+        .collect();
+    let sql = format!(
+        "SELECT min(value) FROM (SELECT value, ntile({slices}) OVER (ORDER BY value) AS slice FROM ({}) s WHERE value IS NOT NULL) t
+         GROUP BY slice ORDER BY slice OFFSET 1",
+        samples.join(" UNION ALL ")
+    );
+    let mut bounds: Vec<String> = client.query(&sql, &[])?.iter().map(|row| row.get(0)).collect();
+    bounds.dedup();
+    Ok(bounds)
+}

@@ -1,0 +1,111 @@
+//! How far finalize has come (table `finalize_slice`): each stage is cut into slices, each slice is done in one transaction.
+
+use postgres::{Client, Error, GenericClient, Transaction};
+
+/// A slice of a stage: from `lower` up to, but not, `upper`; open where there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// Its number in the stage.
+    pub number: i32,
+    /// Where it begins.
+    pub lower: Option<String>,
+    /// Where the next one begins.
+    pub upper: Option<String>,
+}
+
+/// How many slices of a stage there are, and how many are done.
+///
+/// # Errors
+/// The server refused.
+pub fn count(client: &mut impl GenericClient, schema: &str, stage: &str) -> Result<(u64, u64), Error> {
+    let row = client.query_one(
+        "SELECT count(*), count(*) FILTER (WHERE done) FROM skyfill.finalize_slice WHERE schema_name = $1 AND stage = $2",
+        &[&schema, &stage],
+    )?;
+    let number = |at: usize| u64::try_from(row.get::<_, i64>(at)).unwrap_or(0);
+    Ok((number(0), number(1)))
+}
+
+/// Cuts a stage into slices at `bounds`; without any it is one slice.
+///
+/// # Errors
+/// The server refused.
+pub fn plan(txn: &mut Transaction<'_>, schema: &str, stage: &str, bounds: &[String]) -> Result<(), Error> {
+    let statement = txn.prepare(
+        "INSERT INTO skyfill.finalize_slice (schema_name, stage, number, lower_bound, upper_bound) VALUES ($1, $2, $3, $4, $5)",
+    )?;
+    let mut lower: Option<&String> = None;
+    for (number, upper) in (0i32..).zip(bounds.iter().map(Some).chain([None])) {
+        txn.execute(&statement, &[&schema, &stage, &number, &lower, &upper])?;
+        lower = upper;
+    }
+    Ok(())
+}
+
+/// Takes the next slice of a stage that is not done, and holds it until the transaction ends. Slices that others hold are
+/// left to them, or waited for if `wait`.
+///
+/// # Errors
+/// The server refused.
+pub fn take(
+    txn: &mut Transaction<'_>,
+    schema: &str,
+    stage: &str,
+    wait: bool,
+) -> Result<Option<Slice>, Error> {
+    let skip = if wait { "" } else { "SKIP LOCKED" };
+    let row = txn.query_opt(
+        &format!(
+            "SELECT number, lower_bound, upper_bound FROM skyfill.finalize_slice
+             WHERE schema_name = $1 AND stage = $2 AND NOT done ORDER BY number LIMIT 1 FOR UPDATE {skip}"
+        ),
+        &[&schema, &stage],
+    )?;
+    Ok(row.map(|row| Slice {
+        number: row.get(0),
+        lower: row.get(1),
+        upper: row.get(2),
+    }))
+}
+
+/// Notes that a slice is done; in the transaction that did it.
+///
+/// # Errors
+/// The server refused.
+pub fn done(txn: &mut Transaction<'_>, schema: &str, stage: &str, number: i32) -> Result<(), Error> {
+    txn.execute(
+        "UPDATE skyfill.finalize_slice SET done = true WHERE schema_name = $1 AND stage = $2 AND number = $3",
+        &[&schema, &stage, &number],
+    )?;
+    Ok(())
+}
+
+/// Forgets all slices, of all schemas: they share their work tables.
+///
+/// # Errors
+/// The server refused.
+pub fn forget(client: &mut impl GenericClient) -> Result<(), Error> {
+    client.execute("DELETE FROM skyfill.finalize_slice", &[])?;
+    Ok(())
+}
+
+/// Whether the table is there.
+pub const EXISTS: &str = "SELECT (to_regclass('skyfill.finalize_slice') IS NOT NULL)::int::bigint";
+
+/// The statement with which a load says that what finalize did so far is out of date; in the load's own transaction.
+#[must_use]
+pub fn out_of_date(schema: &str) -> String {
+    format!("DELETE FROM skyfill.finalize_slice WHERE schema_name = '{schema}'")
+}
+
+/// Whether this session now is the only one that finalizes in this database; so until it ends.
+///
+/// # Errors
+/// The server refused.
+pub fn lock(client: &mut Client) -> Result<bool, Error> {
+    /// Key of the advisory lock; nothing else uses it.
+    const LOCK: i64 = 0x736b_7966_696c_6c02;
+    Ok(client
+        .query_one(&format!("SELECT pg_try_advisory_lock({LOCK})"), &[])?
+        .get(0))
+}

@@ -1,0 +1,127 @@
+//! `skyfill finalize`.
+
+use crate::cli::FinalizeArgs;
+use crate::database::Database;
+use crate::exit::{Ended, Failure};
+use crate::signals;
+use finalize::{Finalize, FinalizeError, Outcome, Report, STAGES};
+use observe::{Counter, Progress, Workers};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What a stage took.
+struct Taken {
+    stage: &'static str,
+    slices: u64,
+    since: Instant,
+    seconds: f64,
+}
+
+pub(crate) fn run(args: &FinalizeArgs) -> Result<Ended, Failure> {
+    let database = Database::open(&args.database)?;
+    database.require_current()?;
+    let stop = signals::listen(Workers::default())?;
+    let slices = Counter::with_rate("slices");
+    let progress: Mutex<Option<Progress>> = Mutex::new(None);
+    let taken: Mutex<Vec<Taken>> = Mutex::new(Vec::new());
+    let say = |text: &str| match &*progress.lock().unwrap_or_else(PoisonError::into_inner) {
+        Some(progress) => progress.say(text),
+        None => eprintln!("{text}"),
+    };
+    let report = |report: Report<'_>| match report {
+        Report::GoingOn => say("going on where the last run stopped"),
+        Report::Vacuum(table) => say(&format!("vacuuming and analyzing {table}")),
+        Report::Slices(total) => {
+            *progress.lock().unwrap_or_else(PoisonError::into_inner) = Some(Progress::start(
+                vec![slices.clone()],
+                Some(total),
+                Duration::from_secs(args.output.logging_interval),
+            ));
+        }
+        Report::Stage(stage, planned, done) => {
+            slices.add(done);
+            let number = STAGES.iter().position(|s| s.name == stage.name).unwrap_or(0) + 1;
+            let left = planned - done;
+            let plural = if left == 1 { "" } else { "s" };
+            say(&format!(
+                "stage {number} of {}, {}: {} ({left} slice{plural})",
+                STAGES.len(),
+                stage.name,
+                stage.about
+            ));
+            let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
+            taken.push(Taken {
+                stage: stage.name,
+                slices: 0,
+                since: Instant::now(),
+                seconds: 0.0,
+            });
+        }
+        Report::Slice(_) => {
+            slices.add(1);
+            let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(last) = taken.last_mut() {
+                last.slices += 1;
+                last.seconds = last.since.elapsed().as_secs_f64();
+            }
+        }
+        Report::Waiting(error, tries) if tries.is_power_of_two() => {
+            say(&format!("waiting for the database, try {tries}: {error}"));
+        }
+        Report::Waiting(..) => {}
+    };
+    let started = Instant::now();
+    let outcome = Finalize {
+        url: database.url.clone(),
+        schema: database.schema.clone(),
+        connections: usize::from(args.max_db_connections),
+        slice_rows: args.slice_rows,
+        restart: args.restart,
+        report: &report,
+        stop: &|| stop.is_set(),
+    }
+    .run();
+    drop(progress.lock().unwrap_or_else(PoisonError::into_inner).take());
+    let outcome = outcome.map_err(|error| failure(&database, &error))?;
+    if args.output.json {
+        let taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let stages: Vec<_> = taken
+            .iter()
+            .map(|t| serde_json::json!({"stage": t.stage, "slices": t.slices, "seconds": t.seconds}))
+            .collect();
+        let done = outcome == Outcome::Done;
+        println!("{}", serde_json::json!({ "done": done, "stages": stages }));
+    }
+    match outcome {
+        Outcome::Done => {
+            let seconds = started.elapsed().as_secs_f64();
+            eprintln!(
+                "schema {} of {} is finalized, in {seconds:.1} s",
+                database.schema,
+                database.shown()
+            );
+            Ok(Ended::Well)
+        }
+        Outcome::Stopped => {
+            eprintln!("stopped; go on with the same command");
+            Ok(Ended::Stopped)
+        }
+        Outcome::OutOfDate => {
+            eprintln!("rows were loaded meanwhile; run it again when that has ended");
+            Ok(Ended::WithFailures)
+        }
+    }
+}
+
+fn failure(database: &Database, error: &FinalizeError) -> Failure {
+    let failure = Failure::new(format!(
+        "finalize schema {} of {}: {error}",
+        database.schema,
+        database.shown()
+    ));
+    match error {
+        FinalizeError::Busy => failure.hint("wait until it ends; what it has done is not done twice"),
+        FinalizeError::Indexes(_) => failure.hint("run: skyfill indexes restore"),
+        FinalizeError::Database(_) => failure.hint("what is done stays done; mend this, then run it again"),
+    }
+}
