@@ -16,6 +16,7 @@
     )
 )]
 
+pub mod account;
 mod json;
 pub mod line;
 pub mod lines;

@@ -5,6 +5,7 @@
 //! from their start. The end of the stream is acknowledged: a consumer that has committed everything answers
 //! [`COMMITTED`] and closes. One that closes without it may have died, or knows no better: that is reported.
 
+use crate::account::GREETING;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -22,11 +23,12 @@ const KEPT_BYTES: usize = 16 << 20;
 
 /// Something that is sent as a whole.
 pub trait Parcel {
-    /// Writes its lines in pieces of at most about a megabyte; stops at the first error of `out`.
+    /// Writes its lines in pieces of at most about a megabyte; stops at the first error of `out`. Lines about accounts only if the
+    /// consumer takes them.
     ///
     /// # Errors
     /// What `out` answers; `InvalidData` if the parcel itself cannot be written, which no other try mends.
-    fn write_lines(&self, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>;
+    fn write_lines(&self, accounts: bool, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>;
 
     /// Bytes of memory that it holds.
     fn weight(&self) -> usize;
@@ -58,6 +60,8 @@ pub struct Sender<'s, P> {
     recent: VecDeque<(u64, P)>,
     written: u64,
     buffer_bytes: u64,
+    /// Whether the consumer takes lines about accounts.
+    accounts: bool,
     losses: u32,
     /// Told what happens; answers whether to go on.
     on_event: Box<dyn FnMut(Event<'_>) -> bool + Send + 's>,
@@ -72,6 +76,7 @@ impl<'s, P: Parcel> Sender<'s, P> {
             recent: VecDeque::new(),
             written: 0,
             buffer_bytes: 0,
+            accounts: false,
             losses: 0,
             on_event: Box::new(on_event),
         }
@@ -166,13 +171,13 @@ impl<'s, P: Parcel> Sender<'s, P> {
             return Err(ErrorKind::NotConnected.into());
         };
         let (path, on_event) = (&self.path, &mut self.on_event);
-        let mut written = self.written;
+        let (mut written, accounts) = (self.written, self.accounts);
         let outcome = self
             .recent
             .iter_mut()
             .filter(|(end, _)| *end == u64::MAX)
             .try_for_each(|(end, parcel)| {
-                parcel.write_lines(&mut |bytes| {
+                parcel.write_lines(accounts, &mut |bytes| {
                     write_patiently(&mut stream, bytes, &mut |tries, error| {
                         on_event(Event::Away(path, tries, error))
                     })?;
@@ -190,6 +195,7 @@ impl<'s, P: Parcel> Sender<'s, P> {
         let stream = UnixStream::connect(&self.path)?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_read_timeout(Some(PATIENCE))?;
+        self.accounts = greets(&stream)?;
         let size = socket2::SockRef::from(&stream)
             .send_buffer_size()
             .unwrap_or(1 << 20);
@@ -228,6 +234,16 @@ impl<'s, P: Parcel> Sender<'s, P> {
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+/// Whether the consumer says at once that it takes lines about accounts. One that says nothing takes records.
+fn greets(mut stream: &UnixStream) -> io::Result<bool> {
+    let mut said = vec![0; GREETING.len()];
+    match stream.read_exact(&mut said) {
+        Ok(()) => Ok(said == GREETING),
+        Err(error) if is_timeout(&error) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -271,7 +287,11 @@ mod tests {
     struct Text(String);
 
     impl Parcel for Text {
-        fn write_lines(&self, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        fn write_lines(
+            &self,
+            _accounts: bool,
+            out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+        ) -> io::Result<()> {
             out(self.0.as_bytes())
         }
 

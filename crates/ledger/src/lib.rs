@@ -4,6 +4,7 @@
 //! Repos, hosts and runs join them with `skyfill run`.
 
 pub mod dropped;
+pub mod identity;
 pub mod slices;
 
 use postgres::{Client, Error};
@@ -28,6 +29,23 @@ const STEPS: &[&str] = &[
         upper_bound text,
         done boolean NOT NULL DEFAULT false,
         PRIMARY KEY (schema_name, stage, number))",
+    // `due` is when an account is to be looked up (again), NULL when there is no more to learn.
+    "CREATE TABLE skyfill.identity (
+        schema_name text NOT NULL,
+        did text COLLATE \"C\" NOT NULL,
+        status text,
+        document text NOT NULL DEFAULT 'unknown',
+        claimed_handle text,
+        pds text,
+        signing_key text,
+        documented_at timestamptz,
+        handle text NOT NULL DEFAULT 'unknown',
+        attempts integer NOT NULL DEFAULT 0,
+        due timestamptz DEFAULT '-infinity',
+        error text,
+        PRIMARY KEY (schema_name, did))",
+    "CREATE INDEX identity_due_idx ON skyfill.identity (schema_name, did) WHERE due IS NOT NULL",
+    "CREATE TABLE skyfill.cursor (name text PRIMARY KEY, value text NOT NULL)",
 ];
 
 /// Makes the schema, or brings it up to date. Twice is a no-op, two at once wait for each other.

@@ -5,6 +5,7 @@
 //! keeps what is not committed so that it can write it again when the connection is lost. Which table a row
 //! belongs to, and in which columns, is the crate `appview`'s; what rows a record has is the crate `rows`'s.
 
+mod accounts;
 mod batch;
 mod copy;
 pub mod driver;
@@ -14,6 +15,7 @@ mod merge;
 mod policy;
 mod writer;
 
+pub use accounts::Accounts;
 pub use batch::Batch;
 pub use driver::{DbError, DbErrorKind, Driver, DriverKind};
 pub use merge::copy_rows;

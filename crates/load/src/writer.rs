@@ -1,5 +1,6 @@
 //! One connection that stores batches in transactions, and does not lose what it has not committed.
 
+use crate::accounts::Accounts;
 use crate::batch::{Batch, Part};
 use crate::driver::{DbError, DbErrorKind, Driver, DriverKind};
 use crate::merge;
@@ -48,12 +49,18 @@ pub struct WriterReport {
     pub duplicates: u64,
 }
 
+/// What a transaction holds.
+enum Piece {
+    Records(Batch),
+    Accounts(Accounts),
+}
+
 /// A connection, its open transaction, and the batches in it.
 pub struct Writer<'w> {
     options: WriterOptions,
     driver: Option<Box<dyn Driver>>,
     in_transaction: bool,
-    open: Vec<Batch>,
+    open: Vec<Piece>,
     open_records: usize,
     open_bytes: usize,
     /// Records that were refused already, so that a replay does not report them again.
@@ -107,15 +114,27 @@ impl<'w> Writer<'w> {
     pub fn write(&mut self, batch: Batch) -> Result<(), DbError> {
         self.open_records += batch.records();
         self.open_bytes += batch.bytes();
-        self.open.push(batch);
-        let last = self.open.len() - 1;
-        self.persist(last, |writer| writer.apply(last))?;
+        self.add(Piece::Records(batch))?;
         if self.open_records >= self.options.transaction_records
             || self.open_bytes >= self.options.transaction_bytes
         {
             self.commit()?;
         }
         Ok(())
+    }
+
+    /// Stores what is known of accounts, in the same transaction.
+    ///
+    /// # Errors
+    /// As [`Writer::write`].
+    pub fn write_accounts(&mut self, accounts: Accounts) -> Result<(), DbError> {
+        self.add(Piece::Accounts(accounts))
+    }
+
+    fn add(&mut self, piece: Piece) -> Result<(), DbError> {
+        self.open.push(piece);
+        let last = self.open.len() - 1;
+        self.persist(last, |writer| writer.apply(last))
     }
 
     /// Commits what is open.
@@ -194,10 +213,22 @@ impl<'w> Writer<'w> {
     }
 
     fn apply(&mut self, at: usize) -> Result<(), DbError> {
-        let batch = std::mem::replace(&mut self.open[at], Batch::new(rows::Collection::Post));
-        let outcome = self.apply_part(batch.all());
-        self.open[at] = batch;
+        let piece = std::mem::replace(&mut self.open[at], Piece::Accounts(Accounts::default()));
+        let outcome = match &piece {
+            Piece::Records(batch) => self.apply_part(batch.all()),
+            Piece::Accounts(accounts) => self.apply_accounts(accounts),
+        };
+        self.open[at] = piece;
         outcome
+    }
+
+    fn apply_accounts(&mut self, accounts: &Accounts) -> Result<(), DbError> {
+        let schema = self.options.schema.clone();
+        if !self.in_transaction {
+            self.driver()?.batch("BEGIN")?;
+            self.in_transaction = true;
+        }
+        accounts.store(self.driver()?.as_mut(), &schema)
     }
 
     /// Stores a part; if the server refuses a value in it, both halves, down to the one record, which is left out.

@@ -57,6 +57,15 @@ impl Database {
         Failure::new(format!("{}: {}", self.shown(), load::DbError::from(error)))
     }
 
+    /// Makes sure that skyfill's own tables are there.
+    pub(crate) fn prepare_ledger(&self) -> Result<(), Failure> {
+        let mut client = self.connect()?;
+        ledger::prepare(&mut client).map_err(|error| {
+            self.failure(error)
+                .hint("skyfill keeps what it needs for itself in schema skyfill; the user must be allowed to make it")
+        })
+    }
+
     /// Makes sure that the schema is there and current. A private database has nobody else to migrate it.
     pub(crate) fn require_current(&self) -> Result<(), Failure> {
         let mut client = self.connect()?;

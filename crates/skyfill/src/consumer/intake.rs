@@ -4,10 +4,11 @@ use crate::cli::ConsumerArgs;
 use crate::consumer::rejects::Rejects;
 use crate::consumer::shards::{Gone, Handles};
 use crate::signals::Stop;
+use handoff::account::{Account, GREETING};
 use handoff::line::{LineError, Message};
 use handoff::lines::{Line, Lines, Step};
 use handoff::send::COMMITTED;
-use load::{Batch, WriterReport};
+use load::{Accounts, Batch, WriterReport};
 use observe::{Counter, Workers};
 use rows::{Collection, Record};
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ pub(crate) struct Counts {
     repeated: Counter,
     duplicates: Counter,
     new_rows: Counter,
+    accounts: Counter,
 }
 
 impl Counts {
@@ -45,6 +47,7 @@ impl Counts {
             repeated: Counter::plain("repeated"),
             duplicates: Counter::plain("duplicates"),
             new_rows: Counter::plain("new"),
+            accounts: Counter::plain("accounts"),
         }
     }
 
@@ -60,6 +63,7 @@ impl Counts {
             self.bytes.clone(),
             self.not_indexed.clone(),
             self.duplicates.clone(),
+            self.accounts.clone(),
             self.rejected.clone(),
         ]
     }
@@ -80,6 +84,7 @@ impl Counts {
                 "duplicates": self.duplicates.get(),
                 "repeated": self.repeated.get(),
                 "notIndexed": self.not_indexed.get(),
+                "accounts": self.accounts.get(),
                 "rejected": rejected,
                 "bytes": self.bytes.get(),
                 "seconds": elapsed.as_secs_f64(),
@@ -88,13 +93,14 @@ impl Counts {
         }
         eprintln!(
             "{} lines: {} records committed ({} of them with a new row of their own), {} duplicates, \
-             {} repeated at once, {} of collections that are not indexed, {rejected} rejected; {:.1} s",
+             {} repeated at once, {} of collections that are not indexed, {} about accounts, {rejected} rejected; {:.1} s",
             self.lines.get(),
             self.committed.get(),
             self.new_rows.get(),
             self.duplicates.get(),
             self.repeated.get(),
             self.not_indexed.get(),
+            self.accounts.get(),
             elapsed.as_secs_f64()
         );
         if rejected > 0 {
@@ -110,6 +116,7 @@ pub(crate) struct Intake {
     /// Unfinished batches, by collection and shard, so that storing them in order keeps all shards busy.
     pending: BTreeMap<(Collection, usize), Batch>,
     pending_bytes: usize,
+    accounts: Accounts,
     /// Whether something was stored since the last commit.
     dirty: bool,
     counts: Counts,
@@ -132,6 +139,7 @@ impl Intake {
             shards,
             pending: BTreeMap::new(),
             pending_bytes: 0,
+            accounts: Accounts::default(),
             dirty: false,
             counts: counts.clone(),
             rejects: Arc::clone(rejects),
@@ -155,6 +163,8 @@ impl Intake {
             eprintln!("a producer's connection cannot be read: {error}");
             return Ok(());
         }
+        // One that does not listen is told nothing.
+        drop((&stream).write_all(GREETING));
         let mut lines = Lines::new(stream);
         let mut ended = false;
         while !self.stop.is_set() {
@@ -200,6 +210,15 @@ impl Intake {
             }
         };
         self.counts.bytes.add(line.len() as u64 + 1);
+        if let Some(account) = Account::parse(line) {
+            match account {
+                Ok(account) => return self.add_account(account),
+                Err(error) => {
+                    self.reject(line, &error);
+                    return Ok(());
+                }
+            }
+        }
         let message = match Message::parse(line) {
             Ok(message) => message,
             Err(error) => {
@@ -247,6 +266,28 @@ impl Intake {
         Ok(())
     }
 
+    fn add_account(&mut self, account: Account) -> Result<(), Gone> {
+        self.counts.accounts.add(1);
+        match account {
+            Account::Repo { did, rev, commit } => self.accounts.repo(&did, &rev, &commit),
+            Account::Status { did, status } => self.accounts.status(&did, &status),
+        }
+        if self.accounts.len() >= self.batch_size {
+            self.store_accounts()?;
+        }
+        Ok(())
+    }
+
+    /// Accounts all go to one connection: lines about the same one come to the database in their order.
+    fn store_accounts(&mut self) -> Result<(), Gone> {
+        let accounts = std::mem::take(&mut self.accounts);
+        if accounts.len() == 0 {
+            return Ok(());
+        }
+        self.dirty = true;
+        self.shards.store_accounts(accounts)
+    }
+
     fn store(&mut self, key: (Collection, usize)) -> Result<(), Gone> {
         let Some(batch) = self.pending.remove(&key).filter(|batch| batch.records() > 0) else {
             return Ok(());
@@ -258,7 +299,8 @@ impl Intake {
 
     fn store_all(&mut self) -> Result<(), Gone> {
         let keys: Vec<_> = self.pending.keys().copied().collect();
-        keys.into_iter().try_for_each(|key| self.store(key))
+        keys.into_iter().try_for_each(|key| self.store(key))?;
+        self.store_accounts()
     }
 
     /// Stores all that is pending and commits it.

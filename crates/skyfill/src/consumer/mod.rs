@@ -37,6 +37,7 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
     let driver = driver(args)?;
     let database = Database::open(&args.database)?;
     database.require_current()?;
+    database.prepare_ledger()?;
     let listener = Listener::bind(socket).map_err(Failure::new)?;
     let workers = Workers::default();
     let stop = signals::listen(workers.clone())?;

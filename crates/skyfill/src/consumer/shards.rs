@@ -4,7 +4,7 @@ use crate::consumer::intake::Counts;
 use crate::consumer::rejects::Rejects;
 use crate::exit::Failure;
 use crate::signals::Stop;
-use load::{Batch, DbError, Refused, Writer, WriterOptions};
+use load::{Accounts, Batch, DbError, Refused, Writer, WriterOptions};
 use observe::{Counter, Workers};
 use rows::Record;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -20,6 +20,7 @@ const LAST_TRIES: u32 = 8;
 /// What a thread is given to do.
 enum Job {
     Store(Batch),
+    StoreAccounts(Accounts),
     /// Commit; tell when it is done.
     Commit(SyncSender<()>),
 }
@@ -50,6 +51,11 @@ impl Handles {
     /// Gives a batch to thread `shard`; waits while it has enough.
     pub(crate) fn store(&self, shard: usize, batch: Batch) -> Result<(), Gone> {
         self.0[shard].send(Job::Store(batch)).map_err(|_| Gone)
+    }
+
+    /// Gives accounts to the first thread.
+    pub(crate) fn store_accounts(&self, accounts: Accounts) -> Result<(), Gone> {
+        self.0[0].send(Job::StoreAccounts(accounts)).map_err(|_| Gone)
     }
 
     /// Commits what all threads were given so far, and waits for it.
@@ -140,6 +146,14 @@ fn work(
                     "connection {number}: storing {records} records of {collection}"
                 ));
                 writer.write(batch)?;
+                counts.stored(&writer.take_report());
+            }
+            Job::StoreAccounts(accounts) => {
+                worker.doing(format!(
+                    "connection {number}: storing {} accounts",
+                    accounts.len()
+                ));
+                writer.write_accounts(accounts)?;
                 counts.stored(&writer.take_report());
             }
             Job::Commit(done) => {

@@ -1,13 +1,13 @@
 //! One line of the DID file: fetch, check, hand over; or skip, or fail.
 
-use crate::producer::parcel::Checked;
+use crate::producer::parcel::{Checked, Handed};
 use crate::producer::tally::Tally;
 use crate::signals::Stop;
 use atrepo::Repo;
 use discover::did_file::DidLine;
 use fetch::hosts::{Hosts, host_of};
 use fetch::retry::{self, Retry};
-use fetch::{Client, FetchError};
+use fetch::{AccountState, Client, FetchError};
 use observe::Workers;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
@@ -24,7 +24,7 @@ pub(crate) struct Shared {
     pub(crate) buffer_bytes: u32,
     pub(crate) max_attempts: u32,
     pub(crate) skip_hosts: Vec<String>,
-    pub(crate) senders: Vec<UnboundedSender<Arc<Checked>>>,
+    pub(crate) senders: Vec<UnboundedSender<Handed>>,
     pub(crate) tally: Arc<Tally>,
     pub(crate) workers: Workers,
     pub(crate) stop: Stop,
@@ -39,7 +39,16 @@ pub(crate) async fn process(shared: &Shared, line: DidLine) {
     }
     let repo = match fetch_checked(shared, &line, &host).await {
         Ok(repo) => repo,
-        Err(FetchError::Account(state)) => return shared.tally.skipped(state.word()),
+        Err(FetchError::Account(state)) => {
+            // That this host does not hold a repo says nothing about the account.
+            if state != AccountState::NotFound
+                && let Some(sender) = shared.senders.first()
+            {
+                // A sender that is gone reports what it was given before; this is not lost, but asked again next time.
+                drop(sender.send(Handed::Status(line.did.clone(), state.word())));
+            }
+            return shared.tally.skipped(state.word());
+        }
         Err(error) => return shared.tally.failed(&line, error.reason(), &error.to_string()),
     };
     // At least a byte, so that empty repos are bounded, too; at most all there is, so that no repo waits for ever.
@@ -58,7 +67,7 @@ pub(crate) async fn process(shared: &Shared, line: DidLine) {
     };
     let checked = Arc::new(Checked::new(line, repo, share));
     for sender in &shared.senders {
-        if sender.send(Arc::clone(&checked)).is_err() {
+        if sender.send(Handed::Repo(Arc::clone(&checked))).is_err() {
             shared.tally.not_sent(&checked);
         }
     }

@@ -17,7 +17,7 @@ use fetch::{Client, Limits};
 use handoff::send::{Event, Finished, Sender};
 use job::Shared;
 use observe::{Progress, Workers};
-use parcel::Parcel;
+use parcel::{Handed, Parcel};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind};
@@ -215,7 +215,7 @@ fn start_senders(
     tally: &Arc<Tally>,
     stop: &Stop,
 ) -> (
-    Vec<UnboundedSender<Arc<parcel::Checked>>>,
+    Vec<UnboundedSender<Handed>>,
     Vec<std::thread::JoinHandle<Finished>>,
 ) {
     let sockets = args.sockets.len();
@@ -223,25 +223,24 @@ fn start_senders(
     let mut threads = Vec::new();
     for (socket, path) in args.sockets.iter().enumerate() {
         // Unbounded in number, bounded in bytes: each repo in it holds a share of the buffer.
-        let (sender, mut receiver) = mpsc::unbounded_channel::<Arc<parcel::Checked>>();
+        let (sender, mut receiver) = mpsc::unbounded_channel::<Handed>();
         senders.push(sender);
         let (path, tally, stop) = (path.clone(), Arc::clone(tally), stop.clone());
         threads.push(std::thread::spawn(move || {
             let mut sender = Sender::new(&path, |event| tell(&event, &stop));
             let mut given_up = false;
-            while let Some(checked) = receiver.blocking_recv() {
-                let parcel = Parcel::new(Arc::clone(&checked), socket, sockets, now);
+            while let Some(handed) = receiver.blocking_recv() {
+                let parcel = Parcel::new(&handed, socket, sockets, now);
                 let outcome = if given_up {
                     Err(ErrorKind::Interrupted.into())
                 } else {
                     sender.send(parcel)
                 };
+                given_up |= matches!(&outcome, Err(error) if error.kind() == ErrorKind::Interrupted);
+                let Handed::Repo(checked) = handed else { continue };
                 match outcome {
                     Ok(()) => tally.written(&checked, sockets),
-                    Err(error) => {
-                        given_up = error.kind() == ErrorKind::Interrupted;
-                        tally.not_sent(&checked);
-                    }
+                    Err(_) => tally.not_sent(&checked),
                 }
             }
             match sender.finish() {

@@ -2,6 +2,7 @@
 
 use atrepo::{Entry, Repo, RepoError};
 use discover::did_file::DidLine;
+use handoff::account;
 use handoff::line::{self, Outgoing};
 use handoff::route::socket_of;
 use std::io;
@@ -51,26 +52,62 @@ impl Checked {
     }
 }
 
+/// What the sockets are given.
+#[derive(Clone)]
+pub(crate) enum Handed {
+    /// A repo.
+    Repo(Arc<Checked>),
+    /// An account without one: its DID, and its state as the AppView calls it.
+    Status(String, &'static str),
+}
+
+/// The part of that which one socket carries.
+pub(crate) enum Parcel {
+    Repo(RepoParcel),
+    /// A whole line.
+    Status(String),
+}
+
+impl Parcel {
+    pub(crate) fn new(handed: &Handed, socket: usize, sockets: usize, now: i64) -> Self {
+        match handed {
+            Handed::Repo(checked) => Self::Repo(RepoParcel {
+                checked: Arc::clone(checked),
+                socket,
+                sockets,
+                now,
+                counted: AtomicBool::new(false),
+            }),
+            Handed::Status(did, status) => Self::Status(account::status_line(did, status)),
+        }
+    }
+}
+
+impl handoff::send::Parcel for Parcel {
+    fn write_lines(&self, accounts: bool, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        match self {
+            Self::Repo(parcel) => parcel.write_lines(accounts, out),
+            Self::Status(line) if accounts => out(line.as_bytes()),
+            Self::Status(_) => Ok(()),
+        }
+    }
+
+    fn weight(&self) -> usize {
+        match self {
+            Self::Repo(parcel) => parcel.checked.repo.car().memory_bytes(),
+            Self::Status(line) => line.len(),
+        }
+    }
+}
+
 /// The part of a repo that one socket carries.
-pub(crate) struct Parcel {
+pub(crate) struct RepoParcel {
     checked: Arc<Checked>,
     socket: usize,
     sockets: usize,
     now: i64,
     /// Whether its records were counted: a second sending does not count.
     counted: AtomicBool,
-}
-
-impl Parcel {
-    pub(crate) fn new(checked: Arc<Checked>, socket: usize, sockets: usize, now: i64) -> Self {
-        Self {
-            checked,
-            socket,
-            sockets,
-            now,
-            counted: AtomicBool::new(false),
-        }
-    }
 }
 
 /// Why writing ended.
@@ -85,8 +122,8 @@ impl From<RepoError> for End {
     }
 }
 
-impl handoff::send::Parcel for Parcel {
-    fn write_lines(&self, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+impl RepoParcel {
+    fn write_lines(&self, accounts: bool, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         let mut piece = Vec::with_capacity(PIECE_BYTES + (64 << 10));
         let (mut records, mut unusable) = (0u64, 0u64);
         let did = self.checked.repo.did();
@@ -129,6 +166,10 @@ impl handoff::send::Parcel for Parcel {
             }
             Ok(())
         });
+        if accounts && self.socket == 0 {
+            let (commit, repo) = (self.checked.repo.commit_cid(), self.checked.repo.commit());
+            piece.extend_from_slice(account::repo_line(did, &repo.rev, &commit).as_bytes());
+        }
         match outcome {
             Ok(()) => out(&piece)?,
             Err(End::Socket(error)) => return Err(error),
@@ -140,9 +181,5 @@ impl handoff::send::Parcel for Parcel {
             self.checked.unusable.fetch_add(unusable, Ordering::Relaxed);
         }
         Ok(())
-    }
-
-    fn weight(&self) -> usize {
-        self.checked.repo.car().memory_bytes()
     }
 }

@@ -1,0 +1,74 @@
+//! What a load learns of accounts: `actor_sync`, and states for the `actor` rows that [`ledger::identity`] leads to.
+
+use crate::driver::{DbError, Driver};
+use std::collections::HashMap;
+
+/// Some accounts; of what is said twice about one, the last stands.
+#[derive(Default)]
+pub struct Accounts {
+    /// DID to rev and commit.
+    repos: HashMap<String, (String, String)>,
+    /// DID to state; none for an active account.
+    statuses: HashMap<String, Option<String>>,
+}
+
+impl Accounts {
+    /// A repo that came whole: its account is active.
+    pub fn repo(&mut self, did: &str, rev: &str, commit: &str) {
+        self.repos
+            .insert(did.to_owned(), (rev.to_owned(), commit.to_owned()));
+        self.statuses.insert(did.to_owned(), None);
+    }
+
+    /// An account that has no repo to give.
+    pub fn status(&mut self, did: &str, status: &str) {
+        self.statuses.insert(did.to_owned(), Some(status.to_owned()));
+    }
+
+    /// How many.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.statuses.len()
+    }
+
+    /// Stores them. A newer rev is never overwritten by an older one.
+    pub(crate) fn store(&self, driver: &mut dyn Driver, schema: &str) -> Result<(), DbError> {
+        let mut repos: Vec<_> = self.repos.iter().collect();
+        repos.sort();
+        driver.execute(
+            "INSERT INTO actor_sync AS a (did, \"commitCid\", \"repoRev\")
+             SELECT * FROM unnest($1::text::text[], $2::text::text[], $3::text::text[])
+             ON CONFLICT (did) DO UPDATE SET \"commitCid\" = excluded.\"commitCid\", \"repoRev\" = excluded.\"repoRev\"
+             WHERE a.\"repoRev\" IS NULL OR a.\"repoRev\" COLLATE \"C\" < excluded.\"repoRev\" COLLATE \"C\"",
+            &[
+                &array(repos.iter().map(|(did, _)| Some(did.as_str()))),
+                &array(repos.iter().map(|(_, (_, commit))| Some(commit.as_str()))),
+                &array(repos.iter().map(|(_, (rev, _))| Some(rev.as_str()))),
+            ],
+            true,
+        )?;
+        let mut statuses: Vec<_> = self.statuses.iter().collect();
+        statuses.sort();
+        let (dids, states) = (
+            array(statuses.iter().map(|(did, _)| Some(did.as_str()))),
+            array(statuses.iter().map(|(_, status)| status.as_deref())),
+        );
+        driver.execute(ledger::identity::NOTE_STATUSES, &[schema, &dids, &states], true)?;
+        driver.execute(
+            "UPDATE actor a SET \"upstreamStatus\" = s.status
+             FROM unnest($1::text::text[], $2::text::text[]) s (did, status)
+             WHERE a.did = s.did AND a.\"upstreamStatus\" IS DISTINCT FROM s.status",
+            &[&dids, &states],
+            true,
+        )
+    }
+}
+
+/// An array literal. DIDs, CIDs, TIDs and states hold nothing that needs escaping inside quotes.
+fn array<'a>(items: impl Iterator<Item = Option<&'a str>>) -> String {
+    let items: Vec<String> = items
+        .map(|item| item.map_or_else(|| "NULL".to_owned(), |item| format!("\"{item}\"")))
+        .collect();
+    format!("{{{}}}", items.join(","))
+}
