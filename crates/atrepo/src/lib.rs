@@ -19,6 +19,7 @@
     )
 )]
 
+pub mod base58;
 mod car;
 pub mod cbor;
 mod cid;

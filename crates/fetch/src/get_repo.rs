@@ -21,6 +21,8 @@ pub struct Limits {
     pub bytes: u64,
     /// Whether hosts on private networks and on this machine may be asked.
     pub allow_private_hosts: bool,
+    /// Whether redirects are followed.
+    pub follow_redirects: bool,
 }
 
 /// Most redirects that are followed.
@@ -32,8 +34,8 @@ const IDLE_CONNECTIONS: usize = 8;
 
 /// Asks PDSes for repos, keeping connections.
 pub struct Client {
-    http: reqwest::Client,
-    limits: Limits,
+    pub(crate) http: reqwest::Client,
+    pub(crate) limits: Limits,
 }
 
 impl Client {
@@ -44,7 +46,7 @@ impl Client {
     pub fn new(user_agent: &str, limits: Limits) -> Result<Self, FetchError> {
         // A second call finds the provider installed; that is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
-        let guarded = !limits.allow_private_hosts;
+        let (guarded, follows) = (!limits.allow_private_hosts, limits.follow_redirects);
         let mut builder = reqwest::Client::builder()
             .user_agent(user_agent)
             // A proxy would resolve names itself, past the guard.
@@ -52,6 +54,9 @@ impl Client {
             .connect_timeout(limits.stall)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .redirect(redirect::Policy::custom(move |attempt| {
+                if !follows {
+                    return attempt.error("it redirects");
+                }
                 if attempt.previous().len() > MAX_REDIRECTS {
                     return attempt.error("too many redirects");
                 }
@@ -122,7 +127,7 @@ impl Client {
     }
 
     /// What a status other than 200 says.
-    async fn refusal(&self, status: StatusCode, mut response: Response) -> FetchError {
+    pub(crate) async fn refusal(&self, status: StatusCode, mut response: Response) -> FetchError {
         let wait = wait_asked_for(response.headers(), SystemTime::now());
         let retry_after = wait.filter(|_| response.headers().contains_key("retry-after"));
         if status == StatusCode::TOO_MANY_REQUESTS {
@@ -193,7 +198,7 @@ fn wait_asked_for(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 }
 
 /// The kind of an error of the HTTP client before a body came.
-fn judge(error: &reqwest::Error) -> FetchError {
+pub(crate) fn judge(error: &reqwest::Error) -> FetchError {
     let mut source: Option<&(dyn Error + 'static)> = error.source();
     while let Some(inner) = source {
         if let Some(blocked) = inner.downcast_ref::<Blocked>() {
@@ -208,7 +213,7 @@ fn judge(error: &reqwest::Error) -> FetchError {
 }
 
 /// An error and its causes in one line, without the URL, whose DID the caller knows.
-fn chain(error: &reqwest::Error) -> String {
+pub(crate) fn chain(error: &reqwest::Error) -> String {
     let mut text = String::new();
     let mut source: Option<&dyn Error> = error.source();
     while let Some(inner) = source {

@@ -1,6 +1,219 @@
-//! What is known of accounts (table `identity`): their state, their DID document, whether their handle is theirs.
+//! What is known of accounts (table `identity`): their state, their DID document, whether their handle is theirs; and how far the
+//! PLC's export was read.
+
+use postgres::{Error, GenericClient};
 
 /// Notes states that a load learned: schema, DIDs and states as array literals; a NULL state is an active account.
 pub const NOTE_STATUSES: &str = "INSERT INTO skyfill.identity AS i (schema_name, did, status)
      SELECT $1::text, * FROM unnest($2::text::text[], $3::text::text[])
      ON CONFLICT (schema_name, did) DO UPDATE SET status = excluded.status WHERE i.status IS DISTINCT FROM excluded.status";
+
+/// Adds accounts of which nothing is known yet.
+///
+/// # Errors
+/// The server refused.
+pub fn enroll(client: &mut impl GenericClient, schema: &str, dids: &[String]) -> Result<u64, Error> {
+    client.execute(
+        "INSERT INTO skyfill.identity (schema_name, did) SELECT $1, * FROM unnest($2::text[]) ON CONFLICT DO NOTHING",
+        &[&schema, &dids],
+    )
+}
+
+/// Which accounts are to be looked at again, whatever their time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// Handles that were taken as claimed.
+    Claimed,
+    /// What could not be reached.
+    Unreachable,
+    /// All.
+    All,
+}
+
+/// Makes accounts due now.
+///
+/// # Errors
+/// The server refused.
+pub fn look_again(client: &mut impl GenericClient, schema: &str, again: Again) -> Result<u64, Error> {
+    let which = match again {
+        Again::Claimed => "handle = 'claimed'",
+        Again::Unreachable => "due > now()",
+        Again::All => "true",
+    };
+    client.execute(
+        &format!(
+            "UPDATE skyfill.identity SET due = '-infinity', documented_at = CASE WHEN $2 THEN NULL ELSE documented_at END
+             WHERE schema_name = $1 AND {which}"
+        ),
+        &[&schema, &(again == Again::All)],
+    )
+}
+
+/// An account that is due.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// Its DID.
+    pub did: String,
+    /// The handle of its document, if that was read lately; a good document may have none.
+    pub document: Option<Option<String>>,
+    /// How often it could not be reached.
+    pub attempts: i32,
+}
+
+/// How many are due.
+///
+/// # Errors
+/// The server refused.
+pub fn count_due(client: &mut impl GenericClient, schema: &str) -> Result<u64, Error> {
+    let sql = "SELECT count(*) FROM skyfill.identity WHERE schema_name = $1 AND due <= now()";
+    Ok(u64::try_from(client.query_one(sql, &[&schema])?.get::<_, i64>(0)).unwrap_or(0))
+}
+
+/// The next `count` that are due after `after`, by DID. Documents of did:plc are good at any age if `plc_is_fresh`.
+///
+/// # Errors
+/// The server refused.
+pub fn due(
+    client: &mut impl GenericClient,
+    schema: &str,
+    after: &str,
+    count: i64,
+    plc_is_fresh: bool,
+) -> Result<Vec<Due>, Error> {
+    let rows = client.query(
+        "SELECT did, document = 'good' AND (documented_at > now() - interval '1 day' OR $4 AND did LIKE 'did:plc:%'),
+           claimed_handle, attempts
+         FROM skyfill.identity WHERE schema_name = $1 AND due <= now() AND did > $2 ORDER BY did LIMIT $3",
+        &[&schema, &after, &count, &plc_is_fresh],
+    )?;
+    Ok(rows
+        .iter()
+        .map(|row| Due {
+            did: row.get(0),
+            document: row.get::<_, Option<bool>>(1).unwrap_or(false).then(|| row.get(2)),
+            attempts: row.get(3),
+        })
+        .collect())
+}
+
+/// What was learned of a document.
+#[derive(Clone, Debug)]
+pub struct DocumentNote {
+    /// Whose.
+    pub did: String,
+    /// `good`, `useless`, `gone`, `unsupported` or `unreachable`.
+    pub state: &'static str,
+    /// The handle in it.
+    pub claimed_handle: Option<String>,
+    /// The PDS in it.
+    pub pds: Option<String>,
+    /// The signing key in it.
+    pub signing_key: Option<String>,
+    /// What is wrong with it.
+    pub error: Option<String>,
+}
+
+/// Notes documents of accounts that are known.
+///
+/// # Errors
+/// The server refused.
+pub fn note_documents(
+    client: &mut impl GenericClient,
+    schema: &str,
+    notes: &[DocumentNote],
+) -> Result<u64, Error> {
+    let column =
+        |pick: fn(&DocumentNote) -> Option<&str>| notes.iter().map(pick).collect::<Vec<Option<&str>>>();
+    client.execute(
+        "UPDATE skyfill.identity i SET document = n.state, claimed_handle = n.handle, pds = n.pds, signing_key = n.key,
+           error = n.error, documented_at = now()
+         FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[]) n (did, state, handle, pds, key, error)
+         WHERE i.schema_name = $1 AND i.did = n.did",
+        &[
+            &schema,
+            &column(|n| Some(&n.did)),
+            &column(|n| Some(n.state)),
+            &column(|n| n.claimed_handle.as_deref()),
+            &column(|n| n.pds.as_deref()),
+            &column(|n| n.signing_key.as_deref()),
+            &column(|n| n.error.as_deref()),
+        ],
+    )
+}
+
+/// How a look at an account ended.
+#[derive(Clone, Debug)]
+pub struct HandleNote {
+    /// Whose.
+    pub did: String,
+    /// `verified`, `mismatch`, `claimed`, `unreachable` or `none`.
+    pub state: &'static str,
+    /// Why it could not be reached.
+    pub error: Option<String>,
+    /// Seconds until the next look, if there is to be one.
+    pub again_in: Option<i32>,
+}
+
+/// Notes how looks at accounts ended.
+///
+/// # Errors
+/// The server refused.
+pub fn note_handles(
+    client: &mut impl GenericClient,
+    schema: &str,
+    notes: &[HandleNote],
+) -> Result<u64, Error> {
+    let dids: Vec<&str> = notes.iter().map(|n| n.did.as_str()).collect();
+    let states: Vec<&str> = notes.iter().map(|n| n.state).collect();
+    let errors: Vec<Option<&str>> = notes.iter().map(|n| n.error.as_deref()).collect();
+    let again: Vec<Option<i32>> = notes.iter().map(|n| n.again_in).collect();
+    client.execute(
+        "UPDATE skyfill.identity i SET handle = n.state, error = coalesce(n.error, i.error),
+           attempts = CASE WHEN n.again IS NULL THEN 0 ELSE i.attempts + 1 END, due = now() + make_interval(secs => n.again)
+         FROM unnest($2::text[], $3::text[], $4::text[], $5::int[]) n (did, state, error, again)
+         WHERE i.schema_name = $1 AND i.did = n.did",
+        &[&schema, &dids, &states, &errors, &again],
+    )
+}
+
+/// How many accounts are in which state of document and handle.
+///
+/// # Errors
+/// The server refused.
+pub fn summary(client: &mut impl GenericClient, schema: &str) -> Result<Vec<(String, String, u64)>, Error> {
+    let rows = client.query(
+        "SELECT document, handle, count(*) FROM skyfill.identity WHERE schema_name = $1 GROUP BY 1, 2 ORDER BY 1, 2",
+        &[&schema],
+    )?;
+    Ok(rows
+        .iter()
+        .map(|row| {
+            (
+                row.get(0),
+                row.get(1),
+                u64::try_from(row.get::<_, i64>(2)).unwrap_or(0),
+            )
+        })
+        .collect())
+}
+
+/// Where reading of `name` stopped.
+///
+/// # Errors
+/// The server refused.
+pub fn cursor(client: &mut impl GenericClient, name: &str) -> Result<Option<String>, Error> {
+    let sql = "SELECT value FROM skyfill.cursor WHERE name = $1";
+    Ok(client.query_opt(sql, &[&name])?.map(|row| row.get(0)))
+}
+
+/// Notes where to go on reading; in the transaction that stored what was read.
+///
+/// # Errors
+/// The server refused.
+pub fn set_cursor(client: &mut impl GenericClient, name: &str, value: &str) -> Result<(), Error> {
+    client.execute(
+        "INSERT INTO skyfill.cursor (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        &[&name, &value],
+    )?;
+    Ok(())
+}

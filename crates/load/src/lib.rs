@@ -6,6 +6,7 @@
 //! belongs to, and in which columns, is the crate `appview`'s; what rows a record has is the crate `rows`'s.
 
 mod accounts;
+pub mod actors;
 mod batch;
 mod copy;
 pub mod driver;

@@ -21,6 +21,7 @@ pub(crate) enum Command {
     UnpackAsDidFile(UnpackArgs),
     Producer(ProducerArgs),
     Consumer(ConsumerArgs),
+    Identities(IdentitiesArgs),
     Finalize(FinalizeArgs),
     Indexes(IndexesArgs),
     Db(DbArgs),
@@ -212,6 +213,82 @@ pub(crate) struct ConsumerArgs {
     pub(crate) rejects: PathBuf,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+/// Looks up who the loaded accounts are, and writes the table `actor`.
+///
+/// For each account that a consumer stored: its DID document, then its handle, checked both ways (DNS, then HTTPS). Unverified
+/// handles are NULL; what could not be reached is tried again by a later run, when its time has come. Can run beside a load, be stopped and
+/// run again. Exit code 1 if something could not be reached.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  skyfill identities
+  skyfill identities --plc-export                  # documents in bulk, then handles
+  skyfill identities --handles claimed             # take handles as documents claim them, check them later:
+  skyfill identities --handles verified
+  BSKY_DID_PLC_URL=http://localhost:2582 skyfill identities --well-known-server http://localhost:2583")]
+pub(crate) struct IdentitiesArgs {
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+    /// Check handles, or take them as claimed and mark them to be checked by a later run.
+    #[arg(long, value_name = "MODE", default_value = "verified", value_enum)]
+    pub(crate) handles: HandleMode,
+    /// Read documents in bulk from the PLC directory's export first, going on where the last run stopped.
+    #[arg(long)]
+    pub(crate) plc_export: bool,
+    /// Try now what could not be reached, whatever its time.
+    #[arg(long)]
+    pub(crate) retry: bool,
+    /// Look at all accounts again.
+    #[arg(long)]
+    pub(crate) recheck: bool,
+    /// The accounts of a DID file, too; of all its lines the DIDs alone are read.
+    #[arg(long, value_name = "DID-FILE")]
+    pub(crate) dids: Option<PathBuf>,
+    /// The time of the run, for `indexedAt`; without it, the clock's.
+    #[arg(long, value_name = "ISO-TIME")]
+    pub(crate) now: Option<String>,
+    /// The PLC directory.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "BSKY_DID_PLC_URL",
+        default_value = "https://plc.directory",
+        help_heading = "Network"
+    )]
+    pub(crate) plc_url: String,
+    /// Most requests a second to the PLC directory.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = "Network")]
+    pub(crate) plc_rate: u32,
+    /// Accounts that are looked up at once.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096), help_heading = "Network")]
+    pub(crate) concurrency: u16,
+    /// Seconds for each question.
+    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600), help_heading = "Network")]
+    pub(crate) timeout: u64,
+    /// Ask this DNS server instead of the system's.
+    #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Network")]
+    pub(crate) dns_server: Option<std::net::SocketAddr>,
+    /// Ask this server for all well-known files of handles; the handle goes into the Host header.
+    #[arg(long, value_name = "URL", help_heading = "Network")]
+    pub(crate) well_known_server: Option<String>,
+    /// Ask this server for all documents of did:web; the host's name goes into the Host header.
+    #[arg(long, value_name = "URL", help_heading = "Network")]
+    pub(crate) did_web_server: Option<String>,
+    /// Also ask hosts on private networks and on this machine, where DIDs and handles lead there.
+    #[arg(long, help_heading = "Network")]
+    pub(crate) allow_private_hosts: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// What to do about handles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum HandleMode {
+    /// Check them both ways.
+    Verified,
+    /// Take them as claimed, and mark them.
+    Claimed,
 }
 
 /// Computes the rows that need rows of other repos.

@@ -1,11 +1,13 @@
 //! The command `skyfill`: arguments, environment, wiring, exit codes. What the commands do is in the other crates.
 
 mod cli;
+mod clock;
 mod consumer;
 mod database;
 mod db_test;
 mod exit;
 mod finalize;
+mod identities;
 mod indexes;
 mod migrate;
 mod practice;
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         Command::UnpackAsDidFile(args) => unpack::run(&args),
         Command::Producer(args) => producer::run(&args),
         Command::Consumer(args) => consumer::run(&args),
+        Command::Identities(args) => identities::run(&args),
         Command::Finalize(args) => finalize::run(&args),
         Command::Indexes(args) => indexes::run(&args),
         Command::Db(args) => server::run(&args),

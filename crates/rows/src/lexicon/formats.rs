@@ -3,7 +3,7 @@
 
 use super::language::is_language;
 use crate::datetime;
-use atrepo::{Link, syntax};
+use atrepo::{Link, base58, syntax};
 
 /// A form of a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,36 +115,12 @@ fn is_cid(text: &str) -> bool {
     }
     if text.starts_with('Q') {
         // Version 0 is a bare multihash: SHA-256 (0x12), the length, the digest.
-        return base58(text).is_some_and(|bytes| match bytes.as_slice() {
+        return base58::decode(text).is_some_and(|bytes| match bytes.as_slice() {
             [0x12, length, digest @ ..] => usize::from(*length) == digest.len(),
             _ => false,
         });
     }
     Link::parse(text).is_some()
-}
-
-/// Decodes base 58 in Bitcoin's alphabet.
-fn base58(text: &str) -> Option<Vec<u8>> {
-    const DIGITS: &[u8] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
-    // The number, least significant byte first.
-    let mut number: Vec<u8> = Vec::new();
-    for byte in text.bytes() {
-        let mut carry = u32::try_from(DIGITS.iter().position(|digit| *digit == byte)?).ok()?;
-        for place in &mut number {
-            let value = u32::from(*place).wrapping_mul(58).wrapping_add(carry);
-            let [low, ..] = value.to_le_bytes();
-            *place = low;
-            carry = value >> 8;
-        }
-        if carry > 0 {
-            let [low, ..] = carry.to_le_bytes();
-            number.push(low);
-        }
-    }
-    let zeros = text.bytes().take_while(|b| *b == b'1').count();
-    number.extend(std::iter::repeat_n(0, zeros));
-    number.reverse();
-    Some(number)
 }
 
 /// `datetime.ts`: RFC 3339 with capital T and Z, at most 64 characters, no `-00:00`, years 0 to 9999 in UTC, and

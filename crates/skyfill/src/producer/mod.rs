@@ -9,6 +9,7 @@ mod parcel;
 mod tally;
 
 use crate::cli::ProducerArgs;
+use crate::clock;
 use crate::exit::{Ended, Failure};
 use crate::signals::{self, Stop};
 use discover::did_file::{self, DidLine};
@@ -23,7 +24,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tally::Tally;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, UnboundedSender};
@@ -42,11 +43,7 @@ pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
     for path in &args.sockets {
         pgbox::socket::check_path(path).map_err(Failure::usage)?;
     }
-    let now = match &args.now {
-        Some(text) => rows::datetime::parse(text)
-            .ok_or_else(|| Failure::usage(format!("--now {text}: not a date and time with a zone")))?,
-        None => clock(),
-    };
+    let now = clock::now(args.now.as_deref())?;
     let path = args.did_file.display();
     let same = |a: &Path, b: &Path| {
         a.canonicalize()
@@ -71,6 +68,7 @@ pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
         stall: Duration::from_secs(args.stall_timeout),
         bytes: args.max_repo_bytes,
         allow_private_hosts: args.allow_private_hosts,
+        follow_redirects: true,
     };
     let user_agent = concat!("skyfill/", env!("CARGO_PKG_VERSION"));
     let client = Client::new(user_agent, limits).map_err(Failure::new)?;
@@ -118,12 +116,6 @@ pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
     } else {
         Ended::Well
     })
-}
-
-/// Milliseconds since 1970.
-fn clock() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// How many lines the run takes: what the progress bar is measured against.

@@ -1,0 +1,63 @@
+//! One attempt at a small body: DID documents, handles, pages of an export.
+
+use crate::error::FetchError;
+use crate::get_repo::{Client, chain, judge};
+use crate::guard;
+use reqwest::header::{ACCEPT, HOST};
+use reqwest::{StatusCode, Url};
+
+/// What to ask for.
+#[derive(Clone, Copy, Debug)]
+pub struct Small<'a> {
+    /// Where.
+    pub url: &'a str,
+    /// The media types that are wanted.
+    pub accept: &'a str,
+    /// Another name than that of the URL, for a server that answers for many.
+    pub host: Option<&'a str>,
+}
+
+impl Client {
+    /// Asks once; the body may have as many bytes as the client's limits say, and is kept in memory.
+    ///
+    /// # Errors
+    /// See [`FetchError`]; a status other than 200 is one.
+    pub async fn get_small(&self, small: Small<'_>) -> Result<Vec<u8>, FetchError> {
+        let bad = || FetchError::BadUrl(small.url.chars().filter(|c| !c.is_control()).take(200).collect());
+        let url = Url::parse(small.url).map_err(|_| bad())?;
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
+            return Err(bad());
+        }
+        if !self.limits.allow_private_hosts {
+            guard::check_literal(&url).map_err(|blocked| FetchError::Blocked(blocked.0))?;
+        }
+        let total = self.limits.total;
+        tokio::time::timeout(total, self.attempt_small(url, small))
+            .await
+            .unwrap_or(Err(FetchError::TooSlow(total)))
+    }
+
+    async fn attempt_small(&self, url: Url, small: Small<'_>) -> Result<Vec<u8>, FetchError> {
+        let mut request = self.http.get(url).header(ACCEPT, small.accept);
+        if let Some(host) = small.host {
+            request = request.header(HOST, host);
+        }
+        let mut response = request.send().await.map_err(|error| judge(&error))?;
+        match response.status() {
+            StatusCode::OK => {}
+            status => return Err(self.refusal(status, response).await),
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .map_err(|error| FetchError::BrokenBody(chain(&error)))?
+        {
+            if body.len().saturating_add(chunk.len()) as u64 > self.limits.bytes {
+                return Err(FetchError::TooLarge(self.limits.bytes));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+}

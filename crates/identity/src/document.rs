@@ -1,0 +1,188 @@
+//! DID documents, as `@atproto/identity` reads them (`did/atproto-data.ts`, `did-doc.ts` of `@atproto/common-web`).
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// What an AppView wants to know of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// The handle that it claims, as written. Without one the account has none that could be verified.
+    pub handle: Option<String>,
+    /// URL of its PDS.
+    pub pds: String,
+    /// Its signing key in multibase, with the type of the verification method in front: `Multikey z...`.
+    pub signing_key: String,
+}
+
+/// Why a document is of no use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DocumentError {
+    /// It is no DID document, or of another DID.
+    Malformed(String),
+    /// It lacks this. The official code then writes nothing about the account.
+    Lacks(&'static str),
+}
+
+impl std::fmt::Display for DocumentError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Malformed(what) => write!(f, "no DID document of this account: {what}"),
+            Self::Lacks(what) => write!(f, "the DID document lacks {what}"),
+        }
+    }
+}
+
+impl std::error::Error for DocumentError {}
+
+#[derive(Deserialize)]
+struct Written {
+    id: String,
+    #[serde(default, rename = "alsoKnownAs")]
+    also_known_as: Vec<String>,
+    #[serde(default, rename = "verificationMethod")]
+    verification_method: Vec<Method>,
+    #[serde(default)]
+    service: Vec<Service>,
+}
+
+#[derive(Deserialize)]
+struct Method {
+    id: String,
+    r#type: String,
+    #[serde(rename = "controller")]
+    _controller: String,
+    #[serde(rename = "publicKeyMultibase")]
+    public_key: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Service {
+    id: String,
+    r#type: String,
+    #[serde(rename = "serviceEndpoint")]
+    endpoint: Value,
+}
+
+/// Reads the document of `did`.
+///
+/// # Errors
+/// See [`DocumentError`].
+pub fn parse(json: &[u8], did: &str) -> Result<Document, DocumentError> {
+    let written: Written =
+        serde_json::from_slice(json).map_err(|error| DocumentError::Malformed(error.to_string()))?;
+    if written.id != did {
+        return Err(DocumentError::Malformed("its id is another one".to_owned()));
+    }
+    // An id is written in full or as a fragment alone; the first one counts.
+    let is = |id: &str, fragment: &str| {
+        id == fragment || id.strip_prefix(did).is_some_and(|rest| rest == fragment)
+    };
+    let key = written
+        .verification_method
+        .iter()
+        .find(|method| is(&method.id, "#atproto"))
+        .and_then(|method| Some((method.r#type.as_str(), method.public_key.as_deref()?)));
+    let handle = written
+        .also_known_as
+        .iter()
+        .find_map(|alias| alias.strip_prefix("at://"));
+    let pds = written
+        .service
+        .iter()
+        .find(|service| is(&service.id, "#atproto_pds"))
+        .filter(|service| service.r#type == "AtprotoPersonalDataServer")
+        .and_then(|service| service.endpoint.as_str());
+    of_parts(key, handle, pds)
+}
+
+/// The document that these parts make.
+pub(crate) fn of_parts(
+    key: Option<(&str, &str)>,
+    handle: Option<&str>,
+    pds: Option<&str>,
+) -> Result<Document, DocumentError> {
+    let signing_key = key
+        .filter(|(kind, key)| is_key(kind, key))
+        .map(|(kind, key)| format!("{kind} {key}"))
+        .ok_or(DocumentError::Lacks("a signing key"))?;
+    let pds = pds
+        .filter(|pds| is_url(pds))
+        .ok_or(DocumentError::Lacks("a PDS"))?;
+    Ok(Document {
+        handle: handle.filter(|handle| !handle.is_empty()).map(str::to_owned),
+        pds: pds.to_owned(),
+        signing_key,
+    })
+}
+
+/// Longest key in text form; real ones have 49 characters, uncompressed ones 89.
+const MAX_KEY: usize = 128;
+
+/// Whether `key` is one that the protocol knows: secp256k1 or P-256, in base 58.
+fn is_key(kind: &str, key: &str) -> bool {
+    let Some(bytes) = key
+        .strip_prefix('z')
+        .filter(|_| key.len() <= MAX_KEY)
+        .and_then(atrepo::base58::decode)
+    else {
+        return false;
+    };
+    match kind {
+        // Multicodec secp256k1-pub and p256-pub, then a compressed point.
+        "Multikey" => {
+            matches!(bytes.as_slice(), [0xe7, 0x01, 2 | 3, rest @ ..] | [0x80, 0x24, 2 | 3, rest @ ..] if rest.len() == 32)
+        }
+        "EcdsaSecp256k1VerificationKey2019" | "EcdsaSecp256r1VerificationKey2019" => {
+            matches!(bytes.as_slice(), [2 | 3, rest @ ..] if rest.len() == 32)
+                || matches!(bytes.as_slice(), [4, rest @ ..] if rest.len() == 64)
+        }
+        _ => false,
+    }
+}
+
+fn is_url(text: &str) -> bool {
+    url::Url::parse(text).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|host| !host.is_empty())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r##"{"@context":[],"id":"did:plc:a","alsoKnownAs":["https://x","at://Alice.Example"],
+        "verificationMethod":[{"id":"did:plc:a#atproto","type":"Multikey","controller":"did:plc:a",
+            "publicKeyMultibase":"zQ3shUMvyB5nKMuXazrBW94EwnLoMRrXMu3vXmHq7utJzfcK8"}],
+        "service":[{"id":"#atproto_pds","type":"AtprotoPersonalDataServer","serviceEndpoint":"https://pds.example"}]}"##;
+
+    #[test]
+    fn a_document_needs_a_key_and_a_pds() {
+        let parse_with = |from: &str, to: &str| parse(GOOD.replace(from, to).as_bytes(), "did:plc:a");
+        let good = parse_with("", "").unwrap();
+        assert_eq!(
+            (good.handle.as_deref(), good.pds.as_str()),
+            (Some("Alice.Example"), "https://pds.example")
+        );
+        assert!(parse_with("did:plc:a#atproto", "#atproto").is_ok());
+        assert_eq!(parse_with("at://", "ftp://").unwrap().handle, None);
+        for (from, to, lacks) in [
+            ("#atproto\"", "#other\"", "a signing key"),
+            ("Multikey", "Unknown", "a signing key"),
+            ("zQ3sh", "zQ3s", "a signing key"),
+            ("#atproto_pds", "#pds", "a PDS"),
+            ("AtprotoPersonalDataServer", "Other", "a PDS"),
+            ("https://pds.example", "pds.example", "a PDS"),
+            ("\"https://pds.example\"", "{}", "a PDS"),
+        ] {
+            assert_eq!(parse_with(from, to), Err(DocumentError::Lacks(lacks)), "{from}");
+        }
+        assert!(matches!(
+            parse_with("\"did:plc:a\",\"also", "\"did:plc:b\",\"also"),
+            Err(DocumentError::Malformed(_))
+        ));
+        assert!(matches!(
+            parse(b"<html>", "did:plc:a"),
+            Err(DocumentError::Malformed(_))
+        ));
+    }
+}

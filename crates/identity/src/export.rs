@@ -1,0 +1,198 @@
+//! The PLC's `/export`: all operations in the order of time, as JSON lines (<https://web.plc.directory/api/redoc>).
+
+use crate::document::{self, Document, DocumentError};
+use fetch::{Client, FetchError, Limits, Small};
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Operations a page, the most that the directory gives.
+pub const PAGE: usize = 1000;
+/// Largest page, in bytes: real operations stay under 4 KB.
+const MAX_PAGE: u64 = 32 << 20;
+
+/// What the last operation of a DID says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Latest {
+    /// A document.
+    Document(Document),
+    /// A document of no use.
+    Useless(DocumentError),
+    /// The DID is no more.
+    Tombstone,
+}
+
+/// A page of the export.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// Where the next page begins, if this one had operations.
+    pub cursor: Option<String>,
+    /// By DID, what its last valid operation in the page says.
+    pub latest: BTreeMap<String, Latest>,
+    /// Whether more may follow at once.
+    pub is_full: bool,
+    /// Lines that could not be read.
+    pub bad_lines: u64,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    did: String,
+    operation: Value,
+    #[serde(default)]
+    nullified: bool,
+    #[serde(rename = "createdAt")]
+    created_at: String,
+}
+
+/// Asks for the export.
+pub struct Export {
+    http: Client,
+    url: String,
+}
+
+impl Export {
+    /// The export of the directory at `plc_url`, asked by `user_agent`.
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
+    pub fn new(user_agent: &str, plc_url: &str, timeout: Duration) -> Result<Self, FetchError> {
+        let limits = Limits {
+            total: timeout,
+            stall: timeout,
+            bytes: MAX_PAGE,
+            allow_private_hosts: true,
+            follow_redirects: false,
+        };
+        Ok(Self {
+            http: Client::new(user_agent, limits)?,
+            url: format!("{}/export", plc_url.trim_end_matches('/')),
+        })
+    }
+
+    /// The page after `cursor`, or the first one.
+    ///
+    /// # Errors
+    /// See [`FetchError`].
+    pub async fn page(&self, cursor: Option<&str>) -> Result<Page, FetchError> {
+        let bad = |_| FetchError::BadUrl(self.url.clone());
+        let mut url = url::Url::parse(&self.url).map_err(bad)?;
+        url.query_pairs_mut().append_pair("count", &PAGE.to_string());
+        if let Some(cursor) = cursor {
+            url.query_pairs_mut().append_pair("after", cursor);
+        }
+        let small = Small {
+            url: url.as_str(),
+            accept: "application/jsonlines",
+            host: None,
+        };
+        Ok(read_page(&self.http.get_small(small).await?))
+    }
+}
+
+/// Reads the lines of a page.
+#[must_use]
+pub fn read_page(body: &[u8]) -> Page {
+    let mut page = Page::default();
+    let mut lines = 0usize;
+    for line in body.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+        lines = lines.saturating_add(1);
+        let Ok(line) = serde_json::from_slice::<Line>(line) else {
+            page.bad_lines = page.bad_lines.saturating_add(1);
+            continue;
+        };
+        page.cursor = Some(line.created_at);
+        if !line.nullified {
+            page.latest.insert(line.did, read_operation(&line.operation));
+        }
+    }
+    page.is_full = lines >= PAGE;
+    page
+}
+
+fn read_operation(operation: &Value) -> Latest {
+    let text = |pointer: &str| operation.pointer(pointer).and_then(Value::as_str);
+    if text("/type") == Some("plc_tombstone") {
+        return Latest::Tombstone;
+    }
+    // The first form of operations had its fields on top.
+    let is_old = text("/type") == Some("create");
+    let key = if is_old {
+        text("/signingKey")
+    } else {
+        text("/verificationMethods/atproto")
+    };
+    let handle = if is_old {
+        text("/handle").map(|handle| handle.strip_prefix("at://").unwrap_or(handle))
+    } else {
+        operation
+            .pointer("/alsoKnownAs")
+            .and_then(Value::as_array)
+            .and_then(|aliases| {
+                aliases
+                    .iter()
+                    .find_map(|alias| alias.as_str()?.strip_prefix("at://"))
+            })
+    };
+    let pds = if is_old {
+        text("/service")
+    } else {
+        text("/services/atproto_pds/endpoint")
+            .filter(|_| text("/services/atproto_pds/type") == Some("AtprotoPersonalDataServer"))
+    };
+    let key = key
+        .and_then(|key| key.strip_prefix("did:key:"))
+        .map(|key| ("Multikey", key));
+    match document::of_parts(key, handle, pds) {
+        Ok(document) => Latest::Document(document),
+        Err(error) => Latest::Useless(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "did:key:zQ3shUMvyB5nKMuXazrBW94EwnLoMRrXMu3vXmHq7utJzfcK8";
+
+    #[test]
+    fn the_last_operation_that_was_not_nullified_counts() {
+        let operation = |handle: &str| {
+            format!(
+                r#"{{"type":"plc_operation","alsoKnownAs":["at://{handle}"],"verificationMethods":{{"atproto":"{KEY}"}},
+                "services":{{"atproto_pds":{{"type":"AtprotoPersonalDataServer","endpoint":"https://pds.example"}}}}}}"#
+            )
+            .replace('\n', "")
+        };
+        let line = |did: &str, operation: &str, nullified: bool, at: &str| {
+            format!(
+                r#"{{"did":"{did}","operation":{operation},"cid":"b","nullified":{nullified},"createdAt":"{at}"}}"#
+            )
+        };
+        let old = format!(
+            r#"{{"type":"create","signingKey":"{KEY}","handle":"old.example","service":"https://pds.example"}}"#
+        );
+        let body = [
+            line("did:plc:a", &operation("a.example"), false, "1"),
+            line("did:plc:a", &operation("b.example"), false, "2"),
+            line("did:plc:a", &operation("c.example"), true, "3"),
+            line("did:plc:b", r#"{"type":"plc_tombstone"}"#, false, "4"),
+            line("did:plc:c", &old, false, "5"),
+            "nonsense".to_owned(),
+        ]
+        .join("\n");
+        let page = read_page(body.as_bytes());
+        let handle = |did: &str| match &page.latest[did] {
+            Latest::Document(document) => document.handle.clone().unwrap_or_default(),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(handle("did:plc:a"), "b.example");
+        assert_eq!(page.latest["did:plc:b"], Latest::Tombstone);
+        assert_eq!(handle("did:plc:c"), "old.example");
+        assert_eq!(
+            (page.cursor.as_deref(), page.bad_lines, page.is_full),
+            (Some("5"), 1, false)
+        );
+    }
+}

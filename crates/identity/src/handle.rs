@@ -1,0 +1,164 @@
+//! Where a handle leads: a TXT record of `_atproto.HANDLE`, then `https://HANDLE/.well-known/atproto-did` (`handle/index.ts` of
+//! `@atproto/identity`).
+
+use fetch::{Client, FetchError, Limits, Small};
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::RData;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Where a handle leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leads {
+    /// To this DID.
+    To(String),
+    /// Nowhere, as far as everybody who was asked says.
+    Nowhere,
+    /// Somebody did not answer: to be asked again later.
+    Unreachable(String),
+}
+
+/// Whom to ask.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The DNS server, instead of the system's.
+    pub dns_server: Option<SocketAddr>,
+    /// Instead of the handle's own host, ask this URL, with the handle in the `Host` header.
+    pub well_known_server: Option<String>,
+    /// Whether hosts on private networks may be asked. `well_known_server`, which the operator names, may always.
+    pub allow_private_hosts: bool,
+    /// Most time for each question.
+    pub timeout: Duration,
+}
+
+/// Most bytes of a well-known answer that are of interest: a DID and a line end.
+const MAX_ANSWER: u64 = 64 << 10;
+
+/// Asks where handles lead.
+pub struct Resolver {
+    dns: TokioResolver,
+    http: Client,
+    well_known_server: Option<String>,
+}
+
+impl Resolver {
+    /// A resolver that calls itself `user_agent`.
+    ///
+    /// # Errors
+    /// The system's DNS settings cannot be read, or TLS cannot be set up.
+    pub fn new(user_agent: &str, settings: Settings) -> Result<Self, String> {
+        let mut builder = match settings.dns_server {
+            Some(address) => {
+                let at_port = |mut connection: ConnectionConfig| {
+                    connection.port = address.port();
+                    connection
+                };
+                let connections = vec![at_port(ConnectionConfig::udp()), at_port(ConnectionConfig::tcp())];
+                let server = NameServerConfig::new(address.ip(), true, connections);
+                let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+                TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+            }
+            None => TokioResolver::builder_tokio()
+                .map_err(|error| format!("read the system's DNS settings: {error}"))?,
+        };
+        let options = builder.options_mut();
+        options.timeout = settings.timeout;
+        options.attempts = 2;
+        // Each name is asked for once.
+        options.cache_size = 0;
+        let dns = builder.build().map_err(|error| format!("set up DNS: {error}"))?;
+        let limits = Limits {
+            total: settings.timeout,
+            stall: settings.timeout,
+            bytes: MAX_ANSWER,
+            allow_private_hosts: settings.allow_private_hosts || settings.well_known_server.is_some(),
+            follow_redirects: true,
+        };
+        Ok(Self {
+            dns,
+            http: Client::new(user_agent, limits).map_err(|error| error.to_string())?,
+            well_known_server: settings.well_known_server,
+        })
+    }
+
+    /// Where `handle` leads.
+    pub async fn resolve(&self, handle: &str) -> Leads {
+        // What is no handle leads nowhere, and is not put into a URL.
+        if !atrepo::syntax::is_handle(handle) {
+            return Leads::Nowhere;
+        }
+        let by_dns = self.ask_dns(handle).await;
+        if let Leads::To(_) = by_dns {
+            return by_dns;
+        }
+        match (self.ask_http(handle).await, by_dns) {
+            (Leads::Nowhere, Leads::Unreachable(reason)) => Leads::Unreachable(reason),
+            (by_http, _) => by_http,
+        }
+    }
+
+    /// Exactly one text that begins with `did=`; the parts of a text are put together.
+    async fn ask_dns(&self, handle: &str) -> Leads {
+        let answer = match self.dns.txt_lookup(format!("_atproto.{handle}.")).await {
+            Ok(answer) => answer,
+            Err(error) if error.is_no_records_found() => return Leads::Nowhere,
+            Err(error) => return Leads::Unreachable(format!("DNS: {error}")),
+        };
+        let texts = answer.answers().iter().filter_map(|record| match &record.data {
+            RData::TXT(txt) => Some(
+                txt.txt_data
+                    .iter()
+                    .flat_map(|part| part.iter().copied())
+                    .collect::<Vec<u8>>(),
+            ),
+            _ => None,
+        });
+        let mut dids = texts.filter_map(|text| {
+            String::from_utf8(text)
+                .ok()?
+                .strip_prefix("did=")
+                .map(str::to_owned)
+        });
+        match (dids.next(), dids.next()) {
+            (Some(did), None) => Leads::To(did),
+            _ => Leads::Nowhere,
+        }
+    }
+
+    /// The first line of the well-known file, if it is a DID.
+    async fn ask_http(&self, handle: &str) -> Leads {
+        let (base, host) = match &self.well_known_server {
+            Some(server) => (server.trim_end_matches('/').to_owned(), Some(handle)),
+            None => (format!("https://{handle}"), None),
+        };
+        let url = format!("{base}/.well-known/atproto-did");
+        let small = Small {
+            url: &url,
+            accept: "text/plain",
+            host,
+        };
+        match self.http.get_small(small).await {
+            Ok(body) => {
+                let text = String::from_utf8_lossy(&body);
+                let first = text.split('\n').next().unwrap_or_default().trim();
+                if first.starts_with("did:") {
+                    Leads::To(first.to_owned())
+                } else {
+                    Leads::Nowhere
+                }
+            }
+            // A host that answers with something else than a DID has given its answer.
+            Err(
+                FetchError::Refused(..)
+                | FetchError::Account(_)
+                | FetchError::TooLarge(_)
+                | FetchError::Redirect(_)
+                | FetchError::Blocked(_)
+                | FetchError::BadUrl(_),
+            ) => Leads::Nowhere,
+            Err(error) => Leads::Unreachable(error.to_string()),
+        }
+    }
+}

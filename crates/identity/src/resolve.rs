@@ -1,0 +1,169 @@
+//! DID documents one by one: did:plc from a PLC directory, did:web from its own host.
+
+use crate::document::{self, Document, DocumentError};
+use fetch::hosts::{Hosts, host_of};
+use fetch::retry::{self, Retry};
+use fetch::{Client, FetchError, Limits, Small};
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+/// What came of looking for a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It is there, and good.
+    Document(Document),
+    /// There is none: the DID was never there, or is no more.
+    Gone,
+    /// It is there, and of no use.
+    Useless(DocumentError),
+    /// It could not be fetched: to be tried again later.
+    Unreachable(String),
+    /// The DID is of a method that nobody resolves.
+    Unsupported,
+}
+
+/// Where and how fast to ask.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The PLC directory.
+    pub plc_url: String,
+    /// Most requests a second to it.
+    pub plc_rate: u32,
+    /// Instead of its own host, ask this URL for the documents of did:web, with the host's name in the `Host` header.
+    pub web_server: Option<String>,
+    /// Whether hosts on private networks may be asked. The directory and `web_server`, which the operator names, may always.
+    pub allow_private_hosts: bool,
+    /// Most time for a request.
+    pub timeout: Duration,
+    /// Attempts at each.
+    pub attempts: u32,
+}
+
+/// Largest document, in bytes.
+const MAX_DOCUMENT: u64 = 256 << 10;
+const ACCEPT: &str = "application/did+ld+json,application/json";
+
+/// Asks for documents.
+pub struct Resolver {
+    settings: Settings,
+    /// For addresses that the operator named.
+    trusted: Client,
+    /// For addresses that DIDs name.
+    guarded: Client,
+    hosts: Hosts,
+    /// When the directory may be asked next.
+    next: Mutex<Instant>,
+}
+
+impl Resolver {
+    /// A resolver that calls itself `user_agent`.
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
+    pub fn new(user_agent: &str, settings: Settings) -> Result<Self, FetchError> {
+        let limits = |allow_private_hosts| Limits {
+            total: settings.timeout,
+            stall: settings.timeout,
+            bytes: MAX_DOCUMENT,
+            allow_private_hosts,
+            follow_redirects: false,
+        };
+        Ok(Self {
+            trusted: Client::new(user_agent, limits(true))?,
+            guarded: Client::new(user_agent, limits(settings.allow_private_hosts))?,
+            settings,
+            hosts: Hosts::default(),
+            next: Mutex::new(Instant::now()),
+        })
+    }
+
+    /// Looks for the document of `did`.
+    pub async fn resolve(&self, did: &str) -> Found {
+        if let Some(id) = did.strip_prefix("did:web:") {
+            return self.resolve_web(did, id).await;
+        }
+        if !did.starts_with("did:plc:") {
+            return Found::Unsupported;
+        }
+        let url = format!("{}/{did}", self.settings.plc_url.trim_end_matches('/'));
+        self.ask(&self.trusted, did, &url, None, true).await
+    }
+
+    /// `did:web`: the host's `/.well-known/did.json`; a path is not supported, a port is, `localhost` is asked without TLS.
+    async fn resolve_web(&self, did: &str, id: &str) -> Found {
+        let host = id.replace("%3A", ":").replace("%3a", ":");
+        if id.contains(':') || host.contains(['/', '%', '?', '#', '@']) {
+            return Found::Unsupported;
+        }
+        if let Some(server) = &self.settings.web_server {
+            let url = format!("{}/.well-known/did.json", server.trim_end_matches('/'));
+            return self.ask(&self.trusted, did, &url, Some(&host), false).await;
+        }
+        let is_local = host.split(':').next() == Some("localhost");
+        let scheme = if is_local { "http" } else { "https" };
+        let url = format!("{scheme}://{host}/.well-known/did.json");
+        self.ask(&self.guarded, did, &url, None, false).await
+    }
+
+    async fn ask(&self, client: &Client, did: &str, url: &str, host: Option<&str>, is_plc: bool) -> Found {
+        let paced = host_of(url);
+        let mut attempt = 0u32;
+        loop {
+            attempt = attempt.saturating_add(1);
+            if is_plc {
+                self.take_turn().await;
+            }
+            let outcome = match self.hosts.wait(&paced).await {
+                Ok(()) => {
+                    let small = Small {
+                        url,
+                        accept: ACCEPT,
+                        host,
+                    };
+                    client.get_small(small).await
+                }
+                Err(error) => Err(error),
+            };
+            let error = match outcome {
+                Ok(body) => {
+                    return match document::parse(&body, did) {
+                        Ok(document) => Found::Document(document),
+                        Err(error) => Found::Useless(error),
+                    };
+                }
+                // A tombstone is 410.
+                Err(FetchError::Refused(404 | 410, _)) => return Found::Gone,
+                // As the official code: whatever a did:web's host says instead of a document, there is none.
+                Err(FetchError::Refused(..)) if !is_plc => return Found::Gone,
+                Err(error) => error,
+            };
+            match retry::decide(&error, attempt, self.settings.attempts) {
+                Retry::Never => return Found::Unreachable(error.to_string()),
+                Retry::NeverHost(wait) => {
+                    self.hosts.pause(&paced, wait);
+                    return Found::Unreachable(error.to_string());
+                }
+                Retry::After(wait) => tokio::time::sleep(wait).await,
+                Retry::AfterHost(wait) => {
+                    self.hosts.pause(&paced, wait);
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    /// Waits so that the directory sees no more than its rate.
+    async fn take_turn(&self) {
+        let gap = Duration::from_secs(1)
+            .checked_div(self.settings.plc_rate)
+            .unwrap_or_default();
+        let turn = {
+            let mut next = self.next.lock().await;
+            let turn = (*next).max(Instant::now());
+            *next = turn.checked_add(gap).unwrap_or(turn);
+            turn
+        };
+        tokio::time::sleep_until(turn).await;
+    }
+}

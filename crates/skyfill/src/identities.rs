@@ -1,0 +1,481 @@
+//! `skyfill identities`.
+//!
+//! Goes once over the accounts that are due, in the order of DIDs, in batches: documents and handles of a batch are asked for at once,
+//! then stored in one transaction. What is stored is not asked for again, so stopping at any moment costs a batch.
+
+use crate::cli::{HandleMode, IdentitiesArgs};
+use crate::clock;
+use crate::database::Database;
+use crate::exit::{Ended, Failure};
+use crate::signals::{self, Stop};
+use discover::did_file;
+use fetch::retry::{self, Retry};
+use identity::document::Document;
+use identity::export::{Export, Latest};
+use identity::handle::{self, Leads};
+use identity::resolve::{self, Found};
+use ledger::identity::{Again, DocumentNote, Due, HandleNote};
+use load::actors::Actor;
+use observe::{Counter, Progress, Workers};
+use postgres::Client;
+use std::fs::File;
+use std::io::BufReader;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// Accounts of a batch for each that is looked up at once: the slowest one holds up the rest only now and then.
+const BATCH_PER_SLOT: usize = 100;
+/// Attempts at each document and page.
+const ATTEMPTS: u32 = 4;
+/// Seconds until what could not be reached is tried again, by how often that was; the last one stays.
+const AGAIN_IN: &[i32] = &[3600, 4 * 3600, 24 * 3600];
+/// The PLC's export in the table of cursors.
+const EXPORT_CURSOR: &str = "plc export";
+
+/// What is counted.
+#[derive(Clone)]
+struct Counts {
+    done: Counter,
+    verified: Counter,
+    claimed: Counter,
+    mismatch: Counter,
+    useless: Counter,
+    unreachable: Counter,
+}
+
+/// What was learned of one account.
+struct Learned {
+    did: String,
+    attempts: i32,
+    /// Nothing if the one of the ledger was fresh.
+    found: Option<Found>,
+    handle: Handle,
+}
+
+/// What an account's document says of its handle, and what came of asking.
+enum Handle {
+    /// There is no good document.
+    NoDocument,
+    /// It names none.
+    None,
+    /// It names one, which nobody was asked about.
+    Claimed(String),
+    /// It names one, which leads there.
+    Asked(String, Leads),
+}
+
+pub(crate) fn run(args: &IdentitiesArgs) -> Result<Ended, Failure> {
+    let now = clock::now(args.now.as_deref())?;
+    let database = Database::open(&args.database)?;
+    database.require_current()?;
+    database.prepare_ledger()?;
+    let stop = signals::listen(Workers::default())?;
+    let mut client = database.connect()?;
+    let schema = database.schema.as_str();
+    let refused = |error: postgres::Error| database.failure(error);
+    load::actors::enroll(&mut client, schema).map_err(refused)?;
+    if let Some(path) = &args.dids {
+        enroll_file(&mut client, &database, path)?;
+    }
+    let again = [
+        (args.recheck, Again::All),
+        (args.retry, Again::Unreachable),
+        (args.handles == HandleMode::Verified, Again::Claimed),
+    ];
+    for (_, again) in again.into_iter().filter(|(wanted, _)| *wanted) {
+        ledger::identity::look_again(&mut client, schema, again).map_err(refused)?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("start threads: {error}")))?;
+    if args.plc_export && !read_export(args, &runtime, &mut client, &database, &stop)? {
+        return Ok(Ended::Stopped);
+    }
+    let total = ledger::identity::count_due(&mut client, schema).map_err(refused)?;
+    let counts = Counts::new();
+    let progress = Progress::start(
+        counts.shown(),
+        Some(total),
+        Duration::from_secs(args.output.logging_interval),
+    );
+    let finished = look_up_all(args, now, &runtime, &mut client, &database, &counts, &stop)?;
+    progress.finish();
+    summary(args, &mut client, &database, &counts)?;
+    Ok(if !finished {
+        eprintln!("stopped; go on with the same command");
+        Ended::Stopped
+    } else if counts.unreachable.get() > 0 {
+        eprintln!("what could not be reached is tried again by a later run, or now with --retry");
+        Ended::WithFailures
+    } else {
+        Ended::Well
+    })
+}
+
+fn enroll_file(client: &mut Client, database: &Database, path: &std::path::Path) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::new(format!("read {}: {error}", path.display()));
+    let mut dids = Vec::new();
+    for line in did_file::read(BufReader::new(File::open(path).map_err(failed)?), 0, 0) {
+        match line.map_err(failed)? {
+            Ok(line) => dids.push(line.did),
+            Err(bad) => eprintln!("{}: {bad}", path.display()),
+        }
+    }
+    for part in dids.chunks(10_000) {
+        ledger::identity::enroll(client, &database.schema, part).map_err(|error| database.failure(error))?;
+    }
+    Ok(())
+}
+
+/// Reads the export from where the last run stopped. False if it was told to stop.
+fn read_export(
+    args: &IdentitiesArgs,
+    runtime: &Runtime,
+    client: &mut Client,
+    database: &Database,
+    stop: &Stop,
+) -> Result<bool, Failure> {
+    let refused = |error: postgres::Error| database.failure(error);
+    let export = Export::new(
+        USER_AGENT,
+        &args.plc_url,
+        Duration::from_secs(args.timeout.max(60)),
+    )
+    .map_err(Failure::new)?;
+    let mut cursor = ledger::identity::cursor(client, EXPORT_CURSOR).map_err(refused)?;
+    let operations = Counter::with_rate("pages of the export");
+    let noted = Counter::with_rate("documents noted");
+    let bad = Counter::plain("lines that could not be read");
+    let interval = Duration::from_secs(args.output.logging_interval);
+    let progress = Progress::start(
+        vec![operations.clone(), noted.clone(), bad.clone()],
+        None,
+        interval,
+    );
+    let mut attempt = 0;
+    loop {
+        if stop.is_set() {
+            return Ok(false);
+        }
+        let page = match runtime.block_on(export.page(cursor.as_deref())) {
+            Ok(page) => page,
+            Err(error) => {
+                attempt += 1;
+                match retry::decide(&error, attempt, ATTEMPTS) {
+                    Retry::After(wait) | Retry::AfterHost(wait) => std::thread::sleep(wait),
+                    Retry::Never | Retry::NeverHost(_) => {
+                        return Err(Failure::new(format!("the export of {}: {error}", args.plc_url))
+                            .hint("what was read is kept; run it again to go on"));
+                    }
+                }
+                continue;
+            }
+        };
+        attempt = 0;
+        operations.add(1);
+        bad.add(page.bad_lines);
+        let Some(next) = page.cursor else { break };
+        let notes: Vec<DocumentNote> = page
+            .latest
+            .into_iter()
+            .map(|(did, latest)| match latest {
+                Latest::Document(document) => good(did, document),
+                Latest::Useless(error) => bare(did, "useless", Some(error.to_string())),
+                Latest::Tombstone => bare(did, "gone", None),
+            })
+            .collect();
+        let mut txn = client.transaction().map_err(refused)?;
+        noted.add(ledger::identity::note_documents(&mut txn, &database.schema, &notes).map_err(refused)?);
+        ledger::identity::set_cursor(&mut txn, EXPORT_CURSOR, &next).map_err(refused)?;
+        txn.commit().map_err(refused)?;
+        // A page that leads nowhere else would be read for ever.
+        if !page.is_full || cursor.as_deref() == Some(&next) {
+            break;
+        }
+        cursor = Some(next);
+    }
+    progress.finish();
+    eprintln!("{} documents noted from the export", noted.get());
+    Ok(true)
+}
+
+const USER_AGENT: &str = concat!("skyfill/", env!("CARGO_PKG_VERSION"));
+
+/// Looks up all that is due. False if it was told to stop.
+fn look_up_all(
+    args: &IdentitiesArgs,
+    now: i64,
+    runtime: &Runtime,
+    client: &mut Client,
+    database: &Database,
+    counts: &Counts,
+    stop: &Stop,
+) -> Result<bool, Failure> {
+    let refused = |error: postgres::Error| database.failure(error);
+    let timeout = Duration::from_secs(args.timeout);
+    let documents = resolve::Settings {
+        plc_url: args.plc_url.clone(),
+        plc_rate: args.plc_rate,
+        web_server: args.did_web_server.clone(),
+        allow_private_hosts: args.allow_private_hosts,
+        timeout,
+        attempts: ATTEMPTS,
+    };
+    let handles = handle::Settings {
+        dns_server: args.dns_server,
+        well_known_server: args.well_known_server.clone(),
+        allow_private_hosts: args.allow_private_hosts,
+        timeout,
+    };
+    let documents = Arc::new(resolve::Resolver::new(USER_AGENT, documents).map_err(Failure::new)?);
+    let handles = match args.handles {
+        HandleMode::Claimed => None,
+        HandleMode::Verified => Some(Arc::new(
+            handle::Resolver::new(USER_AGENT, handles).map_err(Failure::new)?,
+        )),
+    };
+    let slots = usize::from(args.concurrency);
+    let batch = i64::try_from(slots * BATCH_PER_SLOT).unwrap_or(i64::MAX);
+    let indexed_at = rows::datetime::print(now);
+    let mut after = String::new();
+    while !stop.is_set() {
+        let due = ledger::identity::due(client, &database.schema, &after, batch, args.plc_export)
+            .map_err(refused)?;
+        let Some(last) = due.last() else { return Ok(true) };
+        after.clone_from(&last.did);
+        let learned = runtime.block_on(look_up(due, slots, &documents, handles.as_ref(), counts, stop));
+        store(client, &database.schema, &learned, &indexed_at, counts).map_err(refused)?;
+    }
+    Ok(false)
+}
+
+/// Looks up a batch; what had not begun when it was told to stop is left out.
+async fn look_up(
+    due: Vec<Due>,
+    slots: usize,
+    documents: &Arc<resolve::Resolver>,
+    handles: Option<&Arc<handle::Resolver>>,
+    counts: &Counts,
+    stop: &Stop,
+) -> Vec<Learned> {
+    let slots = Arc::new(Semaphore::new(slots));
+    let mut tasks = JoinSet::new();
+    for due in due {
+        let (slots, documents, handles) = (Arc::clone(&slots), Arc::clone(documents), handles.cloned());
+        let (done, stop) = (counts.done.clone(), stop.clone());
+        tasks.spawn(async move {
+            // Never closed.
+            let _slot = slots.acquire().await;
+            if stop.is_set() {
+                return None;
+            }
+            let (found, document) = match due.document {
+                Some(claimed) => (None, Some(claimed)),
+                None => {
+                    let found = documents.resolve(&due.did).await;
+                    let document = match &found {
+                        Found::Document(document) => Some(document.handle.clone()),
+                        _ => None,
+                    };
+                    (Some(found), document)
+                }
+            };
+            let handle = match document {
+                None => Handle::NoDocument,
+                Some(None) => Handle::None,
+                Some(Some(claimed)) => match handles {
+                    Some(handles) => {
+                        let leads = handles.resolve(&claimed).await;
+                        Handle::Asked(claimed, leads)
+                    }
+                    None => Handle::Claimed(claimed),
+                },
+            };
+            done.add(1);
+            Some(Learned {
+                did: due.did,
+                attempts: due.attempts,
+                found,
+                handle,
+            })
+        });
+    }
+    let mut learned: Vec<Learned> = tasks.join_all().await.into_iter().flatten().collect();
+    learned.sort_by(|a, b| a.did.cmp(&b.did));
+    learned
+}
+
+fn good(did: String, document: Document) -> DocumentNote {
+    DocumentNote {
+        claimed_handle: document.handle,
+        pds: Some(document.pds),
+        signing_key: Some(document.signing_key),
+        ..bare(did, "good", None)
+    }
+}
+
+fn bare(did: String, state: &'static str, error: Option<String>) -> DocumentNote {
+    DocumentNote {
+        did,
+        state,
+        claimed_handle: None,
+        pds: None,
+        signing_key: None,
+        error,
+    }
+}
+
+/// Stores what was learned of a batch, in one transaction.
+fn store(
+    client: &mut Client,
+    schema: &str,
+    learned: &[Learned],
+    indexed_at: &str,
+    counts: &Counts,
+) -> Result<(), postgres::Error> {
+    let mut documents = Vec::new();
+    let mut handles = Vec::new();
+    let (mut actors, mut claims) = (Vec::new(), Vec::new());
+    for one in learned {
+        documents.extend(
+            one.found
+                .as_ref()
+                .map(|found| document_note(one.did.clone(), found)),
+        );
+        let actor = |handle: Option<&String>| Actor {
+            did: one.did.clone(),
+            handle: handle.map(|handle| handle.to_lowercase()),
+        };
+        let (state, error) = match (&one.handle, &one.found) {
+            (Handle::Asked(claimed, Leads::To(led)), _) if *led == one.did => {
+                actors.push(actor(Some(claimed)));
+                ("verified", None)
+            }
+            (Handle::Asked(_, Leads::To(_) | Leads::Nowhere), _) => {
+                actors.push(actor(None));
+                ("mismatch", None)
+            }
+            (Handle::Asked(_, Leads::Unreachable(error)), _) => {
+                actors.push(actor(None));
+                ("unreachable", Some(error.clone()))
+            }
+            (Handle::Claimed(claimed), _) => {
+                claims.push(actor(Some(claimed)));
+                ("claimed", None)
+            }
+            (Handle::None, _) => {
+                actors.push(actor(None));
+                ("mismatch", None)
+            }
+            (Handle::NoDocument, Some(Found::Unreachable(error))) => ("unreachable", Some(error.clone())),
+            (Handle::NoDocument, _) => ("none", None),
+        };
+        counts.add(state);
+        let again_in = usize::try_from(one.attempts)
+            .ok()
+            .and_then(|attempts| AGAIN_IN.get(attempts))
+            .or(AGAIN_IN.last())
+            .copied();
+        handles.push(HandleNote {
+            did: one.did.clone(),
+            state,
+            error,
+            again_in: again_in.filter(|_| state == "unreachable"),
+        });
+    }
+    let mut txn = client.transaction()?;
+    ledger::identity::note_documents(&mut txn, schema, &documents)?;
+    ledger::identity::note_handles(&mut txn, schema, &handles)?;
+    load::actors::store(&mut txn, schema, &actors, indexed_at, true)?;
+    load::actors::store(&mut txn, schema, &claims, indexed_at, false)?;
+    txn.commit()
+}
+
+fn document_note(did: String, found: &Found) -> DocumentNote {
+    match found {
+        Found::Document(document) => good(did, document.clone()),
+        Found::Gone => bare(did, "gone", None),
+        Found::Useless(error) => bare(did, "useless", Some(error.to_string())),
+        Found::Unreachable(error) => bare(did, "unreachable", Some(error.clone())),
+        Found::Unsupported => bare(did, "unsupported", None),
+    }
+}
+
+impl Counts {
+    fn new() -> Self {
+        Self {
+            done: Counter::with_rate("accounts"),
+            verified: Counter::plain("verified"),
+            claimed: Counter::plain("claimed"),
+            mismatch: Counter::plain("not theirs"),
+            useless: Counter::plain("without a usable document"),
+            unreachable: Counter::plain("not reached"),
+        }
+    }
+
+    fn shown(&self) -> Vec<Counter> {
+        let Self {
+            done,
+            verified,
+            claimed,
+            mismatch,
+            useless,
+            unreachable,
+        } = self.clone();
+        vec![done, verified, claimed, mismatch, useless, unreachable]
+    }
+
+    fn add(&self, state: &str) {
+        let counter = match state {
+            "verified" => &self.verified,
+            "claimed" => &self.claimed,
+            "mismatch" => &self.mismatch,
+            "unreachable" => &self.unreachable,
+            _ => &self.useless,
+        };
+        counter.add(1);
+    }
+}
+
+fn summary(
+    args: &IdentitiesArgs,
+    client: &mut Client,
+    database: &Database,
+    counts: &Counts,
+) -> Result<(), Failure> {
+    let states =
+        ledger::identity::summary(client, &database.schema).map_err(|error| database.failure(error))?;
+    if args.output.json {
+        let states: Vec<_> = states
+            .iter()
+            .map(|(document, handle, accounts)| {
+                serde_json::json!({"document": document, "handle": handle, "accounts": accounts})
+            })
+            .collect();
+        let summary = serde_json::json!({
+            "lookedUp": counts.done.get(),
+            "verified": counts.verified.get(),
+            "claimed": counts.claimed.get(),
+            "mismatch": counts.mismatch.get(),
+            "withoutDocument": counts.useless.get(),
+            "unreachable": counts.unreachable.get(),
+            "accounts": states,
+        });
+        println!("{summary}");
+    }
+    eprintln!(
+        "{} accounts looked up: {} handles verified, {} taken as claimed, {} not theirs, {} accounts without a usable document, \
+         {} not reached",
+        counts.done.get(),
+        counts.verified.get(),
+        counts.claimed.get(),
+        counts.mismatch.get(),
+        counts.useless.get(),
+        counts.unreachable.get()
+    );
+    Ok(())
+}
