@@ -1,17 +1,20 @@
-//! A network to practise on: repos made from a seed, with the mix and the sizes of real ones, and a PDS on loopback that
-//! serves them, well or badly.
+//! A network to practise on: repos made from a seed, with the mix and the sizes of real ones ([`Population`]) or with everything in each
+//! other's way ([`Tangle`]); a PDS on loopback that serves them, well or badly, and DID documents and handles beside them; a DNS server.
 //!
-//! Commits carry 64 zero bytes for a signature: nothing verifies signatures yet. PLC, relay and handles have their
-//! place here.
+//! Commits carry 64 zero bytes for a signature: nothing verifies signatures yet. The relay has its place here.
 
+mod dns;
 mod lines;
 mod random;
 mod records;
 mod repo;
 mod server;
+mod tangle;
 
+pub use dns::Dns;
 pub use lines::append_lines;
 pub use random::Random;
 pub use records::{Mix, Population};
 pub use repo::{build_car, build_commit, build_repo};
 pub use server::{Answer, Server};
+pub use tangle::Tangle;

@@ -1,5 +1,9 @@
-//! A PDS on loopback that answers `getRepo` as it is told: well, or in any of the ways in which hosts go wrong. Written
-//! on the bare socket, so that it can break HTTP where a library would not.
+//! A PDS on loopback that answers `getRepo` as it is told: well, or in any of the ways in which hosts go wrong. It also is a PLC
+//! directory, the host of did:web documents and of well-known files of handles. Written on the bare socket, so that it can break HTTP
+//! where a library would not.
+//!
+//! What is asked for has a name: the DID for `getRepo`; `plc DID`, `web HOST` and `handle HOST` for documents and handles; `export AFTER`
+//! for the PLC's export.
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -38,6 +42,12 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// 200 and a text.
+    #[must_use]
+    pub fn text(body: impl Into<String>) -> Self {
+        Self::Status(200, Vec::new(), body.into())
+    }
+
     /// An XRPC error.
     #[must_use]
     pub fn error(status: u16, name: &str) -> Self {
@@ -105,13 +115,13 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// Changes what requests for `did` get.
-    pub fn set(&self, did: &str, answer: Answer) {
+    /// Changes what requests for `asked` get.
+    pub fn set(&self, asked: &str, answer: Answer) {
         self.shared
             .answers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(did.to_owned(), answer);
+            .insert(asked.to_owned(), answer);
     }
 
     /// Requests so far.
@@ -145,7 +155,7 @@ impl Drop for Server {
 async fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut buffer = Vec::new();
     loop {
-        let (head_length, did, takes_gzip) = loop {
+        let (head_length, asked, takes_gzip) = loop {
             if let Some(found) = parse_head(&buffer) {
                 break found;
             }
@@ -155,45 +165,58 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         };
         buffer.drain(..head_length);
         shared.requests.fetch_add(1, Ordering::Relaxed);
-        let answer = next_answer(shared, &did);
+        let answer = next_answer(shared, &asked);
         if !respond(&mut stream, shared, answer, takes_gzip).await? {
             return Ok(());
         }
     }
 }
 
-/// The answer for `did`; of [`Answer::Then`] only the second part is left for the next time.
-fn next_answer(shared: &Shared, did: &str) -> Answer {
+/// The answer to what is asked; of [`Answer::Then`] only the second part is left for the next time.
+fn next_answer(shared: &Shared, asked: &str) -> Answer {
     let mut answers = shared.answers.lock().unwrap_or_else(PoisonError::into_inner);
-    match answers.get(did).cloned() {
+    match answers.get(asked).cloned() {
         Some(Answer::Then(first, second)) => {
-            answers.insert(did.to_owned(), *second);
+            answers.insert(asked.to_owned(), *second);
             *first
         }
         Some(answer) => answer,
+        None if asked.contains(' ') => Answer::error(404, "NotFound"),
         None => Answer::error(400, "RepoNotFound"),
     }
 }
 
-/// Length of a complete request head, the `did` asked for, and whether gzip is taken.
+/// Length of a complete request head, what is asked for, and whether gzip is taken.
 fn parse_head(buffer: &[u8]) -> Option<(usize, String, bool)> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut request = httparse::Request::new(&mut headers);
     let Ok(httparse::Status::Complete(length)) = request.parse(buffer) else {
         return None;
     };
-    let query = request.path?.split_once("did=").map_or("", |(_, did)| did);
-    let did = query
-        .split('&')
-        .next()
-        .unwrap_or("")
-        .replace("%3A", ":")
-        .replace("%25", "%");
+    let host = request
+        .headers
+        .iter()
+        .find(|header| header.name.eq_ignore_ascii_case("host"))
+        .map(|header| String::from_utf8_lossy(header.value).to_ascii_lowercase())
+        .unwrap_or_default();
+    let (path, query) = request.path?.split_once('?').unwrap_or((request.path?, ""));
+    let parameter = |name: &str| {
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        let found = pairs.find(|(key, _)| *key == name).map_or("", |(_, value)| value);
+        found.replace("%3A", ":").replace("%25", "%")
+    };
+    let asked = match path {
+        "/.well-known/atproto-did" => format!("handle {host}"),
+        "/.well-known/did.json" => format!("web {host}"),
+        "/export" => format!("export {}", parameter("after")),
+        path if path.starts_with("/did:") => format!("plc {}", path.trim_start_matches('/')),
+        _ => parameter("did"),
+    };
     let takes_gzip = request.headers.iter().any(|header| {
         header.name.eq_ignore_ascii_case("accept-encoding")
             && String::from_utf8_lossy(header.value).contains("gzip")
     });
-    Some((length, did, takes_gzip))
+    Some((length, asked, takes_gzip))
 }
 
 const CAR: &str = "content-type: application/vnd.ipld.car\r\n";
