@@ -11,13 +11,15 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a consumer answers to the end of a stream when all of it is committed.
 pub const COMMITTED: &[u8] = b"{\"type\":\"committed\"}\n";
 
 /// How long a write or read may block before somebody is asked whether to go on.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the first consumer is waited for to say that it takes lines about accounts.
+const GREETING_PATIENCE: Duration = Duration::from_secs(5);
 /// Parcels that may still be in the send buffer are kept up to this weight in memory; older ones are let go.
 const KEPT_BYTES: usize = 16 << 20;
 
@@ -50,6 +52,8 @@ pub struct Finished {
     pub losses: u32,
     /// Whether the consumer said that everything is committed.
     pub acknowledged: bool,
+    /// Whether a consumer said only after a while that it takes lines about accounts: it got none.
+    pub greeted_late: bool,
 }
 
 /// Sends parcels to one socket.
@@ -60,8 +64,10 @@ pub struct Sender<'s, P> {
     recent: VecDeque<(u64, P)>,
     written: u64,
     buffer_bytes: u64,
-    /// Whether the consumer takes lines about accounts.
-    accounts: bool,
+    /// Whether the consumer takes lines about accounts; nothing until one was waited for.
+    accounts: Option<bool>,
+    /// What the consumer said, as far as it was read.
+    said: Vec<u8>,
     losses: u32,
     /// Told what happens; answers whether to go on.
     on_event: Box<dyn FnMut(Event<'_>) -> bool + Send + 's>,
@@ -76,7 +82,8 @@ impl<'s, P: Parcel> Sender<'s, P> {
             recent: VecDeque::new(),
             written: 0,
             buffer_bytes: 0,
-            accounts: false,
+            accounts: None,
+            said: Vec::new(),
             losses: 0,
             on_event: Box::new(on_event),
         }
@@ -118,6 +125,7 @@ impl<'s, P: Parcel> Sender<'s, P> {
             return Ok(Finished {
                 losses: self.losses,
                 acknowledged: true,
+                greeted_late: false,
             });
         }
         let mut acknowledged = false;
@@ -129,6 +137,7 @@ impl<'s, P: Parcel> Sender<'s, P> {
         Ok(Finished {
             losses: self.losses,
             acknowledged,
+            greeted_late: self.accounts == Some(false) && self.said.starts_with(GREETING),
         })
     }
 
@@ -171,7 +180,7 @@ impl<'s, P: Parcel> Sender<'s, P> {
             return Err(ErrorKind::NotConnected.into());
         };
         let (path, on_event) = (&self.path, &mut self.on_event);
-        let (mut written, accounts) = (self.written, self.accounts);
+        let (mut written, accounts) = (self.written, self.accounts == Some(true));
         let outcome = self
             .recent
             .iter_mut()
@@ -195,7 +204,11 @@ impl<'s, P: Parcel> Sender<'s, P> {
         let stream = UnixStream::connect(&self.path)?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        self.accounts = greets(&stream)?;
+        self.said.clear();
+        // One that said nothing the first time is not waited for again.
+        if self.accounts != Some(false) {
+            self.accounts = Some(greets(&stream, &mut self.said)?);
+        }
         let size = socket2::SockRef::from(&stream)
             .send_buffer_size()
             .unwrap_or(1 << 20);
@@ -213,15 +226,18 @@ impl<'s, P: Parcel> Sender<'s, P> {
             return Err(ErrorKind::NotConnected.into());
         };
         stream.shutdown(Shutdown::Write)?;
-        let mut answer = Vec::new();
         let mut waited = 0u32;
         loop {
             let mut buffer = [0; 64];
             match stream.read(&mut buffer) {
-                Ok(0) => return Ok(answer.starts_with(COMMITTED)),
+                Ok(0) => return Ok(self.said.ends_with(COMMITTED)),
                 Ok(count) => {
-                    answer.extend_from_slice(buffer.get(..count).unwrap_or_default());
-                    answer.truncate(COMMITTED.len());
+                    self.said
+                        .extend_from_slice(buffer.get(..count).unwrap_or_default());
+                    // A consumer that talks on and on is cut short.
+                    let most = GREETING.len().saturating_add(COMMITTED.len());
+                    let over = self.said.len().saturating_sub(most);
+                    self.said.drain(..over);
                 }
                 Err(error) if is_timeout(&error) => {
                     waited = waited.saturating_add(1);
@@ -237,14 +253,23 @@ impl<'s, P: Parcel> Sender<'s, P> {
     }
 }
 
-/// Whether the consumer says at once that it takes lines about accounts. One that says nothing takes records.
-fn greets(mut stream: &UnixStream) -> io::Result<bool> {
-    let mut said = vec![0; GREETING.len()];
-    match stream.read_exact(&mut said) {
-        Ok(()) => Ok(said == GREETING),
-        Err(error) if is_timeout(&error) => Ok(false),
-        Err(error) => Err(error),
+/// Whether the consumer says soon that it takes lines about accounts. One that says nothing takes records. What it said is added to
+/// `said`.
+fn greets(mut stream: &UnixStream, said: &mut Vec<u8>) -> io::Result<bool> {
+    let deadline = Instant::now().checked_add(GREETING_PATIENCE);
+    while said.len() < GREETING.len() {
+        let mut buffer = [0; 64];
+        match stream.read(&mut buffer) {
+            Ok(0) => return Err(ErrorKind::ConnectionReset.into()),
+            Ok(count) => said.extend_from_slice(buffer.get(..count).unwrap_or_default()),
+            Err(error) if is_timeout(&error) || error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if deadline.is_none_or(|deadline| Instant::now() >= deadline) {
+            break;
+        }
     }
+    Ok(said.starts_with(GREETING))
 }
 
 /// Writes all of `bytes`; asks `go_on` each time that the consumer takes nothing for a while.
@@ -327,7 +352,8 @@ mod tests {
             sender.finish().unwrap(),
             Finished {
                 losses: 1,
-                acknowledged: true
+                acknowledged: true,
+                greeted_late: false,
             }
         );
         let got = consumer.join().unwrap();
@@ -353,7 +379,8 @@ mod tests {
             sender.finish().unwrap(),
             Finished {
                 losses: 0,
-                acknowledged: false
+                acknowledged: false,
+                greeted_late: false,
             }
         );
         consumer.join().unwrap();

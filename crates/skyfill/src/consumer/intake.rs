@@ -4,7 +4,7 @@ use crate::cli::ConsumerArgs;
 use crate::consumer::rejects::Rejects;
 use crate::consumer::shards::{Gone, Handles};
 use crate::signals::Stop;
-use handoff::account::{Account, GREETING};
+use handoff::account::Account;
 use handoff::line::{LineError, Message};
 use handoff::lines::{Line, Lines, Step};
 use handoff::send::COMMITTED;
@@ -163,8 +163,6 @@ impl Intake {
             eprintln!("a producer's connection cannot be read: {error}");
             return Ok(());
         }
-        // One that does not listen is told nothing.
-        drop((&stream).write_all(GREETING));
         let mut lines = Lines::new(stream);
         let mut ended = false;
         while !self.stop.is_set() {

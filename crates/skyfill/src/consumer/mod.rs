@@ -13,12 +13,14 @@ use crate::cli::ConsumerArgs;
 use crate::database::Database;
 use crate::exit::{Ended, Failure};
 use crate::signals;
+use handoff::account::GREETING;
 use handoff::listen::Listener;
 use intake::{Counts, Intake};
 use load::{DriverKind, WriterOptions};
 use observe::{Progress, Workers};
 use rejects::Rejects;
 use shards::Shards;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -76,6 +78,8 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
                 drop(stream);
             }
             Ok(Some(stream)) => {
+                // Here, not in the thread: producers wait for it. One that does not listen is told nothing.
+                drop((&stream).write_all(GREETING));
                 let intake = Intake::new(
                     args.batch_size as usize,
                     shards.handles(),

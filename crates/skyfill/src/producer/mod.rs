@@ -99,6 +99,7 @@ pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
     let broken = Finished {
         losses: 1,
         acknowledged: false,
+        greeted_late: false,
     };
     let ends: Vec<Finished> = threads
         .into_iter()
@@ -107,11 +108,17 @@ pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
     let losses: u32 = ends.iter().map(|end| end.losses).sum();
     let acknowledged = ends.iter().all(|end| end.acknowledged);
     progress.finish();
+    let greeted_late = ends.iter().any(|end| end.greeted_late);
+    if greeted_late {
+        eprintln!(
+            "a consumer was too slow to say that it takes lines about accounts, and got none; send all of it again"
+        );
+    }
     let next = next?;
     tally.summary(args, started.elapsed(), losses, acknowledged, next);
     Ok(if next.is_some() {
         Ended::Stopped
-    } else if tally.has_failures() || losses > 0 || !acknowledged {
+    } else if tally.has_failures() || losses > 0 || !acknowledged || greeted_late {
         Ended::WithFailures
     } else {
         Ended::Well
@@ -244,6 +251,7 @@ fn start_senders(
                 Err(_) => Finished {
                     losses: 0,
                     acknowledged: false,
+                    greeted_late: false,
                 },
             }
         }));

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod consumer;
+mod finalize;
 mod golden;
 mod hostile;
 mod kill;

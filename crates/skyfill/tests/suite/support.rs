@@ -4,11 +4,12 @@
 use postgres::{Client, NoTls};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -112,7 +113,10 @@ impl TestDb {
             .iter()
             .map(|table| format!("bsky.\"{}\"", table.name))
             .collect();
-        let sql = format!("TRUNCATE bsky.duplicate_record, {}", tables.join(", "));
+        let sql = format!(
+            "TRUNCATE bsky.duplicate_record, bsky.post_agg, bsky.profile_agg, bsky.actor, bsky.actor_sync, {}",
+            tables.join(", ")
+        );
         self.client().batch_execute(&sql).expect("truncate");
     }
 
@@ -140,6 +144,154 @@ impl Drop for TestDb {
             drop(client.batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name)));
         }
     }
+}
+
+/// The repos of a practice network served by a PDS on loopback, with documents and handles.
+pub(crate) struct Net {
+    pub(crate) server: simnet::Server,
+    pub(crate) dids: Vec<String>,
+}
+
+impl Net {
+    /// Serves repos, given as DID and CAR.
+    pub(crate) fn of_cars(cars: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
+        let server = simnet::Server::start(HashMap::new());
+        let mut dids = Vec::new();
+        for (did, car) in cars {
+            server.set(&did, simnet::Answer::Repo(Arc::new(car)));
+            dids.push(did);
+        }
+        dids.sort();
+        Self { server, dids }
+    }
+
+    /// Serves a tangle, with its documents and handles.
+    pub(crate) fn of_tangle(tangle: &simnet::Tangle) -> Self {
+        let net = Self::of_cars(tangle.dids().map(|did| (did.to_owned(), tangle.car(did))));
+        for did in tangle.dids() {
+            net.set_document(did, &tangle.document(did, &net.server.url()));
+            let handle = tangle.handle(did).to_ascii_lowercase();
+            if let Some(led) = tangle.leads_to(&handle) {
+                net.set_handle(&handle, led);
+            }
+        }
+        net
+    }
+
+    pub(crate) fn set_document(&self, did: &str, document: &str) {
+        let asked = match did.strip_prefix("did:web:") {
+            Some(host) => format!("web {}", host.replace("%3A", ":").to_lowercase()),
+            None => format!("plc {did}"),
+        };
+        self.server.set(&asked, simnet::Answer::text(document));
+    }
+
+    pub(crate) fn set_handle(&self, handle: &str, did: &str) {
+        let asked = format!("handle {}", handle.to_lowercase());
+        self.server.set(&asked, simnet::Answer::text(format!("{did}\n")));
+    }
+
+    /// Loads all repos into `db` over as many sockets and in such an order, with these arguments for the consumers.
+    pub(crate) fn load(
+        &self,
+        db: &TestDb,
+        dir: &Path,
+        dids: &[String],
+        sockets: usize,
+        consumer_args: &[&str],
+    ) {
+        let file = did_file(dir, &self.server.url(), dids.iter().map(String::as_str));
+        let consumers: Vec<Consumer> = (0..sockets)
+            .map(|n| Consumer::start(&db.url, dir, &format!("s{n}"), consumer_args))
+            .collect();
+        let paths: Vec<&Path> = consumers.iter().map(|c| c.socket.as_path()).collect();
+        let output = producer(dir, &file, &paths).output().expect("run the producer");
+        assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+        assert_eq!(summary(&output)["sent"], dids.len(), "{}", told(&output));
+        for consumer in consumers {
+            let log = consumer.log();
+            let code = consumer.stop();
+            assert!(matches!(code, Some(0 | 1)), "{code:?} {log}");
+        }
+    }
+
+    /// `skyfill identities` with everything that it asks pointed here. DNS knows nothing.
+    pub(crate) fn identities(&self, db: &TestDb) -> Command {
+        let mut command = skyfill();
+        let url = self.server.url();
+        command.args([
+            "identities",
+            "--json",
+            "--now",
+            NOW,
+            "--timeout",
+            "2",
+            "--plc-rate",
+            "1000",
+        ]);
+        command.args([
+            "--plc-url",
+            &url,
+            "--well-known-server",
+            &url,
+            "--did-web-server",
+            &url,
+        ]);
+        command.args(["--dns-server", &self.dns().address().to_string()]);
+        command.env("BSKY_DB_POSTGRES_URL", &db.url);
+        command
+    }
+
+    fn dns(&self) -> &'static simnet::Dns {
+        static DNS: std::sync::OnceLock<simnet::Dns> = std::sync::OnceLock::new();
+        DNS.get_or_init(|| simnet::Dns::start(HashMap::new()))
+    }
+}
+
+/// The time of every test's run.
+pub(crate) const NOW: &str = "2026-11-01T00:00:00.000Z";
+
+/// `skyfill finalize` in slices so small that every stage has some.
+pub(crate) fn finalize(db: &TestDb) -> Command {
+    let mut command = skyfill();
+    command.args(["finalize", "--json", "--slice-rows", "60"]);
+    command.env("BSKY_DB_POSTGRES_URL", &db.url);
+    command
+}
+
+/// Runs a command that must end well.
+pub(crate) fn run_well(command: &mut Command) -> Output {
+    let output = command.output().expect("run skyfill");
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    output
+}
+
+/// What differs between two dumps, in a few lines; nothing if they are the same.
+pub(crate) fn difference(
+    ours: &BTreeMap<String, Vec<String>>,
+    theirs: &BTreeMap<String, Vec<String>>,
+) -> Option<String> {
+    let mut told = String::new();
+    for (table, rows) in theirs {
+        let found = ours.get(table).cloned().unwrap_or_default();
+        if found != *rows {
+            let only = |a: &[String], b: &[String]| -> Vec<String> {
+                a.iter()
+                    .filter(|row| b.binary_search(row).is_err())
+                    .take(3)
+                    .cloned()
+                    .collect()
+            };
+            told += &format!(
+                "{table}: {} rows, wanted {}; only ours {:#?}, only theirs {:#?}\n",
+                found.len(),
+                rows.len(),
+                only(&found, rows),
+                only(rows, &found)
+            );
+        }
+    }
+    (!told.is_empty()).then_some(told)
 }
 
 /// Rows of JSON, each with its keys sorted, all sorted.
@@ -259,12 +411,7 @@ pub(crate) fn did_file<'a>(folder: &Path, url: &str, dids: impl IntoIterator<Ite
 pub(crate) fn producer(folder: &Path, dids: &Path, sockets: &[&Path]) -> Command {
     let mut command = skyfill();
     command.arg("producer").arg(dids).args(sockets);
-    command.args([
-        "--json",
-        "--now",
-        "2026-11-01T00:00:00.000Z",
-        "--allow-private-hosts",
-    ]);
+    command.args(["--json", "--now", NOW, "--allow-private-hosts"]);
     command.arg("--failures").arg(folder.join("failures.jsonl"));
     command
 }

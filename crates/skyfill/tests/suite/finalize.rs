@@ -1,0 +1,313 @@
+//! `skyfill finalize`: the same rows whatever the way in, whatever stopped it, whatever was wrong before.
+
+use crate::support::*;
+use rustix::process::Signal;
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+fn tangle(seed: u64) -> simnet::Tangle {
+    simnet::Tangle::new(seed, 9, 900)
+}
+
+/// A database with a tangle in it that is not finalized.
+fn loaded(tangle: &simnet::Tangle) -> (Net, TestDb) {
+    let (net, db, dir) = (Net::of_tangle(tangle), TestDb::migrated(), folder());
+    net.load(&db, dir.path(), &net.dids, 1, &[]);
+    (net, db)
+}
+
+#[test]
+fn order_connections_batches_and_sockets_do_not_matter() {
+    let tangle = tangle(5);
+    let net = Net::of_tangle(&tangle);
+    let mut random = simnet::Random::new(99);
+    let mut first: Option<BTreeMap<String, Vec<String>>> = None;
+    for (sockets, connections, batch) in [(1, "1", "100000"), (1, "2", "7"), (3, "8", "1"), (3, "2", "7")] {
+        let (db, dir) = (TestDb::migrated(), folder());
+        let mut dids = net.dids.clone();
+        for at in (1..dids.len()).rev() {
+            dids.swap(at, random.index(at + 1));
+        }
+        let args = ["--max-db-connections", connections, "--batch-size", batch];
+        net.load(&db, dir.path(), &dids, sockets, &args);
+        run_well(&mut net.identities(&db));
+        run_well(finalize(&db).args(["--max-db-connections", connections]));
+        let dump = db.dump();
+        let first = first.get_or_insert_with(|| dump.clone());
+        if let Some(difference) = difference(&dump, first) {
+            panic!("{sockets} sockets, {connections} connections, batches of {batch}: {difference}");
+        }
+    }
+    let first = first.expect("a dump");
+    for table in [
+        "post_agg",
+        "profile_agg",
+        "notification",
+        "duplicate_record",
+        "actor",
+        "thread_gate",
+    ] {
+        assert!(
+            !first[table].is_empty(),
+            "{table} is empty: the test says nothing about it"
+        );
+    }
+}
+
+/// Stops in the transaction of a slice of each stage, after its work and before its commit, is killed there, and goes on.
+#[test]
+fn killed_in_each_stage_and_run_again() {
+    let tangle = tangle(6);
+    let (net, db) = loaded(&tangle);
+    drop(net);
+    let before = db.dump();
+    run_well(&mut finalize(&db));
+    let wanted = db.dump();
+    assert!(difference(&before, &wanted).is_some());
+    let mut client = db.client();
+    for stage in finalize::STAGES {
+        // As it was before; the flags are a part of post.
+        client
+            .batch_execute(
+                "TRUNCATE bsky.post_agg, bsky.profile_agg;
+                 DELETE FROM bsky.notification WHERE reason IN ('quote', 'reply');
+                 UPDATE bsky.post SET \"invalidReplyRoot\" = NULL, \"violatesThreadGate\" = NULL,
+                   \"violatesEmbeddingRules\" = NULL, \"hasThreadGate\" = NULL, \"hasPostGate\" = NULL",
+            )
+            .expect("undo");
+        client
+            .batch_execute(&format!(
+                "CREATE OR REPLACE FUNCTION skyfill.pause() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN IF NEW.stage = '{}' AND NEW.done THEN PERFORM pg_sleep(600); END IF; RETURN NEW; END $$;
+                 CREATE OR REPLACE TRIGGER pause BEFORE UPDATE ON skyfill.finalize_slice
+                 FOR EACH ROW EXECUTE FUNCTION skyfill.pause()",
+                stage.name
+            ))
+            .expect("make it pause");
+        let mut child = finalize(&db)
+            .args(["--max-db-connections", "1"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("start finalize");
+        let sleeping =
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let pid: i32 = loop {
+            if let Some(row) = client.query_opt(sleeping, &[]).expect("look") {
+                break row.get(0);
+            }
+            assert!(
+                child.try_wait().expect("wait").is_none(),
+                "finalize ended before {}",
+                stage.name
+            );
+            assert!(Instant::now() < deadline, "finalize never came to {}", stage.name);
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        send_signal(child.id(), Signal::KILL);
+        child.wait().expect("wait");
+        // Not by dropping the trigger: that would wait for the process that sleeps.
+        client
+            .batch_execute(
+                "CREATE OR REPLACE FUNCTION skyfill.pause() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$",
+            )
+            .expect("pause no more");
+        // Its server process does not know yet that it is alone. The next run waits for it.
+        let mut next = finalize(&db);
+        let next = next
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start again");
+        std::thread::sleep(Duration::from_millis(100));
+        client
+            .execute("SELECT pg_terminate_backend($1)", &[&pid])
+            .expect("end the orphan");
+        let output = next.wait_with_output().expect("wait");
+        assert_eq!(output.status.code(), Some(0), "{}: {}", stage.name, told(&output));
+        assert!(
+            told(&output).contains("going on"),
+            "{}: {}",
+            stage.name,
+            told(&output)
+        );
+        client
+            .batch_execute("DROP FUNCTION IF EXISTS skyfill.pause CASCADE")
+            .expect("tidy up");
+        if let Some(difference) = difference(&db.dump(), &wanted) {
+            panic!("killed in {}: {difference}", stage.name);
+        }
+    }
+    let left: i64 = client
+        .query_one("SELECT count(*) FROM pg_class WHERE relname LIKE 'finalize\\_%' AND relkind = 'r' AND relname <> 'finalize_slice'", &[])
+        .expect("look")
+        .get(0);
+    assert_eq!(left, 0, "work tables were left behind");
+}
+
+#[test]
+fn what_is_wrong_heals_and_what_is_not_ours_stays() {
+    let tangle = tangle(7);
+    let (_net, db) = loaded(&tangle);
+    run_well(&mut finalize(&db));
+    let wanted = db.dump();
+    let mut client = db.client();
+    client
+        .batch_execute(
+            "UPDATE bsky.post SET \"invalidReplyRoot\" = true, \"violatesThreadGate\" = false WHERE \"replyRoot\" IS NULL;
+             UPDATE bsky.post SET \"hasThreadGate\" = NULL, \"violatesEmbeddingRules\" = true;
+             INSERT INTO bsky.notification (did, \"recordUri\", \"recordCid\", author, reason, \"reasonSubject\", \"sortAt\")
+               SELECT did, \"recordUri\", \"recordCid\", author, reason, \"reasonSubject\", \"sortAt\" FROM bsky.notification
+               WHERE reason = 'reply';
+             UPDATE bsky.notification SET \"reasonSubject\" = 'at://did:plc:x/app.bsky.feed.post/x' WHERE reason = 'quote';
+             UPDATE bsky.post_agg SET \"likeCount\" = \"likeCount\" + 1;
+             DELETE FROM bsky.profile_agg;
+             INSERT INTO bsky.post_agg (uri, \"likeCount\", \"bookmarkCount\") VALUES ('at://did:plc:x/app.bsky.feed.post/kept', 3, 5);
+             INSERT INTO bsky.post_agg (uri, \"likeCount\") VALUES ('at://did:plc:x/app.bsky.feed.post/gone', 3)",
+        )
+        .expect("damage");
+    run_well(&mut finalize(&db));
+    let kept = client
+        .query_one(
+            "DELETE FROM bsky.post_agg WHERE uri LIKE '%/kept' RETURNING \"likeCount\", \"bookmarkCount\"",
+            &[],
+        )
+        .expect("the bookmarked post");
+    assert_eq!((kept.get::<_, i64>(0), kept.get::<_, i64>(1)), (0, 5));
+    if let Some(difference) = difference(&db.dump(), &wanted) {
+        panic!("{difference}");
+    }
+}
+
+#[test]
+fn a_load_in_between_begins_anew_and_a_muted_thread_stays_silent() {
+    let tangle = tangle(8);
+    let net = Net::of_tangle(&tangle);
+    let (db, whole, dir) = (TestDb::migrated(), TestDb::migrated(), folder());
+    net.load(&whole, dir.path(), &net.dids, 1, &[]);
+    run_well(&mut finalize(&whole));
+    let (some, rest) = net.dids.split_at(4);
+    net.load(&db, dir.path(), some, 1, &[]);
+    // An earlier run that stopped after the flags of fewer posts.
+    ledger_with_stages_done(&db);
+    net.load(&db, dir.path(), rest, 1, &[]);
+    let output = run_well(&mut finalize(&db));
+    assert!(!told(&output).contains("going on"), "{}", told(&output));
+    if let Some(difference) = difference(&db.dump(), &whole.dump()) {
+        panic!("{difference}");
+    }
+    let muted = "SELECT did, coalesce(p.\"replyRoot\", p.uri) FROM bsky.notification n JOIN bsky.post p ON p.uri = n.\"reasonSubject\"
+         WHERE n.reason IN ('quote', 'reply') LIMIT 1";
+    let mut client = db.client();
+    let row = client.query_one(muted, &[]).expect("a notification");
+    let (did, root): (String, String) = (row.get(0), row.get(1));
+    client
+        .execute(
+            "INSERT INTO bsky.thread_mute (\"mutedByDid\", \"rootUri\", \"createdAt\") VALUES ($1, $2, '')",
+            &[&did, &root],
+        )
+        .expect("mute");
+    // What was told stays; what is told from now on is filtered.
+    let told_before = db.count("notification");
+    run_well(&mut finalize(&db));
+    assert_eq!(db.count("notification"), told_before);
+    client
+        .batch_execute("DELETE FROM bsky.notification WHERE reason IN ('quote', 'reply')")
+        .expect("forget");
+    run_well(&mut finalize(&db));
+    assert!(db.count("notification") < told_before);
+}
+
+/// Makes the ledger say that the first stages are done.
+fn ledger_with_stages_done(db: &TestDb) {
+    let stages: Vec<&str> = finalize::STAGES.iter().take(8).map(|stage| stage.name).collect();
+    db.client()
+        .execute(
+            "INSERT INTO skyfill.finalize_slice (schema_name, stage, number, done) SELECT 'bsky', s, 0, true FROM unnest($1::text[]) s",
+            &[&stages],
+        )
+        .expect("pretend");
+}
+
+/// Replies in circles, and a chain of replies that were written backwards: each comes before its parent.
+#[test]
+fn circles_and_long_chains_end() {
+    let db = TestDb::migrated();
+    let mut client = db.client();
+    let insert = |client: &mut postgres::Client, key: &str, parent: Option<&str>, root: &str| {
+        let uri = |key: &str| format!("at://did:plc:a/app.bsky.feed.post/{key}");
+        client
+            .execute(
+                "WITH r AS (INSERT INTO bsky.record (uri, cid, did, json, \"indexedAt\") VALUES ($1, 'c', 'did:plc:a', '{}', ''))
+                 INSERT INTO bsky.post (uri, cid, creator, text, \"replyParent\", \"replyRoot\", \"createdAt\", \"indexedAt\")
+                 VALUES ($1, 'c', 'did:plc:a', '', $2, $3, '', '')",
+                &[&uri(key), &parent.map(uri), &parent.map(|_| uri(root))],
+            )
+            .expect("a post");
+    };
+    insert(&mut client, "root", None, "");
+    // In a circle, and below it.
+    for (key, parent) in [
+        ("c1", "c3"),
+        ("c2", "c1"),
+        ("c3", "c2"),
+        ("below", "c2"),
+        ("self", "self"),
+    ] {
+        insert(&mut client, key, Some(parent), "root");
+    }
+    const LENGTH: usize = 3000;
+    for n in 0..LENGTH {
+        let parent = if n + 1 == LENGTH {
+            "root".to_owned()
+        } else {
+            format!("n{:05}", n + 1)
+        };
+        insert(&mut client, &format!("n{n:05}"), Some(&parent), "root");
+    }
+    let started = Instant::now();
+    let mut command = skyfill();
+    command.args(["finalize", "--slice-rows", "500"]);
+    run_well(command.env("BSKY_DB_POSTGRES_URL", &db.url));
+    assert!(
+        started.elapsed() < Duration::from_secs(60),
+        "{:?}",
+        started.elapsed()
+    );
+    let invalid: Vec<String> = client
+        .query(
+            "SELECT split_part(uri, '/', 5) FROM bsky.post WHERE \"invalidReplyRoot\" ORDER BY 1",
+            &[],
+        )
+        .expect("look")
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    assert_eq!(invalid, ["below", "c1", "c2", "c3"]);
+}
+
+#[test]
+fn two_at_once_and_dropped_indexes_are_told() {
+    let db = TestDb::migrated();
+    let mut client = db.client();
+    assert!(ledger::slices::lock(&mut client).expect("lock"));
+    let output = finalize(&db).output().expect("run");
+    assert_eq!(output.status.code(), Some(3), "{}", told(&output));
+    assert!(told(&output).contains("another skyfill"), "{}", told(&output));
+    drop(client);
+    let mut migrate = skyfill();
+    run_well(
+        migrate
+            .args(["migrate", "--drop-follow-indexes"])
+            .env("BSKY_DB_POSTGRES_URL", &db.url),
+    );
+    let output = finalize(&db).output().expect("run");
+    assert_eq!(output.status.code(), Some(3), "{}", told(&output));
+    assert!(
+        told(&output).contains("skyfill indexes restore"),
+        "{}",
+        told(&output)
+    );
+}
