@@ -44,13 +44,22 @@ impl<'de> Visitor<'de> for Value<'_> {
         Ok(())
     }
 
+    // To JavaScript, which writes these lines, all numbers are floats: one that is too large to be an exact integer was none.
+    #[allow(clippy::cast_precision_loss)]
     fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        self.writer.integer(value);
+        match value.unsigned_abs() {
+            0..=rows::MAX_SAFE_INTEGER => self.writer.integer(value),
+            _ => self.writer.float(value as f64),
+        };
         Ok(())
     }
 
+    #[allow(clippy::cast_precision_loss)]
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        self.writer.unsigned(value);
+        match value {
+            0..=rows::MAX_SAFE_INTEGER => self.writer.unsigned(value),
+            _ => self.writer.float(value as f64),
+        };
         Ok(())
     }
 
@@ -79,7 +88,7 @@ impl<'de> Visitor<'de> for Value<'_> {
         Ok(())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         // Key, and where its value begins and ends in `values`.
         let mut entries: Vec<(Cow<'de, str>, usize, usize)> = Vec::new();
         let mut values = Writer::new();
@@ -90,9 +99,9 @@ impl<'de> Visitor<'de> for Value<'_> {
         }
         let values = values.into_bytes();
         if let [(key, ..)] = entries.as_slice()
-            && matches!(&**key, "$link" | "$bytes")
+            && self.special(key, &values).is_some()
         {
-            return self.special(key, &values);
+            return Ok(());
         }
         entries.sort_by(|a, b| cbor::key_order(a.0.as_bytes(), b.0.as_bytes()));
         if entries
@@ -113,23 +122,19 @@ impl<'de> Visitor<'de> for Value<'_> {
 }
 
 impl Value<'_> {
-    /// A map of `key` alone, whose value is `value` in DAG-CBOR.
-    fn special<E: Error>(self, key: &str, value: &[u8]) -> Result<(), E> {
-        let text = cbor::check(value).ok().and_then(|item| item.as_text());
-        if key == "$link" {
-            let cid = text
-                .and_then(Link::parse)
-                .ok_or_else(|| E::custom("$link without a CID"))?;
-            self.writer.link(&cid);
-        } else {
-            let text = text.ok_or_else(|| E::custom("$bytes without base 64"))?;
-            let encoding = if text.ends_with('=') { BASE64 } else { BASE64_NOPAD };
-            let bytes = encoding
-                .decode(text.as_bytes())
-                .map_err(|_| E::custom("$bytes without base 64"))?;
-            self.writer.bytes(&bytes);
+    /// Writes the link or the bytes that a map of `key` alone stands for, whose value is `value` in DAG-CBOR. A map that stands for
+    /// neither, such as a `$link` without a CID, is a map like others.
+    fn special(&mut self, key: &str, value: &[u8]) -> Option<()> {
+        let text = cbor::check(value).ok()?.as_text()?;
+        match key {
+            "$link" => _ = self.writer.link(&Link::parse(text)?),
+            "$bytes" => {
+                let encoding = if text.ends_with('=') { BASE64 } else { BASE64_NOPAD };
+                self.writer.bytes(&encoding.decode(text.as_bytes()).ok()?);
+            }
+            _ => return None,
         }
-        Ok(())
+        Some(())
     }
 }
 

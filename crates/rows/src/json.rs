@@ -4,7 +4,7 @@
 //! ascending order. Links are `{"$link":…}`, bytes `{"$bytes":…}` in unpadded base 64. Numbers print as
 //! JavaScript prints them, so a float without a fraction prints as an integer. A key `__proto__` vanishes.
 
-use crate::javascript::PROTO;
+use crate::javascript::{PROTO, is_prototype};
 use crate::lexicon::MAX_SAFE_INTEGER;
 use crate::reject::{Reject, Rule};
 use atrepo::cbor::{Item, List, Map, Value};
@@ -50,11 +50,11 @@ fn write(value: Value<'_>, whole: bool) -> Result<String, Reject> {
         let next = match top {
             Open::List(list) => list.next().map(|item| (None, item)),
             Open::Map(map) => map
-                .find(|(key, _)| whole || *key != PROTO)
+                .find(|(key, item)| is_written(key, *item, whole))
                 .map(|(key, item)| (Some(key), item)),
             Open::Sorted(entries) => loop {
                 match entries.pop() {
-                    Some((PROTO, _)) if !whole => {}
+                    Some((key, item)) if !is_written(key, item, whole) => {}
                     next => break next.map(|(key, item)| (Some(key), item)),
                 }
             },
@@ -74,6 +74,11 @@ fn write(value: Value<'_>, whole: bool) -> Result<String, Reject> {
         write_one(item.value(), out, &mut open)?;
     }
     Ok(text)
+}
+
+/// Whether JavaScript has `key`. Whoever wants all of a record also wants a `__proto__` that is a prototype.
+fn is_written(key: &str, item: Item<'_>, whole: bool) -> bool {
+    key != PROTO || (whole && is_prototype(item.value()))
 }
 
 /// Writes a scalar, or begins a container and puts it on `open`.

@@ -30,6 +30,7 @@ mod row;
 
 pub use collection::Collection;
 pub use json::{to_json, to_whole_json};
+pub use lexicon::MAX_SAFE_INTEGER;
 pub use reject::Reject;
 pub use row::{Field, Rows};
 

@@ -18,7 +18,7 @@ pub(crate) use formats::Format;
 use unicode_segmentation::UnicodeSegmentation;
 
 /// The largest integer that JavaScript holds exactly, `Number.MAX_SAFE_INTEGER`.
-pub(crate) const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
+pub const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
 /// What a field may be.
 pub(crate) enum Schema {
