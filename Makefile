@@ -1,6 +1,6 @@
 # The commands of the README. Everything they do is in scripts/.
 
-.PHONY: quickstart test lint bench fuzz reference
+.PHONY: quickstart test lint bench fuzz conformance reference
 
 quickstart: ## From nothing to tables
 	@scripts/quickstart.sh
@@ -18,6 +18,9 @@ bench: ## The benchmark, report on stdout
 
 fuzz: ## Every fuzz target for ten minutes
 	@scripts/fuzz.sh
+
+conformance: ## The official indexer, from npm, as the judge of every row
+	@scripts/conformance.sh
 
 reference: ## docs/reference, from the definitions of the arguments
 	cargo run -q -p skyfill -- reference > docs/reference/commands.md

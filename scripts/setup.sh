@@ -2,7 +2,7 @@
 # Installs what is missing to build and test skyfill: a C linker, a Rust toolchain, PostgreSQL's server programs, libpq.
 # On Debian and Ubuntu, as root or with sudo; elsewhere, or without sudo, it prints what to install and stops.
 # Nothing that is there is touched, and no PostgreSQL cluster is made or started.
-# Usage: scripts/setup.sh [build|test]   (test also wants libpq's headers)
+# Usage: scripts/setup.sh [build|test|conformance]   (test also wants libpq's headers, conformance npm and psql)
 set -euo pipefail
 purpose=${1:-build}
 missing=()
@@ -33,6 +33,7 @@ have curl || missing+=(curl)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || [ "$(uname)" = Darwin ] || missing+=(ca-certificates)
 have_postgres || missing+=(postgresql)
 if [ "$purpose" = test ]; then have_libpq || missing+=(libpq-dev); fi
+if [ "$purpose" = conformance ]; then have npm || missing+=(npm); have psql || missing+=(postgresql-client); fi
 
 if [ "$(uname)" = Darwin ]; then # written for macOS, but not tested there
   if [ ${#missing[@]} -gt 0 ] || ! have_cargo; then

@@ -1,48 +1,75 @@
-//! The differential fuzzer: mutated records of all collections, judged by the official indexer and by skyfill.
-//!
-//! `make conformance` installs the judge and runs this; see `conformance/` for the official side.
+//! Tools of `make conformance` (see `conformance/README.md`): the official indexer as the judge of skyfill.
 
 mod examples;
 mod mutate;
+mod network;
+mod records;
 mod value;
 
-use atrepo::cbor::{Item, Value};
-use atrepo::{Cid, Codec};
-use clap::Parser;
-use data_encoding::HEXLOWER;
-use handoff::line::{self, Message, Outgoing};
-use serde_json::{Value as Json, json};
-use simnet::Random;
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, BufWriter, Write};
-use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
+use clap::{Parser, Subcommand};
+use conformance::dump;
+use postgres::{Client, NoTls};
+use std::path::PathBuf;
+use std::process::ExitCode;
 
-/// Compares skyfill's check of mutated records with the official indexer's. Disagreements go to stdout, one test case a
-/// line; exit code 1 if there are any.
+/// Compares skyfill with the official indexer. Exit code 1: they disagree.
 #[derive(Parser)]
 struct Args {
-    /// What the records are made from.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Number of records.
-    #[arg(long, default_value_t = 200_000)]
-    count: u64,
-    /// The judge: a command that reads and answers lines, as conformance/judge.mjs does.
-    #[arg(required = true, trailing_var_arg = true)]
-    judge: Vec<String>,
+    #[command(subcommand)]
+    command: Command,
 }
 
-/// A mutated record.
-struct Case {
-    collection: &'static str,
-    cbor: Vec<u8>,
+#[derive(Subcommand)]
+enum Command {
+    /// Compares the check of mutated records. Disagreements go to stdout, one test case a line.
+    Records {
+        /// What the records are made from.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Number of records.
+        #[arg(long, default_value_t = 200_000)]
+        count: u64,
+        /// The judge: a command that reads and answers lines, as conformance/judge.mjs does.
+        #[arg(required = true, trailing_var_arg = true)]
+        judge: Vec<String>,
+    },
+    /// Writes the repos and handles of a recorded network to a folder, for conformance/index.mjs.
+    Network {
+        /// What was recorded, conformance/recorded/*.json.
+        recorded: PathBuf,
+        /// The folder.
+        out: PathBuf,
+    },
+    /// Serves the repos, documents and handles of a recorded network on loopback; writes a DID file, prints the URL, and stays.
+    Serve {
+        /// What was recorded.
+        recorded: PathBuf,
+        /// The DID file to write.
+        dids: PathBuf,
+    },
+    /// Compares the tables of a database with what was recorded.
+    Check {
+        /// What was recorded.
+        recorded: PathBuf,
+        /// The database.
+        url: String,
+        /// Record what the tables are instead.
+        #[arg(long)]
+        record: bool,
+    },
+    /// Compares the tables of two databases; what differs goes to stdout.
+    Compare {
+        /// The official one.
+        official: String,
+        /// The other one.
+        other: String,
+    },
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    match compare(&args) {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::from(1),
+    match run(Args::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(3)
@@ -50,159 +77,51 @@ fn main() -> ExitCode {
     }
 }
 
-/// Number of disagreements.
-fn compare(args: &Args) -> Result<u64, String> {
-    let mut judge = start(&args.judge)?;
-    let stdin = judge.stdin.take().ok_or("the judge has no input")?;
-    let stdout = judge.stdout.take().ok_or("the judge has no output")?;
-    let (seed, count) = (args.seed, args.count);
-    let feeder = std::thread::spawn(move || feed(stdin, seed, count));
-    let mut answers = BufReader::new(stdout).lines();
-    let (mut accepted, mut disagreements, mut known_disagreements) = (0u64, 0u64, 0u64);
-    let mut rules: BTreeMap<String, u64> = BTreeMap::new();
-    for (number, case) in (0u64..).zip(cases(seed, count)) {
-        let line = answers
-            .next()
-            .ok_or(format!("the judge ended after {number} records"))?
-            .map_err(|error| error.to_string())?;
-        let theirs: Json =
-            serde_json::from_str(&line).map_err(|error| format!("the judge said {line:?}: {error}"))?;
-        let ours = check(&case);
-        let agree = match &ours {
-            Ok(json) => theirs["json"].as_str() == Some(json),
-            Err(reason) => theirs["error"].is_string() && !reason.starts_with("the line form"),
-        };
-        match &ours {
-            Ok(_) => accepted += 1,
-            Err(reason) => *rules.entry(general(reason)).or_default() += 1,
+fn connect(url: &str) -> Result<Client, String> {
+    Client::connect(url, NoTls).map_err(|error| format!("connect: {error}"))
+}
+
+/// Whether they agree.
+fn run(command: Command) -> Result<bool, String> {
+    match command {
+        Command::Records { seed, count, judge } => Ok(records::compare(seed, count, &judge)? == 0),
+        Command::Network { recorded, out } => {
+            network::write(&conformance::Recorded::read(&recorded)?, &out)?;
+            Ok(true)
         }
-        if agree {
-            continue;
-        }
-        let known = exotic_prototype(&case);
-        let count = if known {
-            &mut known_disagreements
-        } else {
-            &mut disagreements
-        };
-        *count += 1;
-        let ours = match ours {
-            Ok(json) => json!({ "json": json }),
-            Err(error) => json!({ "error": error }),
-        };
-        let cbor = HEXLOWER.encode(&case.cbor);
-        println!(
-            "{}",
-            json!({"seed": seed, "number": number, "collection": case.collection, "cbor": cbor, "official": theirs,
-                "skyfill": ours, "known": known})
-        );
-    }
-    feeder
-        .join()
-        .map_err(|_| "the feeder broke off")?
-        .map_err(|error| format!("write to the judge: {error}"))?;
-    judge.wait().map_err(|error| error.to_string())?;
-    eprintln!(
-        "{count} records of seed {seed}: {accepted} accepted, {disagreements} disagreements, and {known_disagreements} of the known kind"
-    );
-    for (rule, times) in rules {
-        eprintln!("{times:>8} refused: {rule}");
-    }
-    Ok(disagreements)
-}
-
-fn start(judge: &[String]) -> Result<Child, String> {
-    let [program, args @ ..] = judge else {
-        return Err("no judge".to_owned());
-    };
-    Command::new(program)
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("start {program}: {error}"))
-}
-
-/// The records of `seed`, always the same.
-fn cases(seed: u64, count: u64) -> impl Iterator<Item = Case> {
-    let examples = examples::examples();
-    let mut random = Random::new(seed);
-    (0..count).map(move |number| {
-        let (collection, example) = &examples[random.index(examples.len())];
-        let mut record = example.clone();
-        // The examples themselves first.
-        if number >= examples.len() as u64 {
-            mutate::mutate(&mut record, &mut random);
-        }
-        Case {
-            collection,
-            cbor: record.to_cbor(),
-        }
-    })
-}
-
-fn feed(stdin: ChildStdin, seed: u64, count: u64) -> std::io::Result<()> {
-    let mut out = BufWriter::new(stdin);
-    for case in cases(seed, count) {
-        let line = json!({"collection": case.collection, "cbor": HEXLOWER.encode(&case.cbor)});
-        writeln!(out, "{line}")?;
-    }
-    out.flush()
-}
-
-/// What skyfill says: the text of `record.json`, or why it refuses. The record goes the way through the line form, too, which must change
-/// nothing.
-fn check(case: &Case) -> Result<String, String> {
-    let item = atrepo::cbor::check(&case.cbor).map_err(|error| error.to_string())?;
-    let map = item.as_map().ok_or("not an object")?;
-    let collection = rows::Collection::parse(case.collection).ok_or("no collection")?;
-    let checked = rows::check(collection, map).map_err(|reject| reject.to_string());
-    let mut line = Vec::new();
-    let outgoing = Outgoing {
-        did: "did:plc:a",
-        collection: case.collection,
-        rkey: "self",
-        cid: Cid::of(Codec::DagCbor, &case.cbor),
-        value: map,
-        now: 0,
-    };
-    let by_line = match line::append(&mut line, &outgoing) {
-        Ok(()) => Message::parse(line.trim_ascii_end())
-            .map_err(|error| error.to_string())
-            .and_then(|message| {
-                let record = message.record().ok_or("no record")?;
-                rows::check(collection, record.value).map_err(|reject| reject.to_string())
-            }),
-        Err(reject) => Err(reject.to_string()),
-    };
-    if checked.is_ok() != by_line.is_ok() || checked.as_ref().ok() != by_line.as_ref().ok() {
-        return Err(format!(
-            "the line form says otherwise: {by_line:?} instead of {checked:?}"
-        ));
-    }
-    checked
-}
-
-/// The one kind of record that is known to differ: an object whose `__proto__` is bytes, a link, or a map with a
-/// `__proto__` of its own. JavaScript then runs setters and methods of that prototype: keys that look like numbers vanish, a key
-/// `toString` breaks the printing of a link, a prototype without a prototype lends its fields. Nobody writes such records but to
-/// see what happens.
-fn exotic_prototype(case: &Case) -> bool {
-    fn has(item: Item<'_>, inside: bool) -> bool {
-        match item.value() {
-            Value::Bytes(_) | Value::Link(_) => inside,
-            Value::List(mut list) => list.any(|item| has(item, false)),
-            Value::Map(mut map) => {
-                (inside && map.get("__proto__").is_some())
-                    || map.any(|(key, item)| has(item, key == "__proto__"))
+        Command::Serve { recorded, dids } => network::serve(&conformance::Recorded::read(&recorded)?, &dids),
+        Command::Check {
+            recorded,
+            url,
+            record,
+        } => {
+            let mut wanted = conformance::Recorded::read(&recorded)?;
+            let found = conformance::digests(&dump(&mut connect(&url)?, "bsky").map_err(|e| e.to_string())?);
+            if record {
+                wanted.tables = found;
+                wanted.write(&recorded)?;
+                return Ok(true);
             }
-            _ => false,
+            let differing = conformance::differing(&found, &wanted.tables);
+            for line in &differing {
+                eprintln!("{}: {line}", recorded.display());
+            }
+            Ok(differing.is_empty())
+        }
+        Command::Compare { official, other } => {
+            let theirs = dump(&mut connect(&official)?, "bsky").map_err(|e| e.to_string())?;
+            let ours = dump(&mut connect(&other)?, "bsky").map_err(|e| e.to_string())?;
+            let mut same = true;
+            for (table, rows) in &theirs {
+                let found = ours.get(table).map(Vec::as_slice).unwrap_or_default();
+                for (name, some, others) in [("official", rows.as_slice(), found), ("skyfill", found, rows)] {
+                    for row in some.iter().filter(|row| others.binary_search(row).is_err()) {
+                        same = false;
+                        println!("{table}: only {name}: {row}");
+                    }
+                }
+            }
+            Ok(same)
         }
     }
-    atrepo::cbor::check(&case.cbor).is_ok_and(|item| has(item, false))
-}
-
-/// A reason without its path, to count by.
-fn general(reason: &str) -> String {
-    reason.split_once(' ').map_or(reason, |(_, rule)| rule).to_owned()
 }

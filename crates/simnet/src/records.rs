@@ -30,6 +30,21 @@ impl Mix {
     };
 }
 
+/// When a record is made, and what it may be.
+struct Moment {
+    micros: u64,
+    clock: u64,
+    /// Which kind of record, of a hundred.
+    roll: u64,
+}
+
+/// A post that others can point to.
+struct Post {
+    uri: String,
+    /// Account and number of what it replies to.
+    parent: Option<(usize, usize)>,
+}
+
 /// Whom an account follows and blocks already: twice would be a duplicate.
 #[derive(Default)]
 struct Known {
@@ -116,21 +131,87 @@ impl Population {
             "app.bsky.actor.profile/self".to_owned(),
             self.profile(account, &mut random),
         )];
-        let step = SPAN / (size as u64 + 1);
         let mut known = Known::default();
-        for n in 1..size as u64 {
-            let micros = BEGINNING + n * step + random.below(step.max(1));
-            let tid = syntax::tid(micros, random.below(1024));
-            let at = datetime::print(i64::try_from(micros / 1000).unwrap_or(0));
-            let (collection, bytes) = self.record(account, &at, &mut known, &mut random);
+        for n in 1..size {
+            let (moment, mut random) = self.moment(account, n);
+            let tid = syntax::tid(moment.micros, moment.clock);
+            let at = datetime::print(i64::try_from(moment.micros / 1000).unwrap_or(0));
+            let (collection, bytes) = self.record(&moment, &at, &mut known, &mut random);
             records.push((format!("{collection}/{tid}"), bytes));
         }
         records
     }
 
+    /// When record `n` of an account is made and what it may be, and the numbers that the rest of it is made from: others can point to it
+    /// without making it.
+    fn moment(&self, account: usize, n: usize) -> (Moment, Random) {
+        let mut random = Random::new(
+            self.seed.wrapping_add(2)
+                ^ (account as u64).wrapping_mul(0xe703_7ed1_a0b4_28db)
+                ^ (n as u64).wrapping_mul(0x8ebc_6af0_9c88_c6e3),
+        );
+        let size = self.sizes.get(account).copied().unwrap_or(0);
+        let step = SPAN / (size as u64 + 1);
+        let moment = Moment {
+            micros: BEGINNING + n as u64 * step + random.below(step.max(1)),
+            clock: random.below(1024),
+            roll: random.below(100),
+        };
+        (moment, random)
+    }
+
+    /// The post that record `n` of an account is, if it is one.
+    fn post_at(&self, account: usize, n: usize) -> Option<Post> {
+        let (moment, mut random) = self.moment(account, n);
+        let before_posts = self.mix.likes + self.mix.follows;
+        (before_posts..before_posts + self.mix.posts)
+            .contains(&moment.roll)
+            .then(|| Post {
+                uri: format!(
+                    "at://{}/app.bsky.feed.post/{}",
+                    self.did(account),
+                    syntax::tid(moment.micros, moment.clock)
+                ),
+                parent: self.parent(moment.micros, &mut random),
+            })
+    }
+
+    /// Account and number of the post that a post of this time replies to; the first of its numbers say so.
+    fn parent(&self, micros: u64, random: &mut Random) -> Option<(usize, usize)> {
+        let replies = random.percent(45);
+        let (account, n) = self.some_post(random)?;
+        let (moment, _) = self.moment(account, n);
+        (replies && moment.micros < micros).then_some((account, n))
+    }
+
+    /// Account and number of a post of somebody.
+    fn some_post(&self, random: &mut Random) -> Option<(usize, usize)> {
+        let before_posts = self.mix.likes + self.mix.follows;
+        (0..20).find_map(|_| {
+            let account = self.somebody(random);
+            let n = 1 + random.index(self.sizes.get(account)?.checked_sub(1)?);
+            let roll = self.moment(account, n).0.roll;
+            (before_posts..before_posts + self.mix.posts)
+                .contains(&roll)
+                .then_some((account, n))
+        })
+    }
+
+    /// The root of the thread that a post is in.
+    fn root(&self, mut at: (usize, usize)) -> Option<Post> {
+        // Each parent is older than its replies.
+        loop {
+            let post = self.post_at(at.0, at.1)?;
+            match post.parent {
+                Some(parent) => at = parent,
+                None => return Some(post),
+            }
+        }
+    }
+
     fn record(
         &self,
-        account: usize,
+        moment: &Moment,
         at: &str,
         known: &mut Known,
         random: &mut Random,
@@ -141,7 +222,7 @@ impl Population {
             posts,
             reposts,
         } = self.mix;
-        let roll = random.below(100);
+        let roll = moment.roll;
         if roll < likes {
             (
                 "app.bsky.feed.like",
@@ -156,7 +237,7 @@ impl Population {
                 None => ("org.example.note", self.note(at, random)),
             }
         } else if roll < likes + follows + posts {
-            ("app.bsky.feed.post", self.post(account, at, random))
+            ("app.bsky.feed.post", self.post(moment, at, random))
         } else if roll < likes + follows + posts + reposts {
             (
                 "app.bsky.feed.repost",
@@ -193,12 +274,20 @@ impl Population {
         }
     }
 
-    /// A post that somebody may have made.
+    /// A post of somebody; now and then one that is not there any more.
     fn post_uri(&self, random: &mut Random) -> (String, Cid) {
-        let author = self.did(self.somebody(random));
-        let tid = syntax::tid(BEGINNING + random.below(SPAN), random.below(1024));
-        let uri = format!("at://{author}/app.bsky.feed.post/{tid}");
-        let cid = Cid::of(Codec::DagCbor, uri.as_bytes());
+        let there = self.some_post(random).filter(|_| random.percent(97));
+        let uri = there
+            .and_then(|(account, n)| self.post_at(account, n))
+            .map_or_else(
+                || {
+                    let author = self.did(self.somebody(random));
+                    let tid = syntax::tid(BEGINNING + random.below(SPAN), random.below(1024));
+                    format!("at://{author}/app.bsky.feed.post/{tid}")
+                },
+                |post| post.uri,
+            );
+        let cid = cid_of(&uri);
         (uri, cid)
     }
 
@@ -249,14 +338,15 @@ impl Population {
         w.into_bytes()
     }
 
-    fn post(&self, account: usize, at: &str, random: &mut Random) -> Vec<u8> {
-        let reply = random.percent(45);
+    fn post(&self, moment: &Moment, at: &str, random: &mut Random) -> Vec<u8> {
+        let parent = self.parent(moment.micros, random);
+        let reply = parent.and_then(|at| Some((self.root(at)?.uri, self.post_at(at.0, at.1)?.uri)));
         let embed = random.percent(30);
         let facets = random.percent(12);
         let length = 3 + random.below(25);
         let text = words(random, length);
         let mut w = Writer::new();
-        w.map(4 + u64::from(reply) + u64::from(embed) + u64::from(facets));
+        w.map(4 + u64::from(reply.is_some()) + u64::from(embed) + u64::from(facets));
         w.text("text")
             .text(&text)
             .text("$type")
@@ -267,23 +357,10 @@ impl Population {
         w.text("langs")
             .list(1)
             .text(if random.percent(50) { "en" } else { "ja" });
-        if reply {
-            let (root, root_cid) = if random.percent(20) {
-                let tid = syntax::tid(BEGINNING + random.below(SPAN), 0);
-                let uri = format!("at://{}/app.bsky.feed.post/{tid}", self.did(account));
-                let cid = Cid::of(Codec::DagCbor, uri.as_bytes());
-                (uri, cid)
-            } else {
-                self.post_uri(random)
-            };
-            let (parent, parent_cid) = if random.percent(50) {
-                (root.clone(), root_cid)
-            } else {
-                self.post_uri(random)
-            };
+        if let Some((root, parent)) = reply {
             w.text("reply").map(2).text("root");
-            strong_ref(&mut w, &root, &root_cid).text("parent");
-            strong_ref(&mut w, &parent, &parent_cid);
+            strong_ref(&mut w, &root, &cid_of(&root)).text("parent");
+            strong_ref(&mut w, &parent, &cid_of(&parent));
         }
         if facets {
             let did = self.did(self.somebody(random));
@@ -341,6 +418,11 @@ impl Population {
             }
         }
     }
+}
+
+/// The CID under which a post is pointed to: a made-up one, since a real one would need the posts that it points to.
+fn cid_of(uri: &str) -> Cid {
+    Cid::of(Codec::DagCbor, uri.as_bytes())
 }
 
 fn strong_ref<'w>(w: &'w mut Writer, uri: &str, cid: &Cid) -> &'w mut Writer {

@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# The official indexer as the judge of skyfill. Installs it from npm (with the Node that it needs), compares mutated records and recorded
+# networks, and exits with 1 if anything differs. With --record, writes what it made of the networks to conformance/recorded instead.
+# Usage: scripts/conformance.sh [--record] [--seed N] [--count N]
+set -euo pipefail
+here=$(cd "$(dirname "$0")/.." && pwd)
+seed=$(date +%j) count=200000 record=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --record) record=(--record); shift;;
+    --seed) seed=$2; shift 2;;
+    --count) count=$2; shift 2;;
+    *) echo "usage: $0 [--record] [--seed N] [--count N]" >&2; exit 2;;
+  esac
+done
+"$here/scripts/setup.sh" conformance
+. "$here/scripts/env.sh"
+cd "$here"
+cargo build --release --locked -p skyfill -p conformance
+
+# Installed once, again when package.json changes. Native modules that only the AppView's picture proxy needs are not built.
+judge=$here/target/conformance
+mkdir -p "$judge/node"
+if ! cmp -s conformance/package.json "$judge/package.json"; then
+  echo "installing the official indexer" >&2
+  (cd "$judge/node" && npm install --silent --no-audit --no-fund --no-package-lock --prefix . node@22)
+  cp conformance/package.json "$judge/package.json.new"
+  (cd "$judge" && mv package.json.new package.json.installing && cp package.json.installing package.json &&
+    PATH="$judge/node/node_modules/.bin:$PATH" npm install --silent --no-audit --no-fund --no-package-lock ||
+    { rm -f package.json; exit 3; })
+  rm -f "$judge/package.json.installing"
+fi
+cp conformance/*.mjs "$judge/"
+node=$judge/node/node_modules/.bin/node
+tool=$here/target/release/conformance skyfill=$here/target/release/skyfill
+export NODE_NO_WARNINGS=1
+
+status=0
+echo "mutated records, seed $seed:" >&2
+(cd "$judge" && "$tool" records --seed "$seed" --count "$count" "$node" judge.mjs) || status=1
+
+data=$judge/postgres
+url=$("$skyfill" db url --data-dir "$data")
+database() { sed -E 's#/[^/?]*(\?|$)#/'"$1"'\1#' <<<"$url"; }
+fresh() {
+  psql -qX "$url" -c "DROP DATABASE IF EXISTS $1 WITH (FORCE)" -c "CREATE DATABASE $1" 2>/dev/null || { echo "could not make database $1" >&2; return 1; }
+}
+serving=
+cleanup() {
+  [ -z "$serving" ] || kill "$serving" 2>/dev/null || true
+  "$skyfill" db stop --data-dir "$data" >/dev/null 2>&1 || true
+}
+trap cleanup EXIT
+for recorded in conformance/recorded/*.json; do
+  name=$(basename "$recorded" .json)
+  now=$(sed -n 's/.*"now": "\(.*\)".*/\1/p' "$recorded")
+  echo "$name:" >&2
+  rm -rf "$judge/$name" && "$tool" network "$recorded" "$judge/$name"
+  fresh official && fresh filled
+  (cd "$judge" && "$node" index.mjs "$(database official)" "$judge/$name" "$now")
+  "$tool" check "${record[@]}" "$recorded" "$(database official)" || status=1
+  "$tool" serve "$recorded" "$judge/$name/dids.jsonl" > "$judge/$name/url" & serving=$!
+  until [ -s "$judge/$name/url" ]; do sleep 0.1; done
+  pds=$(cat "$judge/$name/url")
+  export BSKY_DB_POSTGRES_URL; BSKY_DB_POSTGRES_URL=$(database filled)
+  socket=$judge/$name.sock
+  "$skyfill" migrate 2>/dev/null
+  "$skyfill" consumer "$socket" --rejects "$judge/$name/rejects" 2>"$judge/$name/consumer.log" & consumer=$!
+  until grep -q listening "$judge/$name/consumer.log"; do kill -0 $consumer; sleep 0.1; done
+  "$skyfill" producer "$judge/$name/dids.jsonl" "$socket" --allow-private-hosts --now "$now" --failures "$judge/$name/failures" 2>/dev/null
+  kill $consumer; wait $consumer || true # 1: it refused lines, as it should
+  # A DNS server that is not there: handles are asked for by HTTP.
+  "$skyfill" identities --plc-url "$pds" --well-known-server "$pds" --dns-server 127.0.0.1:9 --timeout 1 --plc-rate 1000 --now "$now" 2>/dev/null || true
+  "$skyfill" finalize 2>/dev/null
+  unset BSKY_DB_POSTGRES_URL
+  if "$tool" compare "$(database official)" "$(database filled)"; then echo "  the same rows" >&2; else status=1; fi
+  kill $serving; wait $serving 2>/dev/null || true; serving=
+done
+[ $status = 0 ] && echo "skyfill and the official indexer agree" >&2
+exit $status
