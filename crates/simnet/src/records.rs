@@ -45,11 +45,13 @@ struct Post {
     parent: Option<(usize, usize)>,
 }
 
-/// Whom an account follows and blocks already: twice would be a duplicate.
+/// What an account follows, blocks, likes and reposts already: twice would be a duplicate.
 #[derive(Default)]
 struct Known {
     followed: HashSet<usize>,
     blocked: HashSet<usize>,
+    liked: HashSet<String>,
+    reposted: HashSet<String>,
 }
 
 /// Microseconds since 1970 at which the first generated record is made: 2023-06-01.
@@ -226,7 +228,7 @@ impl Population {
         if roll < likes {
             (
                 "app.bsky.feed.like",
-                self.subject_record("app.bsky.feed.like", at, random),
+                self.subject_record("app.bsky.feed.like", at, &mut known.liked, random),
             )
         } else if roll < likes + follows {
             match self.stranger(&mut known.followed, random) {
@@ -241,7 +243,7 @@ impl Population {
         } else if roll < likes + follows + posts + reposts {
             (
                 "app.bsky.feed.repost",
-                self.subject_record("app.bsky.feed.repost", at, random),
+                self.subject_record("app.bsky.feed.repost", at, &mut known.reposted, random),
             )
         } else {
             match self
@@ -291,8 +293,19 @@ impl Population {
         (uri, cid)
     }
 
-    fn subject_record(&self, kind: &str, at: &str, random: &mut Random) -> Vec<u8> {
-        let (uri, cid) = self.post_uri(random);
+    fn subject_record(
+        &self,
+        kind: &str,
+        at: &str,
+        known: &mut HashSet<String>,
+        random: &mut Random,
+    ) -> Vec<u8> {
+        // Not twice, unless it takes too long to find another one.
+        let (uri, cid) = (0..5)
+            .map(|_| self.post_uri(random))
+            .find(|(uri, _)| !known.contains(uri))
+            .unwrap_or_else(|| self.post_uri(random));
+        known.insert(uri.clone());
         let mut w = Writer::new();
         w.map(3).text("$type").text(kind).text("subject");
         strong_ref(&mut w, &uri, &cid).text("createdAt").text(at);

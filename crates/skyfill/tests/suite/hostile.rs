@@ -22,15 +22,15 @@ const POLICY: &[(&str, bool, u64)] = &[
     ("500_cbor_nonminimal_int.car", true, 3),
     ("500_cbor_float_1_5.car", true, 4),
     ("600_nul_text.car", true, 3),
-    ("600_text_1MB.car", true, 4),
+    ("600_text_1MB.car", true, 3),
     ("600_facets_bad.car", true, 5),
     ("600_type_missing.car", true, 3),
     ("600_wrong_types.car", true, 3),
-    ("600_like_uri_zoo.car", true, 14),
+    ("600_like_uri_zoo.car", true, 7),
     ("600_like_itself.car", true, 4),
     ("600_reply_to_itself.car", true, 4),
     ("600_quote_cycle.car", true, 6),
-    ("600_blob_zoo.car", true, 12),
+    ("600_blob_zoo.car", true, 5),
 ];
 
 #[test]
