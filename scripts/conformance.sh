@@ -21,14 +21,12 @@ cargo build --release --locked -p skyfill -p conformance
 # Installed once, again when package.json changes. Native modules that only the AppView's picture proxy needs are not built.
 judge=$here/target/conformance
 mkdir -p "$judge/node"
-if ! cmp -s conformance/package.json "$judge/package.json"; then
+if ! cmp -s conformance/package.json "$judge/installed"; then
   echo "installing the official indexer" >&2
   (cd "$judge/node" && npm install --silent --no-audit --no-fund --no-package-lock --prefix . node@22)
-  cp conformance/package.json "$judge/package.json.new"
-  (cd "$judge" && mv package.json.new package.json.installing && cp package.json.installing package.json &&
-    PATH="$judge/node/node_modules/.bin:$PATH" npm install --silent --no-audit --no-fund --no-package-lock ||
-    { rm -f package.json; exit 3; })
-  rm -f "$judge/package.json.installing"
+  cp conformance/package.json "$judge/package.json"
+  (cd "$judge" && PATH="$judge/node/node_modules/.bin:$PATH" npm install --silent --no-audit --no-fund --no-package-lock)
+  cp conformance/package.json "$judge/installed"
 fi
 cp conformance/*.mjs "$judge/"
 node=$judge/node/node_modules/.bin/node
@@ -45,9 +43,12 @@ database() { sed -E 's#/[^/?]*(\?|$)#/'"$1"'\1#' <<<"$url"; }
 fresh() {
   psql -qX "$url" -c "DROP DATABASE IF EXISTS $1 WITH (FORCE)" -c "CREATE DATABASE $1" 2>/dev/null || { echo "could not make database $1" >&2; return 1; }
 }
-serving=
+serving= consumer=
+# Paths of sockets are short, whatever the path of the project.
+sockets=$(mktemp -d)
 cleanup() {
-  [ -z "$serving" ] || kill "$serving" 2>/dev/null || true
+  for process in $serving $consumer; do kill "$process" 2>/dev/null || true; done
+  rm -rf "$sockets"
   "$skyfill" db stop --data-dir "$data" >/dev/null 2>&1 || true
 }
 trap cleanup EXIT
@@ -60,18 +61,19 @@ for recorded in conformance/recorded/*.json; do
   (cd "$judge" && "$node" index.mjs "$(database official)" "$judge/$name" "$now")
   "$tool" check "${record[@]}" "$recorded" "$(database official)" || status=1
   "$tool" serve "$recorded" "$judge/$name/dids.jsonl" > "$judge/$name/url" & serving=$!
-  until [ -s "$judge/$name/url" ]; do sleep 0.1; done
+  until [ -s "$judge/$name/url" ]; do kill -0 $serving; sleep 0.1; done
   pds=$(cat "$judge/$name/url")
   export BSKY_DB_POSTGRES_URL; BSKY_DB_POSTGRES_URL=$(database filled)
-  socket=$judge/$name.sock
+  socket=$sockets/$name
   "$skyfill" migrate 2>/dev/null
   "$skyfill" consumer "$socket" --rejects "$judge/$name/rejects" 2>"$judge/$name/consumer.log" & consumer=$!
   until grep -q listening "$judge/$name/consumer.log"; do kill -0 $consumer; sleep 0.1; done
-  "$skyfill" producer "$judge/$name/dids.jsonl" "$socket" --allow-private-hosts --now "$now" --failures "$judge/$name/failures" 2>/dev/null
-  kill $consumer; wait $consumer || true # 1: it refused lines, as it should
+  "$skyfill" producer "$judge/$name/dids.jsonl" "$socket" --allow-private-hosts --now "$now" --failures "$judge/$name/failures" 2>"$judge/$name/producer.log" ||
+    { cat "$judge/$name/producer.log" >&2; exit 3; }
+  kill $consumer; wait $consumer || true; consumer= # 1: it refused lines, as it should
   # A DNS server that is not there: handles are asked for by HTTP.
   "$skyfill" identities --plc-url "$pds" --well-known-server "$pds" --dns-server 127.0.0.1:9 --timeout 1 --plc-rate 1000 --now "$now" 2>/dev/null || true
-  "$skyfill" finalize 2>/dev/null
+  "$skyfill" finalize 2>"$judge/$name/finalize.log" || { cat "$judge/$name/finalize.log" >&2; exit 3; }
   unset BSKY_DB_POSTGRES_URL
   if "$tool" compare "$(database official)" "$(database filled)"; then echo "  the same rows" >&2; else status=1; fi
   kill $serving; wait $serving 2>/dev/null || true; serving=

@@ -34,7 +34,8 @@ impl Client {
         let total = self.limits.total;
         tokio::time::timeout(total, self.attempt_small(url, small))
             .await
-            .unwrap_or(Err(FetchError::TooSlow(total)))
+            // Small as it is, it did not come because nothing did.
+            .unwrap_or(Err(FetchError::Stalled(total)))
     }
 
     async fn attempt_small(&self, url: Url, small: Small<'_>) -> Result<Vec<u8>, FetchError> {

@@ -9,7 +9,8 @@ BEGIN
   WITH RECURSIVE up (uri, parent) AS (
     SELECT p.uri, p."replyParent" FROM skyfill.finalize_climb c JOIN post p ON p.uri = c.uri
     UNION
-    SELECT q.uri, q."replyParent" FROM up JOIN post q ON q.uri = up.parent)
+    SELECT q.uri, q."replyParent" FROM up
+      CROSS JOIN LATERAL (SELECT q.uri, q."replyParent" FROM post q WHERE q.uri = up.parent OFFSET 0) q)
   INSERT INTO skyfill.finalize_up SELECT uri, nullif(parent, uri), skyfill.order_of(uri) FROM up;
   GET DIAGNOSTICS nodes = ROW_COUNT;
   UPDATE skyfill.finalize_up u SET jump = NULL
@@ -23,4 +24,5 @@ BEGIN
   SELECT uri, split_part(least, chr(1), 2) FROM skyfill.finalize_up
   WHERE uri IN (SELECT jump FROM skyfill.finalize_up);
   INSERT INTO skyfill.finalize_bad (uri) SELECT DISTINCT first FROM skyfill.finalize_cycle ON CONFLICT DO NOTHING;
-END $$
+END $$;
+ANALYZE skyfill.finalize_bad

@@ -1,20 +1,25 @@
 -- Notifications of quotes and replies: one for each recipient and post, a mention (which is there already) before a quote before a reply, the
 -- nearest ancestor first. The walk up ends after four, after the first member of a cycle, and after a hidden reply, also when that is of
--- somebody who was told already.
+-- somebody who was told already. OFFSET 0 makes each lookup one by index: joined freely, whole tables would be read for each slice.
 WITH slice AS MATERIALIZED (
   SELECT p.uri, p.cid, p.creator, p."replyRoot" AS root, p."replyParent" AS parent, p."sortAt" AS sort_at,
     p."violatesThreadGate" IS NOT TRUE AS open, c.first, q.subject AS quoted, e.subject AS quoted_too,
     EXISTS (SELECT FROM skyfill.finalize_barred b WHERE b.uri = p.uri AND b.second = (e.uri IS NOT NULL)) AS barred
-  FROM post p LEFT JOIN quote q ON q.uri = p.uri LEFT JOIN skyfill.finalize_second e ON e.uri = p.uri
+  FROM post p LEFT JOIN LATERAL (SELECT q.uri, q.subject FROM quote q WHERE q.uri = p.uri OFFSET 0) q ON true
+    LEFT JOIN skyfill.finalize_second e ON e.uri = p.uri
     LEFT JOIN skyfill.finalize_cycle c ON c.uri = p.uri
   WHERE {in p.ctid} AND (p."replyParent" IS NOT NULL OR q.uri IS NOT NULL)
 ), walk AS (
   SELECT s.uri, s.root, a1.uri AS u1, a2.uri AS u2, a3.uri AS u3, a4.uri AS u4
   FROM slice s
-    JOIN post a1 ON a1.uri = s.parent AND s.uri IS DISTINCT FROM s.first
-    LEFT JOIN post a2 ON a2.uri = a1."replyParent" AND a1.uri IS DISTINCT FROM s.first
-    LEFT JOIN post a3 ON a3.uri = a2."replyParent" AND a2.uri IS DISTINCT FROM s.first
-    LEFT JOIN post a4 ON a4.uri = a3."replyParent" AND a3.uri IS DISTINCT FROM s.first
+    CROSS JOIN LATERAL (
+      SELECT p.uri, p."replyParent" FROM post p WHERE p.uri = s.parent AND s.uri IS DISTINCT FROM s.first OFFSET 0) a1
+    LEFT JOIN LATERAL (
+      SELECT p.uri, p."replyParent" FROM post p WHERE p.uri = a1."replyParent" AND a1.uri IS DISTINCT FROM s.first OFFSET 0) a2 ON true
+    LEFT JOIN LATERAL (
+      SELECT p.uri, p."replyParent" FROM post p WHERE p.uri = a2."replyParent" AND a2.uri IS DISTINCT FROM s.first OFFSET 0) a3 ON true
+    LEFT JOIN LATERAL (
+      SELECT p.uri FROM post p WHERE p.uri = a3."replyParent" AND a3.uri IS DISTINCT FROM s.first OFFSET 0) a4 ON true
   WHERE s.open
 ), ancestor AS (
   SELECT w.uri, a.height, a.ancestor, min(a.height) FILTER (WHERE h.uri IS NOT NULL) OVER (PARTITION BY w.uri) AS last
@@ -29,9 +34,9 @@ WITH slice AS MATERIALIZED (
   UNION ALL
   SELECT uri, skyfill.host_of(ancestor), 'reply', ancestor, 2 + height FROM ancestor WHERE last IS NULL OR height <= last
 ), told AS MATERIALIZED (
-  SELECT n.id, n."recordUri" AS uri, n.did, n.reason, n."reasonSubject" AS subject,
-    row_number() OVER (PARTITION BY n."recordUri", n.did, n.reason ORDER BY n.id) AS times
-  FROM slice s JOIN notification n ON n."recordUri" = s.uri
+  SELECT n.id, s.uri, n.did, n.reason, n.subject, row_number() OVER (PARTITION BY s.uri, n.did, n.reason ORDER BY n.id) AS times
+  FROM slice s CROSS JOIN LATERAL (
+    SELECT n.id, n.did, n.reason, n."reasonSubject" AS subject FROM notification n WHERE n."recordUri" = s.uri OFFSET 0) n
 ), wanted AS MATERIALIZED (
   SELECT DISTINCT ON (c.uri, c.did) c.uri, s.cid, s.creator, s.sort_at, c.did, c.reason, c.subject
   FROM candidate c JOIN slice s ON s.uri = c.uri

@@ -1,15 +1,17 @@
 -- Replies that are invalid by themselves: the parent is missing (a like or repost counts as missing); or it is the root and has a
 -- reply itself; or it has another root. What is below them follows in spread.sql. Cycles and odd roots are only noted here.
+-- OFFSET 0 makes the lookup of the parent one by index: joined freely, all posts would be read for each slice.
 WITH reply AS MATERIALIZED (
   SELECT p.uri, p."replyRoot" AS root, p."replyParent" AS parent, q.uri AS found, q."replyRoot" AS above
-  FROM post p LEFT JOIN post q ON q.uri = p."replyParent"
+  FROM post p LEFT JOIN LATERAL (SELECT q.uri, q."replyRoot" FROM post q WHERE q.uri = p."replyParent" OFFSET 0) q ON true
   WHERE {in p.ctid} AND p."replyRoot" IS NOT NULL
 ), bad AS (
   INSERT INTO skyfill.finalize_bad (uri)
   SELECT reply.uri FROM reply LEFT JOIN LATERAL (
     SELECT skyfill.readable(r.json) AS json FROM record r
     WHERE reply.found IS NULL AND r.uri = reply.parent
-      AND skyfill.collection_of(reply.parent) NOT IN ('app.bsky.feed.like', 'app.bsky.feed.repost')) other ON true
+      AND skyfill.collection_of(reply.parent) NOT IN ('app.bsky.feed.like', 'app.bsky.feed.repost')
+    OFFSET 0) other ON true
   WHERE CASE
     WHEN found IS NOT NULL AND parent = root THEN above IS NOT NULL
     WHEN found IS NOT NULL THEN above IS DISTINCT FROM root

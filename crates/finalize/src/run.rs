@@ -1,7 +1,7 @@
 //! Running the stages: planning, workers, going on after a crash.
 
 use crate::slicing;
-use crate::stage::{STAGES, Stage};
+use crate::stage::{STAGES, Slicing, Stage};
 use ledger::slices;
 use load::{DbError, Decision, decide};
 use postgres::{Client, NoTls, Transaction};
@@ -102,32 +102,52 @@ const TABLES: &[&str] = &[
 ];
 
 impl Finalize<'_> {
-    /// Does all stages that are not done.
+    /// Does all stages that are not done. When the server goes away, it is waited for.
     ///
     /// # Errors
     /// See [`FinalizeError`]. What was done stays done.
     pub fn run(&self) -> Result<Outcome, FinalizeError> {
+        // Whether the server is there at all shows at once.
         let mut client = self.connect()?;
-        if !slices::lock(&mut client)? {
+        let mut tries = 0;
+        loop {
+            let error = match self.run_with(&mut client) {
+                Err(FinalizeError::Database(error)) if tries < MAX_TRIES && !(self.stop)() => error,
+                ended => return ended,
+            };
+            if !matches!(decide(&error), Decision::Reconnect | Decision::Wait) {
+                return Err(error.into());
+            }
+            tries += 1;
+            (self.report)(Report::Waiting(&error, tries));
+            std::thread::sleep(Duration::from_millis(100u64 << tries.min(6)));
+            if let Ok(connected) = self.connect() {
+                client = connected;
+            }
+        }
+    }
+
+    fn run_with(&self, client: &mut Client) -> Result<Outcome, FinalizeError> {
+        if !slices::lock(client)? {
             return Err(FinalizeError::Busy);
         }
-        ledger::prepare(&mut client)?;
-        let missing = load::indexes::missing(&mut client, &self.schema)?;
+        ledger::prepare(client)?;
+        let missing = load::indexes::missing(client, &self.schema)?;
         if !missing.is_empty() {
             return Err(FinalizeError::Indexes(
                 missing.into_iter().map(|d| d.name).collect(),
             ));
         }
-        self.begin(&mut client)?;
+        self.begin(client)?;
         for (at, stage) in STAGES.iter().enumerate() {
             if at > 0 {
-                self.plan(&mut client, stage)?;
+                self.plan(client, stage)?;
             }
-            if let Some(outcome) = self.work(&mut client, stage)? {
+            if let Some(outcome) = self.work(client, stage)? {
                 return Ok(outcome);
             }
         }
-        self.end(&mut client)
+        self.end(client)
     }
 
     fn connect(&self) -> Result<Client, DbError> {
@@ -137,6 +157,7 @@ impl Finalize<'_> {
              SET statement_timeout = 0;
              SET lock_timeout = 0;
              SET idle_in_transaction_session_timeout = 0;
+             DO $$ BEGIN SET idle_session_timeout = 0; EXCEPTION WHEN undefined_object THEN NULL; END $$;
              SET client_min_messages = error;
              SET jit = off;
              SET work_mem = '64MB'",
@@ -166,6 +187,10 @@ impl Finalize<'_> {
         (self.report)(Report::Slices(total));
         if !going_on {
             self.plan(client, &STAGES[0])?;
+            // A load that deleted nothing because nothing was planned may not have committed yet: its rows must be seen.
+            let mut txn = client.transaction()?;
+            slices::after_loads(&mut txn)?;
+            txn.commit()?;
         }
         Ok(())
     }
@@ -174,7 +199,8 @@ impl Finalize<'_> {
         let mut txn = client.transaction()?;
         if slices::count(&mut txn, &self.schema, stage.name)?.0 == 0 {
             let bounds = slicing::bounds(&mut txn, stage.slicing, self.slice_rows)?;
-            slices::plan(&mut txn, &self.schema, stage.name, &bounds)?;
+            let is_closed = matches!(stage.slicing, Slicing::Numbers);
+            slices::plan(&mut txn, &self.schema, stage.name, &bounds, is_closed)?;
         }
         txn.commit()?;
         Ok(())
@@ -252,6 +278,7 @@ impl Finalize<'_> {
     /// Drops the work tables, if all stages are still as they were done.
     fn end(&self, client: &mut Client) -> Result<Outcome, FinalizeError> {
         let mut txn = client.transaction()?;
+        slices::after_loads(&mut txn)?;
         for stage in STAGES {
             let (planned, done) = slices::count(&mut txn, &self.schema, stage.name)?;
             if planned == 0 || done < planned {

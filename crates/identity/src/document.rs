@@ -108,8 +108,10 @@ pub(crate) fn of_parts(
     let pds = pds
         .filter(|pds| is_url(pds))
         .ok_or(DocumentError::Lacks("a PDS"))?;
+    // What no handle can be, a database need not hold.
+    let handle = handle.filter(|handle| !handle.is_empty() && handle.len() <= MAX_HANDLE && is_plain(handle));
     Ok(Document {
-        handle: handle.filter(|handle| !handle.is_empty()).map(str::to_owned),
+        handle: handle.map(str::to_owned),
         pds: pds.to_owned(),
         signing_key,
     })
@@ -140,10 +142,20 @@ fn is_key(kind: &str, key: &str) -> bool {
     }
 }
 
+/// Longest handle (<https://atproto.com/specs/handle>), and longest URL of a PDS that is taken.
+const MAX_HANDLE: usize = 253;
+const MAX_URL: usize = 2048;
+
+fn is_plain(text: &str) -> bool {
+    !text.contains(char::is_control)
+}
+
 fn is_url(text: &str) -> bool {
-    url::Url::parse(text).is_ok_and(|url| {
-        matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|host| !host.is_empty())
-    })
+    text.len() <= MAX_URL
+        && is_plain(text)
+        && url::Url::parse(text).is_ok_and(|url| {
+            matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|host| !host.is_empty())
+        })
 }
 
 #[cfg(test)]
@@ -165,6 +177,8 @@ mod tests {
         );
         assert!(parse_with("did:plc:a#atproto", "#atproto").is_ok());
         assert_eq!(parse_with("at://", "ftp://").unwrap().handle, None);
+        assert_eq!(parse_with("Alice", "A\\u0000lice").unwrap().handle, None);
+        assert_eq!(parse_with("Alice", &"a".repeat(300)).unwrap().handle, None);
         for (from, to, lacks) in [
             ("#atproto\"", "#other\"", "a signing key"),
             ("Multikey", "Unknown", "a signing key"),
@@ -172,6 +186,7 @@ mod tests {
             ("#atproto_pds", "#pds", "a PDS"),
             ("AtprotoPersonalDataServer", "Other", "a PDS"),
             ("https://pds.example", "pds.example", "a PDS"),
+            ("https://pds.example", "https://pds.example/\\u0000", "a PDS"),
             ("\"https://pds.example\"", "{}", "a PDS"),
         ] {
             assert_eq!(parse_with(from, to), Err(DocumentError::Lacks(lacks)), "{from}");

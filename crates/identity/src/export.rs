@@ -26,12 +26,11 @@ pub enum Latest {
 /// A page of the export.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
-    /// Where the next page begins, if this one had operations.
+    /// Where the next page begins, if this one had operations. At a full page that is before the last operation's time: others of that
+    /// time may follow.
     pub cursor: Option<String>,
     /// By DID, what its last valid operation in the page says.
     pub latest: BTreeMap<String, Latest>,
-    /// Whether more may follow at once.
-    pub is_full: bool,
     /// Lines that could not be read.
     pub bad_lines: u64,
 }
@@ -95,19 +94,23 @@ impl Export {
 #[must_use]
 pub fn read_page(body: &[u8]) -> Page {
     let mut page = Page::default();
-    let mut lines = 0usize;
+    let (mut lines, mut before_last) = (0usize, None);
     for line in body.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
         lines = lines.saturating_add(1);
         let Ok(line) = serde_json::from_slice::<Line>(line) else {
             page.bad_lines = page.bad_lines.saturating_add(1);
             continue;
         };
-        page.cursor = Some(line.created_at);
+        if page.cursor.as_ref() != Some(&line.created_at) {
+            before_last = page.cursor.replace(line.created_at);
+        }
         if !line.nullified {
             page.latest.insert(line.did, read_operation(&line.operation));
         }
     }
-    page.is_full = lines >= PAGE;
+    if lines >= PAGE && before_last.is_some() {
+        page.cursor = before_last;
+    }
     page
 }
 
@@ -190,9 +193,6 @@ mod tests {
         assert_eq!(handle("did:plc:a"), "b.example");
         assert_eq!(page.latest["did:plc:b"], Latest::Tombstone);
         assert_eq!(handle("did:plc:c"), "old.example");
-        assert_eq!(
-            (page.cursor.as_deref(), page.bad_lines, page.is_full),
-            (Some("5"), 1, false)
-        );
+        assert_eq!((page.cursor.as_deref(), page.bad_lines), (Some("5"), 1));
     }
 }

@@ -42,6 +42,8 @@ pub struct Settings {
 
 /// Largest document, in bytes.
 const MAX_DOCUMENT: u64 = 256 << 10;
+/// Time between two looks at a directory that asked for a long pause.
+const PATIENCE: Duration = Duration::from_secs(30);
 const ACCEPT: &str = "application/did+ld+json,application/json";
 
 /// Asks for documents.
@@ -111,20 +113,22 @@ impl Resolver {
         let mut attempt = 0u32;
         loop {
             attempt = attempt.saturating_add(1);
+            // The directory is waited for as long as it asks: without it there is nothing to do.
+            while let Err(error) = self.hosts.wait(&paced).await {
+                if !is_plc {
+                    return Found::Unreachable(error.to_string());
+                }
+                tokio::time::sleep(PATIENCE).await;
+            }
             if is_plc {
                 self.take_turn().await;
             }
-            let outcome = match self.hosts.wait(&paced).await {
-                Ok(()) => {
-                    let small = Small {
-                        url,
-                        accept: ACCEPT,
-                        host,
-                    };
-                    client.get_small(small).await
-                }
-                Err(error) => Err(error),
+            let small = Small {
+                url,
+                accept: ACCEPT,
+                host,
             };
+            let outcome = client.get_small(small).await;
             let error = match outcome {
                 Ok(body) => {
                     return match document::parse(&body, did) {
@@ -136,19 +140,25 @@ impl Resolver {
                 Err(FetchError::Refused(404 | 410, _)) => return Found::Gone,
                 // As the official code: whatever a did:web's host says instead of a document, there is none.
                 Err(FetchError::Refused(..)) if !is_plc => return Found::Gone,
+                // What is no DID of the directory's.
+                Err(FetchError::Refused(400, _)) => return Found::Unsupported,
+                Err(
+                    error @ (FetchError::BadUrl(_)
+                    | FetchError::Blocked(_)
+                    | FetchError::Redirect(_)
+                    | FetchError::TooLarge(_)),
+                ) => return Found::Useless(DocumentError::Malformed(error.to_string())),
                 Err(error) => error,
             };
             match retry::decide(&error, attempt, self.settings.attempts) {
                 Retry::Never => return Found::Unreachable(error.to_string()),
-                Retry::NeverHost(wait) => {
+                Retry::NeverHost(wait) | Retry::AfterHost(wait) if is_plc => self.hosts.pause(&paced, wait),
+                // Others hold up nobody: they are asked again by a later run.
+                Retry::NeverHost(wait) | Retry::AfterHost(wait) => {
                     self.hosts.pause(&paced, wait);
                     return Found::Unreachable(error.to_string());
                 }
                 Retry::After(wait) => tokio::time::sleep(wait).await,
-                Retry::AfterHost(wait) => {
-                    self.hosts.pause(&paced, wait);
-                    tokio::time::sleep(wait).await;
-                }
             }
         }
     }

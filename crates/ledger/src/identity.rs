@@ -111,9 +111,12 @@ pub struct DocumentNote {
     pub signing_key: Option<String>,
     /// What is wrong with it.
     pub error: Option<String>,
+    /// Whether it is good for a day: it was fetched now. One of an export is good when the export was read to its end.
+    pub is_fresh: bool,
 }
 
-/// Notes documents of accounts that are known.
+/// Notes documents of accounts that are known. An account whose document changed is due again; what could not be reached keeps what was
+/// known of it.
 ///
 /// # Errors
 /// The server refused.
@@ -125,9 +128,14 @@ pub fn note_documents(
     let column =
         |pick: fn(&DocumentNote) -> Option<&str>| notes.iter().map(pick).collect::<Vec<Option<&str>>>();
     client.execute(
-        "UPDATE skyfill.identity i SET document = n.state, claimed_handle = n.handle, pds = n.pds, signing_key = n.key,
-           error = n.error, documented_at = now()
-         FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[]) n (did, state, handle, pds, key, error)
+        "UPDATE skyfill.identity i SET document = n.state,
+           claimed_handle = CASE WHEN n.state = 'unreachable' THEN i.claimed_handle ELSE n.handle END,
+           pds = CASE WHEN n.state = 'unreachable' THEN i.pds ELSE n.pds END,
+           signing_key = CASE WHEN n.state = 'unreachable' THEN i.signing_key ELSE n.key END,
+           error = n.error, documented_at = CASE WHEN n.fresh THEN now() END,
+           due = CASE WHEN (i.document, i.claimed_handle) IS DISTINCT FROM (n.state, n.handle) THEN '-infinity' ELSE i.due END
+         FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::boolean[])
+           n (did, state, handle, pds, key, error, fresh)
          WHERE i.schema_name = $1 AND i.did = n.did",
         &[
             &schema,
@@ -137,6 +145,7 @@ pub fn note_documents(
             &column(|n| n.pds.as_deref()),
             &column(|n| n.signing_key.as_deref()),
             &column(|n| n.error.as_deref()),
+            &notes.iter().map(|n| n.is_fresh).collect::<Vec<bool>>(),
         ],
     )
 }
@@ -216,4 +225,16 @@ pub fn set_cursor(client: &mut impl GenericClient, name: &str, value: &str) -> R
         &[&name, &value],
     )?;
     Ok(())
+}
+
+/// Whether this session now is the only one that looks up identities in this database; so until it ends.
+///
+/// # Errors
+/// The server refused.
+pub fn lock(client: &mut impl GenericClient) -> Result<bool, Error> {
+    /// Key of the advisory lock; nothing else uses it.
+    const LOCK: i64 = 0x736b_7966_696c_6c04;
+    Ok(client
+        .query_one(&format!("SELECT pg_try_advisory_lock({LOCK})"), &[])?
+        .get(0))
 }

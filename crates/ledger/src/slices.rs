@@ -26,16 +26,24 @@ pub fn count(client: &mut impl GenericClient, schema: &str, stage: &str) -> Resu
     Ok((number(0), number(1)))
 }
 
-/// Cuts a stage into slices at `bounds`; without any it is one slice.
+/// Cuts a stage into slices at `bounds`; without any it is one slice. What comes after the last bound belongs to no slice if the stage
+/// `is_closed`.
 ///
 /// # Errors
 /// The server refused.
-pub fn plan(txn: &mut Transaction<'_>, schema: &str, stage: &str, bounds: &[String]) -> Result<(), Error> {
+pub fn plan(
+    txn: &mut Transaction<'_>,
+    schema: &str,
+    stage: &str,
+    bounds: &[String],
+    is_closed: bool,
+) -> Result<(), Error> {
     let statement = txn.prepare(
         "INSERT INTO skyfill.finalize_slice (schema_name, stage, number, lower_bound, upper_bound) VALUES ($1, $2, $3, $4, $5)",
     )?;
+    let open = (!is_closed).then_some(None);
     let mut lower: Option<&String> = None;
-    for (number, upper) in (0i32..).zip(bounds.iter().map(Some).chain([None])) {
+    for (number, upper) in (0i32..).zip(bounds.iter().map(Some).chain(open)) {
         txn.execute(&statement, &[&schema, &stage, &number, &lower, &upper])?;
         lower = upper;
     }
@@ -96,6 +104,23 @@ pub const EXISTS: &str = "SELECT (to_regclass('skyfill.finalize_slice') IS NOT N
 #[must_use]
 pub fn out_of_date(schema: &str) -> String {
     format!("DELETE FROM skyfill.finalize_slice WHERE schema_name = '{schema}'")
+}
+
+/// Key of the lock that loads share while they commit, see [`after_loads`].
+const LOADS: i64 = 0x736b_7966_696c_6c03;
+
+/// The statement with which a load, before it commits, makes sure that [`after_loads`] waits for it.
+#[must_use]
+pub fn load_commits() -> String {
+    format!("SELECT pg_advisory_xact_lock_shared({LOADS})")
+}
+
+/// Waits until every load that is committing has done so; until this transaction ends, none begins to.
+///
+/// # Errors
+/// The server refused.
+pub fn after_loads(txn: &mut Transaction<'_>) -> Result<(), Error> {
+    txn.batch_execute(&format!("SELECT pg_advisory_xact_lock({LOADS})"))
 }
 
 /// Whether this session now is the only one that finalizes in this database; so until it ends.

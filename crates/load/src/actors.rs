@@ -26,8 +26,8 @@ pub fn enroll(client: &mut impl GenericClient, schema: &str) -> Result<u64, Erro
 }
 
 /// Writes rows. Of two that claim a handle, whoever is verified later holds it, and in one call the one with the greater DID; the other's
-/// becomes NULL (`indexHandle` in `data-plane/server/indexing/index.ts`). Handles that are only claimed (`verified` is false) do not
-/// depend on the order of calls: the greater DID holds them. States of accounts come from [`ledger::identity`]; other columns are not
+/// becomes NULL (`indexHandle` in `data-plane/server/indexing/index.ts`). Handles that are only claimed (`verified` is false) are
+/// never taken from an account that is verified for them, and do not depend on the order of calls: the greater DID holds them. States of accounts come from [`ledger::identity`]; other columns are not
 /// touched.
 ///
 /// # Errors
@@ -54,32 +54,63 @@ pub fn store(
             (holders.get(handle) == Some(&actor.did.as_str())).then_some(handle)
         })
         .collect();
-    let (lesser, greater) = if verified {
-        ("a.did <> g.did", "false")
+    let is_verified = "EXISTS (SELECT FROM skyfill.identity v WHERE v.schema_name = $3 AND v.did = a.did AND v.handle = 'verified')";
+    let (loses, keeps) = if verified {
+        ("a.did <> g.did".to_owned(), "false".to_owned())
     } else {
         (
-            "a.did COLLATE \"C\" < g.did COLLATE \"C\"",
-            "a.did COLLATE \"C\" > g.did COLLATE \"C\"",
+            format!("a.did COLLATE \"C\" < g.did COLLATE \"C\" AND NOT {is_verified}"),
+            format!("a.did <> g.did AND (a.did COLLATE \"C\" > g.did COLLATE \"C\" OR {is_verified})"),
         )
     };
+    // First of all everybody in this call lets go of another handle, so that others can take it.
     client.execute(
         &format!(
             "UPDATE \"{schema}\".actor a SET handle = NULL FROM unnest($1::text[], $2::text[]) g (did, handle)
-             WHERE a.handle = g.handle AND {lesser}"
+             WHERE a.did = g.did AND a.handle IS DISTINCT FROM g.handle"
         ),
         &[&dids, &handles],
     )?;
     client.execute(
         &format!(
+            "UPDATE \"{schema}\".actor a SET handle = NULL FROM unnest($1::text[], $2::text[]) g (did, handle)
+             WHERE a.handle = g.handle AND {loses} AND $3::text IS NOT NULL"
+        ),
+        &[&dids, &handles, &schema],
+    )?;
+    client.execute(
+        &format!(
             "INSERT INTO \"{schema}\".actor AS held (did, handle, \"indexedAt\", \"upstreamStatus\")
              SELECT g.did, CASE WHEN NOT EXISTS (
-                 SELECT FROM \"{schema}\".actor a WHERE a.handle = g.handle AND {greater}) THEN g.handle END, $3, i.status
+                 SELECT FROM \"{schema}\".actor a WHERE a.handle = g.handle AND {keeps}) THEN g.handle END, $4, i.status
              FROM unnest($1::text[], $2::text[]) g (did, handle)
-               LEFT JOIN skyfill.identity i ON i.schema_name = $4 AND i.did = g.did
+               LEFT JOIN skyfill.identity i ON i.schema_name = $3 AND i.did = g.did
              ON CONFLICT (did) DO UPDATE SET handle = excluded.handle, \"indexedAt\" = excluded.\"indexedAt\",
                \"upstreamStatus\" = excluded.\"upstreamStatus\""
         ),
-        &[&dids, &handles, &indexed_at, &schema],
+        &[&dids, &handles, &schema, &indexed_at],
+    )?;
+    Ok(())
+}
+
+/// Adds rows without a handle for accounts that have none: what is known of others stays.
+///
+/// # Errors
+/// The server refused.
+pub fn add(
+    client: &mut impl GenericClient,
+    schema: &str,
+    dids: &[String],
+    indexed_at: &str,
+) -> Result<(), Error> {
+    client.execute(
+        &format!(
+            "INSERT INTO \"{schema}\".actor (did, \"indexedAt\", \"upstreamStatus\")
+             SELECT g.did, $2, i.status FROM unnest($1::text[]) g (did)
+               LEFT JOIN skyfill.identity i ON i.schema_name = $3 AND i.did = g.did
+             ON CONFLICT (did) DO NOTHING"
+        ),
+        &[&dids, &indexed_at, &schema],
     )?;
     Ok(())
 }

@@ -62,6 +62,7 @@ pub struct Writer<'w> {
     in_transaction: bool,
     open: Vec<Piece>,
     open_records: usize,
+    open_accounts: usize,
     open_bytes: usize,
     /// Records that were refused already, so that a replay does not report them again.
     refused: HashSet<String>,
@@ -86,6 +87,7 @@ impl<'w> Writer<'w> {
             in_transaction: false,
             open: Vec::new(),
             open_records: 0,
+            open_accounts: 0,
             open_bytes: 0,
             refused: HashSet::new(),
             report: WriterReport::default(),
@@ -128,7 +130,12 @@ impl<'w> Writer<'w> {
     /// # Errors
     /// As [`Writer::write`].
     pub fn write_accounts(&mut self, accounts: Accounts) -> Result<(), DbError> {
-        self.add(Piece::Accounts(accounts))
+        self.open_accounts += accounts.len();
+        self.add(Piece::Accounts(accounts))?;
+        if self.open_accounts >= self.options.transaction_records {
+            self.commit()?;
+        }
+        Ok(())
     }
 
     fn add(&mut self, piece: Piece) -> Result<(), DbError> {
@@ -148,6 +155,7 @@ impl<'w> Writer<'w> {
         self.persist(self.open.len(), |writer| {
             let out_of_date = ledger::slices::out_of_date(&writer.options.schema);
             let driver = writer.driver()?;
+            driver.batch(&ledger::slices::load_commits())?;
             if driver.number(ledger::slices::EXISTS)? > 0 {
                 driver.batch(&out_of_date)?;
             }
@@ -161,7 +169,7 @@ impl<'w> Writer<'w> {
         self.open_report = WriterReport::default();
         self.open.clear();
         self.refused.clear();
-        (self.open_records, self.open_bytes) = (0, 0);
+        (self.open_records, self.open_accounts, self.open_bytes) = (0, 0, 0);
         Ok(())
     }
 

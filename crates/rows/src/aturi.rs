@@ -1,5 +1,7 @@
 //! AT-URIs in records, taken apart as the official code's `AtUri` does (`@atproto/syntax`).
 
+use crate::reject::{Reject, Rule};
+
 /// The parts of an AT-URI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AtUri<'a> {
@@ -14,7 +16,8 @@ pub struct AtUri<'a> {
 }
 
 impl<'a> AtUri<'a> {
-    /// Takes `uri` apart; `None` if it does not begin as an AT-URI or has a query, a space, or no authority.
+    /// Takes `uri` apart; `None` if the official `AtUri` throws on it: it does not begin as an AT-URI, has a query or a space, or an
+    /// authority of other characters than it knows, among them some valid DIDs (with an underscore, or a percent sign and a dot).
     #[must_use]
     pub fn parse(uri: &'a str) -> Option<Self> {
         let rest = uri.strip_prefix("at://")?;
@@ -27,13 +30,41 @@ impl<'a> AtUri<'a> {
         let (authority, path) = path.split_once('/').unwrap_or((path, ""));
         let mut segments = path.split('/').filter(|s| !s.is_empty());
         let (collection, rkey) = (segments.next().unwrap_or(""), segments.next().unwrap_or(""));
-        (!authority.is_empty()).then_some(Self {
+        is_authority(authority).then_some(Self {
             authority,
             collection,
             rkey,
             has_fragment: fragment.is_some(),
         })
     }
+}
+
+/// The authority of `uri`, which stands at `path` in a record.
+///
+/// # Errors
+/// The official `AtUri` throws on it, and the record leaves nothing.
+pub(crate) fn authority<'a>(uri: &'a str, path: &str) -> Result<&'a str, Reject> {
+    match AtUri::parse(uri) {
+        Some(parts) => Ok(parts.authority),
+        None => Err(Reject::new(
+            path,
+            Rule::Official("an authority that the official indexer cannot take apart"),
+        )),
+    }
+}
+
+/// The second group of `ATP_URI_REGEX` in `aturi.ts`, which ignores case.
+pub(crate) fn is_authority(text: &str) -> bool {
+    let all = |text: &str, others: &[u8]| {
+        text.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || others.contains(&b))
+    };
+    let is_did = text
+        .get(..4)
+        .is_some_and(|start| start.eq_ignore_ascii_case("did:"))
+        && text.len() > 4
+        && text.get(4..).is_some_and(|rest| all(rest, b":%-"));
+    is_did || (text.starts_with(|c: char| c.is_ascii_alphanumeric()) && all(text, b".:-"))
 }
 
 #[cfg(test)]
@@ -50,5 +81,10 @@ mod tests {
         assert_eq!(AtUri::parse("at://did:plc:a").unwrap().collection, "");
         assert_eq!(AtUri::parse("https://x"), None);
         assert_eq!(AtUri::parse("at:///x"), None);
+        assert!(
+            AtUri::parse("at://did:web:a.b/c").is_some() && AtUri::parse("at://did:web:a%3A80/c").is_some()
+        );
+        assert_eq!(AtUri::parse("at://did:web:a_b.com/c"), None);
+        assert_eq!(AtUri::parse("at://did:web:a.b%3A80/c"), None);
     }
 }

@@ -81,6 +81,7 @@ fn check_copied(collection: Collection, value: Map<'_>) -> Result<String, Reject
 /// # Errors
 /// The record leaves nothing; the rows that were handed over already are to be thrown away.
 pub fn index(record: &Record<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {
+    aturi::authority(record.uri, "the URI of the record")?;
     let copy = javascript::copy(record.value)?;
     let record = &Record {
         value: copied(record.value, copy.as_ref()),

@@ -16,6 +16,7 @@ use identity::handle::{self, Leads};
 use identity::resolve::{self, Found};
 use ledger::identity::{Again, DocumentNote, Due, HandleNote};
 use load::actors::Actor;
+use load::{DbError, Decision, decide};
 use observe::{Counter, Progress, Workers};
 use postgres::Client;
 use std::fs::File;
@@ -30,10 +31,8 @@ use tokio::task::JoinSet;
 const BATCH_PER_SLOT: usize = 100;
 /// Attempts at each document and page.
 const ATTEMPTS: u32 = 4;
-/// Seconds until what could not be reached is tried again, by how often that was; the last one stays.
-const AGAIN_IN: &[i32] = &[3600, 4 * 3600, 24 * 3600];
-/// The PLC's export in the table of cursors.
-const EXPORT_CURSOR: &str = "plc export";
+/// Seconds until what could not be reached is tried again, by how often that was. After that only `--retry` tries.
+const AGAIN_IN: &[i32] = &[3600, 4 * 3600, 24 * 3600, 3 * 24 * 3600, 7 * 24 * 3600];
 
 /// What is counted.
 #[derive(Clone)]
@@ -67,6 +66,26 @@ enum Handle {
     Asked(String, Leads),
 }
 
+impl Learned {
+    /// The state of its handle, and why it could not be reached.
+    fn outcome(&self) -> (&'static str, Option<String>) {
+        match (&self.handle, &self.found) {
+            (Handle::Asked(_, Leads::To(led)), _) if *led == self.did => ("verified", None),
+            (Handle::Asked(_, Leads::To(_) | Leads::Nowhere) | Handle::None, _) => ("mismatch", None),
+            (Handle::Asked(_, Leads::Unreachable(error)), _)
+            | (Handle::NoDocument, Some(Found::Unreachable(error))) => ("unreachable", Some(error.clone())),
+            (Handle::Claimed(_), _) => ("claimed", None),
+            (Handle::NoDocument, _) => ("none", None),
+        }
+    }
+}
+
+fn count(learned: &[Learned], counts: &Counts) {
+    for one in learned {
+        counts.add(one.outcome().0);
+    }
+}
+
 pub(crate) fn run(args: &IdentitiesArgs) -> Result<Ended, Failure> {
     let now = clock::now(args.now.as_deref())?;
     let database = Database::open(&args.database)?;
@@ -76,6 +95,11 @@ pub(crate) fn run(args: &IdentitiesArgs) -> Result<Ended, Failure> {
     let mut client = database.connect()?;
     let schema = database.schema.as_str();
     let refused = |error: postgres::Error| database.failure(error);
+    if !ledger::identity::lock(&mut client).map_err(refused)? {
+        return Err(
+            Failure::new("another skyfill looks up identities in this database").hint("wait until it ends"),
+        );
+    }
     load::actors::enroll(&mut client, schema).map_err(refused)?;
     if let Some(path) = &args.dids {
         enroll_file(&mut client, &database, path)?;
@@ -106,7 +130,12 @@ pub(crate) fn run(args: &IdentitiesArgs) -> Result<Ended, Failure> {
     progress.finish();
     summary(args, &mut client, &database, &counts)?;
     Ok(if !finished {
-        eprintln!("stopped; go on with the same command");
+        let but = if args.recheck || args.retry {
+            ", without --recheck and --retry"
+        } else {
+            ""
+        };
+        eprintln!("stopped; go on with the same command{but}");
         Ended::Stopped
     } else if counts.unreachable.get() > 0 {
         eprintln!("what could not be reached is tried again by a later run, or now with --retry");
@@ -119,15 +148,20 @@ pub(crate) fn run(args: &IdentitiesArgs) -> Result<Ended, Failure> {
 fn enroll_file(client: &mut Client, database: &Database, path: &std::path::Path) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::new(format!("read {}: {error}", path.display()));
     let mut dids = Vec::new();
+    let mut enroll = |dids: &mut Vec<String>| {
+        ledger::identity::enroll(client, &database.schema, &std::mem::take(dids))
+            .map_err(|error| database.failure(error))
+    };
     for line in did_file::read(BufReader::new(File::open(path).map_err(failed)?), 0, 0) {
         match line.map_err(failed)? {
             Ok(line) => dids.push(line.did),
             Err(bad) => eprintln!("{}: {bad}", path.display()),
         }
+        if dids.len() >= 10_000 {
+            enroll(&mut dids)?;
+        }
     }
-    for part in dids.chunks(10_000) {
-        ledger::identity::enroll(client, &database.schema, part).map_err(|error| database.failure(error))?;
-    }
+    enroll(&mut dids)?;
     Ok(())
 }
 
@@ -146,7 +180,13 @@ fn read_export(
         Duration::from_secs(args.timeout.max(60)),
     )
     .map_err(Failure::new)?;
-    let mut cursor = ledger::identity::cursor(client, EXPORT_CURSOR).map_err(refused)?;
+    // What was noted for one schema, or came from one directory, says nothing about another.
+    let name = format!(
+        "plc export of {} for {}",
+        args.plc_url.trim_end_matches('/'),
+        database.schema
+    );
+    let mut cursor = ledger::identity::cursor(client, &name).map_err(refused)?;
     let operations = Counter::with_rate("pages of the export");
     let noted = Counter::with_rate("documents noted");
     let bad = Counter::plain("lines that could not be read");
@@ -166,8 +206,15 @@ fn read_export(
             Err(error) => {
                 attempt += 1;
                 match retry::decide(&error, attempt, ATTEMPTS) {
-                    Retry::After(wait) | Retry::AfterHost(wait) => std::thread::sleep(wait),
-                    Retry::Never | Retry::NeverHost(_) => {
+                    Retry::After(wait) | Retry::AfterHost(wait) | Retry::NeverHost(wait) => {
+                        runtime.block_on(async {
+                            tokio::select! {
+                                () = tokio::time::sleep(wait) => {}
+                                () = stop.wait() => {}
+                            }
+                        });
+                    }
+                    Retry::Never => {
                         return Err(Failure::new(format!("the export of {}: {error}", args.plc_url))
                             .hint("what was read is kept; run it again to go on"));
                     }
@@ -178,7 +225,15 @@ fn read_export(
         attempt = 0;
         operations.add(1);
         bad.add(page.bad_lines);
-        let Some(next) = page.cursor else { break };
+        let Some(next) = page.cursor else {
+            if page.bad_lines > 0 {
+                return Err(Failure::new(format!(
+                    "the export of {} is no list of operations",
+                    args.plc_url
+                )));
+            }
+            break;
+        };
         let notes: Vec<DocumentNote> = page
             .latest
             .into_iter()
@@ -187,13 +242,17 @@ fn read_export(
                 Latest::Useless(error) => bare(did, "useless", Some(error.to_string())),
                 Latest::Tombstone => bare(did, "gone", None),
             })
+            .map(|note| DocumentNote {
+                is_fresh: false,
+                ..note
+            })
             .collect();
         let mut txn = client.transaction().map_err(refused)?;
         noted.add(ledger::identity::note_documents(&mut txn, &database.schema, &notes).map_err(refused)?);
-        ledger::identity::set_cursor(&mut txn, EXPORT_CURSOR, &next).map_err(refused)?;
+        ledger::identity::set_cursor(&mut txn, &name, &next).map_err(refused)?;
         txn.commit().map_err(refused)?;
-        // A page that leads nowhere else would be read for ever.
-        if !page.is_full || cursor.as_deref() == Some(&next) {
+        // The end: nothing but what the page before had.
+        if cursor.as_deref() == Some(&next) {
             break;
         }
         cursor = Some(next);
@@ -248,12 +307,40 @@ fn look_up_all(
         let Some(last) = due.last() else { return Ok(true) };
         after.clone_from(&last.did);
         let learned = runtime.block_on(look_up(due, slots, &documents, handles.as_ref(), counts, stop));
-        store(client, &database.schema, &learned, &indexed_at, counts).map_err(refused)?;
+        persist(client, database, |client| {
+            store(client, &database.schema, &learned, &indexed_at)
+        })?;
+        count(&learned, counts);
     }
     Ok(false)
 }
 
-/// Looks up a batch; what had not begun when it was told to stop is left out.
+/// Does `step`; when it meets a load that wants the same rows, or the server goes away, waits and does it again.
+fn persist(
+    client: &mut Client,
+    database: &Database,
+    mut step: impl FnMut(&mut Client) -> Result<(), postgres::Error>,
+) -> Result<(), Failure> {
+    for tries in 0u32.. {
+        let Err(error) = step(client) else { break };
+        let error = DbError::from(error);
+        if decide(&error) == Decision::Stop || decide(&error) == Decision::Split || tries >= MAX_TRIES {
+            return Err(Failure::new(format!("{}: {error}", database.shown()))
+                .hint("what was stored before stays; mend this, then run it again"));
+        }
+        eprintln!("waiting for the database: {error}");
+        std::thread::sleep(Duration::from_millis(100 << tries.min(6)));
+        if let Ok(connected) = database.connect() {
+            *client = connected;
+        }
+    }
+    Ok(())
+}
+
+/// Most tries to store a batch.
+const MAX_TRIES: u32 = 20;
+
+/// Looks up a batch; what was not done when it was told to stop is left out.
 async fn look_up(
     due: Vec<Due>,
     slots: usize,
@@ -270,38 +357,44 @@ async fn look_up(
         tasks.spawn(async move {
             // Never closed.
             let _slot = slots.acquire().await;
-            if stop.is_set() {
-                return None;
-            }
-            let (found, document) = match due.document {
-                Some(claimed) => (None, Some(claimed)),
-                None => {
-                    let found = documents.resolve(&due.did).await;
-                    let document = match &found {
-                        Found::Document(document) => Some(document.handle.clone()),
-                        _ => None,
-                    };
-                    (Some(found), document)
+            let work = async {
+                let (found, document) = match due.document {
+                    Some(claimed) => (None, Some(claimed)),
+                    None => {
+                        let found = documents.resolve(&due.did).await;
+                        let document = match &found {
+                            Found::Document(document) => Some(document.handle.clone()),
+                            _ => None,
+                        };
+                        (Some(found), document)
+                    }
+                };
+                let handle = match document {
+                    None => Handle::NoDocument,
+                    Some(None) => Handle::None,
+                    Some(Some(claimed)) => match handles {
+                        Some(handles) => {
+                            let leads = handles.resolve(&claimed).await;
+                            Handle::Asked(claimed, leads)
+                        }
+                        None => Handle::Claimed(claimed),
+                    },
+                };
+                Learned {
+                    did: due.did,
+                    attempts: due.attempts,
+                    found,
+                    handle,
                 }
             };
-            let handle = match document {
-                None => Handle::NoDocument,
-                Some(None) => Handle::None,
-                Some(Some(claimed)) => match handles {
-                    Some(handles) => {
-                        let leads = handles.resolve(&claimed).await;
-                        Handle::Asked(claimed, leads)
-                    }
-                    None => Handle::Claimed(claimed),
-                },
-            };
-            done.add(1);
-            Some(Learned {
-                did: due.did,
-                attempts: due.attempts,
-                found,
-                handle,
-            })
+            tokio::select! {
+                biased;
+                () = stop.wait() => None,
+                learned = work => {
+                    done.add(1);
+                    Some(learned)
+                }
+            }
         });
     }
     let mut learned: Vec<Learned> = tasks.join_all().await.into_iter().flatten().collect();
@@ -326,6 +419,7 @@ fn bare(did: String, state: &'static str, error: Option<String>) -> DocumentNote
         pds: None,
         signing_key: None,
         error,
+        is_fresh: true,
     }
 }
 
@@ -335,11 +429,10 @@ fn store(
     schema: &str,
     learned: &[Learned],
     indexed_at: &str,
-    counts: &Counts,
 ) -> Result<(), postgres::Error> {
     let mut documents = Vec::new();
     let mut handles = Vec::new();
-    let (mut actors, mut claims) = (Vec::new(), Vec::new());
+    let (mut actors, mut claims, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
     for one in learned {
         documents.extend(
             one.found
@@ -350,35 +443,17 @@ fn store(
             did: one.did.clone(),
             handle: handle.map(|handle| handle.to_lowercase()),
         };
-        let (state, error) = match (&one.handle, &one.found) {
-            (Handle::Asked(claimed, Leads::To(led)), _) if *led == one.did => {
-                actors.push(actor(Some(claimed)));
-                ("verified", None)
-            }
-            (Handle::Asked(_, Leads::To(_) | Leads::Nowhere), _) => {
-                actors.push(actor(None));
-                ("mismatch", None)
-            }
-            (Handle::Asked(_, Leads::Unreachable(error)), _) => {
-                actors.push(actor(None));
-                ("unreachable", Some(error.clone()))
-            }
-            (Handle::Claimed(claimed), _) => {
-                claims.push(actor(Some(claimed)));
-                ("claimed", None)
-            }
-            (Handle::None, _) => {
-                actors.push(actor(None));
-                ("mismatch", None)
-            }
-            (Handle::NoDocument, Some(Found::Unreachable(error))) => ("unreachable", Some(error.clone())),
-            (Handle::NoDocument, _) => ("none", None),
-        };
-        counts.add(state);
+        let (state, error) = one.outcome();
+        match (&one.handle, state) {
+            (Handle::Asked(claimed, _), "verified") => actors.push(actor(Some(claimed))),
+            (Handle::Claimed(claimed), _) => claims.push(actor(Some(claimed))),
+            (Handle::Asked(..), "unreachable") => unknown.push(one.did.clone()),
+            (Handle::Asked(..) | Handle::None, _) => actors.push(actor(None)),
+            (Handle::NoDocument, _) => {}
+        }
         let again_in = usize::try_from(one.attempts)
             .ok()
             .and_then(|attempts| AGAIN_IN.get(attempts))
-            .or(AGAIN_IN.last())
             .copied();
         handles.push(HandleNote {
             did: one.did.clone(),
@@ -392,6 +467,7 @@ fn store(
     ledger::identity::note_handles(&mut txn, schema, &handles)?;
     load::actors::store(&mut txn, schema, &actors, indexed_at, true)?;
     load::actors::store(&mut txn, schema, &claims, indexed_at, false)?;
+    load::actors::add(&mut txn, schema, &unknown, indexed_at)?;
     txn.commit()
 }
 

@@ -2,7 +2,7 @@
 //! pack that the account joined by, also if that is the account itself.
 
 use super::notification::{Notification, notify};
-use crate::aturi::AtUri;
+use crate::aturi;
 use crate::fields::Object;
 use crate::lexicon::self_labels::LABELS;
 use crate::lexicon::strong_ref::STRONG_REF;
@@ -55,7 +55,7 @@ pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_
         ],
     )?;
     let Some(pack) = joined_via else { return Ok(()) };
-    let recipient = AtUri::parse(pack.uri).map_or("", |uri| uri.authority);
+    let recipient = aturi::authority(pack.uri, "$.joinedViaStarterPack.uri")?;
     let sort_at = record.indexed_at;
     notify(
         record,

@@ -1,7 +1,7 @@
 //! `app.bsky.feed.like`: a row, and notifications to the subject's author and to whose repost it came by.
 
 use super::notification::{Notification, notify, sort_at};
-use crate::aturi::AtUri;
+use crate::aturi;
 use crate::fields::{Object, StrongRef};
 use crate::lexicon::strong_ref::STRONG_REF;
 use crate::lexicon::{Definition, Schema, optional, required};
@@ -62,8 +62,7 @@ pub(super) fn notify_authors(
     sort_at: &str,
     rows: &mut Rows<'_>,
 ) -> Result<(), Reject> {
-    let author = |uri| AtUri::parse(uri).map_or("", |uri| uri.authority);
-    let recipient = author(subject.uri);
+    let recipient = aturi::authority(subject.uri, "$.subject.uri")?;
     if recipient == record.did {
         return Ok(());
     }
@@ -78,7 +77,7 @@ pub(super) fn notify_authors(
         },
     )?;
     let Some(via) = via else { return Ok(()) };
-    let recipient = author(via.uri);
+    let recipient = aturi::authority(via.uri, "$.via.uri")?;
     if recipient == record.did {
         return Ok(());
     }

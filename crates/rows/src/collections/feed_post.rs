@@ -3,7 +3,7 @@
 
 use super::feed_post_embed;
 use super::notification::{Notification, notify, sort_at};
-use crate::aturi::AtUri;
+use crate::aturi;
 use crate::fields::Object;
 use crate::lexicon::facet::{FACETS, MENTION};
 use crate::lexicon::self_labels::LABELS;
@@ -87,7 +87,7 @@ pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_
         [record.uri, record.cid, "post", record.uri, record.did, sort_at].map(Text),
     )?;
     if let Some((root, parent)) = reply {
-        let authority = AtUri::parse(root.uri).map_or("", |uri| uri.authority);
+        let authority = aturi::authority(root.uri, "$.reply.root.uri")?;
         if !atrepo::syntax::is_did(authority) {
             return Err(Reject::new(
                 "$.reply.root.uri",

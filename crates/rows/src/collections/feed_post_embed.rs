@@ -1,6 +1,6 @@
 //! Embeds of a post: images, gallery, link card, record, video, or a record with one of the others.
 
-use crate::aturi::AtUri;
+use crate::aturi::{self, AtUri};
 use crate::fields::{Object, StrongRef};
 use crate::lexicon::strong_ref::STRONG_REF;
 use crate::lexicon::{self, Blob, Definition, Format, Schema, UNLIMITED, optional, required};
@@ -197,6 +197,7 @@ fn index_records(
             &table::POST_EMBED_RECORD,
             [record.uri, embedded.uri, embedded.cid].map(Text),
         )?;
+        aturi::authority(embedded.uri, "$.embed.record.uri")?;
         let names_a_post =
             AtUri::parse(embedded.uri).is_some_and(|uri| uri.collection == Collection::Post.nsid());
         if names_a_post && !quoted {

@@ -67,8 +67,13 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
     );
     let started = Instant::now();
     let mut readers: Vec<std::thread::JoinHandle<()>> = Vec::new();
+    let mut broke_off = false;
     while !stop.is_set() {
-        readers.retain(|reader| !reader.is_finished());
+        for at in (0..readers.len()).rev() {
+            if readers[at].is_finished() {
+                broke_off |= readers.swap_remove(at).join().is_err();
+            }
+        }
         match listener.accept(Duration::from_millis(200)) {
             // Left in the queue of the socket until another producer ends would be as good, but is silent.
             Ok(Some(stream)) if readers.len() >= MAX_PRODUCERS => {
@@ -98,12 +103,11 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
         }
     }
     drop(listener);
-    let mut broke_off = false;
     for reader in readers {
-        if reader.join().is_err() {
-            broke_off = true;
-            progress.say("a reader broke off; its producer has to send again");
-        }
+        broke_off |= reader.join().is_err();
+    }
+    if broke_off {
+        progress.say("a reader broke off; its producer has to send again");
     }
     let outcome = shards.finish();
     progress.finish();
