@@ -147,6 +147,53 @@ fn killed_in_each_stage_and_run_again() {
     assert_eq!(left, 0, "work tables were left behind");
 }
 
+/// A load that commits while finalize is at work is noticed.
+#[test]
+fn a_load_at_the_same_time_is_told() {
+    let tangle = tangle(9);
+    let net = Net::of_tangle(&tangle);
+    let (db, dir) = (TestDb::migrated(), folder());
+    let (some, rest) = net.dids.split_at(4);
+    net.load(&db, dir.path(), some, 1, &[]);
+    db.client()
+        .batch_execute(
+            "CREATE FUNCTION skyfill.pause() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN IF NEW.stage = 'flags' AND NEW.done THEN PERFORM pg_sleep(4); END IF; RETURN NEW; END $$;
+             CREATE TRIGGER pause BEFORE UPDATE ON skyfill.finalize_slice FOR EACH ROW EXECUTE FUNCTION skyfill.pause()",
+        )
+        .expect("make it slow");
+    let child = finalize_in_slices(&db, "100000")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("start finalize");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let sleeping =
+        "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    while db.client().query(sleeping, &[]).expect("look").is_empty() {
+        assert!(Instant::now() < deadline, "finalize never came to the flags");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    net.load(&db, dir.path(), rest, 1, &[]);
+    let output = child.wait_with_output().expect("wait");
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    assert!(
+        told(&output).contains("rows were loaded meanwhile"),
+        "{}",
+        told(&output)
+    );
+    db.client()
+        .batch_execute("DROP FUNCTION skyfill.pause CASCADE")
+        .expect("no more pauses");
+    run_well(&mut finalize(&db));
+    let whole = TestDb::migrated();
+    net.load(&whole, dir.path(), &net.dids, 1, &[]);
+    run_well(&mut finalize(&whole));
+    if let Some(difference) = difference(&db.dump(), &whole.dump()) {
+        panic!("{difference}");
+    }
+}
+
 #[test]
 fn what_is_wrong_heals_and_what_is_not_ours_stays() {
     let tangle = tangle(7);
@@ -268,9 +315,7 @@ fn circles_and_long_chains_end() {
         insert(&mut client, &format!("n{n:05}"), Some(&parent), "root");
     }
     let started = Instant::now();
-    let mut command = skyfill();
-    command.args(["finalize", "--slice-rows", "500"]);
-    run_well(command.env("BSKY_DB_POSTGRES_URL", &db.url));
+    run_well(&mut finalize_in_slices(&db, "500"));
     assert!(
         started.elapsed() < Duration::from_secs(60),
         "{:?}",

@@ -218,10 +218,14 @@ fn the_export_brings_documents_in_bulk_and_is_gone_on_with() {
         })
         .collect();
     net.server.set("export ", Answer::text(many.join("\n")));
-    net.server.set(
-        "export t0999",
-        Answer::text(operation("did:plc:b", "b.example.com", "t1000")),
-    );
+    // After a full page others of its last operation's time may follow: that time is asked for again.
+    let last = [
+        many[999].clone(),
+        operation("did:plc:b", "b.example.com", "t1000"),
+    ]
+    .join("\n");
+    net.server.set("export t0998", Answer::text(last));
+    net.server.set("export t1000", Answer::text(""));
     net.set_handle("a.example.com", "did:plc:a");
     net.set_handle("b.example.com", "did:plc:b");
     let mut command = net.identities(&db);
@@ -231,14 +235,43 @@ fn the_export_brings_documents_in_bulk_and_is_gone_on_with() {
     assert_eq!(handle_of(&db, "did:plc:b").as_deref(), Some("b.example.com"));
     // What the export does not know is asked for by itself; the directory does not know it either.
     assert!(!actors(&db).contains_key("did:plc:c"));
-    // The next time it begins where it ended.
+    // The next time it begins where it ended, and whoever changed is looked at again.
     net.server.set(
         "export t1000",
         Answer::text(operation("did:plc:a", "new.example.com", "t1001")),
     );
+    net.server.set("export t1001", Answer::text(""));
     net.set_handle("new.example.com", "did:plc:a");
-    run_well(command.arg("--recheck"));
+    let output = run_well(&mut command);
+    assert_eq!(summary(&output)["lookedUp"], 1, "{}", told(&output));
     assert_eq!(handle_of(&db, "did:plc:a").as_deref(), Some("new.example.com"));
+    assert_eq!(handle_of(&db, "did:plc:b").as_deref(), Some("b.example.com"));
+}
+
+/// What was verified is not taken away by whom nobody checked, nor by a server that is away for a while.
+#[test]
+fn verified_handles_stay() {
+    let (net, db) = loaded(&["did:plc:a", "did:plc:z"]);
+    set(&net, "did:plc:a", "real.example.com");
+    set(&net, "did:plc:z", "other.example.com");
+    net.set_handle("real.example.com", "did:plc:a");
+    net.set_handle("other.example.com", "did:plc:z");
+    run_well(&mut net.identities(&db));
+    set(&net, "did:plc:z", "real.example.com");
+    db.client()
+        .batch_execute(
+            "UPDATE skyfill.identity SET due = '-infinity', documented_at = NULL WHERE did = 'did:plc:z'",
+        )
+        .expect("make it due");
+    let mut claimed = net.identities(&db);
+    run_well(claimed.args(["--handles", "claimed"]));
+    assert_eq!(handle_of(&db, "did:plc:a").as_deref(), Some("real.example.com"));
+    assert_eq!(handle_of(&db, "did:plc:z"), None);
+    net.server.set("handle real.example.com", Answer::Reset);
+    net.server.set("plc did:plc:z", Answer::Reset);
+    let (ended, text) = code(net.identities(&db).arg("--recheck"));
+    assert_eq!(ended, Some(1), "{text}");
+    assert_eq!(handle_of(&db, "did:plc:a").as_deref(), Some("real.example.com"));
 }
 
 #[test]

@@ -253,8 +253,13 @@ pub(crate) const NOW: &str = "2026-11-01T00:00:00.000Z";
 
 /// `skyfill finalize` in slices so small that every stage has some.
 pub(crate) fn finalize(db: &TestDb) -> Command {
+    finalize_in_slices(db, "60")
+}
+
+/// `skyfill finalize` in slices of about so many rows.
+pub(crate) fn finalize_in_slices(db: &TestDb, rows: &str) -> Command {
     let mut command = skyfill();
-    command.args(["finalize", "--json", "--slice-rows", "60"]);
+    command.args(["finalize", "--json", "--slice-rows", rows]);
     command.env("BSKY_DB_POSTGRES_URL", &db.url);
     command
 }
