@@ -23,17 +23,19 @@ pub fn is_did(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"._:%-".contains(&b))
 }
 
+/// A part of a domain name.
+fn is_label(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
 /// Whether `text` is a handle: a domain name of at least two labels, the last of which begins with a letter.
 #[must_use]
 pub fn is_handle(text: &str) -> bool {
-    let label = |s: &str| {
-        (1..=63).contains(&s.len())
-            && s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            && !s.starts_with('-')
-            && !s.ends_with('-')
-    };
     text.len() <= MAX_HANDLE
-        && text.split('.').all(label)
+        && text.split('.').all(is_label)
         && text
             .rsplit_once('.')
             .is_some_and(|(_, last)| last.starts_with(|c: char| c.is_ascii_alphabetic()))
@@ -42,19 +44,13 @@ pub fn is_handle(text: &str) -> bool {
 /// Whether `text` is an NSID, the name of a collection.
 #[must_use]
 pub fn is_nsid(text: &str) -> bool {
-    let segment = |s: &str| {
-        (1..=63).contains(&s.len())
-            && s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            && !s.starts_with('-')
-            && !s.ends_with('-')
-    };
     let Some((authority, name)) = text.rsplit_once('.') else {
         return false;
     };
     let starts_with_letter = |s: &str| s.starts_with(|c: char| c.is_ascii_alphabetic());
     text.len() <= MAX_NSID
         && authority.contains('.')
-        && authority.split('.').all(segment)
+        && authority.split('.').all(is_label)
         && starts_with_letter(authority)
         && starts_with_letter(name)
         && name.len() <= 63

@@ -165,6 +165,10 @@ impl Maker {
             (3, Some(post)) => (format!("{}#/text", post.uri), post.cid),
             (4, Some(post)) => (post.uri, cid),
             (5, _) => (format!("at://{did}/app.bsky.feed.generator/feed"), cid),
+            (6, _) if self.random.percent(30) => (
+                "at://did:web:a_b.example.com/app.bsky.feed.post/self".to_owned(),
+                cid,
+            ),
             (_, Some(post)) => (post.uri, post.cid),
             (_, None) => (format!("at://{did}/app.bsky.feed.post/self"), cid),
         }

@@ -4,19 +4,22 @@ use super::notification::{Notification, notify, sort_at};
 use crate::aturi;
 use crate::fields::{Object, StrongRef};
 use crate::lexicon::strong_ref::STRONG_REF;
-use crate::lexicon::{Definition, Schema, optional, required};
+use crate::lexicon::{Definition, Field, Schema, optional, required};
 use crate::reject::Reject;
 use crate::row::Field::{Null, Text};
 use crate::{Record, Rows};
 use appview::table::{self, Table};
 
+/// The fields of a like or repost.
+pub(super) const FIELDS: &[Field] = &[
+    required("subject", Schema::Object(&STRONG_REF)),
+    required("createdAt", Schema::DATETIME),
+    optional("via", Schema::Object(&STRONG_REF)),
+];
+
 pub(super) static LEXICON: Definition = Definition {
     name: "app.bsky.feed.like",
-    fields: &[
-        required("subject", Schema::Object(&STRONG_REF)),
-        required("createdAt", Schema::DATETIME),
-        optional("via", Schema::Object(&STRONG_REF)),
-    ],
+    fields: FIELDS,
 };
 
 pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {

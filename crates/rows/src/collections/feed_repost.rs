@@ -1,10 +1,9 @@
 //! `app.bsky.feed.repost`: a row, a feed item even when it is a duplicate, and notifications as for a like.
 
-use super::feed_like::{notify_authors, subject_row};
+use super::feed_like::{FIELDS, notify_authors, subject_row};
 use super::notification::sort_at;
 use crate::fields::Object;
-use crate::lexicon::strong_ref::STRONG_REF;
-use crate::lexicon::{Definition, Schema, optional, required};
+use crate::lexicon::Definition;
 use crate::reject::Reject;
 use crate::row::Field::Text;
 use crate::{Record, Rows};
@@ -12,11 +11,7 @@ use appview::table;
 
 pub(super) static LEXICON: Definition = Definition {
     name: "app.bsky.feed.repost",
-    fields: &[
-        required("subject", Schema::Object(&STRONG_REF)),
-        required("createdAt", Schema::DATETIME),
-        optional("via", Schema::Object(&STRONG_REF)),
-    ],
+    fields: FIELDS,
 };
 
 pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {

@@ -38,7 +38,10 @@ fn a_bad_line_costs_that_line_and_is_kept_with_its_reason() {
         huge,
         line("org.example.other", "4", r#""a":1"#),
         // Longer than any index entry can be, and not to be compressed: PostgreSQL itself refuses it.
-        like("5", &format!("at://did:plc:b/app.bsky.feed.post/3k#/{}", noise(7000))),
+        like(
+            "5",
+            &format!("at://did:plc:b/app.bsky.feed.post/3k#/{}", noise(7000)),
+        ),
         post("6", "also good"),
     ];
     send_lines(&consumer.socket, &lines.concat());

@@ -87,7 +87,7 @@ fn handles_are_checked_both_ways_by_dns_first() {
         txt("twice.example.com", &["did=did:plc:c", "did=did:plc:c"]),
         txt("others.example.com", &["did=did:plc:a"]),
     ]));
-    let mut command = with_dns(&net, &db, &dns);
+    let mut command = net.identities_with(&db, &dns);
     assert_eq!(code(&mut command).0, Some(0));
     assert_eq!(handle_of(&db, "did:plc:a").as_deref(), Some("dns.example.com"));
     assert_eq!(handle_of(&db, "did:plc:b").as_deref(), Some("file.example.com"));
@@ -102,24 +102,6 @@ fn handles_are_checked_both_ways_by_dns_first() {
     let before = net.server.requests();
     assert_eq!(code(&mut command).0, Some(0));
     assert_eq!(net.server.requests(), before);
-}
-
-/// The command of [`Net::identities`] with another DNS server.
-fn with_dns(net: &Net, db: &TestDb, dns: &Dns) -> Command {
-    let mut command = skyfill();
-    let url = net.server.url();
-    command.args(["identities", "--now", NOW, "--timeout", "2", "--plc-rate", "1000"]);
-    command.args([
-        "--plc-url",
-        &url,
-        "--well-known-server",
-        &url,
-        "--did-web-server",
-        &url,
-    ]);
-    command.args(["--dns-server", &dns.address().to_string()]);
-    command.env("BSKY_DB_POSTGRES_URL", &db.url);
-    command
 }
 
 #[test]
@@ -151,7 +133,7 @@ fn documents_that_are_gone_or_useless_leave_no_row_and_what_is_away_comes_later(
         "_atproto.lost.example.com".to_owned(),
         Vec::new(),
     )]));
-    let mut command = with_dns(&net, &db, &dns);
+    let mut command = net.identities_with(&db, &dns);
     let (ended, text) = code(&mut command);
     assert_eq!(ended, Some(1), "{text}");
     assert_eq!(actors(&db).keys().collect::<Vec<_>>(), ["did:plc:lost"]);

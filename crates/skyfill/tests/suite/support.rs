@@ -217,6 +217,11 @@ impl Net {
 
     /// `skyfill identities` with everything that it asks pointed here. DNS knows nothing.
     pub(crate) fn identities(&self, db: &TestDb) -> Command {
+        self.identities_with(db, self.dns())
+    }
+
+    /// The same with this DNS server.
+    pub(crate) fn identities_with(&self, db: &TestDb, dns: &simnet::Dns) -> Command {
         let mut command = skyfill();
         let url = self.server.url();
         command.args([
@@ -237,7 +242,7 @@ impl Net {
             "--did-web-server",
             &url,
         ]);
-        command.args(["--dns-server", &self.dns().address().to_string()]);
+        command.args(["--dns-server", &dns.address().to_string()]);
         command.env("BSKY_DB_POSTGRES_URL", &db.url);
         command
     }
