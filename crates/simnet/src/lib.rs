@@ -4,6 +4,7 @@
 //! Commits carry 64 zero bytes for a signature: nothing verifies signatures yet. The relay has its place here.
 
 mod dns;
+mod document;
 mod lines;
 mod random;
 mod records;
@@ -12,6 +13,7 @@ mod server;
 mod tangle;
 
 pub use dns::Dns;
+pub use document::document;
 pub use lines::append_lines;
 pub use random::Random;
 pub use records::{Mix, Population};

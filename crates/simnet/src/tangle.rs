@@ -4,6 +4,7 @@
 //! Made to be judged by the official indexer. Its replies point to posts that come before them by record key, so that the canonical order
 //! is that of the keys; replies in a circle have tests of their own.
 
+use crate::document::document;
 use crate::random::Random;
 use crate::repo::build_repo;
 use atrepo::cbor::{Writer, key_order};
@@ -117,10 +118,7 @@ impl Tangle {
     /// The DID document of an account, of whose repo `pds` is the host.
     #[must_use]
     pub fn document(&self, did: &str, pds: &str) -> String {
-        let handle = self.handle(did);
-        format!(
-            r##"{{"@context":["https://www.w3.org/ns/did/v1"],"id":"{did}","alsoKnownAs":["at://{handle}"],"verificationMethod":[{{"id":"{did}#atproto","type":"Multikey","controller":"{did}","publicKeyMultibase":"zQ3shUMvyB5nKMuXazrBW94EwnLoMRrXMu3vXmHq7utJzfcK8"}}],"service":[{{"id":"#atproto_pds","type":"AtprotoPersonalDataServer","serviceEndpoint":"{pds}"}}]}}"##
-        )
+        document(did, &self.handle(did), pds)
     }
 }
 

@@ -367,11 +367,13 @@ pub(crate) enum DbAction {
 
 /// Serves generated repos on loopback, to practise on.
 ///
-/// Writes a DID file for them and stays until it is stopped. The same seed gives the same repos.
+/// Writes a DID file for them and stays until it is stopped. The same seed gives the same repos. The URL in the file also serves
+/// their DID documents, as a PLC directory, and the well-known files of their handles.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
   skyfill simnet --dids dids.jsonl &
-  skyfill producer dids.jsonl /tmp/skyfill.sock --allow-private-hosts")]
+  skyfill producer dids.jsonl /tmp/skyfill.sock --allow-private-hosts
+  skyfill identities --plc-url URL --well-known-server URL    # with the URL of the DID file")]
 pub(crate) struct SimnetArgs {
     /// Where the DID file is written.
     #[arg(long, value_name = "FILE", required_unless_present = "lines")]

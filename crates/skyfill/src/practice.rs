@@ -30,6 +30,12 @@ pub(crate) fn run(args: &SimnetArgs) -> Result<Ended, Failure> {
         })
         .collect();
     let server = Server::start(answers);
+    for account in 0..population.len() {
+        let (did, handle) = (population.did(account), format!("account{account}.simnet.test"));
+        let document = simnet::document(&did, &handle, &server.url());
+        server.set(&format!("plc {did}"), Answer::text(document));
+        server.set(&format!("handle {handle}"), Answer::text(did));
+    }
     let lines: String = (0..population.len())
         .map(|account| format!("{}\n", serde_json::json!([population.did(account), server.url()])))
         .collect();

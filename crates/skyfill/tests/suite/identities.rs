@@ -1,7 +1,7 @@
 //! `skyfill identities`: documents, handles both ways, states, and what cannot be reached.
 
 use crate::support::*;
-use simnet::{Answer, Dns, Tangle};
+use simnet::{Answer, Dns};
 use std::collections::{BTreeMap, HashMap};
 use std::process::Command;
 
@@ -38,10 +38,7 @@ fn loaded(dids: &[&str]) -> (Net, TestDb) {
 
 /// A good document of `did` that claims `handle`.
 fn document(net: &Net, did: &str, handle: &str) -> String {
-    let tangle = Tangle::new(1, 1, 1);
-    let one = tangle.dids().next().expect("an account");
-    let written = tangle.document(one, &net.server.url());
-    written.replace(&tangle.handle(one), handle).replace(one, did)
+    simnet::document(did, handle, &net.server.url())
 }
 
 fn set(net: &Net, did: &str, handle: &str) {
