@@ -16,7 +16,8 @@ done
 "$here/scripts/setup.sh" conformance
 . "$here/scripts/env.sh"
 cd "$here"
-cargo build --release --locked -p skyfill -p conformance
+# As the tests build it, so that CI builds it once.
+cargo build --locked --workspace
 
 # Installed once, again when package.json changes. Native modules that only the AppView's picture proxy needs are not built.
 judge=$here/target/conformance
@@ -30,7 +31,7 @@ if ! cmp -s conformance/package.json "$judge/installed"; then
 fi
 cp conformance/*.mjs "$judge/"
 node=$judge/node/node_modules/.bin/node
-tool=$here/target/release/conformance skyfill=$here/target/release/skyfill
+tool=$here/target/debug/conformance skyfill=$here/target/debug/skyfill
 export NODE_NO_WARNINGS=1
 
 status=0
