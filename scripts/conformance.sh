@@ -19,7 +19,7 @@ cd "$here"
 # As the tests build it, so that CI builds it once.
 cargo build --locked --workspace
 
-# Installed once, again when package.json changes. Native modules that only the AppView's picture proxy needs are not built.
+# Installed once, again when package.json changes. Nothing is compiled: its one native module comes built.
 judge=$here/target/conformance
 mkdir -p "$judge/node"
 if ! cmp -s conformance/package.json "$judge/installed"; then
