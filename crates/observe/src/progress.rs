@@ -59,8 +59,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Shows `counters` every `interval`. On a terminal: a bar, with an estimate if `total`, what the first counter
-    /// will be in the end, is known.
+    /// Shows `counters` every `interval`: on a terminal as a bar, else as lines; with an estimate if `total`, what the first counter will be
+    /// in the end, is known.
     #[must_use]
     pub fn start(counters: Vec<Counter>, total: Option<u64>, interval: Duration) -> Self {
         let bar = stderr().is_terminal().then(|| bar(total));
@@ -74,7 +74,8 @@ impl Progress {
         };
         let thread = std::thread::spawn(move || {
             let mut before: Vec<u64> = vec![0; counters.len()];
-            let mut since = Instant::now();
+            let started = Instant::now();
+            let mut since = started;
             let (lock, woken) = &*stopped;
             let mut done = lock.lock().unwrap_or_else(PoisonError::into_inner);
             while !*done {
@@ -94,7 +95,10 @@ impl Progress {
                         since = Instant::now();
                     }
                 } else if !muted.load(Ordering::Relaxed) {
-                    eprintln!("{}", line(&counters, &mut before, seconds));
+                    let done = counters.first().map_or(0, Counter::get);
+                    let estimate =
+                        total.map_or_else(String::new, |total| estimate(done, total, started.elapsed()));
+                    eprintln!("{}{estimate}", line(&counters, &mut before, seconds));
                     since = Instant::now();
                 }
             }
@@ -158,6 +162,17 @@ fn bar(total: Option<u64>) -> ProgressBar {
     bar
 }
 
+/// `; 40%, about 120 s left`, going by the time so far; nothing before something is done.
+#[allow(clippy::cast_precision_loss)]
+fn estimate(done: u64, total: u64, elapsed: Duration) -> String {
+    if done == 0 || total == 0 {
+        return String::new();
+    }
+    let share = (done as f64 / total as f64).min(1.0);
+    let left = elapsed.as_secs_f64() * (1.0 - share) / share;
+    format!("; {:.0}%, about {left:.0} s left", share * 100.0)
+}
+
 /// `12000 repos (53/s), 1830222 records (8201/s), 3 failed`.
 #[allow(clippy::cast_precision_loss)]
 fn line(counters: &[Counter], before: &mut [u64], seconds: f64) -> String {
@@ -180,6 +195,19 @@ fn line(counters: &[Counter], before: &mut [u64], seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_estimate_goes_by_the_time_so_far() {
+        assert_eq!(estimate(0, 10, Duration::from_secs(5)), "");
+        assert_eq!(
+            estimate(2, 10, Duration::from_secs(30)),
+            "; 20%, about 120 s left"
+        );
+        assert_eq!(
+            estimate(12, 10, Duration::from_secs(30)),
+            "; 100%, about 0 s left"
+        );
+    }
 
     #[test]
     fn a_line_shows_rates_and_leaves_out_what_did_not_happen() {
