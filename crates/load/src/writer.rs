@@ -116,13 +116,7 @@ impl<'w> Writer<'w> {
     pub fn write(&mut self, batch: Batch) -> Result<(), DbError> {
         self.open_records += batch.records();
         self.open_bytes += batch.bytes();
-        self.add(Piece::Records(batch))?;
-        if self.open_records >= self.options.transaction_records
-            || self.open_bytes >= self.options.transaction_bytes
-        {
-            self.commit()?;
-        }
-        Ok(())
+        self.add(Piece::Records(batch))
     }
 
     /// Stores what is known of accounts, in the same transaction.
@@ -131,17 +125,25 @@ impl<'w> Writer<'w> {
     /// As [`Writer::write`].
     pub fn write_accounts(&mut self, accounts: Accounts) -> Result<(), DbError> {
         self.open_accounts += accounts.len();
-        self.add(Piece::Accounts(accounts))?;
-        if self.open_accounts >= self.options.transaction_records {
-            self.commit()?;
-        }
-        Ok(())
+        self.add(Piece::Accounts(accounts))
     }
 
+    /// Stores a piece; commits if the transaction is full.
     fn add(&mut self, piece: Piece) -> Result<(), DbError> {
         self.open.push(piece);
         let last = self.open.len() - 1;
-        self.persist(last, |writer| writer.apply(last))
+        self.persist(last, |writer| writer.apply(last))?;
+        let WriterOptions {
+            transaction_records,
+            transaction_bytes,
+            ..
+        } = self.options;
+        if self.open_records.max(self.open_accounts) >= transaction_records
+            || self.open_bytes >= transaction_bytes
+        {
+            self.commit()?;
+        }
+        Ok(())
     }
 
     /// Commits what is open.

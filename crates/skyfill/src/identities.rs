@@ -324,7 +324,7 @@ fn persist(
     for tries in 0u32.. {
         let Err(error) = step(client) else { break };
         let error = DbError::from(error);
-        if decide(&error) == Decision::Stop || decide(&error) == Decision::Split || tries >= MAX_TRIES {
+        if !matches!(decide(&error), Decision::Reconnect | Decision::Wait) || tries >= MAX_TRIES {
             return Err(Failure::new(format!("{}: {error}", database.shown()))
                 .hint("what was stored before stays; mend this, then run it again"));
         }
