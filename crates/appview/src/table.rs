@@ -45,6 +45,13 @@ pub struct TableInfo {
 }
 
 impl TableInfo {
+    /// Whether its rows stand by themselves. Others hang on the row of their record's own table: a duplicate leaves none. A feed item
+    /// is written even for a repost that is a duplicate.
+    #[must_use]
+    pub fn stands_alone(&self) -> bool {
+        [RECORD.id, FEED_ITEM.id, DUPLICATE_RECORD.id].contains(&self.id)
+    }
+
     /// Its columns, quoted, as SQL lists them.
     #[must_use]
     pub fn column_list(&self) -> String {
@@ -194,6 +201,9 @@ tables! {
     /// What an account is told of. `id` comes from the sequence.
     25 NOTIFICATION<7> = "notification", "recordUri", &[],
         [text("did"), text("recordUri"), text("recordCid"), text("author"), text("reason"), text("reasonSubject"), text("sortAt")];
+    /// Records whose own row gave way to another record's.
+    26 DUPLICATE_RECORD<4> = "duplicate_record", "uri", &[],
+        [text("uri"), text("cid"), text("duplicateOf"), text("indexedAt")];
 }
 
 #[cfg(test)]

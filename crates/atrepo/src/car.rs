@@ -96,12 +96,16 @@ impl<'a> Iterator for Blocks<'a> {
     }
 }
 
-/// A CAR and where each of its blocks lies, every hash checked: 16 bytes a block, whatever its size.
+/// A CAR and where each of its blocks lies, every hash checked: 20 to 24 bytes a block, whatever its size.
 pub struct BlockIndex<C> {
     car: C,
     /// First eight bytes of the digest, and the offset of the section; sorted, each CID once. Digests were checked,
     /// so nobody chooses them: equal prefixes are the same bytes under both codecs, or very rare.
     places: Vec<(u64, u64)>,
+    /// Where the places of each leading part of a digest begin: digests are evenly spread, so a bucket holds a few.
+    buckets: Vec<u32>,
+    /// Bits of a prefix that do not tell the bucket.
+    shift: u32,
 }
 
 impl<C: AsRef<[u8]>> BlockIndex<C> {
@@ -110,10 +114,19 @@ impl<C: AsRef<[u8]>> BlockIndex<C> {
     /// # Errors
     /// Anything that [`Blocks`] refuses, or a block whose bytes have another hash.
     pub fn build(car: C) -> Result<(Cid, Self), RepoError> {
+        Self::build_watched(car, |_, _| ())
+    }
+
+    /// The same; `progress` is told the offset of each block before it is hashed.
+    ///
+    /// # Errors
+    /// As [`BlockIndex::build`].
+    pub fn build_watched(car: C, mut progress: impl FnMut(&C, usize)) -> Result<(Cid, Self), RepoError> {
         let (root, blocks) = Blocks::open(car.as_ref())?;
         let mut places = Vec::new();
         for block in blocks {
             let (cid, at, bytes) = block?;
+            progress(&car, at);
             if !cid.matches(bytes) {
                 return Err(RepoError::HashMismatch(cid));
             }
@@ -126,25 +139,70 @@ impl<C: AsRef<[u8]>> BlockIndex<C> {
         let mut index = Self {
             car,
             places: Vec::new(),
+            buckets: Vec::new(),
+            shift: 0,
         };
-        let mut kept: Vec<(u64, u64)> = Vec::with_capacity(places.len());
-        // CIDs of the prefix at hand: one, or two where both codecs occur.
+        // Where a prefix occurs once, which is nearly always, there is nothing to compare. CIDs of the prefix at hand: one, or two where
+        // both codecs occur.
         let mut of_prefix: Vec<Cid> = Vec::new();
-        for (prefix, at) in places {
-            if kept.last().is_none_or(|(last, _)| *last != prefix) {
+        let mut kept = 0usize;
+        for at in 0..places.len() {
+            let Some(&place) = places.get(at) else { break };
+            let same = |other: Option<&(u64, u64)>| other.is_some_and(|(prefix, _)| *prefix == place.0);
+            let after_same = same(kept.checked_sub(1).and_then(|last| places.get(last)));
+            if !after_same {
                 of_prefix.clear();
             }
-            let Some((cid, _)) = index.read_at(at) else {
-                continue;
-            };
-            if !of_prefix.contains(&cid) {
+            if after_same || same(places.get(at.saturating_add(1))) {
+                let Some((cid, _)) = index.read_at(place.1) else {
+                    continue;
+                };
+                if of_prefix.contains(&cid) {
+                    continue;
+                }
                 of_prefix.push(cid);
-                kept.push((prefix, at));
+            }
+            if let Some(slot) = places.get_mut(kept) {
+                *slot = place;
+                kept = kept.saturating_add(1);
             }
         }
-        kept.shrink_to_fit();
-        index.places = kept;
+        places.truncate(kept);
+        index.places = places;
+        index.fill_buckets();
         Ok((root, index))
+    }
+
+    /// About one place a bucket.
+    fn fill_buckets(&mut self) {
+        let bits = self.places.len().checked_ilog2().unwrap_or(0).clamp(1, 24);
+        self.shift = 64u32.saturating_sub(bits);
+        let mut next = 0u64;
+        for (at, (prefix, _)) in self.places.iter().enumerate() {
+            while next <= prefix >> self.shift {
+                self.buckets.push(u32::try_from(at).unwrap_or(u32::MAX));
+                next = next.saturating_add(1);
+            }
+        }
+        let end = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
+        while next <= 1 << bits {
+            self.buckets.push(end);
+            next = next.saturating_add(1);
+        }
+    }
+
+    /// The places whose prefix may be `wanted`.
+    fn bucket(&self, wanted: u64) -> &[(u64, u64)] {
+        let at = usize::try_from(wanted >> self.shift).unwrap_or(usize::MAX);
+        let bound = |at: usize| {
+            self.buckets
+                .get(at)
+                .and_then(|bound| usize::try_from(*bound).ok())
+        };
+        bound(at)
+            .zip(bound(at.saturating_add(1)))
+            .and_then(|(from, to)| self.places.get(from..to))
+            .unwrap_or_default()
     }
 
     /// The section at an offset that [`Blocks`] gave.
@@ -161,8 +219,9 @@ impl<C: AsRef<[u8]>> BlockIndex<C> {
     #[must_use]
     pub fn get(&self, cid: &Cid) -> Option<&[u8]> {
         let wanted = prefix(cid);
-        let first = self.places.partition_point(|&(p, _)| p < wanted);
-        for &(found, at) in self.places.get(first..)? {
+        let bucket = self.bucket(wanted);
+        let first = bucket.partition_point(|&(p, _)| p < wanted);
+        for &(found, at) in bucket.get(first..)? {
             if found != wanted {
                 return None;
             }

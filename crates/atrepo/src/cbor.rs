@@ -42,18 +42,30 @@ struct Head {
 }
 
 /// Reads the head at the front of `bytes`, in its shortest form only.
+#[inline]
 fn head(bytes: &[u8]) -> Result<Head, &'static str> {
     let &first = bytes.first().ok_or("cut off")?;
     let (major, info) = (first >> 5, first & 0x1f);
+    match (info, bytes.get(1)) {
+        (0..=23, _) => Ok(Head {
+            major,
+            info,
+            argument: u64::from(info),
+            length: 1,
+        }),
+        (24, Some(&argument)) if argument >= 24 && major != 7 => Ok(Head {
+            major,
+            info,
+            argument: u64::from(argument),
+            length: 2,
+        }),
+        _ => long_head(bytes, major, info),
+    }
+}
+
+/// A head whose argument takes more than a byte.
+fn long_head(bytes: &[u8], major: u8, info: u8) -> Result<Head, &'static str> {
     let extra: usize = match info {
-        0..=23 => {
-            return Ok(Head {
-                major,
-                info,
-                argument: u64::from(info),
-                length: 1,
-            });
-        }
         24 => 1,
         25 => 2,
         26 => 4,
@@ -344,22 +356,22 @@ impl<'a> Item<'a> {
         (value, after)
     }
 
-    /// The bytes after this item, containers and all.
+    /// The bytes after this item, containers and all: heads alone are read.
     fn skip(self) -> &'a [u8] {
         let mut left = 1u64;
         let mut rest = self.bytes;
         while left > 0 {
-            let (value, after) = Item { bytes: rest }.split();
-            let inside = match value {
-                Value::List(list) => list.left,
-                Value::Map(map) => map.left.saturating_mul(2),
-                _ => 0,
+            let Ok(h) = head(rest) else { return &[] };
+            let (content, inside) = match h.major {
+                2 | 3 => (usize::try_from(h.argument).unwrap_or(usize::MAX), 0),
+                4 => (0, h.argument),
+                5 => (0, h.argument.saturating_mul(2)),
+                // A tag: the bytes of the CID come next.
+                6 => (0, 1),
+                _ => (0, 0),
             };
+            rest = rest.get(h.length.saturating_add(content)..).unwrap_or_default();
             left = left.saturating_sub(1).saturating_add(inside);
-            if after.is_empty() {
-                return after;
-            }
-            rest = after;
         }
         rest
     }
@@ -426,8 +438,22 @@ impl<'a> Map<'a> {
     /// The value of `key`. Walks over the entries before it.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<Item<'a>> {
-        let mut entries = *self;
-        entries.find(|(found, _)| *found == key).map(|(_, item)| item)
+        let mut rest = self.bytes;
+        for _ in 0..self.left {
+            let h = head(rest).ok()?;
+            let body = rest.get(h.length..)?;
+            let (found, after) = body.split_at_checked(usize::try_from(h.argument).ok()?)?;
+            let item = Item { bytes: after };
+            if found == key.as_bytes() {
+                return Some(item);
+            }
+            // Keys are in order, the shorter first.
+            if found.len() > key.len() {
+                return None;
+            }
+            rest = item.skip();
+        }
+        None
     }
 
     /// The bytes of the entries not yet iterated over, with whatever follows the map.

@@ -83,6 +83,12 @@ impl Cid {
         out
     }
 
+    /// Appends the usual string form to `out`.
+    pub fn append_to(&self, out: &mut String) {
+        out.push('b');
+        BASE32_LOWER.encode_append(&self.to_bytes(), out);
+    }
+
     /// Whether this is the hash of `bytes`.
     #[must_use]
     pub fn matches(&self, bytes: &[u8]) -> bool {

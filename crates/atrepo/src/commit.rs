@@ -15,6 +15,8 @@ pub struct Commit {
     pub data: Cid,
     /// The signature, 64 bytes in practice.
     pub sig: Vec<u8>,
+    /// The block that it was read from.
+    pub block: Vec<u8>,
 }
 
 impl Commit {
@@ -51,6 +53,7 @@ impl Commit {
             rev: rev.to_owned(),
             data,
             sig: sig.to_vec(),
+            block: block.to_vec(),
         })
     }
 }

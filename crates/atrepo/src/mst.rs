@@ -68,6 +68,7 @@ pub fn walk<'a, E: From<RepoError>>(
     let mut ends: Vec<usize> = Vec::new();
     let mut last: Vec<u8> = Vec::new();
     let mut any = false;
+    let mut node = Node::default();
     while let Some(next) = todo.pop() {
         match next {
             Todo::Leaf { key_end, cid } => {
@@ -98,7 +99,7 @@ pub fn walk<'a, E: From<RepoError>>(
                     .into());
                 }
                 let is_root = layer.is_none();
-                push_node(block, layer, is_root, &mut todo, &mut keys, &mut ends)
+                push_node(block, layer, is_root, &mut node, &mut todo, &mut keys, &mut ends)
                     .map_err(|rule| RepoError::Mst { node: cid, rule })?;
             }
         }
@@ -106,11 +107,140 @@ pub fn walk<'a, E: From<RepoError>>(
     Ok(())
 }
 
-/// One entry of a node: the whole key, its value, the subtree after it.
+/// One entry of a node: where its whole key ends among the node's keys, its value, the subtree after it.
 struct NodeEntry {
-    key: Vec<u8>,
+    key_end: usize,
     value: Cid,
     right: Option<Cid>,
+}
+
+/// A node that was read; its room is used again for the next one.
+#[derive(Default)]
+struct Node {
+    keys: Vec<u8>,
+    entries: Vec<NodeEntry>,
+    left: Option<Cid>,
+}
+
+impl Node {
+    fn clear(&mut self) {
+        self.keys.clear();
+        self.entries.clear();
+        self.left = None;
+    }
+
+    /// The key of entry `at`.
+    fn key(&self, at: usize) -> &[u8] {
+        let end = |at: usize| self.entries.get(at).map_or(0, |entry| entry.key_end);
+        let start = at.checked_sub(1).map_or(0, end);
+        self.keys.get(start..end(at)).unwrap_or_default()
+    }
+
+    /// Adds an entry whose key is the first `shared` bytes of the key before, and `rest`.
+    fn push(&mut self, shared: u64, rest: &[u8], value: Cid, right: Option<Cid>) -> Result<(), &'static str> {
+        let start = self.keys.len();
+        let last = self
+            .entries
+            .len()
+            .checked_sub(1)
+            .map_or(start, |at| start.saturating_sub(self.key(at).len()));
+        let length = start.saturating_sub(last);
+        let shared = usize::try_from(shared)
+            .ok()
+            .filter(|shared| *shared <= length)
+            .ok_or("a prefix longer than the key before")?;
+        if shared.saturating_add(rest.len()) > MAX_KEY_BYTES {
+            return Err("a key longer than 1024 bytes");
+        }
+        // What follows the shared part in the key before.
+        let other = self.keys.get(last.saturating_add(shared)..start).unwrap_or_default();
+        // The shared part is the longest one, else the same tree would have several hashes.
+        if !other.is_empty() && other.first() == rest.first() {
+            return Err("a prefix that is not the longest");
+        }
+        if shared.saturating_add(rest.len()) == 0 || rest <= other {
+            return Err("keys out of order");
+        }
+        self.keys.extend_from_within(last..last.saturating_add(shared));
+        self.keys.extend_from_slice(rest);
+        self.entries.push(NodeEntry {
+            key_end: self.keys.len(),
+            value,
+            right,
+        });
+        Ok(())
+    }
+
+    /// Reads a node in the one form that nodes have. `None` if it is not in that form: [`Node::read_slowly`] then says why.
+    fn read(&mut self, block: &[u8]) -> Option<Result<(), &'static str>> {
+        let rest = block.strip_prefix(b"\xa2ae")?;
+        let (4, count, mut rest) = read_head(rest)? else {
+            return None;
+        };
+        for _ in 0..count {
+            let after = rest.strip_prefix(b"\xa4ak")?;
+            let (2, length, after) = read_head(after)? else {
+                return None;
+            };
+            let (key, after) = after.split_at_checked(usize::try_from(length).ok()?)?;
+            let (0, shared, after) = read_head(after.strip_prefix(b"ap")?)? else {
+                return None;
+            };
+            let (right, after) = read_link(after.strip_prefix(b"at")?)?;
+            let (value, after) = read_link(after.strip_prefix(b"av")?)?;
+            if let Err(rule) = self.push(shared, key, value?, right) {
+                return Some(Err(rule));
+            }
+            rest = after;
+        }
+        let (left, rest) = read_link(rest.strip_prefix(b"al")?)?;
+        self.left = left;
+        rest.is_empty().then_some(Ok(()))
+    }
+
+    /// Reads a node as the DAG-CBOR that it may be, and says what is wrong with it.
+    fn read_slowly(&mut self, block: &[u8]) -> Result<(), &'static str> {
+        let map = cbor::check(block)
+            .ok()
+            .and_then(|item| item.as_map())
+            .ok_or("not a canonical DAG-CBOR map")?;
+        if map.len() != 2 {
+            return Err("fields other than e and l");
+        }
+        let Some(Value::List(list)) = map.get("e").map(|v| v.value()) else {
+            return Err("no list of entries");
+        };
+        self.left = link_or_null(map, "l")?;
+        for item in list {
+            let (shared, rest, value, right) = read_entry(item.as_map().ok_or("an entry that is no map")?)?;
+            self.push(shared, rest, value, right)?;
+        }
+        Ok(())
+    }
+}
+
+/// Major type and argument of a head in its shortest form, up to two bytes of argument, and what follows.
+fn read_head(bytes: &[u8]) -> Option<(u8, u64, &[u8])> {
+    let (&first, rest) = bytes.split_first()?;
+    let (major, info) = (first >> 5, first & 0x1f);
+    match (info, rest) {
+        (0..=23, _) => Some((major, u64::from(info), rest)),
+        (24, [argument, rest @ ..]) if *argument >= 24 => Some((major, u64::from(*argument), rest)),
+        (25, [high, low, rest @ ..]) if *high > 0 => {
+            Some((major, u64::from(u16::from_be_bytes([*high, *low])), rest))
+        }
+        _ => None,
+    }
+}
+
+/// A link to a block, or null, and what follows.
+fn read_link(bytes: &[u8]) -> Option<(Option<Cid>, &[u8])> {
+    if let Some(rest) = bytes.strip_prefix(b"\xf6") {
+        return Some((None, rest));
+    }
+    // Tag 42, 37 bytes, of which the first is the multibase prefix of binary.
+    let (cid, rest) = Cid::read(bytes.strip_prefix(b"\xd8\x2a\x58\x25\x00")?)?;
+    Some((Some(cid), rest))
 }
 
 /// Reads a node and puts its parts on the list of things to do, the last first.
@@ -118,56 +248,49 @@ fn push_node(
     block: &[u8],
     expected: Option<u32>,
     is_root: bool,
+    node: &mut Node,
     todo: &mut Vec<Todo>,
     keys: &mut Vec<u8>,
     ends: &mut Vec<usize>,
 ) -> Result<(), &'static str> {
-    let map = cbor::check(block)
-        .ok()
-        .and_then(|item| item.as_map())
-        .ok_or("not a canonical DAG-CBOR map")?;
-    if map.len() != 2 {
-        return Err("fields other than e and l");
+    node.clear();
+    match node.read(block) {
+        Some(outcome) => outcome?,
+        None => {
+            node.clear();
+            node.read_slowly(block)?;
+        }
     }
-    let Some(Value::List(list)) = map.get("e").map(|v| v.value()) else {
-        return Err("no list of entries");
-    };
-    let left = link_or_null(map, "l")?;
-    let mut entries: Vec<NodeEntry> = Vec::new();
+    if keys.len().saturating_add(node.keys.len()) > MAX_WAITING_KEY_BYTES {
+        return Err("keys that unpack to more than 16 MiB");
+    }
     let mut layer = expected;
-    let mut waiting = keys.len();
-    for item in list {
-        let before = entries.last().map_or(&[][..], |e| e.key.as_slice());
-        let entry = read_entry(item.as_map().ok_or("an entry that is no map")?, before)?;
-        let of_key = self::layer(&entry.key);
+    for at in 0..node.entries.len() {
+        let of_key = self::layer(node.key(at));
         if *layer.get_or_insert(of_key) != of_key {
             return Err("a key in the wrong layer");
         }
-        waiting = waiting.saturating_add(entry.key.len());
-        if waiting > MAX_WAITING_KEY_BYTES {
-            return Err("keys that unpack to more than 16 MiB");
-        }
-        entries.push(entry);
     }
+    let left = node.left;
     let layer = match layer {
         Some(layer) => layer,
         None if left.is_none() => return Ok(()),
         None => return Err("a root with a subtree but no key"),
     };
-    if !is_root && entries.is_empty() && left.is_none() {
+    if !is_root && node.entries.is_empty() && left.is_none() {
         return Err("an empty node below the root");
     }
-    let has_subtree = left.is_some() || entries.iter().any(|e| e.right.is_some());
+    let has_subtree = left.is_some() || node.entries.iter().any(|e| e.right.is_some());
     let below = if has_subtree {
         Some(layer.checked_sub(1).ok_or("a subtree below layer 0")?)
     } else {
         None
     };
-    for entry in entries.iter().rev() {
+    for (at, entry) in node.entries.iter().enumerate().rev() {
         if let Some(cid) = entry.right {
             todo.push(Todo::Node { cid, layer: below });
         }
-        keys.extend_from_slice(&entry.key);
+        keys.extend_from_slice(node.key(at));
         ends.push(keys.len());
         todo.push(Todo::Leaf {
             key_end: keys.len(),
@@ -180,7 +303,8 @@ fn push_node(
     Ok(())
 }
 
-fn read_entry(map: Map<'_>, before: &[u8]) -> Result<NodeEntry, &'static str> {
+/// Shared length, rest of the key, value and right subtree.
+fn read_entry(map: Map<'_>) -> Result<(u64, &[u8], Cid, Option<Cid>), &'static str> {
     if map.len() != 4 {
         return Err("an entry with fields other than k, p, t and v");
     }
@@ -190,33 +314,11 @@ fn read_entry(map: Map<'_>, before: &[u8]) -> Result<NodeEntry, &'static str> {
     let Some(Value::Unsigned(shared)) = map.get("p").map(|v| v.value()) else {
         return Err("an entry without a prefix length");
     };
-    let shared = usize::try_from(shared)
-        .ok()
-        .and_then(|n| before.get(..n))
-        .ok_or("a prefix longer than the key before")?;
-    if shared.len().saturating_add(rest.len()) > MAX_KEY_BYTES {
-        return Err("a key longer than 1024 bytes");
-    }
-    // The shared part is the longest one, else the same tree would have several hashes.
-    if before
-        .get(shared.len())
-        .is_some_and(|next| rest.first() == Some(next))
-    {
-        return Err("a prefix that is not the longest");
-    }
-    let key = [shared, rest].concat();
-    if key.is_empty() || key.as_slice() <= before {
-        return Err("keys out of order");
-    }
     let Some(Value::Link(value)) = map.get("v").map(|v| v.value()) else {
         return Err("an entry without a record");
     };
     let value = Cid::from_bytes(value.as_bytes()).ok_or("a record link that is no CIDv1 of SHA-256")?;
-    Ok(NodeEntry {
-        key,
-        value,
-        right: link_or_null(map, "t")?,
-    })
+    Ok((shared, rest, value, link_or_null(map, "t")?))
 }
 
 fn link_or_null(map: Map<'_>, key: &str) -> Result<Option<Cid>, &'static str> {

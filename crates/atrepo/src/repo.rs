@@ -67,7 +67,16 @@ impl<C: AsRef<[u8]>> Repo<C> {
     /// # Errors
     /// See [`RepoError`].
     pub fn open(car: C, did: &str) -> Result<Self, RepoError> {
-        let (commit_cid, blocks) = BlockIndex::build(car)?;
+        Self::open_watched(car, did, |_, _| ())
+    }
+
+    /// The same; `progress` is told the offset of each block before it is hashed, so that whoever keeps the CAR in a file can let go of
+    /// what was read.
+    ///
+    /// # Errors
+    /// See [`RepoError`].
+    pub fn open_watched(car: C, did: &str, progress: impl FnMut(&C, usize)) -> Result<Self, RepoError> {
+        let (commit_cid, blocks) = BlockIndex::build_watched(car, progress)?;
         let block = blocks.get(&commit_cid).ok_or(RepoError::Missing(commit_cid))?;
         if commit_cid.codec() != Codec::DagCbor {
             return Err(RepoError::Commit("its CID does not say DAG-CBOR"));
@@ -162,6 +171,20 @@ impl<C: AsRef<[u8]>> Repo<C> {
                 }
             },
         )
+    }
+
+    /// Hands every key of the tree, in order, to `each`; records are not looked at.
+    ///
+    /// # Errors
+    /// The first node that is missing or wrong; or what `each` answers.
+    pub fn keys<E: From<RepoError>>(&self, mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        mst::walk(self.commit.data, |cid| self.blocks.get(cid), |leaf| each(leaf.key))
+    }
+
+    /// Number of blocks.
+    #[must_use]
+    pub fn blocks(&self) -> usize {
+        self.blocks.len()
     }
 
     /// The bytes that the repo was read from.

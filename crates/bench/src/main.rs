@@ -5,6 +5,7 @@
 //! client of PostgreSQL can do. Usage: `bench SKYFILL-BINARY [RECORDS] [ROUNDS]`. The report goes to stdout.
 
 mod bare;
+mod client;
 mod cpu;
 mod stream;
 
@@ -30,7 +31,13 @@ struct Side {
 
 fn main() {
     let mut args = std::env::args().skip(1);
-    let Some(binary) = args.next() else {
+    let first = args.next();
+    if first.as_deref() == Some("client") {
+        let records = args.next().map_or(300_000, |n| n.parse().expect("a number"));
+        print!("{}", client::run(records, 3, &[]));
+        return;
+    }
+    let Some(binary) = first else {
         eprintln!("usage: bench SKYFILL-BINARY [RECORDS] [ROUNDS]");
         std::process::exit(2);
     };

@@ -17,7 +17,6 @@
 )]
 
 pub mod account;
-mod json;
 pub mod line;
 pub mod lines;
 pub mod listen;

@@ -1,9 +1,8 @@
 //! The line form: `{"type":"commit","collection":C,"data":{"uri":U,"cid":K,"timestamp":T,"obj":R}}`, one a line.
 
-use crate::json::DagCbor;
 use atrepo::cbor::{Checked, Map};
 use atrepo::{Cid, Link, syntax};
-use rows::{Collection, Record, Reject, datetime};
+use rows::{Collection, DagCbor, Record, Reject, datetime};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::fmt;

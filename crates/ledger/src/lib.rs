@@ -5,6 +5,7 @@
 
 pub mod dropped;
 pub mod identity;
+pub mod skipped;
 pub mod slices;
 
 use postgres::{Client, Error};

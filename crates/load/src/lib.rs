@@ -8,17 +8,21 @@
 mod accounts;
 pub mod actors;
 mod batch;
+mod choice;
 mod copy;
 pub mod driver;
 pub mod indexes;
 pub mod insert_test;
 mod merge;
 mod policy;
+mod repo_rows;
 mod writer;
 
 pub use accounts::Accounts;
 pub use batch::Batch;
+pub use choice::{Choice, Notifications};
 pub use driver::{DbError, DbErrorKind, Driver, DriverKind};
 pub use merge::copy_rows;
 pub use policy::{Decision, decide};
+pub use repo_rows::{Chunk, EncodeError, Encoder, HandOn, LoadedRepo, Probe};
 pub use writer::{Refused, Writer, WriterOptions, WriterReport};

@@ -110,12 +110,6 @@ pub(crate) fn own_table(collection: Collection) -> Option<TableInfo> {
     }
 }
 
-/// Whether rows of `table` stand by themselves; others hang on the row of their record's own table. A feed item
-/// is written even for a repost that is a duplicate.
-fn stands_alone(table: &TableInfo) -> bool {
-    [table::RECORD.info().id, table::FEED_ITEM.info().id].contains(&table.id)
-}
-
 /// Moves what is staged in `tables` to the real ones. The statement answers how many rows of `own` it inserted.
 pub(crate) fn merge(own: Option<TableInfo>, tables: &[TableInfo]) -> String {
     let mut parts = Vec::new();
@@ -128,7 +122,7 @@ pub(crate) fn merge(own: Option<TableInfo>, tables: &[TableInfo]) -> String {
             continue;
         }
         let mut condition = String::new();
-        if !stands_alone(table) {
+        if !table.stands_alone() {
             let _ = write!(condition, " WHERE n.\"{}\" IN (SELECT uri FROM own)", table.uri);
         }
         if table.id == table::NOTIFICATION.info().id {

@@ -44,13 +44,27 @@ impl<'a> AtUri<'a> {
 /// # Errors
 /// The official `AtUri` throws on it, and the record leaves nothing.
 pub(crate) fn authority<'a>(uri: &'a str, path: &str) -> Result<&'a str, Reject> {
-    match AtUri::parse(uri) {
-        Some(parts) => Ok(parts.authority),
-        None => Err(Reject::new(
-            path,
-            Rule::Official("an authority that the official indexer cannot take apart"),
-        )),
-    }
+    authority_of(uri).ok_or_else(|| no_authority(path))
+}
+
+/// The rejection of a record whose URI at `path` the official code cannot take apart.
+pub(crate) fn no_authority(path: &str) -> Reject {
+    Reject::new(
+        path,
+        Rule::Official("an authority that the official indexer cannot take apart"),
+    )
+}
+
+/// As [`AtUri::parse`], but the authority alone.
+fn authority_of(uri: &str) -> Option<&str> {
+    let rest = uri.strip_prefix("at://")?;
+    let end = rest
+        .bytes()
+        .position(|b| matches!(b, b'/' | b'#'))
+        .unwrap_or(rest.len());
+    let (authority, path) = rest.split_at_checked(end)?;
+    let is_bad = |b: u8| b == b'?' || b.is_ascii_whitespace();
+    (is_authority(authority) && !path.bytes().any(is_bad)).then_some(authority)
 }
 
 /// The second group of `ATP_URI_REGEX` in `aturi.ts`, which ignores case.
@@ -86,5 +100,17 @@ mod tests {
         );
         assert_eq!(AtUri::parse("at://did:web:a_b.com/c"), None);
         assert_eq!(AtUri::parse("at://did:web:a.b%3A80/c"), None);
+        for uri in [
+            "at://did:plc:a/b/c#d",
+            "at://did:plc:a#/x",
+            "at://did:plc:a?x",
+            "at://did:plc:a/b c",
+            "at://alice.test/#?",
+            "at://",
+            "at:///",
+            "x",
+        ] {
+            assert_eq!(authority_of(uri), AtUri::parse(uri).map(|uri| uri.authority), "{uri}");
+        }
     }
 }

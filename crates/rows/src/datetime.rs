@@ -1,5 +1,7 @@
 //! Dates and times as JavaScript's `Date` takes them, for `createdAt` and `indexedAt`.
 
+use std::borrow::Cow;
+
 /// Milliseconds since 1970 of `text`, an ISO date and time with a zone, read as JavaScript's `Date` reads it:
 /// a fraction is cut to milliseconds, days up to 31 roll into the next month, `24:00:00` is the next midnight.
 /// `None` if it is written otherwise, or if `Date` would refuse it.
@@ -104,18 +106,46 @@ const END_OF_9999: i64 = 253_402_300_799_999;
 /// `createdAt` as the official code stores it: checked as the lexicons' `datetime` (a zone, not `-00:00`, at
 /// most 64 characters, years 0 to 9999 in UTC), printed as `toISOString` prints it.
 #[must_use]
-pub fn normalize(text: &str) -> Option<String> {
+pub fn normalize(text: &str) -> Option<Cow<'_, str>> {
+    if is_plain(text) {
+        return Some(Cow::Borrowed(text));
+    }
     if text.len() > 64 || text.ends_with("-00:00") {
         return None;
     }
     parse(text)
         .filter(|millis| (YEAR_0..=END_OF_9999).contains(millis))
-        .map(print)
+        .map(|millis| Cow::Owned(print(millis)))
+}
+
+/// Whether `text` is what [`print`] would print of it, told at a glance: the usual form, no day that may roll over.
+#[must_use]
+pub fn is_plain(text: &str) -> bool {
+    let &[y1, y2, y3, y4, b'-', o1, o2, b'-', d1, d2, b'T', h1, h2, b':', m1, m2, b':', s1, s2, b'.', f1, f2, f3, b'Z'] =
+        text.as_bytes()
+    else {
+        return false;
+    };
+    [y1, y2, y3, y4, o1, o2, d1, d2, h1, h2, m1, m2, s1, s2, f1, f2, f3]
+        .iter()
+        .all(u8::is_ascii_digit)
+        && matches!([o1, o2], [b'0', b'1'..=b'9'] | [b'1', b'0'..=b'2'])
+        && matches!([d1, d2], [b'0', b'1'..=b'9'] | [b'1', _] | [b'2', b'0'..=b'8'])
+        && matches!([h1, h2], [b'0' | b'1', _] | [b'2', b'0'..=b'3'])
+        && m1 < b'6'
+        && s1 < b'6'
 }
 
 /// Prints milliseconds since 1970, years 0 to 9999, as `toISOString` does.
 #[must_use]
 pub fn print(millis: i64) -> String {
+    let mut out = String::with_capacity(24);
+    append(millis, &mut out);
+    out
+}
+
+/// Appends what [`print`] prints.
+pub fn append(millis: i64, out: &mut String) {
     let (days, of_day) = (millis.div_euclid(86_400_000), millis.rem_euclid(86_400_000));
     let (year, month, day) = civil_from_days(days);
     let (hour, minute) = (
@@ -123,7 +153,21 @@ pub fn print(millis: i64) -> String {
         of_day.div_euclid(60_000).rem_euclid(60),
     );
     let (second, milli) = (of_day.div_euclid(1000).rem_euclid(60), of_day.rem_euclid(1000));
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+    let digit = |number: i64, unit: i64| {
+        let digit = number.div_euclid(unit).rem_euclid(10);
+        b'0'.wrapping_add(u8::try_from(digit).unwrap_or(0))
+    };
+    let two = |number: i64| [digit(number, 10), digit(number, 1)];
+    let ([y1, y2], [y3, y4]) = (two(year.div_euclid(100)), two(year));
+    let ([o1, o2], [d1, d2], [h1, h2]) = (two(month), two(day), two(hour));
+    let ([m1, m2], [s1, s2], [f2, f3]) = (two(minute), two(second), two(milli));
+    let f1 = digit(milli, 100);
+    let text = [
+        y1, y2, y3, y4, b'-', o1, o2, b'-', d1, d2, b'T', h1, h2, b':', m1, m2, b':', s1, s2, b'.', f1, f2, f3,
+        b'Z',
+    ];
+    // Digits and signs are always text.
+    out.push_str(std::str::from_utf8(&text).unwrap_or_default());
 }
 
 /// `indexedAt` of a record (the rule of DESIGN, section 4): its `createdAt` if that is an ISO time with a zone

@@ -7,7 +7,8 @@
 
 use crate::reject::{Reject, Rule};
 use atrepo::cbor::{Item, Map, Value, Writer};
-use memchr::memmem;
+use memchr::memmem::Finder;
+use std::sync::LazyLock;
 
 const MARK: char = '\u{feff}';
 const MARK_BYTES: &[u8] = b"\xef\xbb\xbf";
@@ -19,8 +20,10 @@ pub(crate) const PROTO: &str = "__proto__";
 /// # Errors
 /// The official decoder cannot read it: keys are the same without their marks, or the record has a prototype.
 pub(crate) fn copy(record: Map<'_>) -> Result<Option<Writer>, Reject> {
+    static MARKS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(MARK_BYTES));
+    static PROTOS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(PROTO));
     let bytes = record.as_bytes();
-    if memmem::find(bytes, MARK_BYTES).is_none() && memmem::find(bytes, PROTO.as_bytes()).is_none() {
+    if MARKS.find(bytes).is_none() && PROTOS.find(bytes).is_none() {
         return Ok(None);
     }
     let mut out = Writer::new();

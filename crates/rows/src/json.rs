@@ -16,7 +16,15 @@ use std::fmt::Write;
 /// # Errors
 /// It holds an integer over 2^53 - 1.
 pub fn to_json(record: Map<'_>) -> Result<String, Reject> {
-    write(Value::Map(record), false)
+    let mut text = String::new();
+    append_json(record, &mut text)?;
+    Ok(text)
+}
+
+/// Appends the JSON of a record to `out`; whether [`crate::from_json`] makes the same record of it again. It does not where a float
+/// is whole, or where a map looks like a link or bytes.
+pub(crate) fn append_json(record: Map<'_>, out: &mut String) -> Result<bool, Reject> {
+    write(Value::Map(record), false, out)
 }
 
 /// The JSON of a record for a reader who wants all of it, `__proto__` too.
@@ -24,34 +32,44 @@ pub fn to_json(record: Map<'_>) -> Result<String, Reject> {
 /// # Errors
 /// It holds an integer over 2^53 - 1.
 pub fn to_whole_json(record: Map<'_>) -> Result<String, Reject> {
-    write(Value::Map(record), true)
+    let mut text = String::new();
+    write(Value::Map(record), true, &mut text)?;
+    Ok(text)
 }
 
 /// The JSON of a part of a record.
 pub(crate) fn item_to_json(item: Item<'_>) -> Result<String, Reject> {
-    write(item.value(), false)
+    let mut text = String::new();
+    write(item.value(), false, &mut text)?;
+    Ok(text)
 }
 
 /// An array or object that is being written.
 enum Open<'a> {
     List(List<'a>),
-    Map(Map<'a>),
+    /// A map in its own order: what is left of it, all of it, and where it begins in the text.
+    Map(Map<'a>, Map<'a>, usize),
     /// A map with keys that JavaScript moves to the front, the last entry first.
     Sorted(Vec<(&'a str, Item<'a>)>),
 }
 
 /// Without recursion: depth is bounded by the DAG-CBOR check, but a stack of our own costs nothing.
-fn write(value: Value<'_>, whole: bool) -> Result<String, Reject> {
-    let mut text = String::with_capacity(512);
-    let out = &mut text;
+fn write(value: Value<'_>, whole: bool, out: &mut String) -> Result<bool, Reject> {
     let mut open = Vec::new();
-    write_one(value, out, &mut open)?;
+    let mut reversible = write_one(value, out, &mut open)?;
     while let Some(top) = open.last_mut() {
         let next = match top {
             Open::List(list) => list.next().map(|item| (None, item)),
-            Open::Map(map) => map
-                .find(|(key, item)| is_written(key, *item, whole))
-                .map(|(key, item)| (Some(key), item)),
+            Open::Map(map, all, start) => {
+                let entry = map.find(|(key, item)| is_written(key, *item, whole));
+                if entry.is_some_and(|(key, _)| array_index(key).is_some()) {
+                    // JavaScript moves this key to the front: the map is written again.
+                    out.truncate(*start);
+                    *top = sorted(*all);
+                    continue;
+                }
+                entry.map(|(key, item)| (Some(key), item))
+            }
             Open::Sorted(entries) => loop {
                 match entries.pop() {
                     Some((key, item)) if !is_written(key, item, whole) => {}
@@ -64,16 +82,16 @@ fn write(value: Value<'_>, whole: bool) -> Result<String, Reject> {
             open.pop();
             continue;
         };
-        if !out.ends_with(['[', '{']) {
+        if !matches!(out.as_bytes().last(), Some(b'[' | b'{')) {
             out.push(',');
         }
         if let Some(key) = key {
             write_text(key, out);
             out.push(':');
         }
-        write_one(item.value(), out, &mut open)?;
+        reversible &= write_one(item.value(), out, &mut open)?;
     }
-    Ok(text)
+    Ok(reversible)
 }
 
 /// Whether JavaScript has `key`. Whoever wants all of a record also wants a `__proto__` that is a prototype.
@@ -81,8 +99,9 @@ fn is_written(key: &str, item: Item<'_>, whole: bool) -> bool {
     key != PROTO || (whole && is_prototype(item.value()))
 }
 
-/// Writes a scalar, or begins a container and puts it on `open`.
-fn write_one<'a>(value: Value<'a>, out: &mut String, open: &mut Vec<Open<'a>>) -> Result<(), Reject> {
+/// Writes a scalar, or begins a container and puts it on `open`; whether that can be read back.
+fn write_one<'a>(value: Value<'a>, out: &mut String, open: &mut Vec<Open<'a>>) -> Result<bool, Reject> {
+    let mut reversible = true;
     match value {
         Value::Unsigned(n) if n > MAX_SAFE_INTEGER => return Err(Reject::new("$", Rule::UnsafeInteger)),
         Value::Negative(n) if n >= MAX_SAFE_INTEGER => return Err(Reject::new("$", Rule::UnsafeInteger)),
@@ -97,21 +116,21 @@ fn write_one<'a>(value: Value<'a>, out: &mut String, open: &mut Vec<Open<'a>>) -
         Value::Link(link) => written(write!(out, r#"{{"$link":"{link}"}}"#)),
         Value::Bool(value) => out.push_str(if value { "true" } else { "false" }),
         Value::Null => out.push_str("null"),
-        Value::Float(value) => out.push_str(ryu_js::Buffer::new().format(value)),
+        Value::Float(value) => {
+            reversible = value.fract() != 0.0;
+            out.push_str(ryu_js::Buffer::new().format(value));
+        }
         Value::List(list) => {
             out.push('[');
             open.push(Open::List(list));
         }
         Value::Map(map) => {
             out.push('{');
-            open.push(if map.clone().any(|(key, _)| array_index(key).is_some()) {
-                sorted(map)
-            } else {
-                Open::Map(map)
-            });
+            reversible = map.len() != 1 || map.get("$link").or_else(|| map.get("$bytes")).is_none();
+            open.push(Open::Map(map, map, out.len()));
         }
     }
-    Ok(())
+    Ok(reversible)
 }
 
 fn sorted(map: Map<'_>) -> Open<'_> {

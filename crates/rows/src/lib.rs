@@ -23,12 +23,14 @@ mod collections;
 pub mod datetime;
 mod fields;
 mod javascript;
+mod from_json;
 mod json;
 mod lexicon;
 pub mod reject;
 mod row;
 
 pub use collection::Collection;
+pub use from_json::{DagCbor, from_json};
 pub use json::{to_json, to_whole_json};
 pub use lexicon::MAX_SAFE_INTEGER;
 pub use reject::Reject;
@@ -62,7 +64,9 @@ pub struct Record<'a> {
 /// The official indexer refuses it, too.
 pub fn check(collection: Collection, value: Map<'_>) -> Result<String, Reject> {
     let copy = javascript::copy(value)?;
-    check_copied(collection, copied(value, copy.as_ref()))
+    let mut json = String::new();
+    check_copied(collection, copied(value, copy.as_ref()), &mut json)?;
+    Ok(json)
 }
 
 /// The value as the official code has it.
@@ -70,27 +74,41 @@ fn copied<'a>(value: Map<'a>, copy: Option<&'a Writer>) -> Map<'a> {
     copy.and_then(|copy| copy.item().as_map()).unwrap_or(value)
 }
 
-fn check_copied(collection: Collection, value: Map<'_>) -> Result<String, Reject> {
-    let json = to_json(value)?;
+/// Appends the record's JSON; whether it can be read back.
+fn check_copied(collection: Collection, value: Map<'_>, json: &mut String) -> Result<bool, Reject> {
+    let reversible = json::append_json(value, json)?;
     collections::check(collection, value)?;
-    Ok(json)
+    Ok(reversible)
+}
+
+/// What [`index`] learns of a record beside its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Indexed {
+    /// Whether [`from_json`] makes the same DAG-CBOR of `record.json` again. Rare records are not what JavaScript makes of them.
+    pub is_reversible: bool,
 }
 
 /// Hands the rows of `record` to `rows`: the `record` row first, then those of its collection.
 ///
 /// # Errors
 /// The record leaves nothing; the rows that were handed over already are to be thrown away.
-pub fn index(record: &Record<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {
-    aturi::authority(record.uri, "the URI of the record")?;
+pub fn index(record: &Record<'_>, rows: &mut Rows<'_>) -> Result<Indexed, Reject> {
+    // What follows the DID in the URI was checked by those who made it.
+    if !aturi::is_authority(record.did) {
+        return Err(aturi::no_authority("the URI of the record"));
+    }
     let copy = javascript::copy(record.value)?;
     let record = &Record {
         value: copied(record.value, copy.as_ref()),
         ..*record
     };
-    let json = check_copied(record.collection, record.value)?;
+    let mut json = rows.take_text();
+    let is_reversible = check_copied(record.collection, record.value, &mut json)? && copy.is_none();
     rows.push(
         &table::RECORD,
         [record.uri, record.cid, record.did, &json, record.indexed_at].map(Field::Text),
     )?;
-    collections::index(record, rows)
+    rows.give_back(json);
+    collections::index(record, rows)?;
+    Ok(Indexed { is_reversible })
 }

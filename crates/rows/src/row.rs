@@ -23,12 +23,37 @@ impl<'a> From<Option<&'a str>> for Field<'a> {
 /// Where rows go.
 pub struct Rows<'s> {
     sink: &'s mut dyn FnMut(TableInfo, &[Field<'_>]),
+    /// Room for the JSON of a record, used again for the next one.
+    text: String,
 }
 
 impl<'s> Rows<'s> {
     /// Rows go to `sink`, one call each, values in the order of the table's columns.
     pub fn new(sink: &'s mut dyn FnMut(TableInfo, &[Field<'_>])) -> Self {
-        Self { sink }
+        Self {
+            sink,
+            text: String::new(),
+        }
+    }
+
+    /// The same with room for texts, which [`Rows::into_text`] gives back.
+    pub fn with_text(sink: &'s mut dyn FnMut(TableInfo, &[Field<'_>]), mut text: String) -> Self {
+        text.clear();
+        Self { sink, text }
+    }
+
+    /// The room for texts.
+    #[must_use]
+    pub fn into_text(self) -> String {
+        self.text
+    }
+
+    pub(crate) fn take_text(&mut self) -> String {
+        std::mem::take(&mut self.text)
+    }
+
+    pub(crate) fn give_back(&mut self, text: String) {
+        self.text = text;
     }
 
     /// Hands over one row.

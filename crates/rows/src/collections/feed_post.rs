@@ -117,9 +117,9 @@ fn notify_mentioned(
     };
     let mut told = vec![record.did];
     for facet in facets {
-        let facet = Object::of(facet, object.path("facets"))?;
+        let facet = object.item("facets", facet)?;
         for feature in facet.list("features")? {
-            let feature = Object::of(feature, facet.path("features"))?;
+            let feature = facet.item("features", feature)?;
             if feature.type_name() != MENTION {
                 continue;
             }

@@ -230,7 +230,7 @@ fn index_media(record: &Record<'_>, media: &Object<'_>, rows: &mut Rows<'_>) -> 
                 ));
             }
             for (at, image) in images.enumerate() {
-                let image = Object::of(image, media.path(&format!("images[{at}]")))?;
+                let image = media.item("images", image)?;
                 let (position, cid) = (at.to_string(), image.blob("image")?);
                 rows.push(
                     &table::POST_EMBED_IMAGE,
@@ -240,7 +240,7 @@ fn index_media(record: &Record<'_>, media: &Object<'_>, rows: &mut Rows<'_>) -> 
         }
         GALLERY => {
             for (at, item) in media.list("items")?.enumerate() {
-                let item = Object::of(item, media.path(&format!("items[{at}]")))?;
+                let item = media.item("items", item)?;
                 if item.type_name() == GALLERY_IMAGE {
                     let (position, cid) = (at.to_string(), item.blob("image")?);
                     rows.push(

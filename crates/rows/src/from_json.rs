@@ -1,6 +1,7 @@
-//! JSON of a record to DAG-CBOR: `{"$link":…}` is a link, `{"$bytes":…}` is bytes, and keys are put into canonical
+//! JSON of a record back to DAG-CBOR: `{"$link":…}` is a link, `{"$bytes":…}` is bytes, and keys are put into canonical
 //! order. Written as serde reads it, without a tree.
 
+use crate::lexicon::MAX_SAFE_INTEGER;
 use atrepo::Link;
 use atrepo::cbor::{self, Writer};
 use data_encoding::{BASE64, BASE64_NOPAD};
@@ -8,8 +9,14 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, Se
 use std::borrow::Cow;
 use std::fmt;
 
-/// A JSON value as DAG-CBOR.
-pub(crate) struct DagCbor(pub(crate) Vec<u8>);
+/// A JSON value as DAG-CBOR, for messages that hold one.
+pub struct DagCbor(pub Vec<u8>);
+
+/// The DAG-CBOR of a record's JSON; `None` if it is no JSON.
+#[must_use]
+pub fn from_json(json: &str) -> Option<Vec<u8>> {
+    serde_json::from_str::<DagCbor>(json).ok().map(|value| value.0)
+}
 
 impl<'de> Deserialize<'de> for DagCbor {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -48,7 +55,7 @@ impl<'de> Visitor<'de> for Value<'_> {
     #[allow(clippy::cast_precision_loss)]
     fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
         match value.unsigned_abs() {
-            0..=rows::MAX_SAFE_INTEGER => self.writer.integer(value),
+            0..=MAX_SAFE_INTEGER => self.writer.integer(value),
             _ => self.writer.float(value as f64),
         };
         Ok(())
@@ -57,7 +64,7 @@ impl<'de> Visitor<'de> for Value<'_> {
     #[allow(clippy::cast_precision_loss)]
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
         match value {
-            0..=rows::MAX_SAFE_INTEGER => self.writer.unsigned(value),
+            0..=MAX_SAFE_INTEGER => self.writer.unsigned(value),
             _ => self.writer.float(value as f64),
         };
         Ok(())

@@ -1,0 +1,186 @@
+//! The list of what a repo holds and `record` does not (table `skipped`): key, CID and reason of each entry, compressed, in pieces. With
+//! the rows of `record` it makes up the whole tree, so that the root of the signed commit can be computed again.
+
+use std::fmt;
+use std::io::{self, Read};
+
+/// Why an entry of a repo is on the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// It is in `record`, but its JSON cannot be turned back into the same DAG-CBOR; the detail is the SHA-256 of the JSON.
+    Irreversible,
+    /// Its collection leaves no row in an AppView.
+    Unindexed,
+    /// Its collection was left out by choice (`--collections`).
+    NotChosen,
+    /// Its key is no `collection/rkey`.
+    BadKey,
+    /// It is not canonical DAG-CBOR.
+    Unreadable,
+    /// The official indexer refuses it, too.
+    Refused,
+    /// PostgreSQL refuses it, as it would refuse it to the official indexer.
+    RefusedByDatabase,
+}
+
+impl Reason {
+    const ALL: [Self; 7] = [
+        Self::Irreversible,
+        Self::Unindexed,
+        Self::NotChosen,
+        Self::BadKey,
+        Self::Unreadable,
+        Self::Refused,
+        Self::RefusedByDatabase,
+    ];
+
+    /// One word for summaries.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Irreversible => "irreversible",
+            Self::Unindexed => "unindexed",
+            Self::NotChosen => "not chosen",
+            Self::BadKey => "bad key",
+            Self::Unreadable => "unreadable",
+            Self::Refused => "refused",
+            Self::RefusedByDatabase => "refused by the database",
+        }
+    }
+
+    fn code(self) -> u8 {
+        // At most 7 of them.
+        Self::ALL
+            .iter()
+            .position(|r| *r == self)
+            .and_then(|at| u8::try_from(at).ok())
+            .unwrap_or(u8::MAX)
+    }
+}
+
+/// An entry of the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// Its key in the tree.
+    pub key: Vec<u8>,
+    /// Its CID in binary form.
+    pub cid: [u8; 36],
+    /// Why.
+    pub reason: Reason,
+    /// More about it.
+    pub detail: String,
+}
+
+/// Longest detail that is kept, in bytes.
+const MAX_DETAIL: usize = 200;
+/// A piece is closed when it has so many bytes before compression.
+const PIECE_BYTES: usize = 1 << 20;
+/// Fast, and most of a list are CIDs, which do not shrink.
+const LEVEL: i32 = 1;
+
+/// Makes the pieces of a list.
+#[derive(Default)]
+pub struct ListWriter {
+    plain: Vec<u8>,
+}
+
+impl ListWriter {
+    /// Adds an entry; answers a piece when one is full.
+    pub fn add(&mut self, key: &[u8], cid: &[u8; 36], reason: Reason, detail: &str) -> Option<Vec<u8>> {
+        let mut end = detail.len().min(MAX_DETAIL);
+        while !detail.is_char_boundary(end) {
+            end -= 1;
+        }
+        let detail = &detail[..end];
+        // Keys have at most 1024 bytes.
+        let length = u16::try_from(key.len()).unwrap_or(u16::MAX);
+        self.plain.extend_from_slice(&length.to_be_bytes());
+        self.plain.extend_from_slice(&key[..usize::from(length)]);
+        self.plain.extend_from_slice(cid);
+        self.plain.push(reason.code());
+        self.plain.push(u8::try_from(detail.len()).unwrap_or(0));
+        self.plain.extend_from_slice(detail.as_bytes());
+        (self.plain.len() >= PIECE_BYTES).then(|| self.take()).flatten()
+    }
+
+    /// The last piece, if anything is left.
+    pub fn take(&mut self) -> Option<Vec<u8>> {
+        if self.plain.is_empty() {
+            return None;
+        }
+        // Compressing into memory does not fail.
+        let piece = zstd::bulk::compress(&self.plain, LEVEL).ok();
+        self.plain.clear();
+        piece
+    }
+}
+
+/// What is wrong with a stored piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BrokenList;
+
+impl fmt::Display for BrokenList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the list of skipped records is broken")
+    }
+}
+
+impl std::error::Error for BrokenList {}
+
+/// Reads a piece.
+///
+/// # Errors
+/// It is none.
+pub fn read_piece(piece: &[u8]) -> Result<Vec<Skipped>, BrokenList> {
+    let mut plain = Vec::new();
+    zstd::Decoder::new(piece)
+        .and_then(|decoder| decoder.take(64 << 20).read_to_end(&mut plain))
+        .map_err(|_: io::Error| BrokenList)?;
+    let mut rest = plain.as_slice();
+    let mut entries = Vec::new();
+    while !rest.is_empty() {
+        let (entry, after) = read_entry(rest).ok_or(BrokenList)?;
+        entries.push(entry);
+        rest = after;
+    }
+    Ok(entries)
+}
+
+fn read_entry(bytes: &[u8]) -> Option<(Skipped, &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<2>()?;
+    let (key, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+    let (cid, rest) = rest.split_first_chunk::<36>()?;
+    let ([code, length], rest) = rest.split_first_chunk::<2>()?;
+    let (detail, rest) = rest.split_at_checked(usize::from(*length))?;
+    let entry = Skipped {
+        key: key.to_vec(),
+        cid: *cid,
+        reason: *Reason::ALL.get(usize::from(*code))?,
+        detail: std::str::from_utf8(detail).ok()?.to_owned(),
+    };
+    Some((entry, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_reads_back_and_a_broken_one_is_an_error() {
+        let mut writer = ListWriter::default();
+        let mut pieces = Vec::new();
+        for n in 0..20_000u32 {
+            let mut cid = [0; 36];
+            cid[..4].copy_from_slice(&n.to_be_bytes());
+            pieces.extend(writer.add(format!("a/{n}").as_bytes(), &cid, Reason::Refused, "é".repeat(150).as_str()));
+        }
+        pieces.extend(writer.take());
+        assert!(pieces.len() > 1);
+        let entries: Vec<Skipped> = pieces.iter().flat_map(|piece| read_piece(piece).unwrap()).collect();
+        assert_eq!(entries.len(), 20_000);
+        assert_eq!(entries[7].key, b"a/7");
+        assert_eq!(entries[7].detail, "é".repeat(100));
+        assert_eq!(read_piece(b"nonsense"), Err(BrokenList));
+        assert_eq!(read_piece(&zstd::bulk::compress(b"abc", 1).unwrap()), Err(BrokenList));
+    }
+}

@@ -1,0 +1,97 @@
+//! What of the repos a load takes: all, or some collections and some notifications.
+
+use rows::Collection;
+
+/// What is loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The collections; nothing means all that an AppView indexes.
+    pub collections: Option<Vec<Collection>>,
+    /// The notifications.
+    pub notifications: Notifications,
+}
+
+/// Which notifications are loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Notifications {
+    /// All.
+    #[default]
+    All,
+    /// Those whose `sortAt` is not before this time, printed as `toISOString` prints it.
+    Since(String),
+    /// None.
+    None,
+}
+
+impl Choice {
+    /// All there is.
+    pub const ALL: Self = Self {
+        collections: None,
+        notifications: Notifications::All,
+    };
+
+    /// Whether `collection` is loaded.
+    #[must_use]
+    pub fn takes(&self, collection: Collection) -> bool {
+        self.collections
+            .as_ref()
+            .is_none_or(|chosen| chosen.contains(&collection))
+    }
+}
+
+impl Notifications {
+    /// Whether a notification of this `sortAt` is loaded.
+    #[must_use]
+    pub fn takes(&self, sort_at: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Since(since) => sort_at >= since.as_str(),
+            Self::None => false,
+        }
+    }
+
+    /// As `--notifications` has it.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "all" => Some(Self::All),
+            "none" => Some(Self::None),
+            _ => {
+                let date = text.strip_prefix("since=")?;
+                let millis = rows::datetime::parse(date)
+                    .or_else(|| rows::datetime::parse(&format!("{date}T00:00:00Z")))?;
+                Some(Self::Since(rows::datetime::print(millis)))
+            }
+        }
+    }
+
+    /// What [`Notifications::parse`] takes.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::All => "all".to_owned(),
+            Self::None => "none".to_owned(),
+            Self::Since(since) => format!("since={since}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notifications_are_parsed_and_printed() {
+        for (given, printed) in [
+            ("all", "all"),
+            ("none", "none"),
+            ("since=2024-05-01", "since=2024-05-01T00:00:00.000Z"),
+            ("since=2024-05-01T10:00:00+02:00", "since=2024-05-01T08:00:00.000Z"),
+        ] {
+            assert_eq!(Notifications::parse(given).unwrap().text(), printed);
+        }
+        assert_eq!(Notifications::parse("since=yesterday"), None);
+        assert_eq!(Notifications::parse("some"), None);
+        assert!(!Notifications::parse("since=2024-05-01").unwrap().takes("2024-04-30T23:59:59.999Z"));
+    }
+}

@@ -1,0 +1,638 @@
+//! A whole repo to rows: every entry of its tree is either a row of `record` or on the list of what was skipped.
+//!
+//! Rows go to a [`Chunk`], table by table, in the form of binary COPY. The unique keys of the record tables hold for the creator's own
+//! records, so which of two records is the duplicate is decided here, before a row is sent: the first by key wins. A chunk holds many
+//! small repos; a large repo goes through several chunks, so that memory does not grow with it.
+
+use crate::choice::Choice;
+use crate::copy;
+use appview::table::{self, TableInfo};
+use atrepo::{Cid, Entry, Repo, RepoError, syntax};
+use ledger::skipped::{ListWriter, Reason};
+use rows::{Collection, Field, Record, Rows, datetime};
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
+
+/// Number of tables.
+const TABLES: usize = table::ALL.len();
+/// A repo whose CAR is larger is checked as a whole before its first row is made, since its rows leave before its last one is read.
+const LARGE_CAR: usize = 16 << 20;
+/// A btree takes entries of up to 2,704 bytes after compression (`BTMaxItemSize` in PostgreSQL's `nbtree.h`). Records with less than this
+/// in indexed columns are certain to fit, others are shown to the server.
+const CERTAIN_INDEX_BYTES: usize = 2000;
+
+/// Encoded rows on their way to the database.
+#[derive(Default)]
+pub struct Chunk {
+    /// By [`TableInfo::id`].
+    pub(crate) tables: Vec<Vec<u8>>,
+    /// Pieces of lists of skipped records: DID, part, number, bytes.
+    pub(crate) pieces: Vec<Piece>,
+    /// The repos that end in this chunk.
+    pub(crate) repos: Vec<LoadedRepo>,
+    /// The repo that goes on in the next chunk.
+    pub(crate) open: Option<String>,
+    bytes: usize,
+    records: u64,
+}
+
+/// A piece of a list of skipped records.
+pub(crate) struct Piece {
+    pub(crate) did: String,
+    pub(crate) part: i16,
+    pub(crate) number: i32,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// What is known of a repo when all of its rows are made.
+#[derive(Clone, Debug, Default)]
+pub struct LoadedRepo {
+    /// The account.
+    pub did: String,
+    /// Whatever the source wants to find it by again: the lease of its host.
+    pub lease: i64,
+    /// Which part of the repo this is, and of how many.
+    pub part: (i16, i16),
+    /// Revision.
+    pub rev: String,
+    /// CID of the commit, as text.
+    pub commit_cid: String,
+    /// The commit's block.
+    pub commit: Vec<u8>,
+    /// Entries of the tree that are rows of `record`.
+    pub records: u64,
+    /// Entries that were skipped.
+    pub skipped: u64,
+    /// Records that are duplicates of another.
+    pub duplicates: u64,
+    /// Bytes of the CAR.
+    pub car_bytes: u64,
+    /// Pieces of its list.
+    pub pieces: i32,
+}
+
+impl Chunk {
+    fn new() -> Self {
+        Self {
+            tables: (0..TABLES).map(|_| Vec::new()).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Bytes of rows.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Rows of `record`.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// The repos that end in it.
+    #[must_use]
+    pub fn repos(&self) -> &[LoadedRepo] {
+        &self.repos
+    }
+
+    /// The encoded rows of each table that has some, as [`crate::copy_rows`] takes them.
+    pub fn tables(&self) -> impl Iterator<Item = (TableInfo, &[u8])> {
+        table::ALL
+            .iter()
+            .zip(&self.tables)
+            .filter(|(_, rows)| !rows.is_empty())
+            .map(|(info, rows)| (*info, rows.as_slice()))
+    }
+
+    /// Whether it holds nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0 && self.repos.is_empty() && self.pieces.is_empty()
+    }
+
+    /// Empties it, keeping its room.
+    pub fn clear(&mut self) {
+        self.tables.iter_mut().for_each(Vec::clear);
+        self.pieces.clear();
+        self.repos.clear();
+        self.open = None;
+        (self.bytes, self.records) = (0, 0);
+    }
+}
+
+/// Why a repo did not become rows.
+#[derive(Debug)]
+pub enum EncodeError {
+    /// It is not whole. Nothing of it is in a chunk.
+    Repo(RepoError),
+    /// The server could not be asked, or a chunk could not be handed on.
+    Stopped(String),
+}
+
+impl From<RepoError> for EncodeError {
+    fn from(error: RepoError) -> Self {
+        Self::Repo(error)
+    }
+}
+
+/// Shows rows that may be too long for an index to the server: the reason why it refuses them, if it does.
+pub type Probe<'p> = dyn FnMut(&[(TableInfo, &[u8])]) -> Result<Option<String>, String> + 'p;
+
+/// Takes full chunks away, and gives an empty one back.
+pub type HandOn<'h> = dyn FnMut(Chunk) -> Result<Chunk, String> + 'h;
+
+/// Turns repos into chunks.
+pub struct Encoder {
+    choice: Choice,
+    now: i64,
+    now_text: String,
+    chunk_bytes: usize,
+    chunk: Chunk,
+    /// Columns of a btree index, a bit each, by table.
+    indexed: [u32; TABLES],
+    /// The same for the unique key.
+    unique: [u32; TABLES],
+    hasher: RandomState,
+    /// Unique keys of the collection at hand, and the number of the record that has each.
+    seen: HashMap<[u32; 4], u32, BuildHasherDefault<Given>>,
+    uri: String,
+    cid: String,
+    indexed_at: String,
+    json: String,
+}
+
+/// A hash of what is a hash already.
+#[derive(Default)]
+struct Given(u64);
+
+impl Hasher for Given {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for part in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..part.len()].copy_from_slice(part);
+            self.0 ^= u64::from_ne_bytes(word);
+        }
+    }
+}
+
+/// Where a repo began in a chunk.
+struct Mark {
+    tables: [usize; TABLES],
+    pieces: usize,
+    bytes: usize,
+    records: u64,
+}
+
+/// The repo at hand.
+struct Progress {
+    loaded: LoadedRepo,
+    list: ListWriter,
+    collection: Option<Collection>,
+    /// Number of the entry at hand.
+    number: u32,
+    /// Losers and winners of unique keys: number of the winner; URI, CID and time of the loser.
+    losers: Vec<(u32, [String; 3])>,
+}
+
+impl Encoder {
+    /// An encoder. `indexed` are the columns of btree indexes, as [`crate::fresh::indexed_columns`] finds them; `now` is the time of the
+    /// run in milliseconds since 1970.
+    #[must_use]
+    pub fn new(choice: Choice, now: i64, chunk_bytes: usize, indexed: &[(String, String)]) -> Self {
+        let (mut masks, mut unique) = ([0u32; TABLES], [0u32; TABLES]);
+        for info in table::ALL {
+            for (at, column) in info.columns.iter().enumerate() {
+                if indexed.iter().any(|(t, c)| t == info.name && c == column.name) {
+                    masks[info.id] |= 1 << at;
+                }
+                if info.unique.contains(&column.name) {
+                    unique[info.id] |= 1 << at;
+                }
+            }
+        }
+        Self {
+            choice,
+            now,
+            now_text: datetime::print(now),
+            chunk_bytes,
+            chunk: Chunk::new(),
+            indexed: masks,
+            unique,
+            hasher: RandomState::new(),
+            seen: HashMap::default(),
+            uri: String::new(),
+            cid: String::new(),
+            indexed_at: String::new(),
+            json: String::new(),
+        }
+    }
+
+    /// Adds a repo. Full chunks go to `hand_on`; what is left stays here, for the next repo or [`Encoder::take`].
+    ///
+    /// # Errors
+    /// See [`EncodeError`]. After [`EncodeError::Stopped`] the open chunk is of no use; it was emptied.
+    pub fn add<C: AsRef<[u8]>>(
+        &mut self,
+        repo: &Repo<C>,
+        lease: i64,
+        watch: &mut dyn FnMut(&C),
+        probe: &mut Probe<'_>,
+        hand_on: &mut HandOn<'_>,
+    ) -> Result<LoadedRepo, EncodeError> {
+        let car_bytes = repo.car().as_ref().len();
+        if car_bytes > LARGE_CAR {
+            repo.entries(|_| -> Result<(), RepoError> {
+                watch(repo.car());
+                Ok(())
+            })?;
+        }
+        let loaded = LoadedRepo {
+            did: repo.did().to_owned(),
+            lease,
+            part: (0, 1),
+            rev: repo.commit().rev.clone(),
+            commit_cid: repo.commit_cid().to_string(),
+            commit: repo.commit().block.clone(),
+            car_bytes: u64::try_from(car_bytes).unwrap_or(u64::MAX),
+            ..LoadedRepo::default()
+        };
+        let mark = self.mark();
+        let mut open = self.begin(loaded);
+        let outcome = repo.entries(|entry| -> Result<(), EncodeError> {
+            watch(repo.car());
+            self.entry(&mut open, &entry, probe)?;
+            self.hand_on_if_full(&open.loaded.did, hand_on)
+        });
+        match outcome {
+            Ok(()) => {}
+            Err(EncodeError::Repo(error)) => {
+                self.back_to(&mark);
+                return Err(EncodeError::Repo(error));
+            }
+            Err(stopped) => {
+                self.chunk.clear();
+                return Err(stopped);
+            }
+        }
+        let winners = self.winners(repo, &open)?;
+        self.end(open, &winners);
+        let loaded = self.chunk.repos.last().cloned().unwrap_or_default();
+        self.hand_on_if_full("", hand_on)?;
+        Ok(loaded)
+    }
+
+    /// Hands the chunk on if it is full; `open` is the repo that goes on in the next one.
+    fn hand_on_if_full(&mut self, open: &str, hand_on: &mut HandOn<'_>) -> Result<(), EncodeError> {
+        if self.chunk.bytes < self.chunk_bytes {
+            return Ok(());
+        }
+        self.hand_on(open, hand_on)
+    }
+
+    fn hand_on(&mut self, open: &str, hand_on: &mut HandOn<'_>) -> Result<(), EncodeError> {
+        let mut full = std::mem::take(&mut self.chunk);
+        full.open = (!open.is_empty()).then(|| open.to_owned());
+        match hand_on(full) {
+            Ok(empty) => {
+                self.chunk = empty;
+                if self.chunk.tables.is_empty() {
+                    self.chunk = Chunk::new();
+                }
+                Ok(())
+            }
+            Err(why) => {
+                self.chunk = Chunk::new();
+                Err(EncodeError::Stopped(why))
+            }
+        }
+    }
+
+    /// Hands on what is left.
+    ///
+    /// # Errors
+    /// It could not be handed on.
+    pub fn flush(&mut self, hand_on: &mut HandOn<'_>) -> Result<(), EncodeError> {
+        if self.chunk.is_empty() {
+            return Ok(());
+        }
+        self.hand_on("", hand_on)
+    }
+
+    /// The repos that wait in the open chunk.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.chunk.repos.len()
+    }
+
+    /// Empties the open chunk: the repos in it.
+    pub fn discard(&mut self) -> Vec<LoadedRepo> {
+        let repos = std::mem::take(&mut self.chunk.repos);
+        self.chunk.clear();
+        repos
+    }
+
+    fn begin(&mut self, loaded: LoadedRepo) -> Progress {
+        self.seen.clear();
+        Progress {
+            loaded,
+            list: ListWriter::default(),
+            collection: None,
+            number: 0,
+            losers: Vec::new(),
+        }
+    }
+
+    fn entry(
+        &mut self,
+        open: &mut Progress,
+        entry: &Entry<'_, '_>,
+        probe: &mut Probe<'_>,
+    ) -> Result<(), EncodeError> {
+        open.number = open.number.saturating_add(1);
+        match entry {
+            Entry::Record {
+                collection,
+                rkey,
+                cid,
+                value,
+                ..
+            } => {
+                let Some(known) = Collection::parse(collection) else {
+                    self.skip(open, &[collection, "/", rkey], cid, Reason::Unindexed, "");
+                    return Ok(());
+                };
+                if !self.choice.takes(known) {
+                    self.skip(open, &[collection, "/", rkey], cid, Reason::NotChosen, "");
+                    return Ok(());
+                }
+                let Some(value) = value.as_map() else {
+                    self.skip(open, &[collection, "/", rkey], cid, Reason::Unreadable, "no map");
+                    return Ok(());
+                };
+                self.record(open, known, rkey, cid, value, probe)
+            }
+            Entry::BadKey { key, cid } => {
+                self.skip_key(open, key, cid, Reason::BadKey, "");
+                Ok(())
+            }
+            Entry::BadRecord { key, cid, error } => {
+                self.skip_key(open, key, cid, Reason::Unreadable, &error.to_string());
+                Ok(())
+            }
+        }
+    }
+
+    fn record(
+        &mut self,
+        open: &mut Progress,
+        collection: Collection,
+        rkey: &str,
+        cid: &Cid,
+        value: atrepo::cbor::Map<'_>,
+        probe: &mut Probe<'_>,
+    ) -> Result<(), EncodeError> {
+        if open.collection != Some(collection) {
+            // Entries come in the order of keys, so a collection comes in one piece.
+            self.seen.clear();
+            open.collection = Some(collection);
+        }
+        let number = open.number;
+        self.uri.clear();
+        let nsid = collection.nsid();
+        for part in ["at://", &open.loaded.did, "/", nsid, "/", rkey] {
+            self.uri.push_str(part);
+        }
+        self.cid.clear();
+        cid.append_to(&mut self.cid);
+        let created_at = value.get("createdAt").and_then(|item| item.as_text());
+        let millis = datetime::indexed_at(created_at, rkey, self.now);
+        self.indexed_at.clear();
+        match created_at.filter(|text| datetime::is_plain(text)) {
+            _ if millis == self.now => self.indexed_at.push_str(&self.now_text),
+            // Not the epoch, which does not count.
+            Some(text) if millis != 0 && datetime::parse(text) == Some(millis) => self.indexed_at.push_str(text),
+            _ => datetime::append(millis, &mut self.indexed_at),
+        }
+        let record = Record {
+            did: &open.loaded.did,
+            collection,
+            rkey,
+            uri: &self.uri,
+            cid: &self.cid,
+            indexed_at: &self.indexed_at,
+            value,
+        };
+        let tables = &mut self.chunk.tables;
+        // Tables that the record wrote to, and where its rows begin there: at most a handful.
+        let mut touched: Vec<(TableInfo, usize)> = Vec::with_capacity(6);
+        let mut key: Option<[u32; 4]> = None;
+        let mut indexed_bytes = 0usize;
+        let (choice, indexed, unique, hasher) = (&self.choice, &self.indexed, &self.unique, &self.hasher);
+        let mut sink = |info: TableInfo, values: &[Field<'_>]| {
+            if info.id == table::NOTIFICATION.info().id
+                && !matches!(values.last(), Some(Field::Text(sort_at)) if choice.notifications.takes(sort_at))
+            {
+                return;
+            }
+            let rows = &mut tables[info.id];
+            if touched.iter().all(|(table, _)| table.id != info.id) {
+                touched.push((info, rows.len()));
+            }
+            indexed_bytes = indexed_bytes.max(indexed_length(indexed[info.id], values));
+            if unique[info.id] != 0 {
+                key = Some(unique_key(hasher, unique[info.id], values));
+            }
+            copy::append_row(rows, values);
+        };
+        let mut to = Rows::with_text(&mut sink, std::mem::take(&mut self.json));
+        let outcome = rows::index(&record, &mut to);
+        self.json = to.into_text();
+        let take_back = |tables: &mut [Vec<u8>], touched: &[(TableInfo, usize)]| {
+            for (info, start) in touched {
+                tables[info.id].truncate(*start);
+            }
+        };
+        let indexed = match outcome {
+            Ok(indexed) => indexed,
+            Err(reject) => {
+                take_back(&mut self.chunk.tables, &touched);
+                self.skip(open, &[nsid, "/", rkey], cid, Reason::Refused, &reject.to_string());
+                return Ok(());
+            }
+        };
+        if indexed_bytes > CERTAIN_INDEX_BYTES {
+            let rows: Vec<_> = touched
+                .iter()
+                .map(|(info, start)| (*info, &self.chunk.tables[info.id][*start..]))
+                .collect();
+            if let Some(reason) = probe(&rows).map_err(EncodeError::Stopped)? {
+                take_back(&mut self.chunk.tables, &touched);
+                self.skip(open, &[nsid, "/", rkey], cid, Reason::RefusedByDatabase, &reason);
+                return Ok(());
+            }
+        }
+        if let Some(key) = key {
+            match self.seen.entry(key) {
+                std::collections::hash_map::Entry::Vacant(free) => {
+                    free.insert(number);
+                }
+                std::collections::hash_map::Entry::Occupied(winner) => {
+                    for (info, start) in &touched {
+                        if !info.stands_alone() {
+                            self.chunk.tables[info.id].truncate(*start);
+                        }
+                    }
+                    open.losers.push((
+                        *winner.get(),
+                        [self.uri.clone(), self.cid.clone(), self.indexed_at.clone()],
+                    ));
+                }
+            }
+        }
+        for (info, start) in &touched {
+            self.chunk.bytes += self.chunk.tables[info.id].len().saturating_sub(*start);
+        }
+        self.chunk.records += 1;
+        open.loaded.records += 1;
+        if !indexed.is_reversible {
+            let rows = &self.chunk.tables[table::RECORD.info().id];
+            let start = touched.first().map_or(0, |(_, start)| *start);
+            let texts = copy::first_row_texts(&rows[start..]);
+            let digest = Cid::of(atrepo::Codec::Raw, texts.get(3).unwrap_or(&"").as_bytes()).to_string();
+            self.list(open, &[nsid, "/", rkey], cid, Reason::Irreversible, &digest);
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self, open: &mut Progress, key: &[&str], cid: &Cid, reason: Reason, detail: &str) {
+        open.loaded.skipped += 1;
+        self.list(open, key, cid, reason, detail);
+    }
+
+    fn skip_key(&mut self, open: &mut Progress, key: &[u8], cid: &Cid, reason: Reason, detail: &str) {
+        open.loaded.skipped += 1;
+        let piece = open.list.add(key, &cid.to_bytes(), reason, detail);
+        self.keep(&mut open.loaded, piece);
+    }
+
+    /// Puts an entry on the list.
+    fn list(&mut self, open: &mut Progress, key: &[&str], cid: &Cid, reason: Reason, detail: &str) {
+        let piece = open.list.add(key.concat().as_bytes(), &cid.to_bytes(), reason, detail);
+        self.keep(&mut open.loaded, piece);
+    }
+
+    fn keep(&mut self, loaded: &mut LoadedRepo, piece: Option<Vec<u8>>) {
+        let Some(bytes) = piece else { return };
+        self.chunk.bytes += bytes.len();
+        self.chunk.pieces.push(Piece {
+            did: loaded.did.clone(),
+            part: loaded.part.0,
+            number: loaded.pieces,
+            bytes,
+        });
+        loaded.pieces += 1;
+    }
+
+    /// The URIs of those records that won over others, found by going over the tree once more: nearly no repo has any.
+    fn winners<C: AsRef<[u8]>>(
+        &self,
+        repo: &Repo<C>,
+        open: &Progress,
+    ) -> Result<HashMap<u32, String>, RepoError> {
+        let mut wanted: HashMap<u32, String> = open
+            .losers
+            .iter()
+            .map(|(number, _)| (*number, String::new()))
+            .collect();
+        if wanted.is_empty() {
+            return Ok(wanted);
+        }
+        let mut number = 0u32;
+        repo.keys(|key| -> Result<(), RepoError> {
+            number = number.saturating_add(1);
+            if let (Some(uri), Some((collection, rkey))) = (wanted.get_mut(&number), syntax::split_key(key)) {
+                let _ = write!(uri, "at://{}/{collection}/{rkey}", repo.did());
+            }
+            Ok(())
+        })?;
+        Ok(wanted)
+    }
+
+    fn end(&mut self, mut open: Progress, winners: &HashMap<u32, String>) {
+        let info = table::DUPLICATE_RECORD.info();
+        for (number, [uri, cid, indexed_at]) in &open.losers {
+            let Some(winner) = winners.get(number) else {
+                continue;
+            };
+            let rows = &mut self.chunk.tables[info.id];
+            let before = rows.len();
+            copy::append_row(rows, &[uri, cid, winner, indexed_at].map(|text| Field::Text(text)));
+            self.chunk.bytes += rows.len() - before;
+            open.loaded.duplicates += 1;
+        }
+        let piece = open.list.take();
+        self.keep(&mut open.loaded, piece);
+        self.chunk.repos.push(open.loaded);
+    }
+
+    fn mark(&self) -> Mark {
+        let mut tables = [0; TABLES];
+        for (length, rows) in tables.iter_mut().zip(&self.chunk.tables) {
+            *length = rows.len();
+        }
+        Mark {
+            tables,
+            pieces: self.chunk.pieces.len(),
+            bytes: self.chunk.bytes,
+            records: self.chunk.records,
+        }
+    }
+
+    /// Takes back what came after `mark`.
+    fn back_to(&mut self, mark: &Mark) {
+        for (length, rows) in mark.tables.iter().zip(&mut self.chunk.tables) {
+            rows.truncate(*length);
+        }
+        self.chunk.pieces.truncate(mark.pieces);
+        (self.chunk.bytes, self.chunk.records) = (mark.bytes, mark.records);
+    }
+}
+
+/// Bytes of the longest combination of indexed columns that the row can have: all of them together.
+fn indexed_length(mask: u32, values: &[Field<'_>]) -> usize {
+    let mut total = 0;
+    for (at, value) in values.iter().enumerate() {
+        if let (true, Field::Text(text)) = (mask & (1 << at) != 0, value) {
+            total += text.len();
+        }
+    }
+    total
+}
+
+/// A keyed hash of the row's unique key, 128 bits: nobody can choose two that are the same.
+fn unique_key(hasher: &RandomState, mask: u32, values: &[Field<'_>]) -> [u32; 4] {
+    let hash = |salt: u8| {
+        let mut state = hasher.build_hasher();
+        salt.hash(&mut state);
+        for (at, value) in values.iter().enumerate() {
+            if let (true, Field::Text(text)) = (mask & (1 << at) != 0, value) {
+                text.hash(&mut state);
+            }
+        }
+        state.finish().to_ne_bytes()
+    };
+    let (a, b) = (hash(0), hash(1));
+    let word = |bytes: [u8; 8], at: usize| {
+        let mut word = [0; 4];
+        word.copy_from_slice(&bytes[at..at + 4]);
+        u32::from_ne_bytes(word)
+    };
+    [word(a, 0), word(a, 4), word(b, 0), word(b, 4)]
+}
