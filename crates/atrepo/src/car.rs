@@ -59,6 +59,7 @@ impl<'a> Blocks<'a> {
         Ok((root, Self { car, at }))
     }
 
+    #[inline]
     fn section(&mut self) -> Result<Option<(Cid, usize, &'a [u8])>, RepoError> {
         let at = self.at;
         let rest = self.car.get(at..).unwrap_or_default();
@@ -192,6 +193,7 @@ impl<C: AsRef<[u8]>> BlockIndex<C> {
     }
 
     /// The places whose prefix may be `wanted`.
+    #[inline]
     fn bucket(&self, wanted: u64) -> &[(u64, u64)] {
         let at = usize::try_from(wanted >> self.shift).unwrap_or(usize::MAX);
         let bound = |at: usize| {
@@ -206,6 +208,7 @@ impl<C: AsRef<[u8]>> BlockIndex<C> {
     }
 
     /// The section at an offset that [`Blocks`] gave.
+    #[inline]
     fn read_at(&self, at: u64) -> Option<(Cid, &[u8])> {
         let mut section = Blocks {
             car: self.car.as_ref(),
@@ -217,6 +220,7 @@ impl<C: AsRef<[u8]>> BlockIndex<C> {
 
     /// The bytes of a block, or `None` if the CAR does not hold it.
     #[must_use]
+    #[inline]
     pub fn get(&self, cid: &Cid) -> Option<&[u8]> {
         let wanted = prefix(cid);
         let bucket = self.bucket(wanted);

@@ -287,12 +287,14 @@ pub enum Value<'a> {
 impl<'a> Item<'a> {
     /// Reads the value. Unchecked bytes cannot get here, so what does not parse is [`Value::Null`].
     #[must_use]
+    #[inline]
     pub fn value(&self) -> Value<'a> {
         self.split().0
     }
 
     /// The map that this item is, if it is one.
     #[must_use]
+    #[inline]
     pub fn as_map(&self) -> Option<Map<'a>> {
         match self.value() {
             Value::Map(map) => Some(map),
@@ -302,6 +304,7 @@ impl<'a> Item<'a> {
 
     /// The text that this item is, if it is one.
     #[must_use]
+    #[inline]
     pub fn as_text(&self) -> Option<&'a str> {
         match self.value() {
             Value::Text(text) => Some(text),
@@ -310,6 +313,7 @@ impl<'a> Item<'a> {
     }
 
     /// The value and the bytes after it; for a container, the bytes after its head.
+    #[inline]
     fn split(&self) -> (Value<'a>, &'a [u8]) {
         let Ok(h) = head(self.bytes) else {
             return (Value::Null, &[]);
@@ -357,6 +361,7 @@ impl<'a> Item<'a> {
     }
 
     /// The bytes after this item, containers and all: heads alone are read.
+    #[inline]
     fn skip(self) -> &'a [u8] {
         let mut left = 1u64;
         let mut rest = self.bytes;
@@ -437,6 +442,7 @@ impl<'a> Map<'a> {
 
     /// The value of `key`. Walks over the entries before it.
     #[must_use]
+    #[inline]
     pub fn get(&self, key: &str) -> Option<Item<'a>> {
         let mut rest = self.bytes;
         for _ in 0..self.left {
@@ -466,6 +472,7 @@ impl<'a> Map<'a> {
 impl<'a> Iterator for Map<'a> {
     type Item = (&'a str, Item<'a>);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
         let (key, after) = Item { bytes: self.bytes }.split();

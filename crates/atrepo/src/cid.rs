@@ -46,6 +46,7 @@ impl Cid {
 
     /// Reads a binary CID from the front of `bytes`; `None` if it is of another kind or cut off.
     #[must_use]
+    #[inline]
     pub fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (head, rest) = bytes.split_at_checked(Self::BYTES)?;
         Some((Self::from_bytes(head)?, rest))
@@ -53,6 +54,7 @@ impl Cid {
 
     /// The CID whose binary form is exactly `bytes`.
     #[must_use]
+    #[inline]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (&[version, codec, hash, length], digest) = bytes.split_first_chunk::<4>()?;
         let codec = match codec {
@@ -91,6 +93,7 @@ impl Cid {
 
     /// Whether this is the hash of `bytes`.
     #[must_use]
+    #[inline]
     pub fn matches(&self, bytes: &[u8]) -> bool {
         self.digest[..] == Sha256::digest(bytes)[..]
     }

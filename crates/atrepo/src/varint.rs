@@ -2,6 +2,7 @@
 //! (<https://github.com/multiformats/unsigned-varint>).
 
 /// Reads one varint and returns it with the bytes after it, or `None` if it is cut off, too long or padded.
+#[inline]
 pub(crate) fn read(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut value = 0u64;
     for (at, &byte) in bytes.iter().take(9).enumerate() {

@@ -1,12 +1,12 @@
 //! A response body: in memory while it is small, in an unnamed temporary file when it is not.
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Deref;
 
-/// Up to so many bytes a body stays in memory.
-const MEMORY_BYTES: usize = 4 << 20;
+/// Up to so many bytes a body stays in memory, unless the client was told otherwise.
+pub(crate) const MEMORY_BYTES: usize = 4 << 20;
 
 /// A complete body.
 pub struct Body(Kept);
@@ -21,6 +21,31 @@ impl Body {
     #[must_use]
     pub fn in_memory(bytes: Vec<u8>) -> Self {
         Self(Kept::Memory(bytes))
+    }
+
+    /// Lets go of the pages of a body that lies in a file: they are read again when they are needed, and count for nobody's memory until then.
+    #[allow(unsafe_code)]
+    pub fn let_go(&self) {
+        if let Kept::File(map) = &self.0 {
+            // SAFETY: the map is of a file and read-only: what is dropped is read from the file again. Failing changes nothing.
+            drop(unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) });
+        }
+    }
+
+    /// Whether it lies in a file.
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        matches!(self.0, Kept::File(_))
+    }
+
+    /// A body that lies in `file`, which nobody else may change.
+    ///
+    /// # Errors
+    /// It cannot be mapped.
+    #[allow(unsafe_code)]
+    pub fn of_file(file: &File) -> io::Result<Self> {
+        // SAFETY: by the promise above; a file of the archive is only ever added to.
+        Ok(Self(Kept::File(unsafe { Mmap::map(file)? })))
     }
 
     /// What it costs in memory while it waits: itself, or, for what lies in a file, a sixteenth, which stands for an
@@ -56,14 +81,17 @@ pub(crate) struct Incoming {
     memory: Vec<u8>,
     file: Option<File>,
     total: u64,
+    /// Up to so many bytes it stays in memory.
+    most_memory: usize,
 }
 
 impl Incoming {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(most_memory: usize) -> Self {
         Self {
             memory: Vec::new(),
             file: None,
             total: 0,
+            most_memory,
         }
     }
 
@@ -74,7 +102,7 @@ impl Incoming {
 
     pub(crate) fn push(&mut self, chunk: &[u8]) -> io::Result<()> {
         self.total = self.total.saturating_add(chunk.len() as u64);
-        if self.file.is_none() && self.memory.len() + chunk.len() > MEMORY_BYTES {
+        if self.file.is_none() && self.memory.len() + chunk.len() > self.most_memory {
             let mut file = tempfile::tempfile()?;
             file.write_all(&self.memory)?;
             self.memory = Vec::new();
@@ -105,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_large_body_leaves_the_memory_and_reads_the_same() {
-        let mut incoming = Incoming::new();
+        let mut incoming = Incoming::new(MEMORY_BYTES);
         let chunk: Vec<u8> = (0..=255).cycle().take(1_000_003).collect();
         for _ in 0..10 {
             incoming.push(&chunk).unwrap();

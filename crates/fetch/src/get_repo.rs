@@ -1,7 +1,8 @@
 //! One attempt at `com.atproto.sync.getRepo`.
 
-use crate::body::{Body, Incoming};
+use crate::body::{Body, Incoming, MEMORY_BYTES};
 use crate::error::{AccountState, FetchError};
+use crate::get_small::Small;
 use crate::guard::{self, Blocked, GuardedResolver};
 use reqwest::header::HeaderMap;
 use reqwest::{Response, StatusCode, Url, redirect};
@@ -36,6 +37,7 @@ const IDLE_CONNECTIONS: usize = 8;
 pub struct Client {
     pub(crate) http: reqwest::Client,
     pub(crate) limits: Limits,
+    most_memory: usize,
 }
 
 impl Client {
@@ -71,7 +73,40 @@ impl Client {
         let http = builder
             .build()
             .map_err(|error| FetchError::Connect(chain(&error)))?;
-        Ok(Self { http, limits })
+        Ok(Self {
+            http,
+            limits,
+            most_memory: MEMORY_BYTES,
+        })
+    }
+
+    /// Keeps bodies of up to so many bytes in memory.
+    #[must_use]
+    pub fn with_memory(mut self, most_memory: usize) -> Self {
+        self.most_memory = most_memory;
+        self
+    }
+
+    /// Asks `pds` for the rev of the repo of `did`, once (`com.atproto.sync.getLatestCommit`).
+    ///
+    /// # Errors
+    /// See [`FetchError`].
+    pub async fn latest_rev(&self, did: &str, pds: &str) -> Result<String, FetchError> {
+        #[derive(Deserialize)]
+        struct Latest {
+            rev: String,
+        }
+        let mut url = repo_url(did, pds)?;
+        url.set_path("/xrpc/com.atproto.sync.getLatestCommit");
+        let small = Small {
+            url: url.as_str(),
+            accept: "application/json",
+            host: None,
+        };
+        let body = self.get_small(small).await?;
+        serde_json::from_slice::<Latest>(&body)
+            .map(|latest| latest.rev)
+            .map_err(|_| FetchError::BrokenBody("no rev in it".to_owned()))
     }
 
     /// Asks `pds` for the repo of `did`, once.
@@ -108,7 +143,7 @@ impl Client {
         if response.content_length().is_some_and(|length| length > limit) {
             return Err(FetchError::TooLarge(limit));
         }
-        let mut body = Incoming::new();
+        let mut body = Incoming::new(self.most_memory);
         loop {
             let chunk = tokio::time::timeout(self.limits.stall, response.chunk())
                 .await

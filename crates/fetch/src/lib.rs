@@ -4,6 +4,7 @@
 //! size and address, and each ends in bytes or in a [`FetchError`]. What to do about an error is decided in [`retry`] alone; [`hosts`] keeps
 //! back from hosts that asked for it. The scheduler that paces whole networks has its place here.
 
+pub mod archive;
 mod body;
 mod error;
 mod get_repo;

@@ -40,7 +40,7 @@ WITH slice AS MATERIALIZED (
 ), wanted AS MATERIALIZED (
   SELECT DISTINCT ON (c.uri, c.did) c.uri, s.cid, s.creator, s.sort_at, c.did, c.reason, c.subject
   FROM candidate c JOIN slice s ON s.uri = c.uri
-  WHERE c.did <> s.creator
+  WHERE c.did <> s.creator AND {notified}
     AND NOT EXISTS (SELECT FROM told t WHERE t.uri = c.uri AND t.did = c.did AND t.reason = 'mention')
   ORDER BY c.uri, c.did, c.rank
 ), taken_back AS (

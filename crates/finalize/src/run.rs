@@ -2,8 +2,8 @@
 
 use crate::slicing;
 use crate::stage::{STAGES, Slicing, Stage};
-use ledger::slices;
-use load::{DbError, Decision, decide};
+use ledger::{failpoint, slices};
+use load::{DbError, Decision, Notifications, decide};
 use postgres::{Client, NoTls, Transaction};
 use std::fmt;
 use std::time::Duration;
@@ -20,6 +20,8 @@ pub struct Finalize<'f> {
     pub slice_rows: u64,
     /// Begin again, even if an earlier run can be gone on with.
     pub restart: bool,
+    /// Which notifications are stored.
+    pub notifications: Notifications,
     /// Told what happens.
     pub report: &'f (dyn Fn(Report<'_>) + Sync),
     /// Asked before each slice whether to stop.
@@ -268,8 +270,9 @@ impl Finalize<'_> {
         let Some(slice) = slices::take(&mut txn, &self.schema, stage.name, wait)? else {
             return Ok(false);
         };
-        txn.batch_execute(&stage.statements(slice.lower.as_deref(), slice.upper.as_deref()))?;
+        txn.batch_execute(&stage.statements(slice.lower.as_deref(), slice.upper.as_deref(), &self.notifications))?;
         slices::done(&mut txn, &self.schema, stage.name, slice.number)?;
+        failpoint::pass("slice");
         txn.commit()?;
         (self.report)(Report::Slice(stage));
         Ok(true)

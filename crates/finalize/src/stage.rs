@@ -1,5 +1,6 @@
 //! The stages, in order.
 
+use load::Notifications;
 use std::borrow::Cow;
 
 /// One stage.
@@ -134,9 +135,23 @@ pub static STAGES: &[Stage] = &[
 ];
 
 impl Stage {
-    /// Its statements for the slice from `lower` up to `upper`. A placeholder `{in COLUMN}` says that the column is in the slice.
-    pub(crate) fn statements(&self, lower: Option<&str>, upper: Option<&str>) -> String {
+    /// Its statements for the slice from `lower` up to `upper`. A placeholder `{in COLUMN}` says that the column is in the slice, `{notified}` that
+    /// notifications of a post `s` are stored.
+    pub(crate) fn statements(
+        &self,
+        lower: Option<&str>,
+        upper: Option<&str>,
+        notifications: &Notifications,
+    ) -> String {
         let mut sql = Cow::Borrowed(self.sql);
+        if sql.contains("{notified}") {
+            let condition = match notifications {
+                Notifications::All => "true".to_owned(),
+                Notifications::None => "false".to_owned(),
+                Notifications::Since(since) => format!("s.sort_at >= {}", literal(since)),
+            };
+            sql = sql.replace("{notified}", &condition).into();
+        }
         if let Some(source) = self.source {
             sql = sql.replace("{source}", source).into();
         }
@@ -184,14 +199,14 @@ mod tests {
     #[test]
     fn placeholders_become_conditions() {
         let stage = &STAGES[3];
-        let sql = stage.statements(Some("(0,0)"), Some("(5,0)"));
+        let sql = stage.statements(Some("(0,0)"), Some("(5,0)"), &Notifications::All);
         assert!(
             sql.contains("WHERE t.ctid >= '(0,0)' AND t.ctid < '(5,0)'"),
             "{sql}"
         );
         for stage in STAGES {
-            let sql = stage.statements(None, None);
-            assert!(!sql.contains("{in") && !sql.contains("{source"), "{sql}");
+            let sql = stage.statements(None, None, &Notifications::None);
+            assert!(!sql.contains("{in") && !sql.contains("{source") && !sql.contains("{notified"), "{sql}");
         }
         assert_eq!(condition("a", None, Some("b'c\\d")), "a < E'b''c\\\\d'");
     }

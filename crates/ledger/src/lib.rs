@@ -1,10 +1,13 @@
 //! What skyfill keeps for itself in the database, in schema `skyfill`, apart from the AppView's tables.
 //!
-//! So far: the definitions of what it dropped, so that they can be put back after any crash, and how far finalize has come.
-//! Repos, hosts and runs join them with `skyfill run`.
+//! The definitions of what it dropped, so that they can be put back after any crash; runs, repos and hosts; what of the repos is not in
+//! the AppView's tables; what is known of accounts; how far finalize has come.
 
 pub mod dropped;
+pub mod failpoint;
 pub mod identity;
+pub mod repos;
+pub mod runs;
 pub mod skipped;
 pub mod slices;
 
@@ -47,6 +50,64 @@ const STEPS: &[&str] = &[
         PRIMARY KEY (schema_name, did))",
     "CREATE INDEX identity_due_idx ON skyfill.identity (schema_name, did) WHERE due IS NOT NULL",
     "CREATE TABLE skyfill.cursor (name text PRIMARY KEY, value text NOT NULL)",
+    "CREATE TABLE skyfill.run (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        schema_name text NOT NULL,
+        started_at timestamptz NOT NULL DEFAULT now(),
+        ended_at timestamptz,
+        now text NOT NULL,
+        mode text NOT NULL,
+        phase text NOT NULL,
+        collections text[],
+        notifications text NOT NULL)",
+    "CREATE SEQUENCE skyfill.lease_number",
+    "CREATE TABLE skyfill.host (
+        schema_name text NOT NULL,
+        host text COLLATE \"C\" NOT NULL,
+        lease bigint,
+        lease_until timestamptz,
+        PRIMARY KEY (schema_name, host))",
+    // Room in the pages: each row is written again once, when its repo is loaded.
+    "CREATE TABLE skyfill.repo (
+        schema_name text NOT NULL,
+        did text COLLATE \"C\" NOT NULL,
+        pds text NOT NULL,
+        host text COLLATE \"C\" NOT NULL,
+        state text NOT NULL DEFAULT 'open',
+        rev text,
+        commit_cid text,
+        commit bytea,
+        records bigint,
+        skipped bigint,
+        duplicates bigint,
+        car_bytes bigint,
+        attempts integer NOT NULL DEFAULT 0,
+        next_attempt timestamptz,
+        error_code text,
+        error text,
+        rebuild boolean NOT NULL DEFAULT false,
+        loaded_at timestamptz,
+        run bigint,
+        PRIMARY KEY (schema_name, did)) WITH (fillfactor = 60)",
+    "CREATE INDEX repo_open_idx ON skyfill.repo (schema_name, host, did) WHERE state = 'open'",
+    "CREATE TABLE skyfill.skipped (
+        schema_name text NOT NULL,
+        did text COLLATE \"C\" NOT NULL,
+        part smallint NOT NULL,
+        number integer NOT NULL,
+        list bytea NOT NULL,
+        PRIMARY KEY (schema_name, did, part, number))",
+    // A repo that comes over several sockets, until all of its parts are there.
+    "CREATE TABLE skyfill.part (
+        schema_name text NOT NULL,
+        did text COLLATE \"C\" NOT NULL,
+        part smallint NOT NULL,
+        parts smallint NOT NULL,
+        rev text NOT NULL,
+        records bigint NOT NULL,
+        skipped bigint NOT NULL,
+        duplicates bigint NOT NULL,
+        PRIMARY KEY (schema_name, did, part))",
 ];
 
 /// Makes the schema, or brings it up to date. Twice is a no-op, two at once wait for each other.

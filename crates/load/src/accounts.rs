@@ -55,14 +55,36 @@ impl Accounts {
             array(statuses.iter().map(|(_, status)| status.as_deref())),
         );
         driver.execute(ledger::identity::NOTE_STATUSES, &[schema, &dids, &states], true)?;
-        driver.execute(
-            "UPDATE actor a SET \"upstreamStatus\" = s.status
-             FROM unnest($1::text::text[], $2::text::text[]) s (did, status)
-             WHERE a.did = s.did AND a.\"upstreamStatus\" IS DISTINCT FROM s.status",
-            &[&dids, &states],
-            true,
-        )
+        driver.execute(&update_actors(schema), &[&dids, &states], true)
     }
+}
+
+/// Stores states of accounts.
+///
+/// # Errors
+/// The server refused.
+pub fn store_states(
+    client: &mut impl postgres::GenericClient,
+    schema: &str,
+    states: &[(&str, &str)],
+) -> Result<(), postgres::Error> {
+    if states.is_empty() {
+        return Ok(());
+    }
+    let dids = array(states.iter().map(|(did, _)| Some(*did)));
+    let statuses = array(states.iter().map(|(_, status)| Some(*status)));
+    client.execute(ledger::identity::NOTE_STATUSES, &[&schema, &dids, &statuses])?;
+    client.execute(&update_actors(schema), &[&dids, &statuses])?;
+    Ok(())
+}
+
+/// Gives rows of `actor` the states of these accounts.
+fn update_actors(schema: &str) -> String {
+    format!(
+        "UPDATE \"{schema}\".actor a SET \"upstreamStatus\" = s.status
+         FROM unnest($1::text::text[], $2::text::text[]) s (did, status)
+         WHERE a.did = s.did AND a.\"upstreamStatus\" IS DISTINCT FROM s.status"
+    )
 }
 
 /// An array literal. DIDs, CIDs, TIDs and states hold nothing that needs escaping inside quotes.

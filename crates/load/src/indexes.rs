@@ -2,7 +2,8 @@
 
 use appview::table::TableInfo;
 use ledger::dropped::{self, Dropped};
-use postgres::{Client, Error};
+use postgres::error::SqlState;
+use postgres::{Client, Error, Transaction};
 
 /// What `migrate --drop-follow-indexes` drops, as the original script did; the primary key stays.
 const FOLLOW: &[&str] = &[
@@ -22,36 +23,51 @@ pub fn drop_follow(client: &mut Client, schema: &str) -> Result<Vec<String>, Err
     txn.batch_execute(&format!(
         "SET LOCAL lock_timeout = '10s'; LOCK TABLE \"{schema}\".follow IN ACCESS EXCLUSIVE MODE"
     ))?;
+    let names = drop_some(&mut txn, schema, &["follow"], |name| FOLLOW.contains(&name))?;
+    txn.commit()?;
+    Ok(names)
+}
+
+/// Drops those indexes and constraints of `tables` that `which` names, and remembers them in the same transaction. Returns the names.
+pub(crate) fn drop_some(
+    txn: &mut Transaction<'_>,
+    schema: &str,
+    tables: &[&str],
+    which: impl Fn(&str) -> bool,
+) -> Result<Vec<String>, Error> {
     let found = txn.query(
-        "SELECT i.relname::text, con.conname IS NOT NULL,
+        "SELECT t.relname::text, i.relname::text, con.conname IS NOT NULL,
                 CASE WHEN con.conname IS NULL THEN pg_get_indexdef(i.oid)
-                     ELSE format('ALTER TABLE %I.follow ADD CONSTRAINT %I %s', $1::text, con.conname, pg_get_constraintdef(con.oid)) END
-         FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
+                     ELSE format('ALTER TABLE %I.%I ADD CONSTRAINT %I %s', $1::text, t.relname, con.conname, pg_get_constraintdef(con.oid)) END
+         FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_class t ON t.oid = x.indrelid
+           JOIN pg_namespace n ON n.oid = t.relnamespace
          LEFT JOIN pg_constraint con ON con.conindid = i.oid
-         WHERE x.indrelid = format('%I.follow', $1::text)::regclass AND i.relname::text = ANY($2) ORDER BY 1",
-        &[&schema, &FOLLOW],
+         WHERE n.nspname = $1::text AND t.relname::text = ANY($2) ORDER BY 1, 2",
+        &[&schema, &tables],
     )?;
     let mut names = Vec::new();
     for row in found {
-        let (name, is_constraint, ddl): (String, bool, String) = (row.get(0), row.get(1), row.get(2));
+        let (table, name, is_constraint): (String, String, bool) = (row.get(0), row.get(1), row.get(2));
+        if !which(&name) {
+            continue;
+        }
         let statement = if is_constraint {
-            format!("ALTER TABLE \"{schema}\".follow DROP CONSTRAINT \"{name}\"")
+            format!("ALTER TABLE \"{schema}\".\"{table}\" DROP CONSTRAINT \"{name}\"")
         } else {
             format!("DROP INDEX \"{schema}\".\"{name}\"")
         };
         dropped::save(
-            &mut txn,
+            txn,
             schema,
             &Dropped {
-                table: "follow".to_owned(),
+                table,
                 name: name.clone(),
-                ddl,
+                ddl: row.get(3),
             },
         )?;
         txn.batch_execute(&statement)?;
         names.push(name);
     }
-    txn.commit()?;
     Ok(names)
 }
 
@@ -66,13 +82,58 @@ pub fn missing(client: &mut Client, schema: &str) -> Result<Vec<Dropped>, Error>
     dropped::list(client, schema)
 }
 
-/// Makes `what` again and forgets that it was dropped. A unique key of a table that repos fill is settled first: rows that came
-/// in while nothing refused them give way to the first of them by rkey, as if they had been refused, and become
-/// duplicates.
+/// How far the indexes that are being made in this database have come, a line each (`pg_stat_progress_create_index`).
+///
+/// # Errors
+/// The server refused.
+pub fn progress(client: &mut Client) -> Result<Vec<String>, Error> {
+    let rows = client.query(
+        "SELECT coalesce(c.relname::text, p.relid::text), p.phase,
+           CASE WHEN p.tuples_total > 0 THEN 100.0 * p.tuples_done / p.tuples_total
+                WHEN p.blocks_total > 0 THEN 100.0 * p.blocks_done / p.blocks_total END::float8
+         FROM pg_stat_progress_create_index p LEFT JOIN pg_class c ON c.oid = p.relid
+         WHERE p.datname = current_database() ORDER BY 1",
+        &[],
+    )?;
+    Ok(rows
+        .iter()
+        .map(|row| {
+            let (table, phase, percent): (String, String, Option<f64>) = (row.get(0), row.get(1), row.get(2));
+            let percent = percent.map_or_else(String::new, |percent| format!(", {percent:.0} %"));
+            format!("  an index of {table}: {phase}{percent}")
+        })
+        .collect())
+}
+
+/// What is done about rows that break a unique key that is made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conflicts {
+    /// They give way to the first of them by rkey, as if they had been refused, and become duplicates: rows that came as lines while nothing
+    /// refused them.
+    Settle,
+    /// They are named: a load of whole repos makes none, so somebody else wrote them.
+    Name,
+}
+
+/// Makes `what` again and forgets that it was dropped.
 ///
 /// # Errors
 /// The server refused; for a unique constraint, because rows that break it came in meanwhile.
-pub fn restore(client: &mut Client, schema: &str, what: &Dropped) -> Result<(), Error> {
+pub fn restore(client: &mut Client, schema: &str, what: &Dropped, conflicts: Conflicts) -> Result<(), Error> {
+    let outcome = try_restore(client, schema, what, None);
+    let table = appview::table::ALL
+        .iter()
+        .find(|table| table.name == what.table && !table.unique.is_empty());
+    let is_conflict = |error: &Error| error.code() == Some(&SqlState::UNIQUE_VIOLATION);
+    match (outcome, table) {
+        (Err(error), Some(table)) if conflicts == Conflicts::Settle && is_conflict(&error) => {
+            try_restore(client, schema, what, Some(&settle(table, schema)))
+        }
+        (outcome, _) => outcome,
+    }
+}
+
+fn try_restore(client: &mut Client, schema: &str, what: &Dropped, before: Option<&str>) -> Result<(), Error> {
     let mut txn = client.transaction()?;
     // Somebody may have put it back by hand.
     let there = txn.query_opt(
@@ -80,11 +141,8 @@ pub fn restore(client: &mut Client, schema: &str, what: &Dropped) -> Result<(), 
         &[&schema, &what.name],
     )?;
     if there.is_none() {
-        let table = appview::table::ALL
-            .iter()
-            .find(|table| table.name == what.table && !table.unique.is_empty());
-        if let (Some(table), true) = (table, what.ddl.contains(" UNIQUE ")) {
-            txn.batch_execute(&settle(table, schema))?;
+        if let Some(sql) = before {
+            txn.batch_execute(sql)?;
         }
         txn.batch_execute(&what.ddl)?;
     }

@@ -11,9 +11,9 @@ use appview::table::{self, Kind, TableInfo};
 use rows::Collection;
 use std::fmt::Write;
 
-/// Settings and temporary tables of a new connection.
-pub(crate) fn prepare_session(driver: &mut dyn Driver, schema: &str) -> Result<(), DbError> {
-    let mut sql = format!(
+/// Settings of a new connection.
+pub(crate) fn session_settings(schema: &str) -> String {
+    format!(
         "SET search_path TO pg_temp, \"{schema}\", public;
          SET synchronous_commit = on;
          SET statement_timeout = 0;
@@ -21,7 +21,12 @@ pub(crate) fn prepare_session(driver: &mut dyn Driver, schema: &str) -> Result<(
          SET synchronize_seqscans = off;
          SET client_min_messages = warning;
          SET idle_in_transaction_session_timeout = 0;"
-    );
+    )
+}
+
+/// Settings and temporary tables of a new connection.
+pub(crate) fn prepare_session(driver: &mut dyn Driver, schema: &str) -> Result<(), DbError> {
+    let mut sql = session_settings(schema);
     for table in table::ALL {
         let columns: Vec<String> = table
             .columns
@@ -45,7 +50,7 @@ pub(crate) fn prepare_session(driver: &mut dyn Driver, schema: &str) -> Result<(
 }
 
 /// Name of the temporary table of `table`.
-fn staging(table: &TableInfo) -> String {
+pub(crate) fn staging(table: &TableInfo) -> String {
     format!("new_{}", table.name)
 }
 
@@ -110,6 +115,11 @@ pub(crate) fn own_table(collection: Collection) -> Option<TableInfo> {
     }
 }
 
+/// The one filter of the official indexer (`indexing/processor.ts`): threads that the recipient muted.
+pub(crate) const NOT_MUTED: &str = "NOT EXISTS (
+    SELECT FROM thread_mute m JOIN post p ON m.\"rootUri\" = coalesce(p.\"replyRoot\", p.uri)
+    WHERE m.\"mutedByDid\" = n.did AND p.uri = n.\"reasonSubject\")";
+
 /// Moves what is staged in `tables` to the real ones. The statement answers how many rows of `own` it inserted.
 pub(crate) fn merge(own: Option<TableInfo>, tables: &[TableInfo]) -> String {
     let mut parts = Vec::new();
@@ -126,11 +136,7 @@ pub(crate) fn merge(own: Option<TableInfo>, tables: &[TableInfo]) -> String {
             let _ = write!(condition, " WHERE n.\"{}\" IN (SELECT uri FROM own)", table.uri);
         }
         if table.id == table::NOTIFICATION.info().id {
-            // The one filter of the official indexer (`indexing/processor.ts`): threads that the recipient muted.
-            condition.push_str(
-                " AND NOT EXISTS (SELECT FROM thread_mute m JOIN post p ON m.\"rootUri\" = coalesce(p.\"replyRoot\", p.uri)
-                   WHERE m.\"mutedByDid\" = n.did AND p.uri = n.\"reasonSubject\")",
-            );
+            let _ = write!(condition, " AND {NOT_MUTED}");
         }
         parts.push(format!("part{at} AS ({})", insert(table, &condition)));
     }

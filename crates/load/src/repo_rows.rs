@@ -16,14 +16,14 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 
 /// Number of tables.
 const TABLES: usize = table::ALL.len();
-/// A repo whose CAR is larger is checked as a whole before its first row is made, since its rows leave before its last one is read.
-const LARGE_CAR: usize = 16 << 20;
+/// A repo whose CAR is larger is checked as a whole before its first row is made, since its rows leave before its last one is read. The rows of
+/// smaller ones stay together.
+const LARGE_CAR: usize = 4 << 20;
 /// A btree takes entries of up to 2,704 bytes after compression (`BTMaxItemSize` in PostgreSQL's `nbtree.h`). Records with less than this
 /// in indexed columns are certain to fit, others are shown to the server.
 const CERTAIN_INDEX_BYTES: usize = 2000;
 
 /// Encoded rows on their way to the database.
-#[derive(Default)]
 pub struct Chunk {
     /// By [`TableInfo::id`].
     pub(crate) tables: Vec<Vec<u8>>,
@@ -32,7 +32,7 @@ pub struct Chunk {
     /// The repos that end in this chunk.
     pub(crate) repos: Vec<LoadedRepo>,
     /// The repo that goes on in the next chunk.
-    pub(crate) open: Option<String>,
+    pub(crate) open: Option<LoadedRepo>,
     bytes: usize,
     records: u64,
 }
@@ -72,13 +72,20 @@ pub struct LoadedRepo {
     pub pieces: i32,
 }
 
-impl Chunk {
-    fn new() -> Self {
+impl Default for Chunk {
+    fn default() -> Self {
         Self {
             tables: (0..TABLES).map(|_| Vec::new()).collect(),
-            ..Self::default()
+            pieces: Vec::new(),
+            repos: Vec::new(),
+            open: None,
+            bytes: 0,
+            records: 0,
         }
     }
+}
+
+impl Chunk {
 
     /// Bytes of rows.
     #[must_use]
@@ -96,6 +103,18 @@ impl Chunk {
     #[must_use]
     pub fn repos(&self) -> &[LoadedRepo] {
         &self.repos
+    }
+
+    /// The repo that goes on in the next chunk, if one does.
+    #[must_use]
+    pub fn open_repo(&self) -> Option<&LoadedRepo> {
+        self.open.as_ref()
+    }
+
+    /// Whether it holds a part of this repo that is its last one, or not its last one.
+    #[must_use]
+    pub fn mentions(&self, did: &str) -> bool {
+        self.repos.iter().chain(&self.open).any(|repo| repo.did == did)
     }
 
     /// The encoded rows of each table that has some, as [`crate::copy_rows`] takes them.
@@ -222,7 +241,7 @@ impl Encoder {
             now,
             now_text: datetime::print(now),
             chunk_bytes,
-            chunk: Chunk::new(),
+            chunk: Chunk::default(),
             indexed: masks,
             unique,
             hasher: RandomState::new(),
@@ -247,7 +266,8 @@ impl Encoder {
         hand_on: &mut HandOn<'_>,
     ) -> Result<LoadedRepo, EncodeError> {
         let car_bytes = repo.car().as_ref().len();
-        if car_bytes > LARGE_CAR {
+        let is_large = car_bytes > LARGE_CAR;
+        if is_large {
             repo.entries(|_| -> Result<(), RepoError> {
                 watch(repo.car());
                 Ok(())
@@ -268,7 +288,10 @@ impl Encoder {
         let outcome = repo.entries(|entry| -> Result<(), EncodeError> {
             watch(repo.car());
             self.entry(&mut open, &entry, probe)?;
-            self.hand_on_if_full(&open.loaded.did, hand_on)
+            if is_large {
+                self.hand_on_if_full(Some(&open.loaded), hand_on)?;
+            }
+            Ok(())
         });
         match outcome {
             Ok(()) => {}
@@ -284,31 +307,28 @@ impl Encoder {
         let winners = self.winners(repo, &open)?;
         self.end(open, &winners);
         let loaded = self.chunk.repos.last().cloned().unwrap_or_default();
-        self.hand_on_if_full("", hand_on)?;
+        self.hand_on_if_full(None, hand_on)?;
         Ok(loaded)
     }
 
     /// Hands the chunk on if it is full; `open` is the repo that goes on in the next one.
-    fn hand_on_if_full(&mut self, open: &str, hand_on: &mut HandOn<'_>) -> Result<(), EncodeError> {
+    fn hand_on_if_full(&mut self, open: Option<&LoadedRepo>, hand_on: &mut HandOn<'_>) -> Result<(), EncodeError> {
         if self.chunk.bytes < self.chunk_bytes {
             return Ok(());
         }
         self.hand_on(open, hand_on)
     }
 
-    fn hand_on(&mut self, open: &str, hand_on: &mut HandOn<'_>) -> Result<(), EncodeError> {
+    fn hand_on(&mut self, open: Option<&LoadedRepo>, hand_on: &mut HandOn<'_>) -> Result<(), EncodeError> {
         let mut full = std::mem::take(&mut self.chunk);
-        full.open = (!open.is_empty()).then(|| open.to_owned());
+        full.open = open.cloned();
         match hand_on(full) {
             Ok(empty) => {
                 self.chunk = empty;
-                if self.chunk.tables.is_empty() {
-                    self.chunk = Chunk::new();
-                }
                 Ok(())
             }
             Err(why) => {
-                self.chunk = Chunk::new();
+                self.chunk = Chunk::default();
                 Err(EncodeError::Stopped(why))
             }
         }
@@ -322,7 +342,7 @@ impl Encoder {
         if self.chunk.is_empty() {
             return Ok(());
         }
-        self.hand_on("", hand_on)
+        self.hand_on(None, hand_on)
     }
 
     /// The repos that wait in the open chunk.

@@ -21,8 +21,11 @@ pub(crate) enum Command {
     UnpackAsDidFile(UnpackArgs),
     Producer(ProducerArgs),
     Consumer(ConsumerArgs),
+    Run(RunArgs),
     Identities(IdentitiesArgs),
     Finalize(FinalizeArgs),
+    Verify(VerifyArgs),
+    Status(StatusArgs),
     Indexes(IndexesArgs),
     Db(DbArgs),
     Simnet(SimnetArgs),
@@ -32,7 +35,7 @@ pub(crate) enum Command {
 }
 
 /// The database.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct DatabaseArgs {
     /// Target database, as a PostgreSQL URL. Without it, a private PostgreSQL in --data-dir is used.
     #[arg(
@@ -51,7 +54,7 @@ pub(crate) struct DatabaseArgs {
 }
 
 /// The folder of the private PostgreSQL.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct DataDirArgs {
     /// Folder of the private PostgreSQL.
     #[arg(
@@ -124,30 +127,11 @@ pub(crate) struct ProducerArgs {
     /// First line not to take, from 0; 0 means to the end.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) ending_line: u64,
-    /// Repos fetched at once.
-    #[arg(long, value_name = "N", env = "PRODUCER_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) concurrency: u32,
-    /// Seconds that one attempt at a repo may take.
-    #[arg(long, value_name = "S", env = "PRODUCER_PROCESSING_TIMEOUT", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub(crate) processing_timeout: u64,
-    /// Seconds without a byte after which a host counts as stalled.
-    #[arg(long, value_name = "S", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3_600))]
-    pub(crate) stall_timeout: u64,
-    /// Attempts at a repo before it has failed.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100))]
-    pub(crate) max_attempts: u32,
-    /// Largest repo, in bytes after decompression. Repos over 4 MiB wait in a temporary file, not in memory.
-    #[arg(long, value_name = "BYTES", default_value_t = 4 << 30)]
-    pub(crate) max_repo_bytes: u64,
+    #[command(flatten)]
+    pub(crate) fetch: FetchArgs,
     /// Most bytes of checked repos that wait in memory for the consumers.
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u32).range(1 << 20..))]
     pub(crate) buffer_bytes: u32,
-    /// Also fetch from private networks and from this machine.
-    #[arg(long)]
-    pub(crate) allow_private_hosts: bool,
-    /// Leave this host and its subdomains out. May be given several times.
-    #[arg(long, value_name = "HOST", default_value = "blueski.social")]
-    pub(crate) skip_host: Vec<String>,
     /// Failed repos are added to this file, a DID file with reasons.
     #[arg(long, value_name = "FILE", default_value = "skyfill-failures.jsonl")]
     pub(crate) failures: PathBuf,
@@ -156,6 +140,32 @@ pub(crate) struct ProducerArgs {
     pub(crate) now: Option<String>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+/// How repos are fetched.
+#[derive(Args, Debug)]
+pub(crate) struct FetchArgs {
+    /// Repos fetched at once.
+    #[arg(long, value_name = "N", env = "PRODUCER_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = "Fetching")]
+    pub(crate) concurrency: u32,
+    /// Seconds that one attempt at a repo may take.
+    #[arg(long, value_name = "S", env = "PRODUCER_PROCESSING_TIMEOUT", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = "Fetching")]
+    pub(crate) processing_timeout: u64,
+    /// Seconds without a byte after which a host counts as stalled.
+    #[arg(long, value_name = "S", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3_600), help_heading = "Fetching")]
+    pub(crate) stall_timeout: u64,
+    /// Attempts at a repo before it has failed.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100), help_heading = "Fetching")]
+    pub(crate) max_attempts: u32,
+    /// Largest repo, in bytes after decompression. Repos over 4 MiB wait in a temporary file, not in memory.
+    #[arg(long, value_name = "BYTES", default_value_t = 4 << 30, help_heading = "Fetching")]
+    pub(crate) max_repo_bytes: u64,
+    /// Also fetch from private networks and from this machine.
+    #[arg(long, help_heading = "Fetching")]
+    pub(crate) allow_private_hosts: bool,
+    /// Leave this host and its subdomains out. May be given several times.
+    #[arg(long, value_name = "HOST", default_value = "blueski.social", help_heading = "Fetching")]
+    pub(crate) skip_host: Vec<String>,
 }
 
 /// What is printed.
@@ -215,6 +225,149 @@ pub(crate) struct ConsumerArgs {
     pub(crate) output: OutputArgs,
 }
 
+/// Takes repos to a servable database: fetches, checks, loads, makes indexes, looks up accounts, finalizes, verifies.
+///
+/// What is to be loaded is kept in the database, in schema `skyfill`, with how far it has come: without arguments it goes on with what is open, whatever
+/// stopped it. Given repos that are loaded already it fetches those again whose PDS has a newer rev. Empty tables are loaded fresh, at the
+/// speed of COPY, with indexes made at the end; tables with rows are merged into, while an AppView serves from them (its ingester must be
+/// stopped). Exit code 1 if repos failed or the proof found differences.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  skyfill run dids.jsonl
+  skyfill run                                       # go on with what is open
+  skyfill run --handle bsky.app --did did:plc:z72i7hdynmk6r22z27h6tvur
+  skyfill run dids.jsonl --keep-cars cars           # and a second load that needs no network:
+  skyfill run --from-cars cars
+  skyfill run dids.jsonl --collections app.bsky.graph.follow,app.bsky.actor.profile --notifications none
+  skyfill run --retry-failed")]
+pub(crate) struct RunArgs {
+    /// One JSON array a line: [\"did:plc:...\",\"https://pds.example\"].
+    #[arg(value_name = "DID-FILE")]
+    pub(crate) did_file: Option<PathBuf>,
+    /// This account; its PDS is looked up. May be given several times.
+    #[arg(long, value_name = "DID")]
+    pub(crate) did: Vec<String>,
+    /// The account of this handle. May be given several times.
+    #[arg(long, value_name = "HANDLE")]
+    pub(crate) handle: Vec<String>,
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+    /// Also try now the repos that failed, whatever their time.
+    #[arg(long)]
+    pub(crate) retry_failed: bool,
+    /// How a new run loads: fresh needs empty tables, merge takes any.
+    #[arg(long, value_name = "MODE", default_value = "auto", value_enum)]
+    pub(crate) mode: LoadMode,
+    /// Only these collections, separated by commas. What is left out is accounted for as left out by choice.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = collection)]
+    pub(crate) collections: Vec<rows::Collection>,
+    /// Which notifications are stored: all, none, or since=DATE.
+    #[arg(long, value_name = "WHICH", default_value = "all", value_parser = notifications)]
+    pub(crate) notifications: load::Notifications,
+    /// Add what is fetched to this folder: an archive of CARs, compressed.
+    #[arg(long, value_name = "DIR", conflicts_with = "from_cars")]
+    pub(crate) keep_cars: Option<PathBuf>,
+    /// Take repos from such an archive, or from a folder of .car files, instead of from the network.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) from_cars: Option<PathBuf>,
+    /// What to do about handles at the end: check them, take them as claimed, or leave the table `actor` alone.
+    #[arg(long, value_name = "MODE", default_value = "verified", value_enum)]
+    pub(crate) handles: RunHandles,
+    /// Do not compare the tables with the signed commits at the end.
+    #[arg(long)]
+    pub(crate) no_verify: bool,
+    /// Write what the comparison found to FILE, as JSON, host by host.
+    #[arg(long, value_name = "FILE", conflicts_with = "no_verify")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// Memory of the whole process, in bytes or with KiB, MiB, GiB. Not PostgreSQL's.
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
+    pub(crate) memory: u64,
+    /// Threads that check and encode [default: one for each core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) threads: Option<u16>,
+    /// Connections that load, make indexes and finalize.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) max_db_connections: u8,
+    /// Time of a new run, which no record's indexedAt passes [default: the clock].
+    #[arg(long, value_name = "ISO-TIME")]
+    pub(crate) now: Option<String>,
+    #[command(flatten)]
+    pub(crate) fetch: FetchArgs,
+    #[command(flatten)]
+    pub(crate) directory: DirectoryArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// How a run loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LoadMode {
+    /// Fresh if the tables are empty, else merge.
+    Auto,
+    /// Into empty tables, without indexes until the end.
+    Fresh,
+    /// Beside rows that are there.
+    Merge,
+}
+
+/// What a run does about handles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum RunHandles {
+    /// Check them both ways.
+    Verified,
+    /// Take them as claimed, and mark them.
+    Claimed,
+    /// Leave the table `actor` alone.
+    Skip,
+}
+
+/// Compares the tables with the signed commits of the repos that were loaded.
+///
+/// For every repo the root of its tree is computed again, from `record` and the list of skipped records, and compared with the commit; the JSON of
+/// each record is turned back into DAG-CBOR and compared with its CID; the rows that follow from a record alone are made again and
+/// compared. What is missing, extra or changed is named on stdout, one JSON object a line. Exit code 1 if anything is.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  skyfill verify
+  skyfill verify --certificate certificate.json
+  skyfill verify --signatures
+  skyfill verify --repair && skyfill run            # fetch again what differs")]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+    /// Mark the repos that differ, so that `skyfill run` fetches them again and writes all of their rows anew.
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Also check the signatures of the commits against the keys of the DID documents.
+    #[arg(long)]
+    pub(crate) signatures: bool,
+    /// Write the result to FILE, as JSON, with counts host by host.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// Only these accounts.
+    #[arg(long, value_name = "DID")]
+    pub(crate) did: Vec<String>,
+    #[command(flatten)]
+    pub(crate) directory: DirectoryArgs,
+    /// Also ask hosts on private networks and on this machine for the documents of did:web.
+    #[arg(long, help_heading = "Network")]
+    pub(crate) allow_private_hosts: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// Tells how far a run has come.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:
+  skyfill status --json")]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+    /// Print as JSON on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// Looks up who the loaded accounts are, and writes the table `actor`.
 ///
 /// For each account that a consumer stored: its DID document, then its handle, checked both ways (DNS, then HTTPS). Unverified
@@ -248,6 +401,24 @@ pub(crate) struct IdentitiesArgs {
     /// The time of the run, for `indexedAt`; without it, the clock's.
     #[arg(long, value_name = "ISO-TIME")]
     pub(crate) now: Option<String>,
+    #[command(flatten)]
+    pub(crate) directory: DirectoryArgs,
+    /// Accounts that are looked up at once.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096), help_heading = "Network")]
+    pub(crate) concurrency: u16,
+    /// Seconds for each question.
+    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600), help_heading = "Network")]
+    pub(crate) timeout: u64,
+    /// Also ask hosts on private networks and on this machine, where DIDs and handles lead there.
+    #[arg(long, help_heading = "Network")]
+    pub(crate) allow_private_hosts: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// Where documents and handles are asked for.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DirectoryArgs {
     /// The PLC directory.
     #[arg(
         long,
@@ -260,12 +431,6 @@ pub(crate) struct IdentitiesArgs {
     /// Most requests a second to the PLC directory.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = "Network")]
     pub(crate) plc_rate: u32,
-    /// Accounts that are looked up at once.
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096), help_heading = "Network")]
-    pub(crate) concurrency: u16,
-    /// Seconds for each question.
-    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600), help_heading = "Network")]
-    pub(crate) timeout: u64,
     /// Ask this DNS server instead of the system's.
     #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Network")]
     pub(crate) dns_server: Option<std::net::SocketAddr>,
@@ -275,11 +440,6 @@ pub(crate) struct IdentitiesArgs {
     /// Ask this server for all documents of did:web; the host's name goes into the Host header.
     #[arg(long, value_name = "URL", help_heading = "Network")]
     pub(crate) did_web_server: Option<String>,
-    /// Also ask hosts on private networks and on this machine, where DIDs and handles lead there.
-    #[arg(long, help_heading = "Network")]
-    pub(crate) allow_private_hosts: bool,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
 }
 
 /// What to do about handles.
@@ -312,6 +472,9 @@ pub(crate) struct FinalizeArgs {
     /// Begin again, even if an earlier run could be gone on with: for when another program wrote to the tables since.
     #[arg(long)]
     pub(crate) restart: bool,
+    /// Which notifications are stored: all, none, or since=DATE [default: as the last `skyfill run` was told].
+    #[arg(long, value_name = "WHICH", value_parser = notifications)]
+    pub(crate) notifications: Option<load::Notifications>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
@@ -390,6 +553,40 @@ pub(crate) struct SimnetArgs {
     /// Write the records as messages in the line form to FILE, repo after repo, and end.
     #[arg(long, value_name = "FILE")]
     pub(crate) lines: Option<PathBuf>,
+}
+
+fn collection(text: &str) -> Result<rows::Collection, String> {
+    rows::Collection::parse(text.trim()).ok_or_else(|| {
+        let known: Vec<&str> = rows::Collection::ALL.iter().map(|known| known.nsid()).collect();
+        format!("an AppView indexes these: {}", known.join(", "))
+    })
+}
+
+fn notifications(text: &str) -> Result<load::Notifications, String> {
+    load::Notifications::parse(text).ok_or_else(|| "all, none, or since=2024-05-01".to_owned())
+}
+
+/// A number of bytes.
+fn size(text: &str) -> Result<u64, String> {
+    const LEAST: u64 = 128 << 20;
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        _ => return Err("a number of bytes, or with KiB, MiB, GiB".to_owned()),
+    };
+    let bytes = number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(1 << shift))
+        .ok_or("a number of bytes, or with KiB, MiB, GiB")?;
+    if bytes < LEAST {
+        return Err("at least 128 MiB".to_owned());
+    }
+    Ok(bytes)
 }
 
 fn schema_name(text: &str) -> Result<String, String> {

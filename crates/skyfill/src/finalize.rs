@@ -3,7 +3,8 @@
 use crate::cli::FinalizeArgs;
 use crate::database::Database;
 use crate::exit::{Ended, Failure};
-use crate::signals;
+use crate::signals::{self, Stop};
+use load::Notifications;
 use finalize::{Finalize, FinalizeError, Outcome, Report, STAGES};
 use observe::{Counter, Progress, Workers};
 use std::sync::{Mutex, PoisonError};
@@ -21,6 +22,15 @@ pub(crate) fn run(args: &FinalizeArgs) -> Result<Ended, Failure> {
     let database = Database::open(&args.database)?;
     database.require_current()?;
     let stop = signals::listen(Workers::default())?;
+    work(args, &database, &stop)
+}
+
+/// The same, as a part of a run.
+pub(crate) fn work(args: &FinalizeArgs, database: &Database, stop: &Stop) -> Result<Ended, Failure> {
+    let notifications = match &args.notifications {
+        Some(given) => given.clone(),
+        None => of_last_run(database)?,
+    };
     let slices = Counter::with_rate("slices");
     let progress: Mutex<Option<Progress>> = Mutex::new(None);
     let taken: Mutex<Vec<Taken>> = Mutex::new(Vec::new());
@@ -77,12 +87,13 @@ pub(crate) fn run(args: &FinalizeArgs) -> Result<Ended, Failure> {
         connections: usize::from(args.max_db_connections),
         slice_rows: args.slice_rows,
         restart: args.restart,
+        notifications,
         report: &report,
         stop: &|| stop.is_set(),
     }
     .run();
     drop(progress.lock().unwrap_or_else(PoisonError::into_inner).take());
-    let outcome = outcome.map_err(|error| failure(&database, &error))?;
+    let outcome = outcome.map_err(|error| failure(database, &error))?;
     if args.output.json {
         let taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
         let stages: Vec<_> = taken
@@ -111,6 +122,17 @@ pub(crate) fn run(args: &FinalizeArgs) -> Result<Ended, Failure> {
             Ok(Ended::WithFailures)
         }
     }
+}
+
+/// The notifications that the last run was told to store.
+fn of_last_run(database: &Database) -> Result<Notifications, Failure> {
+    let mut client = database.connect()?;
+    let refused = |error| database.failure(error);
+    ledger::prepare(&mut client).map_err(refused)?;
+    let run = ledger::runs::last(&mut client, &database.schema).map_err(refused)?;
+    Ok(run
+        .and_then(|run| Notifications::parse(&run.notifications))
+        .unwrap_or_default())
 }
 
 fn failure(database: &Database, error: &FinalizeError) -> Failure {

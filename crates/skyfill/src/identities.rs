@@ -7,6 +7,7 @@ use crate::cli::{HandleMode, IdentitiesArgs};
 use crate::clock;
 use crate::database::Database;
 use crate::exit::{Ended, Failure};
+use crate::fetch_args::USER_AGENT;
 use crate::signals::{self, Stop};
 use discover::did_file;
 use fetch::retry::{self, Retry};
@@ -87,11 +88,16 @@ fn count(learned: &[Learned], counts: &Counts) {
 }
 
 pub(crate) fn run(args: &IdentitiesArgs) -> Result<Ended, Failure> {
-    let now = clock::now(args.now.as_deref())?;
     let database = Database::open(&args.database)?;
     database.require_current()?;
     database.prepare_ledger()?;
     let stop = signals::listen(Workers::default())?;
+    look_up_due(args, &database, &stop)
+}
+
+/// The same, as a part of a run.
+pub(crate) fn look_up_due(args: &IdentitiesArgs, database: &Database, stop: &Stop) -> Result<Ended, Failure> {
+    let now = clock::now(args.now.as_deref())?;
     let mut client = database.connect()?;
     let schema = database.schema.as_str();
     let refused = |error: postgres::Error| database.failure(error);
@@ -102,7 +108,7 @@ pub(crate) fn run(args: &IdentitiesArgs) -> Result<Ended, Failure> {
     }
     load::actors::enroll(&mut client, schema).map_err(refused)?;
     if let Some(path) = &args.dids {
-        enroll_file(&mut client, &database, path)?;
+        enroll_file(&mut client, database, path)?;
     }
     let again = [
         (args.recheck, Again::All),
@@ -116,7 +122,7 @@ pub(crate) fn run(args: &IdentitiesArgs) -> Result<Ended, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(format!("start threads: {error}")))?;
-    if args.plc_export && !read_export(args, &runtime, &mut client, &database, &stop)? {
+    if args.plc_export && !read_export(args, &runtime, &mut client, database, stop)? {
         return Ok(Ended::Stopped);
     }
     let total = ledger::identity::count_due(&mut client, schema).map_err(refused)?;
@@ -126,9 +132,9 @@ pub(crate) fn run(args: &IdentitiesArgs) -> Result<Ended, Failure> {
         Some(total),
         Duration::from_secs(args.output.logging_interval),
     );
-    let finished = look_up_all(args, now, &runtime, &mut client, &database, &counts, &stop)?;
+    let finished = look_up_all(args, now, &runtime, &mut client, database, &counts, stop)?;
     progress.finish();
-    summary(args, &mut client, &database, &counts)?;
+    summary(args, &mut client, database, &counts)?;
     Ok(if !finished {
         let but = if args.recheck || args.retry {
             ", without --recheck and --retry"
@@ -176,14 +182,14 @@ fn read_export(
     let refused = |error: postgres::Error| database.failure(error);
     let export = Export::new(
         USER_AGENT,
-        &args.plc_url,
+        &args.directory.plc_url,
         Duration::from_secs(args.timeout.max(60)),
     )
     .map_err(Failure::new)?;
     // What was noted for one schema, or came from one directory, says nothing about another.
     let name = format!(
         "plc export of {} for {}",
-        args.plc_url.trim_end_matches('/'),
+        args.directory.plc_url.trim_end_matches('/'),
         database.schema
     );
     let mut cursor = ledger::identity::cursor(client, &name).map_err(refused)?;
@@ -215,7 +221,7 @@ fn read_export(
                         });
                     }
                     Retry::Never => {
-                        return Err(Failure::new(format!("the export of {}: {error}", args.plc_url))
+                        return Err(Failure::new(format!("the export of {}: {error}", args.directory.plc_url))
                             .hint("what was read is kept; run it again to go on"));
                     }
                 }
@@ -229,7 +235,7 @@ fn read_export(
             if page.bad_lines > 0 {
                 return Err(Failure::new(format!(
                     "the export of {} is no list of operations",
-                    args.plc_url
+                    args.directory.plc_url
                 )));
             }
             break;
@@ -262,8 +268,6 @@ fn read_export(
     Ok(true)
 }
 
-const USER_AGENT: &str = concat!("skyfill/", env!("CARGO_PKG_VERSION"));
-
 /// Looks up all that is due. False if it was told to stop.
 fn look_up_all(
     args: &IdentitiesArgs,
@@ -277,16 +281,16 @@ fn look_up_all(
     let refused = |error: postgres::Error| database.failure(error);
     let timeout = Duration::from_secs(args.timeout);
     let documents = resolve::Settings {
-        plc_url: args.plc_url.clone(),
-        plc_rate: args.plc_rate,
-        web_server: args.did_web_server.clone(),
+        plc_url: args.directory.plc_url.clone(),
+        plc_rate: args.directory.plc_rate,
+        web_server: args.directory.did_web_server.clone(),
         allow_private_hosts: args.allow_private_hosts,
         timeout,
         attempts: ATTEMPTS,
     };
     let handles = handle::Settings {
-        dns_server: args.dns_server,
-        well_known_server: args.well_known_server.clone(),
+        dns_server: args.directory.dns_server,
+        well_known_server: args.directory.well_known_server.clone(),
         allow_private_hosts: args.allow_private_hosts,
         timeout,
     };

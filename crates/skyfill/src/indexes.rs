@@ -3,6 +3,7 @@
 use crate::cli::{IndexesAction, IndexesArgs, IndexesTarget};
 use crate::database::Database;
 use crate::exit::{Ended, Failure};
+use load::indexes::Conflicts;
 
 pub(crate) fn run(args: &IndexesArgs) -> Result<Ended, Failure> {
     match &args.action {
@@ -49,7 +50,7 @@ fn restore(target: &IndexesTarget) -> Result<Ended, Failure> {
             dropped.name,
             dropped.table
         );
-        load::indexes::restore(&mut client, &database.schema, dropped).map_err(|error| {
+        load::indexes::restore(&mut client, &database.schema, dropped, Conflicts::Settle).map_err(|error| {
             Failure::new(format!(
                 "restore {} on {}: {}",
                 dropped.name,

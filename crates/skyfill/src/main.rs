@@ -6,6 +6,7 @@ mod consumer;
 mod database;
 mod db_test;
 mod exit;
+mod fetch_args;
 mod finalize;
 mod identities;
 mod indexes;
@@ -13,9 +14,12 @@ mod migrate;
 mod practice;
 mod producer;
 mod reference;
+mod run;
 mod server;
 mod signals;
+mod status;
 mod unpack;
+mod verify;
 
 use clap::Parser;
 use cli::{Cli, Command};
@@ -26,13 +30,20 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return cli::complain(&error),
     };
+    if let Ok(wanted) = std::env::var("SKYFILL_FAILPOINT") {
+        let (name, times) = wanted.split_once('=').unwrap_or((&wanted, "1"));
+        ledger::failpoint::arm(name, times.parse().unwrap_or(1));
+    }
     let outcome = match cli.command {
         Command::Migrate(args) => migrate::run(&args),
         Command::UnpackAsDidFile(args) => unpack::run(&args),
         Command::Producer(args) => producer::run(&args),
         Command::Consumer(args) => consumer::run(&args),
+        Command::Run(args) => run::run(&args),
         Command::Identities(args) => identities::run(&args),
         Command::Finalize(args) => finalize::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Status(args) => status::run(&args),
         Command::Indexes(args) => indexes::run(&args),
         Command::Db(args) => server::run(&args),
         Command::Simnet(args) => practice::run(&args),

@@ -5,6 +5,8 @@
 mod native;
 mod rust;
 
+pub(crate) use rust::RustDriver;
+
 use std::fmt;
 
 /// One connection.

@@ -19,6 +19,11 @@ impl RustDriver {
         })
     }
 
+    /// The connection, for statements with typed values.
+    pub(crate) fn client(&mut self) -> &mut Client {
+        &mut self.client
+    }
+
     fn statement(&mut self, sql: &str) -> Result<Statement, DbError> {
         if let Some(statement) = self.kept.get(sql) {
             return Ok(statement.clone());

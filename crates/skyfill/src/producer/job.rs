@@ -1,5 +1,6 @@
 //! One line of the DID file: fetch, check, hand over; or skip, or fail.
 
+use crate::fetch_args::is_skipped;
 use crate::producer::parcel::{Checked, Handed};
 use crate::producer::tally::Tally;
 use crate::signals::Stop;
@@ -142,28 +143,5 @@ async fn check(body: fetch::Body, did: String) -> Result<Repo<fetch::Body>, Fetc
             Err(FetchError::BadRepo(error.to_string(), error.may_be_transport()))
         }
         Err(_) => Err(FetchError::BadRepo("the check broke off".to_owned(), false)),
-    }
-}
-
-/// Whether `host` is one of `skipped` or below one of them.
-fn is_skipped(host: &str, skipped: &[String]) -> bool {
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    skipped.iter().any(|skip| {
-        name.strip_suffix(skip.as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_skipped;
-
-    #[test]
-    fn a_host_is_skipped_with_its_subdomains_and_nothing_else() {
-        let skipped = ["blueski.social".to_owned()];
-        assert!(is_skipped("blueski.social", &skipped));
-        assert!(is_skipped("a.b.blueski.social:443", &skipped));
-        assert!(!is_skipped("notblueski.social", &skipped));
-        assert!(!is_skipped("blueski.social.example", &skipped));
     }
 }

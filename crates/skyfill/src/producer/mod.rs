@@ -11,10 +11,10 @@ mod tally;
 use crate::cli::ProducerArgs;
 use crate::clock;
 use crate::exit::{Ended, Failure};
+use crate::fetch_args;
 use crate::signals::{self, Stop};
 use discover::did_file::{self, DidLine};
 use fetch::hosts::Hosts;
-use fetch::{Client, Limits};
 use handoff::send::{Event, Finished, Sender};
 use job::Shared;
 use observe::{Progress, Workers};
@@ -63,15 +63,7 @@ pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
     let workers = Workers::default();
     let stop = signals::listen(workers.clone())?;
     let tally = Arc::new(Tally::new(&args.failures));
-    let limits = Limits {
-        total: Duration::from_secs(args.processing_timeout),
-        stall: Duration::from_secs(args.stall_timeout),
-        bytes: args.max_repo_bytes,
-        allow_private_hosts: args.allow_private_hosts,
-        follow_redirects: true,
-    };
-    let user_agent = concat!("skyfill/", env!("CARGO_PKG_VERSION"));
-    let client = Client::new(user_agent, limits).map_err(Failure::new)?;
+    let client = fetch_args::client(&args.fetch)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -83,11 +75,11 @@ pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
     let shared = Arc::new(Shared {
         client,
         hosts: Hosts::default(),
-        slots: Semaphore::new(args.concurrency as usize),
+        slots: Semaphore::new(args.fetch.concurrency as usize),
         buffer: Arc::new(Semaphore::new(args.buffer_bytes as usize)),
         buffer_bytes: args.buffer_bytes,
-        max_attempts: args.max_attempts,
-        skip_hosts: args.skip_host.clone(),
+        max_attempts: args.fetch.max_attempts,
+        skip_hosts: args.fetch.skip_host.clone(),
         senders,
         tally: Arc::clone(&tally),
         workers,
@@ -157,7 +149,7 @@ async fn fetch_all(
     tally: &Tally,
     stop: &Stop,
 ) -> Result<Option<u64>, Failure> {
-    let room = Arc::new(Semaphore::new(args.concurrency as usize * TASKS_PER_SLOT));
+    let room = Arc::new(Semaphore::new(args.fetch.concurrency as usize * TASKS_PER_SLOT));
     let mut tasks = JoinSet::new();
     let mut lines = HashMap::new();
     let mut stopped_at = None;

@@ -1,0 +1,315 @@
+//! Repos (table `repo`) and their hosts (table `host`): what is to be loaded, and what became of it. It is also the queue of work.
+//!
+//! Workers lease hosts, not repos, so that a host is asked by one worker however many work. A lease has a number, which the transaction
+//! that stores rows compares: whoever lost its lease cannot store any more (`FOR KEY SHARE` in the one, `FOR UPDATE` in the other, so that
+//! a lease is not taken away from a transaction that is at work, and renewing it does not wait).
+
+use postgres::{Error, GenericClient};
+use std::time::Duration;
+
+/// How long a lease lasts without being renewed.
+pub const LEASE: Duration = Duration::from_secs(60);
+
+/// A repo to be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The account.
+    pub did: String,
+    /// The URL of its PDS.
+    pub pds: String,
+    /// The name under which the PDS is paced.
+    pub host: String,
+}
+
+/// How many repos a statement adds.
+pub const ADD_AT_ONCE: usize = 10_000;
+
+/// Adds repos. Those that are there are opened again, so that a newer rev is looked for. Of a DID that is given twice in one call the last
+/// one stands.
+///
+/// # Errors
+/// The server refused.
+pub fn add(client: &mut impl GenericClient, schema: &str, repos: &[Wanted]) -> Result<u64, Error> {
+    let column = |pick: fn(&Wanted) -> &str| repos.iter().map(pick).collect::<Vec<&str>>();
+    let (dids, pds, hosts) = (column(|r| &r.did), column(|r| &r.pds), column(|r| &r.host));
+    client.execute(
+        "INSERT INTO skyfill.host (schema_name, host) SELECT DISTINCT $1, h FROM unnest($2::text[]) h ON CONFLICT DO NOTHING",
+        &[&schema, &hosts],
+    )?;
+    client.execute(
+        "INSERT INTO skyfill.repo AS r (schema_name, did, pds, host)
+         SELECT DISTINCT ON (did) $1, did, pds, host
+         FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY n (did, pds, host, number) ORDER BY did, number DESC
+         ON CONFLICT (schema_name, did) DO UPDATE SET pds = excluded.pds, host = excluded.host, state = 'open', attempts = 0,
+           next_attempt = NULL, error_code = NULL, error = NULL",
+        &[&schema, &dids, &pds, &hosts],
+    )
+}
+
+/// Opens repos that failed, those whose next attempt is due or all; how many.
+///
+/// # Errors
+/// The server refused.
+pub fn retry_failed(client: &mut impl GenericClient, schema: &str, all: bool) -> Result<u64, Error> {
+    client.execute(
+        "UPDATE skyfill.repo SET state = 'open', next_attempt = NULL
+         WHERE schema_name = $1 AND state = 'failed' AND ($2 OR next_attempt <= now())",
+        &[&schema, &all],
+    )
+}
+
+/// Opens repos so that all of their rows are written again, whatever their rev.
+///
+/// # Errors
+/// The server refused.
+pub fn rebuild(client: &mut impl GenericClient, schema: &str, dids: &[String]) -> Result<u64, Error> {
+    client.execute(
+        "UPDATE skyfill.repo SET state = 'open', attempts = 0, next_attempt = NULL, rebuild = true
+         WHERE schema_name = $1 AND did = ANY($2)",
+        &[&schema, &dids],
+    )
+}
+
+/// A host that is leased.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leased {
+    /// Its name.
+    pub host: String,
+    /// Number of the lease.
+    pub lease: i64,
+}
+
+/// Leases up to `count` hosts that have open repos and that nobody else has, those with the most first.
+///
+/// # Errors
+/// The server refused.
+pub fn lease(client: &mut impl GenericClient, schema: &str, count: i64) -> Result<Vec<Leased>, Error> {
+    let rows = client.query(
+        "WITH open AS MATERIALIZED (
+           SELECT host, count(*) AS repos FROM skyfill.repo WHERE schema_name = $1 AND state = 'open' GROUP BY host
+         ), picked AS (
+           SELECT h.host FROM skyfill.host h JOIN open o ON o.host = h.host
+           WHERE h.schema_name = $1 AND (h.lease_until IS NULL OR h.lease_until < now())
+           ORDER BY o.repos DESC, h.host LIMIT $2 FOR UPDATE OF h SKIP LOCKED)
+         UPDATE skyfill.host h SET lease = nextval('skyfill.lease_number'), lease_until = now() + make_interval(secs => $3)
+         FROM picked WHERE h.schema_name = $1 AND h.host = picked.host RETURNING h.host, h.lease",
+        &[&schema, &count, &LEASE.as_secs_f64()],
+    )?;
+    Ok(rows
+        .iter()
+        .map(|row| Leased {
+            host: row.get(0),
+            lease: row.get(1),
+        })
+        .collect())
+}
+
+/// Renews leases; answers the numbers of those that are still held.
+///
+/// # Errors
+/// The server refused.
+pub fn renew(client: &mut impl GenericClient, schema: &str, leases: &[i64]) -> Result<Vec<i64>, Error> {
+    let rows = client.query(
+        "UPDATE skyfill.host SET lease_until = now() + make_interval(secs => $3)
+         WHERE schema_name = $1 AND lease = ANY($2) RETURNING lease",
+        &[&schema, &leases, &LEASE.as_secs_f64()],
+    )?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Gives leases back.
+///
+/// # Errors
+/// The server refused.
+pub fn release(client: &mut impl GenericClient, schema: &str, leases: &[i64]) -> Result<(), Error> {
+    client.execute(
+        "UPDATE skyfill.host SET lease_until = NULL WHERE schema_name = $1 AND lease = ANY($2)",
+        &[&schema, &leases],
+    )?;
+    Ok(())
+}
+
+/// A repo that is to be loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// The account.
+    pub did: String,
+    /// The URL of its PDS.
+    pub pds: String,
+    /// The rev that is stored, if one is.
+    pub rev: Option<String>,
+    /// Whether all of its rows are to be written again.
+    pub rebuild: bool,
+}
+
+/// Open repos of a host after `after`, in the order of DIDs.
+///
+/// # Errors
+/// The server refused.
+pub fn open(
+    client: &mut impl GenericClient,
+    schema: &str,
+    host: &str,
+    after: &str,
+    count: i64,
+) -> Result<Vec<Open>, Error> {
+    let rows = client.query(
+        "SELECT did, pds, rev, rebuild FROM skyfill.repo
+         WHERE schema_name = $1 AND host = $2 AND state = 'open' AND did > $3 ORDER BY did LIMIT $4",
+        &[&schema, &host, &after, &count],
+    )?;
+    Ok(rows
+        .iter()
+        .map(|row| Open {
+            did: row.get(0),
+            pds: row.get(1),
+            rev: row.get(2),
+            rebuild: row.get(3),
+        })
+        .collect())
+}
+
+/// How many repos are in which state.
+///
+/// # Errors
+/// The server refused.
+pub fn states(client: &mut impl GenericClient, schema: &str) -> Result<Vec<(String, u64)>, Error> {
+    let rows = client.query(
+        "SELECT state, count(*) FROM skyfill.repo WHERE schema_name = $1 GROUP BY 1 ORDER BY 1",
+        &[&schema],
+    )?;
+    Ok(rows
+        .iter()
+        .map(|row| (row.get(0), u64::try_from(row.get::<_, i64>(1)).unwrap_or(0)))
+        .collect())
+}
+
+/// How many repos are open.
+///
+/// # Errors
+/// The server refused.
+pub fn count_open(client: &mut impl GenericClient, schema: &str) -> Result<u64, Error> {
+    let sql = "SELECT count(*) FROM skyfill.repo WHERE schema_name = $1 AND state = 'open'";
+    Ok(u64::try_from(client.query_one(sql, &[&schema])?.get::<_, i64>(0)).unwrap_or(0))
+}
+
+/// What became of a repo that was not loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The account.
+    pub did: String,
+    /// The lease under which it was asked for.
+    pub lease: i64,
+    /// `failed`, or the account's state: `deactivated`, `suspended`, `takendown`, `not found`; `loaded` when the stored rev is the newest.
+    pub state: &'static str,
+    /// One short name of the error.
+    pub code: Option<&'static str>,
+    /// The error.
+    pub error: Option<String>,
+}
+
+/// Notes what became of repos; only for those whose lease is held.
+///
+/// # Errors
+/// The server refused.
+pub fn note(client: &mut impl GenericClient, schema: &str, notes: &[Note]) -> Result<u64, Error> {
+    let texts = |pick: fn(&Note) -> Option<&str>| notes.iter().map(pick).collect::<Vec<Option<&str>>>();
+    client.execute(
+        "UPDATE skyfill.repo r SET state = n.state, error_code = n.code, error = n.error,
+           attempts = r.attempts + (n.state = 'failed')::int,
+           next_attempt = CASE WHEN n.state = 'failed' THEN now() + interval '1 hour' * 2 ^ least(r.attempts, 5) END
+         FROM unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[]) n (did, lease, state, code, error),
+           skyfill.host h
+         WHERE r.schema_name = $1 AND r.did = n.did AND r.state = 'open'
+           AND h.schema_name = $1 AND h.host = r.host AND h.lease = n.lease",
+        &[
+            &schema,
+            &texts(|n| Some(&n.did)),
+            &notes.iter().map(|n| n.lease).collect::<Vec<i64>>(),
+            &texts(|n| Some(n.state)),
+            &texts(|n| n.code),
+            &texts(|n| n.error.as_deref()),
+        ],
+    )
+}
+
+/// Locks repos that are about to be stored until the transaction ends; answers those that are open and whose lease is held, with the rev that
+/// `actor_sync` of the AppView has.
+///
+/// # Errors
+/// The server refused.
+pub fn lock(
+    client: &mut impl GenericClient,
+    schema: &str,
+    dids: &[&str],
+    leases: &[i64],
+) -> Result<Vec<(String, Option<String>)>, Error> {
+    let rows = client.query(
+        &format!(
+            "SELECT r.did, a.\"repoRev\"
+             FROM unnest($2::text[], $3::bigint[]) n (did, lease)
+               JOIN skyfill.repo r ON r.schema_name = $1 AND r.did = n.did AND r.state = 'open'
+               JOIN skyfill.host h ON h.schema_name = $1 AND h.host = r.host AND h.lease = n.lease
+               LEFT JOIN \"{schema}\".actor_sync a ON a.did = r.did
+             ORDER BY r.did FOR NO KEY UPDATE OF r FOR KEY SHARE OF h"
+        ),
+        &[&schema, &dids, &leases],
+    )?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// What is known of a repo whose rows are all stored by this transaction.
+#[derive(Clone, Debug)]
+pub struct Stored<'s> {
+    /// The account.
+    pub did: &'s str,
+    /// Its rev.
+    pub rev: &'s str,
+    /// CID of the commit.
+    pub commit_cid: &'s str,
+    /// The commit's block.
+    pub commit: &'s [u8],
+    /// Entries in `record`.
+    pub records: u64,
+    /// Entries that were skipped.
+    pub skipped: u64,
+    /// Duplicates.
+    pub duplicates: u64,
+    /// Bytes of the CAR.
+    pub car_bytes: u64,
+}
+
+/// Notes repos as loaded, in the transaction that stores their rows.
+///
+/// # Errors
+/// The server refused.
+pub fn loaded(client: &mut impl GenericClient, schema: &str, run: i64, repos: &[Stored<'_>]) -> Result<(), Error> {
+    let texts = |pick: for<'a> fn(&Stored<'a>) -> &'a str| repos.iter().map(pick).collect::<Vec<&str>>();
+    let numbers = |pick: fn(&Stored<'_>) -> u64| {
+        repos
+            .iter()
+            .map(|repo| i64::try_from(pick(repo)).unwrap_or(i64::MAX))
+            .collect::<Vec<i64>>()
+    };
+    client.execute(
+        "UPDATE skyfill.repo r SET state = 'loaded', run = $2, loaded_at = now(), rebuild = false, error_code = NULL, error = NULL,
+           rev = n.rev, commit_cid = n.commit_cid, commit = n.block, records = n.records, skipped = n.skipped,
+           duplicates = n.duplicates, car_bytes = n.bytes
+         FROM unnest($3::text[], $4::text[], $5::text[], $6::bytea[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[])
+           n (did, rev, commit_cid, block, records, skipped, duplicates, bytes)
+         WHERE r.schema_name = $1 AND r.did = n.did",
+        &[
+            &schema,
+            &run,
+            &texts(|r| r.did),
+            &texts(|r| r.rev),
+            &texts(|r| r.commit_cid),
+            &repos.iter().map(|r| r.commit).collect::<Vec<&[u8]>>(),
+            &numbers(|r| r.records),
+            &numbers(|r| r.skipped),
+            &numbers(|r| r.duplicates),
+            &numbers(|r| r.car_bytes),
+        ],
+    )?;
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! Runs (table `run`): what was asked for, the time of the run, and how far it has come.
+
+use postgres::{Error, GenericClient};
+
+/// How rows are loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Into empty tables without indexes.
+    Fresh,
+    /// Beside rows that are there.
+    Merge,
+}
+
+/// How far a run has come. Each phase can be gone on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Repos are fetched and loaded.
+    Load,
+    /// Indexes and constraints are made again.
+    Indexes,
+    /// Tables are vacuumed and analyzed.
+    Vacuum,
+    /// Accounts are looked up.
+    Identities,
+    /// Rows that need other repos are computed.
+    Finalize,
+    /// The tables are compared with the signed commits.
+    Verify,
+    /// Nothing is left to do.
+    Done,
+}
+
+impl Mode {
+    /// Its name in the ledger.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Merge => "merge",
+        }
+    }
+}
+
+impl Phase {
+    const ALL: [Self; 7] = [
+        Self::Load,
+        Self::Indexes,
+        Self::Vacuum,
+        Self::Identities,
+        Self::Finalize,
+        Self::Verify,
+        Self::Done,
+    ];
+
+    /// Its name in the ledger.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Load => "load",
+            Self::Indexes => "indexes",
+            Self::Vacuum => "vacuum",
+            Self::Identities => "identities",
+            Self::Finalize => "finalize",
+            Self::Verify => "verify",
+            Self::Done => "done",
+        }
+    }
+}
+
+/// A run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Its number.
+    pub id: i64,
+    /// The time of the run: no `indexedAt` is later.
+    pub now: String,
+    /// How it loads.
+    pub mode: Mode,
+    /// How far it has come.
+    pub phase: Phase,
+    /// The collections that it takes; nothing means all.
+    pub collections: Option<Vec<String>>,
+    /// The notifications that it takes, as `--notifications` has it.
+    pub notifications: String,
+}
+
+/// The last run of `schema`, done or not.
+///
+/// # Errors
+/// The server refused.
+pub fn last(client: &mut impl GenericClient, schema: &str) -> Result<Option<Run>, Error> {
+    let row = client.query_opt(
+        "SELECT id, now, mode, phase, collections, notifications FROM skyfill.run WHERE schema_name = $1 ORDER BY id DESC LIMIT 1",
+        &[&schema],
+    )?;
+    Ok(row.map(|row| {
+        let (mode, phase): (String, String) = (row.get(2), row.get(3));
+        Run {
+            id: row.get(0),
+            now: row.get(1),
+            mode: if mode == Mode::Fresh.word() { Mode::Fresh } else { Mode::Merge },
+            phase: Phase::ALL
+                .into_iter()
+                .find(|known| known.word() == phase)
+                .unwrap_or(Phase::Load),
+            collections: row.get(4),
+            notifications: row.get(5),
+        }
+    }))
+}
+
+/// Begins a run; answers its number.
+///
+/// # Errors
+/// The server refused.
+pub fn begin(client: &mut impl GenericClient, schema: &str, run: &Run) -> Result<i64, Error> {
+    let row = client.query_one(
+        "INSERT INTO skyfill.run (schema_name, now, mode, phase, collections, notifications)
+         VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
+        &[
+            &schema,
+            &run.now,
+            &run.mode.word(),
+            &run.phase.word(),
+            &run.collections,
+            &run.notifications,
+        ],
+    )?;
+    Ok(row.get(0))
+}
+
+/// Notes that a run has come to `phase`.
+///
+/// # Errors
+/// The server refused.
+pub fn set_phase(client: &mut impl GenericClient, id: i64, phase: Phase) -> Result<(), Error> {
+    client.execute(
+        "UPDATE skyfill.run SET phase = $2, ended_at = CASE WHEN $2 = 'done' THEN now() END WHERE id = $1",
+        &[&id, &phase.word()],
+    )?;
+    Ok(())
+}
+
+/// Whether this session now is the only one that does what comes after loading, in this database; so until it ends.
+///
+/// # Errors
+/// The server refused.
+pub fn lock(client: &mut impl GenericClient) -> Result<bool, Error> {
+    /// Key of the advisory lock; nothing else uses it.
+    const LOCK: i64 = 0x736b_7966_696c_6c05;
+    Ok(client
+        .query_one(&format!("SELECT pg_try_advisory_lock({LOCK})"), &[])?
+        .get(0))
+}

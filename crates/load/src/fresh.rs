@@ -1,0 +1,345 @@
+//! Loading into empty tables: indexes and constraints are dropped before, and made again after.
+//!
+//! What is dropped is remembered in the same transaction (`dropped_ddl`), so that whatever stops skyfill, the next start, or `skyfill indexes
+//! restore`, puts it back.
+
+use crate::driver::{DbError, DriverKind};
+use crate::indexes::{self, Conflicts};
+use appview::table;
+use ledger::dropped::Dropped;
+use ledger::runs::{self, Mode, Run};
+use postgres::{Client, Error, NoTls};
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+/// Why tables cannot be loaded fresh.
+#[derive(Debug)]
+pub enum FreshError {
+    /// This table has rows.
+    NotEmpty(String),
+    /// Somebody uses the tables, and did not let go of them in time.
+    InUse(DbError),
+    /// The database.
+    Database(DbError),
+}
+
+impl fmt::Display for FreshError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotEmpty(table) => write!(f, "table {table} has rows"),
+            Self::InUse(error) => write!(f, "another session holds the tables: {error}"),
+            Self::Database(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for FreshError {}
+
+impl From<Error> for FreshError {
+    fn from(error: Error) -> Self {
+        let error = DbError::from(error);
+        match error.sqlstate.as_deref() {
+            Some("55P03") => Self::InUse(error),
+            _ => Self::Database(error),
+        }
+    }
+}
+
+/// A table of the tables that repos fill that has rows, if there is one.
+///
+/// # Errors
+/// The server refused.
+pub fn filled_table(client: &mut impl postgres::GenericClient, schema: &str) -> Result<Option<&'static str>, Error> {
+    for info in table::ALL {
+        let sql = format!("SELECT EXISTS (SELECT FROM \"{schema}\".\"{}\")", info.name);
+        if client.query_one(&sql, &[])?.get(0) {
+            return Ok(Some(info.name));
+        }
+    }
+    Ok(None)
+}
+
+/// Begins a run. A fresh one takes the tables for itself, makes sure that they are empty, remembers their indexes and constraints and drops
+/// them, all in one transaction with the run's row.
+///
+/// # Errors
+/// See [`FreshError`]; nothing was changed.
+pub fn begin(client: &mut Client, schema: &str, run: &Run) -> Result<i64, FreshError> {
+    let mut txn = client.transaction()?;
+    make_probes(&mut txn, schema)?;
+    if run.mode == Mode::Fresh {
+        let names: Vec<String> = table::ALL
+            .iter()
+            .map(|info| format!("\"{schema}\".\"{}\"", info.name))
+            .collect();
+        txn.batch_execute(&format!(
+            "SET LOCAL lock_timeout = '10s'; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE",
+            names.join(", ")
+        ))?;
+        if let Some(table) = filled_table(&mut txn, schema)? {
+            return Err(FreshError::NotEmpty(table.to_owned()));
+        }
+        let tables: Vec<&str> = table::ALL.iter().map(|info| info.name).collect();
+        indexes::drop_some(&mut txn, schema, &tables, |_| true)?;
+    }
+    let id = runs::begin(&mut txn, schema, run)?;
+    txn.commit()?;
+    Ok(id)
+}
+
+/// Name of the empty twin of a table, with its indexes: rows that may be too long for an index are shown to it.
+pub(crate) fn probe_table(table: &str) -> String {
+    format!("skyfill.\"probe_{table}\"")
+}
+
+fn make_probes(client: &mut impl postgres::GenericClient, schema: &str) -> Result<(), Error> {
+    client.batch_execute("SET LOCAL client_min_messages = warning")?;
+    for info in table::ALL {
+        client.batch_execute(&format!(
+            "CREATE UNLOGGED TABLE IF NOT EXISTS {} (LIKE \"{schema}\".\"{}\" INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING INDEXES)",
+            probe_table(info.name),
+            info.name
+        ))?;
+    }
+    Ok(())
+}
+
+/// Drops what [`begin`] made beside the tables.
+///
+/// # Errors
+/// The server refused.
+pub fn drop_probes(client: &mut Client) -> Result<(), Error> {
+    let names: Vec<String> = table::ALL.iter().map(|info| probe_table(info.name)).collect();
+    client.batch_execute(&format!(
+        "SET client_min_messages = warning; DROP TABLE IF EXISTS {}; RESET client_min_messages",
+        names.join(", ")
+    ))
+}
+
+/// Tables and columns of btree indexes, as the twins have them.
+///
+/// # Errors
+/// The server refused.
+pub fn indexed_columns(client: &mut Client) -> Result<Vec<(String, String)>, Error> {
+    let rows = client.query(
+        "SELECT DISTINCT substr(t.relname::text, 7), a.attname::text
+         FROM pg_index x JOIN pg_class t ON t.oid = x.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace
+           JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_am m ON m.oid = i.relam AND m.amname = 'btree'
+           JOIN pg_attribute a ON a.attrelid = i.oid AND NOT a.attisdropped
+         WHERE n.nspname = 'skyfill' AND t.relname LIKE 'probe\\_%'",
+        &[],
+    )?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// What happens while indexes are made.
+#[derive(Debug)]
+pub enum Rebuilding<'r> {
+    /// One is begun.
+    Begins(&'r Dropped),
+    /// One is there again.
+    Done(&'r Dropped),
+}
+
+/// Makes everything that is missing again, on several connections: never two at once on a table when one of them locks it.
+///
+/// # Errors
+/// The first error; what was made stays, the rest can be made later.
+pub fn rebuild(
+    url: &str,
+    schema: &str,
+    missing: &[Dropped],
+    connections: usize,
+    report: &(dyn Fn(Rebuilding<'_>) + Sync),
+    stop: &(dyn Fn() -> bool + Sync),
+) -> Result<bool, (Option<Dropped>, DbError)> {
+    /// What waits, and the tables that are worked on.
+    struct Board<'b> {
+        waiting: Vec<&'b Dropped>,
+        busy: HashSet<&'b str>,
+        failed: bool,
+    }
+    let board = Mutex::new(Board {
+        // Taken from the end: primary keys and the indexes of the largest tables first.
+        waiting: missing.iter().collect(),
+        busy: HashSet::new(),
+        failed: false,
+    });
+    let lock = || board.lock().unwrap_or_else(PoisonError::into_inner);
+    let worker = || -> Result<(), (Option<Dropped>, DbError)> {
+        let mut client = index_session(url, schema).map_err(|error| (None, error))?;
+        loop {
+            let next = {
+                let mut board = lock();
+                if board.failed || stop() {
+                    return Ok(());
+                }
+                let free = board
+                    .waiting
+                    .iter()
+                    .rposition(|what| !board.busy.contains(what.table.as_str()));
+                match free {
+                    Some(at) => {
+                        let what = board.waiting.remove(at);
+                        board.busy.insert(&what.table);
+                        Some(what)
+                    }
+                    None if board.waiting.is_empty() => return Ok(()),
+                    None => None,
+                }
+            };
+            let Some(what) = next else {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                continue;
+            };
+            report(Rebuilding::Begins(what));
+            let outcome = indexes::restore(&mut client, schema, what, Conflicts::Name);
+            lock().busy.remove(what.table.as_str());
+            if let Err(error) = outcome {
+                lock().failed = true;
+                return Err((Some(what.clone()), error.into()));
+            }
+            report(Rebuilding::Done(what));
+        }
+    };
+    let outcomes: Vec<Result<(), (Option<Dropped>, DbError)>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..connections.max(1)).map(|_| scope.spawn(worker)).collect();
+        threads
+            .into_iter()
+            .map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|_| Err((None, DbError::lost("a thread broke off"))))
+            })
+            .collect()
+    });
+    outcomes.into_iter().collect::<Result<Vec<()>, _>>()?;
+    let left = lock().waiting.len();
+    Ok(left == 0)
+}
+
+/// A session that makes indexes.
+fn index_session(url: &str, schema: &str) -> Result<Client, DbError> {
+    let mut client = Client::connect(url, NoTls)?;
+    client.batch_execute(&format!(
+        "SET search_path TO \"{schema}\", public;
+         SET statement_timeout = 0;
+         SET lock_timeout = 0;
+         SET idle_in_transaction_session_timeout = 0;
+         SET maintenance_work_mem = '{INDEX_MEMORY}'"
+    ))?;
+    Ok(client)
+}
+
+/// `maintenance_work_mem` of sessions that make indexes.
+pub const INDEX_MEMORY: &str = "256MB";
+
+/// Orders what is missing so that the end comes first: constraints before plain indexes, large tables before small ones.
+///
+/// # Errors
+/// The server refused.
+pub fn in_order(client: &mut Client, schema: &str, mut missing: Vec<Dropped>) -> Result<Vec<Dropped>, Error> {
+    let rows = client.query(
+        "SELECT c.relname::text, pg_relation_size(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = $1 AND c.relkind = 'r'",
+        &[&schema],
+    )?;
+    let size = |table: &str| {
+        rows.iter()
+            .find(|row| row.get::<_, String>(0) == table)
+            .map_or(0, |row| row.get::<_, i64>(1))
+    };
+    missing.sort_by_cached_key(|what| (what.ddl.starts_with("ALTER"), size(&what.table), what.name.clone()));
+    Ok(missing)
+}
+
+/// Vacuums, freezes and analyzes all tables that repos fill, on several connections.
+///
+/// # Errors
+/// The first error.
+pub fn vacuum(
+    url: &str,
+    schema: &str,
+    connections: usize,
+    stop: &(dyn Fn() -> bool + Sync),
+) -> Result<bool, DbError> {
+    let tables: Vec<&str> = table::ALL
+        .iter()
+        .map(|info| info.name)
+        .chain(["actor_sync"])
+        .collect();
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let worker = || -> Result<(), DbError> {
+        let mut client = index_session(url, schema)?;
+        client.batch_execute("SET client_min_messages = error")?;
+        while let Some(table) = tables.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+            if stop() {
+                return Ok(());
+            }
+            client.batch_execute(&format!("VACUUM (FREEZE, ANALYZE) \"{schema}\".\"{table}\""))?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..connections.max(1)).map(|_| scope.spawn(worker)).collect();
+        threads.into_iter().try_for_each(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|_| Err(DbError::lost("a thread broke off")))
+        })
+    })?;
+    Ok(!stop())
+}
+
+/// A server that takes the rows of one record, to see whether it does; nothing stays.
+pub struct Probes {
+    url: String,
+    driver: Option<Box<dyn crate::Driver>>,
+}
+
+impl Probes {
+    /// Connects when it is asked.
+    #[must_use]
+    pub fn new(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            driver: None,
+        }
+    }
+
+    /// Why the server refuses the rows, if it does.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub fn ask(&mut self, tables: &[(table::TableInfo, &[u8])]) -> Result<Option<String>, DbError> {
+        let outcome = self.try_ask(tables);
+        if outcome.is_err() {
+            self.driver = None;
+        }
+        outcome
+    }
+
+    fn try_ask(&mut self, tables: &[(table::TableInfo, &[u8])]) -> Result<Option<String>, DbError> {
+        if self.driver.is_none() {
+            let mut driver = DriverKind::Rust.connect(&self.url)?;
+            driver.batch("SET client_min_messages = warning; SET statement_timeout = 0; SET lock_timeout = 0")?;
+            self.driver = Some(driver);
+        }
+        let driver = self.driver.as_mut().ok_or_else(|| DbError::lost("not connected"))?;
+        driver.batch("BEGIN")?;
+        for (info, rows) in tables {
+            let sql = format!("COPY {} ({}) FROM STDIN BINARY", probe_table(info.name), info.column_list());
+            match driver.copy_in(&sql, &[crate::copy::HEADER, rows, crate::copy::TRAILER]) {
+                Ok(()) => {}
+                Err(error) if crate::decide(&error) == crate::Decision::Split => {
+                    driver.batch("ROLLBACK")?;
+                    return Ok(Some(error.message));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        driver.batch("ROLLBACK")?;
+        Ok(None)
+    }
+}

@@ -1,0 +1,284 @@
+//! One connection that stores chunks of whole repos. Rows and the ledger's word that a repo is loaded are one transaction; nothing of a chunk is
+//! kept in memory when that fails: its repos are still open in the ledger, and come again.
+
+use crate::accounts::Accounts;
+use crate::choice::Choice;
+use crate::copy::{HEADER, TRAILER};
+use crate::driver::{DbError, Driver, RustDriver};
+use crate::repo_rows::Chunk;
+use crate::{merge, replace};
+use ledger::failpoint;
+use ledger::repos::{self, Stored};
+use ledger::runs::Mode;
+use std::collections::HashSet;
+use std::fmt;
+
+/// How a loader works.
+#[derive(Clone, Debug)]
+pub struct LoaderOptions {
+    /// Where to connect to.
+    pub url: String,
+    /// The AppView's schema.
+    pub schema: String,
+    /// The run that it works for.
+    pub run: i64,
+    /// How it loads.
+    pub mode: Mode,
+    /// What is loaded.
+    pub choice: Choice,
+}
+
+/// Why a chunk was not stored.
+#[derive(Debug)]
+pub enum LoadError {
+    /// The database.
+    Database(DbError),
+    /// Another worker has taken the host of this repo, or has loaded it: nothing of the chunk was stored.
+    NotOurs(String),
+    /// The PDS gave an older rev of this repo than is stored: nothing of the chunk was stored.
+    Older(String, String),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Database(error) => error.fmt(f),
+            Self::NotOurs(did) => write!(f, "{did} belongs to another worker now"),
+            Self::Older(did, rev) => write!(f, "{did} is stored at the newer rev {rev}"),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+impl<E: Into<DbError>> From<E> for LoadError {
+    fn from(error: E) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+/// A connection and its open transaction.
+pub struct Loader {
+    options: LoaderOptions,
+    driver: Option<RustDriver>,
+    /// Repos whose first chunks are in the open transaction, and whose rest is to come.
+    open: HashSet<String>,
+    /// Repos whose first chunks are lost.
+    lost: HashSet<String>,
+    /// Repos whose rows are in the temporary tables of a merge.
+    staged: Vec<String>,
+}
+
+impl Loader {
+    /// A loader that connects when it is needed.
+    #[must_use]
+    pub fn new(options: LoaderOptions) -> Self {
+        Self {
+            options,
+            driver: None,
+            open: HashSet::new(),
+            lost: HashSet::new(),
+            staged: Vec::new(),
+        }
+    }
+
+    /// Connects now. One try.
+    ///
+    /// # Errors
+    /// See [`DbError`].
+    pub fn connect(&mut self) -> Result<(), DbError> {
+        let mut driver = RustDriver::connect(&self.options.url)?;
+        match self.options.mode {
+            Mode::Fresh => driver.batch(&merge::session_settings(&self.options.schema))?,
+            Mode::Merge => {
+                merge::prepare_session(&mut driver, &self.options.schema)?;
+                replace::prepare_session(&mut driver)?;
+            }
+        }
+        self.driver = Some(driver);
+        self.open.clear();
+        self.staged.clear();
+        Ok(())
+    }
+
+    /// Whether any repo's first chunks wait for the rest: nothing is committed before that.
+    #[must_use]
+    pub fn has_any_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    /// Whether this repo's first chunks wait for the rest.
+    #[must_use]
+    pub fn has_open(&self, did: &str) -> bool {
+        self.open.contains(did)
+    }
+
+    /// The repos whose first chunks were lost with the transaction.
+    pub fn take_open(&mut self) -> HashSet<String> {
+        std::mem::take(&mut self.lost)
+    }
+
+    /// Stores a chunk. It is committed, unless a repo goes on in the next one.
+    ///
+    /// # Errors
+    /// See [`LoadError`]: nothing of the chunk, and of what came before it of an open repo, was stored, or, if the connection was lost in the
+    /// commit, all of it; the ledger knows.
+    pub fn load(&mut self, chunk: &Chunk) -> Result<(), LoadError> {
+        let outcome = self.try_load(chunk);
+        if outcome.is_err() {
+            // A new connection is the surest way to a clean state.
+            self.abandon();
+        }
+        outcome
+    }
+
+    /// Lets go of the open transaction.
+    pub fn abandon(&mut self) {
+        self.driver = None;
+        self.lost.extend(self.open.drain());
+        self.staged.clear();
+    }
+
+    fn try_load(&mut self, chunk: &Chunk) -> Result<(), LoadError> {
+        if self.driver.is_none() {
+            self.connect()?;
+        }
+        let options = self.options.clone();
+        let driver = self.driver.as_mut().ok_or_else(|| DbError::lost("not connected"))?;
+        if self.open.is_empty() {
+            driver.batch("BEGIN; SET LOCAL synchronous_commit = off")?;
+            if options.mode == Mode::Merge {
+                replace::empty(driver)?;
+            }
+        }
+        lock(driver, &options.schema, chunk, &self.open)?;
+        match options.mode {
+            Mode::Fresh => {
+                for (info, rows) in chunk.tables() {
+                    merge::copy_rows(driver, info, rows)?;
+                }
+            }
+            Mode::Merge => {
+                let tables: Vec<_> = chunk.tables().collect();
+                merge::stage(driver, &tables)?;
+                self.staged.extend(chunk.repos.iter().map(|repo| repo.did.clone()));
+            }
+        }
+        store_pieces(driver, &options.schema, chunk, options.mode)?;
+        for repo in &chunk.repos {
+            self.open.remove(&repo.did);
+        }
+        self.open.extend(chunk.open.iter().map(|repo| repo.did.clone()));
+        if !self.open.is_empty() {
+            return note(driver, &options, chunk).map_err(LoadError::from);
+        }
+        if options.mode == Mode::Merge {
+            replace::apply(driver, &self.staged, &options.schema)?;
+            self.staged.clear();
+        }
+        note(driver, &options, chunk)?;
+        failpoint::pass("commit");
+        commit(driver, &options.schema)?;
+        failpoint::pass("committed");
+        Ok(())
+    }
+}
+
+/// Makes sure that all repos of the chunk are ours, and stay so until the commit.
+fn lock(driver: &mut RustDriver, schema: &str, chunk: &Chunk, open: &HashSet<String>) -> Result<(), LoadError> {
+    // A repo that was begun in an earlier chunk was locked then.
+    let wanted: Vec<(&str, i64, &str)> = chunk
+        .repos
+        .iter()
+        .chain(&chunk.open)
+        .map(|repo| (repo.did.as_str(), repo.lease, repo.rev.as_str()))
+        .filter(|(did, ..)| !open.contains(*did))
+        .collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let dids: Vec<&str> = wanted.iter().map(|(did, ..)| *did).collect();
+    let leases: Vec<i64> = wanted.iter().map(|(_, lease, _)| *lease).collect();
+    let held = repos::lock(driver.client(), schema, &dids, &leases)?;
+    for (did, _, rev) in &wanted {
+        let Some((_, stored)) = held.iter().find(|(held, _)| held == did) else {
+            return Err(LoadError::NotOurs((*did).to_owned()));
+        };
+        if let Some(stored) = stored.as_ref().filter(|stored| stored.as_str() > *rev) {
+            return Err(LoadError::Older((*did).to_owned(), stored.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// Stores the pieces of the lists of skipped records; those of an older rev go first.
+fn store_pieces(driver: &mut RustDriver, schema: &str, chunk: &Chunk, mode: Mode) -> Result<(), DbError> {
+    if mode == Mode::Merge {
+        let first: Vec<&str> = chunk
+            .repos
+            .iter()
+            .filter(|repo| repo.pieces == 0)
+            .map(|repo| repo.did.as_str())
+            .chain(chunk.pieces.iter().filter(|p| p.number == 0).map(|p| p.did.as_str()))
+            .collect();
+        driver.client().execute(
+            "DELETE FROM skyfill.skipped WHERE schema_name = $1 AND did = ANY($2)",
+            &[&schema, &first],
+        )?;
+    }
+    if chunk.pieces.is_empty() {
+        return Ok(());
+    }
+    let mut rows = Vec::new();
+    for piece in &chunk.pieces {
+        rows.extend(5i16.to_be_bytes());
+        for value in [
+            schema.as_bytes(),
+            piece.did.as_bytes(),
+            &piece.part.to_be_bytes(),
+            &piece.number.to_be_bytes(),
+            &piece.bytes,
+        ] {
+            rows.extend(i32::try_from(value.len()).unwrap_or(i32::MAX).to_be_bytes());
+            rows.extend(value);
+        }
+    }
+    driver.copy_in(
+        "COPY skyfill.skipped (schema_name, did, part, number, list) FROM STDIN BINARY",
+        &[HEADER, &rows, TRAILER],
+    )
+}
+
+/// Notes the repos that end in the chunk.
+fn note(driver: &mut RustDriver, options: &LoaderOptions, chunk: &Chunk) -> Result<(), DbError> {
+    if chunk.repos.is_empty() {
+        return Ok(());
+    }
+    let stored: Vec<Stored<'_>> = chunk
+        .repos
+        .iter()
+        .map(|repo| Stored {
+            did: &repo.did,
+            rev: &repo.rev,
+            commit_cid: &repo.commit_cid,
+            commit: &repo.commit,
+            records: repo.records,
+            skipped: repo.skipped,
+            duplicates: repo.duplicates,
+            car_bytes: repo.car_bytes,
+        })
+        .collect();
+    repos::loaded(driver.client(), &options.schema, options.run, &stored)?;
+    let mut accounts = Accounts::default();
+    for repo in &chunk.repos {
+        accounts.repo(&repo.did, &repo.rev, &repo.commit_cid);
+    }
+    accounts.store(driver, &options.schema)
+}
+
+/// Commits, so that a finalize that is under way notices.
+fn commit(driver: &mut RustDriver, schema: &str) -> Result<(), DbError> {
+    driver.batch(&ledger::slices::load_commits())?;
+    driver.batch(&ledger::slices::out_of_date(schema))?;
+    driver.batch("COMMIT")
+}

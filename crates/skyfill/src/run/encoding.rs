@@ -1,0 +1,158 @@
+//! Checking and encoding, on threads of their own: CARs in, chunks of rows out.
+
+use crate::run::board::{Board, Budget};
+use crate::run::fetching::keep;
+use crate::run::loading::Loaders;
+use atrepo::{Repo, RepoError};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use fetch::Body;
+use fetch::archive::ArchiveWriter;
+use load::fresh::Probes;
+use load::{Choice, Chunk, EncodeError, Encoder};
+use observe::Workers;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+/// Rows wait no longer than this for more.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// Pages of a CAR in a file are let go of after so many bytes of reading from front to back,
+const LET_GO_BYTES: usize = 32 << 20;
+/// and after so many entries in the order of the tree: each may have touched pages of its own.
+const LET_GO_ENTRIES: u32 = 2000;
+
+/// A CAR to be checked and encoded.
+pub(crate) struct Encode {
+    pub(crate) did: String,
+    pub(crate) pds: String,
+    pub(crate) lease: i64,
+    /// The rev that is stored: an older one is refused, the same one changes nothing.
+    pub(crate) stored_rev: Option<String>,
+    pub(crate) body: Body,
+    /// Its share of the memory.
+    pub(crate) memory: OwnedSemaphorePermit,
+    pub(crate) answer: oneshot::Sender<Encoded>,
+}
+
+/// What came of it.
+pub(crate) enum Encoded {
+    /// Its rows are on their way.
+    Well,
+    /// The stored rev is the same.
+    Unchanged,
+    /// It is not whole.
+    Bad(RepoError),
+    /// It is older than what is stored.
+    Older(String),
+    /// It could not be added to the archive.
+    NotKept(String),
+    /// Its rows were lost.
+    Lost,
+}
+
+/// What all encoding threads share.
+pub(crate) struct Encoding {
+    pub(crate) url: String,
+    pub(crate) choice: Choice,
+    pub(crate) now: i64,
+    pub(crate) chunk_bytes: usize,
+    pub(crate) indexed: Vec<(String, String)>,
+    /// For indexes of blocks.
+    pub(crate) memory: Budget,
+    pub(crate) keep: Option<Arc<Mutex<ArchiveWriter>>>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) workers: Workers,
+}
+
+/// Works until there is no more to come.
+pub(crate) fn work(shared: &Encoding, number: usize, work: &Receiver<Encode>, loaders: &Loaders) {
+    let mut encoder = Encoder::new(
+        shared.choice.clone(),
+        shared.now,
+        shared.chunk_bytes,
+        &shared.indexed,
+    );
+    let mut probes = Probes::new(&shared.url);
+    // A repo that does not fit into a chunk goes to one loader, piece by piece.
+    let mut sticky: Option<usize> = None;
+    let mut hand_on = |chunk: Chunk| loaders.hand_on(chunk, number, &mut sticky);
+    let worker = shared.workers.start("waiting for repos");
+    loop {
+        let next = match work.recv_timeout(PATIENCE) {
+            Ok(next) => next,
+            Err(ended) => {
+                let waiting = encoder.waiting() as u64;
+                if encoder.flush(&mut hand_on).is_err() {
+                    shared.board.lost(waiting);
+                }
+                match ended {
+                    RecvTimeoutError::Timeout => continue,
+                    RecvTimeoutError::Disconnected => return,
+                }
+            }
+        };
+        let Encode {
+            did,
+            pds,
+            lease,
+            stored_rev,
+            body,
+            memory,
+            answer,
+        } = next;
+        worker.doing(format!("encode {did}, {} bytes", body.len()));
+        // The index of blocks, and the unique keys of the largest collection, see `atrepo::BlockIndex` and `load::Encoder`.
+        let _share = shared.memory.take(body.len() / 6);
+        let encoded = (|| {
+            let watch = |body: &Body, at: usize, last: &mut usize| {
+                if body.is_file() && at.saturating_sub(*last) > LET_GO_BYTES {
+                    *last = at;
+                    body.let_go();
+                }
+            };
+            let mut last = 0;
+            let repo = match Repo::open_watched(body, &did, |body, at| watch(body, at, &mut last)) {
+                Ok(repo) => repo,
+                Err(error) => return Encoded::Bad(error),
+            };
+            let rev = &repo.commit().rev;
+            match &stored_rev {
+                Some(stored) if stored == rev => return Encoded::Unchanged,
+                Some(stored) if stored > rev => {
+                    return Encoded::Older(format!("rev {rev} is older than {stored}, which is stored"));
+                }
+                _ => {}
+            }
+            if let Some(writer) = &shared.keep
+                && let Err(why) = keep(writer, &did, &pds, rev, repo.car())
+            {
+                return Encoded::NotKept(why);
+            }
+            repo.car().let_go();
+            let mut entries = 0u32;
+            let mut watch = |body: &Body| {
+                entries = entries.wrapping_add(1);
+                if body.is_file() && entries.is_multiple_of(LET_GO_ENTRIES) {
+                    body.let_go();
+                }
+            };
+            let mut probe =
+                |rows: &[(appview::table::TableInfo, &[u8])]| -> Result<Option<String>, String> { probes.ask(rows).map_err(|error| error.to_string()) };
+            let waiting = encoder.waiting() as u64;
+            match encoder.add(&repo, lease, &mut watch, &mut probe, &mut hand_on) {
+                Ok(_) => Encoded::Well,
+                Err(EncodeError::Repo(error)) => Encoded::Bad(error),
+                Err(EncodeError::Stopped(_)) => {
+                    // Repos that waited in the same chunk are lost with it.
+                    shared.board.lost(waiting);
+                    loaders.abandon(&did);
+                    Encoded::Lost
+                }
+            }
+        })();
+        drop(memory);
+        // The task waits for it, unless it broke off; then its repo is noted as failed.
+        drop(answer.send(encoded));
+        worker.doing("waiting for repos");
+    }
+}

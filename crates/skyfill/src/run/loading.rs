@@ -1,0 +1,217 @@
+//! Loading: a thread for each database connection, chunks in, commits out.
+
+use crate::run::board::{Board, wait_for_database};
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use fetch::archive::ArchiveWriter;
+use ledger::repos::Note;
+use load::{Chunk, Decision, LoadError, LoadedRepo, Loader, LoaderOptions, decide};
+use observe::Workers;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Tries to reach the server after being told to stop.
+const LAST_TRIES: u32 = 8;
+
+/// What a loader is given.
+pub(crate) enum Message {
+    Chunk(Chunk),
+    /// The rest of this repo will not come.
+    Abandon(String),
+    /// Nothing comes any more.
+    End,
+}
+
+/// The way to all loaders, and the empty chunks that come back.
+pub(crate) struct Loaders {
+    senders: Vec<Sender<Message>>,
+    empty: Mutex<Vec<Chunk>>,
+}
+
+impl Loaders {
+    /// Loaders, and the ends that their threads read from.
+    pub(crate) fn new(count: usize) -> (Self, Vec<Receiver<Message>>) {
+        let (senders, receivers) = (0..count).map(|_| crossbeam_channel::bounded(1)).unzip();
+        let loaders = Self {
+            senders,
+            empty: Mutex::default(),
+        };
+        (loaders, receivers)
+    }
+
+    fn lock_empty(&self) -> std::sync::MutexGuard<'_, Vec<Chunk>> {
+        self.empty.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a chunk to a loader that has time, or waits for the one of thread `number`; answers an empty one. While a repo goes through several
+    /// chunks they all go to `sticky`.
+    pub(crate) fn hand_on(&self, chunk: Chunk, number: usize, sticky: &mut Option<usize>) -> Result<Chunk, String> {
+        let own = number % self.senders.len();
+        let goes_on = chunk.open_repo().is_some();
+        let mut message = Message::Chunk(chunk);
+        let mut to = sticky.take();
+        if to.is_none() {
+            for at in (0..self.senders.len()).map(|step| (own + step) % self.senders.len()) {
+                match self.senders[at].try_send(message) {
+                    Ok(()) => {
+                        *sticky = goes_on.then_some(at);
+                        return Ok(self.lock_empty().pop().unwrap_or_default());
+                    }
+                    Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) => message = back,
+                }
+            }
+            to = Some(own);
+        }
+        let to = to.unwrap_or(own);
+        self.senders[to]
+            .send(message)
+            .map_err(|_| "the loader has ended".to_owned())?;
+        *sticky = goes_on.then_some(to);
+        Ok(self.lock_empty().pop().unwrap_or_default())
+    }
+
+    /// Tells all loaders that the rest of a repo will not come.
+    pub(crate) fn abandon(&self, did: &str) {
+        for sender in &self.senders {
+            // One that has ended has nothing to abandon.
+            drop(sender.send(Message::Abandon(did.to_owned())));
+        }
+    }
+
+    /// Ends all loaders, when all encoders have ended.
+    pub(crate) fn end(&self) {
+        for sender in &self.senders {
+            drop(sender.send(Message::End));
+        }
+    }
+
+    fn give_back(&self, mut chunk: Chunk) {
+        chunk.clear();
+        let mut empty = self.lock_empty();
+        if empty.len() < self.senders.len() {
+            empty.push(chunk);
+        }
+    }
+}
+
+/// What a loading thread works with.
+pub(crate) struct Loading {
+    pub(crate) options: LoaderOptions,
+    pub(crate) board: Arc<Board>,
+    pub(crate) workers: Workers,
+    pub(crate) keep: Option<Arc<Mutex<ArchiveWriter>>>,
+}
+
+impl Loading {
+    /// Stores what comes until there is no more.
+    pub(crate) fn work(&self, number: usize, messages: &Receiver<Message>, loaders: &Loaders) {
+        let mut loader = Loader::new(self.options.clone());
+        let worker = self.workers.start("waiting for rows");
+        // Repos whose rows are in the open transaction, and large ones that lost their first part.
+        let mut pending: Vec<LoadedRepo> = Vec::new();
+        let mut dead: HashSet<String> = HashSet::new();
+        for message in messages {
+            let chunk = match message {
+                Message::Chunk(chunk) => chunk,
+                Message::End => break,
+                Message::Abandon(did) => {
+                    dead.remove(&did);
+                    if loader.has_open(&did) {
+                        loader.abandon();
+                        self.board.lost(std::mem::take(&mut pending).len() as u64);
+                    }
+                    continue;
+                }
+            };
+            worker.doing(format!("connection {number}: storing {} bytes", chunk.bytes()));
+            let open = chunk.open_repo().map(|repo| repo.did.clone());
+            let continues_dead = dead.iter().any(|did| chunk.mentions(did));
+            if continues_dead || self.board.broken().is_some() {
+                for repo in chunk.repos() {
+                    dead.remove(&repo.did);
+                }
+                dead.extend(open);
+                self.board.lost(chunk.repos().len() as u64);
+                loaders.give_back(chunk);
+                continue;
+            }
+            match self.store(&mut loader, &chunk) {
+                Ok(()) => {
+                    pending.extend(chunk.repos().iter().cloned());
+                    if !loader.has_any_open() {
+                        for repo in pending.drain(..) {
+                            self.board.stored(repo.records, repo.car_bytes);
+                        }
+                    }
+                }
+                Err(refused) => {
+                    let all = pending.drain(..).chain(chunk.repos().iter().cloned());
+                    let mut lost = 0;
+                    for repo in all {
+                        match &refused {
+                            Some(note) if note.did == repo.did => self.board.note(Note {
+                                lease: repo.lease,
+                                ..note.clone()
+                            }),
+                            _ => lost += 1,
+                        }
+                    }
+                    self.board.lost(lost);
+                    dead.extend(loader.take_open());
+                    for repo in chunk.repos() {
+                        dead.remove(&repo.did);
+                    }
+                    dead.extend(open);
+                }
+            }
+            loaders.give_back(chunk);
+            worker.doing("waiting for rows");
+        }
+        // A repo whose rest never came.
+        self.board.lost(pending.len() as u64);
+    }
+
+    /// Stores a chunk, waiting for the server where that helps. On failure: the repo that is at fault, if one is.
+    fn store(&self, loader: &mut Loader, chunk: &Chunk) -> Result<(), Option<Note>> {
+        let mut tries = 0;
+        loop {
+            // What is loaded is in the archive, too, whatever stops the machine.
+            if let Some(keep) = &self.keep
+                && let Err(error) = keep.lock().unwrap_or_else(PoisonError::into_inner).sync()
+            {
+                self.board.break_off(error.to_string());
+                return Err(None);
+            }
+            let continues = loader.has_any_open();
+            let error = match loader.load(chunk) {
+                Ok(()) => return Ok(()),
+                Err(LoadError::Database(error)) => error,
+                Err(LoadError::NotOurs(_)) => return Err(None),
+                Err(error @ LoadError::Older(..)) => {
+                    let LoadError::Older(did, _) = &error else { return Err(None) };
+                    return Err(Some(Note {
+                        did: did.clone(),
+                        lease: 0,
+                        state: "failed",
+                        code: Some("older"),
+                        error: Some(error.to_string()),
+                    }));
+                }
+            };
+            match decide(&error) {
+                Decision::Reconnect | Decision::Wait if !(self.board.stop.is_set() && tries > LAST_TRIES) => {
+                    tries += 1;
+                    wait_for_database(&error, tries);
+                    if continues {
+                        // What came before in the same transaction is gone, so this alone is of no use.
+                        return Err(None);
+                    }
+                }
+                Decision::Reconnect | Decision::Wait => return Err(None),
+                Decision::Split | Decision::Stop => {
+                    self.board.break_off(error.to_string());
+                    return Err(None);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! What comes after loading: indexes, vacuum, identities, finalize, verify. Each can be stopped and gone on with; the ledger knows which is next.
+
+use crate::cli::{FinalizeArgs, HandleMode, IdentitiesArgs, OutputArgs, RunArgs, RunHandles};
+use crate::database::Database;
+use crate::exit::{Ended, Failure};
+use crate::run::board::wait_for_database;
+use crate::signals::Stop;
+use crate::{finalize, identities, verify};
+use ledger::failpoint;
+use ledger::runs::{self, Mode, Phase, Run};
+use load::fresh::{self, Rebuilding};
+use load::{DbError, Decision, decide};
+use observe::{Counter, Progress};
+use postgres::Client;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Nothing is left to do; how many differences the proof found.
+    Done { differences: u64 },
+    /// It was told to stop.
+    Stopped,
+}
+
+/// Most waits for the server in a row.
+const MAX_TRIES: u32 = 60;
+
+/// Does `step` on a connection; when the server goes away, waits for it and does it again.
+fn persist<T>(
+    database: &Database,
+    stop: &Stop,
+    mut step: impl FnMut(&mut Client) -> Result<T, DbError>,
+) -> Result<T, Failure> {
+    let mut tries = 0;
+    loop {
+        let connected = Client::connect(&database.url, postgres::NoTls).map_err(DbError::from);
+        let error = match connected.and_then(|mut client| step(&mut client)) {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        tries += 1;
+        match decide(&error) {
+            Decision::Reconnect | Decision::Wait if tries < MAX_TRIES && !stop.is_set() => {
+                wait_for_database(&error, tries);
+            }
+            _ => {
+                return Err(Failure::new(format!("{}: {error}", database.shown()))
+                    .hint("what is done stays done; mend this, then go on with: skyfill run"));
+            }
+        }
+    }
+}
+
+fn set_phase(database: &Database, run: &mut Run, phase: Phase, stop: &Stop) -> Result<(), Failure> {
+    failpoint::pass("phase");
+    persist(database, stop, |client| Ok(runs::set_phase(client, run.id, phase)?))?;
+    run.phase = phase;
+    Ok(())
+}
+
+/// Notes that all is loaded. The commit is the first one that waits for the disk, and with it for all before it.
+pub(crate) fn loaded(database: &Database, mut run: Run) -> Result<Run, Failure> {
+    set_phase(database, &mut run, Phase::Indexes, &Stop::default())?;
+    Ok(run)
+}
+
+/// Does what is left to do. Of two processes one does it, the other waits, and goes on from where that one has come.
+pub(crate) fn finish(
+    args: &RunArgs,
+    database: &Database,
+    run: &mut Run,
+    runtime: &Runtime,
+    stop: &Stop,
+) -> Result<Outcome, Failure> {
+    let mut lock = database.connect()?;
+    let refused = |error: postgres::Error| database.failure(error);
+    let mut told = false;
+    while !runs::lock(&mut lock).map_err(refused)? {
+        if stop.is_set() {
+            return Ok(Outcome::Stopped);
+        }
+        if !told {
+            eprintln!("another skyfill does what comes after loading; waiting");
+            told = true;
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    if let Some(last) = runs::last(&mut lock, &database.schema).map_err(refused)?
+        && last.id == run.id
+        && last.phase > run.phase
+    {
+        run.phase = last.phase;
+    }
+    let mut differences = 0;
+    while run.phase != Phase::Done {
+        if stop.is_set() {
+            return Ok(Outcome::Stopped);
+        }
+        let (ended, next) = match run.phase {
+            Phase::Load | Phase::Indexes => (indexes(args, database, stop)?, Phase::Vacuum),
+            Phase::Vacuum => (vacuum(args, database, run, stop)?, Phase::Identities),
+            Phase::Identities => (look_up(args, database, run, stop)?, Phase::Finalize),
+            Phase::Finalize => (finalize(args, database, run, stop)?, Phase::Verify),
+            Phase::Verify | Phase::Done => {
+                if !args.no_verify {
+                    match verify::after_run(args, database, runtime, stop)? {
+                        Some(found) => differences = found,
+                        None => return Ok(Outcome::Stopped),
+                    }
+                }
+                (true, Phase::Done)
+            }
+        };
+        if !ended {
+            return Ok(Outcome::Stopped);
+        }
+        set_phase(database, run, next, stop)?;
+    }
+    persist(database, stop, |client| Ok(fresh::drop_probes(client)?))?;
+    Ok(Outcome::Done { differences })
+}
+
+/// Makes all that is missing again.
+fn indexes(args: &RunArgs, database: &Database, stop: &Stop) -> Result<bool, Failure> {
+    let mut tries = 0;
+    loop {
+        let missing = persist(database, stop, |client| {
+            let missing = load::indexes::missing(client, &database.schema)?;
+            Ok(fresh::in_order(client, &database.schema, missing)?)
+        })?;
+        if missing.is_empty() {
+            return Ok(true);
+        }
+        let made = Counter::with_rate("indexes and constraints made");
+        let progress = Progress::start(
+            vec![made.clone()],
+            Some(missing.len() as u64),
+            Duration::from_secs(args.output.logging_interval),
+        );
+        let watch = IndexWatch::start(database, &progress, Duration::from_secs(args.output.logging_interval));
+        let report = |what: Rebuilding<'_>| {
+            if matches!(what, Rebuilding::Done(_)) {
+                made.add(1);
+                failpoint::pass("rebuild");
+            }
+        };
+        let outcome = std::thread::scope(|scope| {
+            let watching = scope.spawn(|| watch.run());
+            let outcome = fresh::rebuild(
+                &database.url,
+                &database.schema,
+                &missing,
+                usize::from(args.max_db_connections),
+                &report,
+                &|| stop.is_set(),
+            );
+            watch.stop();
+            drop(watching.join());
+            outcome
+        });
+        progress.finish();
+        let (what, error) = match outcome {
+            Ok(all) => return Ok(all),
+            Err(failed) => failed,
+        };
+        tries += 1;
+        match decide(&error) {
+            Decision::Reconnect | Decision::Wait if tries < MAX_TRIES && !stop.is_set() => {
+                wait_for_database(&error, tries);
+            }
+            _ => {
+                let which = what.map_or_else(String::new, |what| format!("{} on {}: ", what.name, what.table));
+                let failure = Failure::new(format!(
+                    "make indexes in schema {} of {}: {which}{error}",
+                    database.schema,
+                    database.shown()
+                ));
+                return Err(if error.sqlstate.as_deref() == Some("23505") {
+                    failure.hint(
+                        "a row that skyfill did not write breaks the constraint; remove it (the message names its key), then go on with: skyfill run",
+                    )
+                } else {
+                    failure.hint("what was made stays; mend this, then go on with: skyfill run")
+                });
+            }
+        }
+    }
+}
+
+/// Tells how far the indexes that are being made have come.
+struct IndexWatch<'w> {
+    database: &'w Database,
+    progress: &'w Progress,
+    every: Duration,
+    done: Stop,
+}
+
+impl<'w> IndexWatch<'w> {
+    fn start(database: &'w Database, progress: &'w Progress, every: Duration) -> Self {
+        Self {
+            database,
+            progress,
+            every,
+            done: Stop::default(),
+        }
+    }
+
+    fn stop(&self) {
+        self.done.set();
+    }
+
+    fn run(&self) {
+        let mut client: Option<Client> = None;
+        let mut waited = Duration::ZERO;
+        while !self.done.is_set() {
+            std::thread::sleep(Duration::from_millis(100));
+            waited += Duration::from_millis(100);
+            if waited < self.every {
+                continue;
+            }
+            waited = Duration::ZERO;
+            if client.is_none() {
+                client = Client::connect(&self.database.url, postgres::NoTls).ok();
+            }
+            let told = client.as_mut().map(load::indexes::progress);
+            match told {
+                Some(Ok(lines)) => lines.iter().for_each(|line| self.progress.say(line)),
+                _ => client = None,
+            }
+        }
+    }
+}
+
+fn vacuum(args: &RunArgs, database: &Database, run: &Run, stop: &Stop) -> Result<bool, Failure> {
+    // A merge leaves that to the server: a running AppView has its own pace.
+    if run.mode == Mode::Merge {
+        return Ok(true);
+    }
+    eprintln!("vacuuming and analyzing");
+    persist(database, stop, |_| {
+        fresh::vacuum(
+            &database.url,
+            &database.schema,
+            usize::from(args.max_db_connections),
+            &|| stop.is_set(),
+        )
+    })
+}
+
+fn look_up(args: &RunArgs, database: &Database, run: &Run, stop: &Stop) -> Result<bool, Failure> {
+    let handles = match args.handles {
+        RunHandles::Skip => return Ok(true),
+        RunHandles::Verified => HandleMode::Verified,
+        RunHandles::Claimed => HandleMode::Claimed,
+    };
+    eprintln!("looking up accounts");
+    let args = IdentitiesArgs {
+        database: args.database.clone(),
+        handles,
+        plc_export: false,
+        retry: false,
+        recheck: false,
+        dids: None,
+        now: Some(run.now.clone()),
+        directory: args.directory.clone(),
+        concurrency: 32,
+        timeout: 5,
+        allow_private_hosts: args.fetch.allow_private_hosts,
+        output: quiet(args),
+    };
+    Ok(identities::look_up_due(&args, database, stop)? != Ended::Stopped)
+}
+
+fn finalize(args: &RunArgs, database: &Database, run: &Run, stop: &Stop) -> Result<bool, Failure> {
+    loop {
+        let args = FinalizeArgs {
+            database: args.database.clone(),
+            max_db_connections: args.max_db_connections,
+            slice_rows: 200_000,
+            restart: false,
+            notifications: load::Notifications::parse(&run.notifications),
+            output: quiet(args),
+        };
+        match finalize::work(&args, database, stop)? {
+            Ended::Well => return Ok(true),
+            Ended::Stopped => return Ok(false),
+            // Somebody loaded rows meanwhile.
+            Ended::WithFailures => {}
+        }
+    }
+}
+
+/// The same output, without the summaries of the parts.
+fn quiet(args: &RunArgs) -> OutputArgs {
+    OutputArgs {
+        logging_interval: args.output.logging_interval,
+        json: false,
+    }
+}

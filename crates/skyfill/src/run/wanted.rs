@@ -1,0 +1,155 @@
+//! Which repos a run is to load: from a DID file, from arguments, from an archive; into the ledger.
+
+use crate::cli::RunArgs;
+use crate::database::Database;
+use crate::exit::Failure;
+use crate::fetch_args::USER_AGENT;
+use discover::did_file;
+use fetch::archive::Archive;
+use fetch::hosts::host_of;
+use identity::resolve::Found;
+use identity::{handle, resolve};
+use ledger::repos::{self, ADD_AT_ONCE, Wanted};
+use postgres::Client;
+use std::fs::File;
+use std::io::BufReader;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// Lines that are not of a DID file, named one by one up to here.
+const NAMED_BAD_LINES: u64 = 20;
+
+/// Adds all that the arguments name; whether they name anything, and how many lines named no repo.
+pub(crate) fn add_all(
+    args: &RunArgs,
+    runtime: &Runtime,
+    client: &mut Client,
+    database: &Database,
+    archive: Option<&Archive>,
+) -> Result<(bool, u64), Failure> {
+    let mut adding = Adding {
+        client,
+        database,
+        wanted: Vec::new(),
+    };
+    let mut bad_lines = 0;
+    if let Some(path) = &args.did_file {
+        let failed = |error: std::io::Error| Failure::new(format!("read {}: {error}", path.display()));
+        let file = File::open(path).map_err(failed)?;
+        for line in did_file::read(BufReader::new(file), 0, 0) {
+            match line.map_err(failed)? {
+                Ok(line) => adding.add(line.did, line.pds)?,
+                Err(bad) => {
+                    bad_lines += 1;
+                    if bad_lines <= NAMED_BAD_LINES {
+                        eprintln!("{}: {bad}", path.display());
+                    }
+                }
+            }
+        }
+    } else if let Some(archive) = archive.filter(|_| args.did.is_empty() && args.handle.is_empty()) {
+        for (did, pds) in archive.dids() {
+            adding.add(did.to_owned(), pds.to_owned())?;
+        }
+    }
+    for (did, pds) in named(args, runtime, archive)? {
+        adding.add(did, pds)?;
+    }
+    adding.write()?;
+    let any = args.did_file.is_some() || archive.is_some() || !args.did.is_empty() || !args.handle.is_empty();
+    Ok((any, bad_lines))
+}
+
+struct Adding<'a> {
+    client: &'a mut Client,
+    database: &'a Database,
+    wanted: Vec<Wanted>,
+}
+
+impl Adding<'_> {
+    fn add(&mut self, did: String, pds: String) -> Result<(), Failure> {
+        self.wanted.push(Wanted {
+            did,
+            host: host_of(&pds),
+            pds,
+        });
+        if self.wanted.len() >= ADD_AT_ONCE {
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<(), Failure> {
+        repos::add(self.client, &self.database.schema, &self.wanted)
+            .map_err(|error| self.database.failure(error))?;
+        self.wanted.clear();
+        Ok(())
+    }
+}
+
+/// The accounts of `--did` and `--handle`, with their PDSes.
+fn named(args: &RunArgs, runtime: &Runtime, archive: Option<&Archive>) -> Result<Vec<(String, String)>, Failure> {
+    if args.did.is_empty() && args.handle.is_empty() {
+        return Ok(Vec::new());
+    }
+    let network = &args.directory;
+    let timeout = Duration::from_secs(args.fetch.stall_timeout);
+    let documents = resolve::Resolver::new(
+        USER_AGENT,
+        resolve::Settings {
+            plc_url: network.plc_url.clone(),
+            plc_rate: network.plc_rate,
+            web_server: network.did_web_server.clone(),
+            allow_private_hosts: args.fetch.allow_private_hosts,
+            timeout,
+            attempts: args.fetch.max_attempts,
+        },
+    )
+    .map_err(Failure::new)?;
+    let handles = handle::Resolver::new(
+        USER_AGENT,
+        handle::Settings {
+            dns_server: network.dns_server,
+            well_known_server: network.well_known_server.clone(),
+            allow_private_hosts: args.fetch.allow_private_hosts,
+            timeout,
+        },
+    )
+    .map_err(Failure::new)?;
+    let mut dids = args.did.clone();
+    for name in &args.handle {
+        match runtime.block_on(handles.resolve(name)) {
+            handle::Leads::To(did) => dids.push(did),
+            handle::Leads::Nowhere => {
+                return Err(Failure::new(format!("handle {name} leads to no account"))
+                    .hint("check its spelling, or name the account with --did"));
+            }
+            handle::Leads::Unreachable(error) => {
+                return Err(Failure::new(format!("handle {name}: {error}")).hint("try again later"));
+            }
+        }
+    }
+    let mut named = Vec::new();
+    for did in dids {
+        if !atrepo::syntax::is_did(&did) {
+            return Err(Failure::usage(format!("{did} is no DID")));
+        }
+        if archive.is_some() {
+            named.push((did, String::new()));
+            continue;
+        }
+        match runtime.block_on(documents.resolve(&did)) {
+            Found::Document(document) => named.push((did, document.pds)),
+            Found::Unreachable(error) => {
+                return Err(Failure::new(format!("the DID document of {did}: {error}")).hint("try again later"));
+            }
+            Found::Gone => return Err(Failure::new(format!("{did} does not exist, or no more"))),
+            Found::Useless(error) => return Err(Failure::new(format!("the DID document of {did}: {error}"))),
+            Found::Unsupported => {
+                return Err(Failure::new(format!("{did} is of a method that nobody resolves"))
+                    .hint("did:plc and did:web are known"));
+            }
+        }
+    }
+    Ok(named)
+}

@@ -1,0 +1,60 @@
+//! `skyfill status`.
+
+use crate::cli::StatusArgs;
+use crate::database::Database;
+use crate::exit::{Ended, Failure};
+use ledger::runs::Phase;
+use ledger::{repos, runs};
+
+pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
+    let database = Database::open(&args.database)?;
+    let mut client = database.connect()?;
+    let refused = |error| database.failure(error);
+    if !ledger::exists(&mut client).map_err(refused)? {
+        return Err(Failure::new(format!("skyfill has not worked on {} yet", database.shown()))
+            .hint("begin with: skyfill run dids.jsonl"));
+    }
+    ledger::prepare(&mut client).map_err(refused)?;
+    let last = runs::last(&mut client, &database.schema).map_err(refused)?;
+    let states = repos::states(&mut client, &database.schema).map_err(refused)?;
+    let missing = load::indexes::missing(&mut client, &database.schema).map_err(refused)?;
+    let is_done = last.as_ref().is_none_or(|run| run.phase == Phase::Done);
+    if args.json {
+        let states: serde_json::Map<String, serde_json::Value> = states
+            .iter()
+            .map(|(state, repos)| (state.clone(), (*repos).into()))
+            .collect();
+        let run = last.as_ref().map(|run| {
+            serde_json::json!({
+                "id": run.id, "now": run.now, "mode": run.mode.word(), "phase": run.phase.word(),
+                "collections": run.collections, "notifications": run.notifications,
+            })
+        });
+        println!(
+            "{}",
+            serde_json::json!({"run": run, "repos": states, "droppedIndexes": missing.len()})
+        );
+    } else {
+        match &last {
+            Some(run) => println!(
+                "run {}\t{} load, now {}, phase {}, notifications {}, collections {}",
+                run.id,
+                run.mode.word(),
+                run.now,
+                run.phase.word(),
+                run.notifications,
+                run.collections
+                    .as_ref()
+                    .map_or_else(|| "all".to_owned(), |list| list.join(","))
+            ),
+            None => println!("no run yet"),
+        }
+        for (state, repos) in &states {
+            println!("{repos}\t{state}");
+        }
+        if !missing.is_empty() {
+            eprintln!("{} indexes are dropped; skyfill run goes on and makes them again", missing.len());
+        }
+    }
+    Ok(if is_done { Ended::Well } else { Ended::WithFailures })
+}
