@@ -312,6 +312,13 @@ impl<'a> Item<'a> {
         }
     }
 
+    /// The bytes of the item, containers and all.
+    #[must_use]
+    pub fn as_bytes(&self) -> &'a [u8] {
+        let length = self.bytes.len().saturating_sub(self.skip().len());
+        self.bytes.get(..length).unwrap_or_default()
+    }
+
     /// The value and the bytes after it; for a container, the bytes after its head.
     #[inline]
     fn split(&self) -> (Value<'a>, &'a [u8]) {

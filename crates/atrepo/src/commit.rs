@@ -1,6 +1,6 @@
 //! The signed commit of a repo, version 3 (<https://atproto.com/specs/repository#commit-objects>).
 
-use crate::cbor::{self, Value};
+use crate::cbor::{self, Value, Writer};
 use crate::cid::Cid;
 use crate::syntax;
 
@@ -55,5 +55,19 @@ impl Commit {
             sig: sig.to_vec(),
             block: block.to_vec(),
         })
+    }
+
+    /// What the signature is over: the commit without it (<https://atproto.com/specs/repository#commit-objects>).
+    #[must_use]
+    pub fn unsigned(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        if let Some(map) = cbor::check(&self.block).ok().and_then(|item| item.as_map()) {
+            let fields: Vec<_> = map.filter(|(key, _)| *key != "sig").collect();
+            w.map(u64::try_from(fields.len()).unwrap_or(u64::MAX));
+            for (key, item) in fields {
+                w.text(key).raw(item.as_bytes());
+            }
+        }
+        w.into_bytes()
     }
 }

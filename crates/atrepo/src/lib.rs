@@ -26,6 +26,7 @@ mod cid;
 mod commit;
 mod error;
 pub mod mst;
+mod mst_builder;
 mod repo;
 pub mod syntax;
 mod varint;
@@ -34,4 +35,5 @@ pub use car::{BlockIndex, Blocks, MAX_BLOCK_BYTES, MAX_BLOCKS, MAX_HEADER_BYTES}
 pub use cid::{Cid, Codec, Link};
 pub use commit::Commit;
 pub use error::RepoError;
+pub use mst_builder::RootBuilder;
 pub use repo::{Entry, Repo, RepoSummary};

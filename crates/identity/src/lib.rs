@@ -18,3 +18,4 @@ pub mod document;
 pub mod export;
 pub mod handle;
 pub mod resolve;
+pub mod signature;

@@ -92,6 +92,35 @@ impl Resolver {
         self.ask(&self.trusted, did, &url, None, true).await
     }
 
+    /// The signing keys that an account had, as its PLC directory logged them, as `did:key`; none for other methods, which keep no log.
+    ///
+    /// # Errors
+    /// The log cannot be had.
+    pub async fn older_keys(&self, did: &str) -> Result<Vec<String>, FetchError> {
+        if !did.starts_with("did:plc:") {
+            return Ok(Vec::new());
+        }
+        let url = format!("{}/{did}/log/audit", self.settings.plc_url.trim_end_matches('/'));
+        let small = Small {
+            url: &url,
+            accept: "application/json",
+            host: None,
+        };
+        let mut attempt = 0;
+        let body = loop {
+            attempt += 1;
+            match self.trusted.get_small(small).await {
+                Ok(body) => break body,
+                Err(FetchError::Refused(404, _)) => return Ok(Vec::new()),
+                Err(error) => match retry::decide(&error, attempt, self.settings.attempts) {
+                    Retry::After(wait) | Retry::AfterHost(wait) => tokio::time::sleep(wait).await,
+                    Retry::Never | Retry::NeverHost(_) => return Err(error),
+                },
+            }
+        };
+        Ok(keys_of_log(&body))
+    }
+
     /// `did:web`: the host's `/.well-known/did.json`; a path is not supported, a port is, `localhost` is asked without TLS.
     async fn resolve_web(&self, did: &str, id: &str) -> Found {
         let host = id.replace("%3A", ":").replace("%3a", ":");
@@ -176,4 +205,22 @@ impl Resolver {
         };
         tokio::time::sleep_until(turn).await;
     }
+}
+
+/// The signing keys in a PLC directory's log of an account, whatever the age of its operations.
+fn keys_of_log(log: &[u8]) -> Vec<String> {
+    let entries: Vec<serde_json::Value> = serde_json::from_slice(log).unwrap_or_default();
+    let mut keys: Vec<String> = entries
+        .iter()
+        .filter_map(|entry| {
+            let operation = entry.get("operation")?;
+            let key = operation
+                .pointer("/verificationMethods/atproto")
+                // The form of the first operations.
+                .or_else(|| operation.get("signingKey"))?;
+            key.as_str().map(str::to_owned)
+        })
+        .collect();
+    keys.dedup();
+    keys
 }

@@ -90,7 +90,8 @@ pub(crate) fn truncate(tables: &[(TableInfo, &[u8])]) -> String {
 }
 
 /// The table of a collection's own rows, if it has one.
-pub(crate) fn own_table(collection: Collection) -> Option<TableInfo> {
+#[must_use]
+pub fn own_table(collection: Collection) -> Option<TableInfo> {
     match collection {
         Collection::Post => Some(table::POST.info()),
         Collection::Threadgate => Some(table::THREAD_GATE.info()),

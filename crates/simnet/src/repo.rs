@@ -1,5 +1,6 @@
 //! Building repos: the MST over records, the commit, the CAR.
 
+use crate::keys::sign;
 use atrepo::cbor::Writer;
 use atrepo::{Cid, Codec, mst, syntax};
 
@@ -31,24 +32,20 @@ pub fn build_repo(did: &str, rev: &str, records: Vec<(String, Vec<u8>)>) -> Vec<
     build_car(root, &blocks)
 }
 
-/// A commit of `did` at `rev` over the tree under `data`, with a signature of zeros.
+/// A commit of `did` at `rev` over the tree under `data`, signed with the account's key.
 #[must_use]
 pub fn build_commit(did: &str, rev: &str, data: &Cid) -> Vec<u8> {
-    let mut w = Writer::new();
-    w.map(6)
-        .text("did")
-        .text(did)
-        .text("rev")
-        .text(rev)
-        .text("sig")
-        .bytes(&[0; 64]);
-    w.text("data")
-        .cid(data)
-        .text("prev")
-        .null()
-        .text("version")
-        .integer(3);
-    w.into_bytes()
+    let write = |sig: Option<&[u8]>| {
+        let mut w = Writer::new();
+        w.map(5 + u64::from(sig.is_some())).text("did").text(did).text("rev").text(rev);
+        if let Some(sig) = sig {
+            w.text("sig").bytes(sig);
+        }
+        w.text("data").cid(data).text("prev").null().text("version").integer(3);
+        w.into_bytes()
+    };
+    let signature = sign(did, &write(None));
+    write(Some(&signature))
 }
 
 /// A CAR of `blocks` with one root.
@@ -157,6 +154,11 @@ mod tests {
             })
             .unwrap();
             assert_eq!(found, records);
+            let mut root = atrepo::RootBuilder::default();
+            for (key, bytes) in &records {
+                assert!(root.add(key.as_bytes(), Cid::of(Codec::DagCbor, bytes)));
+            }
+            assert_eq!(root.root(), repo.commit().data);
         }
     }
 }

@@ -2,7 +2,7 @@
 //! directory, the host of did:web documents and of well-known files of handles. Written on the bare socket, so that it can break HTTP
 //! where a library would not.
 //!
-//! What is asked for has a name: the DID for `getRepo`; `plc DID`, `web HOST` and `handle HOST` for documents and handles; `export AFTER`
+//! What is asked for has a name: the DID for `getRepo`; `latest DID` for `getLatestCommit`, which follows from the repo if nothing else was set; `audit DID` for the PLC's log; `plc DID`, `web HOST` and `handle HOST` for documents and handles; `export AFTER`
 //! for the PLC's export.
 
 use flate2::Compression;
@@ -181,8 +181,25 @@ fn next_answer(shared: &Shared, asked: &str) -> Answer {
             *first
         }
         Some(answer) => answer,
+        None if asked.starts_with("latest ") => match answers.get(asked.trim_start_matches("latest ")) {
+            Some(Answer::Repo(car)) => latest_commit(car),
+            Some(other) => other.clone(),
+            None => Answer::error(400, "RepoNotFound"),
+        },
         None if asked.contains(' ') => Answer::error(404, "NotFound"),
         None => Answer::error(400, "RepoNotFound"),
+    }
+}
+
+/// What `getLatestCommit` says of a repo.
+fn latest_commit(car: &[u8]) -> Answer {
+    let found = atrepo::BlockIndex::build(car).ok().and_then(|(root, blocks)| {
+        let commit = atrepo::Commit::parse(blocks.get(&root)?).ok()?;
+        Some((root, commit.rev))
+    });
+    match found {
+        Some((root, rev)) => Answer::text(format!("{{\"cid\":\"{root}\",\"rev\":\"{rev}\"}}")),
+        None => Answer::error(500, "InternalServerError"),
     }
 }
 
@@ -209,6 +226,10 @@ fn parse_head(buffer: &[u8]) -> Option<(usize, String, bool)> {
         "/.well-known/atproto-did" => format!("handle {host}"),
         "/.well-known/did.json" => format!("web {host}"),
         "/export" => format!("export {}", parameter("after")),
+        "/xrpc/com.atproto.sync.getLatestCommit" => format!("latest {}", parameter("did")),
+        path if path.starts_with("/did:") && path.ends_with("/log/audit") => {
+            format!("audit {}", path.trim_matches('/').trim_end_matches("/log/audit"))
+        }
         path if path.starts_with("/did:") => format!("plc {}", path.trim_start_matches('/')),
         _ => parameter("did"),
     };

@@ -1,15 +1,346 @@
-//! `skyfill verify`.
+//! `skyfill verify`, and the proof at the end of a run.
 
-use crate::cli::{RunArgs, VerifyArgs};
+use crate::cli::{DirectoryArgs, RunArgs, VerifyArgs};
 use crate::database::Database;
 use crate::exit::{Ended, Failure};
-use crate::signals::Stop;
+use crate::fetch_args::USER_AGENT;
+use crate::signals::{self, Stop};
+use atrepo::Commit;
+use identity::resolve::{self, Found};
+use identity::signature;
+use load::{Decision, decide};
+use observe::{Counter, Progress, Workers};
+use postgres::{Client, NoTls};
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Runtime;
+use verify::{Finding, Report, Verify};
 
-pub(crate) fn run(_args: &VerifyArgs) -> Result<Ended, Failure> {
-    Ok(Ended::Well)
+/// Most waits for the server in a row.
+const MAX_TRIES: u32 = 10;
+/// Seconds for each DID document.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Attempts at each.
+const ATTEMPTS: u32 = 4;
+
+pub(crate) fn run(args: &VerifyArgs) -> Result<Ended, Failure> {
+    let database = Database::open(&args.database)?;
+    database.prepare_ledger()?;
+    let stop = signals::listen(Workers::default())?;
+    let runtime = runtime()?;
+    let keys = match args.signatures {
+        true => Some(Keys::new(&database, &args.directory, args.allow_private_hosts, &runtime)?),
+        false => None,
+    };
+    let report = go_over(
+        &database,
+        (!args.did.is_empty()).then(|| args.did.clone()),
+        keys.as_ref(),
+        args.output.logging_interval,
+        &stop,
+    )?;
+    if report.stopped {
+        eprintln!("stopped; it begins anew the next time");
+        return Ok(Ended::Stopped);
+    }
+    if let Some(path) = &args.certificate {
+        write_certificate(path, &database, &report, keys.as_ref())?;
+    }
+    tell(&report, keys.as_ref());
+    if args.output.json {
+        println!("{}", certificate(&database, &report, keys.as_ref())?);
+    }
+    if args.repair && !report.differing.is_empty() {
+        repair(&database, &report)?;
+    }
+    let unchecked = keys.as_ref().map_or(0, |keys| keys.unchecked.get());
+    Ok(if report.findings > 0 || unchecked > 0 {
+        Ended::WithFailures
+    } else {
+        Ended::Well
+    })
 }
 
-pub(crate) fn after_run(_: &RunArgs, _: &Database, _: &Runtime, _: &Stop) -> Result<Option<u64>, Failure> {
-    Ok(Some(0))
+/// The proof at the end of a run: the number of findings, or nothing if it was told to stop.
+pub(crate) fn after_run(args: &RunArgs, database: &Database, stop: &Stop) -> Result<Option<u64>, Failure> {
+    eprintln!("comparing the tables with the signed commits");
+    let report = go_over(database, None, None, args.output.logging_interval, stop)?;
+    if report.stopped {
+        return Ok(None);
+    }
+    if let Some(path) = &args.certificate {
+        write_certificate(path, database, &report, None)?;
+    }
+    tell(&report, None);
+    Ok(Some(report.findings))
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("start threads: {error}")))
+}
+
+fn go_over(
+    database: &Database,
+    dids: Option<Vec<String>>,
+    keys: Option<&Keys<'_>>,
+    interval: u64,
+    stop: &Stop,
+) -> Result<Report, Failure> {
+    let mut client = database.connect()?;
+    let total = match &dids {
+        Some(dids) => dids.len() as u64,
+        None => ledger::repos::states(&mut client, &database.schema)
+            .map_err(|error| database.failure(error))?
+            .iter()
+            .map(|(_, repos)| repos)
+            .sum(),
+    };
+    drop(client);
+    let (repos, records) = (Counter::with_rate("repos compared"), Counter::with_rate("records"));
+    let differences = Counter::plain("differences");
+    let progress = Progress::start(
+        vec![repos.clone(), records.clone(), differences.clone()],
+        Some(total),
+        Duration::from_secs(interval),
+    );
+    let told = |count: u64| {
+        repos.add(1);
+        records.add(count);
+    };
+    let finding = |finding: &Finding| {
+        differences.add(1);
+        // A closed pipe ends the lines, not the comparison.
+        drop(writeln!(std::io::stdout(), "{}", finding.json()));
+    };
+    let signature = keys.map(|keys| |did: &str, block: &[u8]| keys.check(did, block));
+    let connections = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(8);
+    let mut tries = 0;
+    let outcome = loop {
+        let outcome = Verify {
+            url: database.url.clone(),
+            schema: database.schema.clone(),
+            connections,
+            dids: dids.clone(),
+            signature: signature.as_ref().map(|check| check as &(dyn Fn(&str, &[u8]) -> Option<String> + Sync)),
+            progress: &told,
+            finding: &finding,
+            stop: &|| stop.is_set(),
+        }
+        .run();
+        match outcome {
+            Err(error)
+                if tries < MAX_TRIES
+                    && !stop.is_set()
+                    && matches!(decide(&error), Decision::Reconnect | Decision::Wait) =>
+            {
+                tries += 1;
+                progress.say(&format!("waiting for the database, to begin anew: {error}"));
+                std::thread::sleep(Duration::from_millis(200 << tries.min(5)));
+            }
+            outcome => break outcome,
+        }
+    };
+    progress.finish();
+    outcome.map_err(|error| {
+        Failure::new(format!(
+            "verify schema {} of {}: {error}",
+            database.schema,
+            database.shown()
+        ))
+        .hint("nothing was changed; mend this, then run it again")
+    })
+}
+
+fn tell(report: &Report, keys: Option<&Keys<'_>>) {
+    let sum = |pick: fn(&verify::HostCounts) -> u64| report.hosts.values().map(pick).sum::<u64>();
+    let skipped = sum(|host| host.skipped.values().sum());
+    eprintln!(
+        "{} repos compared with their commits: {} records stored, {skipped} skipped with a reason; {} differences in {} accounts",
+        sum(|host| host.verified),
+        sum(|host| host.records),
+        report.findings,
+        report.differing.len()
+    );
+    if let Some(keys) = keys {
+        eprintln!(
+            "signatures: {} hold, {} were made by an older key of the account, {} could not be checked",
+            keys.good.get(),
+            keys.older.get(),
+            keys.unchecked.get()
+        );
+    }
+}
+
+/// Marks the accounts that differ; those that were never loaded have no repo to fetch.
+fn repair(database: &Database, report: &Report) -> Result<(), Failure> {
+    let mut client = database.connect()?;
+    let marked = ledger::repos::rebuild(&mut client, &database.schema, &report.differing)
+        .map_err(|error| database.failure(error))?;
+    eprintln!("{marked} repos are to be fetched again: skyfill run");
+    let left = report.differing.len() as u64 - marked;
+    if left > 0 {
+        eprintln!("{left} accounts are none that skyfill loaded; what they have in the tables was left alone");
+    }
+    Ok(())
+}
+
+/// The result, as JSON.
+fn certificate(
+    database: &Database,
+    report: &Report,
+    keys: Option<&Keys<'_>>,
+) -> Result<serde_json::Value, Failure> {
+    let mut client = database.connect()?;
+    let run = ledger::runs::last(&mut client, &database.schema).map_err(|error| database.failure(error))?;
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(0));
+    let hosts: Vec<_> = report
+        .hosts
+        .iter()
+        .map(|(host, counts)| {
+            serde_json::json!({
+                "host": host, "repos": counts.states, "verified": counts.verified, "differing": counts.differing,
+                "records": counts.records, "skipped": counts.skipped,
+            })
+        })
+        .collect();
+    let unaccounted: u64 = report
+        .hosts
+        .values()
+        .flat_map(|host| &host.states)
+        .filter(|(state, _)| matches!(state.as_str(), "open" | "failed"))
+        .map(|(_, repos)| repos)
+        .sum();
+    let result = match (report.findings, unaccounted) {
+        (0, 0) => "complete",
+        (0, _) => "complete but for repos that are open or failed",
+        _ => "different",
+    };
+    Ok(serde_json::json!({
+        "result": result,
+        "database": database.shown(),
+        "schema": database.schema,
+        "checkedAt": rows::datetime::print(now),
+        "skyfill": env!("CARGO_PKG_VERSION"),
+        "run": run.map(|run| serde_json::json!({
+            "id": run.id, "now": run.now, "mode": run.mode.word(), "collections": run.collections,
+            "notifications": run.notifications,
+        })),
+        "differences": report.findings,
+        "openOrFailed": unaccounted,
+        "signatures": keys.map(|keys| serde_json::json!({
+            "good": keys.good.get(), "olderKey": keys.older.get(), "unchecked": keys.unchecked.get(),
+        })),
+        "hosts": hosts,
+    }))
+}
+
+fn write_certificate(
+    path: &Path,
+    database: &Database,
+    report: &Report,
+    keys: Option<&Keys<'_>>,
+) -> Result<(), Failure> {
+    let text = format!("{:#}\n", certificate(database, report, keys)?);
+    std::fs::write(path, text).map_err(|error| Failure::new(format!("write {}: {error}", path.display())))
+}
+
+/// The keys of accounts: from the ledger, else from their documents; older ones from the PLC directory's log.
+struct Keys<'k> {
+    client: Mutex<Option<Client>>,
+    database: &'k Database,
+    resolver: resolve::Resolver,
+    runtime: &'k Runtime,
+    good: Counter,
+    older: Counter,
+    unchecked: Counter,
+}
+
+impl<'k> Keys<'k> {
+    fn new(
+        database: &'k Database,
+        directory: &DirectoryArgs,
+        allow_private_hosts: bool,
+        runtime: &'k Runtime,
+    ) -> Result<Self, Failure> {
+        let resolver = resolve::Resolver::new(
+            USER_AGENT,
+            resolve::Settings {
+                plc_url: directory.plc_url.clone(),
+                plc_rate: directory.plc_rate,
+                web_server: directory.did_web_server.clone(),
+                allow_private_hosts,
+                timeout: TIMEOUT,
+                attempts: ATTEMPTS,
+            },
+        )
+        .map_err(Failure::new)?;
+        Ok(Self {
+            client: Mutex::new(None),
+            database,
+            resolver,
+            runtime,
+            good: Counter::plain("good"),
+            older: Counter::plain("older"),
+            unchecked: Counter::plain("unchecked"),
+        })
+    }
+
+    /// Why the signature does not hold, if it does not.
+    fn check(&self, did: &str, block: &[u8]) -> Option<String> {
+        let commit = match Commit::parse(block) {
+            Ok(commit) => commit,
+            Err(why) => return Some(why.to_owned()),
+        };
+        // A key of the ledger may be out of date, so only a fresh one refuses.
+        if let Some(key) = self.of_ledger(did)
+            && signature::check(&key, &commit).is_ok()
+        {
+            self.good.add(1);
+            return None;
+        }
+        let error = match self.runtime.block_on(self.resolver.resolve(did)) {
+            Found::Document(document) => match signature::check(&document.signing_key, &commit) {
+                Ok(()) => {
+                    self.good.add(1);
+                    return None;
+                }
+                Err(error) => error.to_string(),
+            },
+            Found::Gone => "the account has no DID document any more".to_owned(),
+            Found::Useless(error) => error.to_string(),
+            Found::Unreachable(error) => {
+                eprintln!("the signature of {did} could not be checked: {error}");
+                self.unchecked.add(1);
+                return None;
+            }
+            Found::Unsupported => "its DID is of a method that nobody resolves".to_owned(),
+        };
+        match self.runtime.block_on(self.resolver.older_keys(did)) {
+            Ok(keys) if keys.iter().any(|key| signature::check(key, &commit).is_ok()) => {
+                self.older.add(1);
+                None
+            }
+            Ok(_) => Some(format!("{error}, nor by an older key")),
+            Err(unreachable) => {
+                eprintln!("older keys of {did} could not be looked up: {unreachable}");
+                self.unchecked.add(1);
+                None
+            }
+        }
+    }
+
+    fn of_ledger(&self, did: &str) -> Option<String> {
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if client.as_ref().is_none_or(Client::is_closed) {
+            *client = Client::connect(&self.database.url, NoTls).ok();
+        }
+        ledger::identity::signing_key(client.as_mut()?, &self.database.schema, did).ok()?
+    }
 }

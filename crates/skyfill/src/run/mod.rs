@@ -99,7 +99,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Ended, Failure> {
         }
         run = phases::loaded(&database, run)?;
     }
-    let outcome = phases::finish(args, &database, &mut run, &runtime, &stop)?;
+    let outcome = phases::finish(args, &database, &mut run, &stop)?;
     summary(args, &database, &run, counts.as_deref(), &outcome, started)?;
     Ok(match outcome {
         phases::Outcome::Stopped => Ended::Stopped,

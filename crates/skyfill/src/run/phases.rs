@@ -13,7 +13,6 @@ use load::{DbError, Decision, decide};
 use observe::{Counter, Progress};
 use postgres::Client;
 use std::time::Duration;
-use tokio::runtime::Runtime;
 
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +70,6 @@ pub(crate) fn finish(
     args: &RunArgs,
     database: &Database,
     run: &mut Run,
-    runtime: &Runtime,
     stop: &Stop,
 ) -> Result<Outcome, Failure> {
     let mut lock = database.connect()?;
@@ -105,7 +103,7 @@ pub(crate) fn finish(
             Phase::Finalize => (finalize(args, database, run, stop)?, Phase::Verify),
             Phase::Verify | Phase::Done => {
                 if !args.no_verify {
-                    match verify::after_run(args, database, runtime, stop)? {
+                    match verify::after_run(args, database, stop)? {
                         Some(found) => differences = found,
                         None => return Ok(Outcome::Stopped),
                     }

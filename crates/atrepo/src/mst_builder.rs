@@ -1,0 +1,147 @@
+//! The root of the tree over sorted keys, without keeping them: the tree is closed from below as keys come
+//! (<https://atproto.com/specs/repository#mst-structure>).
+
+use crate::cbor::Writer;
+use crate::cid::{Cid, Codec};
+use crate::mst::layer;
+
+/// A node that may still get entries.
+#[derive(Default)]
+struct OpenNode {
+    left: Option<Cid>,
+    count: u64,
+    /// All entries but the last, as DAG-CBOR.
+    entries: Writer,
+    /// The last one: length shared with the key before, rest of its key, its value, the subtree after it.
+    last: Option<(usize, Vec<u8>, Cid, Option<Cid>)>,
+    last_key: Vec<u8>,
+}
+
+impl OpenNode {
+    fn is_empty(&self) -> bool {
+        self.left.is_none() && self.last.is_none()
+    }
+
+    /// A subtree that comes after all entries so far.
+    fn attach(&mut self, cid: Cid) {
+        match &mut self.last {
+            Some((.., right)) => *right = Some(cid),
+            None => self.left = Some(cid),
+        }
+    }
+
+    fn push(&mut self, key: &[u8], value: Cid) {
+        self.write_last();
+        let shared = key
+            .iter()
+            .zip(&self.last_key)
+            .take_while(|(a, b)| a == b)
+            .count();
+        let rest = key.get(shared..).unwrap_or_default().to_vec();
+        self.last = Some((shared, rest, value, None));
+        self.last_key.clear();
+        self.last_key.extend_from_slice(key);
+        self.count = self.count.saturating_add(1);
+    }
+
+    fn write_last(&mut self) {
+        let Some((shared, rest, value, right)) = self.last.take() else {
+            return;
+        };
+        let w = self.entries.map(4).text("k").bytes(&rest).text("p");
+        w.unsigned(u64::try_from(shared).unwrap_or(u64::MAX)).text("t");
+        link_or_null(w, right).text("v").cid(&value);
+    }
+
+    /// Its CID; it is empty afterwards.
+    fn close(&mut self) -> Cid {
+        self.write_last();
+        let node = std::mem::take(self);
+        let mut w = Writer::new();
+        w.map(2).text("e").list(node.count).raw(node.entries.as_bytes()).text("l");
+        link_or_null(&mut w, node.left);
+        Cid::of(Codec::DagCbor, w.as_bytes())
+    }
+}
+
+fn link_or_null(w: &mut Writer, cid: Option<Cid>) -> &mut Writer {
+    match cid {
+        Some(cid) => w.cid(&cid),
+        None => w.null(),
+    }
+}
+
+/// Computes a root.
+#[derive(Default)]
+pub struct RootBuilder {
+    /// By layer.
+    open: Vec<OpenNode>,
+    last: Option<Vec<u8>>,
+}
+
+impl RootBuilder {
+    /// Adds a key, which is greater than all before. False if it is not; it is left out then.
+    pub fn add(&mut self, key: &[u8], value: Cid) -> bool {
+        if self.last.as_ref().is_some_and(|last| key <= last.as_slice()) {
+            return false;
+        }
+        let layer = usize::try_from(layer(key)).unwrap_or(usize::MAX).min(128);
+        while self.open.len() <= layer {
+            self.open.push(OpenNode::default());
+        }
+        self.close_below(layer);
+        if let Some(node) = self.open.get_mut(layer) {
+            node.push(key, value);
+        }
+        let last = self.last.get_or_insert_default();
+        last.clear();
+        last.extend_from_slice(key);
+        true
+    }
+
+    /// Closes all nodes below `layer`; each becomes a subtree of the one above.
+    fn close_below(&mut self, layer: usize) {
+        for at in 0..layer {
+            let Some(node) = self.open.get_mut(at) else { return };
+            if node.is_empty() {
+                continue;
+            }
+            let cid = node.close();
+            if let Some(above) = self.open.get_mut(at.saturating_add(1)) {
+                above.attach(cid);
+            }
+        }
+    }
+
+    /// The root.
+    #[must_use]
+    pub fn root(mut self) -> Cid {
+        let top = self.open.iter().rposition(|node| !node.is_empty()).unwrap_or(0);
+        self.close_below(top);
+        match self.open.get_mut(top) {
+            Some(node) => node.close(),
+            None => OpenNode::default().close(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RootBuilder;
+    use crate::{Cid, Codec};
+
+    #[test]
+    fn an_empty_tree_and_keys_out_of_order() {
+        // The root of an empty repo, as every implementation has it.
+        assert_eq!(
+            RootBuilder::default().root().to_string(),
+            "bafyreie5737gdxlw5i64vzichcalba3z2v5n6icifvx5xytvske7mr3hpm"
+        );
+        let value = Cid::of(Codec::DagCbor, b"x");
+        let mut builder = RootBuilder::default();
+        assert!(builder.add(b"a/2", value));
+        assert!(!builder.add(b"a/2", value));
+        assert!(!builder.add(b"a/1", value));
+        assert!(builder.add(b"a/3", value));
+    }
+}

@@ -1,0 +1,138 @@
+//! Signatures of commits: ECDSA over SHA-256 with secp256k1 or P-256, 64 bytes, low S
+//! (<https://atproto.com/specs/cryptography>).
+
+use atrepo::{Commit, base58};
+use k256::ecdsa::signature::Verifier;
+use std::fmt;
+
+/// Why a signature does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignatureError {
+    /// The key of the document is of no kind that is known.
+    Key,
+    /// The signature is no 64 bytes of ECDSA.
+    Malformed,
+    /// It is in the form with a high S, which is refused: each signature would have two forms.
+    HighS,
+    /// It was not made by this key over this commit.
+    Wrong,
+}
+
+impl fmt::Display for SignatureError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Key => "the account's key is of no kind that is known",
+            Self::Malformed => "it is no 64 bytes of ECDSA",
+            Self::HighS => "it has a high S",
+            Self::Wrong => "it was not made by the account's key",
+        })
+    }
+}
+
+impl std::error::Error for SignatureError {}
+
+/// A public key.
+enum Key {
+    Secp256k1(k256::ecdsa::VerifyingKey),
+    P256(p256::ecdsa::VerifyingKey),
+}
+
+/// Prefixes of multicodec: `secp256k1-pub` (0xe7) and `p256-pub` (0x1200).
+const SECP256K1: &[u8] = &[0xe7, 0x01];
+const P256: &[u8] = &[0x80, 0x24];
+
+/// Whether `commit` was signed by `key`, which is as [`crate::document::Document::signing_key`] has it, or a `did:key`.
+///
+/// # Errors
+/// See [`SignatureError`].
+pub fn check(key: &str, commit: &Commit) -> Result<(), SignatureError> {
+    let key = read_key(key).ok_or(SignatureError::Key)?;
+    let message = commit.unsigned();
+    match key {
+        Key::Secp256k1(key) => {
+            let signature =
+                k256::ecdsa::Signature::from_slice(&commit.sig).map_err(|_| SignatureError::Malformed)?;
+            if signature.normalize_s() != signature {
+                return Err(SignatureError::HighS);
+            }
+            key.verify(&message, &signature).map_err(|_| SignatureError::Wrong)
+        }
+        Key::P256(key) => {
+            let signature =
+                p256::ecdsa::Signature::from_slice(&commit.sig).map_err(|_| SignatureError::Malformed)?;
+            if signature.normalize_s() != signature {
+                return Err(SignatureError::HighS);
+            }
+            key.verify(&message, &signature).map_err(|_| SignatureError::Wrong)
+        }
+    }
+}
+
+/// A key in one of its written forms.
+fn read_key(text: &str) -> Option<Key> {
+    let (kind, multibase) = match text.strip_prefix("did:key:") {
+        Some(multibase) => ("Multikey", multibase),
+        None => text.split_once(' ')?,
+    };
+    let bytes = base58::decode(multibase.strip_prefix('z')?)?;
+    match kind {
+        "Multikey" => {
+            if let Some(point) = bytes.strip_prefix(SECP256K1) {
+                return k256::ecdsa::VerifyingKey::from_sec1_bytes(point).ok().map(Key::Secp256k1);
+            }
+            let point = bytes.strip_prefix(P256)?;
+            p256::ecdsa::VerifyingKey::from_sec1_bytes(point).ok().map(Key::P256)
+        }
+        // The old forms: the bare point, not compressed.
+        "EcdsaSecp256k1VerificationKey2019" => {
+            k256::ecdsa::VerifyingKey::from_sec1_bytes(&bytes).ok().map(Key::Secp256k1)
+        }
+        "EcdsaSecp256r1VerificationKey2019" => p256::ecdsa::VerifyingKey::from_sec1_bytes(&bytes).ok().map(Key::P256),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atrepo::Repo;
+
+    fn commit_of(did: &str) -> Commit {
+        let car = simnet::build_repo(did, "3jzfcijpj2z2a", Vec::new());
+        Repo::open(&car, did).unwrap().commit().clone()
+    }
+
+    #[test]
+    fn both_curves_hold_and_nothing_else_does() {
+        let mut kinds = std::collections::HashSet::new();
+        for number in 0..8 {
+            let did = format!("did:plc:a{number}");
+            let (key, other) = (simnet::signing_key(&did), simnet::signing_key("did:plc:other"));
+            let commit = commit_of(&did);
+            kinds.insert(key.chars().take(5).collect::<String>());
+            assert_eq!(check(&format!("did:key:{key}"), &commit), Ok(()), "{key}");
+            assert_eq!(check(&format!("Multikey {key}"), &commit), Ok(()));
+            assert!(check(&format!("Multikey {other}"), &commit).is_err());
+            assert_eq!(check("Multikey zQ3", &commit), Err(SignatureError::Key));
+            let mut changed = commit_of(&did);
+            changed.block = commit_of("did:plc:else").block;
+            assert_eq!(check(&format!("Multikey {key}"), &changed), Err(SignatureError::Wrong));
+            // The same signature with the other S: n - s.
+            let mut high = commit.clone();
+            high.sig = if key.starts_with("zQ3") {
+                let signature = k256::ecdsa::Signature::from_slice(&commit.sig).unwrap();
+                let (r, s) = signature.split_scalars();
+                k256::ecdsa::Signature::from_scalars(r, -s).unwrap().to_bytes().to_vec()
+            } else {
+                let signature = p256::ecdsa::Signature::from_slice(&commit.sig).unwrap();
+                let (r, s) = signature.split_scalars();
+                p256::ecdsa::Signature::from_scalars(r, -s).unwrap().to_bytes().to_vec()
+            };
+            assert_eq!(check(&format!("Multikey {key}"), &high), Err(SignatureError::HighS));
+            let mut short = commit;
+            short.sig.pop();
+            assert_eq!(check(&format!("Multikey {key}"), &short), Err(SignatureError::Malformed));
+        }
+        assert_eq!(kinds.len(), 2, "both curves: {kinds:?}");
+    }
+}

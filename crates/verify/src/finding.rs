@@ -1,0 +1,118 @@
+//! What can be found wrong.
+
+use serde_json::{Value, json};
+
+/// Something that is missing, extra or changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The account.
+    pub did: String,
+    /// What it is.
+    pub what: What,
+}
+
+/// Kinds of findings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The tree over what is stored has another root than the commit.
+    Root {
+        /// The commit's.
+        signed: String,
+        /// That of the stored records.
+        stored: String,
+        /// Rows of `record` that there were when the repo was loaded, and that there are.
+        records: (u64, u64),
+    },
+    /// The commit in the ledger is not what its CID says, or of another account.
+    Commit(String),
+    /// The list of skipped records cannot be read.
+    List,
+    /// A record's JSON is not that of its CID.
+    Json {
+        /// The record.
+        uri: String,
+        /// Why.
+        why: String,
+    },
+    /// A record's `indexedAt` follows neither from the record nor from a run.
+    IndexedAt {
+        /// The record.
+        uri: String,
+        /// What is stored.
+        stored: String,
+    },
+    /// A row is missing.
+    Missing {
+        /// Its table.
+        table: &'static str,
+        /// Its record.
+        uri: String,
+        /// The row, by column.
+        row: Value,
+    },
+    /// A row is there that does not follow from its record.
+    Extra {
+        /// Its table.
+        table: &'static str,
+        /// Its record.
+        uri: String,
+        /// The row, by column.
+        row: Value,
+    },
+    /// A row belongs to no record.
+    Stray {
+        /// Its table.
+        table: &'static str,
+        /// The record that it names.
+        uri: String,
+    },
+    /// Records of an account that the ledger does not have as loaded.
+    Unknown {
+        /// How many.
+        records: u64,
+    },
+    /// `actor_sync` has another rev or commit.
+    Sync {
+        /// What the ledger has.
+        loaded: String,
+        /// What is stored.
+        stored: Option<String>,
+    },
+    /// The signature is not that of the account's key.
+    Signature(String),
+}
+
+impl Finding {
+    /// As a line of JSON.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let did = &self.did;
+        match &self.what {
+            What::Root {
+                signed,
+                stored,
+                records: (loaded, found),
+            } => {
+                json!({"did": did, "what": "root", "signed": signed, "stored": stored, "recordsLoaded": loaded, "recordsFound": found})
+            }
+            What::Commit(why) => json!({"did": did, "what": "commit", "why": why}),
+            What::List => json!({"did": did, "what": "list of skipped records"}),
+            What::Json { uri, why } => json!({"did": did, "what": "json", "uri": uri, "why": why}),
+            What::IndexedAt { uri, stored } => {
+                json!({"did": did, "what": "indexedAt", "uri": uri, "stored": stored})
+            }
+            What::Missing { table, uri, row } => {
+                json!({"did": did, "what": "missing", "table": table, "uri": uri, "row": row})
+            }
+            What::Extra { table, uri, row } => {
+                json!({"did": did, "what": "extra", "table": table, "uri": uri, "row": row})
+            }
+            What::Stray { table, uri } => json!({"did": did, "what": "stray", "table": table, "uri": uri}),
+            What::Unknown { records } => json!({"did": did, "what": "unknown account", "records": records}),
+            What::Sync { loaded, stored } => {
+                json!({"did": did, "what": "actor_sync", "loaded": loaded, "stored": stored})
+            }
+            What::Signature(why) => json!({"did": did, "what": "signature", "why": why}),
+        }
+    }
+}

@@ -1,0 +1,472 @@
+//! Going over all repos.
+
+use crate::finding::{Finding, What};
+use crate::pure::{Batch, Winners};
+use crate::strays;
+use crate::tree::{List, ListError, is_stored};
+use atrepo::{Cid, Codec, Commit, Link, RootBuilder, syntax};
+use load::{DbError, Notifications};
+use postgres::fallible_iterator::FallibleIterator;
+use postgres::types::ToSql;
+use postgres::{Client, Error, NoTls};
+use rows::{Collection, Record, datetime};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
+
+/// Repos that a thread takes at once.
+const PAGE: i64 = 200;
+/// Records whose rows are compared at once.
+const BATCH: usize = 2000;
+
+/// How to verify.
+pub struct Verify<'v> {
+    /// Where the database is.
+    pub url: String,
+    /// The AppView's schema.
+    pub schema: String,
+    /// Connections that work at once.
+    pub connections: usize,
+    /// Only these accounts; nothing means all.
+    pub dids: Option<Vec<String>>,
+    /// Looks at each commit, besides: why its signature does not hold, if it does not.
+    pub signature: Option<&'v (dyn Fn(&str, &[u8]) -> Option<String> + Sync)>,
+    /// Told of each repo that was gone over.
+    pub progress: &'v (dyn Fn(u64) + Sync),
+    /// Told of each finding.
+    pub finding: &'v (dyn Fn(&Finding) + Sync),
+    /// Asked whether to stop.
+    pub stop: &'v (dyn Fn() -> bool + Sync),
+}
+
+/// What was counted, host by host.
+#[derive(Clone, Debug, Default)]
+pub struct HostCounts {
+    /// Repos by their state.
+    pub states: BTreeMap<String, u64>,
+    /// Repos that were compared.
+    pub verified: u64,
+    /// Of those, repos with findings.
+    pub differing: u64,
+    /// Records in the trees of compared repos: stored ones,
+    pub records: u64,
+    /// and skipped ones, by reason.
+    pub skipped: BTreeMap<String, u64>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// By host.
+    pub hosts: BTreeMap<String, HostCounts>,
+    /// Number of findings.
+    pub findings: u64,
+    /// Accounts with findings.
+    pub differing: Vec<String>,
+    /// Whether it was told to stop before the end.
+    pub stopped: bool,
+}
+
+/// A repo as the ledger has it.
+struct Loaded {
+    did: String,
+    host: String,
+    state: String,
+    rev: Option<String>,
+    commit_cid: Option<String>,
+    commit: Option<Vec<u8>>,
+    records: u64,
+    run: Option<i64>,
+}
+
+/// What the runs were told.
+struct Runs {
+    nows: Vec<String>,
+    notifications: HashMap<i64, Notifications>,
+}
+
+impl Verify<'_> {
+    /// Goes over all repos, then over strays.
+    ///
+    /// # Errors
+    /// The database; nothing is lost, it begins anew the next time.
+    pub fn run(&self) -> Result<Report, DbError> {
+        let runs = self.runs(&mut self.connect()?)?;
+        let report = Mutex::new(Report::default());
+        let cursor = Mutex::new(Some(String::new()));
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..self.connections.max(1))
+                .map(|_| scope.spawn(|| self.worker(&runs, &cursor, &report)))
+                .collect();
+            threads.into_iter().try_for_each(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+        })?;
+        let mut report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
+        report.stopped = (self.stop)();
+        if !report.stopped && self.dids.is_none() {
+            let mut strays = Vec::new();
+            strays::find(&mut self.connect()?, &self.schema, &mut |finding| strays.push(finding))?;
+            for finding in strays {
+                self.found(&mut report, &finding);
+            }
+        }
+        report.differing.sort();
+        report.differing.dedup();
+        Ok(report)
+    }
+
+    fn found(&self, report: &mut Report, finding: &Finding) {
+        report.findings += 1;
+        report.differing.push(finding.did.clone());
+        (self.finding)(finding);
+    }
+
+    fn connect(&self) -> Result<Client, DbError> {
+        let mut client = Client::connect(&self.url, NoTls)?;
+        client.batch_execute(&format!(
+            "SET search_path TO \"{}\", public;
+             SET default_transaction_read_only = on;
+             SET statement_timeout = 0;
+             SET lock_timeout = 0;
+             SET jit = off;
+             SET client_min_messages = error",
+            self.schema
+        ))?;
+        Ok(client)
+    }
+
+    fn runs(&self, client: &mut Client) -> Result<Runs, Error> {
+        let rows = client.query(
+            "SELECT id, now, notifications FROM skyfill.run WHERE schema_name = $1",
+            &[&self.schema],
+        )?;
+        Ok(Runs {
+            nows: rows.iter().map(|row| row.get(1)).collect(),
+            notifications: rows
+                .iter()
+                .map(|row| {
+                    let parsed = Notifications::parse(row.get::<_, &str>(2));
+                    (row.get(0), parsed.unwrap_or_default())
+                })
+                .collect(),
+        })
+    }
+
+    fn worker(&self, runs: &Runs, cursor: &Mutex<Option<String>>, report: &Mutex<Report>) -> Result<(), DbError> {
+        let mut client = self.connect()?;
+        // A second connection, since the first one is busy with the records while lists are read.
+        let mut lists = self.connect()?;
+        while !(self.stop)() {
+            let page = {
+                let mut cursor = cursor.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(after) = cursor.clone() else { break };
+                let page = self.page(&mut client, &after)?;
+                *cursor = page.last().map(|repo| repo.did.clone());
+                page
+            };
+            for repo in page {
+                if (self.stop)() {
+                    break;
+                }
+                let (mut counts, mut findings) = (HostCounts::default(), Vec::new());
+                *counts.states.entry(repo.state.clone()).or_default() += 1;
+                if repo.rev.is_some() {
+                    self.repo(&mut client, &mut lists, runs, &repo, &mut counts, &mut |f| findings.push(f))?;
+                    counts.verified = 1;
+                    counts.differing = u64::from(!findings.is_empty());
+                }
+                let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
+                report.hosts.entry(repo.host.clone()).or_default().add(&counts);
+                for finding in &findings {
+                    self.found(&mut report, finding);
+                }
+                (self.progress)(counts.records);
+            }
+        }
+        Ok(())
+    }
+
+    fn page(&self, client: &mut Client, after: &str) -> Result<Vec<Loaded>, Error> {
+        let rows = client.query(
+            "SELECT did, host, state, rev, commit_cid, commit, coalesce(records, 0), run FROM skyfill.repo
+             WHERE schema_name = $1 AND did > $2 AND ($3::text[] IS NULL OR did = ANY($3)) ORDER BY did LIMIT $4",
+            &[&self.schema, &after, &self.dids, &PAGE],
+        )?;
+        Ok(rows
+            .iter()
+            .map(|row| Loaded {
+                did: row.get(0),
+                host: row.get(1),
+                state: row.get(2),
+                rev: row.get(3),
+                commit_cid: row.get(4),
+                commit: row.get(5),
+                records: u64::try_from(row.get::<_, i64>(6)).unwrap_or(0),
+                run: row.get(7),
+            })
+            .collect())
+    }
+
+    /// Goes over one repo.
+    fn repo(
+        &self,
+        client: &mut Client,
+        lists: &mut Client,
+        runs: &Runs,
+        repo: &Loaded,
+        counts: &mut HostCounts,
+        report: &mut dyn FnMut(Finding),
+    ) -> Result<(), DbError> {
+        let did = repo.did.as_str();
+        let mut tell = |what| {
+            report(Finding {
+                did: did.to_owned(),
+                what,
+            });
+        };
+        let commit = match checked_commit(repo) {
+            Ok(commit) => commit,
+            Err(why) => {
+                tell(What::Commit(why));
+                return Ok(());
+            }
+        };
+        if let Some(signature) = self.signature
+            && let Some(why) = signature(did, &commit.block)
+        {
+            tell(What::Signature(why));
+        }
+        self.sync(client, repo, &mut tell)?;
+        let all = Notifications::All;
+        let notifications = repo
+            .run
+            .and_then(|run| runs.notifications.get(&run))
+            .unwrap_or(&all);
+        let mut walk = Walk {
+            did,
+            schema: &self.schema,
+            root: RootBuilder::default(),
+            list: match List::open(lists, &self.schema, did) {
+                Ok(list) => list,
+                Err(ListError::Database(error)) => return Err(error.into()),
+                Err(ListError::Broken) => {
+                    tell(What::List);
+                    return Ok(());
+                }
+            },
+            irreversible: HashMap::new(),
+            broken_list: false,
+            batch: Batch::default(),
+            winners: Winners::default(),
+            runs,
+            notifications,
+            found: 0,
+        };
+        // Two connections: rows stream over the first one, what they are compared with comes over the second one, a batch at a time.
+        let mut stream = client.query_raw(
+            "SELECT uri, cid, json, \"indexedAt\" FROM record WHERE did = $1 ORDER BY uri COLLATE \"C\"",
+            [did].iter().map(|did| did as &(dyn ToSql + Sync)),
+        )?;
+        while let Some(row) = stream.next()? {
+            walk.record(lists, row.get(0), row.get(1), row.get(2), row.get(3), counts, &mut tell)?;
+        }
+        drop(stream);
+        walk.skip_to(lists, None, counts)?;
+        walk.batch.compare(lists, did, &mut |finding| tell(finding.what))?;
+        let found = walk.found;
+        counts.records += found;
+        if walk.broken_list {
+            tell(What::List);
+        }
+        let root = walk.root.root();
+        if root != commit.data {
+            tell(What::Root {
+                signed: commit.data.to_string(),
+                stored: root.to_string(),
+                records: (repo.records, found),
+            });
+        }
+        Ok(())
+    }
+
+    fn sync(&self, client: &mut Client, repo: &Loaded, tell: &mut dyn FnMut(What)) -> Result<(), Error> {
+        let row = client.query_opt(
+            "SELECT \"repoRev\", \"commitCid\" FROM actor_sync WHERE did = $1",
+            &[&repo.did],
+        )?;
+        let stored: Option<(Option<String>, String)> = row.map(|row| (row.get(0), row.get(1)));
+        let same = stored
+            .as_ref()
+            .is_some_and(|(rev, cid)| *rev == repo.rev && Some(cid) == repo.commit_cid.as_ref());
+        if !same {
+            tell(What::Sync {
+                loaded: repo.rev.clone().unwrap_or_default(),
+                stored: stored.and_then(|(rev, _)| rev),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl HostCounts {
+    fn add(&mut self, other: &Self) {
+        for (state, repos) in &other.states {
+            *self.states.entry(state.clone()).or_default() += repos;
+        }
+        for (reason, records) in &other.skipped {
+            *self.skipped.entry(reason.clone()).or_default() += records;
+        }
+        self.verified += other.verified;
+        self.differing += other.differing;
+        self.records += other.records;
+    }
+}
+
+/// The commit of the ledger, if it is what its CID says, and this repo's.
+fn checked_commit(repo: &Loaded) -> Result<Commit, String> {
+    let block = repo.commit.as_deref().ok_or("it is not in the ledger")?;
+    let cid = Cid::of(Codec::DagCbor, block).to_string();
+    if Some(&cid) != repo.commit_cid.as_ref() {
+        return Err(format!("its CID is {cid}"));
+    }
+    let commit = Commit::parse(block).map_err(str::to_owned)?;
+    if commit.did != repo.did {
+        return Err(format!("it is of {}", commit.did));
+    }
+    if Some(&commit.rev) != repo.rev.as_ref() {
+        return Err(format!("its rev is {}", commit.rev));
+    }
+    Ok(commit)
+}
+
+/// On the way through a repo.
+struct Walk<'w> {
+    did: &'w str,
+    schema: &'w str,
+    root: RootBuilder,
+    list: List,
+    /// Records whose JSON cannot be turned back: CID and hash of the JSON by key, until the record comes.
+    irreversible: HashMap<Vec<u8>, ([u8; 36], String)>,
+    broken_list: bool,
+    batch: Batch,
+    winners: Winners,
+    runs: &'w Runs,
+    notifications: &'w Notifications,
+    found: u64,
+}
+
+impl Walk<'_> {
+    /// Takes the entries of the list up to `key`.
+    fn skip_to(&mut self, lists: &mut Client, key: Option<&[u8]>, counts: &mut HostCounts) -> Result<(), DbError> {
+        while !self.broken_list {
+            let entry = match self.list.next(lists, self.schema, key) {
+                Ok(Some(entry)) => entry,
+                Ok(None) => break,
+                Err(ListError::Database(error)) => return Err(error.into()),
+                Err(ListError::Broken) => {
+                    self.broken_list = true;
+                    break;
+                }
+            };
+            if is_stored(&entry) {
+                self.irreversible.insert(entry.key, (entry.cid, entry.detail));
+                continue;
+            }
+            *counts.skipped.entry(entry.reason.word().to_owned()).or_default() += 1;
+            match Cid::from_bytes(&entry.cid) {
+                Some(cid) => self.broken_list |= !self.root.add(&entry.key, cid),
+                None => self.broken_list = true,
+            }
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn record(
+        &mut self,
+        lists: &mut Client,
+        uri: &str,
+        cid_text: &str,
+        json: &str,
+        indexed_at: &str,
+        counts: &mut HostCounts,
+        tell: &mut dyn FnMut(What),
+    ) -> Result<(), DbError> {
+        self.found += 1;
+        let wrong = |why: &str| What::Json {
+            uri: uri.to_owned(),
+            why: why.to_owned(),
+        };
+        let key = uri
+            .strip_prefix("at://")
+            .and_then(|rest| rest.strip_prefix(self.did))
+            .and_then(|rest| rest.strip_prefix('/'));
+        let Some(key) = key else {
+            tell(wrong("its URI is not of this account"));
+            return Ok(());
+        };
+        self.skip_to(lists, Some(key.as_bytes()), counts)?;
+        let cid = Link::parse(cid_text).and_then(|bytes| Cid::from_bytes(&bytes));
+        let Some(cid) = cid else {
+            tell(wrong("its CID is none"));
+            return Ok(());
+        };
+        // A key twice is told by the root.
+        self.root.add(key.as_bytes(), cid);
+        let irreversible = self.irreversible.remove(key.as_bytes());
+        let Some(bytes) = rows::from_json(json) else {
+            tell(wrong("it is no JSON of a record"));
+            return Ok(());
+        };
+        let is_right = match irreversible {
+            Some((of, digest)) => of == cid.to_bytes() && digest == Cid::of(Codec::Raw, json.as_bytes()).to_string(),
+            None => cid.matches(&bytes),
+        };
+        if !is_right {
+            tell(wrong("it is not the record of its CID"));
+        }
+        let parts = syntax::split_key(key.as_bytes());
+        let known = parts.and_then(|(collection, rkey)| Some((Collection::parse(collection)?, rkey)));
+        let value = atrepo::cbor::check(&bytes).ok().and_then(|item| item.as_map());
+        let (Some((collection, rkey)), Some(value)) = (known, value) else {
+            tell(wrong("it is of no collection that is indexed"));
+            return Ok(());
+        };
+        let created_at = value.get("createdAt").and_then(|item| item.as_text());
+        if !self.is_time(created_at, rkey, indexed_at) {
+            tell(What::IndexedAt {
+                uri: uri.to_owned(),
+                stored: indexed_at.to_owned(),
+            });
+        }
+        let record = Record {
+            did: self.did,
+            collection,
+            rkey,
+            uri,
+            cid: cid_text,
+            indexed_at,
+            value,
+        };
+        if let Err(why) = self.batch.add(&record, self.notifications, &mut self.winners) {
+            // Its JSON was found wrong, or it should have been skipped.
+            tell(wrong(&why));
+        }
+        if self.batch.len() >= BATCH {
+            let did = self.did;
+            self.batch.compare(lists, did, &mut |finding| tell(finding.what))?;
+        }
+        Ok(())
+    }
+
+    /// Whether `indexedAt` follows from the record, or is the time of a run.
+    fn is_time(&self, created_at: Option<&str>, rkey: &str, stored: &str) -> bool {
+        let of_record = datetime::indexed_at(created_at, rkey, i64::MAX);
+        if of_record != i64::MAX && datetime::print(of_record) == stored {
+            return true;
+        }
+        self.runs.nows.iter().any(|now| now == stored)
+    }
+}
