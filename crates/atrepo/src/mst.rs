@@ -153,7 +153,10 @@ impl Node {
             return Err("a key longer than 1024 bytes");
         }
         // What follows the shared part in the key before.
-        let other = self.keys.get(last.saturating_add(shared)..start).unwrap_or_default();
+        let other = self
+            .keys
+            .get(last.saturating_add(shared)..start)
+            .unwrap_or_default();
         // The shared part is the longest one, else the same tree would have several hashes.
         if !other.is_empty() && other.first() == rest.first() {
             return Err("a prefix that is not the longest");

@@ -32,11 +32,7 @@ impl OpenNode {
 
     fn push(&mut self, key: &[u8], value: Cid) {
         self.write_last();
-        let shared = key
-            .iter()
-            .zip(&self.last_key)
-            .take_while(|(a, b)| a == b)
-            .count();
+        let shared = key.iter().zip(&self.last_key).take_while(|(a, b)| a == b).count();
         let rest = key.get(shared..).unwrap_or_default().to_vec();
         self.last = Some((shared, rest, value, None));
         self.last_key.clear();
@@ -58,7 +54,11 @@ impl OpenNode {
         self.write_last();
         let node = std::mem::take(self);
         let mut w = Writer::new();
-        w.map(2).text("e").list(node.count).raw(node.entries.as_bytes()).text("l");
+        w.map(2)
+            .text("e")
+            .list(node.count)
+            .raw(node.entries.as_bytes())
+            .text("l");
         link_or_null(&mut w, node.left);
         Cid::of(Codec::DagCbor, w.as_bytes())
     }

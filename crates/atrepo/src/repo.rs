@@ -178,7 +178,11 @@ impl<C: AsRef<[u8]>> Repo<C> {
     /// # Errors
     /// The first node that is missing or wrong; or what `each` answers.
     pub fn keys<E: From<RepoError>>(&self, mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-        mst::walk(self.commit.data, |cid| self.blocks.get(cid), |leaf| each(leaf.key))
+        mst::walk(
+            self.commit.data,
+            |cid| self.blocks.get(cid),
+            |leaf| each(leaf.key),
+        )
     }
 
     /// Number of blocks.

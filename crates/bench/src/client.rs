@@ -46,11 +46,15 @@ fn round(cars: &[(String, Vec<u8>)], encoder: &mut Encoder) -> Round {
             let (root, index) = BlockIndex::build(car).expect("a CAR");
             let commit = atrepo::Commit::parse(index.get(&root).expect("a commit")).expect("a commit");
             let mut entries = 0u64;
-            mst::walk(commit.data, |cid| index.get(cid), |leaf| -> Result<(), RepoError> {
-                index.get(&leaf.cid).ok_or(RepoError::Missing(leaf.cid))?;
-                entries += 1;
-                Ok(())
-            })
+            mst::walk(
+                commit.data,
+                |cid| index.get(cid),
+                |leaf| -> Result<(), RepoError> {
+                    index.get(&leaf.cid).ok_or(RepoError::Missing(leaf.cid))?;
+                    entries += 1;
+                    Ok(())
+                },
+            )
             .expect("a tree");
             black_box(entries);
         }

@@ -250,8 +250,10 @@ impl Archive {
             };
             let name = Path::new(&line.file);
             if name.components().count() != 1 || name.file_name().is_none() {
-                self.notes
-                    .push(format!("{}, line {number}: no file of the archive", path.display()));
+                self.notes.push(format!(
+                    "{}, line {number}: no file of the archive",
+                    path.display()
+                ));
                 continue;
             }
             let file = folder.join(name);
@@ -331,7 +333,10 @@ impl Archive {
             }
             body.push(chunk.get(..length).unwrap_or_default()).map_err(at)?;
             if body.total() > car {
-                return Err(failed(&place.file, format!("the CAR of {did} is longer than its index says")));
+                return Err(failed(
+                    &place.file,
+                    format!("the CAR of {did} is longer than its index says"),
+                ));
             }
         }
         if body.total() != car {
@@ -364,11 +369,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let car: Vec<u8> = (0..=255).cycle().take(100_000).collect();
         let mut writer = ArchiveWriter::open(folder.path()).unwrap();
-        writer.add("did:plc:a", "https://a", "3jzfcijpj2z2a", &car).unwrap();
-        writer.add("did:plc:b", "https://a", "3jzfcijpj2z2a", b"old").unwrap();
+        writer
+            .add("did:plc:a", "https://a", "3jzfcijpj2z2a", &car)
+            .unwrap();
+        writer
+            .add("did:plc:b", "https://a", "3jzfcijpj2z2a", b"old")
+            .unwrap();
         drop(writer);
         let mut writer = ArchiveWriter::open(folder.path()).unwrap();
-        writer.add("did:plc:b", "https://b", "3jzfcijpj2z2b", b"new").unwrap();
+        writer
+            .add("did:plc:b", "https://b", "3jzfcijpj2z2b", b"new")
+            .unwrap();
         writer.sync().unwrap();
         let read = |archive: &Archive, did: &str| archive.read(did, 1000).unwrap().map(|body| body.to_vec());
         let archive = Archive::open(folder.path()).unwrap();
@@ -393,6 +404,11 @@ mod tests {
         let mut bytes = fs::read(&first).unwrap();
         bytes[40] ^= 1;
         fs::write(&first, &bytes).unwrap();
-        assert!(Archive::open(folder.path()).unwrap().read("did:plc:a", 1000).is_err());
+        assert!(
+            Archive::open(folder.path())
+                .unwrap()
+                .read("did:plc:a", 1000)
+                .is_err()
+        );
     }
 }

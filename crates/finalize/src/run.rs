@@ -270,7 +270,11 @@ impl Finalize<'_> {
         let Some(slice) = slices::take(&mut txn, &self.schema, stage.name, wait)? else {
             return Ok(false);
         };
-        txn.batch_execute(&stage.statements(slice.lower.as_deref(), slice.upper.as_deref(), &self.notifications))?;
+        txn.batch_execute(&stage.statements(
+            slice.lower.as_deref(),
+            slice.upper.as_deref(),
+            &self.notifications,
+        ))?;
         slices::done(&mut txn, &self.schema, stage.name, slice.number)?;
         failpoint::pass("slice");
         txn.commit()?;

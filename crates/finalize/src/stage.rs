@@ -206,7 +206,10 @@ mod tests {
         );
         for stage in STAGES {
             let sql = stage.statements(None, None, &Notifications::None);
-            assert!(!sql.contains("{in") && !sql.contains("{source") && !sql.contains("{notified"), "{sql}");
+            assert!(
+                !sql.contains("{in") && !sql.contains("{source") && !sql.contains("{notified"),
+                "{sql}"
+            );
         }
         assert_eq!(condition("a", None, Some("b'c\\d")), "a < E'b''c\\\\d'");
     }

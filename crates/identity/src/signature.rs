@@ -55,7 +55,8 @@ pub fn check(key: &str, commit: &Commit) -> Result<(), SignatureError> {
             if signature.normalize_s() != signature {
                 return Err(SignatureError::HighS);
             }
-            key.verify(&message, &signature).map_err(|_| SignatureError::Wrong)
+            key.verify(&message, &signature)
+                .map_err(|_| SignatureError::Wrong)
         }
         Key::P256(key) => {
             let signature =
@@ -63,7 +64,8 @@ pub fn check(key: &str, commit: &Commit) -> Result<(), SignatureError> {
             if signature.normalize_s() != signature {
                 return Err(SignatureError::HighS);
             }
-            key.verify(&message, &signature).map_err(|_| SignatureError::Wrong)
+            key.verify(&message, &signature)
+                .map_err(|_| SignatureError::Wrong)
         }
     }
 }
@@ -78,16 +80,22 @@ fn read_key(text: &str) -> Option<Key> {
     match kind {
         "Multikey" => {
             if let Some(point) = bytes.strip_prefix(SECP256K1) {
-                return k256::ecdsa::VerifyingKey::from_sec1_bytes(point).ok().map(Key::Secp256k1);
+                return k256::ecdsa::VerifyingKey::from_sec1_bytes(point)
+                    .ok()
+                    .map(Key::Secp256k1);
             }
             let point = bytes.strip_prefix(P256)?;
-            p256::ecdsa::VerifyingKey::from_sec1_bytes(point).ok().map(Key::P256)
+            p256::ecdsa::VerifyingKey::from_sec1_bytes(point)
+                .ok()
+                .map(Key::P256)
         }
         // The old forms: the bare point, not compressed.
-        "EcdsaSecp256k1VerificationKey2019" => {
-            k256::ecdsa::VerifyingKey::from_sec1_bytes(&bytes).ok().map(Key::Secp256k1)
-        }
-        "EcdsaSecp256r1VerificationKey2019" => p256::ecdsa::VerifyingKey::from_sec1_bytes(&bytes).ok().map(Key::P256),
+        "EcdsaSecp256k1VerificationKey2019" => k256::ecdsa::VerifyingKey::from_sec1_bytes(&bytes)
+            .ok()
+            .map(Key::Secp256k1),
+        "EcdsaSecp256r1VerificationKey2019" => p256::ecdsa::VerifyingKey::from_sec1_bytes(&bytes)
+            .ok()
+            .map(Key::P256),
         _ => None,
     }
 }
@@ -116,22 +124,37 @@ mod tests {
             assert_eq!(check("Multikey zQ3", &commit), Err(SignatureError::Key));
             let mut changed = commit_of(&did);
             changed.block = commit_of("did:plc:else").block;
-            assert_eq!(check(&format!("Multikey {key}"), &changed), Err(SignatureError::Wrong));
+            assert_eq!(
+                check(&format!("Multikey {key}"), &changed),
+                Err(SignatureError::Wrong)
+            );
             // The same signature with the other S: n - s.
             let mut high = commit.clone();
             high.sig = if key.starts_with("zQ3") {
                 let signature = k256::ecdsa::Signature::from_slice(&commit.sig).unwrap();
                 let (r, s) = signature.split_scalars();
-                k256::ecdsa::Signature::from_scalars(r, -s).unwrap().to_bytes().to_vec()
+                k256::ecdsa::Signature::from_scalars(r, -s)
+                    .unwrap()
+                    .to_bytes()
+                    .to_vec()
             } else {
                 let signature = p256::ecdsa::Signature::from_slice(&commit.sig).unwrap();
                 let (r, s) = signature.split_scalars();
-                p256::ecdsa::Signature::from_scalars(r, -s).unwrap().to_bytes().to_vec()
+                p256::ecdsa::Signature::from_scalars(r, -s)
+                    .unwrap()
+                    .to_bytes()
+                    .to_vec()
             };
-            assert_eq!(check(&format!("Multikey {key}"), &high), Err(SignatureError::HighS));
+            assert_eq!(
+                check(&format!("Multikey {key}"), &high),
+                Err(SignatureError::HighS)
+            );
             let mut short = commit;
             short.sig.pop();
-            assert_eq!(check(&format!("Multikey {key}"), &short), Err(SignatureError::Malformed));
+            assert_eq!(
+                check(&format!("Multikey {key}"), &short),
+                Err(SignatureError::Malformed)
+            );
         }
         assert_eq!(kinds.len(), 2, "both curves: {kinds:?}");
     }

@@ -189,9 +189,15 @@ pub fn note_handles(
 ///
 /// # Errors
 /// The server refused.
-pub fn signing_key(client: &mut impl GenericClient, schema: &str, did: &str) -> Result<Option<String>, Error> {
+pub fn signing_key(
+    client: &mut impl GenericClient,
+    schema: &str,
+    did: &str,
+) -> Result<Option<String>, Error> {
     let sql = "SELECT signing_key FROM skyfill.identity WHERE schema_name = $1 AND did = $2";
-    Ok(client.query_opt(sql, &[&schema, &did])?.and_then(|row| row.get(0)))
+    Ok(client
+        .query_opt(sql, &[&schema, &did])?
+        .and_then(|row| row.get(0)))
 }
 
 /// How many accounts are in which state of document and handle.

@@ -283,7 +283,12 @@ pub struct Stored<'s> {
 ///
 /// # Errors
 /// The server refused.
-pub fn loaded(client: &mut impl GenericClient, schema: &str, run: i64, repos: &[Stored<'_>]) -> Result<(), Error> {
+pub fn loaded(
+    client: &mut impl GenericClient,
+    schema: &str,
+    run: i64,
+    repos: &[Stored<'_>],
+) -> Result<(), Error> {
     let texts = |pick: for<'a> fn(&Stored<'a>) -> &'a str| repos.iter().map(pick).collect::<Vec<&str>>();
     let numbers = |pick: fn(&Stored<'_>) -> u64| {
         repos

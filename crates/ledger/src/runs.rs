@@ -98,7 +98,11 @@ pub fn last(client: &mut impl GenericClient, schema: &str) -> Result<Option<Run>
         Run {
             id: row.get(0),
             now: row.get(1),
-            mode: if mode == Mode::Fresh.word() { Mode::Fresh } else { Mode::Merge },
+            mode: if mode == Mode::Fresh.word() {
+                Mode::Fresh
+            } else {
+                Mode::Merge
+            },
             phase: Phase::ALL
                 .into_iter()
                 .find(|known| known.word() == phase)
@@ -139,6 +143,25 @@ pub fn set_phase(client: &mut impl GenericClient, id: i64, phase: Phase) -> Resu
         &[&id, &phase.word()],
     )?;
     Ok(())
+}
+
+/// Key of the lock under which runs begin; nothing else uses it.
+const BEGIN: i64 = 0x736b_7966_696c_6c06;
+
+/// Waits until this session is the only one that begins a run in this database; until [`unlock_begin`].
+///
+/// # Errors
+/// The server refused.
+pub fn lock_begin(client: &mut impl GenericClient) -> Result<(), Error> {
+    client.batch_execute(&format!("SELECT pg_advisory_lock({BEGIN})"))
+}
+
+/// Lets others begin runs.
+///
+/// # Errors
+/// The server refused.
+pub fn unlock_begin(client: &mut impl GenericClient) -> Result<(), Error> {
+    client.batch_execute(&format!("SELECT pg_advisory_unlock({BEGIN})"))
 }
 
 /// Whether this session now is the only one that does what comes after loading, in this database; so until it ends.

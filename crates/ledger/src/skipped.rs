@@ -172,15 +172,26 @@ mod tests {
         for n in 0..20_000u32 {
             let mut cid = [0; 36];
             cid[..4].copy_from_slice(&n.to_be_bytes());
-            pieces.extend(writer.add(format!("a/{n}").as_bytes(), &cid, Reason::Refused, "é".repeat(150).as_str()));
+            pieces.extend(writer.add(
+                format!("a/{n}").as_bytes(),
+                &cid,
+                Reason::Refused,
+                "é".repeat(150).as_str(),
+            ));
         }
         pieces.extend(writer.take());
         assert!(pieces.len() > 1);
-        let entries: Vec<Skipped> = pieces.iter().flat_map(|piece| read_piece(piece).unwrap()).collect();
+        let entries: Vec<Skipped> = pieces
+            .iter()
+            .flat_map(|piece| read_piece(piece).unwrap())
+            .collect();
         assert_eq!(entries.len(), 20_000);
         assert_eq!(entries[7].key, b"a/7");
         assert_eq!(entries[7].detail, "é".repeat(100));
         assert_eq!(read_piece(b"nonsense"), Err(BrokenList));
-        assert_eq!(read_piece(&zstd::bulk::compress(b"abc", 1).unwrap()), Err(BrokenList));
+        assert_eq!(
+            read_piece(&zstd::bulk::compress(b"abc", 1).unwrap()),
+            Err(BrokenList)
+        );
     }
 }

@@ -86,12 +86,19 @@ mod tests {
             ("all", "all"),
             ("none", "none"),
             ("since=2024-05-01", "since=2024-05-01T00:00:00.000Z"),
-            ("since=2024-05-01T10:00:00+02:00", "since=2024-05-01T08:00:00.000Z"),
+            (
+                "since=2024-05-01T10:00:00+02:00",
+                "since=2024-05-01T08:00:00.000Z",
+            ),
         ] {
             assert_eq!(Notifications::parse(given).unwrap().text(), printed);
         }
         assert_eq!(Notifications::parse("since=yesterday"), None);
         assert_eq!(Notifications::parse("some"), None);
-        assert!(!Notifications::parse("since=2024-05-01").unwrap().takes("2024-04-30T23:59:59.999Z"));
+        assert!(
+            !Notifications::parse("since=2024-05-01")
+                .unwrap()
+                .takes("2024-04-30T23:59:59.999Z")
+        );
     }
 }

@@ -7,6 +7,7 @@ use crate::driver::{DbError, DriverKind};
 use crate::indexes::{self, Conflicts};
 use appview::table;
 use ledger::dropped::Dropped;
+use ledger::failpoint;
 use ledger::runs::{self, Mode, Run};
 use postgres::{Client, Error, NoTls};
 use std::collections::HashSet;
@@ -50,7 +51,10 @@ impl From<Error> for FreshError {
 ///
 /// # Errors
 /// The server refused.
-pub fn filled_table(client: &mut impl postgres::GenericClient, schema: &str) -> Result<Option<&'static str>, Error> {
+pub fn filled_table(
+    client: &mut impl postgres::GenericClient,
+    schema: &str,
+) -> Result<Option<&'static str>, Error> {
     for info in table::ALL {
         let sql = format!("SELECT EXISTS (SELECT FROM \"{schema}\".\"{}\")", info.name);
         if client.query_one(&sql, &[])?.get(0) {
@@ -84,7 +88,9 @@ pub fn begin(client: &mut Client, schema: &str, run: &Run) -> Result<i64, FreshE
         indexes::drop_some(&mut txn, schema, &tables, |_| true)?;
     }
     let id = runs::begin(&mut txn, schema, run)?;
+    failpoint::pass("begin");
     txn.commit()?;
+    failpoint::pass("begun");
     Ok(id)
 }
 
@@ -250,7 +256,13 @@ pub fn in_order(client: &mut Client, schema: &str, mut missing: Vec<Dropped>) ->
             .find(|row| row.get::<_, String>(0) == table)
             .map_or(0, |row| row.get::<_, i64>(1))
     };
-    missing.sort_by_cached_key(|what| (what.ddl.starts_with("ALTER"), size(&what.table), what.name.clone()));
+    missing.sort_by_cached_key(|what| {
+        (
+            what.ddl.starts_with("ALTER"),
+            size(&what.table),
+            what.name.clone(),
+        )
+    });
     Ok(missing)
 }
 
@@ -323,13 +335,22 @@ impl Probes {
     fn try_ask(&mut self, tables: &[(table::TableInfo, &[u8])]) -> Result<Option<String>, DbError> {
         if self.driver.is_none() {
             let mut driver = DriverKind::Rust.connect(&self.url)?;
-            driver.batch("SET client_min_messages = warning; SET statement_timeout = 0; SET lock_timeout = 0")?;
+            driver.batch(
+                "SET client_min_messages = warning; SET statement_timeout = 0; SET lock_timeout = 0",
+            )?;
             self.driver = Some(driver);
         }
-        let driver = self.driver.as_mut().ok_or_else(|| DbError::lost("not connected"))?;
+        let driver = self
+            .driver
+            .as_mut()
+            .ok_or_else(|| DbError::lost("not connected"))?;
         driver.batch("BEGIN")?;
         for (info, rows) in tables {
-            let sql = format!("COPY {} ({}) FROM STDIN BINARY", probe_table(info.name), info.column_list());
+            let sql = format!(
+                "COPY {} ({}) FROM STDIN BINARY",
+                probe_table(info.name),
+                info.column_list()
+            );
             match driver.copy_in(&sql, &[crate::copy::HEADER, rows, crate::copy::TRAILER]) {
                 Ok(()) => {}
                 Err(error) if crate::decide(&error) == crate::Decision::Split => {

@@ -144,7 +144,10 @@ impl Loader {
             self.connect()?;
         }
         let options = self.options.clone();
-        let driver = self.driver.as_mut().ok_or_else(|| DbError::lost("not connected"))?;
+        let driver = self
+            .driver
+            .as_mut()
+            .ok_or_else(|| DbError::lost("not connected"))?;
         if self.open.is_empty() {
             driver.batch("BEGIN; SET LOCAL synchronous_commit = off")?;
             if options.mode == Mode::Merge {
@@ -161,7 +164,8 @@ impl Loader {
             Mode::Merge => {
                 let tables: Vec<_> = chunk.tables().collect();
                 merge::stage(driver, &tables)?;
-                self.staged.extend(chunk.repos.iter().map(|repo| repo.did.clone()));
+                self.staged
+                    .extend(chunk.repos.iter().map(|repo| repo.did.clone()));
             }
         }
         store_pieces(driver, &options.schema, chunk, options.mode)?;
@@ -185,7 +189,12 @@ impl Loader {
 }
 
 /// Makes sure that all repos of the chunk are ours, and stay so until the commit.
-fn lock(driver: &mut RustDriver, schema: &str, chunk: &Chunk, open: &HashSet<String>) -> Result<(), LoadError> {
+fn lock(
+    driver: &mut RustDriver,
+    schema: &str,
+    chunk: &Chunk,
+    open: &HashSet<String>,
+) -> Result<(), LoadError> {
     // A repo that was begun in an earlier chunk was locked then.
     let wanted: Vec<(&str, i64, &str)> = chunk
         .repos
@@ -219,7 +228,13 @@ fn store_pieces(driver: &mut RustDriver, schema: &str, chunk: &Chunk, mode: Mode
             .iter()
             .filter(|repo| repo.pieces == 0)
             .map(|repo| repo.did.as_str())
-            .chain(chunk.pieces.iter().filter(|p| p.number == 0).map(|p| p.did.as_str()))
+            .chain(
+                chunk
+                    .pieces
+                    .iter()
+                    .filter(|p| p.number == 0)
+                    .map(|p| p.did.as_str()),
+            )
             .collect();
         driver.client().execute(
             "DELETE FROM skyfill.skipped WHERE schema_name = $1 AND did = ANY($2)",

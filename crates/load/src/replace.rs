@@ -7,6 +7,7 @@
 use crate::driver::{DbError, Driver, RustDriver};
 use crate::merge::{self, staging};
 use appview::table::{self, TableInfo};
+use postgres::{Client, Error};
 use std::fmt::Write;
 
 /// Temporary tables of a connection, beside those of [`merge::prepare_session`].
@@ -23,7 +24,10 @@ pub(crate) fn empty(driver: &mut RustDriver) -> Result<(), DbError> {
         .iter()
         .map(|info| format!("pg_temp.\"{}\"", staging(info)))
         .collect();
-    driver.batch(&format!("TRUNCATE {}, pg_temp.had, pg_temp.touched", names.join(", ")))
+    driver.batch(&format!(
+        "TRUNCATE {}, pg_temp.had, pg_temp.touched",
+        names.join(", ")
+    ))
 }
 
 /// Makes the rows of `dids` those that are staged.
@@ -63,6 +67,32 @@ pub(crate) fn apply(driver: &mut RustDriver, dids: &[String], schema: &str) -> R
         0
     };
     client.batch_execute(&insert_all(had > touched))?;
+    let rebuilt = client.query(
+        "SELECT did FROM skyfill.repo WHERE schema_name = $1 AND did = ANY($2) AND rebuild",
+        &[&schema, &dids],
+    )?;
+    if !rebuilt.is_empty() {
+        let rebuilt: Vec<String> = rebuilt.iter().map(|row| row.get(0)).collect();
+        delete_strays(client, &rebuilt)?;
+    }
+    Ok(())
+}
+
+/// Deletes rows of these accounts that belong to no record. Reads whole tables: only for repos that are repaired.
+fn delete_strays(client: &mut Client, dids: &[String]) -> Result<(), Error> {
+    for info in table::ALL
+        .iter()
+        .filter(|info| info.id != table::RECORD.info().id)
+    {
+        client.execute(
+            &format!(
+                "DELETE FROM \"{0}\" x WHERE split_part(x.\"{1}\", '/', 3) = ANY($1)
+                 AND NOT EXISTS (SELECT FROM record r WHERE r.uri = x.\"{1}\")",
+                info.name, info.uri
+            ),
+            &[&dids],
+        )?;
+    }
     Ok(())
 }
 

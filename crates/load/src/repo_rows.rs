@@ -86,7 +86,6 @@ impl Default for Chunk {
 }
 
 impl Chunk {
-
     /// Bytes of rows.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -312,7 +311,11 @@ impl Encoder {
     }
 
     /// Hands the chunk on if it is full; `open` is the repo that goes on in the next one.
-    fn hand_on_if_full(&mut self, open: Option<&LoadedRepo>, hand_on: &mut HandOn<'_>) -> Result<(), EncodeError> {
+    fn hand_on_if_full(
+        &mut self,
+        open: Option<&LoadedRepo>,
+        hand_on: &mut HandOn<'_>,
+    ) -> Result<(), EncodeError> {
         if self.chunk.bytes < self.chunk_bytes {
             return Ok(());
         }
@@ -437,7 +440,9 @@ impl Encoder {
         match created_at.filter(|text| datetime::is_plain(text)) {
             _ if millis == self.now => self.indexed_at.push_str(&self.now_text),
             // Not the epoch, which does not count.
-            Some(text) if millis != 0 && datetime::parse(text) == Some(millis) => self.indexed_at.push_str(text),
+            Some(text) if millis != 0 && datetime::parse(text) == Some(millis) => {
+                self.indexed_at.push_str(text)
+            }
             _ => datetime::append(millis, &mut self.indexed_at),
         }
         let record = Record {
@@ -483,7 +488,13 @@ impl Encoder {
             Ok(indexed) => indexed,
             Err(reject) => {
                 take_back(&mut self.chunk.tables, &touched);
-                self.skip(open, &[nsid, "/", rkey], cid, Reason::Refused, &reject.to_string());
+                self.skip(
+                    open,
+                    &[nsid, "/", rkey],
+                    cid,
+                    Reason::Refused,
+                    &reject.to_string(),
+                );
                 return Ok(());
             }
         };
@@ -544,7 +555,9 @@ impl Encoder {
 
     /// Puts an entry on the list.
     fn list(&mut self, open: &mut Progress, key: &[&str], cid: &Cid, reason: Reason, detail: &str) {
-        let piece = open.list.add(key.concat().as_bytes(), &cid.to_bytes(), reason, detail);
+        let piece = open
+            .list
+            .add(key.concat().as_bytes(), &cid.to_bytes(), reason, detail);
         self.keep(&mut open.loaded, piece);
     }
 
@@ -593,7 +606,10 @@ impl Encoder {
             };
             let rows = &mut self.chunk.tables[info.id];
             let before = rows.len();
-            copy::append_row(rows, &[uri, cid, winner, indexed_at].map(|text| Field::Text(text)));
+            copy::append_row(
+                rows,
+                &[uri, cid, winner, indexed_at].map(|text| Field::Text(text)),
+            );
             self.chunk.bytes += rows.len() - before;
             open.loaded.duplicates += 1;
         }

@@ -110,7 +110,11 @@ mod tests {
             "at:///",
             "x",
         ] {
-            assert_eq!(authority_of(uri), AtUri::parse(uri).map(|uri| uri.authority), "{uri}");
+            assert_eq!(
+                authority_of(uri),
+                AtUri::parse(uri).map(|uri| uri.authority),
+                "{uri}"
+            );
         }
     }
 }

@@ -121,8 +121,32 @@ pub fn normalize(text: &str) -> Option<Cow<'_, str>> {
 /// Whether `text` is what [`print`] would print of it, told at a glance: the usual form, no day that may roll over.
 #[must_use]
 pub fn is_plain(text: &str) -> bool {
-    let &[y1, y2, y3, y4, b'-', o1, o2, b'-', d1, d2, b'T', h1, h2, b':', m1, m2, b':', s1, s2, b'.', f1, f2, f3, b'Z'] =
-        text.as_bytes()
+    let &[
+        y1,
+        y2,
+        y3,
+        y4,
+        b'-',
+        o1,
+        o2,
+        b'-',
+        d1,
+        d2,
+        b'T',
+        h1,
+        h2,
+        b':',
+        m1,
+        m2,
+        b':',
+        s1,
+        s2,
+        b'.',
+        f1,
+        f2,
+        f3,
+        b'Z',
+    ] = text.as_bytes()
     else {
         return false;
     };
@@ -163,8 +187,8 @@ pub fn append(millis: i64, out: &mut String) {
     let ([m1, m2], [s1, s2], [f2, f3]) = (two(minute), two(second), two(milli));
     let f1 = digit(milli, 100);
     let text = [
-        y1, y2, y3, y4, b'-', o1, o2, b'-', d1, d2, b'T', h1, h2, b':', m1, m2, b':', s1, s2, b'.', f1, f2, f3,
-        b'Z',
+        y1, y2, y3, y4, b'-', o1, o2, b'-', d1, d2, b'T', h1, h2, b':', m1, m2, b':', s1, s2, b'.', f1, f2,
+        f3, b'Z',
     ];
     // Digits and signs are always text.
     out.push_str(std::str::from_utf8(&text).unwrap_or_default());

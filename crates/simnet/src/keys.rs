@@ -72,6 +72,9 @@ fn base58(bytes: &[u8]) -> String {
     }
     let zeros = bytes.iter().take_while(|b| **b == 0).count();
     let zeros = std::iter::repeat_n('1', zeros);
-    let digits = digits.iter().rev().map(|digit| char::from(DIGITS[usize::from(*digit)]));
+    let digits = digits
+        .iter()
+        .rev()
+        .map(|digit| char::from(DIGITS[usize::from(*digit)]));
     zeros.chain(digits).collect()
 }

@@ -37,11 +37,20 @@ pub fn build_repo(did: &str, rev: &str, records: Vec<(String, Vec<u8>)>) -> Vec<
 pub fn build_commit(did: &str, rev: &str, data: &Cid) -> Vec<u8> {
     let write = |sig: Option<&[u8]>| {
         let mut w = Writer::new();
-        w.map(5 + u64::from(sig.is_some())).text("did").text(did).text("rev").text(rev);
+        w.map(5 + u64::from(sig.is_some()))
+            .text("did")
+            .text(did)
+            .text("rev")
+            .text(rev);
         if let Some(sig) = sig {
             w.text("sig").bytes(sig);
         }
-        w.text("data").cid(data).text("prev").null().text("version").integer(3);
+        w.text("data")
+            .cid(data)
+            .text("prev")
+            .null()
+            .text("version")
+            .integer(3);
         w.into_bytes()
     };
     let signature = sign(did, &write(None));

@@ -164,7 +164,12 @@ pub(crate) struct FetchArgs {
     #[arg(long, help_heading = "Fetching")]
     pub(crate) allow_private_hosts: bool,
     /// Leave this host and its subdomains out. May be given several times.
-    #[arg(long, value_name = "HOST", default_value = "blueski.social", help_heading = "Fetching")]
+    #[arg(
+        long,
+        value_name = "HOST",
+        default_value = "blueski.social",
+        help_heading = "Fetching"
+    )]
     pub(crate) skip_host: Vec<String>,
 }
 
@@ -406,9 +411,6 @@ pub(crate) struct IdentitiesArgs {
     /// Accounts that are looked up at once.
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096), help_heading = "Network")]
     pub(crate) concurrency: u16,
-    /// Seconds for each question.
-    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600), help_heading = "Network")]
-    pub(crate) timeout: u64,
     /// Also ask hosts on private networks and on this machine, where DIDs and handles lead there.
     #[arg(long, help_heading = "Network")]
     pub(crate) allow_private_hosts: bool,
@@ -419,6 +421,9 @@ pub(crate) struct IdentitiesArgs {
 /// Where documents and handles are asked for.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DirectoryArgs {
+    /// Seconds for each question about documents and handles.
+    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600), help_heading = "Network")]
+    pub(crate) timeout: u64,
     /// The PLC directory.
     #[arg(
         long,

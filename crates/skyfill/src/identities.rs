@@ -183,7 +183,7 @@ fn read_export(
     let export = Export::new(
         USER_AGENT,
         &args.directory.plc_url,
-        Duration::from_secs(args.timeout.max(60)),
+        Duration::from_secs(args.directory.timeout.max(60)),
     )
     .map_err(Failure::new)?;
     // What was noted for one schema, or came from one directory, says nothing about another.
@@ -221,8 +221,11 @@ fn read_export(
                         });
                     }
                     Retry::Never => {
-                        return Err(Failure::new(format!("the export of {}: {error}", args.directory.plc_url))
-                            .hint("what was read is kept; run it again to go on"));
+                        return Err(Failure::new(format!(
+                            "the export of {}: {error}",
+                            args.directory.plc_url
+                        ))
+                        .hint("what was read is kept; run it again to go on"));
                     }
                 }
                 continue;
@@ -279,7 +282,7 @@ fn look_up_all(
     stop: &Stop,
 ) -> Result<bool, Failure> {
     let refused = |error: postgres::Error| database.failure(error);
-    let timeout = Duration::from_secs(args.timeout);
+    let timeout = Duration::from_secs(args.directory.timeout);
     let documents = resolve::Settings {
         plc_url: args.directory.plc_url.clone(),
         plc_rate: args.directory.plc_rate,

@@ -50,15 +50,17 @@ fn restore(target: &IndexesTarget) -> Result<Ended, Failure> {
             dropped.name,
             dropped.table
         );
-        load::indexes::restore(&mut client, &database.schema, dropped, Conflicts::Settle).map_err(|error| {
-            Failure::new(format!(
-                "restore {} on {}: {}",
-                dropped.name,
-                dropped.table,
-                load::DbError::from(error)
-            ))
-            .hint("what was restored before stays; mend this, then run it again")
-        })?;
+        load::indexes::restore(&mut client, &database.schema, dropped, Conflicts::Settle).map_err(
+            |error| {
+                Failure::new(format!(
+                    "restore {} on {}: {}",
+                    dropped.name,
+                    dropped.table,
+                    load::DbError::from(error)
+                ))
+                .hint("what was restored before stays; mend this, then run it again")
+            },
+        )?;
         restored.push(dropped.name.as_str());
     }
     if target.json {

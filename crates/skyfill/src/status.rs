@@ -11,8 +11,10 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
     let mut client = database.connect()?;
     let refused = |error| database.failure(error);
     if !ledger::exists(&mut client).map_err(refused)? {
-        return Err(Failure::new(format!("skyfill has not worked on {} yet", database.shown()))
-            .hint("begin with: skyfill run dids.jsonl"));
+        return Err(
+            Failure::new(format!("skyfill has not worked on {} yet", database.shown()))
+                .hint("begin with: skyfill run dids.jsonl"),
+        );
     }
     ledger::prepare(&mut client).map_err(refused)?;
     let last = runs::last(&mut client, &database.schema).map_err(refused)?;
@@ -53,7 +55,10 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
             println!("{repos}\t{state}");
         }
         if !missing.is_empty() {
-            eprintln!("{} indexes are dropped; skyfill run goes on and makes them again", missing.len());
+            eprintln!(
+                "{} indexes are dropped; skyfill run goes on and makes them again",
+                missing.len()
+            );
         }
     }
     Ok(if is_done { Ended::Well } else { Ended::WithFailures })

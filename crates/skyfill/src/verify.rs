@@ -20,8 +20,6 @@ use verify::{Finding, Report, Verify};
 
 /// Most waits for the server in a row.
 const MAX_TRIES: u32 = 10;
-/// Seconds for each DID document.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// Attempts at each.
 const ATTEMPTS: u32 = 4;
 
@@ -31,7 +29,12 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<Ended, Failure> {
     let stop = signals::listen(Workers::default())?;
     let runtime = runtime()?;
     let keys = match args.signatures {
-        true => Some(Keys::new(&database, &args.directory, args.allow_private_hosts, &runtime)?),
+        true => Some(Keys::new(
+            &database,
+            &args.directory,
+            args.allow_private_hosts,
+            &runtime,
+        )?),
         false => None,
     };
     let report = go_over(
@@ -101,7 +104,10 @@ fn go_over(
             .sum(),
     };
     drop(client);
-    let (repos, records) = (Counter::with_rate("repos compared"), Counter::with_rate("records"));
+    let (repos, records) = (
+        Counter::with_rate("repos compared"),
+        Counter::with_rate("records"),
+    );
     let differences = Counter::plain("differences");
     let progress = Progress::start(
         vec![repos.clone(), records.clone(), differences.clone()],
@@ -118,7 +124,9 @@ fn go_over(
         drop(writeln!(std::io::stdout(), "{}", finding.json()));
     };
     let signature = keys.map(|keys| |did: &str, block: &[u8]| keys.check(did, block));
-    let connections = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(8);
+    let connections = std::thread::available_parallelism()
+        .map_or(2, std::num::NonZero::get)
+        .min(8);
     let mut tries = 0;
     let outcome = loop {
         let outcome = Verify {
@@ -126,7 +134,9 @@ fn go_over(
             schema: database.schema.clone(),
             connections,
             dids: dids.clone(),
-            signature: signature.as_ref().map(|check| check as &(dyn Fn(&str, &[u8]) -> Option<String> + Sync)),
+            signature: signature
+                .as_ref()
+                .map(|check| check as &(dyn Fn(&str, &[u8]) -> Option<String> + Sync)),
             progress: &told,
             finding: &finding,
             stop: &|| stop.is_set(),
@@ -184,7 +194,9 @@ fn repair(database: &Database, report: &Report) -> Result<(), Failure> {
     eprintln!("{marked} repos are to be fetched again: skyfill run");
     let left = report.differing.len() as u64 - marked;
     if left > 0 {
-        eprintln!("{left} accounts are none that skyfill loaded; what they have in the tables was left alone");
+        eprintln!(
+            "{left} accounts are none that skyfill loaded; what they have in the tables was left alone"
+        );
     }
     Ok(())
 }
@@ -276,7 +288,7 @@ impl<'k> Keys<'k> {
                 plc_rate: directory.plc_rate,
                 web_server: directory.did_web_server.clone(),
                 allow_private_hosts,
-                timeout: TIMEOUT,
+                timeout: Duration::from_secs(directory.timeout),
                 attempts: ATTEMPTS,
             },
         )

@@ -101,7 +101,10 @@ impl Batch {
     }
 
     fn want(&mut self, info: TableInfo, uri: &str, row: Row) {
-        self.wanted.entry((info.id, uri.to_owned())).or_default().push(row);
+        self.wanted
+            .entry((info.id, uri.to_owned()))
+            .or_default()
+            .push(row);
     }
 
     /// Compares, and empties the batch.
@@ -111,7 +114,11 @@ impl Batch {
         did: &str,
         report: &mut dyn FnMut(Finding),
     ) -> Result<(), Error> {
-        let Self { uris, mut wanted, tables } = std::mem::take(self);
+        let Self {
+            uris,
+            mut wanted,
+            tables,
+        } = std::mem::take(self);
         for info in table::ALL.iter().filter(|info| tables.contains(&info.id)) {
             for (uri, row) in stored(client, info, &uris)? {
                 let rows = wanted.get_mut(&(info.id, uri.clone()));
@@ -177,14 +184,19 @@ fn tables_of(collection: Collection) -> Vec<usize> {
 
 /// The stored rows of some records.
 fn stored(client: &mut Client, info: &TableInfo, uris: &[String]) -> Result<Vec<(String, Row)>, Error> {
-    let columns: Vec<String> = info.columns.iter().map(|c| format!("x.\"{}\"::text", c.name)).collect();
+    let columns: Vec<String> = info
+        .columns
+        .iter()
+        .map(|c| format!("x.\"{}\"::text", c.name))
+        .collect();
     let mut condition = String::new();
     if info.id == table::NOTIFICATION.info().id {
         condition = format!(" AND x.reason NOT IN ('{}')", RELATIONAL.join("', '"));
     }
     // By index, whatever the planner thinks of so many URIs; the key of op_thread_reply begins with the root, which the post knows.
     let from = if info.id == table::OP_THREAD_REPLY.info().id {
-        "post p ON p.uri = u.uri JOIN op_thread_reply x ON x.\"rootUri\" = p.\"replyRoot\" AND x.uri = u.uri".to_owned()
+        "post p ON p.uri = u.uri JOIN op_thread_reply x ON x.\"rootUri\" = p.\"replyRoot\" AND x.uri = u.uri"
+            .to_owned()
     } else {
         format!("\"{}\" x ON x.\"{}\" = u.uri", info.name, info.uri)
     };

@@ -107,7 +107,9 @@ impl Verify<'_> {
         report.stopped = (self.stop)();
         if !report.stopped && self.dids.is_none() {
             let mut strays = Vec::new();
-            strays::find(&mut self.connect()?, &self.schema, &mut |finding| strays.push(finding))?;
+            strays::find(&mut self.connect()?, &self.schema, &mut |finding| {
+                strays.push(finding)
+            })?;
             for finding in strays {
                 self.found(&mut report, &finding);
             }
@@ -154,7 +156,12 @@ impl Verify<'_> {
         })
     }
 
-    fn worker(&self, runs: &Runs, cursor: &Mutex<Option<String>>, report: &Mutex<Report>) -> Result<(), DbError> {
+    fn worker(
+        &self,
+        runs: &Runs,
+        cursor: &Mutex<Option<String>>,
+        report: &Mutex<Report>,
+    ) -> Result<(), DbError> {
         let mut client = self.connect()?;
         // A second connection, since the first one is busy with the records while lists are read.
         let mut lists = self.connect()?;
@@ -173,7 +180,9 @@ impl Verify<'_> {
                 let (mut counts, mut findings) = (HostCounts::default(), Vec::new());
                 *counts.states.entry(repo.state.clone()).or_default() += 1;
                 if repo.rev.is_some() {
-                    self.repo(&mut client, &mut lists, runs, &repo, &mut counts, &mut |f| findings.push(f))?;
+                    self.repo(&mut client, &mut lists, runs, &repo, &mut counts, &mut |f| {
+                        findings.push(f)
+                    })?;
                     counts.verified = 1;
                     counts.differing = u64::from(!findings.is_empty());
                 }
@@ -270,11 +279,20 @@ impl Verify<'_> {
             [did].iter().map(|did| did as &(dyn ToSql + Sync)),
         )?;
         while let Some(row) = stream.next()? {
-            walk.record(lists, row.get(0), row.get(1), row.get(2), row.get(3), counts, &mut tell)?;
+            walk.record(
+                lists,
+                row.get(0),
+                row.get(1),
+                row.get(2),
+                row.get(3),
+                counts,
+                &mut tell,
+            )?;
         }
         drop(stream);
         walk.skip_to(lists, None, counts)?;
-        walk.batch.compare(lists, did, &mut |finding| tell(finding.what))?;
+        walk.batch
+            .compare(lists, did, &mut |finding| tell(finding.what))?;
         let found = walk.found;
         counts.records += found;
         if walk.broken_list {
@@ -359,7 +377,12 @@ struct Walk<'w> {
 
 impl Walk<'_> {
     /// Takes the entries of the list up to `key`.
-    fn skip_to(&mut self, lists: &mut Client, key: Option<&[u8]>, counts: &mut HostCounts) -> Result<(), DbError> {
+    fn skip_to(
+        &mut self,
+        lists: &mut Client,
+        key: Option<&[u8]>,
+        counts: &mut HostCounts,
+    ) -> Result<(), DbError> {
         while !self.broken_list {
             let entry = match self.list.next(lists, self.schema, key) {
                 Ok(Some(entry)) => entry,
@@ -421,7 +444,9 @@ impl Walk<'_> {
             return Ok(());
         };
         let is_right = match irreversible {
-            Some((of, digest)) => of == cid.to_bytes() && digest == Cid::of(Codec::Raw, json.as_bytes()).to_string(),
+            Some((of, digest)) => {
+                of == cid.to_bytes() && digest == Cid::of(Codec::Raw, json.as_bytes()).to_string()
+            }
             None => cid.matches(&bytes),
         };
         if !is_right {
@@ -456,7 +481,8 @@ impl Walk<'_> {
         }
         if self.batch.len() >= BATCH {
             let did = self.did;
-            self.batch.compare(lists, did, &mut |finding| tell(finding.what))?;
+            self.batch
+                .compare(lists, did, &mut |finding| tell(finding.what))?;
         }
         Ok(())
     }

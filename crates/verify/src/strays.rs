@@ -9,7 +9,10 @@ const NAMED: i64 = 1000;
 
 /// Looks for them.
 pub(crate) fn find(client: &mut Client, schema: &str, report: &mut dyn FnMut(Finding)) -> Result<(), Error> {
-    for info in table::ALL.iter().filter(|info| info.id != table::RECORD.info().id) {
+    for info in table::ALL
+        .iter()
+        .filter(|info| info.id != table::RECORD.info().id)
+    {
         let sql = format!(
             "SELECT DISTINCT x.\"{0}\", split_part(x.\"{0}\", '/', 3) FROM \"{1}\" x
              WHERE NOT EXISTS (SELECT FROM record r WHERE r.uri = x.\"{0}\") LIMIT {NAMED}",

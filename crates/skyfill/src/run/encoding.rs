@@ -136,8 +136,9 @@ pub(crate) fn work(shared: &Encoding, number: usize, work: &Receiver<Encode>, lo
                     body.let_go();
                 }
             };
-            let mut probe =
-                |rows: &[(appview::table::TableInfo, &[u8])]| -> Result<Option<String>, String> { probes.ask(rows).map_err(|error| error.to_string()) };
+            let mut probe = |rows: &[(appview::table::TableInfo, &[u8])]| -> Result<Option<String>, String> {
+                probes.ask(rows).map_err(|error| error.to_string())
+            };
             let waiting = encoder.waiting() as u64;
             match encoder.add(&repo, lease, &mut watch, &mut probe, &mut hand_on) {
                 Ok(_) => Encoded::Well,

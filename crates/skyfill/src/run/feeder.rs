@@ -116,7 +116,11 @@ impl Feeder<'_> {
             }
             // All is settled: what does the ledger say?
             if queues.len() < HOSTS {
-                let more = repos::lease(client, self.schema, i64::try_from(HOSTS - queues.len()).unwrap_or(0))?;
+                let more = repos::lease(
+                    client,
+                    self.schema,
+                    i64::try_from(HOSTS - queues.len()).unwrap_or(0),
+                )?;
                 queues.extend(more.into_iter().map(|leased| Queue {
                     leased,
                     page: VecDeque::new(),
@@ -163,7 +167,9 @@ impl Feeder<'_> {
             if queue.page.is_empty() && !queue.at_end {
                 self.read(client, queue)?;
             }
-            let Some(open) = queue.page.pop_front() else { continue };
+            let Some(open) = queue.page.pop_front() else {
+                continue;
+            };
             let job = Job {
                 open,
                 host: queue.leased.host.clone(),

@@ -10,6 +10,7 @@ use fetch::hosts::Hosts;
 use fetch::retry::{self, Retry};
 use fetch::{AccountState, Body, Client, FetchError};
 use ledger::repos::Note;
+use ledger::runs::Mode;
 use observe::Workers;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc::Receiver;
@@ -29,6 +30,7 @@ pub(crate) struct Fetching {
     pub(crate) max_attempts: u32,
     pub(crate) skip_hosts: Vec<String>,
     pub(crate) archive: Option<Archive>,
+    pub(crate) mode: Mode,
     /// Bounded in number by the tasks, in bytes by the memory that each holds.
     pub(crate) encode: crossbeam_channel::Sender<Encode>,
     pub(crate) board: Arc<Board>,
@@ -41,7 +43,9 @@ pub(crate) async fn fetch_all(shared: Arc<Fetching>, mut jobs: Receiver<Job>, ta
     let mut running = JoinSet::new();
     while let Some(job) = jobs.recv().await {
         // Never closed.
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { break };
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
+            break;
+        };
         let shared = Arc::clone(&shared);
         running.spawn(async move {
             let (did, lease) = (job.open.did.clone(), job.lease);
@@ -49,7 +53,12 @@ pub(crate) async fn fetch_all(shared: Arc<Fetching>, mut jobs: Receiver<Job>, ta
             // A task that panics has to be settled, too.
             let outcome = tokio::spawn(async move { process(&shared, job).await }).await;
             if outcome.is_err() {
-                board.note(failed(&did, lease, "broke off", "skyfill's own work on it broke off".to_owned()));
+                board.note(failed(
+                    &did,
+                    lease,
+                    "broke off",
+                    "skyfill's own work on it broke off".to_owned(),
+                ));
             }
             drop(permit);
         });
@@ -150,6 +159,10 @@ async fn fetch_checked(shared: &Fetching, job: &Job) -> Result<Outcome, FetchErr
 /// The CAR, with its share of the memory; nothing if the stored rev is the newest.
 async fn get(shared: &Fetching, job: &Job) -> Result<Option<(Body, OwnedSemaphorePermit)>, FetchError> {
     let did = &job.open.did;
+    // While nothing keeps a row from being there twice, a repo is not loaded a second time: a newer rev is for the next run.
+    if shared.mode == Mode::Fresh && job.open.rev.is_some() {
+        return Ok(None);
+    }
     let never_closed = |_| FetchError::Stopped;
     let memory = Arc::clone(&shared.memory)
         .acquire_many_owned(shared.body_bytes)
@@ -190,7 +203,10 @@ async fn latest_rev(shared: &Fetching, job: &Job) -> Result<Option<String>, Fetc
 }
 
 /// A slot at a time when the host may be asked. While a task waited for a slot, the host may have asked for a pause.
-async fn slot_for<'s>(shared: &'s Fetching, host: &str) -> Result<tokio::sync::SemaphorePermit<'s>, FetchError> {
+async fn slot_for<'s>(
+    shared: &'s Fetching,
+    host: &str,
+) -> Result<tokio::sync::SemaphorePermit<'s>, FetchError> {
     loop {
         shared.hosts.wait(host).await?;
         let slot = shared.slots.acquire().await.map_err(|_| FetchError::Stopped)?;

@@ -44,7 +44,12 @@ impl Loaders {
 
     /// Gives a chunk to a loader that has time, or waits for the one of thread `number`; answers an empty one. While a repo goes through several
     /// chunks they all go to `sticky`.
-    pub(crate) fn hand_on(&self, chunk: Chunk, number: usize, sticky: &mut Option<usize>) -> Result<Chunk, String> {
+    pub(crate) fn hand_on(
+        &self,
+        chunk: Chunk,
+        number: usize,
+        sticky: &mut Option<usize>,
+    ) -> Result<Chunk, String> {
         let own = number % self.senders.len();
         let goes_on = chunk.open_repo().is_some();
         let mut message = Message::Chunk(chunk);
@@ -187,7 +192,9 @@ impl Loading {
                 Err(LoadError::Database(error)) => error,
                 Err(LoadError::NotOurs(_)) => return Err(None),
                 Err(error @ LoadError::Older(..)) => {
-                    let LoadError::Older(did, _) = &error else { return Err(None) };
+                    let LoadError::Older(did, _) = &error else {
+                        return Err(None);
+                    };
                     return Err(Some(Note {
                         did: did.clone(),
                         lease: 0,

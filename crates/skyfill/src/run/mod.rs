@@ -70,12 +70,18 @@ pub(crate) fn run(args: &RunArgs) -> Result<Ended, Failure> {
         eprintln!("{retried} repos that failed are tried again");
     }
     let open = repos::count_open(&mut client, &database.schema).map_err(refused)?;
+    // Of two that begin at once, the second one goes on with the run of the first.
+    runs::lock_begin(&mut client).map_err(refused)?;
     let last = runs::last(&mut client, &database.schema).map_err(refused)?;
     if last.is_none() && !any {
-        return Err(Failure::usage("there is nothing to go on with: no run has begun on this database")
-            .hint("name what to load, for example: skyfill run dids.jsonl"));
+        return Err(
+            Failure::usage("there is nothing to go on with: no run has begun on this database")
+                .hint("name what to load, for example: skyfill run dids.jsonl"),
+        );
     }
-    let Some(run) = current_run(args, given_now, &mut client, &database, last, open)? else {
+    let run = current_run(args, given_now, &mut client, &database, last, open)?;
+    runs::unlock_begin(&mut client).map_err(refused)?;
+    let Some(run) = run else {
         eprintln!("nothing is open; all is done");
         return Ok(Ended::Well);
     };
@@ -112,9 +118,12 @@ pub(crate) fn run(args: &RunArgs) -> Result<Ended, Failure> {
 }
 
 fn open_archive(args: &RunArgs) -> Result<Option<Archive>, Failure> {
-    let Some(folder) = &args.from_cars else { return Ok(None) };
-    let archive = Archive::open(folder)
-        .map_err(|error| Failure::new(error).hint("name a folder that --keep-cars filled, or one of .car files"))?;
+    let Some(folder) = &args.from_cars else {
+        return Ok(None);
+    };
+    let archive = Archive::open(folder).map_err(|error| {
+        Failure::new(error).hint("name a folder that --keep-cars filled, or one of .car files")
+    })?;
     for note in archive.notes() {
         eprintln!("note: {note}");
     }
@@ -187,7 +196,7 @@ fn current_run(
     Ok(Some(run))
 }
 
-/// Begins a run. Of two that begin at once on empty tables, the one waits for the other and goes on with its run.
+/// Begins a run.
 fn begin(client: &mut Client, database: &Database, run: &mut Run, may_merge: bool) -> Result<i64, Failure> {
     match fresh::begin(client, &database.schema, run) {
         Ok(id) => Ok(id),
@@ -206,8 +215,12 @@ fn failure(database: &Database, error: &FreshError) -> Failure {
         database.shown()
     ));
     match error {
-        FreshError::NotEmpty(_) => failure.hint("load with --mode merge, or empty it: skyfill migrate --recreate-schema"),
-        FreshError::InUse(_) => failure.hint("stop whatever reads or writes these tables, or load with --mode merge"),
+        FreshError::NotEmpty(_) => {
+            failure.hint("load with --mode merge, or empty it: skyfill migrate --recreate-schema")
+        }
+        FreshError::InUse(_) => {
+            failure.hint("stop whatever reads or writes these tables, or load with --mode merge")
+        }
         FreshError::Database(_) => failure.hint(
             "a fresh load drops and makes indexes: the user must own the tables; or load with --mode merge",
         ),
@@ -300,6 +313,7 @@ impl Stages<'_> {
             max_attempts: args.fetch.max_attempts,
             skip_hosts: args.fetch.skip_host.clone(),
             archive,
+            mode: self.run.mode,
             encode,
             board: Arc::clone(&board),
             workers: self.workers.clone(),
@@ -436,10 +450,17 @@ fn summary(
     match outcome {
         phases::Outcome::Stopped => eprintln!("stopped; go on with: skyfill run"),
         phases::Outcome::Done { differences: 0 } => {
-            eprintln!("run {} is done: schema {} of {}", run.id, database.schema, database.shown());
+            eprintln!(
+                "run {} is done: schema {} of {}",
+                run.id,
+                database.schema,
+                database.shown()
+            );
         }
         phases::Outcome::Done { .. } => {
-            eprintln!("the tables differ from the commits: skyfill verify names what, skyfill verify --repair marks it to be fetched again");
+            eprintln!(
+                "the tables differ from the commits: skyfill verify names what, skyfill verify --repair marks it to be fetched again"
+            );
         }
     }
     Ok(())

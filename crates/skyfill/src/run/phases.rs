@@ -54,7 +54,9 @@ fn persist<T>(
 
 fn set_phase(database: &Database, run: &mut Run, phase: Phase, stop: &Stop) -> Result<(), Failure> {
     failpoint::pass("phase");
-    persist(database, stop, |client| Ok(runs::set_phase(client, run.id, phase)?))?;
+    persist(database, stop, |client| {
+        Ok(runs::set_phase(client, run.id, phase)?)
+    })?;
     run.phase = phase;
     Ok(())
 }
@@ -137,7 +139,11 @@ fn indexes(args: &RunArgs, database: &Database, stop: &Stop) -> Result<bool, Fai
             Some(missing.len() as u64),
             Duration::from_secs(args.output.logging_interval),
         );
-        let watch = IndexWatch::start(database, &progress, Duration::from_secs(args.output.logging_interval));
+        let watch = IndexWatch::start(
+            database,
+            &progress,
+            Duration::from_secs(args.output.logging_interval),
+        );
         let report = |what: Rebuilding<'_>| {
             if matches!(what, Rebuilding::Done(_)) {
                 made.add(1);
@@ -169,7 +175,8 @@ fn indexes(args: &RunArgs, database: &Database, stop: &Stop) -> Result<bool, Fai
                 wait_for_database(&error, tries);
             }
             _ => {
-                let which = what.map_or_else(String::new, |what| format!("{} on {}: ", what.name, what.table));
+                let which =
+                    what.map_or_else(String::new, |what| format!("{} on {}: ", what.name, what.table));
                 let failure = Failure::new(format!(
                     "make indexes in schema {} of {}: {which}{error}",
                     database.schema,
@@ -264,7 +271,6 @@ fn look_up(args: &RunArgs, database: &Database, run: &Run, stop: &Stop) -> Resul
         now: Some(run.now.clone()),
         directory: args.directory.clone(),
         concurrency: 32,
-        timeout: 5,
         allow_private_hosts: args.fetch.allow_private_hosts,
         output: quiet(args),
     };

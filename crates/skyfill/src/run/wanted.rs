@@ -88,12 +88,16 @@ impl Adding<'_> {
 }
 
 /// The accounts of `--did` and `--handle`, with their PDSes.
-fn named(args: &RunArgs, runtime: &Runtime, archive: Option<&Archive>) -> Result<Vec<(String, String)>, Failure> {
+fn named(
+    args: &RunArgs,
+    runtime: &Runtime,
+    archive: Option<&Archive>,
+) -> Result<Vec<(String, String)>, Failure> {
     if args.did.is_empty() && args.handle.is_empty() {
         return Ok(Vec::new());
     }
     let network = &args.directory;
-    let timeout = Duration::from_secs(args.fetch.stall_timeout);
+    let timeout = Duration::from_secs(network.timeout);
     let documents = resolve::Resolver::new(
         USER_AGENT,
         resolve::Settings {
@@ -141,7 +145,9 @@ fn named(args: &RunArgs, runtime: &Runtime, archive: Option<&Archive>) -> Result
         match runtime.block_on(documents.resolve(&did)) {
             Found::Document(document) => named.push((did, document.pds)),
             Found::Unreachable(error) => {
-                return Err(Failure::new(format!("the DID document of {did}: {error}")).hint("try again later"));
+                return Err(
+                    Failure::new(format!("the DID document of {did}: {error}")).hint("try again later")
+                );
             }
             Found::Gone => return Err(Failure::new(format!("{did} does not exist, or no more"))),
             Found::Useless(error) => return Err(Failure::new(format!("the DID document of {did}: {error}"))),

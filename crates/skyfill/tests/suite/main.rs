@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod chaos;
 mod conformance;
 mod consumer;
 mod finalize;
@@ -13,5 +14,7 @@ mod migrate;
 mod private_database;
 mod probe;
 mod producer;
+mod run;
 mod support;
 mod unpack;
+mod verify;

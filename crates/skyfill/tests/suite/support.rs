@@ -122,20 +122,23 @@ impl TestDb {
 
     /// The rows of every table as JSON, sorted; `notification.id` and migration times left out.
     pub(crate) fn dump(&self) -> BTreeMap<String, Vec<String>> {
-        let mut client = self.client();
-        let tables = client
+        dump_of(&mut self.client())
+    }
+}
+
+/// The rows of every table as JSON, sorted; `notification.id` and migration times left out.
+pub(crate) fn dump_of(client: &mut Client) -> BTreeMap<String, Vec<String>> {
+    let tables = client
             .query("SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'bsky' AND table_type = 'BASE TABLE'", &[])
             .expect("list tables");
-        let mut dump = BTreeMap::new();
-        for table in tables {
-            let table: String = table.get(0);
-            let sql =
-                format!("SELECT (to_jsonb(x) - '{{id,timestamp}}'::text[])::text FROM bsky.\"{table}\" x");
-            let rows = client.query(&sql, &[]).expect("dump");
-            dump.insert(table, canonical(rows.iter().map(|row| row.get::<_, String>(0))));
-        }
-        dump
+    let mut dump = BTreeMap::new();
+    for table in tables {
+        let table: String = table.get(0);
+        let sql = format!("SELECT (to_jsonb(x) - '{{id,timestamp}}'::text[])::text FROM bsky.\"{table}\" x");
+        let rows = client.query(&sql, &[]).expect("dump");
+        dump.insert(table, canonical(rows.iter().map(|row| row.get::<_, String>(0))));
     }
+    dump
 }
 
 impl Drop for TestDb {
@@ -255,6 +258,71 @@ impl Net {
 
 /// The time of every test's run.
 pub(crate) const NOW: &str = "2026-11-01T00:00:00.000Z";
+
+/// `skyfill run` without accounts being looked up; add what to load.
+pub(crate) fn run_load(url: &str) -> Command {
+    let mut command = skyfill();
+    command.args([
+        "run",
+        "--json",
+        "--allow-private-hosts",
+        "--handles",
+        "skip",
+        "--now",
+        NOW,
+    ]);
+    command.env("BSKY_DB_POSTGRES_URL", url);
+    command
+}
+
+/// Keys and DAG-CBOR of the records in a CAR.
+pub(crate) fn records_of(car: &[u8], did: &str) -> Vec<(String, Vec<u8>)> {
+    let repo = atrepo::Repo::open(car, did).expect("a repo");
+    let mut records = Vec::new();
+    repo.entries(|entry| -> Result<(), atrepo::RepoError> {
+        if let atrepo::Entry::Record {
+            collection,
+            rkey,
+            bytes,
+            ..
+        } = entry
+        {
+            records.push((format!("{collection}/{rkey}"), bytes.to_vec()));
+        }
+        Ok(())
+    })
+    .expect("entries");
+    records
+}
+
+/// A repo some time later: records are gone, changed and new, some of them duplicates of others.
+pub(crate) fn later(car: &[u8], did: &str, random: &mut simnet::Random) -> Vec<u8> {
+    let before = records_of(car, did);
+    let mut after: std::collections::BTreeMap<String, Vec<u8>> = std::collections::BTreeMap::new();
+    for (number, (key, bytes)) in before.iter().enumerate() {
+        let collection = key.split('/').next().expect("a collection");
+        let same: Vec<&Vec<u8>> = before
+            .iter()
+            .filter(|(other, _)| other.split('/').next() == Some(collection))
+            .map(|(_, bytes)| bytes)
+            .collect();
+        let other = same[random.index(same.len())].clone();
+        match random.below(10) {
+            0 | 1 => {}
+            2 => _ = after.insert(key.clone(), other),
+            3 => {
+                after.insert(key.clone(), bytes.clone());
+                let micros = 1_600_000_000_000_000 + random.below(200_000_000_000_000) + number as u64;
+                after.insert(format!("{collection}/{}", atrepo::syntax::tid(micros, 3)), other);
+            }
+            _ => _ = after.insert(key.clone(), bytes.clone()),
+        }
+    }
+    let rev = &atrepo::Repo::open(car, did).expect("a repo").commit().rev.clone();
+    let micros = atrepo::syntax::tid_micros(rev).expect("a TID") + 1_000_000 + random.below(1_000_000);
+    let rev = atrepo::syntax::tid(micros, 1);
+    simnet::build_repo(did, &rev, after.into_iter().collect())
+}
 
 /// `skyfill finalize` in slices so small that every stage has some.
 pub(crate) fn finalize(db: &TestDb) -> Command {

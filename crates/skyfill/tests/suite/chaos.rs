@@ -1,0 +1,285 @@
+//! Kills at random moments, and at each place where something is committed: the next start ends with the tables of an undisturbed run.
+//!
+//! A cluster of its own, with fsync as it should be, since its postmaster is killed, too. `make chaos` does 200 kills, the tests ten.
+
+use crate::support::*;
+use postgres::{Client, NoTls};
+use rustix::process::Signal;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A cluster, a template with the official schema, a network, and what comes of it undisturbed.
+struct Arena {
+    folder: tempfile::TempDir,
+    net: Net,
+    file: PathBuf,
+    wanted: BTreeMap<String, Vec<String>>,
+    seconds: f64,
+}
+
+impl Arena {
+    fn new(seed: u64) -> Self {
+        let folder = folder();
+        let net = Net::of_tangle(&simnet::Tangle::new(seed, 30, 2500));
+        let file = did_file(
+            folder.path(),
+            &net.server.url(),
+            net.dids.iter().map(String::as_str),
+        );
+        let mut arena = Self {
+            folder,
+            net,
+            file,
+            wanted: BTreeMap::new(),
+            seconds: 0.0,
+        };
+        let server = arena.server();
+        let mut client = Client::connect(&server.url_of("postgres"), NoTls).unwrap();
+        client.batch_execute("CREATE DATABASE migrated").unwrap();
+        let mut migrated = Client::connect(&server.url_of("migrated"), NoTls).unwrap();
+        appview::migrate::migrate(&mut migrated, "bsky").unwrap();
+        drop(migrated);
+        arena.reset();
+        let started = Instant::now();
+        run_well(&mut arena.run());
+        arena.seconds = started.elapsed().as_secs_f64();
+        arena.wanted = dump(&arena.url());
+        arena
+    }
+
+    /// The server, started if it does not run.
+    fn server(&self) -> pgbox::Server {
+        pgbox::start_with(&self.data(), &[("max_connections", "50")]).expect("PostgreSQL")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn url(&self) -> String {
+        self.server().url_of("load")
+    }
+
+    /// Makes the database as it was at first.
+    fn reset(&self) {
+        let server = self.server();
+        let mut client = connect(&server.url_of("postgres"));
+        client
+            .batch_execute("DROP DATABASE IF EXISTS load WITH (FORCE)")
+            .unwrap();
+        client
+            .batch_execute("CREATE DATABASE load TEMPLATE migrated")
+            .unwrap();
+    }
+
+    fn run(&self) -> Command {
+        let mut command = run_load(&self.url());
+        command
+            .arg(&self.file)
+            .args(["--memory", "128MiB", "--concurrency", "4"]);
+        command
+    }
+
+    /// Starts it again until it ends well, and compares.
+    fn finish_and_compare(&self, what: &str) {
+        let output = run_load(&self.url()).output().unwrap();
+        // Where nothing had begun, there is nothing to go on with.
+        let output = if output.status.code() == Some(2) {
+            self.run().output().unwrap()
+        } else {
+            output
+        };
+        assert_eq!(output.status.code(), Some(0), "{what}: {}", told(&output));
+        let output = run_well(&mut self.run());
+        assert_eq!(output.status.code(), Some(0), "{what}: {}", told(&output));
+        let verify = skyfill()
+            .arg("verify")
+            .env("BSKY_DB_POSTGRES_URL", self.url())
+            .output()
+            .unwrap();
+        assert_eq!(verify.status.code(), Some(0), "{what}: {}", told(&verify));
+        if let Some(difference) = difference(&dump(&self.url()), &self.wanted) {
+            panic!("{what}: {difference}");
+        }
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        drop(pgbox::stop(&self.data()));
+    }
+}
+
+fn connect(url: &str) -> Client {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match Client::connect(url, NoTls) {
+            Ok(client) => return client,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn dump(url: &str) -> BTreeMap<String, Vec<String>> {
+    dump_of(&mut connect(url))
+}
+
+/// How many kills: ten, or as many as `make chaos` says.
+fn kills() -> u64 {
+    std::env::var("SKYFILL_CHAOS_KILLS")
+        .ok()
+        .and_then(|kills| kills.parse().ok())
+        .unwrap_or(10)
+}
+
+#[test]
+fn kills_at_random_moments() {
+    let seed = std::env::var("SKYFILL_CHAOS_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(7);
+    let arena = Arena::new(seed);
+    let mut random = simnet::Random::new(seed);
+    for number in 0..kills() {
+        arena.reset();
+        let mut child = arena
+            .run()
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_secs_f64(arena.seconds * random.unit()));
+        let target = ["skyfill", "backend", "postmaster"][random.index(3)];
+        let what = format!("kill {number} of seed {seed}, {target}");
+        match target {
+            "skyfill" => drop(child.kill()),
+            "backend" => kill_backend(&arena, &mut random),
+            _ => kill_postmaster(&arena),
+        }
+        // One whose server went away waits for it and goes on.
+        let code = child.wait().unwrap().code();
+        assert!(
+            target == "skyfill" || code == Some(0) || code == Some(3),
+            "{what}: {code:?}"
+        );
+        arena.finish_and_compare(&what);
+        eprintln!("{what}: well");
+    }
+}
+
+fn kill_backend(arena: &Arena, random: &mut simnet::Random) {
+    let mut client = connect(&arena.url());
+    let rows = client
+        .query(
+            "SELECT pid FROM pg_stat_activity WHERE datname = 'load' AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
+            &[],
+        )
+        .unwrap();
+    if rows.is_empty() {
+        return;
+    }
+    let pid: i32 = rows[random.index(rows.len())].get(0);
+    send_signal(u32::try_from(pid).unwrap(), Signal::KILL);
+}
+
+/// Kills the postmaster and starts another when its backends have ended, as they do by themselves.
+fn kill_postmaster(arena: &Arena) {
+    let postmaster = arena.server().postmaster();
+    send_signal(postmaster, Signal::KILL);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(100));
+        if pgbox::start_with(&arena.data(), &[("max_connections", "50")]).is_ok() {
+            return;
+        }
+    }
+    panic!("PostgreSQL does not start again");
+}
+
+#[test]
+fn ends_at_every_place_where_something_is_committed() {
+    let arena = Arena::new(8);
+    let mut places = vec![
+        ("begin", 1),
+        ("begun", 1),
+        ("commit", 1),
+        ("committed", 1),
+        ("rebuild", 1),
+    ];
+    places.extend([
+        ("rebuild", 20),
+        ("rebuild", 40),
+        ("slice", 1),
+        ("slice", 6),
+        ("slice", 12),
+    ]);
+    places.extend((1..=6).map(|times| ("phase", times)));
+    for (place, times) in places {
+        arena.reset();
+        let output = arena
+            .run()
+            .env("SKYFILL_FAILPOINT", format!("{place}={times}"))
+            .output()
+            .unwrap();
+        let what = format!("{place}, time {times}");
+        assert_eq!(
+            output.status.code(),
+            None,
+            "{what} was not reached: {}",
+            told(&output)
+        );
+        arena.finish_and_compare(&what);
+    }
+    assert!(arena.net.server.requests() > 0 && Path::new(&arena.file).exists());
+}
+
+#[test]
+fn a_database_that_is_away_read_only_or_full_is_waited_for() {
+    let arena = Arena::new(9);
+    // Read-only for a while, from the first commit on.
+    arena.reset();
+    let mut client = connect(&arena.server().url_of("postgres"));
+    let child = arena
+        .run()
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_secs_f64(arena.seconds * 0.2));
+    client
+        .batch_execute("ALTER DATABASE load SET default_transaction_read_only = on")
+        .unwrap();
+    client
+        .batch_execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'load'")
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    client
+        .batch_execute("ALTER DATABASE load SET default_transaction_read_only = off")
+        .unwrap();
+    client
+        .batch_execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'load'")
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{}", told(&output));
+    arena.finish_and_compare("read-only for a while");
+    // Statements are cancelled again and again.
+    arena.reset();
+    let child = arena
+        .run()
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    for _ in 0..20 {
+        client
+            .batch_execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = 'load'")
+            .unwrap();
+        std::thread::sleep(Duration::from_secs_f64(arena.seconds / 20.0));
+    }
+    let output = child.wait_with_output().unwrap();
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{}", told(&output));
+    arena.finish_and_compare("statements cancelled");
+}

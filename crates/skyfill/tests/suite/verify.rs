@@ -1,0 +1,151 @@
+//! `skyfill verify`: what somebody changed is named, and repaired.
+
+use crate::support::*;
+use serde_json::Value;
+use std::process::Command;
+
+fn verify(db: &TestDb, args: &[&str]) -> (Option<i32>, Vec<Value>) {
+    let output = skyfill()
+        .arg("verify")
+        .args(args)
+        .env("BSKY_DB_POSTGRES_URL", &db.url)
+        .output()
+        .unwrap();
+    let lines = String::from_utf8(output.stdout.clone()).unwrap();
+    let found = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    (output.status.code(), found)
+}
+
+fn load(net: &Net, db: &TestDb) -> Command {
+    let dir = folder();
+    let file = did_file(dir.path(), &net.server.url(), net.dids.iter().map(String::as_str));
+    let mut command = run_load(&db.url);
+    run_well(command.arg(file).arg("--no-verify"));
+    run_load(&db.url)
+}
+
+#[test]
+fn each_change_is_named_and_repaired() {
+    let net = Net::of_tangle(&simnet::Tangle::new(91, 9, 900));
+    let db = TestDb::migrated();
+    let mut again = load(&net, &db);
+    let (code, found) = verify(&db, &[]);
+    assert_eq!((code, found.len()), (Some(0), 0), "{found:#?}");
+    let good = db.dump();
+    let like = "(SELECT uri FROM bsky.\"like\" ORDER BY uri COLLATE \"C\" LIMIT 1)";
+    let post = "(SELECT uri FROM bsky.post WHERE text <> '' ORDER BY uri COLLATE \"C\" LIMIT 1)";
+    // What is done, and what of it must be named: kind and table.
+    let changes: &[(&str, &[(&str, &str)])] = &[
+        (
+            &format!("UPDATE bsky.\"like\" SET \"subjectCid\" = 'bafyother' WHERE uri = {like}"),
+            &[("missing", "like"), ("extra", "like")],
+        ),
+        (&format!("DELETE FROM bsky.\"like\" WHERE uri = {like}"), &[("missing", "like")]),
+        (&format!("DELETE FROM bsky.record WHERE uri = {like}"), &[("root", ""), ("stray", "like")]),
+        (
+            "INSERT INTO bsky.repost SELECT uri || 'x', cid, creator, subject || 'x', \"subjectCid\", \"createdAt\", \"indexedAt\" FROM bsky.repost LIMIT 1",
+            &[("stray", "repost")],
+        ),
+        (
+            &format!("INSERT INTO bsky.record (uri, cid, did, json, \"indexedAt\") SELECT uri || '2', cid, did, json, \"indexedAt\" FROM bsky.record WHERE uri = {like}"),
+            &[("root", "")],
+        ),
+        (
+            &format!("UPDATE bsky.record SET json = replace(json, '\"text\":\"', '\"text\":\"edited ') WHERE uri = {post}"),
+            &[("json", ""), ("missing", "post"), ("extra", "post")],
+        ),
+        (
+            &format!("UPDATE bsky.record SET \"indexedAt\" = '2020-01-01T00:00:00.000Z' WHERE uri = {post}"),
+            &[("indexedAt", "")],
+        ),
+        ("DELETE FROM bsky.notification WHERE reason = 'follow'", &[("missing", "notification")]),
+        (
+            "INSERT INTO bsky.notification (did, \"recordUri\", \"recordCid\", author, reason, \"reasonSubject\", \"sortAt\")
+             SELECT did, \"recordUri\", \"recordCid\", author, reason, \"reasonSubject\", \"sortAt\" FROM bsky.notification WHERE reason = 'like' LIMIT 1",
+            &[("extra", "notification")],
+        ),
+        ("DELETE FROM bsky.duplicate_record", &[("missing", "duplicate_record")]),
+        ("UPDATE bsky.actor_sync SET \"repoRev\" = '2222222222222' WHERE did = (SELECT min(did) FROM bsky.actor_sync)", &[("actor_sync", "")]),
+        ("UPDATE skyfill.repo SET commit = '\\x00' WHERE did = (SELECT min(did) FROM skyfill.repo)", &[("commit", "")]),
+        ("UPDATE skyfill.skipped SET list = '\\x00'", &[("list of skipped records", "")]),
+    ];
+    for (change, wanted) in changes {
+        let changed = db
+            .client()
+            .execute(*change, &[])
+            .unwrap_or_else(|error| panic!("{change}: {error}"));
+        assert!(changed > 0, "{change}");
+        let (code, found) = verify(&db, &["--repair"]);
+        assert_eq!(code, Some(1), "{change}");
+        for (what, table) in *wanted {
+            assert!(
+                found
+                    .iter()
+                    .any(|f| f["what"] == *what && (table.is_empty() || f["table"] == *table)),
+                "{change}: {what} {table} in {found:#?}"
+            );
+        }
+        let output = run_well(&mut again);
+        assert_eq!(summary(&output)["differences"], 0, "{change}: {}", told(&output));
+        if let Some(difference) = difference(&db.dump(), &good) {
+            panic!("{change}: {difference}");
+        }
+    }
+}
+
+#[test]
+fn signatures_and_certificates() {
+    let tangle = simnet::Tangle::new(92, 5, 100);
+    let net = Net::of_tangle(&tangle);
+    let db = TestDb::migrated();
+    load(&net, &db);
+    let url = net.server.url();
+    let args = [
+        "--signatures",
+        "--plc-url",
+        &url,
+        "--did-web-server",
+        &url,
+        "--plc-rate",
+        "1000",
+        "--allow-private-hosts",
+    ];
+    let (_, found) = verify(&db, &args);
+    // The tangle's documents have odd keys or none; what is of interest is set here.
+    drop(found);
+    for did in &net.dids {
+        net.set_document(did, &simnet::document(did, "alice.test", &url));
+    }
+    let (code, found) = verify(&db, &args);
+    assert_eq!((code, found.len()), (Some(0), 0), "{found:#?}");
+    // A key that was changed, and one that never was this account's.
+    let (moved, forged) = (&net.dids[0], &net.dids[1]);
+    let other = simnet::document("did:plc:other", "alice.test", &url);
+    for did in [moved, forged] {
+        net.set_document(did, &other.replace("did:plc:other", did));
+    }
+    let log = format!(
+        "[{{\"operation\":{{\"verificationMethods\":{{\"atproto\":\"did:key:{}\"}}}}}}]",
+        simnet::signing_key(moved)
+    );
+    net.server
+        .set(&format!("audit {moved}"), simnet::Answer::text(log));
+    let dir = folder();
+    let certificate = dir.path().join("certificate.json");
+    let mut with_certificate = args.to_vec();
+    with_certificate.extend(["--certificate", certificate.to_str().unwrap()]);
+    let (code, found) = verify(&db, &with_certificate);
+    assert_eq!(code, Some(1));
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!(
+        (found[0]["did"].as_str(), found[0]["what"].as_str()),
+        (Some(forged.as_str()), Some("signature"))
+    );
+    let certificate: Value = serde_json::from_slice(&std::fs::read(certificate).unwrap()).unwrap();
+    assert_eq!(certificate["result"], "different");
+    assert_eq!(certificate["signatures"]["olderKey"], 1);
+    assert_eq!(certificate["hosts"][0]["verified"], net.dids.len());
+}
