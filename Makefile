@@ -1,6 +1,6 @@
 # The commands of the README. Everything they do is in scripts/.
 
-.PHONY: quickstart test lint bench fuzz conformance reference
+.PHONY: quickstart test lint bench chaos fuzz conformance reference
 
 quickstart: ## From nothing to tables
 	@scripts/quickstart.sh
@@ -15,6 +15,9 @@ lint: ## Format, lints, licences
 
 bench: ## The benchmark, report on stdout
 	@scripts/bench.sh
+
+chaos: ## 200 kills at random moments; SKYFILL_CHAOS_KILLS and SKYFILL_CHAOS_SEED change how many and which
+	@scripts/chaos.sh
 
 fuzz: ## Every fuzz target for ten minutes
 	@scripts/fuzz.sh

@@ -49,9 +49,16 @@ impl Arena {
         arena
     }
 
-    /// The server, started if it does not run.
+    /// The server, started if it does not run; waited for while it recovers.
     fn server(&self) -> pgbox::Server {
-        pgbox::start_with(&self.data(), &[("max_connections", "50")]).expect("PostgreSQL")
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            match pgbox::start_with(&self.data(), &[("max_connections", "50")]) {
+                Ok(server) => return server,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     fn data(&self) -> PathBuf {
@@ -189,14 +196,8 @@ fn kill_backend(arena: &Arena, random: &mut simnet::Random) {
 fn kill_postmaster(arena: &Arena) {
     let postmaster = arena.server().postmaster();
     send_signal(postmaster, Signal::KILL);
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(100));
-        if pgbox::start_with(&arena.data(), &[("max_connections", "50")]).is_ok() {
-            return;
-        }
-    }
-    panic!("PostgreSQL does not start again");
+    std::thread::sleep(Duration::from_millis(100));
+    drop(arena.server());
 }
 
 #[test]

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# kill -9 of skyfill, of a PostgreSQL backend and of its postmaster at random moments; after each the next start must end with the tables of an
+# undisturbed run, and verify must pass. Prints each kill.
+set -euo pipefail
+"$(dirname "$0")/setup.sh" test
+. "$(dirname "$0")/env.sh"
+export SKYFILL_CHAOS_KILLS=${SKYFILL_CHAOS_KILLS:-200} SKYFILL_CHAOS_SEED=${SKYFILL_CHAOS_SEED:-1}
+cargo test --locked -p skyfill --test suite -- --nocapture chaos::
