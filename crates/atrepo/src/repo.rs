@@ -61,6 +61,40 @@ pub enum Entry<'e, 'a> {
     },
 }
 
+impl<'e, 'a> Entry<'e, 'a> {
+    /// What to think of an entry whose block is `bytes`. The hash is not looked at.
+    #[must_use]
+    pub fn of(key: &'e [u8], cid: Cid, bytes: &'a [u8]) -> Self {
+        let Some((collection, rkey)) = syntax::split_key(key) else {
+            return Self::BadKey { key, cid };
+        };
+        let checked = match cid.codec() {
+            Codec::DagCbor => cbor::check(bytes),
+            Codec::Raw => Err(CborError {
+                at: 0,
+                rule: "the CID says raw bytes",
+            }),
+        };
+        let checked = checked.and_then(|item| match item.as_map() {
+            Some(_) => Ok(item),
+            None => Err(CborError {
+                at: 0,
+                rule: "a record that is no map",
+            }),
+        });
+        match checked {
+            Ok(value) => Self::Record {
+                collection,
+                rkey,
+                cid,
+                value,
+                bytes,
+            },
+            Err(error) => Self::BadRecord { key, cid, error },
+        }
+    }
+}
+
 impl<C: AsRef<[u8]>> Repo<C> {
     /// Reads `car`, hashes all blocks and checks the commit against `did`. The tree is not looked at yet.
     ///
@@ -135,53 +169,26 @@ impl<C: AsRef<[u8]>> Repo<C> {
                 if total > most {
                     return Err(RepoError::Amplified.into());
                 }
-                let Some((collection, rkey)) = syntax::split_key(leaf.key) else {
-                    return each(Entry::BadKey {
-                        key: leaf.key,
-                        cid: leaf.cid,
-                    });
-                };
-                let checked = match leaf.cid.codec() {
-                    Codec::DagCbor => cbor::check(bytes),
-                    Codec::Raw => Err(CborError {
-                        at: 0,
-                        rule: "the CID says raw bytes",
-                    }),
-                };
-                let checked = checked.and_then(|item| match item.as_map() {
-                    Some(_) => Ok(item),
-                    None => Err(CborError {
-                        at: 0,
-                        rule: "a record that is no map",
-                    }),
-                });
-                match checked {
-                    Ok(value) => each(Entry::Record {
-                        collection,
-                        rkey,
-                        cid: leaf.cid,
-                        value,
-                        bytes,
-                    }),
-                    Err(error) => each(Entry::BadRecord {
-                        key: leaf.key,
-                        cid: leaf.cid,
-                        error,
-                    }),
-                }
+                each(Entry::of(leaf.key, leaf.cid, bytes))
             },
         )
     }
 
-    /// Hands every key of the tree, in order, to `each`; records are not looked at.
+    /// Hands every entry, in key order, to `each` as it is in the CAR: key, CID and block.
     ///
     /// # Errors
-    /// The first node that is missing or wrong; or what `each` answers.
-    pub fn keys<E: From<RepoError>>(&self, mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    /// As [`Repo::check`]; or what `each` answers.
+    pub fn raw_entries<E: From<RepoError>>(
+        &self,
+        mut each: impl FnMut(&[u8], Cid, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         mst::walk(
             self.commit.data,
             |cid| self.blocks.get(cid),
-            |leaf| each(leaf.key),
+            |leaf| {
+                let bytes = self.blocks.get(&leaf.cid).ok_or(RepoError::Missing(leaf.cid))?;
+                each(leaf.key, leaf.cid, bytes)
+            },
         )
     }
 

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use std::borrow::Cow;
 
 /// What a consumer that takes lines about accounts says first.
-pub const GREETING: &[u8] = b"{\"type\":\"consumer\",\"takes\":[\"commit\",\"repo\",\"account\"]}\n";
+pub const GREETING: &[u8] =
+    b"{\"type\":\"consumer\",\"takes\":[\"commit\",\"repo\",\"account\",\"frames\"]}\n";
 
 /// A line about an account.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -35,12 +35,14 @@ pub struct Lines<R> {
 }
 
 impl<R: Read> Lines<R> {
-    /// Lines of `stream`.
-    pub fn new(stream: R) -> Self {
+    /// Lines of `stream`, of which `read` was read already: less than a line.
+    pub fn new(stream: R, read: &[u8]) -> Self {
+        let mut buffer = read.to_vec();
+        buffer.resize(CHUNK.max(read.len().saturating_add(1)), 0);
         Self {
             stream,
-            buffer: vec![0; CHUNK],
-            filled: 0,
+            buffer,
+            filled: read.len(),
             skipping: false,
         }
     }
@@ -127,7 +129,7 @@ mod tests {
 
     fn lines_of(bytes: &[u8], at_once: usize) -> Vec<String> {
         let mut found = Vec::new();
-        let mut lines = Lines::new(Drip(bytes, at_once));
+        let mut lines = Lines::new(Drip(bytes, at_once), &[]);
         while lines
             .step(|line| match line {
                 Line::Complete(line) => found.push(String::from_utf8_lossy(line).into_owned()),

@@ -56,6 +56,63 @@ pub struct Finished {
     pub greeted_late: bool,
 }
 
+/// A connection to a consumer, and what it said first.
+pub struct Opened {
+    pub(crate) stream: UnixStream,
+    said: Vec<u8>,
+    greets: bool,
+}
+
+impl Opened {
+    /// Connects, once, and waits a little for what the consumer says.
+    pub(crate) fn connect(path: &Path) -> io::Result<Self> {
+        let stream = UnixStream::connect(path)?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut said = Vec::new();
+        let greets = greets(&stream, &mut said)?;
+        Ok(Self { stream, said, greets })
+    }
+
+    /// Connects, however long it takes.
+    ///
+    /// # Errors
+    /// `Interrupted`: the wait was given up.
+    pub fn wait_for(path: &Path, on_event: &mut dyn FnMut(Event<'_>) -> bool) -> io::Result<Self> {
+        let mut tries = 0u32;
+        loop {
+            let error = match Self::connect(path) {
+                Ok(opened) => return Ok(opened),
+                Err(error) => error,
+            };
+            tries = tries.saturating_add(1);
+            wait(path, on_event, tries, error)?;
+        }
+    }
+
+    /// Whether the consumer takes the framed form: it is skyfill's own.
+    #[must_use]
+    pub fn takes_frames(&self) -> bool {
+        self.greets
+    }
+}
+
+/// Asks whether to go on, and waits a little, longer each time.
+pub(crate) fn wait(
+    path: &Path,
+    on_event: &mut dyn FnMut(Event<'_>) -> bool,
+    tries: u32,
+    error: io::Error,
+) -> io::Result<()> {
+    if !on_event(Event::Away(path, tries, error)) {
+        return Err(ErrorKind::Interrupted.into());
+    }
+    std::thread::sleep(Duration::from_millis(
+        50u64.checked_shl(tries.min(6)).unwrap_or(3200),
+    ));
+    Ok(())
+}
+
 /// Sends parcels to one socket.
 pub struct Sender<'s, P> {
     path: PathBuf,
@@ -87,6 +144,13 @@ impl<'s, P: Parcel> Sender<'s, P> {
             losses: 0,
             on_event: Box::new(on_event),
         }
+    }
+
+    /// A sender over a connection that is open already.
+    pub fn over(path: &Path, opened: Opened, on_event: impl FnMut(Event<'_>) -> bool + Send + 's) -> Self {
+        let mut sender = Self::new(path, on_event);
+        sender.adopt(opened);
+        sender
     }
 
     /// Sends `parcel`, waiting for the consumer as long as it takes.
@@ -156,19 +220,8 @@ impl<'s, P: Parcel> Sender<'s, P> {
                 *end = u64::MAX;
             }
             tries = tries.saturating_add(1);
-            self.wait(tries, error)?;
+            wait(&self.path, &mut *self.on_event, tries, error)?;
         }
-    }
-
-    /// Asks whether to go on, and waits a little, longer each time.
-    fn wait(&mut self, tries: u32, error: io::Error) -> io::Result<()> {
-        if !(self.on_event)(Event::Away(&self.path, tries, error)) {
-            return Err(ErrorKind::Interrupted.into());
-        }
-        std::thread::sleep(Duration::from_millis(
-            50u64.checked_shl(tries.min(6)).unwrap_or(3200),
-        ));
-        Ok(())
     }
 
     /// Writes every recent parcel that has no end yet.
@@ -201,23 +254,34 @@ impl<'s, P: Parcel> Sender<'s, P> {
     }
 
     fn connect(&mut self) -> io::Result<()> {
-        let stream = UnixStream::connect(&self.path)?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        self.said.clear();
-        // One that said nothing the first time is not waited for again.
-        if self.accounts != Some(false) {
-            self.accounts = Some(greets(&stream, &mut self.said)?);
-        }
-        let size = socket2::SockRef::from(&stream)
-            .send_buffer_size()
-            .unwrap_or(1 << 20);
-        self.buffer_bytes = u64::try_from(size).unwrap_or(u64::MAX);
-        self.stream = Some(stream);
+        let opened = if self.accounts == Some(false) {
+            // One that said nothing the first time is not waited for again.
+            let stream = UnixStream::connect(&self.path)?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            Opened {
+                stream,
+                said: Vec::new(),
+                greets: false,
+            }
+        } else {
+            Opened::connect(&self.path)?
+        };
+        self.adopt(opened);
         if self.losses > 0 && !(self.on_event)(Event::Back(&self.path, self.recent.len())) {
             return Err(ErrorKind::Interrupted.into());
         }
         Ok(())
+    }
+
+    fn adopt(&mut self, opened: Opened) {
+        self.said = opened.said;
+        self.accounts = Some(opened.greets);
+        let size = socket2::SockRef::from(&opened.stream)
+            .send_buffer_size()
+            .unwrap_or(1 << 20);
+        self.buffer_bytes = u64::try_from(size).unwrap_or(u64::MAX);
+        self.stream = Some(opened.stream);
     }
 
     /// Whether the consumer acknowledged before it closed its side.
@@ -273,7 +337,7 @@ fn greets(mut stream: &UnixStream, said: &mut Vec<u8>) -> io::Result<bool> {
 }
 
 /// Writes all of `bytes`; asks `go_on` each time that the consumer takes nothing for a while.
-fn write_patiently(
+pub(crate) fn write_patiently(
     stream: &mut &UnixStream,
     bytes: &[u8],
     go_on: &mut dyn FnMut(u32, io::Error) -> bool,

@@ -56,15 +56,3 @@ pub fn forget(client: &mut impl GenericClient, schema: &str, name: &str) -> Resu
     )?;
     Ok(())
 }
-
-/// Forgets all of `schema`, when the schema itself is dropped.
-///
-/// # Errors
-/// The server refused.
-pub fn forget_schema(client: &mut impl GenericClient, schema: &str) -> Result<(), Error> {
-    client.execute(
-        "DELETE FROM skyfill.dropped_ddl WHERE schema_name = $1",
-        &[&schema],
-    )?;
-    Ok(())
-}

@@ -135,6 +135,30 @@ pub fn prepare(client: &mut Client) -> Result<(), Error> {
     txn.commit()
 }
 
+/// Forgets all that is known of `schema` of the AppView, when that is dropped itself.
+///
+/// # Errors
+/// The server refused.
+pub fn forget_schema(client: &mut Client, schema: &str) -> Result<(), Error> {
+    let mut txn = client.transaction()?;
+    for table in [
+        "dropped_ddl",
+        "finalize_slice",
+        "identity",
+        "run",
+        "host",
+        "repo",
+        "skipped",
+        "part",
+    ] {
+        txn.execute(
+            &format!("DELETE FROM skyfill.{table} WHERE schema_name = $1"),
+            &[&schema],
+        )?;
+    }
+    txn.commit()
+}
+
 /// Whether the schema is there.
 ///
 /// # Errors

@@ -133,6 +133,30 @@ pub fn begin(client: &mut impl GenericClient, schema: &str, run: &Run) -> Result
     Ok(row.get(0))
 }
 
+/// The run of a producer whose time is `now`; it is added if it is new. It has no phases: what comes after loading is left to others.
+///
+/// # Errors
+/// The server refused.
+pub fn of_producer(client: &mut impl GenericClient, schema: &str, now: &str) -> Result<i64, Error> {
+    let known = client.query_opt(
+        "SELECT id FROM skyfill.run WHERE schema_name = $1 AND now = $2 AND collections IS NULL AND notifications = 'all'
+         ORDER BY id LIMIT 1",
+        &[&schema, &now],
+    )?;
+    if let Some(row) = known {
+        return Ok(row.get(0));
+    }
+    let run = Run {
+        id: 0,
+        now: now.to_owned(),
+        mode: Mode::Merge,
+        phase: Phase::Done,
+        collections: None,
+        notifications: "all".to_owned(),
+    };
+    begin(client, schema, &run)
+}
+
 /// Notes that a run has come to `phase`.
 ///
 /// # Errors

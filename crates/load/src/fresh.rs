@@ -94,13 +94,28 @@ pub fn begin(client: &mut Client, schema: &str, run: &Run) -> Result<i64, FreshE
     Ok(id)
 }
 
+/// Key of the advisory lock under which the twins are made; nothing else uses it.
+const PROBES: i64 = 0x736b_7966_696c_6c07;
+
 /// Name of the empty twin of a table, with its indexes: rows that may be too long for an index are shown to it.
 pub(crate) fn probe_table(table: &str) -> String {
     format!("skyfill.\"probe_{table}\"")
 }
 
+/// Makes the empty twins, where they are not there.
+///
+/// # Errors
+/// The server refused.
+pub fn prepare_probes(client: &mut Client, schema: &str) -> Result<(), Error> {
+    let mut txn = client.transaction()?;
+    make_probes(&mut txn, schema)?;
+    txn.commit()
+}
+
 fn make_probes(client: &mut impl postgres::GenericClient, schema: &str) -> Result<(), Error> {
-    client.batch_execute("SET LOCAL client_min_messages = warning")?;
+    client.batch_execute(&format!(
+        "SET LOCAL client_min_messages = warning; SELECT pg_advisory_xact_lock({PROBES})"
+    ))?;
     for info in table::ALL {
         client.batch_execute(&format!(
             "CREATE UNLOGGED TABLE IF NOT EXISTS {} (LIKE \"{schema}\".\"{}\" INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING INDEXES)",

@@ -28,5 +28,5 @@ pub use driver::{DbError, DbErrorKind, Driver, DriverKind};
 pub use loader::{LoadError, Loader, LoaderOptions};
 pub use merge::{copy_rows, own_table};
 pub use policy::{Decision, decide};
-pub use repo_rows::{Chunk, EncodeError, Encoder, HandOn, LoadedRepo, Probe};
+pub use repo_rows::{Chunk, EncodeError, Encoder, HandOn, LoadedRepo, PartOf, Probe};
 pub use writer::{Refused, Writer, WriterOptions, WriterReport};

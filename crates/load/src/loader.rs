@@ -2,13 +2,12 @@
 //! kept in memory when that fails: its repos are still open in the ledger, and come again.
 
 use crate::accounts::Accounts;
-use crate::choice::Choice;
 use crate::copy::{HEADER, TRAILER};
 use crate::driver::{DbError, Driver, RustDriver};
-use crate::repo_rows::Chunk;
+use crate::repo_rows::{Chunk, LoadedRepo};
 use crate::{merge, replace};
 use ledger::failpoint;
-use ledger::repos::{self, Stored};
+use ledger::repos::{self, PartState, Stored, StoredPart};
 use ledger::runs::Mode;
 use std::collections::HashSet;
 use std::fmt;
@@ -24,8 +23,8 @@ pub struct LoaderOptions {
     pub run: i64,
     /// How it loads.
     pub mode: Mode,
-    /// What is loaded.
-    pub choice: Choice,
+    /// Whether a commit waits for the disk: somebody outside is told of it.
+    pub durable: bool,
 }
 
 /// Why a chunk was not stored.
@@ -35,6 +34,8 @@ pub enum LoadError {
     Database(DbError),
     /// Another worker has taken the host of this repo, or has loaded it: nothing of the chunk was stored.
     NotOurs(String),
+    /// This part of a repo is stored already: nothing of the chunk was stored.
+    There(String),
     /// The PDS gave an older rev of this repo than is stored: nothing of the chunk was stored.
     Older(String, String),
 }
@@ -44,6 +45,7 @@ impl fmt::Display for LoadError {
         match self {
             Self::Database(error) => error.fmt(f),
             Self::NotOurs(did) => write!(f, "{did} belongs to another worker now"),
+            Self::There(did) => write!(f, "the part of {did} is stored already"),
             Self::Older(did, rev) => write!(f, "{did} is stored at the newer rev {rev}"),
         }
     }
@@ -65,8 +67,8 @@ pub struct Loader {
     open: HashSet<String>,
     /// Repos whose first chunks are lost.
     lost: HashSet<String>,
-    /// Repos whose rows are in the temporary tables of a merge.
-    staged: Vec<String>,
+    /// Repos, or parts of them, whose rows are in the temporary tables of a merge.
+    staged: Vec<LoadedRepo>,
 }
 
 impl Loader {
@@ -149,7 +151,11 @@ impl Loader {
             .as_mut()
             .ok_or_else(|| DbError::lost("not connected"))?;
         if self.open.is_empty() {
-            driver.batch("BEGIN; SET LOCAL synchronous_commit = off")?;
+            driver.batch(if options.durable {
+                "BEGIN"
+            } else {
+                "BEGIN; SET LOCAL synchronous_commit = off"
+            })?;
             if options.mode == Mode::Merge {
                 replace::empty(driver)?;
             }
@@ -164,8 +170,7 @@ impl Loader {
             Mode::Merge => {
                 let tables: Vec<_> = chunk.tables().collect();
                 merge::stage(driver, &tables)?;
-                self.staged
-                    .extend(chunk.repos.iter().map(|repo| repo.did.clone()));
+                self.staged.extend(chunk.repos.iter().cloned());
             }
         }
         store_pieces(driver, &options.schema, chunk, options.mode)?;
@@ -196,12 +201,33 @@ fn lock(
     open: &HashSet<String>,
 ) -> Result<(), LoadError> {
     // A repo that was begun in an earlier chunk was locked then.
-    let wanted: Vec<(&str, i64, &str)> = chunk
-        .repos
-        .iter()
-        .chain(&chunk.open)
+    let begins = || {
+        chunk
+            .repos
+            .iter()
+            .chain(&chunk.open)
+            .filter(|repo| !open.contains(&repo.did))
+    };
+    for repo in begins() {
+        let Some(part) = &repo.part else { continue };
+        let numbers = (part.number, part.parts);
+        let state = repos::lock_part(
+            driver.client(),
+            schema,
+            &repo.did,
+            (&part.pds, &part.host),
+            &repo.rev,
+            numbers,
+        )?;
+        match state {
+            PartState::Wanted => {}
+            PartState::There => return Err(LoadError::There(repo.did.clone())),
+            PartState::Older(rev) => return Err(LoadError::Older(repo.did.clone(), rev)),
+        }
+    }
+    let wanted: Vec<(&str, i64, &str)> = begins()
+        .filter(|repo| repo.part.is_none())
         .map(|repo| (repo.did.as_str(), repo.lease, repo.rev.as_str()))
-        .filter(|(did, ..)| !open.contains(*did))
         .collect();
     if wanted.is_empty() {
         return Ok(());
@@ -223,22 +249,28 @@ fn lock(
 /// Stores the pieces of the lists of skipped records; those of an older rev go first.
 fn store_pieces(driver: &mut RustDriver, schema: &str, chunk: &Chunk, mode: Mode) -> Result<(), DbError> {
     if mode == Mode::Merge {
-        let first: Vec<&str> = chunk
+        // A repo that came in other parts before loses all of those with its first part.
+        let without = chunk.repos.iter().filter(|repo| repo.pieces == 0);
+        let with = chunk.pieces.iter().filter(|piece| piece.number == 0);
+        let first: Vec<(&str, i16)> = without
+            .map(|repo| {
+                (
+                    repo.did.as_str(),
+                    repo.part.as_ref().map_or(0, |part| part.number),
+                )
+            })
+            .chain(with.map(|piece| (piece.did.as_str(), piece.part)))
+            .collect();
+        let is_part = chunk
             .repos
             .iter()
-            .filter(|repo| repo.pieces == 0)
-            .map(|repo| repo.did.as_str())
-            .chain(
-                chunk
-                    .pieces
-                    .iter()
-                    .filter(|p| p.number == 0)
-                    .map(|p| p.did.as_str()),
-            )
-            .collect();
+            .chain(&chunk.open)
+            .any(|repo| repo.part.as_ref().is_some_and(|p| p.parts > 1));
+        let (dids, parts): (Vec<&str>, Vec<i16>) = first.into_iter().unzip();
         driver.client().execute(
-            "DELETE FROM skyfill.skipped WHERE schema_name = $1 AND did = ANY($2)",
-            &[&schema, &first],
+            "DELETE FROM skyfill.skipped s USING unnest($2::text[], $3::smallint[]) n (did, part)
+             WHERE s.schema_name = $1 AND s.did = n.did AND (s.part = n.part OR NOT $4)",
+            &[&schema, &dids, &parts, &is_part],
         )?;
     }
     if chunk.pieces.is_empty() {
@@ -269,26 +301,48 @@ fn note(driver: &mut RustDriver, options: &LoaderOptions, chunk: &Chunk) -> Resu
     if chunk.repos.is_empty() {
         return Ok(());
     }
-    let stored: Vec<Stored<'_>> = chunk
+    let whole: Vec<Stored<'_>> = chunk
         .repos
         .iter()
-        .map(|repo| Stored {
-            did: &repo.did,
-            rev: &repo.rev,
-            commit_cid: &repo.commit_cid,
-            commit: &repo.commit,
-            records: repo.records,
-            skipped: repo.skipped,
-            duplicates: repo.duplicates,
-            car_bytes: repo.car_bytes,
-        })
+        .filter(|repo| repo.part.is_none())
+        .map(stored_of)
         .collect();
-    repos::loaded(driver.client(), &options.schema, options.run, &stored)?;
+    if !whole.is_empty() {
+        repos::loaded(driver.client(), &options.schema, options.run, &whole)?;
+    }
     let mut accounts = Accounts::default();
     for repo in &chunk.repos {
+        if let Some(part) = &repo.part {
+            let is_last = repos::part_loaded(
+                driver.client(),
+                &options.schema,
+                part.run,
+                &StoredPart {
+                    part: (part.number, part.parts),
+                    pds: (&part.pds, &part.host),
+                    repo: stored_of(repo),
+                },
+            )?;
+            if !is_last {
+                continue;
+            }
+        }
         accounts.repo(&repo.did, &repo.rev, &repo.commit_cid);
     }
     accounts.store(driver, &options.schema)
+}
+
+fn stored_of(repo: &LoadedRepo) -> Stored<'_> {
+    Stored {
+        did: &repo.did,
+        rev: &repo.rev,
+        commit_cid: &repo.commit_cid,
+        commit: &repo.commit,
+        records: repo.records,
+        skipped: repo.skipped,
+        duplicates: repo.duplicates,
+        car_bytes: repo.car_bytes,
+    }
 }
 
 /// Commits, so that a finalize that is under way notices.

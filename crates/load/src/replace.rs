@@ -6,8 +6,10 @@
 
 use crate::driver::{DbError, Driver, RustDriver};
 use crate::merge::{self, staging};
+use crate::repo_rows::LoadedRepo;
 use appview::table::{self, TableInfo};
 use postgres::{Client, Error};
+use rows::route;
 use std::fmt::Write;
 
 /// Temporary tables of a connection, beside those of [`merge::prepare_session`].
@@ -30,13 +32,26 @@ pub(crate) fn empty(driver: &mut RustDriver) -> Result<(), DbError> {
     ))
 }
 
-/// Makes the rows of `dids` those that are staged.
-pub(crate) fn apply(driver: &mut RustDriver, dids: &[String], schema: &str) -> Result<(), DbError> {
+/// Makes the rows of repos, or of the collections of their parts, those that are staged.
+pub(crate) fn apply(driver: &mut RustDriver, repos: &[LoadedRepo], schema: &str) -> Result<(), DbError> {
     let client = driver.client();
-    let had = client.execute(
-        "INSERT INTO pg_temp.had SELECT uri, cid FROM record WHERE did = ANY($1)",
-        &[&dids],
-    )?;
+    let dids: Vec<&str> = repos.iter().map(|repo| repo.did.as_str()).collect();
+    let mut had = 0;
+    let mut parts: Vec<(i16, i16)> = repos.iter().map(part_of).collect();
+    parts.sort_unstable();
+    parts.dedup();
+    for part in parts {
+        let of_part: Vec<&str> = repos
+            .iter()
+            .filter(|repo| part_of(repo) == part)
+            .map(|repo| repo.did.as_str())
+            .collect();
+        let sql = format!(
+            "INSERT INTO pg_temp.had SELECT uri, cid FROM record WHERE did = ANY($1){}",
+            in_part(part)
+        );
+        had += client.execute(&sql, &[&of_part])?;
+    }
     let touched = if had > 0 {
         // The planner takes temporary tables for small ones, and reads large tables by index: what it does not know it has to be told.
         client.batch_execute("ANALYZE pg_temp.had; ANALYZE pg_temp.new_record")?;
@@ -76,6 +91,28 @@ pub(crate) fn apply(driver: &mut RustDriver, dids: &[String], schema: &str) -> R
         delete_strays(client, &rebuilt)?;
     }
     Ok(())
+}
+
+fn part_of(repo: &LoadedRepo) -> (i16, i16) {
+    repo.part
+        .as_ref()
+        .map_or((0, 1), |part| (part.number, part.parts))
+}
+
+/// The condition that a record is of a collection that such a part holds ([`rows::route`]).
+fn in_part((number, parts): (i16, i16)) -> String {
+    let list = |collections: &[&str]| format!("('{}')", collections.join("', '"));
+    let collection = "split_part(uri, '/', 4)";
+    match (parts, number) {
+        (3, 0) => format!(
+            " AND {collection} NOT IN {} AND {collection} NOT IN {}",
+            list(route::SECOND),
+            list(route::THIRD)
+        ),
+        (3, 1) => format!(" AND {collection} IN {}", list(route::SECOND)),
+        (3, _) => format!(" AND {collection} IN {}", list(route::THIRD)),
+        _ => String::new(),
+    }
 }
 
 /// Deletes rows of these accounts that belong to no record. Reads whole tables: only for repos that are repaired.

@@ -7,11 +7,10 @@
 use crate::choice::Choice;
 use crate::copy;
 use appview::table::{self, TableInfo};
-use atrepo::{Cid, Entry, Repo, RepoError, syntax};
+use atrepo::{Cid, Entry, Repo, RepoError};
 use ledger::skipped::{ListWriter, Reason};
 use rows::{Collection, Field, Record, Rows, datetime};
 use std::collections::HashMap;
-use std::fmt::Write;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 
 /// Number of tables.
@@ -50,10 +49,10 @@ pub(crate) struct Piece {
 pub struct LoadedRepo {
     /// The account.
     pub did: String,
-    /// Whatever the source wants to find it by again: the lease of its host.
+    /// The lease of its host; for a part that came over a socket, whatever finds that again.
     pub lease: i64,
-    /// Which part of the repo this is, and of how many.
-    pub part: (i16, i16),
+    /// Which part of the repo this is, and of how many, if it came over a socket.
+    pub part: Option<PartOf>,
     /// Revision.
     pub rev: String,
     /// CID of the commit, as text.
@@ -70,6 +69,21 @@ pub struct LoadedRepo {
     pub car_bytes: u64,
     /// Pieces of its list.
     pub pieces: i32,
+}
+
+/// Which part of a repo came over a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartOf {
+    /// Its number, from 0.
+    pub number: i16,
+    /// Of how many.
+    pub parts: i16,
+    /// The URL of the PDS.
+    pub pds: String,
+    /// The name under which that is paced.
+    pub host: String,
+    /// The run that its time belongs to.
+    pub run: i64,
 }
 
 impl Default for Chunk {
@@ -169,6 +183,8 @@ pub struct Encoder {
     now_text: String,
     chunk_bytes: usize,
     chunk: Chunk,
+    /// The part at hand, if entries come one by one.
+    part: Option<Progress>,
     /// Columns of a btree index, a bit each, by table.
     indexed: [u32; TABLES],
     /// The same for the unique key.
@@ -176,6 +192,9 @@ pub struct Encoder {
     hasher: RandomState,
     /// Unique keys of the collection at hand, and the number of the record that has each.
     seen: HashMap<[u32; 4], u32, BuildHasherDefault<Given>>,
+    /// Record keys of those, end to end, and where each ends.
+    rkeys: Vec<u8>,
+    rkey_ends: Vec<u32>,
     uri: String,
     cid: String,
     indexed_at: String,
@@ -213,10 +232,6 @@ struct Progress {
     loaded: LoadedRepo,
     list: ListWriter,
     collection: Option<Collection>,
-    /// Number of the entry at hand.
-    number: u32,
-    /// Losers and winners of unique keys: number of the winner; URI, CID and time of the loser.
-    losers: Vec<(u32, [String; 3])>,
 }
 
 impl Encoder {
@@ -241,10 +256,13 @@ impl Encoder {
             now_text: datetime::print(now),
             chunk_bytes,
             chunk: Chunk::default(),
+            part: None,
             indexed: masks,
             unique,
             hasher: RandomState::new(),
             seen: HashMap::default(),
+            rkeys: Vec::new(),
+            rkey_ends: Vec::new(),
             uri: String::new(),
             cid: String::new(),
             indexed_at: String::new(),
@@ -275,7 +293,7 @@ impl Encoder {
         let loaded = LoadedRepo {
             did: repo.did().to_owned(),
             lease,
-            part: (0, 1),
+            part: None,
             rev: repo.commit().rev.clone(),
             commit_cid: repo.commit_cid().to_string(),
             commit: repo.commit().block.clone(),
@@ -303,11 +321,50 @@ impl Encoder {
                 return Err(stopped);
             }
         }
-        let winners = self.winners(repo, &open)?;
-        self.end(open, &winners);
+        self.end(open);
         let loaded = self.chunk.repos.last().cloned().unwrap_or_default();
         self.hand_on_if_full(None, hand_on)?;
         Ok(loaded)
+    }
+
+    /// Begins a part of a repo whose entries come one by one, in the order of keys ([`Encoder::part_entry`]).
+    pub fn begin_part(&mut self, loaded: LoadedRepo) {
+        self.part = Some(self.begin(loaded));
+    }
+
+    /// Adds an entry to the part that was begun.
+    ///
+    /// # Errors
+    /// [`EncodeError::Stopped`], as [`Encoder::add`].
+    pub fn part_entry(
+        &mut self,
+        entry: &Entry<'_, '_>,
+        probe: &mut Probe<'_>,
+        hand_on: &mut HandOn<'_>,
+    ) -> Result<(), EncodeError> {
+        let Some(mut open) = self.part.take() else {
+            return Ok(());
+        };
+        let outcome = self
+            .entry(&mut open, entry, probe)
+            .and_then(|()| self.hand_on_if_full(Some(&open.loaded), hand_on));
+        self.part = Some(open);
+        if outcome.is_err() {
+            self.chunk.clear();
+            self.part = None;
+        }
+        outcome
+    }
+
+    /// Ends the part that was begun: all of its entries came.
+    ///
+    /// # Errors
+    /// As [`Encoder::part_entry`].
+    pub fn end_part(&mut self, hand_on: &mut HandOn<'_>) -> Result<(), EncodeError> {
+        if let Some(open) = self.part.take() {
+            self.end(open);
+        }
+        self.hand_on_if_full(None, hand_on)
     }
 
     /// Hands the chunk on if it is full; `open` is the repo that goes on in the next one.
@@ -361,14 +418,18 @@ impl Encoder {
         repos
     }
 
-    fn begin(&mut self, loaded: LoadedRepo) -> Progress {
+    fn forget_keys(&mut self) {
         self.seen.clear();
+        self.rkeys.clear();
+        self.rkey_ends.clear();
+    }
+
+    fn begin(&mut self, loaded: LoadedRepo) -> Progress {
+        self.forget_keys();
         Progress {
             loaded,
             list: ListWriter::default(),
             collection: None,
-            number: 0,
-            losers: Vec::new(),
         }
     }
 
@@ -378,7 +439,6 @@ impl Encoder {
         entry: &Entry<'_, '_>,
         probe: &mut Probe<'_>,
     ) -> Result<(), EncodeError> {
-        open.number = open.number.saturating_add(1);
         match entry {
             Entry::Record {
                 collection,
@@ -423,10 +483,9 @@ impl Encoder {
     ) -> Result<(), EncodeError> {
         if open.collection != Some(collection) {
             // Entries come in the order of keys, so a collection comes in one piece.
-            self.seen.clear();
+            self.forget_keys();
             open.collection = Some(collection);
         }
-        let number = open.number;
         self.uri.clear();
         let nsid = collection.nsid();
         for part in ["at://", &open.loaded.did, "/", nsid, "/", rkey] {
@@ -510,21 +569,25 @@ impl Encoder {
             }
         }
         if let Some(key) = key {
-            match self.seen.entry(key) {
-                std::collections::hash_map::Entry::Vacant(free) => {
-                    free.insert(number);
-                }
-                std::collections::hash_map::Entry::Occupied(winner) => {
-                    for (info, start) in &touched {
-                        if !info.stands_alone() {
-                            self.chunk.tables[info.id].truncate(*start);
-                        }
+            let number = u32::try_from(self.rkey_ends.len()).unwrap_or(u32::MAX);
+            let winner = *self.seen.entry(key).or_insert(number);
+            if winner == number {
+                self.rkeys.extend_from_slice(rkey.as_bytes());
+                self.rkey_ends
+                    .push(u32::try_from(self.rkeys.len()).unwrap_or(u32::MAX));
+            } else {
+                for (info, start) in &touched {
+                    if !info.stands_alone() {
+                        self.chunk.tables[info.id].truncate(*start);
                     }
-                    open.losers.push((
-                        *winner.get(),
-                        [self.uri.clone(), self.cid.clone(), self.indexed_at.clone()],
-                    ));
                 }
+                let info = table::DUPLICATE_RECORD.info();
+                let winner = format!("at://{}/{nsid}/{}", open.loaded.did, self.rkey(winner));
+                let rows = &mut self.chunk.tables[info.id];
+                touched.push((info, rows.len()));
+                let values = [&self.uri, &self.cid, &winner, &self.indexed_at];
+                copy::append_row(rows, &values.map(|text| Field::Text(text)));
+                open.loaded.duplicates += 1;
             }
         }
         for (info, start) in &touched {
@@ -566,53 +629,23 @@ impl Encoder {
         self.chunk.bytes += bytes.len();
         self.chunk.pieces.push(Piece {
             did: loaded.did.clone(),
-            part: loaded.part.0,
+            part: loaded.part.as_ref().map_or(0, |part| part.number),
             number: loaded.pieces,
             bytes,
         });
         loaded.pieces += 1;
     }
 
-    /// The URIs of those records that won over others, found by going over the tree once more: nearly no repo has any.
-    fn winners<C: AsRef<[u8]>>(
-        &self,
-        repo: &Repo<C>,
-        open: &Progress,
-    ) -> Result<HashMap<u32, String>, RepoError> {
-        let mut wanted: HashMap<u32, String> = open
-            .losers
-            .iter()
-            .map(|(number, _)| (*number, String::new()))
-            .collect();
-        if wanted.is_empty() {
-            return Ok(wanted);
-        }
-        let mut number = 0u32;
-        repo.keys(|key| -> Result<(), RepoError> {
-            number = number.saturating_add(1);
-            if let (Some(uri), Some((collection, rkey))) = (wanted.get_mut(&number), syntax::split_key(key)) {
-                let _ = write!(uri, "at://{}/{collection}/{rkey}", repo.did());
-            }
-            Ok(())
-        })?;
-        Ok(wanted)
+    /// The record key of the first record that had a unique key.
+    fn rkey(&self, number: u32) -> &str {
+        let at = usize::try_from(number).unwrap_or(usize::MAX);
+        let end = |at: usize| self.rkey_ends.get(at).map_or(0, |end| *end as usize);
+        let start = at.checked_sub(1).map_or(0, end);
+        let rkey = self.rkeys.get(start..end(at)).unwrap_or_default();
+        std::str::from_utf8(rkey).unwrap_or_default()
     }
 
-    fn end(&mut self, mut open: Progress, winners: &HashMap<u32, String>) {
-        let info = table::DUPLICATE_RECORD.info();
-        for (number, [uri, cid, indexed_at]) in &open.losers {
-            let Some(winner) = winners.get(number) else {
-                continue;
-            };
-            let rows = &mut self.chunk.tables[info.id];
-            let before = rows.len();
-            copy::append_row(
-                rows,
-                &[uri, cid, winner, indexed_at].map(|text| Field::Text(text)),
-            );
-            self.chunk.bytes += rows.len() - before;
-            open.loaded.duplicates += 1;
-        }
+    fn end(&mut self, mut open: Progress) {
         let piece = open.list.take();
         self.keep(&mut open.loaded, piece);
         self.chunk.repos.push(open.loaded);

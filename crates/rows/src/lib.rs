@@ -27,6 +27,7 @@ mod javascript;
 mod json;
 mod lexicon;
 pub mod reject;
+pub mod route;
 mod row;
 
 pub use collection::Collection;

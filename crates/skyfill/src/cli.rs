@@ -105,8 +105,8 @@ pub(crate) struct UnpackArgs {
 
 /// Fetches the repos of a DID file and sends their records to consumers.
 ///
-/// Each repo is fetched from the PDS in its line, checked as a whole, and only then sent, in the line form, to one
-/// socket, or to three by collection. Exit code 1 if repos failed; they are listed in --failures, which is a DID file.
+/// Each repo is fetched from the PDS in its line, checked as a whole, and only then sent to one socket, or to three by collection. A consumer of
+/// skyfill's acknowledges each part of a repo when it is durable; what was not acknowledged is sent again. Exit code 1 if repos failed; they are listed in --failures, which is a DID file.
 /// SIGUSR1 prints what each worker is doing.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
@@ -127,6 +127,9 @@ pub(crate) struct ProducerArgs {
     /// First line not to take, from 0; 0 means to the end.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) ending_line: u64,
+    /// The form on the sockets: frames if the consumer takes them (skyfill's does), else the lines of the original scripts; or lines in any case.
+    #[arg(long, value_name = "FORM", default_value = "auto", value_enum)]
+    pub(crate) form: Form,
     #[command(flatten)]
     pub(crate) fetch: FetchArgs,
     /// Most bytes of checked repos that wait in memory for the consumers.
@@ -140,6 +143,15 @@ pub(crate) struct ProducerArgs {
     pub(crate) now: Option<String>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+/// How records travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Form {
+    /// Frames, each part of a repo acknowledged when it is durable, if the consumer takes them; else lines.
+    Auto,
+    /// Lines.
+    Lines,
 }
 
 /// How repos are fetched.
@@ -186,8 +198,8 @@ pub(crate) struct OutputArgs {
 
 /// Stores the records that producers send to a socket.
 ///
-/// Takes the line form, makes the rows of the official indexer, and merges them into the AppView's tables. The same
-/// lines a second time change nothing. Ends at SIGINT or SIGTERM, after committing what it has read. Lines that are
+/// Takes frames or lines, makes the rows of the official indexer, and merges them into the AppView's tables. What comes in frames is kept account of
+/// in schema `skyfill`, so that it is stored exactly once, and `skyfill verify` can prove it. The same lines a second time change nothing. Ends at SIGINT or SIGTERM, after committing what it has read. Lines that are
 /// refused go to --rejects; the exit code is then 1.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:

@@ -22,11 +22,16 @@ pub(crate) fn run(args: &FinalizeArgs) -> Result<Ended, Failure> {
     let database = Database::open(&args.database)?;
     database.require_current()?;
     let stop = signals::listen(Workers::default())?;
-    work(args, &database, &stop)
+    work(args, &database, &stop, false)
 }
 
-/// The same, as a part of a run.
-pub(crate) fn work(args: &FinalizeArgs, database: &Database, stop: &Stop) -> Result<Ended, Failure> {
+/// The same, as a part of a run. Another one that finalizes (it may be the server process of one that was killed) is waited for if `patient`.
+pub(crate) fn work(
+    args: &FinalizeArgs,
+    database: &Database,
+    stop: &Stop,
+    patient: bool,
+) -> Result<Ended, Failure> {
     let notifications = match &args.notifications {
         Some(given) => given.clone(),
         None => of_last_run(database)?,
@@ -81,17 +86,29 @@ pub(crate) fn work(args: &FinalizeArgs, database: &Database, stop: &Stop) -> Res
         Report::Waiting(..) => {}
     };
     let started = Instant::now();
-    let outcome = Finalize {
-        url: database.url.clone(),
-        schema: database.schema.clone(),
-        connections: usize::from(args.max_db_connections),
-        slice_rows: args.slice_rows,
-        restart: args.restart,
-        notifications,
-        report: &report,
-        stop: &|| stop.is_set(),
-    }
-    .run();
+    let mut told = false;
+    let outcome = loop {
+        let outcome = Finalize {
+            url: database.url.clone(),
+            schema: database.schema.clone(),
+            connections: usize::from(args.max_db_connections),
+            slice_rows: args.slice_rows,
+            restart: args.restart,
+            notifications: notifications.clone(),
+            report: &report,
+            stop: &|| stop.is_set(),
+        }
+        .run();
+        match outcome {
+            Err(FinalizeError::Busy) if patient && !stop.is_set() => {
+                if !std::mem::replace(&mut told, true) {
+                    say("another skyfill finalizes in this database; waiting");
+                }
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            outcome => break outcome,
+        }
+    };
     drop(progress.lock().unwrap_or_else(PoisonError::into_inner).take());
     let outcome = outcome.map_err(|error| failure(database, &error))?;
     if args.output.json {

@@ -92,16 +92,25 @@ pub(crate) fn run(args: &IdentitiesArgs) -> Result<Ended, Failure> {
     database.require_current()?;
     database.prepare_ledger()?;
     let stop = signals::listen(Workers::default())?;
-    look_up_due(args, &database, &stop)
+    look_up_due(args, &database, &stop, false)
 }
 
-/// The same, as a part of a run.
-pub(crate) fn look_up_due(args: &IdentitiesArgs, database: &Database, stop: &Stop) -> Result<Ended, Failure> {
+/// The same, as a part of a run. Another one that looks up accounts is waited for if `patient`.
+pub(crate) fn look_up_due(
+    args: &IdentitiesArgs,
+    database: &Database,
+    stop: &Stop,
+    patient: bool,
+) -> Result<Ended, Failure> {
     let now = clock::now(args.now.as_deref())?;
     let mut client = database.connect()?;
     let schema = database.schema.as_str();
     let refused = |error: postgres::Error| database.failure(error);
-    if !ledger::identity::lock(&mut client).map_err(refused)? {
+    while !ledger::identity::lock(&mut client).map_err(refused)? {
+        if patient && !stop.is_set() {
+            std::thread::sleep(Duration::from_millis(200));
+            continue;
+        }
         return Err(
             Failure::new("another skyfill looks up identities in this database").hint("wait until it ends"),
         );

@@ -61,7 +61,10 @@ fn recreate(database: &Database, client: &mut Client, discard: bool) -> Result<(
     }
     appview::recreate::drop_schema(client, schema).map_err(|error| database.failure(error))?;
     if ledger::exists(client).map_err(|error| database.failure(error))? {
-        ledger::dropped::forget_schema(client, schema).map_err(|error| database.failure(error))?;
+        let refused = |error| database.failure(error);
+        ledger::prepare(client).map_err(refused)?;
+        ledger::forget_schema(client, schema).map_err(refused)?;
+        load::fresh::drop_probes(client).map_err(refused)?;
     }
     eprintln!("dropped schema {schema} of {}", database.shown());
     Ok(())

@@ -1,18 +1,20 @@
 //! One producer's connection: lines to batches.
 
 use crate::cli::ConsumerArgs;
+use crate::consumer::frames::Framed;
 use crate::consumer::rejects::Rejects;
 use crate::consumer::shards::{Gone, Handles};
 use crate::signals::Stop;
 use handoff::account::Account;
+use handoff::frames::MAGIC;
 use handoff::line::{LineError, Message};
 use handoff::lines::{Line, Lines, Step};
 use handoff::send::COMMITTED;
-use load::{Accounts, Batch, WriterReport};
+use load::{Accounts, Batch, LoadedRepo, WriterReport};
 use observe::{Counter, Workers};
 use rows::{Collection, Record};
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +36,7 @@ pub(crate) struct Counts {
     duplicates: Counter,
     new_rows: Counter,
     accounts: Counter,
+    parts: Counter,
 }
 
 impl Counts {
@@ -48,6 +51,7 @@ impl Counts {
             duplicates: Counter::plain("duplicates"),
             new_rows: Counter::plain("new"),
             accounts: Counter::plain("accounts"),
+            parts: Counter::plain("parts of repos"),
         }
     }
 
@@ -64,8 +68,29 @@ impl Counts {
             self.not_indexed.clone(),
             self.duplicates.clone(),
             self.accounts.clone(),
+            self.parts.clone(),
             self.rejected.clone(),
         ]
+    }
+
+    /// An entry of a part came.
+    pub(crate) fn entry(&self, bytes: u64) {
+        self.lines.add(1);
+        self.bytes.add(bytes);
+    }
+
+    /// A part was there already.
+    pub(crate) fn repeated(&self, entries: u64) {
+        self.repeated.add(entries);
+        self.parts.add(1);
+    }
+
+    /// A part is durable.
+    pub(crate) fn part_stored(&self, repo: &LoadedRepo) {
+        self.committed.add(repo.records);
+        self.duplicates.add(repo.duplicates);
+        self.not_indexed.add(repo.skipped);
+        self.parts.add(1);
     }
 
     pub(crate) fn stored(&self, report: &WriterReport) {
@@ -85,6 +110,7 @@ impl Counts {
                 "repeated": self.repeated.get(),
                 "notIndexed": self.not_indexed.get(),
                 "accounts": self.accounts.get(),
+                "parts": self.parts.get(),
                 "rejected": rejected,
                 "bytes": self.bytes.get(),
                 "seconds": elapsed.as_secs_f64(),
@@ -92,8 +118,8 @@ impl Counts {
             println!("{summary}");
         }
         eprintln!(
-            "{} lines: {} records committed ({} of them with a new row of their own), {} duplicates, \
-             {} repeated at once, {} of collections that are not indexed, {} about accounts, {rejected} rejected; {:.1} s",
+            "{} lines or entries: {} records committed ({} of them with a new row of their own), {} duplicates, \
+             {} repeated at once, {} not indexed or skipped, {} about accounts, {} parts of repos, {rejected} rejected; {:.1} s",
             self.lines.get(),
             self.committed.get(),
             self.new_rows.get(),
@@ -101,6 +127,7 @@ impl Counts {
             self.repeated.get(),
             self.not_indexed.get(),
             self.accounts.get(),
+            self.parts.get(),
             elapsed.as_secs_f64()
         );
         if rejected > 0 {
@@ -123,6 +150,29 @@ pub(crate) struct Intake {
     rejects: Arc<Rejects>,
     stop: Stop,
     workers: Workers,
+    framed: Framed,
+}
+
+/// The first byte of a stream; it tells which form it is in. Nothing if none comes.
+fn first_byte(mut stream: &UnixStream, stop: &Stop) -> Option<u8> {
+    let mut byte = [0];
+    while !stop.is_set() {
+        match stream.read(&mut byte) {
+            Ok(0) => {
+                // All of nothing is committed.
+                drop(stream.write_all(COMMITTED));
+                return None;
+            }
+            Ok(_) => return Some(byte[0]),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                ) => {}
+            Err(_) => return None,
+        }
+    }
+    None
 }
 
 impl Intake {
@@ -133,6 +183,7 @@ impl Intake {
         rejects: &Arc<Rejects>,
         stop: &Stop,
         workers: &Workers,
+        framed: &Framed,
     ) -> Self {
         Self {
             batch_size,
@@ -145,6 +196,7 @@ impl Intake {
             rejects: Arc::clone(rejects),
             stop: stop.clone(),
             workers: workers.clone(),
+            framed: framed.clone(),
         }
     }
 
@@ -163,7 +215,15 @@ impl Intake {
             eprintln!("a producer's connection cannot be read: {error}");
             return Ok(());
         }
-        let mut lines = Lines::new(stream);
+        let Some(first) = first_byte(&stream, &self.stop) else {
+            return Ok(());
+        };
+        if Some(&first) == MAGIC.first() {
+            worker.doing("reading frames");
+            self.framed.run(&stream, &[first]);
+            return Ok(());
+        }
+        let mut lines = Lines::new(stream, &[first]);
         let mut ended = false;
         while !self.stop.is_set() {
             let mut outcome = Ok(());

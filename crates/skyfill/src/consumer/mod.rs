@@ -1,10 +1,12 @@
-//! `skyfill consumer`: lines from a socket, rows to the database.
+//! `skyfill consumer`: frames or lines from a socket, rows to the database.
 //!
-//! A thread for each connection reads lines and builds batches ([`intake`]); a thread for each database connection
+//! A thread for each connection reads. Frames become chunks of whole parts of repos ([`frames`]), which are loaded as a run does it. Lines become
+//! batches ([`intake`]); a thread for each database connection
 //! stores them ([`shards`]). Records that can collide go to the same database connection, so that of two the first one
 //! sent wins, and no two connections wait for each other's rows. When a producer ends its stream, its connection is
 //! closed only after everything that came over it is committed.
 
+mod frames;
 mod intake;
 mod rejects;
 mod shards;
@@ -12,11 +14,15 @@ mod shards;
 use crate::cli::ConsumerArgs;
 use crate::database::Database;
 use crate::exit::{Ended, Failure};
-use crate::signals;
+use crate::run::loading::{Loaders, Loading};
+use crate::signals::{self, Stop};
+use frames::Framed;
 use handoff::account::GREETING;
 use handoff::listen::Listener;
 use intake::{Counts, Intake};
-use load::{DriverKind, WriterOptions};
+use ledger::runs::Mode;
+use load::fresh;
+use load::{DriverKind, LoaderOptions, WriterOptions};
 use observe::{Progress, Workers};
 use rejects::Rejects;
 use shards::Shards;
@@ -54,6 +60,7 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
         transaction_bytes: (TRANSACTION_BYTES / connections).max(1 << 20),
     };
     let shards = Shards::start(connections, &options, &counts, &rejects, &workers, &stop)?;
+    let framed = start_framed(&database, connections, &counts, &workers, &stop)?;
     eprintln!(
         "listening on {}, storing in schema {} of {}",
         socket.display(),
@@ -92,6 +99,7 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
                     &rejects,
                     &stop,
                     &workers,
+                    &framed.0,
                 );
                 readers.push(std::thread::spawn(move || intake.run(stream)));
             }
@@ -110,6 +118,10 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
         progress.say("a reader broke off; its producer has to send again");
     }
     let outcome = shards.finish();
+    framed.0.loaders().end();
+    for thread in framed.1 {
+        broke_off |= thread.join().is_err();
+    }
     progress.finish();
     counts.summary(args, started.elapsed(), &rejects);
     outcome.map_err(|error| {
@@ -120,11 +132,60 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
         ))
         .hint("what was committed is stored; mend this, then send the same lines again")
     })?;
-    Ok(if rejects.count() > 0 || broke_off {
-        Ended::WithFailures
-    } else {
-        Ended::Well
-    })
+    if let Some(why) = framed.0.broken() {
+        return Err(Failure::new(format!(
+            "schema {} of {}: {why}",
+            database.schema,
+            database.shown()
+        ))
+        .hint(
+            "what was acknowledged is stored; mend this, then start it again: the producer sends the rest",
+        ));
+    }
+    Ok(
+        if rejects.count() > 0 || broke_off || framed.0.refused_parts() > 0 {
+            Ended::WithFailures
+        } else {
+            Ended::Well
+        },
+    )
+}
+
+/// What stores parts that come in frames: as many connections as for lines, opened when they are needed.
+fn start_framed(
+    database: &Database,
+    connections: usize,
+    counts: &Counts,
+    workers: &Workers,
+    stop: &Stop,
+) -> Result<(Framed, Vec<std::thread::JoinHandle<()>>), Failure> {
+    let mut client = database.connect()?;
+    let refused = |error: postgres::Error| database.failure(error);
+    fresh::prepare_probes(&mut client, &database.schema).map_err(refused)?;
+    let indexed = fresh::indexed_columns(&mut client).map_err(refused)?;
+    let (loaders, ends) = Loaders::new(connections);
+    let framed = Framed::new(&database.url, &database.schema, indexed, loaders, counts, stop);
+    let threads = ends
+        .into_iter()
+        .enumerate()
+        .map(|(number, messages)| {
+            let loading = Loading {
+                options: LoaderOptions {
+                    url: database.url.clone(),
+                    schema: database.schema.clone(),
+                    run: 0,
+                    mode: Mode::Merge,
+                    durable: true,
+                },
+                settle: framed.clone(),
+                workers: workers.clone(),
+                keep: None,
+            };
+            let framed = framed.clone();
+            std::thread::spawn(move || loading.work(number, &messages, framed.loaders()))
+        })
+        .collect();
+    Ok((framed, threads))
 }
 
 /// The driver of the arguments, if this build has it.

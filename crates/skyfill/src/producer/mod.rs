@@ -8,17 +8,18 @@ mod job;
 mod parcel;
 mod tally;
 
-use crate::cli::ProducerArgs;
+use crate::cli::{Form, ProducerArgs};
 use crate::clock;
 use crate::exit::{Ended, Failure};
 use crate::fetch_args;
 use crate::signals::{self, Stop};
 use discover::did_file::{self, DidLine};
 use fetch::hosts::Hosts;
-use handoff::send::{Event, Finished, Sender};
+use handoff::send::{Event, Finished, Opened, Sender};
+use handoff::send_frames::FramedSender;
 use job::Shared;
 use observe::{Progress, Workers};
-use parcel::{Handed, Parcel};
+use parcel::{FramedParcel, Handed, Parcel};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind};
@@ -27,7 +28,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tally::Tally;
 use tokio::sync::Semaphore;
-use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::{Id, JoinError, JoinSet};
 
 /// Tasks for each repo that is fetched: those that wait for a host or a consumer do not keep others from working.
@@ -216,40 +218,145 @@ fn start_senders(
         // Unbounded in number, bounded in bytes: each repo in it holds a share of the buffer.
         let (sender, mut receiver) = mpsc::unbounded_channel::<Handed>();
         senders.push(sender);
-        let (path, tally, stop) = (path.clone(), Arc::clone(tally), stop.clone());
+        let (path, tally, stop, form) = (path.clone(), Arc::clone(tally), stop.clone(), args.form);
         threads.push(std::thread::spawn(move || {
-            let mut sender = Sender::new(&path, |event| tell(&event, &stop));
-            let mut given_up = false;
-            while let Some(handed) = receiver.blocking_recv() {
-                let parcel = Parcel::new(&handed, socket, sockets, now);
-                let outcome = if given_up {
-                    Err(ErrorKind::Interrupted.into())
-                } else {
-                    sender.send(parcel)
-                };
-                given_up |= matches!(&outcome, Err(error) if error.kind() == ErrorKind::Interrupted);
-                let Handed::Repo(checked) = handed else { continue };
-                match outcome {
-                    Ok(()) => tally.written(&checked, sockets),
-                    Err(_) => tally.not_sent(&checked),
-                }
-            }
-            match sender.finish() {
-                Ok(finished) if !given_up => finished,
-                Ok(finished) => Finished {
-                    acknowledged: false,
-                    ..finished
-                },
-                Err(_) => Finished {
-                    losses: 0,
-                    acknowledged: false,
-                    greeted_late: false,
-                },
-            }
+            let socket = Socket {
+                path: &path,
+                number: socket,
+                of: sockets,
+                now,
+                form,
+                tally: &tally,
+                stop: &stop,
+            };
+            socket.send_all(&mut receiver)
         }));
     }
     (senders, threads)
 }
+
+/// One of the sockets, and what is sent to it.
+struct Socket<'s> {
+    path: &'s Path,
+    number: usize,
+    of: usize,
+    now: i64,
+    form: Form,
+    tally: &'s Arc<Tally>,
+    stop: &'s Stop,
+}
+
+impl Socket<'_> {
+    /// Sends all that comes, in the form that the consumer takes.
+    fn send_all(&self, handed: &mut UnboundedReceiver<Handed>) -> Finished {
+        let Some(first) = handed.blocking_recv() else {
+            return Finished {
+                losses: 0,
+                acknowledged: true,
+                greeted_late: false,
+            };
+        };
+        let mut on_event = |event: Event<'_>| tell(&event, self.stop);
+        match Opened::wait_for(self.path, &mut on_event) {
+            Ok(opened) if opened.takes_frames() && self.form == Form::Auto => {
+                self.send_frames(opened, first, handed)
+            }
+            Ok(opened) => self.send_lines(opened, first, handed),
+            Err(_) => {
+                let mut next = Some(first);
+                while let Some(handed_over) = next {
+                    self.not_sent(handed_over);
+                    next = handed.blocking_recv();
+                }
+                NOT_ACKNOWLEDGED
+            }
+        }
+    }
+
+    fn not_sent(&self, handed: Handed) {
+        if let Handed::Repo(checked) = handed {
+            self.tally.not_sent(&checked);
+        }
+    }
+
+    fn send_frames(&self, opened: Opened, first: Handed, handed: &mut UnboundedReceiver<Handed>) -> Finished {
+        let mut sender = FramedSender::new(self.path, opened, |event| tell(&event, self.stop));
+        let mut next = Some(first);
+        let mut given_up = false;
+        while let Some(handed_over) = next {
+            if given_up {
+                self.not_sent(handed_over);
+            } else {
+                let parcel = FramedParcel {
+                    handed: handed_over,
+                    socket: self.number,
+                    sockets: self.of,
+                    now: self.now,
+                    tally: Arc::clone(self.tally),
+                };
+                given_up = sender.send(parcel).is_err();
+            }
+            next = loop {
+                match handed.try_recv() {
+                    Ok(handed_over) => break Some(handed_over),
+                    Err(TryRecvError::Disconnected) => break None,
+                    // Meanwhile, what is acknowledged makes room for more.
+                    Err(TryRecvError::Empty) if given_up => break handed.blocking_recv(),
+                    Err(TryRecvError::Empty) => {
+                        given_up = sender.listen().is_err();
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
+                }
+            };
+        }
+        match sender.finish() {
+            // What a consumer lost was sent again, and acknowledged.
+            Ok(_) if !given_up => Finished {
+                losses: 0,
+                acknowledged: true,
+                greeted_late: false,
+            },
+            _ => NOT_ACKNOWLEDGED,
+        }
+    }
+
+    fn send_lines(&self, opened: Opened, first: Handed, handed: &mut UnboundedReceiver<Handed>) -> Finished {
+        let mut sender = Sender::over(self.path, opened, |event| tell(&event, self.stop));
+        let mut next = Some(first);
+        let mut given_up = false;
+        while let Some(handed_over) = next {
+            let parcel = Parcel::new(&handed_over, self.number, self.of, self.now);
+            let outcome = if given_up {
+                Err(ErrorKind::Interrupted.into())
+            } else {
+                sender.send(parcel)
+            };
+            given_up |= matches!(&outcome, Err(error) if error.kind() == ErrorKind::Interrupted);
+            if let Handed::Repo(checked) = handed_over {
+                match outcome {
+                    Ok(()) => self.tally.written(&checked, self.of),
+                    Err(_) => self.tally.not_sent(&checked),
+                }
+            }
+            next = handed.blocking_recv();
+        }
+        match sender.finish() {
+            Ok(finished) if !given_up => finished,
+            Ok(finished) => Finished {
+                acknowledged: false,
+                ..finished
+            },
+            Err(_) => NOT_ACKNOWLEDGED,
+        }
+    }
+}
+
+/// The wait for the consumer was given up.
+const NOT_ACKNOWLEDGED: Finished = Finished {
+    losses: 0,
+    acknowledged: false,
+    greeted_late: false,
+};
 
 /// Says what happens to a socket, not too often. Goes on until somebody stops it.
 fn tell(event: &Event<'_>, stop: &Stop) -> bool {

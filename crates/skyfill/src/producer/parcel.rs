@@ -1,10 +1,12 @@
 //! A checked repo on its way to the sockets.
 
+use crate::producer::tally::Tally;
 use atrepo::{Entry, Repo, RepoError};
 use discover::did_file::DidLine;
 use handoff::account;
+use handoff::frames::{self, PartHeader};
 use handoff::line::{self, Outgoing};
-use handoff::route::socket_of;
+use rows::route::socket_of;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -181,5 +183,81 @@ impl RepoParcel {
             self.checked.unusable.fetch_add(unusable, Ordering::Relaxed);
         }
         Ok(())
+    }
+}
+
+/// What is sent in the framed form: a part of a repo, or the state of an account.
+pub(crate) struct FramedParcel {
+    pub(crate) handed: Handed,
+    pub(crate) socket: usize,
+    pub(crate) sockets: usize,
+    pub(crate) now: i64,
+    pub(crate) tally: Arc<Tally>,
+}
+
+impl handoff::send_frames::FramedParcel for FramedParcel {
+    fn id(&self) -> (&str, &str) {
+        match &self.handed {
+            Handed::Repo(checked) => (checked.repo.did(), &checked.repo.commit().rev),
+            Handed::Status(did, _) => (did, ""),
+        }
+    }
+
+    fn write_frames(&self, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let mut piece = Vec::with_capacity(PIECE_BYTES + (64 << 10));
+        let checked = match &self.handed {
+            Handed::Repo(checked) => checked,
+            Handed::Status(did, status) => {
+                frames::append_status(&mut piece, did, status);
+                return out(&piece);
+            }
+        };
+        let number = |value: usize| u8::try_from(value).unwrap_or(u8::MAX);
+        frames::append_part(
+            &mut piece,
+            &PartHeader {
+                did: checked.repo.did().to_owned(),
+                pds: checked.line.pds.clone(),
+                part: number(self.socket),
+                parts: number(self.sockets),
+                commit: checked.repo.commit().block.clone(),
+                car_bytes: checked.bytes(),
+                now: self.now,
+            },
+        );
+        let mut entries = 0u64;
+        let outcome = checked.repo.raw_entries(|key, cid, block| -> Result<(), End> {
+            // What has no collection is nobody's: it goes to the first socket.
+            let collection = atrepo::syntax::split_key(key).map_or("", |(collection, _)| collection);
+            if socket_of(collection, self.sockets) != self.socket {
+                return Ok(());
+            }
+            entries += 1;
+            frames::append_entry(&mut piece, key, &cid, block);
+            if piece.len() >= PIECE_BYTES {
+                out(&piece).map_err(End::Socket)?;
+                piece.clear();
+            }
+            Ok(())
+        });
+        match outcome {
+            Ok(()) => {}
+            Err(End::Socket(error)) => return Err(error),
+            // It was checked as a whole; only a broken disk can have changed it since.
+            Err(End::Repo(error)) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+        }
+        checked.records.fetch_max(entries, Ordering::Relaxed);
+        frames::append_end(&mut piece, entries);
+        out(&piece)
+    }
+
+    fn settle(self, outcome: Result<(), String>) {
+        let Handed::Repo(checked) = &self.handed else {
+            return;
+        };
+        match outcome {
+            Ok(()) => self.tally.written(checked, self.sockets),
+            Err(why) => self.tally.refused(checked, &why),
+        }
     }
 }

@@ -147,6 +147,14 @@ impl Tally {
         }
     }
 
+    /// The consumer will never store the repo, or never said that it did.
+    pub(crate) fn refused(&self, checked: &Checked, why: &str) {
+        if !checked.failed.swap(true, Ordering::AcqRel) {
+            checked.release();
+            self.failed(&checked.line, "not stored", &format!("not stored: {why}"));
+        }
+    }
+
     /// Prints it all. `next` is the first line that was not taken, if it was stopped before the end.
     pub(crate) fn summary(
         &self,

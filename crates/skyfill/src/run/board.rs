@@ -1,11 +1,12 @@
 //! What the stages of a run share: counts, repos under way, what became of them, whether to stop.
 
+use crate::run::loading::Settle;
 use crate::signals::Stop;
 use ledger::repos::Note;
-use load::DbError;
+use load::{DbError, LoadedRepo};
 use observe::Counter;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 /// All of it.
@@ -131,6 +132,38 @@ impl Board {
     /// Why it broke off, if it did.
     pub(crate) fn broken(&self) -> Option<String> {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Settle for Arc<Board> {
+    fn stored(&self, repo: &LoadedRepo) {
+        Board::stored(self, repo.records, repo.car_bytes);
+    }
+
+    fn lost(&self, _: &LoadedRepo) {
+        Board::lost(self, 1);
+    }
+
+    fn refused(&self, repo: &LoadedRepo, code: &'static str, why: String) {
+        self.note(Note {
+            did: repo.did.clone(),
+            lease: repo.lease,
+            state: "failed",
+            code: Some(code),
+            error: Some(why),
+        });
+    }
+
+    fn break_off(&self, why: String) {
+        Board::break_off(self, why);
+    }
+
+    fn is_broken(&self) -> bool {
+        self.broken().is_some()
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stop.is_set()
     }
 }
 

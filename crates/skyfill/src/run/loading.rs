@@ -1,9 +1,8 @@
 //! Loading: a thread for each database connection, chunks in, commits out.
 
-use crate::run::board::{Board, wait_for_database};
+use crate::run::board::wait_for_database;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use fetch::archive::ArchiveWriter;
-use ledger::repos::Note;
 use load::{Chunk, Decision, LoadError, LoadedRepo, Loader, LoaderOptions, decide};
 use observe::Workers;
 use std::collections::HashSet;
@@ -11,6 +10,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Tries to reach the server after being told to stop.
 const LAST_TRIES: u32 = 8;
+
+/// Why a chunk was not stored.
+enum Refused {
+    /// It has to come again.
+    Lost,
+    /// This repo, or this part of one, is there already.
+    There(String),
+    /// A newer rev of this repo is there; for people.
+    Older(String, String),
+}
 
 /// What a loader is given.
 pub(crate) enum Message {
@@ -98,15 +107,31 @@ impl Loaders {
     }
 }
 
+/// Who is told what became of repos: each is told of once.
+pub(crate) trait Settle: Send + Sync {
+    /// It is stored, and, where that was asked for, on the disk.
+    fn stored(&self, repo: &LoadedRepo);
+    /// It was lost on the way, and has to come again.
+    fn lost(&self, repo: &LoadedRepo);
+    /// It will not be stored: a short name, and why.
+    fn refused(&self, repo: &LoadedRepo, code: &'static str, why: String);
+    /// Something that waiting does not mend.
+    fn break_off(&self, why: String);
+    /// Whether that happened.
+    fn is_broken(&self) -> bool;
+    /// Whether to end soon.
+    fn is_stopping(&self) -> bool;
+}
+
 /// What a loading thread works with.
-pub(crate) struct Loading {
+pub(crate) struct Loading<S> {
     pub(crate) options: LoaderOptions,
-    pub(crate) board: Arc<Board>,
+    pub(crate) settle: S,
     pub(crate) workers: Workers,
     pub(crate) keep: Option<Arc<Mutex<ArchiveWriter>>>,
 }
 
-impl Loading {
+impl<S: Settle> Loading<S> {
     /// Stores what comes until there is no more.
     pub(crate) fn work(&self, number: usize, messages: &Receiver<Message>, loaders: &Loaders) {
         let mut loader = Loader::new(self.options.clone());
@@ -122,7 +147,8 @@ impl Loading {
                     dead.remove(&did);
                     if loader.has_open(&did) {
                         loader.abandon();
-                        self.board.lost(std::mem::take(&mut pending).len() as u64);
+                        dead.extend(loader.take_open().into_iter().filter(|open| *open != did));
+                        pending.drain(..).for_each(|repo| self.settle.lost(&repo));
                     }
                     continue;
                 }
@@ -130,12 +156,12 @@ impl Loading {
             worker.doing(format!("connection {number}: storing {} bytes", chunk.bytes()));
             let open = chunk.open_repo().map(|repo| repo.did.clone());
             let continues_dead = dead.iter().any(|did| chunk.mentions(did));
-            if continues_dead || self.board.broken().is_some() {
+            if continues_dead || self.settle.is_broken() {
                 for repo in chunk.repos() {
                     dead.remove(&repo.did);
+                    self.settle.lost(repo);
                 }
                 dead.extend(open);
-                self.board.lost(chunk.repos().len() as u64);
                 loaders.give_back(chunk);
                 continue;
             }
@@ -143,24 +169,19 @@ impl Loading {
                 Ok(()) => {
                     pending.extend(chunk.repos().iter().cloned());
                     if !loader.has_any_open() {
-                        for repo in pending.drain(..) {
-                            self.board.stored(repo.records, repo.car_bytes);
-                        }
+                        pending.drain(..).for_each(|repo| self.settle.stored(&repo));
                     }
                 }
                 Err(refused) => {
-                    let all = pending.drain(..).chain(chunk.repos().iter().cloned());
-                    let mut lost = 0;
-                    for repo in all {
+                    for repo in pending.drain(..).chain(chunk.repos().iter().cloned()) {
                         match &refused {
-                            Some(note) if note.did == repo.did => self.board.note(Note {
-                                lease: repo.lease,
-                                ..note.clone()
-                            }),
-                            _ => lost += 1,
+                            Refused::There(did) if *did == repo.did => self.settle.stored(&repo),
+                            Refused::Older(did, why) if *did == repo.did => {
+                                self.settle.refused(&repo, "older", why.clone());
+                            }
+                            _ => self.settle.lost(&repo),
                         }
                     }
-                    self.board.lost(lost);
                     dead.extend(loader.take_open());
                     for repo in chunk.repos() {
                         dead.remove(&repo.did);
@@ -171,52 +192,47 @@ impl Loading {
             loaders.give_back(chunk);
             worker.doing("waiting for rows");
         }
-        // A repo whose rest never came.
-        self.board.lost(pending.len() as u64);
+        // Those beside a repo whose rest never came.
+        pending.iter().for_each(|repo| self.settle.lost(repo));
     }
 
-    /// Stores a chunk, waiting for the server where that helps. On failure: the repo that is at fault, if one is.
-    fn store(&self, loader: &mut Loader, chunk: &Chunk) -> Result<(), Option<Note>> {
+    /// Stores a chunk, waiting for the server where that helps.
+    fn store(&self, loader: &mut Loader, chunk: &Chunk) -> Result<(), Refused> {
         let mut tries = 0;
         loop {
             // What is loaded is in the archive, too, whatever stops the machine.
             if let Some(keep) = &self.keep
                 && let Err(error) = keep.lock().unwrap_or_else(PoisonError::into_inner).sync()
             {
-                self.board.break_off(error.to_string());
-                return Err(None);
+                self.settle.break_off(error.to_string());
+                return Err(Refused::Lost);
             }
             let continues = loader.has_any_open();
             let error = match loader.load(chunk) {
                 Ok(()) => return Ok(()),
                 Err(LoadError::Database(error)) => error,
-                Err(LoadError::NotOurs(_)) => return Err(None),
-                Err(error @ LoadError::Older(..)) => {
-                    let LoadError::Older(did, _) = &error else {
-                        return Err(None);
-                    };
-                    return Err(Some(Note {
-                        did: did.clone(),
-                        lease: 0,
-                        state: "failed",
-                        code: Some("older"),
-                        error: Some(error.to_string()),
-                    }));
+                Err(LoadError::NotOurs(_)) => return Err(Refused::Lost),
+                Err(LoadError::There(did)) => return Err(Refused::There(did)),
+                Err(LoadError::Older(did, rev)) => {
+                    let why = LoadError::Older(did.clone(), rev).to_string();
+                    return Err(Refused::Older(did, why));
                 }
             };
             match decide(&error) {
-                Decision::Reconnect | Decision::Wait if !(self.board.stop.is_set() && tries > LAST_TRIES) => {
+                Decision::Reconnect | Decision::Wait
+                    if !(self.settle.is_stopping() && tries > LAST_TRIES) =>
+                {
                     tries += 1;
                     wait_for_database(&error, tries);
                     if continues {
                         // What came before in the same transaction is gone, so this alone is of no use.
-                        return Err(None);
+                        return Err(Refused::Lost);
                     }
                 }
-                Decision::Reconnect | Decision::Wait => return Err(None),
+                Decision::Reconnect | Decision::Wait => return Err(Refused::Lost),
                 Decision::Split | Decision::Stop => {
-                    self.board.break_off(error.to_string());
-                    return Err(None);
+                    self.settle.break_off(error.to_string());
+                    return Err(Refused::Lost);
                 }
             }
         }

@@ -4,11 +4,11 @@
 //! channels: tasks fetch ([`fetching`]), threads check and encode ([`encoding`]), threads load ([`loading`]). What waits between them counts
 //! against `--memory`.
 
-mod board;
+pub(crate) mod board;
 mod encoding;
 mod feeder;
 mod fetching;
-mod loading;
+pub(crate) mod loading;
 mod phases;
 mod wanted;
 
@@ -299,7 +299,7 @@ impl Stages<'_> {
             schema: database.schema.clone(),
             run: self.run.id,
             mode: self.run.mode,
-            choice: choice.clone(),
+            durable: false,
         };
         let (encode, encodes) = crossbeam_channel::unbounded();
         let (loaders, ends) = Loaders::new(connections);
@@ -331,7 +331,7 @@ impl Stages<'_> {
         };
         let loading = Loading {
             options,
-            board: Arc::clone(&board),
+            settle: Arc::clone(&board),
             workers: self.workers.clone(),
             keep: keep.cloned(),
         };

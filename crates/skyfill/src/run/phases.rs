@@ -274,7 +274,7 @@ fn look_up(args: &RunArgs, database: &Database, run: &Run, stop: &Stop) -> Resul
         allow_private_hosts: args.fetch.allow_private_hosts,
         output: quiet(args),
     };
-    Ok(identities::look_up_due(&args, database, stop)? != Ended::Stopped)
+    Ok(identities::look_up_due(&args, database, stop, true)? != Ended::Stopped)
 }
 
 fn finalize(args: &RunArgs, database: &Database, run: &Run, stop: &Stop) -> Result<bool, Failure> {
@@ -287,7 +287,7 @@ fn finalize(args: &RunArgs, database: &Database, run: &Run, stop: &Stop) -> Resu
             notifications: load::Notifications::parse(&run.notifications),
             output: quiet(args),
         };
-        match finalize::work(&args, database, stop)? {
+        match finalize::work(&args, database, stop, true)? {
             Ended::Well => return Ok(true),
             Ended::Stopped => return Ok(false),
             // Somebody loaded rows meanwhile.

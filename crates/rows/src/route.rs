@@ -1,23 +1,33 @@
 //! Which of three sockets a record goes to, by its collection, as the original scripts did.
 
+/// Collections of the second and the third of three sockets; all others go to the first.
+pub const SECOND: &[&str] = &[
+    "app.bsky.feed.like",
+    "app.bsky.actor.profile",
+    "app.bsky.graph.list",
+    "app.bsky.graph.block",
+    "app.bsky.graph.starterpack",
+];
+/// See [`SECOND`].
+pub const THIRD: &[&str] = &[
+    "app.bsky.feed.threadgate",
+    "app.bsky.feed.repost",
+    "app.bsky.graph.follow",
+    "app.bsky.graph.listitem",
+    "app.bsky.graph.listblock",
+];
+
 /// The socket, from 0, of `sockets` (one or three) that records of `collection` go to.
 #[must_use]
 pub fn socket_of(collection: &str, sockets: usize) -> usize {
     if sockets < 3 {
-        return 0;
-    }
-    match collection {
-        "app.bsky.feed.like"
-        | "app.bsky.actor.profile"
-        | "app.bsky.graph.list"
-        | "app.bsky.graph.block"
-        | "app.bsky.graph.starterpack" => 1,
-        "app.bsky.feed.threadgate"
-        | "app.bsky.feed.repost"
-        | "app.bsky.graph.follow"
-        | "app.bsky.graph.listitem"
-        | "app.bsky.graph.listblock" => 2,
-        _ => 0,
+        0
+    } else if SECOND.contains(&collection) {
+        1
+    } else if THIRD.contains(&collection) {
+        2
+    } else {
+        0
     }
 }
 

@@ -1,0 +1,403 @@
+//! The framed form: repos part by part, records as they are in the CAR, each part acknowledged when it is durable.
+//!
+//! A stream begins with [`MAGIC`], whose first byte begins no line, so that a consumer tells the two forms apart. Then frames: a byte for the
+//! kind, four for the length (big endian), and as many of payload. A part begins with a [`PartHeader`], goes on with entries in the order of
+//! keys, and ends with their number; on one socket there is one part, on three each carries its collections ([`rows::route`]). The
+//! consumer answers in lines of JSON ([`Answer`]): a part that was not acknowledged is sent again after a reconnect.
+
+use atrepo::cbor::{self, Value, Writer};
+use atrepo::{Cid, syntax};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::io::{self, ErrorKind, Read};
+
+/// What a framed stream begins with.
+pub const MAGIC: &[u8] = b"\xf5skyfill frames 1\n";
+
+/// Longest payload: a block, its key and its CID.
+const MAX_PAYLOAD: usize = 9 << 20;
+/// How much is read at once.
+const CHUNK: usize = 256 << 10;
+
+const PART: u8 = 1;
+const ENTRY: u8 = 2;
+const END: u8 = 3;
+const STATUS: u8 = 4;
+
+/// What a part is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartHeader {
+    /// The account.
+    pub did: String,
+    /// The URL of its PDS.
+    pub pds: String,
+    /// Number of the part, from 0.
+    pub part: u8,
+    /// Of how many.
+    pub parts: u8,
+    /// The commit's block.
+    pub commit: Vec<u8>,
+    /// Bytes of the CAR.
+    pub car_bytes: u64,
+    /// The time of the run, in milliseconds since 1970.
+    pub now: i64,
+}
+
+/// A frame.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Frame<'a> {
+    /// A part begins.
+    Part(PartHeader),
+    /// An entry of the part: its key, its CID and its block.
+    Entry(&'a [u8], Cid, &'a [u8]),
+    /// The part ends; so many entries came.
+    End(u64),
+    /// An account that has no repo to give: its DID and state.
+    Status(String, String),
+}
+
+/// Why a stream is not read on.
+#[derive(Debug)]
+pub enum FrameError {
+    /// The socket.
+    Io(io::Error),
+    /// It is not in the form; what is wrong.
+    Form(&'static str),
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::Form(what) => write!(f, "not in the framed form: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+/// What a consumer says of a part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Answer {
+    /// It is durable.
+    Stored {
+        /// The account.
+        did: String,
+        /// The rev; empty for the state of an account.
+        rev: String,
+    },
+    /// It will never be stored; why.
+    Refused {
+        /// The account.
+        did: String,
+        /// The rev.
+        rev: String,
+        /// Why.
+        error: String,
+    },
+}
+
+impl Answer {
+    /// As a line.
+    #[must_use]
+    pub fn line(&self) -> Vec<u8> {
+        // Texts alone: this does not fail.
+        let mut line = serde_json::to_vec(self).unwrap_or_default();
+        line.push(b'\n');
+        line
+    }
+
+    /// Reads a line; nothing if it is another one.
+    #[must_use]
+    pub fn parse(line: &[u8]) -> Option<Self> {
+        serde_json::from_slice(line).ok()
+    }
+}
+
+fn append(out: &mut Vec<u8>, kind: u8, payload: &[&[u8]]) {
+    let length: usize = payload
+        .iter()
+        .map(|part| part.len())
+        .fold(0, usize::saturating_add);
+    out.push(kind);
+    out.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+    for part in payload {
+        out.extend_from_slice(part);
+    }
+}
+
+/// Appends the beginning of a part.
+pub fn append_part(out: &mut Vec<u8>, header: &PartHeader) {
+    let mut w = Writer::new();
+    w.map(7)
+        .text("did")
+        .text(&header.did)
+        .text("now")
+        .integer(header.now);
+    w.text("pds")
+        .text(&header.pds)
+        .text("part")
+        .unsigned(u64::from(header.part));
+    w.text("parts").unsigned(u64::from(header.parts));
+    w.text("commit").bytes(&header.commit);
+    w.text("car_bytes").unsigned(header.car_bytes);
+    append(out, PART, &[w.as_bytes()]);
+}
+
+/// Appends an entry.
+pub fn append_entry(out: &mut Vec<u8>, key: &[u8], cid: &Cid, block: &[u8]) {
+    // Keys have at most 1024 bytes.
+    let length = u16::try_from(key.len()).unwrap_or(u16::MAX).to_be_bytes();
+    append(out, ENTRY, &[&length, key, &cid.to_bytes(), block]);
+}
+
+/// Appends the end of a part.
+pub fn append_end(out: &mut Vec<u8>, entries: u64) {
+    append(out, END, &[&entries.to_be_bytes()]);
+}
+
+/// Appends the state of an account.
+pub fn append_status(out: &mut Vec<u8>, did: &str, status: &str) {
+    let mut w = Writer::new();
+    w.map(2).text("did").text(did).text("status").text(status);
+    append(out, STATUS, &[w.as_bytes()]);
+}
+
+/// What came of a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Some bytes; their complete frames were handed over.
+    Read,
+    /// Nothing came before the stream's time limit.
+    Idle,
+    /// The stream has ended.
+    End,
+}
+
+/// Splits a stream into frames.
+pub struct Frames<R> {
+    stream: R,
+    buffer: Vec<u8>,
+    filled: usize,
+    has_magic: bool,
+}
+
+impl<R: Read> Frames<R> {
+    /// Frames of `stream`, of which `read` was read already.
+    pub fn new(stream: R, read: &[u8]) -> Self {
+        let mut buffer = read.to_vec();
+        buffer.resize(read.len().saturating_add(CHUNK), 0);
+        Self {
+            stream,
+            filled: read.len(),
+            buffer,
+            has_magic: false,
+        }
+    }
+
+    /// The stream.
+    pub fn stream(&self) -> &R {
+        &self.stream
+    }
+
+    /// Reads once and hands every frame that is complete now to `each`.
+    ///
+    /// # Errors
+    /// See [`FrameError`]; or what `each` answers.
+    pub fn step<E: From<FrameError>>(
+        &mut self,
+        mut each: impl FnMut(Frame<'_>) -> Result<(), E>,
+    ) -> Result<Step, E> {
+        if self.filled == self.buffer.len() {
+            self.buffer.resize(self.buffer.len().saturating_mul(2), 0);
+        }
+        let space = self.buffer.get_mut(self.filled..).unwrap_or_default();
+        let step = match self.stream.read(space) {
+            Ok(0) if self.filled > 0 => return Err(FrameError::Form("it ends in a frame").into()),
+            Ok(0) => return Ok(Step::End),
+            Ok(count) => {
+                self.filled = self.filled.saturating_add(count);
+                Step::Read
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Step::Read,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Step::Idle,
+            Err(error) => return Err(FrameError::Io(error).into()),
+        };
+        let all = self.buffer.get(..self.filled).unwrap_or_default();
+        let mut rest = all;
+        if !self.has_magic {
+            match rest.strip_prefix(MAGIC) {
+                Some(after) => (self.has_magic, rest) = (true, after),
+                None if MAGIC.starts_with(rest) => return Ok(step),
+                None => return Err(FrameError::Form("another beginning").into()),
+            }
+        }
+        while let Some((kind, payload, after)) = split(rest)? {
+            each(read(kind, payload)?)?;
+            rest = after;
+        }
+        let left = rest.len();
+        let used = self.filled.saturating_sub(left);
+        self.buffer.copy_within(used..self.filled, 0);
+        self.filled = left;
+        if left == 0 {
+            self.buffer.truncate(CHUNK);
+        }
+        Ok(step)
+    }
+}
+
+/// Kind and payload of the frame at the front, and what follows it; nothing if it is not complete.
+fn split(bytes: &[u8]) -> Result<Option<(u8, &[u8], &[u8])>, FrameError> {
+    let Some(([kind, length @ ..], rest)) = bytes.split_first_chunk::<5>() else {
+        return Ok(None);
+    };
+    let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+    if length > MAX_PAYLOAD {
+        return Err(FrameError::Form("a frame of more than 9 MiB"));
+    }
+    Ok(rest
+        .split_at_checked(length)
+        .map(|(payload, after)| (*kind, payload, after)))
+}
+
+fn read(kind: u8, payload: &[u8]) -> Result<Frame<'_>, FrameError> {
+    let frame = match kind {
+        PART => read_part(payload)
+            .map(Frame::Part)
+            .ok_or("a part without its header"),
+        ENTRY => read_entry(payload).ok_or("an entry that is none"),
+        END => payload
+            .try_into()
+            .map(|count| Frame::End(u64::from_be_bytes(count)))
+            .map_err(|_| "an end without a number"),
+        STATUS => read_status(payload).ok_or("a state of no account"),
+        _ => Err("a frame of an unknown kind"),
+    };
+    frame.map_err(FrameError::Form)
+}
+
+fn read_part(payload: &[u8]) -> Option<PartHeader> {
+    let map = cbor::check(payload).ok()?.as_map()?;
+    let text = |key| map.get(key).and_then(|item| item.as_text()).map(str::to_owned);
+    let number = |key| match map.get(key)?.value() {
+        Value::Unsigned(number) => Some(number),
+        _ => None,
+    };
+    let Value::Bytes(commit) = map.get("commit")?.value() else {
+        return None;
+    };
+    let (part, parts) = (
+        u8::try_from(number("part")?).ok()?,
+        u8::try_from(number("parts")?).ok()?,
+    );
+    if part >= parts || !matches!(parts, 1 | 3) {
+        return None;
+    }
+    Some(PartHeader {
+        did: text("did").filter(|did| syntax::is_did(did))?,
+        pds: text("pds")?,
+        part,
+        parts,
+        commit: commit.to_vec(),
+        car_bytes: number("car_bytes")?,
+        now: i64::try_from(number("now")?).ok()?,
+    })
+}
+
+fn read_entry(payload: &[u8]) -> Option<Frame<'_>> {
+    let (length, rest) = payload.split_first_chunk::<2>()?;
+    let (key, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+    let (cid, block) = Cid::read(rest)?;
+    Some(Frame::Entry(key, cid, block))
+}
+
+fn read_status(payload: &[u8]) -> Option<Frame<'_>> {
+    let map = cbor::check(payload).ok()?.as_map()?;
+    let text = |key| map.get(key).and_then(|item| item.as_text()).map(str::to_owned);
+    let status = text("status").filter(|status| crate::account::STATUSES.contains(&status.as_str()))?;
+    Some(Frame::Status(
+        text("did").filter(|did| syntax::is_did(did))?,
+        status,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atrepo::Codec;
+
+    fn header() -> PartHeader {
+        PartHeader {
+            did: "did:plc:a".to_owned(),
+            pds: "https://pds.test".to_owned(),
+            part: 2,
+            parts: 3,
+            commit: vec![1, 2, 3],
+            car_bytes: 1 << 40,
+            now: 1_793_000_000_000,
+        }
+    }
+
+    #[test]
+    fn frames_read_back_however_they_are_cut() {
+        let block = vec![7; 700_000];
+        let cid = Cid::of(Codec::DagCbor, &block);
+        let mut bytes = MAGIC.to_vec();
+        append_part(&mut bytes, &header());
+        append_entry(&mut bytes, b"a/b", &cid, &block);
+        append_end(&mut bytes, 1);
+        append_status(&mut bytes, "did:plc:b", "takendown");
+        for first in [0, 1, 5, MAGIC.len(), 100] {
+            let mut frames = Frames::new(bytes.get(first..).unwrap(), bytes.get(..first).unwrap());
+            let mut got = Vec::new();
+            while frames
+                .step(|frame| -> Result<(), FrameError> {
+                    got.push(match frame {
+                        Frame::Part(found) => format!("part {}", found == header()),
+                        Frame::Entry(key, found, bytes) => {
+                            format!("entry {}", key == b"a/b" && found == cid && bytes == block)
+                        }
+                        Frame::End(count) => format!("end {count}"),
+                        Frame::Status(did, status) => format!("{did} {status}"),
+                    });
+                    Ok(())
+                })
+                .unwrap()
+                != Step::End
+            {}
+            assert_eq!(got, ["part true", "entry true", "end 1", "did:plc:b takendown"]);
+        }
+    }
+
+    #[test]
+    fn nonsense_is_an_error() {
+        let mut long = MAGIC.to_vec();
+        long.extend([ENTRY, 0xff, 0xff, 0xff, 0xff]);
+        let mut unknown = MAGIC.to_vec();
+        append(&mut unknown, 9, &[b"x"]);
+        let mut part = MAGIC.to_vec();
+        append_part(&mut part, &PartHeader { part: 3, ..header() });
+        let mut cut = MAGIC.to_vec();
+        append_end(&mut cut, 1);
+        cut.pop();
+        for bytes in [long, unknown, part, cut, b"\xf5other".to_vec()] {
+            let mut frames = Frames::new(bytes.as_slice(), &[]);
+            let outcome = loop {
+                match frames.step(|_| Ok::<(), FrameError>(())) {
+                    Ok(Step::End) => break Ok(()),
+                    Ok(_) => {}
+                    Err(error) => break Err(error),
+                }
+            };
+            assert!(outcome.is_err(), "{bytes:?}");
+        }
+        let stored = Answer::Stored {
+            did: "did:plc:a".to_owned(),
+            rev: "3".to_owned(),
+        };
+        assert_eq!(Answer::parse(&stored.line()), Some(stored));
+        assert_eq!(Answer::parse(b"{\"type\":\"committed\"}"), None);
+    }
+}

@@ -1,0 +1,255 @@
+//! The producer's end of the framed form: parts to one socket, each kept until the consumer says that it is durable.
+
+use crate::frames::{Answer, MAGIC};
+use crate::send::{COMMITTED, Event, Opened, wait, write_patiently};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+/// Something that is sent as a whole, and acknowledged.
+pub trait FramedParcel {
+    /// DID and rev by which it is acknowledged; the rev is empty for the state of an account.
+    fn id(&self) -> (&str, &str);
+
+    /// Writes its frames, in pieces of about a megabyte.
+    ///
+    /// # Errors
+    /// What `out` answers; `InvalidData` if the parcel itself cannot be written, which no other try mends.
+    fn write_frames(&self, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>;
+
+    /// The consumer has it, or will never take it.
+    fn settle(self, outcome: Result<(), String>);
+}
+
+/// Longest line that a consumer may answer.
+const MAX_ANSWER: usize = 64 << 10;
+
+/// Sends parts to one socket.
+pub struct FramedSender<'s, P> {
+    path: PathBuf,
+    stream: Option<UnixStream>,
+    /// Parts that are not acknowledged; the first `written` of them are on their way.
+    waiting: VecDeque<P>,
+    written: usize,
+    said: Vec<u8>,
+    losses: u32,
+    on_event: Box<dyn FnMut(Event<'_>) -> bool + Send + 's>,
+}
+
+impl<'s, P: FramedParcel> FramedSender<'s, P> {
+    /// A sender over a connection whose consumer takes frames.
+    pub fn new(path: &Path, opened: Opened, on_event: impl FnMut(Event<'_>) -> bool + Send + 's) -> Self {
+        Self {
+            path: path.to_owned(),
+            stream: Some(opened.stream),
+            waiting: VecDeque::new(),
+            written: 0,
+            said: Vec::new(),
+            losses: 0,
+            on_event: Box::new(on_event),
+        }
+        .begun()
+    }
+
+    /// A connection begins with the magic; a failure shows with the first part.
+    fn begun(mut self) -> Self {
+        if self.begin().is_err() {
+            self.stream = None;
+        }
+        self
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        let Some(mut stream) = self.stream.as_ref() else {
+            return Err(ErrorKind::NotConnected.into());
+        };
+        write_patiently(&mut stream, MAGIC, &mut |tries, _| tries < 30)
+    }
+
+    /// Sends a part, waiting for the consumer as long as it takes. It is settled later.
+    ///
+    /// # Errors
+    /// `Interrupted`: the wait was given up; nothing that is not acknowledged may be counted on.
+    pub fn send(&mut self, parcel: P) -> io::Result<()> {
+        self.waiting.push_back(parcel);
+        self.persist(|sender| {
+            sender.write_waiting()?;
+            sender.read_answers(false)?;
+            Ok(())
+        })
+    }
+
+    /// Takes what the consumer said meanwhile; does not wait for it.
+    ///
+    /// # Errors
+    /// The wait for a consumer that went away was given up.
+    pub fn listen(&mut self) -> io::Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        self.persist(|sender| {
+            sender.write_waiting()?;
+            sender.read_answers(false)
+        })
+    }
+
+    /// Ends the stream when every part is acknowledged and the consumer has committed all; how often a consumer went away in the middle.
+    ///
+    /// # Errors
+    /// The wait was given up; the parts that were not acknowledged are settled as such.
+    pub fn finish(mut self) -> io::Result<u32> {
+        let outcome = self.persist(|sender| {
+            sender.write_waiting()?;
+            if let Some(stream) = &sender.stream {
+                stream.shutdown(Shutdown::Write)?;
+            }
+            sender.read_answers(true)
+        });
+        for parcel in self.waiting.drain(..) {
+            parcel.settle(Err("the consumer did not acknowledge it".to_owned()));
+        }
+        outcome.map(|()| self.losses)
+    }
+
+    /// Does `step` until it succeeds or is given up.
+    fn persist(&mut self, mut step: impl FnMut(&mut Self) -> io::Result<()>) -> io::Result<()> {
+        let mut tries = 0u32;
+        loop {
+            let connected = match &self.stream {
+                Some(_) => Ok(()),
+                None => self.connect(),
+            };
+            let Err(error) = connected.and_then(|()| step(self)) else {
+                return Ok(());
+            };
+            if error.kind() == ErrorKind::Interrupted {
+                return Err(error);
+            }
+            if self.stream.take().is_some() {
+                self.losses = self.losses.saturating_add(1);
+            }
+            self.written = 0;
+            tries = tries.saturating_add(1);
+            wait(&self.path, &mut *self.on_event, tries, error)?;
+        }
+    }
+
+    fn connect(&mut self) -> io::Result<()> {
+        let opened = Opened::connect(&self.path)?;
+        if !opened.takes_frames() {
+            return Err(io::Error::new(
+                ErrorKind::Unsupported,
+                "a consumer that does not take frames came in the place of one that did",
+            ));
+        }
+        self.stream = Some(opened.stream);
+        self.said.clear();
+        self.begin()?;
+        if !(self.on_event)(Event::Back(&self.path, self.waiting.len())) {
+            return Err(ErrorKind::Interrupted.into());
+        }
+        Ok(())
+    }
+
+    /// Writes the parts that are not on their way.
+    fn write_waiting(&mut self) -> io::Result<()> {
+        while let Some(parcel) = self.waiting.get(self.written) {
+            let Some(mut stream) = self.stream.as_ref() else {
+                return Err(ErrorKind::NotConnected.into());
+            };
+            let (path, on_event) = (&self.path, &mut self.on_event);
+            let outcome = parcel.write_frames(&mut |bytes| {
+                write_patiently(&mut stream, bytes, &mut |tries, error| {
+                    on_event(Event::Away(path, tries, error))
+                })
+            });
+            match outcome {
+                Ok(()) => self.written = self.written.saturating_add(1),
+                Err(error) if error.kind() == ErrorKind::InvalidData => {
+                    if let Some(parcel) = self.waiting.remove(self.written) {
+                        parcel.settle(Err(error.to_string()));
+                    }
+                    // The consumer has the beginning of a part: it starts anew.
+                    return Err(io::Error::other(error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what the consumer said; if `to_the_end`, waits until it has acknowledged all and closed.
+    fn read_answers(&mut self, to_the_end: bool) -> io::Result<()> {
+        let mut waited = 0u32;
+        loop {
+            let Some(mut stream) = self.stream.as_ref() else {
+                return Err(ErrorKind::NotConnected.into());
+            };
+            let mut polled = [PollFd::new(stream, PollFlags::IN)];
+            let patience = Timespec {
+                tv_sec: i64::from(to_the_end),
+                tv_nsec: 0,
+            };
+            match poll(&mut polled, Some(&patience)) {
+                Ok(0) if to_the_end => {
+                    waited = waited.saturating_add(1);
+                    let slow = io::Error::new(ErrorKind::TimedOut, "it has not committed everything yet");
+                    if !(self.on_event)(Event::Away(&self.path, waited, slow)) {
+                        return Err(ErrorKind::Interrupted.into());
+                    }
+                    continue;
+                }
+                Ok(0) => return Ok(()),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let mut buffer = [0; 4096];
+            match stream.read(&mut buffer) {
+                Ok(0) if to_the_end && self.waiting.is_empty() && self.said.ends_with(COMMITTED) => {
+                    return Ok(());
+                }
+                Ok(0) => return Err(ErrorKind::ConnectionReset.into()),
+                Ok(count) => self
+                    .said
+                    .extend_from_slice(buffer.get(..count).unwrap_or_default()),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            self.take_answers()?;
+        }
+    }
+
+    fn take_answers(&mut self) -> io::Result<()> {
+        while let Some(end) = self.said.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.said.drain(..=end).collect();
+            if line == COMMITTED {
+                // The last one; it is looked for at the end.
+                self.said = line;
+                return Ok(());
+            }
+            let (did, rev, outcome) = match Answer::parse(&line) {
+                Some(Answer::Stored { did, rev }) => (did, rev, Ok(())),
+                Some(Answer::Refused { did, rev, error }) => (did, rev, Err(error)),
+                None => continue,
+            };
+            let at = self.waiting.iter().position(|parcel| parcel.id() == (&did, &rev));
+            if let Some(at) = at.filter(|at| *at < self.written)
+                && let Some(parcel) = self.waiting.remove(at)
+            {
+                self.written = self.written.saturating_sub(1);
+                parcel.settle(outcome);
+            }
+        }
+        if self.said.len() > MAX_ANSWER {
+            return Err(io::Error::new(
+                ErrorKind::InvalidInput,
+                "the consumer talks without an end",
+            ));
+        }
+        Ok(())
+    }
+}

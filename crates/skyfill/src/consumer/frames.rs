@@ -1,0 +1,517 @@
+//! One producer's connection in the framed form: parts to chunks, and an answer for each when it is durable.
+//!
+//! Nothing is acknowledged from memory. A part that was lost on the way to the database ends the connection: the producer comes again and sends
+//! what it has no answer for.
+
+use crate::consumer::intake::Counts;
+use crate::run::loading::{Loaders, Settle};
+use crate::signals::Stop;
+use atrepo::{Cid, Codec, Commit, Entry};
+use fetch::hosts::host_of;
+use handoff::frames::{Answer, Frame, FrameError, Frames, PartHeader, Step};
+use handoff::send::COMMITTED;
+use ledger::repos::{self, PartState};
+use load::fresh::Probes;
+use load::{Choice, Chunk, DbError, EncodeError, Encoder, LoadedRepo, PartOf};
+use observe::Counter;
+use postgres::{Client, NoTls};
+use std::collections::HashMap;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Rows of a chunk, in bytes.
+const CHUNK_BYTES: usize = 8 << 20;
+/// Without a frame for so long, what is pending is stored.
+const IDLE: Duration = Duration::from_millis(100);
+
+/// What all framed connections share; it is told what became of parts.
+#[derive(Clone)]
+pub(crate) struct Framed(Arc<Inner>);
+
+struct Inner {
+    url: String,
+    schema: String,
+    indexed: Vec<(String, String)>,
+    loaders: Loaders,
+    connections: Mutex<HashMap<i64, Arc<Connection>>>,
+    next: AtomicI64,
+    broken: Mutex<Option<String>>,
+    counts: Counts,
+    refused: Counter,
+    stop: Stop,
+}
+
+/// The producer's side of a connection.
+struct Connection {
+    stream: UnixStream,
+    /// Parts that are not settled.
+    open: AtomicI64,
+    /// Whether something was lost: the producer has to come again.
+    lost: AtomicBool,
+}
+
+impl Connection {
+    fn answer(&self, answer: &Answer) {
+        // A producer that is gone comes again and asks again.
+        drop((&self.stream).write_all(&answer.line()));
+        self.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Framed {
+    pub(crate) fn new(
+        url: &str,
+        schema: &str,
+        indexed: Vec<(String, String)>,
+        loaders: Loaders,
+        counts: &Counts,
+        stop: &Stop,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            url: url.to_owned(),
+            schema: schema.to_owned(),
+            indexed,
+            loaders,
+            connections: Mutex::default(),
+            next: AtomicI64::new(1),
+            broken: Mutex::default(),
+            counts: counts.clone(),
+            refused: Counter::plain("refused"),
+            stop: stop.clone(),
+        }))
+    }
+
+    pub(crate) fn loaders(&self) -> &Loaders {
+        &self.0.loaders
+    }
+
+    /// Parts that were refused.
+    pub(crate) fn refused_parts(&self) -> u64 {
+        self.0.refused.get()
+    }
+
+    /// Why storing ended, if it did.
+    pub(crate) fn broken(&self) -> Option<String> {
+        self.0
+            .broken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn connection(&self, number: i64) -> Option<Arc<Connection>> {
+        let connections = self.0.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        connections.get(&number).cloned()
+    }
+
+    /// Reads a connection, of which `read` was read already, until its end.
+    pub(crate) fn run(&self, stream: &UnixStream, read: &[u8]) {
+        let number = self.0.next.fetch_add(1, Ordering::Relaxed);
+        let outcome = self.read(number, stream, read);
+        self.0
+            .connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&number);
+        if let Err(error) = outcome {
+            eprintln!("a producer's connection ended: {error}");
+        }
+    }
+
+    fn read(&self, number: i64, stream: &UnixStream, read: &[u8]) -> Result<(), End> {
+        stream
+            .set_read_timeout(Some(IDLE))
+            .and_then(|()| stream.try_clone())
+            .map_err(|error| End::Frames(FrameError::Io(error)))
+            .and_then(|answers| {
+                let connection = Arc::new(Connection {
+                    stream: answers,
+                    open: AtomicI64::new(0),
+                    lost: AtomicBool::new(false),
+                });
+                self.0
+                    .connections
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(number, Arc::clone(&connection));
+                let mut intake = Intake {
+                    framed: self,
+                    number,
+                    connection,
+                    encoder: None,
+                    part: None,
+                    sticky: None,
+                    client: None,
+                    probes: Probes::new(&self.0.url),
+                };
+                let outcome = intake.read(stream, read);
+                if outcome.is_err() {
+                    intake.abandon();
+                }
+                outcome
+            })
+    }
+}
+
+impl Settle for Framed {
+    fn stored(&self, repo: &LoadedRepo) {
+        self.0.counts.part_stored(repo);
+        if let Some(connection) = self.connection(repo.lease) {
+            connection.answer(&Answer::Stored {
+                did: repo.did.clone(),
+                rev: repo.rev.clone(),
+            });
+        }
+    }
+
+    fn lost(&self, repo: &LoadedRepo) {
+        if let Some(connection) = self.connection(repo.lease) {
+            connection.lost.store(true, Ordering::SeqCst);
+        }
+    }
+
+    fn refused(&self, repo: &LoadedRepo, _: &'static str, why: String) {
+        self.0.refused.add(1);
+        if let Some(connection) = self.connection(repo.lease) {
+            connection.answer(&Answer::Refused {
+                did: repo.did.clone(),
+                rev: repo.rev.clone(),
+                error: why,
+            });
+        }
+    }
+
+    fn break_off(&self, why: String) {
+        self.0
+            .broken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(why);
+        self.0.stop.set();
+    }
+
+    fn is_broken(&self) -> bool {
+        self.broken().is_some()
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.0.stop.is_set()
+    }
+}
+
+/// Why a connection ended before its end.
+enum End {
+    Frames(FrameError),
+    /// A part is not what it says.
+    Part(String),
+    Database(DbError),
+    Stopped(String),
+    /// Something was lost.
+    Lost,
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Frames(error) => error.fmt(f),
+            Self::Part(why) | Self::Stopped(why) => f.write_str(why),
+            Self::Database(error) => error.fmt(f),
+            Self::Lost => {
+                f.write_str("parts were lost on the way to the database; the producer has to send them again")
+            }
+        }
+    }
+}
+
+impl From<FrameError> for End {
+    fn from(error: FrameError) -> Self {
+        Self::Frames(error)
+    }
+}
+
+/// A part that is coming in.
+struct Coming {
+    did: String,
+    rev: String,
+    part: u8,
+    parts: u8,
+    entries: u64,
+    last_key: Vec<u8>,
+    /// A part that is not wanted is read, and thrown away.
+    known: PartState,
+}
+
+/// A connection that is read.
+struct Intake<'f> {
+    framed: &'f Framed,
+    number: i64,
+    connection: Arc<Connection>,
+    /// For the time of the run that parts say.
+    encoder: Option<(i64, i64, Encoder)>,
+    part: Option<Coming>,
+    sticky: Option<usize>,
+    client: Option<Client>,
+    probes: Probes,
+}
+
+impl Intake<'_> {
+    fn read(&mut self, stream: &UnixStream, read: &[u8]) -> Result<(), End> {
+        let mut frames = Frames::new(stream, read);
+        let stop = self.framed.0.stop.clone();
+        loop {
+            if self.connection.lost.load(Ordering::SeqCst) {
+                return Err(End::Lost);
+            }
+            if stop.is_set() {
+                return Err(End::Stopped("the consumer was told to stop".to_owned()));
+            }
+            match frames.step(|frame| self.take(frame))? {
+                Step::Read => {}
+                Step::Idle => self.flush()?,
+                Step::End => break,
+            }
+        }
+        if self.part.is_some() {
+            return Err(End::Part("the stream ended in a part".to_owned()));
+        }
+        self.flush()?;
+        // All answers first, then the end.
+        let since = Instant::now();
+        while self.connection.open.load(Ordering::SeqCst) > 0 {
+            if self.connection.lost.load(Ordering::SeqCst) || self.framed.broken().is_some() {
+                return Err(End::Lost);
+            }
+            std::thread::sleep(Duration::from_millis(
+                if since.elapsed() < Duration::from_secs(1) {
+                    1
+                } else {
+                    50
+                },
+            ));
+        }
+        drop((&self.connection.stream).write_all(COMMITTED));
+        Ok(())
+    }
+
+    fn take(&mut self, frame: Frame<'_>) -> Result<(), End> {
+        match frame {
+            Frame::Part(header) => self.begin(header),
+            Frame::Entry(key, cid, block) => self.entry(key, cid, block),
+            Frame::End(entries) => self.end(entries),
+            Frame::Status(did, status) => self.status(&did, &status),
+        }
+    }
+
+    fn begin(&mut self, header: PartHeader) -> Result<(), End> {
+        if self.part.is_some() {
+            return Err(End::Part("a part began in a part".to_owned()));
+        }
+        let commit =
+            Commit::parse(&header.commit).map_err(|why| End::Part(format!("{}: {why}", header.did)))?;
+        if commit.did != header.did {
+            return Err(End::Part(format!(
+                "{}: the commit is of {}",
+                header.did, commit.did
+            )));
+        }
+        let host = host_of(&header.pds);
+        let known = self.known(&header, &host, &commit.rev)?;
+        self.connection.open.fetch_add(1, Ordering::SeqCst);
+        self.part = Some(Coming {
+            did: header.did.clone(),
+            rev: commit.rev.clone(),
+            part: header.part,
+            parts: header.parts,
+            entries: 0,
+            last_key: Vec::new(),
+            known: known.clone(),
+        });
+        if known != PartState::Wanted {
+            return Ok(());
+        }
+        let run = self.encoder_for(header.now)?;
+        let Some((.., encoder)) = &mut self.encoder else {
+            return Err(End::Lost);
+        };
+        encoder.begin_part(LoadedRepo {
+            did: header.did.clone(),
+            lease: self.number,
+            part: Some(PartOf {
+                number: i16::from(header.part),
+                parts: i16::from(header.parts),
+                pds: header.pds,
+                host,
+                run,
+            }),
+            rev: commit.rev,
+            commit_cid: Cid::of(Codec::DagCbor, &header.commit).to_string(),
+            commit: header.commit,
+            car_bytes: header.car_bytes,
+            ..LoadedRepo::default()
+        });
+        Ok(())
+    }
+
+    /// What the ledger knows of a part. Asking locks its row for a moment, so that what is answered is on the disk.
+    fn known(&mut self, header: &PartHeader, host: &str, rev: &str) -> Result<PartState, End> {
+        let schema = self.framed.0.schema.clone();
+        let part = (i16::from(header.part), i16::from(header.parts));
+        repos::lock_part(
+            self.client()?,
+            &schema,
+            &header.did,
+            (&header.pds, host),
+            rev,
+            part,
+        )
+        .map_err(|error| End::Database(error.into()))
+    }
+
+    /// Makes sure that there is an encoder for the time of a run; the number of that run.
+    fn encoder_for(&mut self, now: i64) -> Result<i64, End> {
+        if let Some((of, run, _)) = &self.encoder
+            && *of == now
+        {
+            return Ok(*run);
+        }
+        if let Some((.., encoder)) = &mut self.encoder
+            && encoder.waiting() > 0
+        {
+            let coming = self.part.take();
+            self.flush()?;
+            self.part = coming;
+        }
+        let schema = self.framed.0.schema.clone();
+        let run = ledger::runs::of_producer(self.client()?, &schema, &rows::datetime::print(now))
+            .map_err(|error| End::Database(error.into()))?;
+        let encoder = Encoder::new(Choice::ALL, now, CHUNK_BYTES, &self.framed.0.indexed);
+        self.encoder = Some((now, run, encoder));
+        Ok(run)
+    }
+
+    fn client(&mut self) -> Result<&mut Client, End> {
+        if self.client.as_ref().is_none_or(Client::is_closed) {
+            let client =
+                Client::connect(&self.framed.0.url, NoTls).map_err(|error| End::Database(error.into()))?;
+            self.client = Some(client);
+        }
+        self.client.as_mut().ok_or(End::Lost)
+    }
+
+    fn entry(&mut self, key: &[u8], cid: Cid, block: &[u8]) -> Result<(), End> {
+        let Some(coming) = &mut self.part else {
+            return Err(End::Part("an entry outside of a part".to_owned()));
+        };
+        if coming.entries > 0 && key <= coming.last_key.as_slice() {
+            return Err(End::Part(format!("{}: keys out of order", coming.did)));
+        }
+        if !cid.matches(block) {
+            return Err(End::Part(format!(
+                "{}: a block that is not that of its CID",
+                coming.did
+            )));
+        }
+        let collection = atrepo::syntax::split_key(key).map_or("", |(collection, _)| collection);
+        if rows::route::socket_of(collection, usize::from(coming.parts)) != usize::from(coming.part) {
+            return Err(End::Part(format!(
+                "{}: {collection} is not of this part",
+                coming.did
+            )));
+        }
+        coming.entries += 1;
+        let is_wanted = coming.known == PartState::Wanted;
+        coming.last_key.clear();
+        coming.last_key.extend_from_slice(key);
+        self.framed.0.counts.entry(block.len() as u64);
+        if !is_wanted {
+            return Ok(());
+        }
+        self.encode(|encoder, probe, hand_on| encoder.part_entry(&Entry::of(key, cid, block), probe, hand_on))
+    }
+
+    fn end(&mut self, entries: u64) -> Result<(), End> {
+        let Some(coming) = self.part.take() else {
+            return Err(End::Part("the end of no part".to_owned()));
+        };
+        if coming.entries != entries {
+            return Err(End::Part(format!(
+                "{}: {} entries came of {entries}",
+                coming.did, coming.entries
+            )));
+        }
+        match coming.known {
+            PartState::Wanted => self.encode(|encoder, _, hand_on| encoder.end_part(hand_on)),
+            PartState::There => {
+                self.framed.0.counts.repeated(coming.entries);
+                self.connection.answer(&Answer::Stored {
+                    did: coming.did,
+                    rev: coming.rev,
+                });
+                Ok(())
+            }
+            PartState::Older(newer) => {
+                self.framed.0.refused.add(1);
+                self.connection.answer(&Answer::Refused {
+                    error: format!("it is stored at the newer rev {newer}"),
+                    did: coming.did,
+                    rev: coming.rev,
+                });
+                Ok(())
+            }
+        }
+    }
+
+    fn status(&mut self, did: &str, status: &str) -> Result<(), End> {
+        let schema = self.framed.0.schema.clone();
+        load::store_states(self.client()?, &schema, &[(did, status)])
+            .map_err(|error| End::Database(error.into()))?;
+        self.connection.open.fetch_add(1, Ordering::SeqCst);
+        self.connection.answer(&Answer::Stored {
+            did: did.to_owned(),
+            rev: String::new(),
+        });
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), End> {
+        // What is pending of a part that goes on waits for the rest.
+        if self.part.is_some() || self.encoder.is_none() {
+            return Ok(());
+        }
+        self.encode(|encoder, _, hand_on| encoder.flush(hand_on))
+    }
+
+    fn encode(
+        &mut self,
+        step: impl FnOnce(&mut Encoder, &mut load::Probe<'_>, &mut load::HandOn<'_>) -> Result<(), EncodeError>,
+    ) -> Result<(), End> {
+        let Some((.., encoder)) = &mut self.encoder else {
+            return Err(End::Lost);
+        };
+        let (probes, sticky, loaders) = (&mut self.probes, &mut self.sticky, &self.framed.0.loaders);
+        let number = usize::try_from(self.number).unwrap_or(0);
+        let mut probe = |rows: &[(appview::table::TableInfo, &[u8])]| -> Result<Option<String>, String> {
+            probes.ask(rows).map_err(|error| error.to_string())
+        };
+        let mut hand_on = |chunk: Chunk| loaders.hand_on(chunk, number, sticky);
+        match step(encoder, &mut probe, &mut hand_on) {
+            Ok(()) => Ok(()),
+            Err(EncodeError::Stopped(why)) => Err(End::Stopped(why)),
+            Err(EncodeError::Repo(error)) => Err(End::Part(error.to_string())),
+        }
+    }
+
+    /// The rest of the part at hand will not come.
+    fn abandon(&mut self) {
+        if let Some(coming) = self
+            .part
+            .take()
+            .filter(|coming| coming.known == PartState::Wanted)
+        {
+            self.framed.0.loaders.abandon(&coming.did);
+        }
+    }
+}
