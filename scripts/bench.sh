@@ -1,30 +1,28 @@
 #!/usr/bin/env bash
-# The benchmark of benchmarks/README.md; its report goes to stdout. Arguments: records, rounds.
+# The benchmarks against the least that the same work can cost. The report goes to stdout.
+# Usage: scripts/bench.sh [--all]   (--all: ten million records, large repos and the line form, too; about an hour)
 set -euo pipefail
-"$(dirname "$0")/setup.sh" build
+"$(dirname "$0")/setup.sh" build >&2
 . "$(dirname "$0")/env.sh"
-cargo build --release --locked -p skyfill -p bench
+cargo build --release --locked -p skyfill -p bench >&2
+bench=target/release/bench skyfill=target/release/skyfill
 commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
 [ -z "$(git status --porcelain 2>/dev/null)" ] || commit="$commit and changes"
+section() { printf '\n## %s\n\n`bench %s`\n\n' "$1" "${*:2}"; }
 cat <<REPORT
 # $(date -u +%F), commit $commit
 
 Command: \`make bench\` (\`scripts/bench.sh $*\`). Machine: $(nproc) cores, $(awk '/MemTotal/ {printf "%.0f GiB", $2 / 1048576}' /proc/meminfo),$(awk -F: '/model name/ {print $2; exit}' /proc/cpuinfo).
 Server: $( (command -v postgres >/dev/null && postgres --version) || "$(ls -d /usr/lib/postgresql/*/bin | tail -1)/postgres" --version), settings of the private database.
-
-## A stream of mixed records, against a bare binary COPY of the same rows into the same indexed tables
-
 REPORT
-./target/release/bench target/release/skyfill "$@"
-cat <<'REPORT'
-
-## `skyfill consumer --db-test all --rows 200000 --batch-size 10000`
-
-```
-REPORT
-folder=$(mktemp -d) && chmod 755 "$folder"
-./target/release/skyfill migrate --data-dir "$folder" 2>/dev/null
-./target/release/skyfill consumer --db-test all --rows 200000 --batch-size 10000 --data-dir "$folder" 2>/dev/null
-echo '```'
-./target/release/skyfill db stop --data-dir "$folder" 2>/dev/null
-rm -rf "$folder"
+section "(c) skyfill's own work, on one core" client
+$bench client
+section "(a), (b), (d): the whole way" load
+$bench load $skyfill
+[ "${1:-}" = --all ] || exit 0
+section "Ten times as much" scale
+$bench scale $skyfill
+section "Large repos" large
+$bench large $skyfill
+section "Lines through the consumer" consumer
+$bench consumer $skyfill

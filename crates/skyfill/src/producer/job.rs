@@ -4,7 +4,7 @@ use crate::fetch_args::is_skipped;
 use crate::producer::parcel::{Checked, Handed};
 use crate::producer::tally::Tally;
 use crate::signals::Stop;
-use atrepo::Repo;
+use atrepo::{Repo, RepoSummary};
 use discover::did_file::DidLine;
 use fetch::hosts::{Hosts, host_of};
 use fetch::retry::{self, Retry};
@@ -13,6 +13,9 @@ use observe::Workers;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// A repo that passed every check, and what it holds.
+type CheckedRepo = (Repo<fetch::Body>, RepoSummary);
 
 /// What all jobs share.
 pub(crate) struct Shared {
@@ -38,8 +41,8 @@ pub(crate) async fn process(shared: &Shared, line: DidLine) {
         shared.tally.skipped("host opted out");
         return;
     }
-    let repo = match fetch_checked(shared, &line, &host).await {
-        Ok(repo) => repo,
+    let (repo, summary) = match fetch_checked(shared, &line, &host).await {
+        Ok(checked) => checked,
         Err(FetchError::Account(state)) => {
             // That this host does not hold a repo says nothing about the account.
             if state != AccountState::NotFound
@@ -66,7 +69,7 @@ pub(crate) async fn process(shared: &Shared, line: DidLine) {
             .tally
             .failed(&line, "not handed over", "not handed over: it was told to stop");
     };
-    let checked = Arc::new(Checked::new(line, repo, share));
+    let checked = Arc::new(Checked::new(line, (repo, summary), share));
     for sender in &shared.senders {
         if sender.send(Handed::Repo(Arc::clone(&checked))).is_err() {
             shared.tally.not_sent(&checked);
@@ -75,7 +78,7 @@ pub(crate) async fn process(shared: &Shared, line: DidLine) {
 }
 
 /// Tries until there is a repo that passes every check, or no use in trying.
-async fn fetch_checked(shared: &Shared, line: &DidLine, host: &str) -> Result<Repo<fetch::Body>, FetchError> {
+async fn fetch_checked(shared: &Shared, line: &DidLine, host: &str) -> Result<CheckedRepo, FetchError> {
     let mut attempt = 0;
     loop {
         attempt += 1;
@@ -130,14 +133,14 @@ async fn slot_for<'s>(shared: &'s Shared, host: &str) -> Result<Option<Semaphore
 }
 
 /// Checks the whole CAR, on a thread where computing hinders nobody.
-async fn check(body: fetch::Body, did: String) -> Result<Repo<fetch::Body>, FetchError> {
+async fn check(body: fetch::Body, did: String) -> Result<CheckedRepo, FetchError> {
     let checked = tokio::task::spawn_blocking(move || {
         let repo = Repo::open(body, &did)?;
-        repo.check()?;
-        Ok(repo)
+        let summary = repo.check()?;
+        Ok((repo, summary))
     });
     match checked.await {
-        Ok(Ok(repo)) => Ok(repo),
+        Ok(Ok(checked)) => Ok(checked),
         Ok(Err(error)) => {
             let error: atrepo::RepoError = error;
             Err(FetchError::BadRepo(error.to_string(), error.may_be_transport()))

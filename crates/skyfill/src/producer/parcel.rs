@@ -1,7 +1,7 @@
 //! A checked repo on its way to the sockets.
 
 use crate::producer::tally::Tally;
-use atrepo::{Entry, Repo, RepoError};
+use atrepo::{Entry, Repo, RepoError, RepoSummary};
 use discover::did_file::DidLine;
 use handoff::account;
 use handoff::frames::{self, PartHeader};
@@ -19,6 +19,7 @@ const PIECE_BYTES: usize = 1 << 20;
 pub(crate) struct Checked {
     pub(crate) line: DidLine,
     repo: Repo<fetch::Body>,
+    summary: RepoSummary,
     /// Sockets that have it.
     pub(crate) written: AtomicUsize,
     /// Whether some socket will never have it.
@@ -31,10 +32,15 @@ pub(crate) struct Checked {
 }
 
 impl Checked {
-    pub(crate) fn new(line: DidLine, repo: Repo<fetch::Body>, share: OwnedSemaphorePermit) -> Self {
+    pub(crate) fn new(
+        line: DidLine,
+        (repo, summary): (Repo<fetch::Body>, RepoSummary),
+        share: OwnedSemaphorePermit,
+    ) -> Self {
         Self {
             line,
             repo,
+            summary,
             written: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
             records: AtomicU64::new(0),
@@ -246,7 +252,11 @@ impl handoff::send_frames::FramedParcel for FramedParcel {
             // It was checked as a whole; only a broken disk can have changed it since.
             Err(End::Repo(error)) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
         }
-        checked.records.fetch_max(entries, Ordering::Relaxed);
+        let summary = checked.summary;
+        checked
+            .records
+            .store(summary.entries - summary.unusable, Ordering::Relaxed);
+        checked.unusable.store(summary.unusable, Ordering::Relaxed);
         frames::append_end(&mut piece, entries);
         out(&piece)
     }

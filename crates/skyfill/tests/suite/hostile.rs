@@ -139,11 +139,7 @@ fn every_hostile_body_ends_as_its_manifest_says_and_the_good_repos_are_complete(
         }
         drop(fs::remove_file(folder.path().join("failures.jsonl")));
     }
-    assert_eq!(
-        consumer.stop(),
-        Some(1),
-        "records of the hostile repos were refused"
-    );
+    assert_eq!(consumer.stop(), Some(0));
     assert!(seen.values().sum::<i32>() > 40, "{seen:?}");
 }
 

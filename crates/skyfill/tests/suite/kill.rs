@@ -3,7 +3,7 @@
 use crate::support::*;
 use simnet::{Answer, Population, Server};
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,7 +52,7 @@ impl Scene {
     fn start_producer(&self, consumer: &Consumer) -> Child {
         let mut command = producer(self.folder.path(), &self.dids, &[&consumer.socket]);
         command
-            .args(["--concurrency", "2"])
+            .args(["--concurrency", "2", "--form", "lines"])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -120,6 +120,52 @@ fn of_the_consumer() {
     signal(&producing, "TERM");
     let code = producing.wait().unwrap().code();
     assert!(code.is_some_and(|code| [0, 1, 4].contains(&code)), "{code:?}");
+}
+
+/// In the framed form, over one socket and three: a consumer that ends before or after a commit, and comes back. What it had not acknowledged
+/// comes again, nothing is there twice, and the ledger can prove it.
+#[test]
+fn of_a_consumer_of_frames_around_a_commit() {
+    let net = Net::of_tangle(&simnet::Tangle::new(101, 12, 1200));
+    let reference = TestDb::migrated();
+    net.load(&reference, folder().path(), &net.dids, 1, &[]);
+    for (sockets, place) in [(1, "commit"), (1, "committed"), (3, "commit"), (3, "committed")] {
+        let (db, dir) = (TestDb::migrated(), folder());
+        let what = format!("{place}, {sockets} sockets");
+        let file = did_file(dir.path(), &net.server.url(), net.dids.iter().map(String::as_str));
+        let mut consumers: Vec<Consumer> = (0..sockets)
+            .map(|n| Consumer::start_with(&db.url, dir.path(), &format!("s{n}"), &[], Some(place)))
+            .collect();
+        let paths: Vec<PathBuf> = consumers.iter().map(|c| c.socket.clone()).collect();
+        let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+        let producing = producer(dir.path(), &file, &paths)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        for (n, consumer) in consumers.iter_mut().enumerate() {
+            assert_eq!(consumer.child.wait().unwrap().code(), None, "{what}: socket {n}");
+        }
+        drop(consumers);
+        let again: Vec<Consumer> = (0..sockets)
+            .map(|n| Consumer::start(&db.url, dir.path(), &format!("s{n}"), &[]))
+            .collect();
+        let output = producing.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{what}: {}", told(&output));
+        assert_eq!(summary(&output)["sent"], net.dids.len(), "{what}");
+        for consumer in again {
+            assert_eq!(consumer.stop(), Some(0), "{what}");
+        }
+        if let Some(difference) = difference(&db.dump(), &reference.dump()) {
+            panic!("{what}: {difference}");
+        }
+        let verify = skyfill()
+            .arg("verify")
+            .env("BSKY_DB_POSTGRES_URL", &db.url)
+            .output()
+            .unwrap();
+        assert_eq!(verify.status.code(), Some(0), "{what}: {}", told(&verify));
+    }
 }
 
 #[test]

@@ -118,6 +118,12 @@ impl TestDb {
             tables.join(", ")
         );
         self.client().batch_execute(&sql).expect("truncate");
+        self.client()
+            .batch_execute(
+                "DO $$ BEGIN IF to_regclass('skyfill.repo') IS NOT NULL THEN
+                   TRUNCATE skyfill.repo, skyfill.part, skyfill.skipped; END IF; END $$",
+            )
+            .expect("truncate the ledger");
     }
 
     /// The rows of every table as JSON, sorted; `notification.id` and migration times left out.
@@ -386,11 +392,24 @@ pub(crate) struct Consumer {
     pub(crate) child: Child,
     pub(crate) socket: PathBuf,
     log: PathBuf,
+    /// Where its part of the log begins: another one may have written before.
+    log_start: u64,
 }
 
 impl Consumer {
     /// Starts it and waits until it listens.
     pub(crate) fn start(db_url: &str, folder: &Path, name: &str, args: &[&str]) -> Self {
+        Self::start_with(db_url, folder, name, args, None)
+    }
+
+    /// The same with a failpoint.
+    pub(crate) fn start_with(
+        db_url: &str,
+        folder: &Path,
+        name: &str,
+        args: &[&str],
+        failpoint: Option<&str>,
+    ) -> Self {
         let socket = folder.join(format!("{name}.sock"));
         let log = folder.join(format!("{name}.log"));
         let out = fs::OpenOptions::new()
@@ -398,6 +417,7 @@ impl Consumer {
             .append(true)
             .open(&log)
             .expect("log");
+        let log_start = out.metadata().expect("log").len();
         let child = skyfill()
             .arg("consumer")
             .arg(&socket)
@@ -405,11 +425,17 @@ impl Consumer {
             .arg(folder.join(format!("{name}.rejects")))
             .args(args)
             .env("BSKY_DB_POSTGRES_URL", db_url)
+            .env("SKYFILL_FAILPOINT", failpoint.unwrap_or("none"))
             .stdout(Stdio::null())
             .stderr(out)
             .spawn()
             .expect("start a consumer");
-        let mut consumer = Self { child, socket, log };
+        let mut consumer = Self {
+            child,
+            socket,
+            log,
+            log_start,
+        };
         consumer.wait_for("listening on");
         consumer
     }
@@ -433,7 +459,9 @@ impl Consumer {
     }
 
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
+        let all = fs::read_to_string(&self.log).unwrap_or_default();
+        let start = usize::try_from(self.log_start).expect("a log");
+        all.get(start..).unwrap_or_default().to_owned()
     }
 
     pub(crate) fn signal(&self, name: &str) {
