@@ -469,6 +469,18 @@ impl<'a> Map<'a> {
         None
     }
 
+    /// The next entry, its key as bytes.
+    #[inline]
+    pub fn next_raw(&mut self) -> Option<(&'a [u8], Item<'a>)> {
+        self.left = self.left.checked_sub(1)?;
+        let h = head(self.bytes).ok()?;
+        let body = self.bytes.get(h.length..)?;
+        let (key, after) = body.split_at_checked(usize::try_from(h.argument).ok()?)?;
+        let item = Item { bytes: after };
+        self.bytes = item.skip();
+        Some((key, item))
+    }
+
     /// The bytes of the entries not yet iterated over, with whatever follows the map.
     #[must_use]
     pub fn as_bytes(&self) -> &'a [u8] {
@@ -481,14 +493,8 @@ impl<'a> Iterator for Map<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        self.left = self.left.checked_sub(1)?;
-        let (key, after) = Item { bytes: self.bytes }.split();
-        let item = Item { bytes: after };
-        self.bytes = item.skip();
-        match key {
-            Value::Text(key) => Some((key, item)),
-            _ => None,
-        }
+        let (key, item) = self.next_raw()?;
+        Some((std::str::from_utf8(key).ok()?, item))
     }
 }
 

@@ -65,7 +65,12 @@ impl<'e, 'a> Entry<'e, 'a> {
     /// What to think of an entry whose block is `bytes`. The hash is not looked at.
     #[must_use]
     pub fn of(key: &'e [u8], cid: Cid, bytes: &'a [u8]) -> Self {
-        let Some((collection, rkey)) = syntax::split_key(key) else {
+        Self::after(key, cid, bytes, "")
+    }
+
+    /// The same, after an entry of the collection `before`.
+    fn after(key: &'e [u8], cid: Cid, bytes: &'a [u8], before: &str) -> Self {
+        let Some((collection, rkey)) = syntax::split_key_like(key, before) else {
             return Self::BadKey { key, cid };
         };
         let checked = match cid.codec() {
@@ -160,6 +165,7 @@ impl<C: AsRef<[u8]>> Repo<C> {
             .len()
             .saturating_add(SHARED_RECORD_BYTES);
         let mut total = 0usize;
+        let mut before = String::new();
         mst::walk(
             self.commit.data,
             |cid| self.blocks.get(cid),
@@ -169,7 +175,13 @@ impl<C: AsRef<[u8]>> Repo<C> {
                 if total > most {
                     return Err(RepoError::Amplified.into());
                 }
-                each(Entry::of(leaf.key, leaf.cid, bytes))
+                let entry = Entry::after(leaf.key, leaf.cid, bytes, &before);
+                if let Entry::Record { collection, .. } = entry
+                    && collection != before
+                {
+                    before = collection.to_owned();
+                }
+                each(entry)
             },
         )
     }

@@ -71,8 +71,15 @@ pub fn is_rkey(text: &str) -> bool {
 /// Splits an MST key into collection and rkey, if both are valid.
 #[must_use]
 pub fn split_key(key: &[u8]) -> Option<(&str, &str)> {
+    split_key_like(key, "")
+}
+
+/// The same, for keys one after the other: `before` is a collection that was found valid, most often that of the key before.
+#[must_use]
+pub fn split_key_like<'k>(key: &'k [u8], before: &str) -> Option<(&'k str, &'k str)> {
     let (collection, rkey) = std::str::from_utf8(key).ok()?.split_once('/')?;
-    (is_nsid(collection) && is_rkey(rkey)).then_some((collection, rkey))
+    let is_valid = (!before.is_empty() && collection == before) || is_nsid(collection);
+    (is_valid && is_rkey(rkey)).then_some((collection, rkey))
 }
 
 /// The time in a TID, in microseconds since 1970, or `None` if `text` is no TID

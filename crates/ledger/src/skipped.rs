@@ -1,8 +1,10 @@
 //! The list of what a repo holds and `record` does not (table `skipped`): key, CID and reason of each entry, compressed, in pieces. With
 //! the rows of `record` it makes up the whole tree, so that the root of the signed commit can be computed again.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Read};
+use zstd::bulk::Compressor;
 
 /// Why an entry of a repo is on the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,8 +110,12 @@ impl ListWriter {
         if self.plain.is_empty() {
             return None;
         }
+        thread_local! {
+            // Making one takes longer than compressing the list of a small repo.
+            static COMPRESSOR: RefCell<Option<Compressor<'static>>> = RefCell::new(Compressor::new(LEVEL).ok());
+        }
         // Compressing into memory does not fail.
-        let piece = zstd::bulk::compress(&self.plain, LEVEL).ok();
+        let piece = COMPRESSOR.with_borrow_mut(|compressor| compressor.as_mut()?.compress(&self.plain).ok());
         self.plain.clear();
         piece
     }

@@ -22,6 +22,9 @@ const LARGE_CAR: usize = 4 << 20;
 /// in indexed columns are certain to fit, others are shown to the server.
 const CERTAIN_INDEX_BYTES: usize = 2000;
 
+/// A `createdAt` that says nothing.
+const EPOCH: &str = "1970-01-01T00:00:00.000Z";
+
 /// Encoded rows on their way to the database.
 pub struct Chunk {
     /// By [`TableInfo::id`].
@@ -199,6 +202,7 @@ pub struct Encoder {
     cid: String,
     indexed_at: String,
     json: String,
+    touched: Vec<(TableInfo, usize)>,
 }
 
 /// A hash of what is a hash already.
@@ -267,6 +271,7 @@ impl Encoder {
             cid: String::new(),
             indexed_at: String::new(),
             json: String::new(),
+            touched: Vec::new(),
         }
     }
 
@@ -494,15 +499,11 @@ impl Encoder {
         self.cid.clear();
         cid.append_to(&mut self.cid);
         let created_at = value.get("createdAt").and_then(|item| item.as_text());
-        let millis = datetime::indexed_at(created_at, rkey, self.now);
         self.indexed_at.clear();
         match created_at.filter(|text| datetime::is_plain(text)) {
-            _ if millis == self.now => self.indexed_at.push_str(&self.now_text),
-            // Not the epoch, which does not count.
-            Some(text) if millis != 0 && datetime::parse(text) == Some(millis) => {
-                self.indexed_at.push_str(text)
-            }
-            _ => datetime::append(millis, &mut self.indexed_at),
+            // Times in the one form sort as texts. The epoch does not count.
+            Some(text) if text < self.now_text.as_str() && text != EPOCH => self.indexed_at.push_str(text),
+            _ => datetime::append(datetime::indexed_at(created_at, rkey, self.now), &mut self.indexed_at),
         }
         let record = Record {
             did: &open.loaded.did,
@@ -515,7 +516,8 @@ impl Encoder {
         };
         let tables = &mut self.chunk.tables;
         // Tables that the record wrote to, and where its rows begin there: at most a handful.
-        let mut touched: Vec<(TableInfo, usize)> = Vec::with_capacity(6);
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.clear();
         let mut key: Option<[u32; 4]> = None;
         let mut indexed_bytes = 0usize;
         let (choice, indexed, unique, hasher) = (&self.choice, &self.indexed, &self.unique, &self.hasher);
@@ -602,6 +604,7 @@ impl Encoder {
             let digest = Cid::of(atrepo::Codec::Raw, texts.get(3).unwrap_or(&"").as_bytes()).to_string();
             self.list(open, &[nsid, "/", rkey], cid, Reason::Irreversible, &digest);
         }
+        self.touched = touched;
         Ok(())
     }
 

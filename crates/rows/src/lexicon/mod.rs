@@ -244,21 +244,25 @@ fn check_list(list: List<'_>, of: &Schema, most: usize) -> Result<(), Reject> {
 }
 
 /// Goes over the entries once; a field that is not the lexicon's passes.
-fn check_object(map: Map<'_>, object: &Definition) -> Result<(), Reject> {
+fn check_object(mut map: Map<'_>, object: &Definition) -> Result<(), Reject> {
     let mut missing = 0u32;
     for (at, field) in object.fields.iter().enumerate() {
         missing |= u32::from(field.required) << at;
     }
-    for (key, item) in map {
-        let field = object.fields.iter().enumerate().find(|(_, f)| f.key == key);
+    while let Some((key, item)) = map.next_raw() {
+        let field = object
+            .fields
+            .iter()
+            .enumerate()
+            .find(|(_, f)| f.key.as_bytes() == key);
         if let Some((at, field)) = field {
             missing &= !(1 << at);
-            check(item, &field.schema).map_err(|reject| reject.below(&format!(".{key}")))?;
-        } else if key == "$type" {
+            check(item, &field.schema).map_err(|reject| reject.below(&format!(".{}", field.key)))?;
+        } else if key == b"$type" {
             if item.as_text() != Some(object.name) {
                 return Err(Reject::new(".$type", Rule::NotA(object.name)));
             }
-        } else if key == PROTO && is_prototype(item.value()) {
+        } else if key == PROTO.as_bytes() && is_prototype(item.value()) {
             return Err(Reject::new(format!(".{PROTO}"), Rule::Proto));
         }
     }
