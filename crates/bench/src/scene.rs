@@ -110,7 +110,10 @@ pub(crate) fn run(command: &mut Command, may_abort: bool) -> (f64, f64) {
         }
         std::thread::sleep(Duration::from_millis(10));
     };
-    assert!(status.success() || (may_abort && status.code().is_none()), "{command:?}: {status}");
+    assert!(
+        status.success() || (may_abort && status.code().is_none()),
+        "{command:?}: {status}"
+    );
     (cpu_seconds, peak as f64 / 1024.0)
 }
 

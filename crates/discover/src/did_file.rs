@@ -7,6 +7,9 @@ use std::io::{self, BufRead};
 /// Longest line that is read, in bytes.
 const MAX_LINE_BYTES: usize = 64 << 10;
 
+/// Longest URL of a PDS, in bytes.
+const MAX_PDS_BYTES: usize = 1024;
+
 /// A line of a DID file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DidLine {
@@ -79,6 +82,9 @@ fn parse(line: &[u8], number: u64) -> Result<DidLine, &'static str> {
     };
     if !atrepo::syntax::is_did(&did) {
         return Err("the first string is no DID");
+    }
+    if pds.len() > MAX_PDS_BYTES || pds.chars().any(char::is_control) {
+        return Err("the second string is no PDS");
     }
     Ok(DidLine { number, did, pds })
 }

@@ -66,6 +66,8 @@ pub struct ArchiveWriter {
     next: u64,
     /// Whether something was written that may not be on the disk.
     unsynced: bool,
+    /// Whether the last line of the index may be cut off.
+    torn: bool,
 }
 
 impl ArchiveWriter {
@@ -107,6 +109,7 @@ impl ArchiveWriter {
             open: None,
             next,
             unsynced: false,
+            torn: false,
         })
     }
 
@@ -150,9 +153,15 @@ impl ArchiveWriter {
         };
         let mut text = serde_json::to_vec(&line).map_err(|error| failed(&path, error))?;
         text.push(b'\n');
+        if self.torn {
+            text.insert(0, b'\n');
+        }
+        // What is written of a line that does not fit is torn; the next one begins on a new line.
+        self.torn = true;
         self.index
             .write_all(&text)
             .map_err(|error| failed(&self.folder.join(INDEX), error))?;
+        self.torn = false;
         self.unsynced = true;
         (*offset, *cars) = (end, cars.saturating_add(1));
         if *cars >= CARS_A_FILE || end >= FILE_BYTES {

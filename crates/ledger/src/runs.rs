@@ -84,13 +84,14 @@ pub struct Run {
     pub notifications: String,
 }
 
-/// The last run of `schema`, done or not.
+/// The run of `schema` that is not done, else the last one.
 ///
 /// # Errors
 /// The server refused.
 pub fn last(client: &mut impl GenericClient, schema: &str) -> Result<Option<Run>, Error> {
     let row = client.query_opt(
-        "SELECT id, now, mode, phase, collections, notifications FROM skyfill.run WHERE schema_name = $1 ORDER BY id DESC LIMIT 1",
+        "SELECT id, now, mode, phase, collections, notifications FROM skyfill.run WHERE schema_name = $1
+         ORDER BY phase = 'done', id DESC LIMIT 1",
         &[&schema],
     )?;
     Ok(row.map(|row| {
@@ -157,14 +158,26 @@ pub fn of_producer(client: &mut impl GenericClient, schema: &str, now: &str) -> 
     begin(client, schema, &run)
 }
 
-/// Notes that a run has come to `phase`.
+/// Notes that a run has come from one phase to another. False if somebody else has moved it meanwhile.
 ///
 /// # Errors
 /// The server refused.
-pub fn set_phase(client: &mut impl GenericClient, id: i64, phase: Phase) -> Result<(), Error> {
+pub fn advance(client: &mut impl GenericClient, id: i64, from: Phase, to: Phase) -> Result<bool, Error> {
+    let moved = client.execute(
+        "UPDATE skyfill.run SET phase = $3, ended_at = CASE WHEN $3 = 'done' THEN now() END WHERE id = $1 AND phase = $2",
+        &[&id, &from.word(), &to.word()],
+    )?;
+    Ok(moved > 0)
+}
+
+/// Takes a run back to loading, for repos that were added after it had loaded: its tables have rows and indexes now.
+///
+/// # Errors
+/// The server refused.
+pub fn load_again(client: &mut impl GenericClient, id: i64) -> Result<(), Error> {
     client.execute(
-        "UPDATE skyfill.run SET phase = $2, ended_at = CASE WHEN $2 = 'done' THEN now() END WHERE id = $1",
-        &[&id, &phase.word()],
+        "UPDATE skyfill.run SET phase = 'load', mode = 'merge', ended_at = NULL WHERE id = $1",
+        &[&id],
     )?;
     Ok(())
 }

@@ -59,20 +59,20 @@ impl Accounts {
     }
 }
 
-/// Stores states of accounts.
+/// Stores states of accounts; none for an active one.
 ///
 /// # Errors
 /// The server refused.
 pub fn store_states(
     client: &mut impl postgres::GenericClient,
     schema: &str,
-    states: &[(&str, &str)],
+    states: &[(&str, Option<&str>)],
 ) -> Result<(), postgres::Error> {
     if states.is_empty() {
         return Ok(());
     }
     let dids = array(states.iter().map(|(did, _)| Some(*did)));
-    let statuses = array(states.iter().map(|(_, status)| Some(*status)));
+    let statuses = array(states.iter().map(|(_, status)| *status));
     client.execute(ledger::identity::NOTE_STATUSES, &[&schema, &dids, &statuses])?;
     client.execute(&update_actors(schema), &[&dids, &statuses])?;
     Ok(())

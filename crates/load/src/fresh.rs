@@ -86,6 +86,14 @@ pub fn begin(client: &mut Client, schema: &str, run: &Run) -> Result<i64, FreshE
         }
         let tables: Vec<&str> = table::ALL.iter().map(|info| info.name).collect();
         indexes::drop_some(&mut txn, schema, &tables, |_| true)?;
+        // What the ledger knows of an earlier load is not in these tables.
+        for statement in [
+            "UPDATE skyfill.repo SET rev = NULL, commit_cid = NULL, commit = NULL WHERE schema_name = $1 AND rev IS NOT NULL",
+            "DELETE FROM skyfill.skipped WHERE schema_name = $1",
+            "DELETE FROM skyfill.part WHERE schema_name = $1",
+        ] {
+            txn.execute(statement, &[&schema])?;
+        }
     }
     let id = runs::begin(&mut txn, schema, run)?;
     failpoint::pass("begin");
@@ -97,9 +105,17 @@ pub fn begin(client: &mut Client, schema: &str, run: &Run) -> Result<i64, FreshE
 /// Key of the advisory lock under which the twins are made; nothing else uses it.
 const PROBES: i64 = 0x736b_7966_696c_6c07;
 
-/// Name of the empty twin of a table, with its indexes: rows that may be too long for an index are shown to it.
-pub(crate) fn probe_table(table: &str) -> String {
-    format!("skyfill.\"probe_{table}\"")
+/// What the names of the twins of a schema begin with; names have at most 63 bytes, so a long schema's is cut by a hash.
+fn probe_prefix(schema: &str) -> String {
+    let hash = schema.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("probe_{:08x}_", hash >> 32)
+}
+
+/// Name of the empty twin of a table, with its indexes: rows that may be too long for an index are shown to it. It stays: others may use it.
+fn probe_table(schema: &str, table: &str) -> String {
+    format!("skyfill.\"{}{table}\"", probe_prefix(schema))
 }
 
 /// Makes the empty twins, where they are not there.
@@ -119,19 +135,22 @@ fn make_probes(client: &mut impl postgres::GenericClient, schema: &str) -> Resul
     for info in table::ALL {
         client.batch_execute(&format!(
             "CREATE UNLOGGED TABLE IF NOT EXISTS {} (LIKE \"{schema}\".\"{}\" INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING INDEXES)",
-            probe_table(info.name),
+            probe_table(schema, info.name),
             info.name
         ))?;
     }
     Ok(())
 }
 
-/// Drops what [`begin`] made beside the tables.
+/// Drops the twins, with their schema.
 ///
 /// # Errors
 /// The server refused.
-pub fn drop_probes(client: &mut Client) -> Result<(), Error> {
-    let names: Vec<String> = table::ALL.iter().map(|info| probe_table(info.name)).collect();
+pub fn drop_probes(client: &mut Client, schema: &str) -> Result<(), Error> {
+    let names: Vec<String> = table::ALL
+        .iter()
+        .map(|info| probe_table(schema, info.name))
+        .collect();
     client.batch_execute(&format!(
         "SET client_min_messages = warning; DROP TABLE IF EXISTS {}; RESET client_min_messages",
         names.join(", ")
@@ -142,14 +161,15 @@ pub fn drop_probes(client: &mut Client) -> Result<(), Error> {
 ///
 /// # Errors
 /// The server refused.
-pub fn indexed_columns(client: &mut Client) -> Result<Vec<(String, String)>, Error> {
+pub fn indexed_columns(client: &mut Client, schema: &str) -> Result<Vec<(String, String)>, Error> {
+    let prefix = probe_prefix(schema);
     let rows = client.query(
-        "SELECT DISTINCT substr(t.relname::text, 7), a.attname::text
+        "SELECT DISTINCT substr(t.relname::text, length($1) + 1), a.attname::text
          FROM pg_index x JOIN pg_class t ON t.oid = x.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace
            JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_am m ON m.oid = i.relam AND m.amname = 'btree'
            JOIN pg_attribute a ON a.attrelid = i.oid AND NOT a.attisdropped
-         WHERE n.nspname = 'skyfill' AND t.relname LIKE 'probe\\_%'",
-        &[],
+         WHERE n.nspname = 'skyfill' AND starts_with(t.relname::text, $1)",
+        &[&prefix],
     )?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
@@ -322,15 +342,17 @@ pub fn vacuum(
 /// A server that takes the rows of one record, to see whether it does; nothing stays.
 pub struct Probes {
     url: String,
+    schema: String,
     driver: Option<Box<dyn crate::Driver>>,
 }
 
 impl Probes {
     /// Connects when it is asked.
     #[must_use]
-    pub fn new(url: &str) -> Self {
+    pub fn new(url: &str, schema: &str) -> Self {
         Self {
             url: url.to_owned(),
+            schema: schema.to_owned(),
             driver: None,
         }
     }
@@ -363,7 +385,7 @@ impl Probes {
         for (info, rows) in tables {
             let sql = format!(
                 "COPY {} ({}) FROM STDIN BINARY",
-                probe_table(info.name),
+                probe_table(&self.schema, info.name),
                 info.column_list()
             );
             match driver.copy_in(&sql, &[crate::copy::HEADER, rows, crate::copy::TRAILER]) {

@@ -22,6 +22,10 @@ const LARGE_CAR: usize = 4 << 20;
 /// in indexed columns are certain to fit, others are shown to the server.
 const CERTAIN_INDEX_BYTES: usize = 2000;
 
+/// Unique keys for which room is kept.
+const KEPT_KEYS: usize = 1 << 16;
+/// Room that is kept in a chunk for each table, in bytes.
+const KEPT_BYTES: usize = 8 << 20;
 /// A `createdAt` that says nothing.
 const EPOCH: &str = "1970-01-01T00:00:00.000Z";
 
@@ -150,7 +154,10 @@ impl Chunk {
 
     /// Empties it, keeping its room.
     pub fn clear(&mut self) {
-        self.tables.iter_mut().for_each(Vec::clear);
+        for rows in &mut self.tables {
+            rows.clear();
+            rows.shrink_to(KEPT_BYTES);
+        }
         self.pieces.clear();
         self.repos.clear();
         self.open = None;
@@ -328,7 +335,12 @@ impl Encoder {
         }
         self.end(open);
         let loaded = self.chunk.repos.last().cloned().unwrap_or_default();
-        self.hand_on_if_full(None, hand_on)?;
+        if is_large {
+            // Its first chunks wait for this one.
+            self.hand_on(None, hand_on)?;
+        } else {
+            self.hand_on_if_full(None, hand_on)?;
+        }
         Ok(loaded)
     }
 
@@ -424,6 +436,12 @@ impl Encoder {
     }
 
     fn forget_keys(&mut self) {
+        // What a large repo needed is given back: clearing a map takes as long as it is large.
+        if self.seen.capacity() > KEPT_KEYS {
+            self.seen = HashMap::default();
+            self.rkeys = Vec::new();
+            self.rkey_ends = Vec::new();
+        }
         self.seen.clear();
         self.rkeys.clear();
         self.rkey_ends.clear();
@@ -503,7 +521,10 @@ impl Encoder {
         match created_at.filter(|text| datetime::is_plain(text)) {
             // Times in the one form sort as texts. The epoch does not count.
             Some(text) if text < self.now_text.as_str() && text != EPOCH => self.indexed_at.push_str(text),
-            _ => datetime::append(datetime::indexed_at(created_at, rkey, self.now), &mut self.indexed_at),
+            _ => datetime::append(
+                datetime::indexed_at(created_at, rkey, self.now),
+                &mut self.indexed_at,
+            ),
         }
         let record = Record {
             did: &open.loaded.did,

@@ -64,7 +64,7 @@ fn recreate(database: &Database, client: &mut Client, discard: bool) -> Result<(
         let refused = |error| database.failure(error);
         ledger::prepare(client).map_err(refused)?;
         ledger::forget_schema(client, schema).map_err(refused)?;
-        load::fresh::drop_probes(client).map_err(refused)?;
+        load::fresh::drop_probes(client, schema).map_err(refused)?;
     }
     eprintln!("dropped schema {schema} of {}", database.shown());
     Ok(())

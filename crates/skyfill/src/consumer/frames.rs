@@ -145,7 +145,7 @@ impl Framed {
                     part: None,
                     sticky: None,
                     client: None,
-                    probes: Probes::new(&self.0.url),
+                    probes: Probes::new(&self.0.url, &self.0.schema),
                 };
                 let outcome = intake.read(stream, read);
                 if outcome.is_err() {
@@ -466,7 +466,7 @@ impl Intake<'_> {
 
     fn status(&mut self, did: &str, status: &str) -> Result<(), End> {
         let schema = self.framed.0.schema.clone();
-        load::store_states(self.client()?, &schema, &[(did, status)])
+        load::store_states(self.client()?, &schema, &[(did, Some(status))])
             .map_err(|error| End::Database(error.into()))?;
         self.connection.open.fetch_add(1, Ordering::SeqCst);
         self.connection.answer(&Answer::Stored {

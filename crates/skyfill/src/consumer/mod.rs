@@ -162,7 +162,7 @@ fn start_framed(
     let mut client = database.connect()?;
     let refused = |error: postgres::Error| database.failure(error);
     fresh::prepare_probes(&mut client, &database.schema).map_err(refused)?;
-    let indexed = fresh::indexed_columns(&mut client).map_err(refused)?;
+    let indexed = fresh::indexed_columns(&mut client, &database.schema).map_err(refused)?;
     let (loaders, ends) = Loaders::new(connections);
     let framed = Framed::new(&database.url, &database.schema, indexed, loaders, counts, stop);
     let threads = ends

@@ -69,12 +69,20 @@ impl Board {
         self.under_way.load(Ordering::SeqCst)
     }
 
+    fn settled(&self, repos: u64) {
+        // Never below zero, whatever broke off.
+        let less = |under_way: u64| Some(under_way.saturating_sub(repos));
+        let _before = self
+            .under_way
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+    }
+
     /// A repo is stored.
     pub(crate) fn stored(&self, records: u64, bytes: u64) {
         self.done.add(1);
         self.records.add(records);
         self.bytes.add(bytes);
-        self.under_way.fetch_sub(1, Ordering::SeqCst);
+        self.settled(1);
     }
 
     /// What came of a repo is for the ledger; it is settled when it is there ([`Board::noted`]).
@@ -106,18 +114,18 @@ impl Board {
                 _ => self.inactive.add(1),
             }
         }
-        self.under_way.fetch_sub(notes.len() as u64, Ordering::SeqCst);
+        self.settled(notes.len() as u64);
     }
 
     /// A repo that was counted could not be handed out after all.
     pub(crate) fn not_handed_out(&self) {
-        self.under_way.fetch_sub(1, Ordering::SeqCst);
+        self.settled(1);
     }
 
     /// Repos were lost on the way: they are still open in the ledger.
     pub(crate) fn lost(&self, repos: u64) {
         self.again.add(repos);
-        self.under_way.fetch_sub(repos, Ordering::SeqCst);
+        self.settled(repos);
     }
 
     /// Something that waiting does not mend: everything stops.

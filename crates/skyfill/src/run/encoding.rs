@@ -1,14 +1,15 @@
 //! Checking and encoding, on threads of their own: CARs in, chunks of rows out.
 
-use crate::run::board::{Board, Budget};
+use crate::run::board::{Board, Budget, wait_for_database};
 use crate::run::fetching::keep;
-use crate::run::loading::Loaders;
+use crate::run::loading::{LAST_TRIES, Loaders};
+use appview::table::TableInfo;
 use atrepo::{Repo, RepoError};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use fetch::Body;
 use fetch::archive::ArchiveWriter;
 use load::fresh::Probes;
-use load::{Choice, Chunk, EncodeError, Encoder};
+use load::{Choice, Chunk, Decision, EncodeError, Encoder, decide};
 use observe::Workers;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -53,6 +54,7 @@ pub(crate) enum Encoded {
 /// What all encoding threads share.
 pub(crate) struct Encoding {
     pub(crate) url: String,
+    pub(crate) schema: String,
     pub(crate) choice: Choice,
     pub(crate) now: i64,
     pub(crate) chunk_bytes: usize,
@@ -72,7 +74,7 @@ pub(crate) fn work(shared: &Encoding, number: usize, work: &Receiver<Encode>, lo
         shared.chunk_bytes,
         &shared.indexed,
     );
-    let mut probes = Probes::new(&shared.url);
+    let mut probes = Probes::new(&shared.url, &shared.schema);
     // A repo that does not fit into a chunk goes to one loader, piece by piece.
     let mut sticky: Option<usize> = None;
     let mut hand_on = |chunk: Chunk| loaders.hand_on(chunk, number, &mut sticky);
@@ -136,9 +138,7 @@ pub(crate) fn work(shared: &Encoding, number: usize, work: &Receiver<Encode>, lo
                     body.let_go();
                 }
             };
-            let mut probe = |rows: &[(appview::table::TableInfo, &[u8])]| -> Result<Option<String>, String> {
-                probes.ask(rows).map_err(|error| error.to_string())
-            };
+            let mut probe = |rows: &[(TableInfo, &[u8])]| ask(&mut probes, rows, &shared.board);
             let waiting = encoder.waiting() as u64;
             match encoder.add(&repo, lease, &mut watch, &mut probe, &mut hand_on) {
                 Ok(_) => Encoded::Well,
@@ -155,5 +155,26 @@ pub(crate) fn work(shared: &Encoding, number: usize, work: &Receiver<Encode>, lo
         // The task waits for it, unless it broke off; then its repo is noted as failed.
         drop(answer.send(encoded));
         worker.doing("waiting for repos");
+    }
+}
+
+/// Shows rows to the server; waits for it where that helps.
+fn ask(probes: &mut Probes, rows: &[(TableInfo, &[u8])], board: &Board) -> Result<Option<String>, String> {
+    let mut tries = 0;
+    loop {
+        let error = match probes.ask(rows) {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        match decide(&error) {
+            Decision::Reconnect | Decision::Wait if !(board.stop.is_set() && tries > LAST_TRIES) => {
+                tries += 1;
+                wait_for_database(&error, tries);
+            }
+            _ => {
+                board.break_off(error.to_string());
+                return Err(error.to_string());
+            }
+        }
     }
 }

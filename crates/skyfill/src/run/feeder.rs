@@ -9,6 +9,7 @@ use ledger::repos::{self, Leased, Open};
 use load::{DbError, Decision, decide};
 use postgres::{Client, NoTls};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
@@ -43,6 +44,8 @@ pub(crate) struct Feeder<'f> {
     pub(crate) schema: &'f str,
     pub(crate) board: &'f Board,
     pub(crate) jobs: Sender<Job>,
+    /// The host that is next.
+    pub(crate) next: AtomicUsize,
 }
 
 /// How feeding ended.
@@ -71,7 +74,6 @@ impl Feeder<'_> {
                     .and_then(|mut connected| {
                         connected.batch_execute("SET statement_timeout = 0; SET lock_timeout = 0")?;
                         client = Some(connected);
-                        tries = 0;
                         Ok(None)
                     }),
             };
@@ -101,7 +103,7 @@ impl Feeder<'_> {
                 renewed = Instant::now();
             }
             if self.board.stop.is_set() {
-                if self.board.under_way() == 0 {
+                if self.board.under_way() == 0 || self.board.broken().is_some() {
                     return self.end(client, queues, Fed::Stopped);
                 }
                 std::thread::sleep(Duration::from_millis(20));
@@ -163,7 +165,14 @@ impl Feeder<'_> {
     /// Hands out one repo of each host; whether anything was handed out.
     fn hand_out(&self, client: &mut Client, queues: &mut [Queue]) -> Result<bool, DbError> {
         let mut any = false;
-        for queue in queues {
+        // Where it stopped the last time, so that no host keeps the others waiting.
+        let next = self
+            .next
+            .swap(0, Ordering::Relaxed)
+            .checked_rem(queues.len())
+            .unwrap_or(0);
+        queues.rotate_left(next);
+        for (at, queue) in queues.iter_mut().enumerate() {
             if queue.page.is_empty() && !queue.at_end {
                 self.read(client, queue)?;
             }
@@ -181,6 +190,7 @@ impl Feeder<'_> {
                 Err(TrySendError::Full(job) | TrySendError::Closed(job)) => {
                     queue.page.push_front(job.open);
                     self.board.not_handed_out();
+                    self.next.store(at, Ordering::Relaxed);
                     break;
                 }
             }
@@ -212,10 +222,16 @@ impl Feeder<'_> {
         if notes.is_empty() {
             return Ok(());
         }
-        let states: Vec<(&str, &str)> = notes
+        // A repo whose rev its PDS confirmed is of an active account.
+        let states: Vec<(&str, Option<&str>)> = notes
             .iter()
-            .filter(|note| handoff::account::STATUSES.contains(&note.state))
-            .map(|note| (note.did.as_str(), note.state))
+            .filter(|note| note.state == "loaded" || handoff::account::STATUSES.contains(&note.state))
+            .map(|note| {
+                (
+                    note.did.as_str(),
+                    Some(note.state).filter(|state| *state != "loaded"),
+                )
+            })
             .collect();
         let write = |client: &mut Client| -> Result<(), DbError> {
             let mut txn = client.transaction()?;

@@ -8,7 +8,7 @@ use crate::run::feeder::Job;
 use fetch::archive::{Archive, ArchiveWriter};
 use fetch::hosts::Hosts;
 use fetch::retry::{self, Retry};
-use fetch::{AccountState, Body, Client, FetchError};
+use fetch::{Body, Client, FetchError};
 use ledger::repos::Note;
 use ledger::runs::Mode;
 use observe::Workers;
@@ -164,10 +164,6 @@ async fn get(shared: &Fetching, job: &Job) -> Result<Option<(Body, OwnedSemaphor
         return Ok(None);
     }
     let never_closed = |_| FetchError::Stopped;
-    let memory = Arc::clone(&shared.memory)
-        .acquire_many_owned(shared.body_bytes)
-        .await
-        .map_err(never_closed)?;
     let from_archive = shared.archive.as_ref().and_then(|archive| archive.rev(did));
     if let (Some(rev), false) = (&job.open.rev, job.open.rebuild) {
         let latest = match from_archive {
@@ -179,17 +175,22 @@ async fn get(shared: &Fetching, job: &Job) -> Result<Option<(Body, OwnedSemaphor
             return Ok(None);
         }
     }
-    let body = if let Some(archive) = &shared.archive {
+    let memory = || Arc::clone(&shared.memory).acquire_many_owned(shared.body_bytes);
+    let got = if let Some(archive) = &shared.archive {
+        let memory = memory().await.map_err(never_closed)?;
         let body = archive
             .read(did, shared.body_bytes as usize)
             .map_err(|error| FetchError::BadRepo(error.to_string(), false))?;
-        body.ok_or(FetchError::Account(AccountState::NotFound))?
+        let missing = || FetchError::BadRepo("not in the archive".to_owned(), false);
+        (body.ok_or_else(missing)?, memory)
     } else {
+        // The memory after the slot: those that wait for a host hold none.
         let _slot = slot_for(shared, &job.host).await?;
+        let memory = memory().await.map_err(never_closed)?;
         let _worker = shared.workers.start(&format!("fetch {did} from {}", job.host));
-        shared.client.get_repo(did, &job.open.pds).await?
+        (shared.client.get_repo(did, &job.open.pds).await?, memory)
     };
-    Ok(Some((body, memory)))
+    Ok(Some(got))
 }
 
 /// The newest rev, if the PDS says; a PDS that does not know the question is asked for the repo.

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Tries to reach the server after being told to stop.
-const LAST_TRIES: u32 = 8;
+pub(crate) const LAST_TRIES: u32 = 8;
 
 /// Why a chunk was not stored.
 enum Refused {
@@ -162,6 +162,11 @@ impl<S: Settle> Loading<S> {
                     self.settle.lost(repo);
                 }
                 dead.extend(open);
+                if self.settle.is_broken() {
+                    loader.abandon();
+                    dead.extend(loader.take_open());
+                    pending.drain(..).for_each(|repo| self.settle.lost(&repo));
+                }
                 loaders.give_back(chunk);
                 continue;
             }

@@ -32,6 +32,7 @@ use loading::{Loaders, Loading};
 use observe::{Progress, Workers};
 use postgres::Client;
 use rows::Collection;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
@@ -81,12 +82,23 @@ pub(crate) fn run(args: &RunArgs) -> Result<Ended, Failure> {
     }
     let run = current_run(args, given_now, &mut client, &database, last, open)?;
     runs::unlock_begin(&mut client).map_err(refused)?;
-    let Some(run) = run else {
+    let Some(mut run) = run else {
         eprintln!("nothing is open; all is done");
         return Ok(Ended::Well);
     };
+    if open > 0 && run.phase > Phase::Load {
+        // Repos were added after it had loaded: they are merged, once the tables have their indexes.
+        if run.mode == Mode::Fresh
+            && run.phase == Phase::Indexes
+            && !phases::indexes_first(args, &database, &stop)?
+        {
+            eprintln!("stopped; go on with: skyfill run");
+            return Ok(Ended::Stopped);
+        }
+        runs::load_again(&mut client, run.id).map_err(refused)?;
+        (run.phase, run.mode) = (Phase::Load, Mode::Merge);
+    }
     drop(client);
-    let mut run = run;
     let mut counts = None;
     if run.phase == Phase::Load {
         let stages = Stages {
@@ -110,8 +122,14 @@ pub(crate) fn run(args: &RunArgs) -> Result<Ended, Failure> {
     Ok(match outcome {
         phases::Outcome::Stopped => Ended::Stopped,
         phases::Outcome::Done { differences: 0 } if bad_lines == 0 => {
-            let failed = states_of(&database)?.iter().any(|(state, _)| state == "failed");
-            if failed { Ended::WithFailures } else { Ended::Well }
+            let unfinished = states_of(&database)?
+                .iter()
+                .any(|(state, _)| matches!(state.as_str(), "failed" | "open"));
+            if unfinished {
+                Ended::WithFailures
+            } else {
+                Ended::Well
+            }
         }
         phases::Outcome::Done { .. } => Ended::WithFailures,
     })
@@ -142,7 +160,7 @@ fn current_run(
     let refused = |error: postgres::Error| database.failure(error);
     let collections: Option<Vec<String>> = (!args.collections.is_empty())
         .then(|| args.collections.iter().map(|c| c.nsid().to_owned()).collect());
-    if let Some(mut run) = last.filter(|run| run.phase != Phase::Done) {
+    if let Some(run) = last.clone().filter(|run| run.phase != Phase::Done) {
         eprintln!(
             "going on with run {} of {}, a {} load, in phase {}",
             run.id,
@@ -162,14 +180,6 @@ fn current_run(
             ))
             .hint("end it first with: skyfill run"));
         }
-        if open > 0 && run.phase > Phase::Load {
-            // Repos were added: after the fresh load has its indexes back, they are merged.
-            if run.mode == Mode::Fresh && run.phase == Phase::Indexes {
-                return Ok(Some(run));
-            }
-            runs::set_phase(client, run.id, Phase::Load).map_err(refused)?;
-            run.phase = Phase::Load;
-        }
         return Ok(Some(run));
     }
     if open == 0 {
@@ -183,6 +193,9 @@ fn current_run(
             None => Mode::Fresh,
         },
     };
+    if mode == Mode::Merge {
+        same_choice(args, collections.as_ref(), last.as_ref(), database)?;
+    }
     let mut run = Run {
         id: 0,
         now: rows::datetime::print(now),
@@ -194,6 +207,29 @@ fn current_run(
     run.id = begin(client, database, &mut run, args.mode == LoadMode::Auto)?;
     eprintln!("run {} of {}: a {} load", run.id, run.now, run.mode.word());
     Ok(Some(run))
+}
+
+/// Makes sure that a merge takes what was taken before: what is left out of a repo counts as gone from it, and a repo whose rev is loaded is not
+/// looked at again.
+fn same_choice(
+    args: &RunArgs,
+    collections: Option<&Vec<String>>,
+    last: Option<&Run>,
+    database: &Database,
+) -> Result<(), Failure> {
+    let (before, notifications) = last.map_or((None, "all"), |run| {
+        (run.collections.as_ref(), run.notifications.as_str())
+    });
+    if collections == before && args.notifications.text() == notifications {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "schema {} of {} was loaded with collections {} and notifications {notifications}; a merge cannot take others",
+        database.schema,
+        database.shown(),
+        before.map_or("all".to_owned(), |list| list.join(","))
+    ))
+    .hint("give the same --collections and --notifications, or begin anew: skyfill migrate --recreate-schema"))
 }
 
 /// Begins a run.
@@ -292,8 +328,12 @@ impl Stages<'_> {
         let choice = choice(self.run);
         let indexed = {
             let mut client = database.connect()?;
-            fresh::indexed_columns(&mut client).map_err(|error| database.failure(error))?
+            fresh::indexed_columns(&mut client, &database.schema).map_err(|error| database.failure(error))?
         };
+        if indexed.is_empty() {
+            return Err(Failure::new("skyfill's own copies of the tables are gone from schema skyfill")
+                .hint("put the indexes back and begin anew: skyfill indexes restore, skyfill migrate --recreate-schema"));
+        }
         let options = LoaderOptions {
             url: database.url.clone(),
             schema: database.schema.clone(),
@@ -320,6 +360,7 @@ impl Stages<'_> {
         });
         let encoding = Encoding {
             url: database.url.clone(),
+            schema: database.schema.clone(),
             choice,
             now: clock::now(Some(&self.run.now))?,
             chunk_bytes: memory.chunk,
@@ -361,6 +402,7 @@ impl Stages<'_> {
                 schema: &database.schema,
                 board: &board,
                 jobs,
+                next: AtomicUsize::new(0),
             };
             let fed = feeder.run();
             if fed.is_err() {

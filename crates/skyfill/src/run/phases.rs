@@ -52,19 +52,48 @@ fn persist<T>(
     }
 }
 
-fn set_phase(database: &Database, run: &mut Run, phase: Phase, stop: &Stop) -> Result<(), Failure> {
+/// Moves the run on; if somebody else has moved it meanwhile, to where it is now.
+fn advance(database: &Database, run: &mut Run, to: Phase, stop: &Stop) -> Result<(), Failure> {
     failpoint::pass("phase");
-    persist(database, stop, |client| {
-        Ok(runs::set_phase(client, run.id, phase)?)
+    let from = run.phase;
+    run.phase = persist(database, stop, |client| {
+        if runs::advance(client, run.id, from, to)? {
+            return Ok(to);
+        }
+        let last = runs::last(client, &database.schema)?;
+        Ok(last
+            .filter(|last| last.id == run.id)
+            .map_or(to, |last| last.phase))
     })?;
-    run.phase = phase;
     Ok(())
 }
 
 /// Notes that all is loaded. The commit is the first one that waits for the disk, and with it for all before it.
 pub(crate) fn loaded(database: &Database, mut run: Run) -> Result<Run, Failure> {
-    set_phase(database, &mut run, Phase::Indexes, &Stop::default())?;
+    advance(database, &mut run, Phase::Indexes, &Stop::default())?;
     Ok(run)
+}
+
+/// Waits until this process is the only one that does what comes after loading; false if it was told to stop.
+fn lock(client: &mut Client, database: &Database, stop: &Stop) -> Result<bool, Failure> {
+    let mut told = false;
+    while !runs::lock(client).map_err(|error| database.failure(error))? {
+        if stop.is_set() {
+            return Ok(false);
+        }
+        if !told {
+            eprintln!("another skyfill does what comes after loading; waiting");
+            told = true;
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    Ok(true)
+}
+
+/// Makes the indexes of a fresh load before more is loaded; false if it was told to stop.
+pub(crate) fn indexes_first(args: &RunArgs, database: &Database, stop: &Stop) -> Result<bool, Failure> {
+    let mut client = database.connect()?;
+    Ok(lock(&mut client, database, stop)? && indexes(args, database, stop)?)
 }
 
 /// Does what is left to do. Of two processes one does it, the other waits, and goes on from where that one has come.
@@ -74,23 +103,12 @@ pub(crate) fn finish(
     run: &mut Run,
     stop: &Stop,
 ) -> Result<Outcome, Failure> {
-    let mut lock = database.connect()?;
-    let refused = |error: postgres::Error| database.failure(error);
-    let mut told = false;
-    while !runs::lock(&mut lock).map_err(refused)? {
-        if stop.is_set() {
-            return Ok(Outcome::Stopped);
-        }
-        if !told {
-            eprintln!("another skyfill does what comes after loading; waiting");
-            told = true;
-        }
-        std::thread::sleep(Duration::from_millis(500));
+    let mut client = database.connect()?;
+    if !lock(&mut client, database, stop)? {
+        return Ok(Outcome::Stopped);
     }
-    if let Some(last) = runs::last(&mut lock, &database.schema).map_err(refused)?
-        && last.id == run.id
-        && last.phase > run.phase
-    {
+    let last = runs::last(&mut client, &database.schema).map_err(|error| database.failure(error))?;
+    if let Some(last) = last.filter(|last| last.id == run.id && last.phase > run.phase) {
         run.phase = last.phase;
     }
     let mut differences = 0;
@@ -99,7 +117,11 @@ pub(crate) fn finish(
             return Ok(Outcome::Stopped);
         }
         let (ended, next) = match run.phase {
-            Phase::Load | Phase::Indexes => (indexes(args, database, stop)?, Phase::Vacuum),
+            Phase::Load => {
+                eprintln!("another skyfill loads more; what comes after loading is left to it");
+                return Ok(Outcome::Done { differences });
+            }
+            Phase::Indexes => (indexes(args, database, stop)?, Phase::Vacuum),
             Phase::Vacuum => (vacuum(args, database, run, stop)?, Phase::Identities),
             Phase::Identities => (look_up(args, database, run, stop)?, Phase::Finalize),
             Phase::Finalize => (finalize(args, database, run, stop)?, Phase::Verify),
@@ -116,9 +138,8 @@ pub(crate) fn finish(
         if !ended {
             return Ok(Outcome::Stopped);
         }
-        set_phase(database, run, next, stop)?;
+        advance(database, run, next, stop)?;
     }
-    persist(database, stop, |client| Ok(fresh::drop_probes(client)?))?;
     Ok(Outcome::Done { differences })
 }
 
