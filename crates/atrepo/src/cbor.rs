@@ -460,10 +460,6 @@ impl<'a> Map<'a> {
             if found == key.as_bytes() {
                 return Some(item);
             }
-            // Keys are in order, the shorter first.
-            if found.len() > key.len() {
-                return None;
-            }
             rest = item.skip();
         }
         None

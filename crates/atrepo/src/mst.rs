@@ -152,6 +152,9 @@ impl Node {
         if shared.saturating_add(rest.len()) > MAX_KEY_BYTES {
             return Err("a key longer than 1024 bytes");
         }
+        if start > MAX_WAITING_KEY_BYTES {
+            return Err("keys that unpack to more than 16 MiB");
+        }
         // What follows the shared part in the key before.
         let other = self
             .keys

@@ -302,7 +302,11 @@ fn read_part(payload: &[u8]) -> Option<PartHeader> {
         parts,
         commit: commit.to_vec(),
         car_bytes: number("car_bytes")?,
-        now: i64::try_from(number("now")?).ok()?,
+        now: match map.get("now")?.value() {
+            Value::Unsigned(now) => i64::try_from(now).ok()?,
+            Value::Negative(now) => i64::try_from(now).ok()?.checked_neg()?.checked_sub(1)?,
+            _ => return None,
+        },
     })
 }
 

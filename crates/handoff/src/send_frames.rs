@@ -3,6 +3,8 @@
 use crate::frames::{Answer, MAGIC};
 use crate::send::{COMMITTED, Event, Opened, wait, write_patiently};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::SendFlags;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
 use std::net::Shutdown;
@@ -24,8 +26,8 @@ pub trait FramedParcel {
     fn settle(self, outcome: Result<(), String>);
 }
 
-/// Longest line that a consumer may answer.
-const MAX_ANSWER: usize = 64 << 10;
+/// Most bytes of answers that wait to be read apart.
+const MAX_ANSWERS: usize = 16 << 20;
 
 /// Sends parts to one socket.
 pub struct FramedSender<'s, P> {
@@ -36,6 +38,8 @@ pub struct FramedSender<'s, P> {
     written: usize,
     said: Vec<u8>,
     losses: u32,
+    /// Whether no more parts come.
+    ending: bool,
     on_event: Box<dyn FnMut(Event<'_>) -> bool + Send + 's>,
 }
 
@@ -49,6 +53,7 @@ impl<'s, P: FramedParcel> FramedSender<'s, P> {
             written: 0,
             said: Vec::new(),
             losses: 0,
+            ending: false,
             on_event: Box::new(on_event),
         }
         .begun()
@@ -101,8 +106,10 @@ impl<'s, P: FramedParcel> FramedSender<'s, P> {
     /// # Errors
     /// The wait was given up; the parts that were not acknowledged are settled as such.
     pub fn finish(mut self) -> io::Result<u32> {
+        self.ending = true;
         let outcome = self.persist(|sender| {
             sender.write_waiting()?;
+            sender.read_answers(false)?;
             if let Some(stream) = &sender.stream {
                 stream.shutdown(Shutdown::Write)?;
             }
@@ -131,6 +138,10 @@ impl<'s, P: FramedParcel> FramedSender<'s, P> {
             if self.stream.take().is_some() {
                 self.losses = self.losses.saturating_add(1);
             }
+            if self.ending && self.waiting.is_empty() {
+                // All is acknowledged: what the consumer does now is its own affair.
+                return Ok(());
+            }
             self.written = 0;
             tries = tries.saturating_add(1);
             wait(&self.path, &mut *self.on_event, tries, error)?;
@@ -157,12 +168,12 @@ impl<'s, P: FramedParcel> FramedSender<'s, P> {
     /// Writes the parts that are not on their way.
     fn write_waiting(&mut self) -> io::Result<()> {
         while let Some(parcel) = self.waiting.get(self.written) {
-            let Some(mut stream) = self.stream.as_ref() else {
+            let Some(stream) = self.stream.as_ref() else {
                 return Err(ErrorKind::NotConnected.into());
             };
-            let (path, on_event) = (&self.path, &mut self.on_event);
+            let (path, on_event, said) = (&self.path, &mut self.on_event, &mut self.said);
             let outcome = parcel.write_frames(&mut |bytes| {
-                write_patiently(&mut stream, bytes, &mut |tries, error| {
+                write_and_listen(stream, bytes, said, &mut |tries, error| {
                     on_event(Event::Away(path, tries, error))
                 })
             });
@@ -203,7 +214,7 @@ impl<'s, P: FramedParcel> FramedSender<'s, P> {
                     continue;
                 }
                 Ok(0) => return Ok(()),
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
             let mut buffer = [0; 4096];
@@ -244,12 +255,61 @@ impl<'s, P: FramedParcel> FramedSender<'s, P> {
                 parcel.settle(outcome);
             }
         }
-        if self.said.len() > MAX_ANSWER {
-            return Err(io::Error::new(
-                ErrorKind::InvalidInput,
-                "the consumer talks without an end",
-            ));
-        }
         Ok(())
     }
+}
+
+/// Writes all of `bytes`. Meanwhile what the consumer says is read into `said`: a consumer whose answers are not taken stops reading, too.
+fn write_and_listen(
+    stream: &UnixStream,
+    bytes: &[u8],
+    said: &mut Vec<u8>,
+    go_on: &mut dyn FnMut(u32, io::Error) -> bool,
+) -> io::Result<()> {
+    let (mut rest, mut waited) = (bytes, 0u32);
+    while !rest.is_empty() {
+        match rustix::net::send(stream, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(count) => {
+                rest = rest.get(count..).unwrap_or_default();
+                waited = 0;
+                continue;
+            }
+            Err(Errno::AGAIN) => {}
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        let mut polled = [PollFd::new(stream, PollFlags::IN | PollFlags::OUT)];
+        let patience = Timespec {
+            tv_sec: 1,
+            tv_nsec: 0,
+        };
+        match poll(&mut polled, Some(&patience)) {
+            Ok(0) => {
+                waited = waited.saturating_add(1);
+                if !go_on(waited, io::Error::new(ErrorKind::TimedOut, "it takes nothing")) {
+                    return Err(ErrorKind::Interrupted.into());
+                }
+            }
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let [polled] = polled;
+        if polled.revents().contains(PollFlags::IN) {
+            let mut buffer = [0; 4096];
+            match (&*stream).read(&mut buffer) {
+                Ok(0) => return Err(ErrorKind::ConnectionReset.into()),
+                Ok(count) => said.extend_from_slice(buffer.get(..count).unwrap_or_default()),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+            if said.len() > MAX_ANSWERS {
+                return Err(io::Error::new(
+                    ErrorKind::InvalidInput,
+                    "the consumer talks without an end",
+                ));
+            }
+        }
+    }
+    Ok(())
 }

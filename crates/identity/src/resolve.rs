@@ -212,6 +212,8 @@ fn keys_of_log(log: &[u8]) -> Vec<String> {
     let entries: Vec<serde_json::Value> = serde_json::from_slice(log).unwrap_or_default();
     let mut keys: Vec<String> = entries
         .iter()
+        // An operation that was overruled never counted.
+        .filter(|entry| entry.get("nullified").and_then(serde_json::Value::as_bool) != Some(true))
         .filter_map(|entry| {
             let operation = entry.get("operation")?;
             let key = operation

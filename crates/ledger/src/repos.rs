@@ -364,7 +364,8 @@ pub fn lock_part(
     )?;
     let row = client.query_one(
         &format!(
-            "SELECT r.state = 'loaded' AND NOT r.rebuild, greatest(r.rev COLLATE \"C\", a.\"repoRev\" COLLATE \"C\"), r.rev
+            "SELECT r.state = 'loaded' AND NOT r.rebuild, greatest(r.rev COLLATE \"C\", a.\"repoRev\" COLLATE \"C\", (
+               SELECT max(p.rev COLLATE \"C\") FROM skyfill.part p WHERE p.schema_name = r.schema_name AND p.did = r.did)), r.rev
              FROM skyfill.repo r LEFT JOIN \"{schema}\".actor_sync a ON a.did = r.did
              WHERE r.schema_name = $1 AND r.did = $2 FOR NO KEY UPDATE OF r"
         ),

@@ -90,8 +90,8 @@ pub struct Run {
 /// The server refused.
 pub fn last(client: &mut impl GenericClient, schema: &str) -> Result<Option<Run>, Error> {
     let row = client.query_opt(
-        "SELECT id, now, mode, phase, collections, notifications FROM skyfill.run WHERE schema_name = $1
-         ORDER BY phase = 'done', id DESC LIMIT 1",
+        "SELECT id, now, mode, phase, collections, notifications FROM skyfill.run
+         WHERE schema_name = $1 AND mode IN ('fresh', 'merge') ORDER BY phase = 'done', id DESC LIMIT 1",
         &[&schema],
     )?;
     Ok(row.map(|row| {
@@ -140,22 +140,19 @@ pub fn begin(client: &mut impl GenericClient, schema: &str, run: &Run) -> Result
 /// The server refused.
 pub fn of_producer(client: &mut impl GenericClient, schema: &str, now: &str) -> Result<i64, Error> {
     let known = client.query_opt(
-        "SELECT id FROM skyfill.run WHERE schema_name = $1 AND now = $2 AND collections IS NULL AND notifications = 'all'
+        "SELECT id FROM skyfill.run WHERE schema_name = $1 AND now = $2 AND mode = 'frames'
          ORDER BY id LIMIT 1",
         &[&schema, &now],
     )?;
     if let Some(row) = known {
         return Ok(row.get(0));
     }
-    let run = Run {
-        id: 0,
-        now: now.to_owned(),
-        mode: Mode::Merge,
-        phase: Phase::Done,
-        collections: None,
-        notifications: "all".to_owned(),
-    };
-    begin(client, schema, &run)
+    let row = client.query_one(
+        "INSERT INTO skyfill.run (schema_name, now, mode, phase, notifications, ended_at)
+         VALUES ($1, $2, 'frames', 'done', 'all', now()) RETURNING id",
+        &[&schema, &now],
+    )?;
+    Ok(row.get(0))
 }
 
 /// Notes that a run has come from one phase to another. False if somebody else has moved it meanwhile.

@@ -69,6 +69,8 @@ pub struct Loader {
     lost: HashSet<String>,
     /// Repos, or parts of them, whose rows are in the temporary tables of a merge.
     staged: Vec<LoadedRepo>,
+    /// Repos that ended in the open transaction.
+    ended: Vec<LoadedRepo>,
 }
 
 impl Loader {
@@ -81,6 +83,7 @@ impl Loader {
             open: HashSet::new(),
             lost: HashSet::new(),
             staged: Vec::new(),
+            ended: Vec::new(),
         }
     }
 
@@ -100,6 +103,7 @@ impl Loader {
         self.driver = Some(driver);
         self.open.clear();
         self.staged.clear();
+        self.ended.clear();
         Ok(())
     }
 
@@ -139,6 +143,7 @@ impl Loader {
         self.driver = None;
         self.lost.extend(self.open.drain());
         self.staged.clear();
+        self.ended.clear();
     }
 
     fn try_load(&mut self, chunk: &Chunk) -> Result<(), LoadError> {
@@ -178,14 +183,16 @@ impl Loader {
             self.open.remove(&repo.did);
         }
         self.open.extend(chunk.open.iter().map(|repo| repo.did.clone()));
+        self.ended.extend(chunk.repos.iter().cloned());
         if !self.open.is_empty() {
-            return note(driver, &options, chunk).map_err(LoadError::from);
+            return Ok(());
         }
         if options.mode == Mode::Merge {
             replace::apply(driver, &self.staged, &options.schema)?;
             self.staged.clear();
         }
-        note(driver, &options, chunk)?;
+        note(driver, &options, &self.ended)?;
+        self.ended.clear();
         failpoint::pass("commit");
         commit(driver, &options.schema)?;
         failpoint::pass("committed");
@@ -296,13 +303,12 @@ fn store_pieces(driver: &mut RustDriver, schema: &str, chunk: &Chunk, mode: Mode
     )
 }
 
-/// Notes the repos that end in the chunk.
-fn note(driver: &mut RustDriver, options: &LoaderOptions, chunk: &Chunk) -> Result<(), DbError> {
-    if chunk.repos.is_empty() {
+/// Notes the repos that ended in the transaction.
+fn note(driver: &mut RustDriver, options: &LoaderOptions, ended: &[LoadedRepo]) -> Result<(), DbError> {
+    if ended.is_empty() {
         return Ok(());
     }
-    let whole: Vec<Stored<'_>> = chunk
-        .repos
+    let whole: Vec<Stored<'_>> = ended
         .iter()
         .filter(|repo| repo.part.is_none())
         .map(stored_of)
@@ -311,7 +317,7 @@ fn note(driver: &mut RustDriver, options: &LoaderOptions, chunk: &Chunk) -> Resu
         repos::loaded(driver.client(), &options.schema, options.run, &whole)?;
     }
     let mut accounts = Accounts::default();
-    for repo in &chunk.repos {
+    for repo in ended {
         if let Some(part) = &repo.part {
             let is_last = repos::part_loaded(
                 driver.client(),

@@ -121,10 +121,15 @@ fn delete_strays(client: &mut Client, dids: &[String]) -> Result<(), Error> {
         .iter()
         .filter(|info| info.id != table::RECORD.info().id)
     {
+        let mut condition = "";
+        if info.id == table::NOTIFICATION.info().id {
+            // The official code tells of a verification that is gone after its record is.
+            condition = " AND x.reason <> 'unverified'";
+        }
         client.execute(
             &format!(
                 "DELETE FROM \"{0}\" x WHERE split_part(x.\"{1}\", '/', 3) = ANY($1)
-                 AND NOT EXISTS (SELECT FROM record r WHERE r.uri = x.\"{1}\")",
+                 AND NOT EXISTS (SELECT FROM record r WHERE r.uri = x.\"{1}\"){condition}",
                 info.name, info.uri
             ),
             &[&dids],

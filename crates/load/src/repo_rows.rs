@@ -195,6 +195,8 @@ pub struct Encoder {
     chunk: Chunk,
     /// The part at hand, if entries come one by one.
     part: Option<Progress>,
+    /// Whether the repo or part at hand went on in another chunk.
+    spans: bool,
     /// Columns of a btree index, a bit each, by table.
     indexed: [u32; TABLES],
     /// The same for the unique key.
@@ -268,6 +270,7 @@ impl Encoder {
             chunk_bytes,
             chunk: Chunk::default(),
             part: None,
+            spans: false,
             indexed: masks,
             unique,
             hasher: RandomState::new(),
@@ -335,7 +338,7 @@ impl Encoder {
         }
         self.end(open);
         let loaded = self.chunk.repos.last().cloned().unwrap_or_default();
-        if is_large {
+        if std::mem::take(&mut self.spans) {
             // Its first chunks wait for this one.
             self.hand_on(None, hand_on)?;
         } else {
@@ -381,6 +384,10 @@ impl Encoder {
         if let Some(open) = self.part.take() {
             self.end(open);
         }
+        if std::mem::take(&mut self.spans) {
+            // Its first chunks wait for this one.
+            return self.hand_on(None, hand_on);
+        }
         self.hand_on_if_full(None, hand_on)
     }
 
@@ -399,6 +406,7 @@ impl Encoder {
     fn hand_on(&mut self, open: Option<&LoadedRepo>, hand_on: &mut HandOn<'_>) -> Result<(), EncodeError> {
         let mut full = std::mem::take(&mut self.chunk);
         full.open = open.cloned();
+        self.spans |= full.open.is_some();
         match hand_on(full) {
             Ok(empty) => {
                 self.chunk = empty;

@@ -49,11 +49,11 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<Ended, Failure> {
         return Ok(Ended::Stopped);
     }
     if let Some(path) = &args.certificate {
-        write_certificate(path, &database, &report, keys.as_ref())?;
+        write_certificate(path, &database, &report, keys.as_ref(), &args.did)?;
     }
     tell(&report, keys.as_ref());
     if args.output.json {
-        println!("{}", certificate(&database, &report, keys.as_ref())?);
+        println!("{}", certificate(&database, &report, keys.as_ref(), &args.did)?);
     }
     if args.repair && !report.differing.is_empty() {
         repair(&database, &report)?;
@@ -74,7 +74,7 @@ pub(crate) fn after_run(args: &RunArgs, database: &Database, stop: &Stop) -> Res
         return Ok(None);
     }
     if let Some(path) = &args.certificate {
-        write_certificate(path, database, &report, None)?;
+        write_certificate(path, database, &report, None, &[])?;
     }
     tell(&report, None);
     Ok(Some(report.findings))
@@ -206,6 +206,7 @@ fn certificate(
     database: &Database,
     report: &Report,
     keys: Option<&Keys<'_>>,
+    only: &[String],
 ) -> Result<serde_json::Value, Failure> {
     let mut client = database.connect()?;
     let run = ledger::runs::last(&mut client, &database.schema).map_err(|error| database.failure(error))?;
@@ -226,7 +227,7 @@ fn certificate(
         .hosts
         .values()
         .flat_map(|host| &host.states)
-        .filter(|(state, _)| matches!(state.as_str(), "open" | "failed"))
+        .filter(|(state, _)| matches!(state.as_str(), "open" | "failed" | "coming"))
         .map(|(_, repos)| repos)
         .sum();
     let result = match (report.findings, unaccounted) {
@@ -236,6 +237,7 @@ fn certificate(
     };
     Ok(serde_json::json!({
         "result": result,
+        "onlyAccounts": (!only.is_empty()).then_some(only),
         "database": database.shown(),
         "schema": database.schema,
         "checkedAt": rows::datetime::print(now),
@@ -258,8 +260,9 @@ fn write_certificate(
     database: &Database,
     report: &Report,
     keys: Option<&Keys<'_>>,
+    only: &[String],
 ) -> Result<(), Failure> {
-    let text = format!("{:#}\n", certificate(database, report, keys)?);
+    let text = format!("{:#}\n", certificate(database, report, keys, only)?);
     std::fs::write(path, text).map_err(|error| Failure::new(format!("write {}: {error}", path.display())))
 }
 

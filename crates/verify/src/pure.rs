@@ -2,6 +2,7 @@
 
 use crate::finding::{Finding, What};
 use appview::table::{self, Kind, TableInfo};
+use atrepo::{Cid, Codec};
 use load::Notifications;
 use postgres::{Client, Error};
 use rows::{Collection, Field, Record, Rows};
@@ -12,7 +13,8 @@ use std::collections::{HashMap, HashSet};
 type Row = Vec<Option<String>>;
 
 /// Notifications that need other rows, and are not compared.
-const RELATIONAL: &[&str] = &["quote", "reply"];
+/// The official code tells of a verification that is gone after its record is.
+const RELATIONAL: &[&str] = &["quote", "reply", "unverified"];
 
 /// Some records of one repo, and the rows that they should have.
 #[derive(Default)]
@@ -27,7 +29,7 @@ pub(crate) struct Batch {
 #[derive(Default)]
 pub(crate) struct Winners {
     collection: Option<Collection>,
-    by_key: HashMap<String, String>,
+    by_key: HashMap<[u8; 32], Box<str>>,
 }
 
 impl Batch {
@@ -68,9 +70,9 @@ impl Batch {
                     .collect();
                 let first = winners
                     .by_key
-                    .entry(key.join("\n"))
-                    .or_insert_with(|| record.rkey.to_owned());
-                if first != record.rkey {
+                    .entry(*Cid::of(Codec::Raw, key.join("\n").as_bytes()).digest())
+                    .or_insert_with(|| record.rkey.into());
+                if **first != *record.rkey {
                     winner = Some(format!(
                         "at://{}/{}/{first}",
                         record.did,

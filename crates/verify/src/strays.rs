@@ -3,6 +3,7 @@
 use crate::finding::{Finding, What};
 use appview::table;
 use postgres::{Client, Error};
+use rows::Collection;
 
 /// Strays that are named, of each table.
 const NAMED: i64 = 1000;
@@ -13,9 +14,20 @@ pub(crate) fn find(client: &mut Client, schema: &str, report: &mut dyn FnMut(Fin
         .iter()
         .filter(|info| info.id != table::RECORD.info().id)
     {
+        let mut condition = "true".to_owned();
+        if info.id == table::NOTIFICATION.info().id {
+            condition = "x.reason <> 'unverified'".to_owned();
+        }
+        let own = Collection::ALL
+            .iter()
+            .find(|collection| load::own_table(**collection).is_some_and(|own| own.id == info.id));
+        let mut other = String::new();
+        if let Some(own) = own {
+            other = format!(" OR split_part(x.\"{}\", '/', 4) <> '{}'", info.uri, own.nsid());
+        }
         let sql = format!(
             "SELECT DISTINCT x.\"{0}\", split_part(x.\"{0}\", '/', 3) FROM \"{1}\" x
-             WHERE NOT EXISTS (SELECT FROM record r WHERE r.uri = x.\"{0}\") LIMIT {NAMED}",
+             WHERE (NOT EXISTS (SELECT FROM record r WHERE r.uri = x.\"{0}\"){other}) AND {condition} LIMIT {NAMED}",
             info.uri, info.name
         );
         for row in client.query(&sql, &[])? {

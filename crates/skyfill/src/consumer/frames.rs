@@ -15,8 +15,9 @@ use load::fresh::Probes;
 use load::{Choice, Chunk, DbError, EncodeError, Encoder, LoadedRepo, PartOf};
 use observe::Counter;
 use postgres::{Client, NoTls};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +25,8 @@ use std::time::{Duration, Instant};
 
 /// Rows of a chunk, in bytes.
 const CHUNK_BYTES: usize = 8 << 20;
+/// A producer that takes no answer for so long is given up.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Without a frame for so long, what is pending is stored.
 const IDLE: Duration = Duration::from_millis(100);
 
@@ -37,6 +40,8 @@ struct Inner {
     indexed: Vec<(String, String)>,
     loaders: Loaders,
     connections: Mutex<HashMap<i64, Arc<Connection>>>,
+    /// Accounts of which a part is on its way to the database.
+    under_way: Mutex<HashSet<String>>,
     next: AtomicI64,
     broken: Mutex<Option<String>>,
     counts: Counts,
@@ -55,8 +60,11 @@ struct Connection {
 
 impl Connection {
     fn answer(&self, answer: &Answer) {
-        // A producer that is gone comes again and asks again.
-        drop((&self.stream).write_all(&answer.line()));
+        // A producer that is gone, or does not listen, comes again and asks again.
+        if (&self.stream).write_all(&answer.line()).is_err() {
+            self.lost.store(true, Ordering::SeqCst);
+            drop(self.stream.shutdown(Shutdown::Both));
+        }
         self.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
@@ -76,6 +84,7 @@ impl Framed {
             indexed,
             loaders,
             connections: Mutex::default(),
+            under_way: Mutex::default(),
             next: AtomicI64::new(1),
             broken: Mutex::default(),
             counts: counts.clone(),
@@ -102,6 +111,14 @@ impl Framed {
             .clone()
     }
 
+    fn lock_under_way(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.0.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn settled(&self, did: &str) {
+        self.lock_under_way().remove(did);
+    }
+
     fn connection(&self, number: i64) -> Option<Arc<Connection>> {
         let connections = self.0.connections.lock().unwrap_or_else(PoisonError::into_inner);
         connections.get(&number).cloned()
@@ -124,6 +141,7 @@ impl Framed {
     fn read(&self, number: i64, stream: &UnixStream, read: &[u8]) -> Result<(), End> {
         stream
             .set_read_timeout(Some(IDLE))
+            .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
             .and_then(|()| stream.try_clone())
             .map_err(|error| End::Frames(FrameError::Io(error)))
             .and_then(|answers| {
@@ -158,6 +176,7 @@ impl Framed {
 
 impl Settle for Framed {
     fn stored(&self, repo: &LoadedRepo) {
+        self.settled(&repo.did);
         self.0.counts.part_stored(repo);
         if let Some(connection) = self.connection(repo.lease) {
             connection.answer(&Answer::Stored {
@@ -168,12 +187,14 @@ impl Settle for Framed {
     }
 
     fn lost(&self, repo: &LoadedRepo) {
+        self.settled(&repo.did);
         if let Some(connection) = self.connection(repo.lease) {
             connection.lost.store(true, Ordering::SeqCst);
         }
     }
 
     fn refused(&self, repo: &LoadedRepo, _: &'static str, why: String) {
+        self.settled(&repo.did);
         self.0.refused.add(1);
         if let Some(connection) = self.connection(repo.lease) {
             connection.answer(&Answer::Refused {
@@ -317,6 +338,7 @@ impl Intake<'_> {
                 header.did, commit.did
             )));
         }
+        self.wait_for(&header.did)?;
         let host = host_of(&header.pds);
         let known = self.known(&header, &host, &commit.rev)?;
         self.connection.open.fetch_add(1, Ordering::SeqCst);
@@ -333,6 +355,7 @@ impl Intake<'_> {
             return Ok(());
         }
         let run = self.encoder_for(header.now)?;
+        self.framed.lock_under_way().insert(header.did.clone());
         let Some((.., encoder)) = &mut self.encoder else {
             return Err(End::Lost);
         };
@@ -352,6 +375,18 @@ impl Intake<'_> {
             car_bytes: header.car_bytes,
             ..LoadedRepo::default()
         });
+        Ok(())
+    }
+
+    /// Waits until nothing of an account is on its way: of a DID that comes twice the second is looked at when the first is stored.
+    fn wait_for(&mut self, did: &str) -> Result<(), End> {
+        while self.framed.lock_under_way().contains(did) {
+            self.flush()?;
+            if self.connection.lost.load(Ordering::SeqCst) || self.framed.is_stopping() {
+                return Err(End::Lost);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
         Ok(())
     }
 
@@ -396,6 +431,13 @@ impl Intake<'_> {
         if self.client.as_ref().is_none_or(Client::is_closed) {
             let client =
                 Client::connect(&self.framed.0.url, NoTls).map_err(|error| End::Database(error.into()))?;
+            // What is answered is on the disk; a row that another consumer holds for long makes the producer come again.
+            let mut client = client;
+            client
+                .batch_execute(
+                    "SET synchronous_commit = on; SET lock_timeout = '30s'; SET statement_timeout = 0",
+                )
+                .map_err(|error| End::Database(error.into()))?;
             self.client = Some(client);
         }
         self.client.as_mut().ok_or(End::Lost)
@@ -506,11 +548,18 @@ impl Intake<'_> {
 
     /// The rest of the part at hand will not come.
     fn abandon(&mut self) {
+        if let Some((.., encoder)) = &mut self.encoder {
+            encoder
+                .discard()
+                .iter()
+                .for_each(|repo| self.framed.settled(&repo.did));
+        }
         if let Some(coming) = self
             .part
             .take()
             .filter(|coming| coming.known == PartState::Wanted)
         {
+            self.framed.settled(&coming.did);
             self.framed.0.loaders.abandon(&coming.did);
         }
     }

@@ -178,13 +178,18 @@ impl<S: Settle> Loading<S> {
                     }
                 }
                 Err(refused) => {
-                    for repo in pending.drain(..).chain(chunk.repos().iter().cloned()) {
+                    // What was in the same transaction is gone with it, whatever the chunk met there.
+                    let before: HashSet<String> = pending.iter().map(|repo| repo.did.clone()).collect();
+                    pending.drain(..).for_each(|repo| self.settle.lost(&repo));
+                    for repo in chunk.repos() {
                         match &refused {
-                            Refused::There(did) if *did == repo.did => self.settle.stored(&repo),
-                            Refused::Older(did, why) if *did == repo.did => {
-                                self.settle.refused(&repo, "older", why.clone());
+                            Refused::There(did) if *did == repo.did && !before.contains(did) => {
+                                self.settle.stored(repo);
                             }
-                            _ => self.settle.lost(&repo),
+                            Refused::Older(did, why) if *did == repo.did && !before.contains(did) => {
+                                self.settle.refused(repo, "older", why.clone());
+                            }
+                            _ => self.settle.lost(repo),
                         }
                     }
                     dead.extend(loader.take_open());
