@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The main job, from nothing to tables: builds skyfill, starts a private PostgreSQL, takes repos through producer, socket and consumer,
-# looks up who they are, and computes what needs all of them. Real accounts from the live network where it answers within three seconds, else generated repos on loopback.
+# The main job, from nothing to a servable database: builds skyfill, starts a private PostgreSQL, and runs `skyfill run`. Real accounts from the
+# live network where it answers within three seconds, else generated repos on loopback.
 set -euo pipefail
 "$(dirname "$0")/setup.sh" build
 . "$(dirname "$0")/env.sh"
@@ -8,18 +8,12 @@ cargo build --release --locked -p skyfill
 skyfill=$ROOT/target/release/skyfill
 unset BSKY_DB_POSTGRES_URL BSKY_DB_POSTGRES_SCHEMA
 mkdir -p quickstart && cd quickstart
-# A socket path has at most 103 bytes, wherever this lies.
-sockets=$(mktemp -d)
-practice= consumer=
-cleanup() {
-  [ -z "$practice" ] || kill "$practice" 2>/dev/null || true
-  [ -z "$consumer" ] || kill "$consumer" 2>/dev/null || true
-  rm -rf "$sockets"
-}
+practice=
+cleanup() { [ -z "$practice" ] || kill "$practice" 2>/dev/null || true; }
 trap cleanup EXIT
 
 plc=${BSKY_DID_PLC_URL:-https://plc.directory}
-rm -f dids.jsonl rejects.jsonl failures.jsonl
+rm -f dids.jsonl certificate.json
 for did in did:plc:z72i7hdynmk6r22z27h6tvur did:plc:ewvi7nxzyoun6zhxrhs64oiz did:plc:44ybard66vv44zksje25o7dz did:plc:oky5czdrnfjpqslsw2a5iclo; do
   pds=$(curl -fsS -m 3 "$plc/$did" 2>/dev/null | grep -o '"serviceEndpoint":"https://[^"]*"' | head -1 | cut -d'"' -f4) || true
   [ -n "$pds" ] || break
@@ -38,23 +32,9 @@ else
   identity_options=(--plc-url "$url" --well-known-server "$url" --dns-server 127.0.0.1:9 --timeout 1 --plc-rate 1000)
 fi
 
-echo "== migrate"
-"$skyfill" migrate
-echo "== producer and consumer"
-"$skyfill" consumer "$sockets/s" --rejects rejects.jsonl & consumer=$!
-for _ in $(seq 100); do [ -S "$sockets/s" ] && break; sleep 0.1; done
+echo "== run"
 status=0
-"$skyfill" producer dids.jsonl "$sockets/s" --failures failures.jsonl ${options[@]+"${options[@]}"} || status=$?
-kill -TERM "$consumer"
-# Code 1: some records were refused, as the official indexer would have; they are in quickstart/rejects.jsonl.
-wait "$consumer" || [ $? = 1 ]
-consumer=
-
-echo "== identities"
-# Code 1: something could not be reached; a later run tries again.
-"$skyfill" identities ${identity_options[@]+"${identity_options[@]}"} || [ $? = 1 ]
-echo "== finalize"
-"$skyfill" finalize
+"$skyfill" run dids.jsonl --certificate certificate.json ${options[@]+"${options[@]}"} ${identity_options[@]+"${identity_options[@]}"} || status=$?
 
 echo "== tables"
 psql=$("$skyfill" migrate 2>&1 | sed -n 's/^look at it with: //p')
@@ -65,7 +45,7 @@ SELECT coalesce(actor.handle, a.creator) AS author, left(regexp_replace(a.text, 
 FROM post a LEFT JOIN actor ON actor.did = a.creator LEFT JOIN post_agg n ON n.uri = a.uri
 ORDER BY n."likeCount" DESC NULLS LAST, a.uri LIMIT 5;
 SQL
-echo "== done. Look around with:"
+echo "== done: the proof is in $ROOT/quickstart/certificate.json. Look around with:"
 echo "$psql"
 echo "PostgreSQL goes on in $ROOT/quickstart/skyfill-data until: $skyfill db stop --data-dir $ROOT/quickstart/skyfill-data"
 exit "$status"
