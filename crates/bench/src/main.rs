@@ -31,10 +31,11 @@ fn main() {
     let binary = if what == "client" {
         PathBuf::new()
     } else {
-        args.next().map(PathBuf::from).unwrap_or_else(|| {
+        let Some(binary) = args.next() else {
             eprintln!("{USAGE}");
             std::process::exit(2)
-        })
+        };
+        PathBuf::from(binary)
     };
     let mut number = |default: usize| {
         args.next()

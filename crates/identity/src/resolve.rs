@@ -106,9 +106,9 @@ impl Resolver {
             accept: "application/json",
             host: None,
         };
-        let mut attempt = 0;
+        let mut attempt = 0u32;
         let body = loop {
-            attempt += 1;
+            attempt = attempt.saturating_add(1);
             match self.trusted.get_small(small).await {
                 Ok(body) => break body,
                 Err(FetchError::Refused(404, _)) => return Ok(Vec::new()),

@@ -174,6 +174,21 @@ pub fn indexed_columns(client: &mut Client, schema: &str) -> Result<Vec<(String,
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
+/// Why indexes were not all made.
+#[derive(Debug)]
+pub struct RebuildError {
+    /// The one at which it failed, as its name and its table, if it was one.
+    pub at: Option<Box<(String, String)>>,
+    /// Why.
+    pub error: DbError,
+}
+
+impl From<DbError> for RebuildError {
+    fn from(error: DbError) -> Self {
+        Self { at: None, error }
+    }
+}
+
 /// What happens while indexes are made.
 #[derive(Debug)]
 pub enum Rebuilding<'r> {
@@ -194,7 +209,7 @@ pub fn rebuild(
     connections: usize,
     report: &(dyn Fn(Rebuilding<'_>) + Sync),
     stop: &(dyn Fn() -> bool + Sync),
-) -> Result<bool, (Option<Dropped>, DbError)> {
+) -> Result<bool, RebuildError> {
     /// What waits, and the tables that are worked on.
     struct Board<'b> {
         waiting: Vec<&'b Dropped>,
@@ -208,8 +223,8 @@ pub fn rebuild(
         failed: false,
     });
     let lock = || board.lock().unwrap_or_else(PoisonError::into_inner);
-    let worker = || -> Result<(), (Option<Dropped>, DbError)> {
-        let mut client = index_session(url, schema).map_err(|error| (None, error))?;
+    let worker = || -> Result<(), RebuildError> {
+        let mut client = index_session(url, schema)?;
         loop {
             let next = {
                 let mut board = lock();
@@ -239,19 +254,22 @@ pub fn rebuild(
             lock().busy.remove(what.table.as_str());
             if let Err(error) = outcome {
                 lock().failed = true;
-                return Err((Some(what.clone()), error.into()));
+                return Err(RebuildError {
+                    at: Some(Box::new((what.name.clone(), what.table.clone()))),
+                    error: error.into(),
+                });
             }
             report(Rebuilding::Done(what));
         }
     };
-    let outcomes: Vec<Result<(), (Option<Dropped>, DbError)>> = std::thread::scope(|scope| {
+    let outcomes: Vec<Result<(), RebuildError>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..connections.max(1)).map(|_| scope.spawn(worker)).collect();
         threads
             .into_iter()
             .map(|thread| {
                 thread
                     .join()
-                    .unwrap_or_else(|_| Err((None, DbError::lost("a thread broke off"))))
+                    .unwrap_or_else(|_| Err(DbError::lost("a thread broke off").into()))
             })
             .collect()
     });

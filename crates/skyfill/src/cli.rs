@@ -21,7 +21,7 @@ pub(crate) enum Command {
     UnpackAsDidFile(UnpackArgs),
     Producer(ProducerArgs),
     Consumer(ConsumerArgs),
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     Identities(IdentitiesArgs),
     Finalize(FinalizeArgs),
     Verify(VerifyArgs),

@@ -39,7 +39,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<Ended, Failure> {
     };
     let report = go_over(
         &database,
-        (!args.did.is_empty()).then(|| args.did.clone()),
+        (!args.did.is_empty()).then_some(args.did.as_slice()),
         keys.as_ref(),
         args.output.logging_interval,
         &stop,
@@ -89,13 +89,13 @@ fn runtime() -> Result<Runtime, Failure> {
 
 fn go_over(
     database: &Database,
-    dids: Option<Vec<String>>,
+    dids: Option<&[String]>,
     keys: Option<&Keys<'_>>,
     interval: u64,
     stop: &Stop,
 ) -> Result<Report, Failure> {
     let mut client = database.connect()?;
-    let total = match &dids {
+    let total = match dids {
         Some(dids) => dids.len() as u64,
         None => ledger::repos::states(&mut client, &database.schema)
             .map_err(|error| database.failure(error))?
@@ -133,7 +133,7 @@ fn go_over(
             url: database.url.clone(),
             schema: database.schema.clone(),
             connections,
-            dids: dids.clone(),
+            dids: dids.map(<[String]>::to_vec),
             signature: signature
                 .as_ref()
                 .map(|check| check as &(dyn Fn(&str, &[u8]) -> Option<String> + Sync)),

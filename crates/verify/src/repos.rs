@@ -129,7 +129,7 @@ impl Verify<'_> {
         if !report.stopped && self.dids.is_none() {
             let mut strays = Vec::new();
             strays::find(&mut self.connect()?, &self.schema, &mut |finding| {
-                strays.push(finding)
+                strays.push(finding);
             })?;
             for finding in strays {
                 self.found(&mut report, &finding);
@@ -206,7 +206,7 @@ impl Verify<'_> {
                 // One whose parts are coming in is of two revs at once.
                 if repo.rev.is_some() && repo.state != "coming" {
                     self.repo(&mut client, &mut lists, runs, &repo, &mut counts, &mut |f| {
-                        findings.push(f)
+                        findings.push(f);
                     })?;
                     counts.verified = 1;
                     counts.differing = u64::from(!findings.is_empty());

@@ -23,7 +23,7 @@ enum Refused {
 
 /// What a loader is given.
 pub(crate) enum Message {
-    Chunk(Chunk),
+    Chunk(Box<Chunk>),
     /// The rest of this repo will not come.
     Abandon(String),
     /// Nothing comes any more.
@@ -61,7 +61,7 @@ impl Loaders {
     ) -> Result<Chunk, String> {
         let own = number % self.senders.len();
         let goes_on = chunk.open_repo().is_some();
-        let mut message = Message::Chunk(chunk);
+        let mut message = Message::Chunk(Box::new(chunk));
         let mut to = sticky.take();
         if to.is_none() {
             for at in (0..self.senders.len()).map(|step| (own + step) % self.senders.len()) {
@@ -141,7 +141,7 @@ impl<S: Settle> Loading<S> {
         let mut dead: HashSet<String> = HashSet::new();
         for message in messages {
             let chunk = match message {
-                Message::Chunk(chunk) => chunk,
+                Message::Chunk(chunk) => *chunk,
                 Message::End => break,
                 Message::Abandon(did) => {
                     dead.remove(&did);

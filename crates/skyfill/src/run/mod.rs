@@ -80,7 +80,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Ended, Failure> {
                 .hint("name what to load, for example: skyfill run dids.jsonl"),
         );
     }
-    let run = current_run(args, given_now, &mut client, &database, last, open)?;
+    let run = current_run(args, given_now, &mut client, &database, last.as_ref(), open)?;
     runs::unlock_begin(&mut client).map_err(refused)?;
     let Some(mut run) = run else {
         eprintln!("nothing is open; all is done");
@@ -154,13 +154,13 @@ fn current_run(
     now: i64,
     client: &mut Client,
     database: &Database,
-    last: Option<Run>,
+    last: Option<&Run>,
     open: u64,
 ) -> Result<Option<Run>, Failure> {
     let refused = |error: postgres::Error| database.failure(error);
     let collections: Option<Vec<String>> = (!args.collections.is_empty())
         .then(|| args.collections.iter().map(|c| c.nsid().to_owned()).collect());
-    if let Some(run) = last.clone().filter(|run| run.phase != Phase::Done) {
+    if let Some(run) = last.filter(|run| run.phase != Phase::Done) {
         eprintln!(
             "going on with run {} of {}, a {} load, in phase {}",
             run.id,
@@ -180,7 +180,7 @@ fn current_run(
             ))
             .hint("end it first with: skyfill run"));
         }
-        return Ok(Some(run));
+        return Ok(Some(run.clone()));
     }
     if open == 0 {
         return Ok(None);
@@ -194,7 +194,7 @@ fn current_run(
         },
     };
     if mode == Mode::Merge {
-        same_choice(args, collections.as_ref(), last.as_ref(), database)?;
+        same_choice(args, collections.as_ref(), last, database)?;
     }
     let mut run = Run {
         id: 0,

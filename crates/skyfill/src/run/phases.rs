@@ -8,7 +8,7 @@ use crate::signals::Stop;
 use crate::{finalize, identities, verify};
 use ledger::failpoint;
 use ledger::runs::{self, Mode, Phase, Run};
-use load::fresh::{self, Rebuilding};
+use load::fresh::{self, RebuildError, Rebuilding};
 use load::{DbError, Decision, decide};
 use observe::{Counter, Progress};
 use postgres::Client;
@@ -186,7 +186,7 @@ fn indexes(args: &RunArgs, database: &Database, stop: &Stop) -> Result<bool, Fai
             outcome
         });
         progress.finish();
-        let (what, error) = match outcome {
+        let RebuildError { at, error } = match outcome {
             Ok(all) => return Ok(all),
             Err(failed) => failed,
         };
@@ -196,8 +196,7 @@ fn indexes(args: &RunArgs, database: &Database, stop: &Stop) -> Result<bool, Fai
                 wait_for_database(&error, tries);
             }
             _ => {
-                let which =
-                    what.map_or_else(String::new, |what| format!("{} on {}: ", what.name, what.table));
+                let which = at.map_or_else(String::new, |at| format!("{} on {}: ", at.0, at.1));
                 let failure = Failure::new(format!(
                     "make indexes in schema {} of {}: {which}{error}",
                     database.schema,
