@@ -32,7 +32,7 @@ impl Accounts {
         self.statuses.len()
     }
 
-    /// Stores them. A newer rev is never overwritten by an older one.
+    /// Stores them. A newer rev is never overwritten by an older one; a commit that was signed anew at the same rev is taken.
     pub(crate) fn store(&self, driver: &mut dyn Driver, schema: &str) -> Result<(), DbError> {
         let mut repos: Vec<_> = self.repos.iter().collect();
         repos.sort();
@@ -40,7 +40,8 @@ impl Accounts {
             "INSERT INTO actor_sync AS a (did, \"commitCid\", \"repoRev\")
              SELECT * FROM unnest($1::text::text[], $2::text::text[], $3::text::text[])
              ON CONFLICT (did) DO UPDATE SET \"commitCid\" = excluded.\"commitCid\", \"repoRev\" = excluded.\"repoRev\"
-             WHERE a.\"repoRev\" IS NULL OR a.\"repoRev\" COLLATE \"C\" < excluded.\"repoRev\" COLLATE \"C\"",
+             WHERE a.\"repoRev\" IS NULL OR a.\"repoRev\" COLLATE \"C\" < excluded.\"repoRev\" COLLATE \"C\"
+               OR a.\"repoRev\" = excluded.\"repoRev\" AND a.\"commitCid\" <> excluded.\"commitCid\"",
             &[
                 &array(repos.iter().map(|(did, _)| Some(did.as_str()))),
                 &array(repos.iter().map(|(_, (_, commit))| Some(commit.as_str()))),
