@@ -86,9 +86,10 @@ pub fn begin(client: &mut Client, schema: &str, run: &Run) -> Result<i64, FreshE
         }
         let tables: Vec<&str> = table::ALL.iter().map(|info| info.name).collect();
         indexes::drop_some(&mut txn, schema, &tables, |_| true)?;
-        // What the ledger knows of an earlier load is not in these tables.
+        // What the ledger knows of an earlier load is not in these tables: it is loaded again.
         for statement in [
-            "UPDATE skyfill.repo SET rev = NULL, commit_cid = NULL, commit = NULL WHERE schema_name = $1 AND rev IS NOT NULL",
+            "UPDATE skyfill.repo SET rev = NULL, commit_cid = NULL, commit = NULL, state = 'open'
+             WHERE schema_name = $1 AND rev IS NOT NULL",
             "DELETE FROM skyfill.skipped WHERE schema_name = $1",
             "DELETE FROM skyfill.part WHERE schema_name = $1",
         ] {

@@ -317,6 +317,26 @@ fn more_repos_before_the_first_are_done() {
     }
 }
 
+/// Tables that somebody emptied are filled again with all that the ledger knows.
+#[test]
+fn emptied_tables_are_filled_again() {
+    let net = Net::of_tangle(&tangle(67));
+    let (db, dir) = (TestDb::migrated(), folder());
+    run_and_prove(&mut run_all(&db, &net, dir.path()));
+    let good = db.dump();
+    let tables: Vec<String> = appview::table::ALL
+        .iter()
+        .map(|table| format!("bsky.\"{}\"", table.name))
+        .collect();
+    db.client()
+        .batch_execute(&format!("TRUNCATE {}", tables.join(", ")))
+        .unwrap();
+    let one = did_file(dir.path(), &net.server.url(), [net.dids[0].as_str()]);
+    let summary = run_and_prove(run_load(&db.url).arg(one));
+    assert_eq!(summary["repos"]["loaded"], net.dids.len());
+    assert_eq!(difference(&db.dump(), &good), None);
+}
+
 #[test]
 fn a_foreign_row_that_breaks_a_constraint_is_named() {
     let tangle = tangle(71);
