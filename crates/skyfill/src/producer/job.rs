@@ -11,8 +11,8 @@ use fetch::retry::{self, Retry};
 use fetch::{AccountState, Client, FetchError};
 use observe::Workers;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// A repo that passed every check, and what it holds.
 type CheckedRepo = (Repo<fetch::Body>, RepoSummary);
@@ -83,9 +83,8 @@ async fn fetch_checked(shared: &Shared, line: &DidLine, host: &str) -> Result<Ch
     loop {
         attempt += 1;
         let outcome = {
-            // Never closed.
             let _slot = tokio::select! {
-                slot = slot_for(shared, host) => slot?,
+                slot = shared.hosts.slot(&shared.slots, host) => slot?,
                 () = shared.stop.wait() => return Err(FetchError::Stopped),
             };
             let worker = shared.workers.start(&format!("fetch {} from {host}", line.did));
@@ -117,17 +116,6 @@ async fn fetch_checked(shared: &Shared, line: &DidLine, host: &str) -> Result<Ch
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = shared.stop.wait() => return Err(error),
-        }
-    }
-}
-
-/// A slot at a time when the host may be asked. While a task waited for a slot, the host may have asked for a pause.
-async fn slot_for<'s>(shared: &'s Shared, host: &str) -> Result<Option<SemaphorePermit<'s>>, FetchError> {
-    loop {
-        shared.hosts.wait(host).await?;
-        let slot = shared.slots.acquire().await.ok();
-        if !shared.hosts.is_paused(host) {
-            return Ok(slot);
         }
     }
 }

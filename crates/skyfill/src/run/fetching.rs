@@ -185,7 +185,7 @@ async fn get(shared: &Fetching, job: &Job) -> Result<Option<(Body, OwnedSemaphor
         (body.ok_or_else(missing)?, memory)
     } else {
         // The memory after the slot: those that wait for a host hold none.
-        let _slot = slot_for(shared, &job.host).await?;
+        let _slot = shared.hosts.slot(&shared.slots, &job.host).await?;
         let memory = memory().await.map_err(never_closed)?;
         let _worker = shared.workers.start(&format!("fetch {did} from {}", job.host));
         (shared.client.get_repo(did, &job.open.pds).await?, memory)
@@ -195,25 +195,11 @@ async fn get(shared: &Fetching, job: &Job) -> Result<Option<(Body, OwnedSemaphor
 
 /// The newest rev, if the PDS says; a PDS that does not know the question is asked for the repo.
 async fn latest_rev(shared: &Fetching, job: &Job) -> Result<Option<String>, FetchError> {
-    let _slot = slot_for(shared, &job.host).await?;
+    let _slot = shared.hosts.slot(&shared.slots, &job.host).await?;
     match shared.client.latest_rev(&job.open.did, &job.open.pds).await {
         Ok(rev) => Ok(Some(rev)),
         Err(error @ (FetchError::Account(_) | FetchError::RateLimited(_))) => Err(error),
         Err(_) => Ok(None),
-    }
-}
-
-/// A slot at a time when the host may be asked. While a task waited for a slot, the host may have asked for a pause.
-async fn slot_for<'s>(
-    shared: &'s Fetching,
-    host: &str,
-) -> Result<tokio::sync::SemaphorePermit<'s>, FetchError> {
-    loop {
-        shared.hosts.wait(host).await?;
-        let slot = shared.slots.acquire().await.map_err(|_| FetchError::Stopped)?;
-        if !shared.hosts.is_paused(host) {
-            return Ok(slot);
-        }
     }
 }
 
