@@ -12,6 +12,7 @@ mod get_small;
 pub mod guard;
 pub mod hosts;
 pub mod retry;
+pub mod schedule;
 
 pub use body::Body;
 pub use error::{AccountState, FetchError};

@@ -1,0 +1,479 @@
+//! How many requests in which time: the limit of a host, or of an address that several hosts share.
+//!
+//! A host that announces its limit is asked evenly at a hair below it, so that no window of its length holds more requests than it
+//! allows, wherever the host's own window begins. What it says is left of its window is believed, too: somebody else may ask from the same address.
+//! A host that announces nothing is asked slowly, then faster (additive increase); a 429 is a lesson: what was asked then is the ceiling, less
+//! a fifth, and is never asked again. Times are counted from any one moment, so that a virtual clock can drive this.
+
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// A limit that a host announces, and what is left of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Announced {
+    /// Requests in a window.
+    pub limit: u32,
+    /// Length of the window, where the host says it.
+    pub window: Option<Duration>,
+    /// What is left of the window that runs.
+    pub remaining: Option<u32>,
+    /// When that window ends, from now.
+    pub reset_in: Option<Duration>,
+}
+
+/// A limit that is known: requests in so many seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Limit {
+    /// Requests.
+    pub requests: u32,
+    /// In so many seconds.
+    pub seconds: f64,
+}
+
+impl Limit {
+    /// Requests that may come at once; the rest is spread evenly. In a window of any phase are then no more than the limit.
+    fn burst(self) -> f64 {
+        (f64::from(self.requests) / 200.0).max(1.0)
+    }
+
+    /// Requests a second: a two-hundredth below what burst and rate together may be, for clocks and networks that are not exact.
+    #[must_use]
+    pub fn rate(self) -> f64 {
+        let even = (f64::from(self.requests) * 0.995 - self.burst()) / self.seconds;
+        // A limit of one request has no room for a burst.
+        even.max(0.5 * f64::from(self.requests) / self.seconds)
+    }
+}
+
+/// First rate towards a host that announces nothing, in requests a second.
+const FIRST_RATE: f64 = 2.0;
+/// What is added to it each second, while it is used.
+const INCREASE: f64 = 0.5;
+/// What remains of the rate at which a lesson was given.
+const CEILING: f64 = 0.8;
+/// Lowest rate, in requests a second.
+const LOWEST_RATE: f64 = 1.0 / 60.0;
+/// The rate that a lesson is about is taken over so long.
+const MEASURED: Duration = Duration::from_secs(5);
+/// First wait after a 429 that does not say how long.
+const FIRST_WAIT: Duration = Duration::from_secs(5);
+/// Longest such wait: PDSes count in windows of five minutes.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// Longest window that is believed.
+const LONGEST_WINDOW: f64 = 86_400.0;
+
+/// The pace towards one host or address.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    limit: Option<Limit>,
+    /// What is left of the host's window, and when that ends.
+    left: Option<(u32, Duration)>,
+    rate: f64,
+    /// Most requests a second where nothing is announced.
+    most: f64,
+    ceiling: Option<f64>,
+    lessons: u32,
+    tokens: f64,
+    counted_at: Duration,
+    raised_at: Duration,
+    paused_until: Duration,
+    /// After a silent 429: how often in a row, until an answer is something else.
+    silent: u32,
+    /// Whether the one request that is let through meanwhile is under way.
+    probing: bool,
+    under_way: u32,
+    sent: VecDeque<Duration>,
+}
+
+impl Pace {
+    /// The pace towards a host of which nothing is known; `most` requests a second unless it announces more.
+    #[must_use]
+    pub fn new(now: Duration, most: f64) -> Self {
+        Self {
+            limit: None,
+            left: None,
+            rate: FIRST_RATE.min(most),
+            most,
+            ceiling: None,
+            lessons: 0,
+            tokens: 1.0,
+            counted_at: now,
+            raised_at: now,
+            paused_until: Duration::ZERO,
+            silent: 0,
+            probing: false,
+            under_way: 0,
+            sent: VecDeque::new(),
+        }
+    }
+
+    /// Goes on with what was learned before.
+    pub fn learn(&mut self, limit: Option<Limit>, ceiling: Option<f64>, lessons: u32) {
+        let sound = |limit: &Limit| {
+            limit.requests > 0 && limit.seconds.is_finite() && (1.0..=LONGEST_WINDOW).contains(&limit.seconds)
+        };
+        self.limit = limit.filter(sound);
+        self.ceiling = ceiling.filter(|ceiling| ceiling.is_finite() && *ceiling > 0.0);
+        self.lessons = lessons;
+        if let Some(ceiling) = self.ceiling {
+            self.rate = self.rate.max(ceiling / 2.0).min(ceiling);
+        }
+    }
+
+    /// The limit that is announced.
+    #[must_use]
+    pub fn limit(&self) -> Option<Limit> {
+        self.limit
+    }
+
+    /// What silent 429s taught: the most requests a second, and how many of them there were.
+    #[must_use]
+    pub fn lessons(&self) -> (Option<f64>, u32) {
+        (self.ceiling, self.lessons)
+    }
+
+    /// Requests a second that are allowed now.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        self.limit.map_or(self.rate, Limit::rate)
+    }
+
+    fn burst(&self) -> f64 {
+        self.limit.map_or(1.0, Limit::burst)
+    }
+
+    fn count_up(&mut self, now: Duration) {
+        let passed = now.saturating_sub(self.counted_at).as_secs_f64();
+        self.tokens = (self.tokens + passed * self.rate()).min(self.burst());
+        self.counted_at = self.counted_at.max(now);
+    }
+
+    /// When the next request may go out. After a silent 429 nothing goes out until all that is under way is back, then one at a time.
+    #[must_use]
+    pub fn next_at(&self, now: Duration) -> Option<Duration> {
+        if self.silent > 0 && self.under_way > 0 {
+            return None;
+        }
+        let passed = now.saturating_sub(self.counted_at).as_secs_f64();
+        let tokens = (self.tokens + passed * self.rate()).min(self.burst());
+        let mut at = now.max(self.paused_until);
+        if tokens < 1.0 {
+            at = at.max(now + seconds((1.0 - tokens) / self.rate()));
+        }
+        if let Some((0, reset)) = self.left {
+            at = at.max(reset);
+        }
+        Some(at)
+    }
+
+    /// A request goes out.
+    pub fn sends(&mut self, now: Duration) {
+        if self.limit.is_none() && self.silent == 0 {
+            self.raise(now);
+        }
+        self.count_up(now);
+        self.tokens -= 1.0;
+        self.probing = self.silent > 0;
+        self.under_way = self.under_way.saturating_add(1);
+        match &mut self.left {
+            Some((_, reset)) if *reset <= now => self.left = None,
+            Some((left, _)) => *left = left.saturating_sub(1),
+            None => {}
+        }
+        if self.limit.is_none() {
+            self.sent.push_back(now);
+            self.forget(now);
+        }
+    }
+
+    fn forget(&mut self, now: Duration) {
+        while self
+            .sent
+            .front()
+            .is_some_and(|at| now.saturating_sub(*at) > MEASURED)
+        {
+            self.sent.pop_front();
+        }
+    }
+
+    /// A request that was counted did not go out after all.
+    pub fn did_not_send(&mut self) {
+        self.comes_back();
+        self.tokens = (self.tokens + 1.0).min(self.burst());
+        self.sent.pop_back();
+    }
+
+    /// So many requests are under way that were counted elsewhere.
+    pub fn takes_over(&mut self, under_way: u32) {
+        self.under_way = under_way;
+    }
+
+    /// A request is back; whether it was the one that is let through after a silent 429.
+    fn comes_back(&mut self) -> bool {
+        self.under_way = self.under_way.saturating_sub(1);
+        std::mem::take(&mut self.probing)
+    }
+
+    /// A request came back without an answer.
+    pub fn is_lost(&mut self) {
+        self.comes_back();
+    }
+
+    /// Additive increase, as long as the rate is what holds requests back.
+    fn raise(&mut self, now: Duration) {
+        let passed = now.saturating_sub(self.raised_at).as_secs_f64();
+        self.count_up(now);
+        if self.tokens < 1.5 && passed <= 5.0 {
+            let most = self.ceiling.unwrap_or(self.most).min(self.most);
+            self.rate = (self.rate + passed * INCREASE).clamp(LOWEST_RATE, most.max(LOWEST_RATE));
+        }
+        self.raised_at = now;
+    }
+
+    /// Requests a second of the last seconds.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss)]
+    pub fn measured(&mut self, now: Duration) -> f64 {
+        self.forget(now);
+        let first = self.sent.front().copied().unwrap_or(now);
+        let span = now.saturating_sub(first).as_secs_f64().max(1.0);
+        self.sent.len() as f64 / span
+    }
+
+    /// What an answer announced; `others` requests are under way beside it.
+    pub fn hears(&mut self, now: Duration, announced: &Announced, others: u32) {
+        if announced.limit == 0 {
+            return;
+        }
+        let reset_in = announced
+            .reset_in
+            .filter(|reset| reset.as_secs_f64() <= LONGEST_WINDOW);
+        // Where a host does not say how long its window is, it is at least what is left of it.
+        let known = self.limit.map_or(0.0, |limit| limit.seconds);
+        let window = announced
+            .window
+            .map(|window| window.as_secs_f64())
+            .or_else(|| reset_in.map(|reset| reset.as_secs_f64().max(known)));
+        let Some(window) = window.filter(|window| (1.0..=LONGEST_WINDOW).contains(window)) else {
+            return;
+        };
+        self.count_up(now);
+        self.limit = Some(Limit {
+            requests: announced.limit,
+            seconds: window,
+        });
+        self.tokens = self.tokens.min(self.burst());
+        self.sent.clear();
+        if let (Some(remaining), Some(reset_in)) = (announced.remaining, reset_in) {
+            let reset = now + reset_in;
+            let unseen = remaining.saturating_sub(others);
+            self.left = match self.left {
+                // Resets come in whole seconds.
+                Some((left, old)) if reset <= old + Duration::from_secs(2) => {
+                    Some((left.min(remaining), old.max(reset)))
+                }
+                _ => Some((unseen, reset)),
+            };
+        }
+    }
+
+    /// An answer that is no 429.
+    pub fn passes(&mut self, now: Duration) {
+        if self.comes_back() {
+            self.silent = 0;
+            self.raised_at = now;
+            self.tokens = self.tokens.min(1.0);
+            self.counted_at = now;
+        }
+    }
+
+    /// A 429, with the wait that it asks for. Where no limit is announced it is a lesson; `rate` is what was asked a second when it came,
+    /// or what is measured here. What comes before the next good answer belongs to the same lesson.
+    pub fn is_limited(&mut self, now: Duration, wait: Option<Duration>, rate: Option<f64>) {
+        let was_probe = self.comes_back();
+        if let (Some(_), Some(wait)) = (self.limit, wait) {
+            self.pause(now, wait);
+            return;
+        }
+        if self.silent == 0 {
+            let met = rate.unwrap_or_else(|| self.measured(now)).max(LOWEST_RATE);
+            let ceiling = (met * CEILING).min(self.ceiling.unwrap_or(f64::MAX));
+            self.ceiling = Some(ceiling.max(LOWEST_RATE));
+            self.lessons = self.lessons.saturating_add(1);
+            self.rate = (ceiling / 2.0).max(LOWEST_RATE);
+            self.silent = 1;
+        } else if was_probe {
+            self.silent = self.silent.saturating_add(1);
+        } else if wait.is_none() {
+            return;
+        }
+        let own = FIRST_WAIT.saturating_mul(1 << self.silent.saturating_sub(1).min(10));
+        self.pause(now, wait.unwrap_or(own.min(LONGEST_WAIT)));
+    }
+
+    /// The 429s before now were of another limit.
+    pub fn is_excused(&mut self) {
+        self.silent = 0;
+        self.probing = false;
+        self.paused_until = Duration::ZERO;
+    }
+
+    /// Nothing goes out for so long.
+    pub fn pause(&mut self, now: Duration, wait: Duration) {
+        let wait = wait.min(Duration::from_secs(86_400));
+        self.paused_until = self.paused_until.max(now + wait);
+    }
+
+    /// Until when nothing goes out, if that is later than `now`.
+    #[must_use]
+    pub fn paused_until(&self, now: Duration) -> Option<Duration> {
+        (self.paused_until > now).then_some(self.paused_until)
+    }
+}
+
+/// So many seconds; a day for what is no sensible number.
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds.clamp(0.0, 86_400.0)).unwrap_or(Duration::from_secs(86_400))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Sends all that `pace` allows for `span`, answering each request at once.
+    fn send_for(
+        pace: &mut Pace,
+        now: &mut Duration,
+        span: Duration,
+        mut answer: impl FnMut(&mut Pace, Duration),
+    ) {
+        let end = *now + span;
+        while let Some(at) = pace.next_at(*now).filter(|at| *at < end) {
+            *now = at.max(*now);
+            pace.sends(*now);
+            answer(pace, *now);
+        }
+        *now = end;
+    }
+
+    #[test]
+    fn an_announced_limit_is_used_and_never_passed_in_any_window() {
+        for requests in [2u32, 10, 100, 3000] {
+            let window = Duration::from_secs(300);
+            let mut now = Duration::ZERO;
+            let mut pace = Pace::new(now, 10.0);
+            let mut times = Vec::new();
+            send_for(&mut pace, &mut now, window * 10, |pace, at| {
+                times.push(at);
+                pace.passes(at);
+                let announced = Announced {
+                    limit: requests,
+                    window: Some(window),
+                    ..Announced::default()
+                };
+                pace.hears(at, &announced, 0);
+            });
+            let limit = requests as usize;
+            assert!(
+                times
+                    .windows(limit + 1)
+                    .all(|some| some[limit] - some[0] >= window),
+                "{requests}"
+            );
+            let share = times.len() as f64 / f64::from(requests * 10);
+            assert!(share > 0.985 || requests < 1000, "{requests}: {share}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_window_that_others_use_is_believed() {
+        let mut now = Duration::from_secs(50);
+        let mut pace = Pace::new(now, 10.0);
+        pace.sends(now);
+        let announced = Announced {
+            limit: 100,
+            window: Some(Duration::from_secs(10)),
+            remaining: Some(3),
+            reset_in: Some(Duration::from_secs(8)),
+        };
+        pace.hears(now, &announced, 0);
+        pace.passes(now);
+        let mut sent = 0;
+        send_for(&mut pace, &mut now, Duration::from_millis(7900), |pace, at| {
+            sent += 1;
+            pace.passes(at);
+        });
+        assert_eq!(sent, 3);
+        assert_eq!(pace.next_at(now), Some(Duration::from_secs(58)));
+    }
+
+    #[test]
+    fn a_silent_limit_is_met_at_lower_and_lower_rates_until_it_is_not_met() {
+        let (limit, window) = (30u32, Duration::from_secs(10));
+        let mut now = Duration::ZERO;
+        let mut pace = Pace::new(now, 10.0);
+        let (mut began, mut count) = (Duration::ZERO, 0);
+        let mut lessons = Vec::new();
+        let mut good = 0;
+        send_for(&mut pace, &mut now, Duration::from_secs(3600), |pace, at| {
+            if at >= began + window {
+                (began, count) = (at, 0);
+            }
+            count += 1;
+            if count > limit {
+                let before = pace.lessons().1;
+                let rate = pace.measured(at);
+                pace.is_limited(at, None, None);
+                if pace.lessons().1 > before {
+                    lessons.push(rate);
+                }
+            } else {
+                good += 1;
+                pace.passes(at);
+            }
+        });
+        assert!((1..=6).contains(&lessons.len()), "{lessons:?}");
+        assert!(lessons.windows(2).all(|two| two[1] < two[0]), "{lessons:?}");
+        // Within a fifth of the limit in the long run.
+        assert!(good > 3600 * 3 * 3 / 4, "{good}");
+    }
+
+    #[test]
+    fn nonsense_is_not_believed() {
+        let now = Duration::from_secs(1);
+        let mut pace = Pace::new(now, 10.0);
+        for announced in [
+            Announced {
+                limit: 0,
+                window: Some(MS),
+                ..Announced::default()
+            },
+            Announced {
+                limit: 5,
+                window: Some(Duration::from_secs(u64::MAX)),
+                ..Announced::default()
+            },
+            Announced {
+                limit: 5,
+                ..Announced::default()
+            },
+        ] {
+            pace.hears(now, &announced, 3);
+            assert_eq!(pace.limit(), None);
+        }
+        pace.learn(
+            Some(Limit {
+                requests: 5,
+                seconds: f64::NAN,
+            }),
+            Some(f64::INFINITY),
+            1,
+        );
+        assert_eq!(pace.limit(), None);
+        pace.pause(now, Duration::MAX);
+        assert!(pace.next_at(now).is_some());
+    }
+}

@@ -1,0 +1,208 @@
+//! The scheduler on a virtual clock, against hosts that are a few lines each.
+
+use super::pace::Announced;
+use super::*;
+use std::collections::BTreeMap;
+
+const S: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
+
+/// What a host answers, and after which time.
+type Server<'s> = Box<dyn FnMut(Duration) -> (Outcome, Seen, Duration) + 's>;
+
+/// Asks hosts until nothing is left to do or `until`; when each had its last answer, and requests each got.
+fn drive(
+    scheduler: &mut Scheduler,
+    work: &[(&str, u64)],
+    servers: &mut BTreeMap<&str, Server<'_>>,
+    until: Duration,
+) -> BTreeMap<String, (Duration, u64)> {
+    let mut now = Duration::ZERO;
+    let mut left: BTreeMap<HostId, u64> = BTreeMap::new();
+    for (name, requests) in work {
+        let id = scheduler.host(name, now);
+        scheduler.expect(id, *requests);
+        left.insert(id, *requests);
+        for _ in 0..*requests {
+            scheduler.wait(id, now);
+        }
+    }
+    let mut coming: BTreeSet<(Duration, usize)> = BTreeSet::new();
+    let mut asked: Vec<(HostId, Outcome, Seen)> = Vec::new();
+    let mut ends: BTreeMap<String, (Duration, u64)> = BTreeMap::new();
+    loop {
+        let next = scheduler.next(now);
+        if let Next::Ask(id) = next {
+            let name = scheduler.name(id).to_owned();
+            ends.entry(name.clone()).or_default().1 += 1;
+            let (outcome, seen, took) = servers.get_mut(name.as_str()).unwrap()(now);
+            coming.insert((now + took, asked.len()));
+            asked.push((id, outcome, seen));
+            continue;
+        }
+        let answer = coming.first().copied();
+        let wake = match (next, answer) {
+            (Next::At(at), Some((came, _))) => at.min(came),
+            (Next::At(at), None) => at,
+            (_, Some((came, _))) => came,
+            _ => break,
+        };
+        now = now.max(wake);
+        if now >= until {
+            break;
+        }
+        if let Some((came, which)) = answer.filter(|(came, _)| *came <= now) {
+            coming.remove(&(came, which));
+            let (id, outcome, seen) = asked[which];
+            let is_away = scheduler.ended(id, now, outcome, &seen);
+            if outcome == Outcome::Answered {
+                ends.entry(scheduler.name(id).to_owned()).or_default().0 = now;
+            } else if is_away {
+                while scheduler.waiting(id) > 0 {
+                    scheduler.give_up(id, now);
+                }
+            } else {
+                scheduler.wait(id, now);
+            }
+        }
+    }
+    ends
+}
+
+fn quick() -> Seen {
+    Seen {
+        first_byte: Some(50 * MS),
+        ..Seen::default()
+    }
+}
+
+#[test]
+fn each_host_is_kept_at_its_limit_and_the_fullest_one_sets_the_time() {
+    let announced = Announced {
+        limit: 3000,
+        window: Some(300 * S),
+        ..Announced::default()
+    };
+    let seen = Seen {
+        announced: Some(announced),
+        ..quick()
+    };
+    let mut scheduler = Scheduler::new(Settings::default());
+    let names: Vec<String> = (0..50).map(|n| format!("host{n}")).collect();
+    let work: Vec<(&str, u64)> = names
+        .iter()
+        .zip(1u64..)
+        .map(|(name, n)| (name.as_str(), 60_000 / n))
+        .collect();
+    let mut servers: BTreeMap<&str, Server<'_>> = names
+        .iter()
+        .map(|name| {
+            (
+                name.as_str(),
+                Box::new(move |_| (Outcome::Answered, seen, 300 * MS)) as Server<'_>,
+            )
+        })
+        .collect();
+    let ends = drive(&mut scheduler, &work, &mut servers, S * 100_000);
+    let (last, requests) = ends["host0"];
+    assert_eq!(requests, 60_000);
+    let floor = 6000.0;
+    let took = last.as_secs_f64();
+    assert!(took < floor * 1.02, "{took} s, floor {floor} s");
+    assert!(ends.values().all(|(end, _)| *end <= last));
+}
+
+#[test]
+fn hosts_that_never_answer_cost_the_others_nothing() {
+    let good = |_: Duration| (Outcome::Answered, quick(), 100 * MS);
+    let settings = || Settings {
+        slots: 40,
+        patience: 60 * S,
+        ..Settings::default()
+    };
+    let names: Vec<String> = (0..200).map(|n| format!("dead{n}")).collect();
+    let time_of = |with_dead: bool| {
+        let mut scheduler = Scheduler::new(settings());
+        let mut servers: BTreeMap<&str, Server<'_>> = BTreeMap::new();
+        servers.insert("good", Box::new(good));
+        let mut work = vec![("good", 2000)];
+        for name in names.iter().filter(|_| with_dead) {
+            servers.insert(name, Box::new(|_| (Outcome::Failed, Seen::default(), 15 * S)));
+            work.push((name, 100));
+        }
+        let ends = drive(&mut scheduler, &work, &mut servers, S * 10_000);
+        // Rests, not attempts, take the time of those that are gone.
+        assert!(
+            names
+                .iter()
+                .all(|name| ends.get(name).is_none_or(|(_, tries)| *tries < 20))
+        );
+        ends["good"].0.as_secs_f64()
+    };
+    let (alone, beside) = (time_of(false), time_of(true));
+    assert!(beside < alone * 1.01, "{beside} s instead of {alone} s");
+}
+
+#[test]
+fn names_that_share_an_address_share_its_limit_when_that_is_what_answers() {
+    let address: SocketAddr = "192.0.2.1:443".parse().unwrap();
+    let seen = Seen {
+        address: Some(address),
+        ..quick()
+    };
+    // 40 requests in 10 seconds for all of them together.
+    let window = std::cell::RefCell::new((Duration::ZERO, 0u32));
+    let refused = std::cell::RefCell::new(0u32);
+    let answer = |now: Duration| {
+        let mut window = window.borrow_mut();
+        if now >= window.0 + 10 * S {
+            *window = (now, 0);
+        }
+        window.1 += 1;
+        let outcome = if window.1 > 40 {
+            *refused.borrow_mut() += 1;
+            Outcome::Limited(None)
+        } else {
+            Outcome::Answered
+        };
+        (outcome, seen, 50 * MS)
+    };
+    let mut servers: BTreeMap<&str, Server<'_>> = BTreeMap::new();
+    for name in ["a", "b", "c", "d"] {
+        servers.insert(name, Box::new(answer));
+    }
+    let mut scheduler = Scheduler::new(Settings::default());
+    let work = [("a", 3000), ("b", 3000), ("c", 3000), ("d", 3000)];
+    let ends = drive(&mut scheduler, &work, &mut servers, S * 3600);
+    let total: u64 = ends.values().map(|(_, requests)| *requests).sum();
+    let learned = scheduler.learned(scheduler.by_name["a"]);
+    assert_eq!(learned.address, Some(address));
+    let refused = *refused.borrow();
+    assert!(refused < 60, "{refused} 429s");
+    assert!(total > 3600 * 4 * 6 / 10, "{total} requests in an hour");
+    // What was learned holds the next time.
+    let mut next = Scheduler::new(Settings::default());
+    let id = next.host("b", Duration::ZERO);
+    next.learn(id, &learned, Duration::ZERO);
+    assert_eq!(next.learned(id).address_ceiling, learned.address_ceiling);
+}
+
+#[test]
+fn one_rate_for_everything_is_kept() {
+    let mut scheduler = Scheduler::new(Settings {
+        max_rate: Some(5.0),
+        ..Settings::default()
+    });
+    let mut servers: BTreeMap<&str, Server<'_>> = BTreeMap::new();
+    for name in ["a", "b", "c"] {
+        servers.insert(name, Box::new(|_| (Outcome::Answered, quick(), 10 * MS)));
+    }
+    let ends = drive(
+        &mut scheduler,
+        &[("a", 500), ("b", 500), ("c", 500)],
+        &mut servers,
+        100 * S,
+    );
+    let total: u64 = ends.values().map(|(_, requests)| *requests).sum();
+    assert!((480..=500).contains(&total), "{total}");
+}
