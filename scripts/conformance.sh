@@ -69,7 +69,7 @@ for recorded in conformance/recorded/*.json; do
   "$skyfill" migrate 2>/dev/null
   "$skyfill" consumer "$socket" --rejects "$judge/$name/rejects" 2>"$judge/$name/consumer.log" & consumer=$!
   until grep -q listening "$judge/$name/consumer.log"; do kill -0 $consumer; sleep 0.1; done
-  "$skyfill" producer "$judge/$name/dids.jsonl" "$socket" --allow-private-hosts --now "$now" --failures "$judge/$name/failures" 2>"$judge/$name/producer.log" ||
+  "$skyfill" producer "$judge/$name/dids.jsonl" "$socket" --allow-private-hosts --host-rate 10000 --now "$now" --failures "$judge/$name/failures" 2>"$judge/$name/producer.log" ||
     { cat "$judge/$name/producer.log" >&2; exit 3; }
   kill $consumer; wait $consumer || true; consumer= # 1: it refused lines, as it should
   # A DNS server that is not there: handles are asked for by HTTP.

@@ -26,7 +26,7 @@ else
   echo "== the live network did not answer within 3 seconds: generated repos, served on loopback"
   "$skyfill" simnet --dids dids.jsonl --repos 40 --records 20000 & practice=$!
   for _ in $(seq 100); do [ -s dids.jsonl ] && break; sleep 0.1; done
-  options=(--allow-private-hosts)
+  options=(--allow-private-hosts --host-rate 1000)
   url=$(sed -n '1s/.*"\(http[^"]*\)".*/\1/p' dids.jsonl)
   # A DNS server that is not there: these handles are known by their files alone.
   identity_options=(--plc-url "$url" --well-known-server "$url" --dns-server 127.0.0.1:9 --timeout 1 --plc-rate 1000)

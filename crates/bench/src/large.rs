@@ -71,9 +71,13 @@ pub(crate) fn run(binary: &Path) -> String {
         let url = scene.url("filled");
         let took = scene.time(|| {
             let mut command = skyfill_run(binary, &url, None);
-            command
-                .arg(&dids)
-                .args(["--allow-private-hosts", "--processing-timeout", "600"]);
+            command.arg(&dids).args([
+                "--allow-private-hosts",
+                "--host-rate",
+                "10000",
+                "--processing-timeout",
+                "600",
+            ]);
             run_command(command.env("SKYFILL_FAILPOINT", "phase"), true)
         });
         let row = scene

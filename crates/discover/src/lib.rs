@@ -1,7 +1,7 @@
 //! Which DIDs are on which host.
 //!
-//! [`did_file`] reads the DID files that producers take, [`did_cache`] the DID caches that they are made from. Relays,
-//! `listRepos` and the PLC's export have their place here.
+//! [`did_file`] reads the DID files that producers take, [`did_cache`] the DID caches that they are made from, [`lists`] the pages of hosts and
+//! relays, [`events`] how far a relay's stream has come. Nothing here asks anybody.
 
 #![cfg_attr(
     not(test),
@@ -15,3 +15,5 @@
 
 pub mod did_cache;
 pub mod did_file;
+pub mod events;
+pub mod lists;

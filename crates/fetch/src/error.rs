@@ -59,7 +59,7 @@ pub enum FetchError {
     Blocked(String),
     /// The name does not resolve, or nobody answers there, or TLS fails.
     Connect(String),
-    /// Nothing came for too long.
+    /// Nothing, or next to nothing, came for too long.
     Stalled(Duration),
     /// The repo took longer than a repo may take.
     TooSlow(Duration),
@@ -71,6 +71,10 @@ pub enum FetchError {
     BrokenBody(String),
     /// The body is no complete repo; `true` if another try may bring one.
     BadRepo(String, bool),
+    /// The host gave no answer for as long as it is waited for, or wants to be left alone for so long.
+    HostAway(Duration),
+    /// Its host does not have it any more, and where it is now cannot be found out.
+    NoDocument(String),
     /// skyfill was told to stop before it came to this.
     Stopped,
     /// There is no room to keep the body.
@@ -95,6 +99,8 @@ impl FetchError {
             Self::Redirect(_) => "bad redirect",
             Self::BrokenBody(_) => "broken body",
             Self::BadRepo(..) => "bad repo",
+            Self::HostAway(_) => "host away",
+            Self::NoDocument(_) => "no DID document",
             Self::Stopped => "stopped",
             Self::Spool(_) => "no space",
         }
@@ -113,6 +119,7 @@ impl fmt::Display for FetchError {
             | Self::Redirect(why)
             | Self::BrokenBody(why)
             | Self::BadRepo(why, _)
+            | Self::NoDocument(why)
             | Self::Spool(why) => write!(f, "{reason}: {why}"),
             Self::Blocked(address) => {
                 write!(
@@ -120,8 +127,19 @@ impl fmt::Display for FetchError {
                     "{reason}: {address} is not on the public internet (--allow-private-hosts lets it pass)"
                 )
             }
-            Self::Stalled(time) => write!(f, "{reason}: nothing came for {} s", time.as_secs()),
+            Self::Stalled(time) => write!(
+                f,
+                "{reason}: nothing, or next to nothing, came for {} s",
+                time.as_secs()
+            ),
             Self::TooSlow(time) => write!(f, "{reason}: not complete after {} s", time.as_secs()),
+            Self::HostAway(time) => {
+                write!(
+                    f,
+                    "{reason}: it does not answer, or wants to be left alone; asked again after {} s",
+                    time.as_secs()
+                )
+            }
             Self::TooLarge(bytes) => write!(f, "{reason}: more than {bytes} bytes"),
         }
     }

@@ -3,13 +3,15 @@
 use crate::body::{Body, Incoming, MEMORY_BYTES};
 use crate::error::{AccountState, FetchError};
 use crate::get_small::Small;
-use crate::guard::{self, Blocked, GuardedResolver};
+use crate::guard::{self, Blocked, OwnResolver};
+use crate::schedule::Seen;
+use crate::schedule::pace::Announced;
 use reqwest::header::HeaderMap;
 use reqwest::{Response, StatusCode, Url, redirect};
 use serde::Deserialize;
 use std::error::Error;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// What a repo may cost.
 #[derive(Clone, Debug)]
@@ -22,8 +24,19 @@ pub struct Limits {
     pub bytes: u64,
     /// Whether hosts on private networks and on this machine may be asked.
     pub allow_private_hosts: bool,
-    /// Whether redirects are followed.
-    pub follow_redirects: bool,
+    /// Which redirects are followed.
+    pub redirects: Redirects,
+}
+
+/// Which redirects are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redirects {
+    /// None.
+    Never,
+    /// Those that stay with the host: another one has its own pace.
+    SameHost,
+    /// All, up to a few.
+    Any,
 }
 
 /// Most redirects that are followed.
@@ -48,7 +61,7 @@ impl Client {
     pub fn new(user_agent: &str, limits: Limits) -> Result<Self, FetchError> {
         // A second call finds the provider installed; that is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
-        let (guarded, follows) = (!limits.allow_private_hosts, limits.follow_redirects);
+        let (guarded, follows) = (!limits.allow_private_hosts, limits.redirects);
         let mut builder = reqwest::Client::builder()
             .user_agent(user_agent)
             // A proxy would resolve names itself, past the guard.
@@ -56,7 +69,10 @@ impl Client {
             .connect_timeout(limits.stall)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .redirect(redirect::Policy::custom(move |attempt| {
-                if !follows {
+                let before = attempt.previous().last().and_then(|url| url.host_str());
+                if follows == Redirects::Never
+                    || follows == Redirects::SameHost && attempt.url().host_str() != before
+                {
                     return attempt.error("it redirects");
                 }
                 if attempt.previous().len() > MAX_REDIRECTS {
@@ -67,9 +83,7 @@ impl Client {
                     _ => attempt.follow(),
                 }
             }));
-        if guarded {
-            builder = builder.dns_resolver(Arc::new(GuardedResolver));
-        }
+        builder = builder.dns_resolver(Arc::new(OwnResolver { guarded }));
         let http = builder
             .build()
             .map_err(|error| FetchError::Connect(chain(&error)))?;
@@ -91,7 +105,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`FetchError`].
-    pub async fn latest_rev(&self, did: &str, pds: &str) -> Result<String, FetchError> {
+    pub async fn latest_rev(&self, did: &str, pds: &str, seen: &mut Seen) -> Result<String, FetchError> {
         #[derive(Deserialize)]
         struct Latest {
             rev: String,
@@ -103,7 +117,7 @@ impl Client {
             accept: "application/json",
             host: None,
         };
-        let body = self.get_small(small).await?;
+        let body = self.get_small_seen(small, seen).await?;
         serde_json::from_slice::<Latest>(&body)
             .map(|latest| latest.rev)
             .map_err(|_| FetchError::BrokenBody("no rev in it".to_owned()))
@@ -113,19 +127,20 @@ impl Client {
     ///
     /// # Errors
     /// See [`FetchError`].
-    pub async fn get_repo(&self, did: &str, pds: &str) -> Result<Body, FetchError> {
+    pub async fn get_repo(&self, did: &str, pds: &str, seen: &mut Seen) -> Result<Body, FetchError> {
         let url = repo_url(did, pds)?;
         if !self.limits.allow_private_hosts {
             guard::check_literal(&url).map_err(|blocked| FetchError::Blocked(blocked.0))?;
         }
         let total = self.limits.total;
-        tokio::time::timeout(total, self.attempt(url))
+        tokio::time::timeout(total, self.attempt(url, seen))
             .await
             .unwrap_or(Err(FetchError::TooSlow(total)))
     }
 
-    async fn attempt(&self, url: Url) -> Result<Body, FetchError> {
+    async fn attempt(&self, url: Url, seen: &mut Seen) -> Result<Body, FetchError> {
         let stalled = || FetchError::Stalled(self.limits.stall);
+        let asked = Instant::now();
         let request = self
             .http
             .get(url)
@@ -135,6 +150,7 @@ impl Client {
             .await
             .map_err(|_| stalled())?
             .map_err(|e| judge(&e))?;
+        look(seen, &response, asked);
         let mut response = match response.status() {
             StatusCode::OK => response,
             status => return Err(self.refusal(status, response).await),
@@ -144,6 +160,7 @@ impl Client {
             return Err(FetchError::TooLarge(limit));
         }
         let mut body = Incoming::new(self.most_memory);
+        let mut steady = Steady::new(self.limits.stall);
         loop {
             let chunk = tokio::time::timeout(self.limits.stall, response.chunk())
                 .await
@@ -153,6 +170,9 @@ impl Client {
             };
             if body.total().saturating_add(chunk.len() as u64) > limit {
                 return Err(FetchError::TooLarge(limit));
+            }
+            if !steady.goes_on(chunk.len()) {
+                return Err(stalled());
             }
             body.push(&chunk)
                 .map_err(|error| FetchError::Spool(error.to_string()))?;
@@ -199,6 +219,81 @@ impl Client {
     }
 }
 
+/// A body that drips counts as stalled: so few bytes in the time after which nothing at all would.
+const LEAST_BYTES: usize = 2048;
+
+/// Whether a body comes in steadily.
+struct Steady {
+    span: Duration,
+    since: Instant,
+    bytes: usize,
+}
+
+impl Steady {
+    fn new(span: Duration) -> Self {
+        Self {
+            span,
+            since: Instant::now(),
+            bytes: 0,
+        }
+    }
+
+    /// So many bytes came.
+    fn goes_on(&mut self, bytes: usize) -> bool {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.since.elapsed() < self.span {
+            return true;
+        }
+        let enough = self.bytes >= LEAST_BYTES;
+        self.since = Instant::now();
+        self.bytes = 0;
+        enough
+    }
+}
+
+/// Notes what is to be seen of an answer beside its body.
+pub(crate) fn look(seen: &mut Seen, response: &Response, asked: Instant) {
+    seen.address = response.remote_addr();
+    seen.first_byte = Some(asked.elapsed());
+    seen.announced = announced(response.headers(), SystemTime::now());
+}
+
+/// The limit that headers announce: `RateLimit-Limit`, `-Remaining`, `-Reset` and `-Policy` as PDSes send them
+/// (`packages/xrpc-server/src/rate-limiter.ts`).
+fn announced(headers: &HeaderMap, now: SystemTime) -> Option<Announced> {
+    let text = |name: &str| headers.get(name)?.to_str().ok();
+    let number = |name: &str| text(name)?.trim().parse::<u64>().ok();
+    let limit = u32::try_from(number("ratelimit-limit")?).ok()?;
+    let window = text("ratelimit-policy").and_then(|policy| {
+        let window = policy
+            .split(';')
+            .find_map(|part| part.trim().strip_prefix("w="))?;
+        Some(Duration::from_secs(window.parse().ok()?))
+    });
+    Some(Announced {
+        limit,
+        window,
+        remaining: number("ratelimit-remaining").map(|left| u32::try_from(left).unwrap_or(u32::MAX)),
+        reset_in: until_reset(headers, now),
+    })
+}
+
+/// Time until `RateLimit-Reset`, which is in unix seconds, by the server's own clock where it tells it.
+fn until_reset(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = |name: &str| headers.get(name)?.to_str().ok();
+    let now = text("date")
+        .and_then(|date| httpdate::parse_http_date(date).ok())
+        .unwrap_or(now);
+    let reset = UNIX_EPOCH.checked_add(Duration::from_secs(text("ratelimit-reset")?.trim().parse().ok()?))?;
+    // A reset in the past still means: not at once.
+    Some(
+        reset
+            .duration_since(now)
+            .unwrap_or_default()
+            .max(Duration::from_secs(1)),
+    )
+}
+
 #[derive(Deserialize)]
 struct XrpcError {
     error: String,
@@ -216,20 +311,20 @@ fn repo_url(did: &str, pds: &str) -> Result<Url, FetchError> {
     Ok(url)
 }
 
-/// `Retry-After` in seconds, or the time until `RateLimit-Reset`, which PDSes give in absolute unix seconds.
+/// `Retry-After`, in seconds or as a date, or the time until `RateLimit-Reset`.
 fn wait_asked_for(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
-    if let Some(seconds) = number("retry-after") {
-        return Some(Duration::from_secs(seconds.max(1)));
+    let after = headers
+        .get("retry-after")
+        .and_then(|after| after.to_str().ok())
+        .map(str::trim);
+    let least = Duration::from_secs(1);
+    if let Some(seconds) = after.and_then(|after| after.parse().ok()) {
+        return Some(Duration::from_secs(seconds).max(least));
     }
-    let reset = UNIX_EPOCH.checked_add(Duration::from_secs(number("ratelimit-reset")?))?;
-    // A reset in the past still means: not at once.
-    Some(
-        reset
-            .duration_since(now)
-            .unwrap_or_default()
-            .max(Duration::from_secs(1)),
-    )
+    if let Some(date) = after.and_then(|after| httpdate::parse_http_date(after).ok()) {
+        return Some(date.duration_since(now).unwrap_or_default().max(least));
+    }
+    until_reset(headers, now)
 }
 
 /// The kind of an error of the HTTP client before a body came.
@@ -288,6 +383,18 @@ mod tests {
         assert_eq!(wait(&[("ratelimit-reset", "999")]), Some(1));
         assert_eq!(wait(&[("ratelimit-reset", "18446744073709551615")]), None);
         assert_eq!(wait(&[("retry-after", "soon")]), None);
+        assert_eq!(
+            wait(&[("retry-after", "Mon, 12 Jan 1970 13:47:00 GMT")]),
+            Some(20)
+        );
+        // By the server's clock, which is an hour ahead.
+        assert_eq!(
+            wait(&[
+                ("date", "Mon, 12 Jan 1970 14:46:40 GMT"),
+                ("ratelimit-reset", "1003620")
+            ]),
+            Some(20)
+        );
         assert_eq!(wait(&[]), None);
     }
 

@@ -1,10 +1,12 @@
 //! One attempt at a small body: DID documents, handles, pages of an export.
 
 use crate::error::FetchError;
-use crate::get_repo::{Client, chain, judge};
+use crate::get_repo::{Client, chain, judge, look};
 use crate::guard;
+use crate::schedule::Seen;
 use reqwest::header::{ACCEPT, HOST};
 use reqwest::{StatusCode, Url};
+use std::time::Instant;
 
 /// What to ask for.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +25,14 @@ impl Client {
     /// # Errors
     /// See [`FetchError`]; a status other than 200 is one.
     pub async fn get_small(&self, small: Small<'_>) -> Result<Vec<u8>, FetchError> {
+        self.get_small_seen(small, &mut Seen::default()).await
+    }
+
+    /// The same, noting what is seen of the answer.
+    ///
+    /// # Errors
+    /// See [`FetchError`]; a status other than 200 is one.
+    pub async fn get_small_seen(&self, small: Small<'_>, seen: &mut Seen) -> Result<Vec<u8>, FetchError> {
         let bad = || FetchError::BadUrl(small.url.chars().filter(|c| !c.is_control()).take(200).collect());
         let url = Url::parse(small.url).map_err(|_| bad())?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
@@ -32,18 +42,25 @@ impl Client {
             guard::check_literal(&url).map_err(|blocked| FetchError::Blocked(blocked.0))?;
         }
         let total = self.limits.total;
-        tokio::time::timeout(total, self.attempt_small(url, small))
+        tokio::time::timeout(total, self.attempt_small(url, small, seen))
             .await
             // Small as it is, it did not come because nothing did.
             .unwrap_or(Err(FetchError::Stalled(total)))
     }
 
-    async fn attempt_small(&self, url: Url, small: Small<'_>) -> Result<Vec<u8>, FetchError> {
+    async fn attempt_small(
+        &self,
+        url: Url,
+        small: Small<'_>,
+        seen: &mut Seen,
+    ) -> Result<Vec<u8>, FetchError> {
         let mut request = self.http.get(url).header(ACCEPT, small.accept);
         if let Some(host) = small.host {
             request = request.header(HOST, host);
         }
+        let asked = Instant::now();
         let mut response = request.send().await.map_err(|error| judge(&error))?;
+        look(seen, &response, asked);
         match response.status() {
             StatusCode::OK => {}
             status => return Err(self.refusal(status, response).await),

@@ -63,23 +63,31 @@ impl fmt::Display for Blocked {
 
 impl std::error::Error for Blocked {}
 
-/// The system's resolver, less private addresses: the connection goes to an address that was looked at, so a name
-/// cannot change its mind in between.
-pub(crate) struct GuardedResolver;
+/// The system's resolver; if it is guarded, less private addresses: the connection goes to an address that was looked at, so a name
+/// cannot change its mind in between. Names below `localhost` are this machine, whatever the system's resolver says (RFC 6761).
+pub(crate) struct OwnResolver {
+    pub(crate) guarded: bool,
+}
 
-impl Resolve for GuardedResolver {
+impl Resolve for OwnResolver {
     fn resolve(&self, name: Name) -> Resolving {
+        let guarded = self.guarded;
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let public: Vec<SocketAddr> = found
+            let is_local = name.as_str().trim_end_matches('.').ends_with(".localhost");
+            let found: Vec<SocketAddr> = if is_local {
+                vec![(Ipv4Addr::LOCALHOST, 0).into()]
+            } else {
+                tokio::net::lookup_host((name.as_str(), 0)).await?.collect()
+            };
+            let allowed: Vec<SocketAddr> = found
                 .iter()
                 .copied()
-                .filter(|address| is_public(address.ip()))
+                .filter(|address| !guarded || is_public(address.ip()))
                 .collect();
-            if public.is_empty() && !found.is_empty() {
+            if allowed.is_empty() && !found.is_empty() {
                 return Err(Blocked(name.as_str().to_owned()).into());
             }
-            Ok(Box::new(public.into_iter()) as Addrs)
+            Ok(Box::new(allowed.into_iter()) as Addrs)
         })
     }
 }

@@ -5,7 +5,6 @@ use crate::retry::LONGEST_ASKED;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 /// Until when each host is left alone. A host is the authority of its URL.
@@ -35,12 +34,6 @@ impl Hosts {
         Some(until)
     }
 
-    /// Whether `host` is left alone now.
-    #[must_use]
-    pub fn is_paused(&self, host: &str) -> bool {
-        self.paused_until(host).is_some()
-    }
-
     /// Waits until `host` may be asked.
     ///
     /// # Errors
@@ -54,24 +47,6 @@ impl Hosts {
             tokio::time::sleep_until(until).await;
         }
         Ok(())
-    }
-
-    /// A slot of `slots` at a time when `host` may be asked. While somebody waited for a slot, the host may have asked for a pause.
-    ///
-    /// # Errors
-    /// As [`Hosts::wait`]; or nobody is given slots any more.
-    pub async fn slot<'s>(
-        &self,
-        slots: &'s Semaphore,
-        host: &str,
-    ) -> Result<SemaphorePermit<'s>, FetchError> {
-        loop {
-            self.wait(host).await?;
-            let slot = slots.acquire().await.map_err(|_| FetchError::Stopped)?;
-            if !self.is_paused(host) {
-                return Ok(slot);
-            }
-        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Repos from PDSes, and the small things about accounts that are asked for over HTTP.
 //!
 //! [`Client::get_repo`] makes one attempt at `com.atproto.sync.getRepo`, [`Client::get_small`] at anything small, within limits of time,
-//! size and address, and each ends in bytes or in a [`FetchError`]. What to do about an error is decided in [`retry`] alone; [`hosts`] keeps
-//! back from hosts that asked for it. The scheduler that paces whole networks has its place here.
+//! size and address, and each ends in bytes or in a [`FetchError`]. What to do about an error is decided in [`retry`] alone; [`schedule`] says who is
+//! asked next and when, [`turns`] is where tasks wait for that; [`hosts`] keeps back from single servers that asked for it.
 
 pub mod archive;
 mod body;
@@ -13,8 +13,11 @@ pub mod guard;
 pub mod hosts;
 pub mod retry;
 pub mod schedule;
+mod subscribe;
+pub mod turns;
 
 pub use body::Body;
 pub use error::{AccountState, FetchError};
-pub use get_repo::{Client, Limits};
+pub use get_repo::{Client, Limits, Redirects};
 pub use get_small::Small;
+pub use subscribe::Events;

@@ -1,6 +1,7 @@
 //! Whether and when a repo is asked for again: decided here and nowhere else, from the closed error type.
 
 use crate::FetchError;
+use crate::schedule::Outcome;
 use std::time::Duration;
 
 /// What to do after an error.
@@ -71,8 +72,43 @@ pub fn decide(error: &FetchError, attempt: u32, attempts: u32) -> Retry {
         | FetchError::Redirect(_)
         | FetchError::BrokenBody(_)
         | FetchError::BadRepo(..)
+        | FetchError::HostAway(_)
+        | FetchError::NoDocument(_)
         | FetchError::Stopped
         | FetchError::Spool(_) => Retry::Never,
+    }
+}
+
+/// What a request's end says about its host.
+#[must_use]
+pub fn outcome(error: Option<&FetchError>) -> Outcome {
+    match error {
+        Some(FetchError::RateLimited(wait)) => Outcome::Limited(*wait),
+        Some(FetchError::Server(_, Some(wait))) => Outcome::Busy(*wait),
+        Some(
+            FetchError::Server(_, None)
+            | FetchError::Connect(_)
+            | FetchError::Stalled(_)
+            | FetchError::TooSlow(_)
+            | FetchError::BrokenBody(_),
+        ) => Outcome::Failed,
+        Some(
+            FetchError::BadUrl(_)
+            | FetchError::Blocked(_)
+            | FetchError::HostAway(_)
+            | FetchError::NoDocument(_)
+            | FetchError::Stopped
+            | FetchError::Spool(_),
+        ) => Outcome::Unused,
+        // An answer, whatever it says of a repo.
+        None
+        | Some(
+            FetchError::Account(_)
+            | FetchError::Refused(..)
+            | FetchError::TooLarge(_)
+            | FetchError::Redirect(_)
+            | FetchError::BadRepo(..),
+        ) => Outcome::Answered,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The PLC's `/export`: all operations in the order of time, as JSON lines (<https://web.plc.directory/api/redoc>).
 
 use crate::document::{self, Document, DocumentError};
-use fetch::{Client, FetchError, Limits, Small};
+use fetch::{Client, FetchError, Limits, Redirects, Small};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -62,7 +62,7 @@ impl Export {
             stall: timeout,
             bytes: MAX_PAGE,
             allow_private_hosts: true,
-            follow_redirects: false,
+            redirects: Redirects::Never,
         };
         Ok(Self {
             http: Client::new(user_agent, limits)?,

@@ -1,7 +1,7 @@
 //! Where a handle leads: a TXT record of `_atproto.HANDLE`, then `https://HANDLE/.well-known/atproto-did` (`handle/index.ts` of
 //! `@atproto/identity`).
 
-use fetch::{Client, FetchError, Limits, Small};
+use fetch::{Client, FetchError, Limits, Redirects, Small};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -74,7 +74,7 @@ impl Resolver {
             stall: settings.timeout,
             bytes: MAX_ANSWER,
             allow_private_hosts: settings.allow_private_hosts || settings.well_known_server.is_some(),
-            follow_redirects: true,
+            redirects: Redirects::Any,
         };
         Ok(Self {
             dns,

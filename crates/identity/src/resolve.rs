@@ -3,7 +3,7 @@
 use crate::document::{self, Document, DocumentError};
 use fetch::hosts::{Hosts, host_of};
 use fetch::retry::{self, Retry};
-use fetch::{Client, FetchError, Limits, Small};
+use fetch::{Client, FetchError, Limits, Redirects, Small};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -69,7 +69,7 @@ impl Resolver {
             stall: settings.timeout,
             bytes: MAX_DOCUMENT,
             allow_private_hosts,
-            follow_redirects: false,
+            redirects: Redirects::Never,
         };
         Ok(Self {
             trusted: Client::new(user_agent, limits(true))?,

@@ -5,7 +5,9 @@
 
 pub mod dropped;
 pub mod failpoint;
+pub mod hosts;
 pub mod identity;
+pub mod listing;
 pub mod repos;
 pub mod runs;
 pub mod skipped;
@@ -108,6 +110,26 @@ const STEPS: &[&str] = &[
         skipped bigint NOT NULL,
         duplicates bigint NOT NULL,
         PRIMARY KEY (schema_name, did, part))",
+    // Passes of discovery; `seq` is the relay's last sequence number before a pass began.
+    "CREATE TABLE skyfill.listing (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        schema_name text NOT NULL,
+        source text NOT NULL,
+        relay text,
+        seq bigint,
+        started_at timestamptz NOT NULL DEFAULT now(),
+        ended_at timestamptz)",
+    // `listing` is the pass that `cursor` and the rest belong to.
+    "ALTER TABLE skyfill.host ADD COLUMN url text, ADD COLUMN learned text, ADD COLUMN listing bigint,
+        ADD COLUMN cursor text, ADD COLUMN listed bigint NOT NULL DEFAULT 0, ADD COLUMN listed_at timestamptz,
+        ADD COLUMN listing_error text",
+    // `contested` is a repo that two hosts claim; `listing` the pass in which its host listed it last; `newer` whether a list says that there is
+    // a newer rev than the stored one.
+    "ALTER TABLE skyfill.repo ADD COLUMN contested boolean NOT NULL DEFAULT false, ADD COLUMN listing bigint,
+        ADD COLUMN newer boolean NOT NULL DEFAULT false",
+    "CREATE INDEX repo_unsettled_idx ON skyfill.repo (schema_name, did) WHERE contested OR state = 'unresolved'",
+    "CREATE INDEX repo_failed_idx ON skyfill.repo (schema_name, next_attempt) WHERE state = 'failed'",
+    "ALTER TABLE skyfill.run ADD COLUMN relay text, ADD COLUMN relay_seq bigint",
 ];
 
 /// Makes the schema, or brings it up to date. Twice is a no-op, two at once wait for each other.
@@ -146,6 +168,7 @@ pub fn forget_schema(client: &mut Client, schema: &str) -> Result<(), Error> {
         "finalize_slice",
         "identity",
         "run",
+        "listing",
         "host",
         "repo",
         "skipped",

@@ -1,14 +1,6 @@
-//! Repos (table `repo`) and their hosts (table `host`): what is to be loaded, and what became of it. It is also the queue of work.
-//!
-//! Workers lease hosts, not repos, so that a host is asked by one worker however many work. A lease has a number, which the transaction
-//! that stores rows compares: whoever lost its lease cannot store any more (`FOR KEY SHARE` in the one, `FOR UPDATE` in the other, so that
-//! a lease is not taken away from a transaction that is at work, and renewing it does not wait).
+//! Repos (table `repo`): what is to be loaded, and what became of it. It is also the queue of work, host by host ([`crate::hosts`]).
 
 use postgres::{Error, GenericClient};
-use std::time::Duration;
-
-/// How long a lease lasts without being renewed.
-pub const LEASE: Duration = Duration::from_secs(60);
 
 /// A repo to be added.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,65 +62,6 @@ pub fn rebuild(client: &mut impl GenericClient, schema: &str, dids: &[String]) -
     )
 }
 
-/// A host that is leased.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Leased {
-    /// Its name.
-    pub host: String,
-    /// Number of the lease.
-    pub lease: i64,
-}
-
-/// Leases up to `count` hosts that have open repos and that nobody else has, those with the most first.
-///
-/// # Errors
-/// The server refused.
-pub fn lease(client: &mut impl GenericClient, schema: &str, count: i64) -> Result<Vec<Leased>, Error> {
-    let rows = client.query(
-        "WITH open AS MATERIALIZED (
-           SELECT host, count(*) AS repos FROM skyfill.repo WHERE schema_name = $1 AND state = 'open' GROUP BY host
-         ), picked AS (
-           SELECT h.host FROM skyfill.host h JOIN open o ON o.host = h.host
-           WHERE h.schema_name = $1 AND (h.lease_until IS NULL OR h.lease_until < now())
-           ORDER BY o.repos DESC, h.host LIMIT $2 FOR UPDATE OF h SKIP LOCKED)
-         UPDATE skyfill.host h SET lease = nextval('skyfill.lease_number'), lease_until = now() + make_interval(secs => $3)
-         FROM picked WHERE h.schema_name = $1 AND h.host = picked.host RETURNING h.host, h.lease",
-        &[&schema, &count, &LEASE.as_secs_f64()],
-    )?;
-    Ok(rows
-        .iter()
-        .map(|row| Leased {
-            host: row.get(0),
-            lease: row.get(1),
-        })
-        .collect())
-}
-
-/// Renews leases; answers the numbers of those that are still held.
-///
-/// # Errors
-/// The server refused.
-pub fn renew(client: &mut impl GenericClient, schema: &str, leases: &[i64]) -> Result<Vec<i64>, Error> {
-    let rows = client.query(
-        "UPDATE skyfill.host SET lease_until = now() + make_interval(secs => $3)
-         WHERE schema_name = $1 AND lease = ANY($2) RETURNING lease",
-        &[&schema, &leases, &LEASE.as_secs_f64()],
-    )?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
-}
-
-/// Gives leases back.
-///
-/// # Errors
-/// The server refused.
-pub fn release(client: &mut impl GenericClient, schema: &str, leases: &[i64]) -> Result<(), Error> {
-    client.execute(
-        "UPDATE skyfill.host SET lease_until = NULL WHERE schema_name = $1 AND lease = ANY($2)",
-        &[&schema, &leases],
-    )?;
-    Ok(())
-}
-
 /// A repo that is to be loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Open {
@@ -140,6 +73,10 @@ pub struct Open {
     pub rev: Option<String>,
     /// Whether all of its rows are to be written again.
     pub rebuild: bool,
+    /// Whether a list says that it is newer than what is stored.
+    pub is_newer: bool,
+    /// How often it was tried, or found to have moved, since it was opened.
+    pub attempts: i32,
 }
 
 /// Open repos of a host after `after`, in the order of DIDs.
@@ -154,7 +91,7 @@ pub fn open(
     count: i64,
 ) -> Result<Vec<Open>, Error> {
     let rows = client.query(
-        "SELECT did, pds, rev, rebuild FROM skyfill.repo
+        "SELECT did, pds, rev, rebuild, newer, attempts FROM skyfill.repo
          WHERE schema_name = $1 AND host = $2 AND state = 'open' AND did > $3 ORDER BY did LIMIT $4",
         &[&schema, &host, &after, &count],
     )?;
@@ -165,6 +102,8 @@ pub fn open(
             pds: row.get(1),
             rev: row.get(2),
             rebuild: row.get(3),
+            is_newer: row.get(4),
+            attempts: row.get(5),
         })
         .collect())
 }
@@ -200,7 +139,8 @@ pub struct Note {
     pub did: String,
     /// The lease under which it was asked for.
     pub lease: i64,
-    /// `failed`, or the account's state: `deactivated`, `suspended`, `takendown`, `not found`; `loaded` when the stored rev is the newest.
+    /// `failed`, or the account's state: `deactivated`, `suspended`, `takendown`, `not found`; `deleted` when its rows were removed; `loaded` when
+    /// the stored rev is the newest.
     pub state: &'static str,
     /// One short name of the error.
     pub code: Option<&'static str>,
@@ -215,7 +155,7 @@ pub struct Note {
 pub fn note(client: &mut impl GenericClient, schema: &str, notes: &[Note]) -> Result<u64, Error> {
     let texts = |pick: fn(&Note) -> Option<&str>| notes.iter().map(pick).collect::<Vec<Option<&str>>>();
     client.execute(
-        "UPDATE skyfill.repo r SET state = n.state, error_code = n.code, error = n.error,
+        "UPDATE skyfill.repo r SET state = n.state, newer = false, error_code = n.code, error = n.error,
            attempts = r.attempts + (n.state = 'failed')::int,
            next_attempt = CASE WHEN n.state = 'failed' THEN now() + interval '1 hour' * 2 ^ least(r.attempts, 5) END
          FROM unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[]) n (did, lease, state, code, error),
@@ -231,6 +171,85 @@ pub fn note(client: &mut impl GenericClient, schema: &str, notes: &[Note]) -> Re
             &texts(|n| n.error.as_deref()),
         ],
     )
+}
+
+/// A repo that was found to lie elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// The account.
+    pub did: String,
+    /// The lease under which it was asked for.
+    pub lease: i64,
+    /// The URL of its PDS.
+    pub pds: String,
+    /// The name under which that is paced.
+    pub host: String,
+}
+
+/// Notes where repos went; they stay open. Only for those whose lease is held.
+///
+/// # Errors
+/// The server refused.
+pub fn moved(client: &mut impl GenericClient, schema: &str, moved: &[Moved]) -> Result<u64, Error> {
+    let column = |pick: fn(&Moved) -> &str| moved.iter().map(pick).collect::<Vec<&str>>();
+    let hosts = column(|m| &m.host);
+    client.execute(
+        "INSERT INTO skyfill.host (schema_name, host) SELECT DISTINCT $1, h FROM unnest($2::text[]) h ON CONFLICT DO NOTHING",
+        &[&schema, &hosts],
+    )?;
+    client.execute(
+        "UPDATE skyfill.repo r SET pds = n.pds, host = n.host, attempts = r.attempts + 1, contested = false
+         FROM unnest($2::text[], $3::bigint[], $4::text[], $5::text[]) n (did, lease, pds, host), skyfill.host h
+         WHERE r.schema_name = $1 AND r.did = n.did AND r.state = 'open'
+           AND h.schema_name = $1 AND h.host = r.host AND h.lease = n.lease",
+        &[
+            &schema,
+            &column(|m| &m.did),
+            &moved.iter().map(|m| m.lease).collect::<Vec<i64>>(),
+            &column(|m| &m.pds),
+            &hosts,
+        ],
+    )
+}
+
+/// Notes all open repos of a host as failed; how many.
+///
+/// # Errors
+/// The server refused.
+pub fn fail_host(
+    client: &mut impl GenericClient,
+    schema: &str,
+    (host, lease): (&str, i64),
+    (code, error): (&str, &str),
+    retry_in: std::time::Duration,
+) -> Result<u64, Error> {
+    client.execute(
+        "UPDATE skyfill.repo r SET state = 'failed', error_code = $4, error = $5, next_attempt = now() + make_interval(secs => $6)
+         FROM skyfill.host h
+         WHERE r.schema_name = $1 AND r.host = $2 AND r.state = 'open'
+           AND h.schema_name = $1 AND h.host = $2 AND h.lease = $3",
+        &[&schema, &host, &lease, &code, &error, &retry_in.as_secs_f64()],
+    )
+}
+
+/// Notes that an account is deleted, in the transaction that removed its rows.
+///
+/// # Errors
+/// The server refused.
+pub fn deleted(client: &mut impl GenericClient, schema: &str, did: &str) -> Result<(), Error> {
+    client.execute(
+        "UPDATE skyfill.repo SET state = 'deleted', rev = NULL, commit = NULL, commit_cid = NULL, records = NULL, skipped = NULL,
+           duplicates = NULL, car_bytes = NULL, newer = false, rebuild = false, error_code = NULL, error = NULL
+         WHERE schema_name = $1 AND did = $2",
+        &[&schema, &did],
+    )?;
+    for table in ["skipped", "part", "identity"] {
+        client.execute(
+            &format!("DELETE FROM skyfill.{table} WHERE schema_name = $1 AND did = $2"),
+            &[&schema, &did],
+        )?;
+    }
+    Ok(())
 }
 
 /// Locks repos that are about to be stored until the transaction ends; answers those that are open and whose lease is held, with the rev that
@@ -297,7 +316,7 @@ pub fn loaded(
             .collect::<Vec<i64>>()
     };
     client.execute(
-        "UPDATE skyfill.repo r SET state = 'loaded', run = $2, loaded_at = now(), rebuild = false, error_code = NULL, error = NULL,
+        "UPDATE skyfill.repo r SET state = 'loaded', run = $2, loaded_at = now(), rebuild = false, newer = false, attempts = 0, error_code = NULL, error = NULL,
            rev = n.rev, commit_cid = n.commit_cid, commit = n.block, records = n.records, skipped = n.skipped,
            duplicates = n.duplicates, car_bytes = n.bytes
          FROM unnest($3::text[], $4::text[], $5::text[], $6::bytea[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[])

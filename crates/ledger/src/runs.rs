@@ -167,6 +167,35 @@ pub fn advance(client: &mut impl GenericClient, id: i64, from: Phase, to: Phase)
     Ok(moved > 0)
 }
 
+/// The relay whose sequence number was noted for a run, if one was looked for: its URL, and the number if it could be learned.
+///
+/// # Errors
+/// The server refused.
+pub fn relay(client: &mut impl GenericClient, id: i64) -> Result<Option<(String, Option<i64>)>, Error> {
+    let row = client.query_opt(
+        "SELECT relay, relay_seq FROM skyfill.run WHERE id = $1 AND relay IS NOT NULL",
+        &[&id],
+    )?;
+    Ok(row.map(|row| (row.get(0), row.get(1))))
+}
+
+/// Notes where a relay was before the first repo of a run was fetched.
+///
+/// # Errors
+/// The server refused.
+pub fn note_relay(
+    client: &mut impl GenericClient,
+    id: i64,
+    relay: &str,
+    seq: Option<i64>,
+) -> Result<(), Error> {
+    client.execute(
+        "UPDATE skyfill.run SET relay = $2, relay_seq = $3 WHERE id = $1",
+        &[&id, &relay, &seq],
+    )?;
+    Ok(())
+}
+
 /// Takes a run back to loading, for repos that were added after it had loaded: its tables have rows and indexes now.
 ///
 /// # Errors

@@ -352,7 +352,7 @@ fn stored_of(repo: &LoadedRepo) -> Stored<'_> {
 }
 
 /// Commits, so that a finalize that is under way notices.
-fn commit(driver: &mut RustDriver, schema: &str) -> Result<(), DbError> {
+pub(crate) fn commit(driver: &mut RustDriver, schema: &str) -> Result<(), DbError> {
     driver.batch(&ledger::slices::load_commits())?;
     driver.batch(&ledger::slices::out_of_date(schema))?;
     driver.batch("COMMIT")

@@ -56,6 +56,7 @@ pub struct Progress {
     thread: Option<JoinHandle<()>>,
     bar: Option<ProgressBar>,
     quiet: Arc<AtomicBool>,
+    floor: Arc<Mutex<Option<(String, Instant)>>>,
 }
 
 impl Progress {
@@ -66,7 +67,13 @@ impl Progress {
         let bar = stderr().is_terminal().then(|| bar(total));
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let quiet = Arc::new(AtomicBool::new(false));
-        let (stopped, shown, muted) = (Arc::clone(&stop), bar.clone(), Arc::clone(&quiet));
+        let floor: Arc<Mutex<Option<(String, Instant)>>> = Arc::default();
+        let (stopped, shown, muted, slowest) = (
+            Arc::clone(&stop),
+            bar.clone(),
+            Arc::clone(&quiet),
+            Arc::clone(&floor),
+        );
         let every = if bar.is_some() {
             Duration::from_millis(200)
         } else {
@@ -91,14 +98,20 @@ impl Progress {
                     bar.set_position(counters.first().map_or(0, Counter::get));
                     // Rates over a whole interval are steadier than the bar's own step.
                     if seconds >= interval.as_secs_f64().min(2.0) {
-                        bar.set_message(line(&counters, &mut before, seconds));
+                        let line = line(&counters, &mut before, seconds);
+                        bar.set_message(format!("{line}{}", floor_text(&slowest, Duration::ZERO)));
                         since = Instant::now();
                     }
                 } else if !muted.load(Ordering::Relaxed) {
                     let done = counters.first().map_or(0, Counter::get);
-                    let estimate =
-                        total.map_or_else(String::new, |total| estimate(done, total, started.elapsed()));
-                    eprintln!("{}{estimate}", line(&counters, &mut before, seconds));
+                    let (share, left) = total.map_or((String::new(), None), |total| {
+                        estimate(done, total, started.elapsed())
+                    });
+                    let mut end = floor_text(&slowest, left.unwrap_or_default());
+                    if let (true, Some(left)) = (end.is_empty(), left) {
+                        end = format!(", about {:.0} s left", left.as_secs_f64());
+                    }
+                    eprintln!("{}{share}{end}", line(&counters, &mut before, seconds));
                     since = Instant::now();
                 }
             }
@@ -108,7 +121,14 @@ impl Progress {
             thread: Some(thread),
             bar,
             quiet,
+            floor,
         }
+    }
+
+    /// Says what alone takes how long from now on, whatever the rest does: the end is not earlier.
+    pub fn needs_at_least(&self, slowest: Option<(String, Duration)>) {
+        let end = slowest.and_then(|(name, left)| Some((name, Instant::now().checked_add(left)?)));
+        *self.floor.lock().unwrap_or_else(PoisonError::into_inner) = end;
     }
 
     /// Prints lines to stderr without tearing the bar.
@@ -162,15 +182,28 @@ fn bar(total: Option<u64>) -> ProgressBar {
     bar
 }
 
-/// `; 40%, about 120 s left`, going by the time so far; nothing before something is done.
+/// `; 40%`, and the time that is left, going by the time so far; nothing before something is done.
 #[allow(clippy::cast_precision_loss)]
-fn estimate(done: u64, total: u64, elapsed: Duration) -> String {
+fn estimate(done: u64, total: u64, elapsed: Duration) -> (String, Option<Duration>) {
     if done == 0 || total == 0 {
-        return String::new();
+        return (String::new(), None);
     }
     let share = (done as f64 / total as f64).min(1.0);
-    let left = elapsed.as_secs_f64() * (1.0 - share) / share;
-    format!("; {:.0}%, about {left:.0} s left", share * 100.0)
+    let left = Duration::try_from_secs_f64(elapsed.as_secs_f64() * (1.0 - share) / share).ok();
+    (format!("; {:.0}%", share * 100.0), left)
+}
+
+/// `, about 90 s left for NAME`, if that is later than in `otherwise`.
+fn floor_text(floor: &Mutex<Option<(String, Instant)>>, otherwise: Duration) -> String {
+    let floor = floor.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some((name, end)) = &*floor else {
+        return String::new();
+    };
+    let left = end.saturating_duration_since(Instant::now());
+    if left <= otherwise || left.as_secs() < 2 {
+        return String::new();
+    }
+    format!(", about {:.0} s left for {name}", left.as_secs_f64())
 }
 
 /// `12000 repos (53/s), 1830222 records (8201/s), 3 failed`.
@@ -198,15 +231,14 @@ mod tests {
 
     #[test]
     fn an_estimate_goes_by_the_time_so_far() {
-        assert_eq!(estimate(0, 10, Duration::from_secs(5)), "");
-        assert_eq!(
-            estimate(2, 10, Duration::from_secs(30)),
-            "; 20%, about 120 s left"
-        );
-        assert_eq!(
-            estimate(12, 10, Duration::from_secs(30)),
-            "; 100%, about 0 s left"
-        );
+        let secs = Duration::from_secs;
+        assert_eq!(estimate(0, 10, secs(5)), (String::new(), None));
+        assert_eq!(estimate(2, 10, secs(30)), ("; 20%".to_owned(), Some(secs(120))));
+        assert_eq!(estimate(12, 10, secs(30)), ("; 100%".to_owned(), Some(secs(0))));
+        // What one host needs alone counts where it is longer.
+        let floor = Mutex::new(Some(("pds.example".to_owned(), Instant::now() + secs(600))));
+        assert!(floor_text(&floor, secs(120)).ends_with(" s left for pds.example"));
+        assert_eq!(floor_text(&floor, secs(900)), "");
     }
 
     #[test]

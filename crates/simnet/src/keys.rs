@@ -8,10 +8,14 @@ enum Key {
     P256(p256::ecdsa::SigningKey),
 }
 
-/// One account in four has a P-256 key.
-fn key_of(did: &str) -> Key {
+/// One account in four has a P-256 key. Generation 0 is the key that an account begins with.
+fn key_of(did: &str, generation: u32) -> Key {
     for salt in 0u8.. {
-        let secret = Sha256::new().chain_update(did).chain_update([salt]).finalize();
+        let mut hash = Sha256::new().chain_update(did).chain_update([salt]);
+        if generation > 0 {
+            hash.update(generation.to_be_bytes());
+        }
+        let secret = hash.finalize();
         if secret[0] & 3 == 0 {
             if let Ok(key) = p256::ecdsa::SigningKey::from_slice(&secret) {
                 return Key::P256(key);
@@ -26,8 +30,14 @@ fn key_of(did: &str) -> Key {
 /// The public key of `did` in multibase, as DID documents have it.
 #[must_use]
 pub fn signing_key(did: &str) -> String {
+    signing_key_of(did, 0)
+}
+
+/// The public key of `did` after it was changed `generation` times.
+#[must_use]
+pub fn signing_key_of(did: &str, generation: u32) -> String {
     let mut bytes;
-    match key_of(did) {
+    match key_of(did, generation) {
         Key::Secp256k1(key) => {
             bytes = vec![0xe7, 0x01];
             bytes.extend_from_slice(key.verifying_key().to_sec1_point(true).as_bytes());
@@ -43,7 +53,13 @@ pub fn signing_key(did: &str) -> String {
 /// The signature of `did` over `message`, 64 bytes, low S.
 #[must_use]
 pub fn sign(did: &str, message: &[u8]) -> Vec<u8> {
-    match key_of(did) {
+    sign_with(did, 0, message)
+}
+
+/// The signature with the key that `did` has after it was changed `generation` times.
+#[must_use]
+pub fn sign_with(did: &str, generation: u32, message: &[u8]) -> Vec<u8> {
+    match key_of(did, generation) {
         Key::Secp256k1(key) => {
             let signature: k256::ecdsa::Signature = key.sign(message);
             signature.normalize_s().to_bytes().to_vec()

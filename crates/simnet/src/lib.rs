@@ -1,24 +1,30 @@
 //! A network to practise on: repos made from a seed, with the mix and the sizes of real ones ([`Population`]) or with everything in each
-//! other's way ([`Tangle`]); a PDS on loopback that serves them, well or badly, and DID documents and handles beside them; a DNS server.
+//! other's way ([`Tangle`]). What serves them on loopback: one PDS that does as it is told, with DID documents and handles beside it
+//! ([`Server`]); a DNS server ([`Dns`]); a whole network of PDSes, PLC directory and relay, with faults on demand ([`Network`]).
 //!
-//! Commits are signed with keys that follow from the DIDs, so that everybody can sign. The relay has its place here.
+//! Commits are signed with keys that follow from the DIDs, so that everybody can sign.
 
+mod answer;
 mod dns;
 mod document;
 mod keys;
 mod lines;
+mod network;
 mod random;
 mod records;
 mod repo;
+mod request;
 mod server;
 mod tangle;
 
+pub use answer::Answer;
 pub use dns::Dns;
 pub use document::document;
-pub use keys::{sign, signing_key};
+pub use keys::{sign, sign_with, signing_key, signing_key_of};
 pub use lines::append_lines;
+pub use network::{Expected, Fault, HostCounts, Limit, Network, NetworkSettings};
 pub use random::Random;
 pub use records::{Mix, Population};
 pub use repo::{build_car, build_commit, build_repo};
-pub use server::{Answer, Server};
+pub use server::Server;
 pub use tangle::Tangle;

@@ -119,8 +119,37 @@ impl Population {
     /// The CAR of account `account`.
     #[must_use]
     pub fn car(&self, account: usize) -> Vec<u8> {
-        let rev = syntax::tid(BEGINNING + SPAN + account as u64, 1);
-        build_repo(&self.did(account), &rev, self.records(account))
+        build_repo(&self.did(account), &Self::rev(account), self.records(account))
+    }
+
+    /// The rev of the repo of account `account`.
+    pub(crate) fn rev(account: usize) -> String {
+        syntax::tid(Self::END + account as u64, 1)
+    }
+
+    /// Number of records of account `account`.
+    pub(crate) fn size(&self, account: usize) -> usize {
+        self.sizes.get(account).copied().unwrap_or(0)
+    }
+
+    /// Microseconds since 1970 before which all records of a population are made.
+    pub(crate) const END: u64 = BEGINNING + SPAN;
+
+    /// A record that somebody of these accounts makes later, and its collection. `roll` says which kind of record, of a hundred.
+    pub(crate) fn later_record(
+        &self,
+        micros: u64,
+        roll: u64,
+        random: &mut Random,
+    ) -> (&'static str, Vec<u8>) {
+        let clock = 0;
+        let at = datetime::print(i64::try_from(micros / 1000).unwrap_or(0));
+        self.record(
+            &Moment { micros, clock, roll },
+            &at,
+            &mut Known::default(),
+            random,
+        )
     }
 
     /// The records of account `account`: key and DAG-CBOR.
@@ -325,7 +354,7 @@ impl Population {
         w.into_bytes()
     }
 
-    fn profile(&self, account: usize, random: &mut Random) -> Vec<u8> {
+    pub(crate) fn profile(&self, account: usize, random: &mut Random) -> Vec<u8> {
         let mut w = Writer::new();
         w.map(4)
             .text("$type")

@@ -1,6 +1,6 @@
 //! Building repos: the MST over records, the commit, the CAR.
 
-use crate::keys::sign;
+use crate::keys::sign_with;
 use atrepo::cbor::Writer;
 use atrepo::{Cid, Codec, mst, syntax};
 
@@ -10,7 +10,17 @@ use atrepo::{Cid, Codec, mst, syntax};
 /// A key is given twice.
 #[must_use]
 pub fn build_repo(did: &str, rev: &str, records: Vec<(String, Vec<u8>)>) -> Vec<u8> {
-    let mut records = records;
+    let (root, blocks) = build_blocks(did, 0, rev, records);
+    build_car(root, &blocks)
+}
+
+/// The blocks of a repo and the CID of its commit, which is the last of them: records first, then nodes. `generation` is that of the key.
+pub(crate) fn build_blocks(
+    did: &str,
+    generation: u32,
+    rev: &str,
+    mut records: Vec<(String, Vec<u8>)>,
+) -> (Cid, Vec<(Cid, Vec<u8>)>) {
     records.sort();
     assert!(
         records.windows(2).all(|pair| pair[0].0 != pair[1].0),
@@ -26,15 +36,19 @@ pub fn build_repo(did: &str, rev: &str, records: Vec<(String, Vec<u8>)>) -> Vec<
     }
     let top = entries.iter().map(|(layer, ..)| *layer).max().unwrap_or(0);
     let data = build_node(&entries, top, &mut blocks);
-    let commit = build_commit(did, rev, &data);
+    let commit = build_commit_with(did, generation, rev, &data);
     let root = Cid::of(Codec::DagCbor, &commit);
     blocks.push((root, commit));
-    build_car(root, &blocks)
+    (root, blocks)
 }
 
 /// A commit of `did` at `rev` over the tree under `data`, signed with the account's key.
 #[must_use]
 pub fn build_commit(did: &str, rev: &str, data: &Cid) -> Vec<u8> {
+    build_commit_with(did, 0, rev, data)
+}
+
+fn build_commit_with(did: &str, generation: u32, rev: &str, data: &Cid) -> Vec<u8> {
     let write = |sig: Option<&[u8]>| {
         let mut w = Writer::new();
         w.map(5 + u64::from(sig.is_some()))
@@ -53,7 +67,7 @@ pub fn build_commit(did: &str, rev: &str, data: &Cid) -> Vec<u8> {
             .integer(3);
         w.into_bytes()
     };
-    let signature = sign(did, &write(None));
+    let signature = sign_with(did, generation, &write(None));
     write(Some(&signature))
 }
 

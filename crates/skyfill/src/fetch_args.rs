@@ -1,46 +1,203 @@
-//! What of the arguments says how repos are fetched.
+//! What of the arguments says how hosts are asked: limits, pace, who asks, who does not want to be asked.
 
-use crate::cli::FetchArgs;
+use crate::cli::{CallerArgs, DirectoryArgs, FetchArgs, LoadArgs, SourceArgs};
 use crate::exit::Failure;
-use fetch::{Client, Limits};
+use fetch::schedule::Settings;
+use fetch::{Client, Limits, Redirects};
+use identity::resolve;
+use std::collections::HashSet;
 use std::time::Duration;
 
-/// How skyfill calls itself.
-pub(crate) const USER_AGENT: &str = concat!("skyfill/", env!("CARGO_PKG_VERSION"));
+/// How skyfill calls itself, with the way to reach who runs it.
+pub(crate) fn user_agent(caller: &CallerArgs) -> String {
+    let name = concat!("skyfill/", env!("CARGO_PKG_VERSION"));
+    match &caller.contact {
+        Some(contact) => format!("{name} ({contact})"),
+        None => name.to_owned(),
+    }
+}
 
 /// A client with the limits of the arguments.
-pub(crate) fn client(args: &FetchArgs) -> Result<Client, Failure> {
+pub(crate) fn client(args: &FetchArgs, caller: &CallerArgs, redirects: Redirects) -> Result<Client, Failure> {
     let limits = Limits {
         total: Duration::from_secs(args.processing_timeout),
         stall: Duration::from_secs(args.stall_timeout),
         bytes: args.max_repo_bytes,
         allow_private_hosts: args.allow_private_hosts,
-        follow_redirects: true,
+        redirects,
     };
-    Client::new(USER_AGENT, limits).map_err(Failure::new)
+    Client::new(&user_agent(caller), limits).map_err(Failure::new)
 }
 
-/// Whether `host` is one of `skipped` or below one of them.
-pub(crate) fn is_skipped(host: &str, skipped: &[String]) -> bool {
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    let name = name.strip_suffix('.').unwrap_or(name);
-    skipped.iter().any(|skip| {
-        name.strip_suffix(skip.as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    })
+/// The arguments for a network that is named by a server on a private network, or on this machine: its hosts may be there, too.
+pub(crate) fn private_too(args: &FetchArgs, source: &SourceArgs) -> FetchArgs {
+    let is_private = |url: &String| {
+        let host = discover::lists::base_url(url).and_then(|url| url::Url::parse(&url).ok());
+        match host.as_ref().and_then(url::Url::host) {
+            Some(url::Host::Ipv4(v4)) => !fetch::guard::is_public(v4.into()),
+            Some(url::Host::Ipv6(v6)) => !fetch::guard::is_public(v6.into()),
+            Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+            None => false,
+        }
+    };
+    let mut args = args.clone();
+    if !args.allow_private_hosts && source.relay.iter().chain(&source.pds).any(is_private) {
+        eprintln!("the source is on a private network: its hosts may be, too");
+        args.allow_private_hosts = true;
+    }
+    args
+}
+
+/// The same for all that loads.
+pub(crate) fn trusting(args: &LoadArgs, source: &SourceArgs) -> LoadArgs {
+    LoadArgs {
+        fetch: private_too(&args.fetch, source),
+        ..args.clone()
+    }
+}
+
+/// Lets the process have as many connections at once as the system allows it.
+pub(crate) fn allow_many_connections() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = maximum.unwrap_or(MANY).min(MANY);
+    if current.is_some_and(|current| current < wanted) {
+        // What it has is enough for most networks.
+        let _unchanged = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: Some(wanted),
+                maximum,
+            },
+        );
+    }
+}
+
+/// Open files at most.
+const MANY: u64 = 65_536;
+
+/// How hosts are paced; `slots` requests at once unless the arguments say otherwise.
+pub(crate) fn pace(args: &FetchArgs, slots: u32) -> Settings {
+    Settings {
+        slots: args.concurrency.unwrap_or(slots) as usize,
+        max_rate: args.max_rate,
+        host_rate: args.host_rate,
+        patience: Duration::from_secs(args.host_patience),
+    }
+}
+
+/// Asks for DID documents.
+pub(crate) fn documents(
+    directory: &DirectoryArgs,
+    caller: &CallerArgs,
+    allow_private_hosts: bool,
+    attempts: u32,
+) -> Result<resolve::Resolver, Failure> {
+    resolve::Resolver::new(
+        &user_agent(caller),
+        resolve::Settings {
+            plc_url: directory.plc_url.clone(),
+            plc_rate: directory.plc_rate,
+            web_server: directory.did_web_server.clone(),
+            allow_private_hosts,
+            timeout: Duration::from_secs(directory.timeout),
+            attempts,
+        },
+    )
+    .map_err(Failure::new)
+}
+
+/// Who does not want to be asked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OptOut {
+    hosts: Vec<String>,
+    dids: HashSet<String>,
+}
+
+impl OptOut {
+    /// Those of the arguments.
+    pub(crate) fn of(args: &FetchArgs) -> Result<Self, Failure> {
+        let mut all = Self {
+            hosts: args.skip_host.clone(),
+            dids: HashSet::new(),
+        };
+        if let Some(path) = &args.opt_out {
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                Failure::new(format!("read {}: {error}", path.display()))
+                    .hint("--opt-out takes a text file, with a host or a DID a line")
+            })?;
+            all.read(&text).map_err(|line| {
+                Failure::usage(format!("{}: {line} is neither a host nor a DID", path.display()))
+            })?;
+        }
+        Ok(all)
+    }
+
+    /// Reads a list; the line that is none.
+    fn read(&mut self, text: &str) -> Result<(), String> {
+        for line in text.lines() {
+            let line = line.split('#').next().unwrap_or_default().trim();
+            if line.is_empty() {
+            } else if atrepo::syntax::is_did(line) {
+                self.dids.insert(line.to_owned());
+            } else if line
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b".-[]:".contains(&b))
+            {
+                self.hosts
+                    .push(line.trim_start_matches("*.").to_ascii_lowercase());
+            } else if let Some(host) = line.strip_prefix("*.") {
+                self.hosts.push(host.to_ascii_lowercase());
+            } else {
+                return Err(line.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `host` is left out, or below a host that is.
+    pub(crate) fn has_host(&self, host: &str) -> bool {
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        let name = name.strip_suffix('.').unwrap_or(name);
+        self.hosts.iter().any(|skip| {
+            skip == host
+                || name
+                    .strip_suffix(skip.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        })
+    }
+
+    /// Whether the account is left out, itself or with its host.
+    pub(crate) fn has(&self, did: &str, host: &str) -> bool {
+        self.dids.contains(did) || self.has_host(host)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_skipped;
+    use super::OptOut;
 
     #[test]
-    fn a_host_is_skipped_with_its_subdomains_and_nothing_else() {
-        let skipped = ["blueski.social".to_owned()];
-        assert!(is_skipped("blueski.social", &skipped));
-        assert!(is_skipped("a.b.blueski.social:443", &skipped));
-        assert!(is_skipped("a.blueski.social.", &skipped));
-        assert!(!is_skipped("notblueski.social", &skipped));
-        assert!(!is_skipped("blueski.social.example", &skipped));
+    fn a_host_is_left_out_with_its_subdomains_and_nothing_else() {
+        let mut out = OptOut::default();
+        out.read("# a list\nblueski.social  # no getRepo\n\ndid:plc:abc\n127.0.0.1:2583\n*.wild.example\n")
+            .unwrap();
+        for host in [
+            "blueski.social",
+            "a.b.blueski.social:443",
+            "a.blueski.social.",
+            "127.0.0.1:2583",
+            "a.wild.example",
+        ] {
+            assert!(out.has_host(host), "{host}");
+        }
+        for host in ["notblueski.social", "blueski.social.example", "127.0.0.1:2584"] {
+            assert!(!out.has_host(host), "{host}");
+        }
+        assert!(out.has("did:plc:abc", "pds.example") && !out.has("did:plc:abcd", "pds.example"));
+        assert_eq!(
+            out.read("https://pds.example/"),
+            Err("https://pds.example/".to_owned())
+        );
     }
 }

@@ -7,7 +7,7 @@ use crate::cli::{HandleMode, IdentitiesArgs};
 use crate::clock;
 use crate::database::Database;
 use crate::exit::{Ended, Failure};
-use crate::fetch_args::USER_AGENT;
+use crate::fetch_args::{self, user_agent};
 use crate::signals::{self, Stop};
 use discover::did_file;
 use fetch::retry::{self, Retry};
@@ -190,7 +190,7 @@ fn read_export(
 ) -> Result<bool, Failure> {
     let refused = |error: postgres::Error| database.failure(error);
     let export = Export::new(
-        USER_AGENT,
+        &user_agent(&args.caller),
         &args.directory.plc_url,
         Duration::from_secs(args.directory.timeout.max(60)),
     )
@@ -292,25 +292,22 @@ fn look_up_all(
 ) -> Result<bool, Failure> {
     let refused = |error: postgres::Error| database.failure(error);
     let timeout = Duration::from_secs(args.directory.timeout);
-    let documents = resolve::Settings {
-        plc_url: args.directory.plc_url.clone(),
-        plc_rate: args.directory.plc_rate,
-        web_server: args.directory.did_web_server.clone(),
-        allow_private_hosts: args.allow_private_hosts,
-        timeout,
-        attempts: ATTEMPTS,
-    };
     let handles = handle::Settings {
         dns_server: args.directory.dns_server,
         well_known_server: args.directory.well_known_server.clone(),
         allow_private_hosts: args.allow_private_hosts,
         timeout,
     };
-    let documents = Arc::new(resolve::Resolver::new(USER_AGENT, documents).map_err(Failure::new)?);
+    let documents = Arc::new(fetch_args::documents(
+        &args.directory,
+        &args.caller,
+        args.allow_private_hosts,
+        ATTEMPTS,
+    )?);
     let handles = match args.handles {
         HandleMode::Claimed => None,
         HandleMode::Verified => Some(Arc::new(
-            handle::Resolver::new(USER_AGENT, handles).map_err(Failure::new)?,
+            handle::Resolver::new(&user_agent(&args.caller), handles).map_err(Failure::new)?,
         )),
     };
     let slots = usize::from(args.concurrency);

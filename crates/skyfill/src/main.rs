@@ -1,10 +1,12 @@
 //! The command `skyfill`: arguments, environment, wiring, exit codes. What the commands do is in the other crates.
 
+mod catch_up;
 mod cli;
 mod clock;
 mod consumer;
 mod database;
 mod db_test;
+mod discovery;
 mod exit;
 mod fetch_args;
 mod finalize;
@@ -34,12 +36,15 @@ fn main() -> ExitCode {
         let (name, times) = wanted.split_once('=').unwrap_or((&wanted, "1"));
         ledger::failpoint::arm(name, times.parse().unwrap_or(1));
     }
+    fetch_args::allow_many_connections();
     let outcome = match cli.command {
         Command::Migrate(args) => migrate::run(&args),
         Command::UnpackAsDidFile(args) => unpack::run(&args),
         Command::Producer(args) => producer::run(&args),
         Command::Consumer(args) => consumer::run(&args),
+        Command::Discover(args) => discovery::command::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::CatchUp(args) => catch_up::run(&args),
         Command::Identities(args) => identities::run(&args),
         Command::Finalize(args) => finalize::run(&args),
         Command::Verify(args) => verify::run(&args),

@@ -5,29 +5,33 @@ use observe::Workers;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use tokio::sync::watch;
 
 /// Whether to stop.
-#[derive(Clone, Default)]
-pub(crate) struct Stop(Arc<AtomicBool>);
+#[derive(Clone)]
+pub(crate) struct Stop(Arc<watch::Sender<bool>>);
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self(Arc::new(watch::channel(false).0))
+    }
+}
 
 impl Stop {
     /// Whether somebody asked to stop.
     pub(crate) fn is_set(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        *self.0.borrow()
     }
 
     /// Asks to stop, for the process's own reasons.
     pub(crate) fn set(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.0.send_replace(true);
     }
 
     /// Comes back when somebody asked to stop.
     pub(crate) async fn wait(&self) {
-        while !self.is_set() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        // The sender is this value's own: it is there as long as this waits.
+        drop(self.0.subscribe().wait_for(|is_set| *is_set).await);
     }
 }
 

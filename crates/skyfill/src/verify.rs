@@ -1,9 +1,9 @@
 //! `skyfill verify`, and the proof at the end of a run.
 
-use crate::cli::{DirectoryArgs, RunArgs, VerifyArgs};
+use crate::cli::{LoadArgs, VerifyArgs};
 use crate::database::Database;
 use crate::exit::{Ended, Failure};
-use crate::fetch_args::USER_AGENT;
+use crate::fetch_args;
 use crate::signals::{self, Stop};
 use atrepo::Commit;
 use identity::resolve::{self, Found};
@@ -29,12 +29,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<Ended, Failure> {
     let stop = signals::listen(Workers::default())?;
     let runtime = runtime()?;
     let keys = match args.signatures {
-        true => Some(Keys::new(
-            &database,
-            &args.directory,
-            args.allow_private_hosts,
-            &runtime,
-        )?),
+        true => Some(Keys::new(&database, args, &runtime)?),
         false => None,
     };
     let report = go_over(
@@ -67,7 +62,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<Ended, Failure> {
 }
 
 /// The proof at the end of a run: the number of findings, or nothing if it was told to stop.
-pub(crate) fn after_run(args: &RunArgs, database: &Database, stop: &Stop) -> Result<Option<u64>, Failure> {
+pub(crate) fn after_run(args: &LoadArgs, database: &Database, stop: &Stop) -> Result<Option<u64>, Failure> {
     eprintln!("comparing the tables with the signed commits");
     let report = go_over(database, None, None, args.output.logging_interval, stop)?;
     if report.stopped {
@@ -278,24 +273,9 @@ struct Keys<'k> {
 }
 
 impl<'k> Keys<'k> {
-    fn new(
-        database: &'k Database,
-        directory: &DirectoryArgs,
-        allow_private_hosts: bool,
-        runtime: &'k Runtime,
-    ) -> Result<Self, Failure> {
-        let resolver = resolve::Resolver::new(
-            USER_AGENT,
-            resolve::Settings {
-                plc_url: directory.plc_url.clone(),
-                plc_rate: directory.plc_rate,
-                web_server: directory.did_web_server.clone(),
-                allow_private_hosts,
-                timeout: Duration::from_secs(directory.timeout),
-                attempts: ATTEMPTS,
-            },
-        )
-        .map_err(Failure::new)?;
+    fn new(database: &'k Database, args: &VerifyArgs, runtime: &'k Runtime) -> Result<Self, Failure> {
+        let resolver =
+            fetch_args::documents(&args.directory, &args.caller, args.allow_private_hosts, ATTEMPTS)?;
         Ok(Self {
             client: Mutex::new(None),
             database,

@@ -23,6 +23,14 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostId(usize);
 
+impl HostId {
+    /// Its place, counted from 0.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
 /// How all hosts are asked.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -51,6 +59,8 @@ impl Default for Settings {
 pub const HOST_RATE: f64 = 9.9;
 /// A host that wants to be left alone for longer than this counts as away.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+/// An address that shares a limit is asked at most so many times as often as one host.
+const SHARED: f64 = 5.0;
 /// Two names that get unexpected 429s within this time share the limit of their address.
 const TOGETHER: Duration = Duration::from_secs(60);
 
@@ -230,7 +240,7 @@ impl Scheduler {
             let known = self.addresses.entry(address).or_default();
             known.members.push(id);
             if known.pace.is_none() {
-                let mut shared = Pace::new(now, f64::MAX);
+                let mut shared = Pace::new(now, self.settings.host_rate * SHARED);
                 shared.learn(None, Some(ceiling), 0);
                 known.pace = Some(shared);
             }
@@ -542,7 +552,7 @@ impl Scheduler {
             .map(|other| self.hosts[other.0].pace.measured(now))
             .sum::<f64>()
             + met;
-        let mut pace = Pace::new(now, f64::MAX);
+        let mut pace = Pace::new(now, self.settings.host_rate * SHARED);
         pace.takes_over(
             members
                 .iter()

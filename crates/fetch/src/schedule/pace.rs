@@ -46,10 +46,10 @@ impl Limit {
     }
 }
 
-/// First rate towards a host that announces nothing, in requests a second.
-const FIRST_RATE: f64 = 2.0;
-/// What is added to it each second, while it is used.
-const INCREASE: f64 = 0.5;
+/// First rate towards a host that announces nothing, as a share of the most that it is asked.
+const FIRST_RATE: f64 = 0.2;
+/// What is added to it each second, while it is used: a share of the same.
+const INCREASE: f64 = 0.05;
 /// What remains of the rate at which a lesson was given.
 const CEILING: f64 = 0.8;
 /// Lowest rate, in requests a second.
@@ -93,7 +93,7 @@ impl Pace {
         Self {
             limit: None,
             left: None,
-            rate: FIRST_RATE.min(most),
+            rate: FIRST_RATE * most,
             most,
             ceiling: None,
             lessons: 0,
@@ -226,7 +226,7 @@ impl Pace {
         self.count_up(now);
         if self.tokens < 1.5 && passed <= 5.0 {
             let most = self.ceiling.unwrap_or(self.most).min(self.most);
-            self.rate = (self.rate + passed * INCREASE).clamp(LOWEST_RATE, most.max(LOWEST_RATE));
+            self.rate = (self.rate + passed * INCREASE * self.most).clamp(LOWEST_RATE, most.max(LOWEST_RATE));
         }
         self.raised_at = now;
     }
@@ -266,7 +266,8 @@ impl Pace {
         self.tokens = self.tokens.min(self.burst());
         self.sent.clear();
         if let (Some(remaining), Some(reset_in)) = (announced.remaining, reset_in) {
-            let reset = now + reset_in;
+            // Servers cut the time to whole seconds.
+            let reset = now + reset_in + Duration::from_secs(1);
             let unseen = remaining.saturating_sub(others);
             self.left = match self.left {
                 // Resets come in whole seconds.
@@ -407,7 +408,7 @@ mod tests {
             pace.passes(at);
         });
         assert_eq!(sent, 3);
-        assert_eq!(pace.next_at(now), Some(Duration::from_secs(58)));
+        assert_eq!(pace.next_at(now), Some(Duration::from_secs(59)));
     }
 
     #[test]

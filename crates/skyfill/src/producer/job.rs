@@ -1,16 +1,18 @@
 //! One line of the DID file: fetch, check, hand over; or skip, or fail.
 
-use crate::fetch_args::is_skipped;
+use crate::fetch_args::OptOut;
 use crate::producer::parcel::{Checked, Handed};
 use crate::producer::tally::Tally;
 use crate::signals::Stop;
 use atrepo::{Repo, RepoSummary};
 use discover::did_file::DidLine;
-use fetch::hosts::{Hosts, host_of};
+use fetch::hosts::host_of;
 use fetch::retry::{self, Retry};
+use fetch::turns::Turns;
 use fetch::{AccountState, Client, FetchError};
 use observe::Workers;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -20,14 +22,14 @@ type CheckedRepo = (Repo<fetch::Body>, RepoSummary);
 /// What all jobs share.
 pub(crate) struct Shared {
     pub(crate) client: Client,
-    pub(crate) hosts: Hosts,
-    /// Repos being fetched.
+    pub(crate) turns: Turns,
+    /// Repos being fetched and checked.
     pub(crate) slots: Semaphore,
     /// Bytes of checked repos that wait for the consumers.
     pub(crate) buffer: Arc<Semaphore>,
     pub(crate) buffer_bytes: u32,
     pub(crate) max_attempts: u32,
-    pub(crate) skip_hosts: Vec<String>,
+    pub(crate) opt_out: OptOut,
     pub(crate) senders: Vec<UnboundedSender<Handed>>,
     pub(crate) tally: Arc<Tally>,
     pub(crate) workers: Workers,
@@ -37,7 +39,7 @@ pub(crate) struct Shared {
 /// Takes care of one line.
 pub(crate) async fn process(shared: &Shared, line: DidLine) {
     let host = host_of(&line.pds);
-    if is_skipped(&host, &shared.skip_hosts) {
+    if shared.opt_out.has(&line.did, &host) {
         shared.tally.skipped("host opted out");
         return;
     }
@@ -79,16 +81,18 @@ pub(crate) async fn process(shared: &Shared, line: DidLine) {
 
 /// Tries until there is a repo that passes every check, or no use in trying.
 async fn fetch_checked(shared: &Shared, line: &DidLine, host: &str) -> Result<CheckedRepo, FetchError> {
-    let mut attempt = 0;
+    let mut attempt = 1;
     loop {
-        attempt += 1;
         let outcome = {
-            let _slot = tokio::select! {
-                slot = shared.hosts.slot(&shared.slots, host) => slot?,
+            let mut turn = tokio::select! {
+                turn = shared.turns.turn(host) => turn?,
                 () = shared.stop.wait() => return Err(FetchError::Stopped),
             };
+            let _slot = shared.slots.acquire().await.map_err(|_| FetchError::Stopped)?;
             let worker = shared.workers.start(&format!("fetch {} from {host}", line.did));
-            match shared.client.get_repo(&line.did, &line.pds).await {
+            let got = shared.client.get_repo(&line.did, &line.pds, &mut turn.seen).await;
+            turn.end(&got);
+            match got {
                 Ok(body) => {
                     worker.doing(format!("check {}, {} bytes", line.did, body.len()));
                     check(body, line.did.clone()).await
@@ -98,17 +102,13 @@ async fn fetch_checked(shared: &Shared, line: &DidLine, host: &str) -> Result<Ch
         };
         let Err(error) = outcome else { return outcome };
         let wait = match retry::decide(&error, attempt, shared.max_attempts) {
-            Retry::Never => return Err(error),
-            Retry::NeverHost(wait) => {
-                shared.hosts.pause(host, wait);
-                return Err(error);
-            }
+            Retry::Never | Retry::NeverHost(_) => return Err(error),
             Retry::After(wait) => wait,
-            Retry::AfterHost(wait) => {
-                shared.hosts.pause(host, wait);
-                wait
-            }
+            // The next turn comes after that.
+            Retry::AfterHost(_) => Duration::ZERO,
         };
+        // That a host has a limit says nothing against a repo: the scheduler's patience is what ends it.
+        attempt += u32::from(!matches!(error, FetchError::RateLimited(_)));
         shared.tally.retried();
         if shared.stop.is_set() {
             return Err(error);

@@ -11,10 +11,11 @@ mod tally;
 use crate::cli::{Form, ProducerArgs};
 use crate::clock;
 use crate::exit::{Ended, Failure};
-use crate::fetch_args;
+use crate::fetch_args::{self, OptOut};
 use crate::signals::{self, Stop};
 use discover::did_file::{self, DidLine};
-use fetch::hosts::Hosts;
+use fetch::Redirects;
+use fetch::turns::Turns;
 use handoff::send::{Event, Finished, Opened, Sender};
 use handoff::send_frames::FramedSender;
 use job::Shared;
@@ -34,6 +35,8 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 /// Tasks for each repo that is fetched: those that wait for a host or a consumer do not keep others from working.
 const TASKS_PER_SLOT: usize = 8;
+/// Requests at once, unless the arguments say otherwise: as the original.
+const CONCURRENCY: u32 = 16;
 
 pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
     if !matches!(args.sockets.len(), 1 | 3) {
@@ -65,7 +68,9 @@ pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
     let workers = Workers::default();
     let stop = signals::listen(workers.clone())?;
     let tally = Arc::new(Tally::new(&args.failures));
-    let client = fetch_args::client(&args.fetch)?;
+    let client = fetch_args::client(&args.fetch, &args.caller, Redirects::Any)?;
+    let pace = fetch_args::pace(&args.fetch, CONCURRENCY);
+    let concurrency = pace.slots;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -74,20 +79,24 @@ pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
     let progress = Progress::start(tally.counters(), Some(total), interval);
     let started = Instant::now();
     let (senders, threads) = start_senders(args, now, &tally, &stop);
+    let turns = {
+        let _within = runtime.enter();
+        Turns::start(pace)
+    };
     let shared = Arc::new(Shared {
         client,
-        hosts: Hosts::default(),
-        slots: Semaphore::new(args.fetch.concurrency as usize),
+        turns,
+        slots: Semaphore::new(concurrency),
         buffer: Arc::new(Semaphore::new(args.buffer_bytes as usize)),
         buffer_bytes: args.buffer_bytes,
         max_attempts: args.fetch.max_attempts,
-        skip_hosts: args.fetch.skip_host.clone(),
+        opt_out: OptOut::of(&args.fetch)?,
         senders,
         tally: Arc::clone(&tally),
         workers,
         stop: stop.clone(),
     });
-    let next = runtime.block_on(fetch_all(args, file, shared, &tally, &stop));
+    let next = runtime.block_on(fetch_all(args, file, shared, &tally, &stop, concurrency));
     drop(runtime);
     // Every sender ends when all of its parcels are written and the consumer has committed them.
     let broken = Finished {
@@ -150,8 +159,9 @@ async fn fetch_all(
     shared: Arc<Shared>,
     tally: &Tally,
     stop: &Stop,
+    concurrency: usize,
 ) -> Result<Option<u64>, Failure> {
-    let room = Arc::new(Semaphore::new(args.fetch.concurrency as usize * TASKS_PER_SLOT));
+    let room = Arc::new(Semaphore::new(concurrency * TASKS_PER_SLOT));
     let mut tasks = JoinSet::new();
     let mut lines = HashMap::new();
     let mut stopped_at = None;

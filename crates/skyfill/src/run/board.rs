@@ -2,12 +2,22 @@
 
 use crate::run::loading::Settle;
 use crate::signals::Stop;
-use ledger::repos::Note;
+use ledger::repos::{Moved, Note};
 use load::{DbError, LoadedRepo};
 use observe::Counter;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
+
+/// What became of a repo that was not stored.
+#[derive(Clone, Debug)]
+pub(crate) enum Settled {
+    /// It has this state.
+    Noted(Note),
+    /// It lies elsewhere, and is still open.
+    Moved(Moved),
+}
 
 /// All of it.
 pub(crate) struct Board {
@@ -16,12 +26,15 @@ pub(crate) struct Board {
     pub(crate) bytes: Counter,
     pub(crate) inactive: Counter,
     pub(crate) failed: Counter,
+    pub(crate) moved: Counter,
     pub(crate) unchanged: Counter,
     pub(crate) retried: Counter,
     pub(crate) again: Counter,
     /// Repos that were handed out, and of which nothing is settled yet.
     under_way: AtomicU64,
-    notes: Mutex<Vec<Note>>,
+    /// The same by the leases of their hosts.
+    by_lease: Mutex<HashMap<i64, u64>>,
+    notes: Mutex<Vec<Settled>>,
     broken: Mutex<Option<String>>,
     pub(crate) stop: Stop,
 }
@@ -34,10 +47,12 @@ impl Board {
             bytes: Counter::with_rate("bytes"),
             inactive: Counter::plain("inactive"),
             failed: Counter::plain("failed"),
+            moved: Counter::plain("moved"),
             unchanged: Counter::plain("unchanged"),
             retried: Counter::plain("retries"),
             again: Counter::plain("to be fetched again"),
             under_way: AtomicU64::new(0),
+            by_lease: Mutex::default(),
             notes: Mutex::new(Vec::new()),
             broken: Mutex::new(None),
             stop: stop.clone(),
@@ -52,6 +67,7 @@ impl Board {
             &self.bytes,
             &self.inactive,
             &self.failed,
+            &self.moved,
             &self.unchanged,
             &self.retried,
             &self.again,
@@ -61,71 +77,117 @@ impl Board {
         .collect()
     }
 
-    pub(crate) fn handed_out(&self) {
+    pub(crate) fn handed_out(&self, lease: i64) {
         self.under_way.fetch_add(1, Ordering::SeqCst);
+        *self.lock_leases().entry(lease).or_default() += 1;
+    }
+
+    fn lock_leases(&self) -> std::sync::MutexGuard<'_, HashMap<i64, u64>> {
+        self.by_lease.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Repos that were handed out under a lease, and of which nothing is settled yet.
+    pub(crate) fn under_way_at(&self, lease: i64) -> u64 {
+        self.lock_leases().get(&lease).copied().unwrap_or(0)
     }
 
     pub(crate) fn under_way(&self) -> u64 {
         self.under_way.load(Ordering::SeqCst)
     }
 
-    fn settled(&self, repos: u64) {
+    fn settled(&self, lease: i64) {
+        let mut by_lease = self.lock_leases();
+        if let Some(count) = by_lease.get_mut(&lease) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                by_lease.remove(&lease);
+            }
+        }
+        drop(by_lease);
         // Never below zero, whatever broke off.
-        let less = |under_way: u64| Some(under_way.saturating_sub(repos));
+        let less = |under_way: u64| Some(under_way.saturating_sub(1));
         let _before = self
             .under_way
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
     }
 
     /// A repo is stored.
-    pub(crate) fn stored(&self, records: u64, bytes: u64) {
+    pub(crate) fn stored(&self, repo: &LoadedRepo) {
         self.done.add(1);
-        self.records.add(records);
-        self.bytes.add(bytes);
-        self.settled(1);
+        self.records.add(repo.records);
+        self.bytes.add(repo.car_bytes);
+        self.settled(repo.lease);
     }
 
     /// What came of a repo is for the ledger; it is settled when it is there ([`Board::noted`]).
     pub(crate) fn note(&self, note: Note) {
-        self.lock_notes().push(note);
+        self.lock_notes().push(Settled::Noted(note));
     }
 
-    fn lock_notes(&self) -> std::sync::MutexGuard<'_, Vec<Note>> {
+    /// A repo lies elsewhere; it is settled when the ledger knows.
+    pub(crate) fn has_moved(&self, moved: Moved) {
+        self.lock_notes().push(Settled::Moved(moved));
+    }
+
+    fn lock_notes(&self) -> std::sync::MutexGuard<'_, Vec<Settled>> {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is to be written to the ledger.
-    pub(crate) fn take_notes(&self) -> Vec<Note> {
+    pub(crate) fn take_notes(&self) -> Vec<Settled> {
         std::mem::take(&mut *self.lock_notes())
     }
 
     /// Notes that could not be written.
-    pub(crate) fn give_back(&self, notes: Vec<Note>) {
+    pub(crate) fn give_back(&self, notes: Vec<Settled>) {
         self.lock_notes().extend(notes);
     }
 
     /// Notes are in the ledger.
-    pub(crate) fn noted(&self, notes: &[Note]) {
+    pub(crate) fn noted(&self, notes: &[Settled]) {
         for note in notes {
-            self.done.add(1);
-            match note.state {
-                "failed" => self.failed.add(1),
-                "loaded" => self.unchanged.add(1),
-                _ => self.inactive.add(1),
+            match note {
+                Settled::Noted(note) => {
+                    self.done.add(1);
+                    match note.state {
+                        "failed" => self.failed.add(1),
+                        "loaded" => self.unchanged.add(1),
+                        _ => self.inactive.add(1),
+                    }
+                    self.settled(note.lease);
+                }
+                Settled::Moved(moved) => {
+                    self.moved.add(1);
+                    self.settled(moved.lease);
+                }
             }
         }
-        self.settled(notes.len() as u64);
     }
 
-    /// A repo that was counted could not be handed out after all.
-    pub(crate) fn not_handed_out(&self) {
-        self.settled(1);
+    /// All repos of a host that is away are noted as failed.
+    pub(crate) fn host_failed(&self, repos: u64) {
+        self.done.add(repos);
+        self.failed.add(repos);
     }
 
-    /// Repos were lost on the way: they are still open in the ledger.
-    pub(crate) fn lost(&self, repos: u64) {
+    /// A repo was lost on the way: it is still open in the ledger.
+    pub(crate) fn lost(&self, lease: i64) {
+        self.again.add(1);
+        self.settled(lease);
+    }
+
+    /// Rows were lost that belong to so many repos; which is not known any more.
+    pub(crate) fn lost_some(&self, repos: u64) {
         self.again.add(repos);
-        self.settled(repos);
+        let less = |under_way: u64| Some(under_way.saturating_sub(repos));
+        let _before = self
+            .under_way
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+    }
+
+    /// Nothing is under way: whatever is counted by leases is of repos that were lost.
+    pub(crate) fn all_settled(&self) {
+        self.lock_leases().clear();
     }
 
     /// Something that waiting does not mend: everything stops.
@@ -145,11 +207,11 @@ impl Board {
 
 impl Settle for Arc<Board> {
     fn stored(&self, repo: &LoadedRepo) {
-        Board::stored(self, repo.records, repo.car_bytes);
+        Board::stored(self, repo);
     }
 
-    fn lost(&self, _: &LoadedRepo) {
-        Board::lost(self, 1);
+    fn lost(&self, repo: &LoadedRepo) {
+        Board::lost(self, repo.lease);
     }
 
     fn refused(&self, repo: &LoadedRepo, code: &'static str, why: String) {

@@ -85,7 +85,7 @@ pub(crate) fn work(shared: &Encoding, number: usize, work: &Receiver<Encode>, lo
             Err(ended) => {
                 let waiting = encoder.waiting() as u64;
                 if encoder.flush(&mut hand_on).is_err() {
-                    shared.board.lost(waiting);
+                    shared.board.lost_some(waiting);
                 }
                 match ended {
                     RecvTimeoutError::Timeout => continue,
@@ -145,7 +145,7 @@ pub(crate) fn work(shared: &Encoding, number: usize, work: &Receiver<Encode>, lo
                 Err(EncodeError::Repo(error)) => Encoded::Bad(error),
                 Err(EncodeError::Stopped(_)) => {
                     // Repos that waited in the same chunk are lost with it.
-                    shared.board.lost(waiting);
+                    shared.board.lost_some(waiting);
                     loaders.abandon(&did);
                     Encoded::Lost
                 }

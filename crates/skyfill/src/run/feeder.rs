@@ -4,22 +4,28 @@
 //! What is in memory is only a copy. When everything that was handed out is settled, the ledger is asked again; a repo that was lost on the
 //! way, with a connection or a server, is open there still, and comes again.
 
-use crate::run::board::{Board, wait_for_database};
-use ledger::repos::{self, Leased, Open};
+use crate::run::board::{Board, Settled, wait_for_database};
+use fetch::FetchError;
+use fetch::turns::Turns;
+use ledger::hosts::{self, Leased};
+use ledger::repos::{self, Open};
 use load::{DbError, Decision, decide};
+use observe::Progress;
 use postgres::{Client, NoTls};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc::Sender;
-use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::UnboundedSender;
 
 /// Hosts that a run leases at once.
-const HOSTS: usize = 256;
-/// Repos of a host that are read from the ledger at once.
-const PAGE: i64 = 500;
+const HOSTS: usize = 2048;
+/// Repos that are handed out, and of which nothing is settled yet, over all hosts.
+const UNDER_WAY: u64 = 16_384;
+/// Most repos of a host that are read from the ledger at once.
+const PAGE: usize = 500;
 /// Leases are renewed this often: three times in the time that one lasts.
 const RENEW: Duration = Duration::from_secs(20);
+/// The ledger is asked this often for hosts that became free or are new, and for failed repos whose time has come.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// A repo to be loaded.
 #[derive(Debug)]
@@ -37,15 +43,26 @@ struct Queue {
     cursor: String,
     /// Whether there is nothing after that.
     at_end: bool,
+    /// Repos that are not handed out yet, about.
+    left: u64,
 }
 
 pub(crate) struct Feeder<'f> {
     pub(crate) url: &'f str,
     pub(crate) schema: &'f str,
     pub(crate) board: &'f Board,
-    pub(crate) jobs: Sender<Job>,
-    /// The host that is next.
-    pub(crate) next: AtomicUsize,
+    /// Bounded by what is under way.
+    pub(crate) jobs: UnboundedSender<Job>,
+    pub(crate) turns: Turns,
+    /// Whether repos come from hosts, which have their pace, or from an archive.
+    pub(crate) from_network: bool,
+    pub(crate) most_under_way: u64,
+    pub(crate) progress: &'f Progress,
+}
+
+/// Repos that may be under way with so many slots.
+pub(crate) fn most_under_way(slots: usize) -> u64 {
+    (slots as u64 * 32).min(UNDER_WAY)
 }
 
 /// How feeding ended.
@@ -94,12 +111,19 @@ impl Feeder<'_> {
 
     /// Feeds until it is done, or an error.
     fn feed(&self, client: &mut Client, queues: &mut Vec<Queue>) -> Result<Option<Fed>, DbError> {
-        let mut renewed = Instant::now();
-        let mut waiting_for_others = 0u32;
+        let (mut renewed, mut looked) = (Instant::now(), Instant::now());
+        let (mut waiting_for_others, mut look_again) = (0u32, LOOK_AGAIN);
+        if queues.is_empty() {
+            self.lease(client, queues)?;
+        }
         loop {
             self.write_notes(client)?;
             if renewed.elapsed() > RENEW {
                 self.renew(client, queues)?;
+                self.keep_learned(client)?;
+                if self.from_network {
+                    self.progress.needs_at_least(self.turns.slowest());
+                }
                 renewed = Instant::now();
             }
             if self.board.stop.is_set() {
@@ -109,6 +133,16 @@ impl Feeder<'_> {
                 std::thread::sleep(Duration::from_millis(20));
                 continue;
             }
+            if looked.elapsed() > look_again {
+                let again = repos::retry_failed(client, self.schema, false)?;
+                self.board.again.add(again);
+                self.drop_empty(client, queues)?;
+                let asked = Instant::now();
+                self.lease(client, queues)?;
+                // It counts all that is open: not more than a twentieth of the time goes into that.
+                look_again = LOOK_AGAIN.max(asked.elapsed() * 20);
+                looked = Instant::now();
+            }
             if self.hand_out(client, queues)? {
                 continue;
             }
@@ -117,19 +151,7 @@ impl Feeder<'_> {
                 continue;
             }
             // All is settled: what does the ledger say?
-            if queues.len() < HOSTS {
-                let more = repos::lease(
-                    client,
-                    self.schema,
-                    i64::try_from(HOSTS - queues.len()).unwrap_or(0),
-                )?;
-                queues.extend(more.into_iter().map(|leased| Queue {
-                    leased,
-                    page: VecDeque::new(),
-                    cursor: String::new(),
-                    at_end: false,
-                }));
-            }
+            self.board.all_settled();
             let mut any = false;
             for queue in &mut *queues {
                 queue.page.clear();
@@ -137,12 +159,13 @@ impl Feeder<'_> {
                 self.read(client, queue)?;
                 any |= !queue.page.is_empty();
             }
+            self.drop_empty(client, queues)?;
             if any {
                 continue;
             }
-            let done: Vec<i64> = queues.iter().map(|queue| queue.leased.lease).collect();
-            repos::release(client, self.schema, &done)?;
-            queues.clear();
+            if self.lease(client, queues)? > 0 {
+                continue;
+            }
             let open = repos::count_open(client, self.schema)?;
             if open == 0 {
                 return self.end(client, queues, Fed::All);
@@ -157,51 +180,154 @@ impl Feeder<'_> {
 
     fn end(&self, client: &mut Client, queues: &[Queue], fed: Fed) -> Result<Option<Fed>, DbError> {
         self.write_notes(client)?;
+        self.keep_learned(client)?;
         let leases: Vec<i64> = queues.iter().map(|queue| queue.leased.lease).collect();
-        repos::release(client, self.schema, &leases)?;
+        hosts::release(client, self.schema, &leases)?;
         Ok(Some(fed))
     }
 
-    /// Hands out one repo of each host; whether anything was handed out.
+    /// Leases hosts that have open repos, as many as there is room for; how many there were.
+    fn lease(&self, client: &mut Client, queues: &mut Vec<Queue>) -> Result<usize, DbError> {
+        if queues.len() >= HOSTS {
+            return Ok(0);
+        }
+        let count = i64::try_from(HOSTS - queues.len()).unwrap_or(0);
+        let more = hosts::lease(client, self.schema, count)?;
+        let found = more.len();
+        for leased in more {
+            if let Some(learned) = leased
+                .learned
+                .as_deref()
+                .and_then(|text| serde_json::from_str(text).ok())
+            {
+                self.turns.learn(&leased.host, &learned);
+            }
+            let left = leased.open;
+            queues.push(Queue {
+                leased,
+                page: VecDeque::new(),
+                cursor: String::new(),
+                at_end: false,
+                left,
+            });
+        }
+        Ok(found)
+    }
+
+    /// Gives back the hosts that have no open repos any more.
+    fn drop_empty(&self, client: &mut Client, queues: &mut Vec<Queue>) -> Result<(), DbError> {
+        let is_empty = |queue: &Queue| {
+            queue.at_end && queue.page.is_empty() && self.board.under_way_at(queue.leased.lease) == 0
+        };
+        let empty: Vec<i64> = queues
+            .iter()
+            .filter(|queue| is_empty(queue))
+            .map(|queue| queue.leased.lease)
+            .collect();
+        if !empty.is_empty() {
+            hosts::release(client, self.schema, &empty)?;
+            queues.retain(|queue| !empty.contains(&queue.leased.lease));
+        }
+        Ok(())
+    }
+
+    /// Hands out repos of each host, as many as it can be asked for soon; whether anything was handed out.
     fn hand_out(&self, client: &mut Client, queues: &mut [Queue]) -> Result<bool, DbError> {
         let mut any = false;
-        // Where it stopped the last time, so that no host keeps the others waiting.
-        let next = self
-            .next
-            .swap(0, Ordering::Relaxed)
-            .checked_rem(queues.len())
-            .unwrap_or(0);
-        queues.rotate_left(next);
-        for (at, queue) in queues.iter_mut().enumerate() {
-            if queue.page.is_empty() && !queue.at_end {
-                self.read(client, queue)?;
-            }
-            let Some(open) = queue.page.pop_front() else {
+        for queue in queues.iter_mut() {
+            if queue.at_end && queue.page.is_empty() {
                 continue;
+            }
+            if let Some(away_for) = self
+                .turns
+                .away_for(&queue.leased.host)
+                .filter(|_| self.from_network)
+            {
+                self.fail_host(client, queue, away_for)?;
+                continue;
+            }
+            let room = if self.from_network {
+                self.turns.room(&queue.leased.host)
+            } else {
+                PAGE
             };
-            let job = Job {
-                open,
-                host: queue.leased.host.clone(),
-                lease: queue.leased.lease,
-            };
-            self.board.handed_out();
-            match self.jobs.try_send(job) {
-                Ok(()) => any = true,
-                Err(TrySendError::Full(job) | TrySendError::Closed(job)) => {
-                    queue.page.push_front(job.open);
-                    self.board.not_handed_out();
-                    self.next.store(at, Ordering::Relaxed);
-                    break;
+            self.turns
+                .expect(&queue.leased.host, if self.from_network { queue.left } else { 0 });
+            for _ in 0..room {
+                if self.board.under_way() >= self.most_under_way {
+                    return Ok(any);
                 }
+                if queue.page.is_empty() && !queue.at_end {
+                    self.read(client, queue)?;
+                }
+                let Some(open) = queue.page.pop_front() else {
+                    break;
+                };
+                queue.left = queue.left.saturating_sub(1);
+                let job = Job {
+                    open,
+                    host: queue.leased.host.clone(),
+                    lease: queue.leased.lease,
+                };
+                self.board.handed_out(job.lease);
+                if self.jobs.send(job).is_err() {
+                    self.board.break_off("the fetching tasks have ended");
+                    return Ok(any);
+                }
+                any = true;
             }
         }
         Ok(any)
     }
 
-    /// Reads the next page of a host.
+    /// Notes that the repos of a host that is away have failed, until it is asked again.
+    fn fail_host(&self, client: &mut Client, queue: &mut Queue, away_for: Duration) -> Result<(), DbError> {
+        let error = FetchError::HostAway(away_for);
+        let failed = repos::fail_host(
+            client,
+            self.schema,
+            (&queue.leased.host, queue.leased.lease),
+            (error.reason(), &error.to_string()),
+            away_for,
+        )?;
+        self.board.host_failed(failed);
+        queue.page.clear();
+        queue.at_end = true;
+        queue.left = 0;
+        self.turns.expect(&queue.leased.host, 0);
+        Ok(())
+    }
+
+    /// Keeps what was learned of the hosts' limits for the next run.
+    fn keep_learned(&self, client: &mut Client) -> Result<(), DbError> {
+        if self.from_network {
+            let learned: Vec<(String, String)> = self
+                .turns
+                .learned()
+                .into_iter()
+                .filter_map(|(host, learned)| Some((host, serde_json::to_string(&learned).ok()?)))
+                .collect();
+            hosts::learn(client, self.schema, &learned)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the next page of a host: what it gets in some seconds.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     fn read(&self, client: &mut Client, queue: &mut Queue) -> Result<(), DbError> {
-        let page = repos::open(client, self.schema, &queue.leased.host, &queue.cursor, PAGE)?;
-        queue.at_end = page.is_empty();
+        let count = if self.from_network {
+            (self.turns.room(&queue.leased.host) * 4).clamp(16, PAGE)
+        } else {
+            PAGE
+        };
+        let page = repos::open(
+            client,
+            self.schema,
+            &queue.leased.host,
+            &queue.cursor,
+            i64::try_from(count).unwrap_or(0),
+        )?;
+        queue.at_end = page.len() < count;
         if let Some(last) = page.last() {
             queue.cursor.clone_from(&last.did);
         }
@@ -212,7 +338,7 @@ impl Feeder<'_> {
     /// Renews all leases; the hosts of those that are lost are somebody else's now.
     fn renew(&self, client: &mut Client, queues: &mut Vec<Queue>) -> Result<(), DbError> {
         let leases: Vec<i64> = queues.iter().map(|queue| queue.leased.lease).collect();
-        let held = repos::renew(client, self.schema, &leases)?;
+        let held = hosts::renew(client, self.schema, &leases)?;
         queues.retain(|queue| held.contains(&queue.leased.lease));
         Ok(())
     }
@@ -222,25 +348,7 @@ impl Feeder<'_> {
         if notes.is_empty() {
             return Ok(());
         }
-        // A repo whose rev its PDS confirmed is of an active account.
-        let states: Vec<(&str, Option<&str>)> = notes
-            .iter()
-            .filter(|note| note.state == "loaded" || handoff::account::STATUSES.contains(&note.state))
-            .map(|note| {
-                (
-                    note.did.as_str(),
-                    Some(note.state).filter(|state| *state != "loaded"),
-                )
-            })
-            .collect();
-        let write = |client: &mut Client| -> Result<(), DbError> {
-            let mut txn = client.transaction()?;
-            repos::note(&mut txn, self.schema, &notes)?;
-            load::store_states(&mut txn, self.schema, &states)?;
-            txn.commit()?;
-            Ok(())
-        };
-        match write(client) {
+        match self.write(client, &notes) {
             Ok(()) => {
                 self.board.noted(&notes);
                 Ok(())
@@ -250,5 +358,39 @@ impl Feeder<'_> {
                 Err(error)
             }
         }
+    }
+
+    fn write(&self, client: &mut Client, notes: &[Settled]) -> Result<(), DbError> {
+        let (mut plain, mut deleted, mut moved) = (Vec::new(), Vec::new(), Vec::new());
+        for note in notes {
+            match note {
+                Settled::Noted(note) if note.state == "deleted" => deleted.push(note.clone()),
+                Settled::Noted(note) => plain.push(note.clone()),
+                Settled::Moved(to) => moved.push(to.clone()),
+            }
+        }
+        // A repo whose rev its PDS confirmed is of an active account.
+        let states: Vec<(&str, Option<&str>)> = plain
+            .iter()
+            .filter(|note| note.state == "loaded" || handoff::account::STATUSES.contains(&note.state))
+            .map(|note| {
+                (
+                    note.did.as_str(),
+                    Some(note.state).filter(|state| *state != "loaded"),
+                )
+            })
+            .collect();
+        let mut txn = client.transaction()?;
+        repos::note(&mut txn, self.schema, &plain)?;
+        repos::moved(&mut txn, self.schema, &moved)?;
+        load::store_states(&mut txn, self.schema, &states)?;
+        txn.commit()?;
+        if !deleted.is_empty() {
+            let mut remover = load::Remover::connect(self.url, self.schema)?;
+            for note in &deleted {
+                remover.remove(&note.did, note.lease)?;
+            }
+        }
+        Ok(())
     }
 }

@@ -1,34 +1,41 @@
 //! Fetching: a task for each repo under way. It ends when the repo is handed on to be checked and encoded and that went well, or with a note for
 //! the ledger.
+//!
+//! Each request waits for its turn ([`fetch::turns`]). A turn ends when the body is complete and has found room in the queue before the encoders: while
+//! those are behind, hosts are asked less.
 
-use crate::fetch_args::is_skipped;
+use crate::fetch_args::OptOut;
 use crate::run::board::Board;
 use crate::run::encoding::{Encode, Encoded};
 use crate::run::feeder::Job;
 use fetch::archive::{Archive, ArchiveWriter};
-use fetch::hosts::Hosts;
+use fetch::hosts::host_of;
 use fetch::retry::{self, Retry};
-use fetch::{Body, Client, FetchError};
-use ledger::repos::Note;
+use fetch::turns::Turns;
+use fetch::{AccountState, Body, Client, FetchError};
+use identity::resolve::{Found, Resolver};
+use ledger::repos::{Moved, Note};
 use ledger::runs::Mode;
 use observe::Workers;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
+
+/// A repo that was found elsewhere so often is not looked for any more.
+const MOST_MOVES: i32 = 5;
 
 /// What all tasks share.
 pub(crate) struct Fetching {
     pub(crate) client: Client,
-    pub(crate) hosts: Hosts,
-    /// Repos being fetched.
-    pub(crate) slots: Semaphore,
-    /// Bytes of bodies in memory.
+    pub(crate) turns: Turns,
+    pub(crate) documents: Resolver,
+    /// Bytes of bodies that wait to be encoded.
     pub(crate) memory: Arc<Semaphore>,
     /// What a body may take of that before it goes to a file.
     pub(crate) body_bytes: u32,
     pub(crate) max_attempts: u32,
-    pub(crate) skip_hosts: Vec<String>,
+    pub(crate) opt_out: OptOut,
     pub(crate) archive: Option<Archive>,
     pub(crate) mode: Mode,
     /// Bounded in number by the tasks, in bytes by the memory that each holds.
@@ -37,15 +44,10 @@ pub(crate) struct Fetching {
     pub(crate) workers: Workers,
 }
 
-/// Takes jobs until there are no more; at most `tasks` at once.
-pub(crate) async fn fetch_all(shared: Arc<Fetching>, mut jobs: Receiver<Job>, tasks: usize) {
-    let room = Arc::new(Semaphore::new(tasks));
+/// Takes jobs until there are no more. How many there are at once is bounded by who gives them.
+pub(crate) async fn fetch_all(shared: Arc<Fetching>, mut jobs: UnboundedReceiver<Job>) {
     let mut running = JoinSet::new();
     while let Some(job) = jobs.recv().await {
-        // Never closed.
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
-            break;
-        };
         let shared = Arc::clone(&shared);
         running.spawn(async move {
             let (did, lease) = (job.open.did.clone(), job.lease);
@@ -60,7 +62,6 @@ pub(crate) async fn fetch_all(shared: Arc<Fetching>, mut jobs: Receiver<Job>, ta
                     "skyfill's own work on it broke off".to_owned(),
                 ));
             }
-            drop(permit);
         });
         while running.try_join_next().is_some() {}
     }
@@ -77,37 +78,99 @@ fn failed(did: &str, lease: i64, code: &'static str, error: String) -> Note {
     }
 }
 
-async fn process(shared: &Fetching, job: Job) {
-    let (did, lease) = (job.open.did.clone(), job.lease);
-    if is_skipped(&job.host, &shared.skip_hosts) {
-        return shared.board.note(Note {
-            did,
-            lease,
-            state: "host opted out",
-            code: None,
-            error: None,
-        });
+fn state(job: &Job, state: &'static str, error: Option<String>) -> Note {
+    Note {
+        did: job.open.did.clone(),
+        lease: job.lease,
+        state,
+        code: None,
+        error,
     }
+}
+
+async fn process(shared: &Fetching, job: Job) {
+    if shared.opt_out.has(&job.open.did, &job.host) {
+        return shared.board.note(state(&job, "host opted out", None));
+    }
+    let (did, lease) = (&job.open.did, job.lease);
     match fetch_checked(shared, &job).await {
         Ok(Outcome::Encoded) => {}
-        Ok(Outcome::Unchanged) => shared.board.note(Note {
-            did,
-            lease,
-            state: "loaded",
-            code: None,
-            error: None,
-        }),
-        Ok(Outcome::Lost) | Err(FetchError::Stopped) => shared.board.lost(1),
-        Err(FetchError::Account(state)) => shared.board.note(Note {
-            did,
-            lease,
-            state: state.word(),
-            code: None,
-            error: None,
-        }),
-        Err(error) => shared
-            .board
-            .note(failed(&did, lease, error.reason(), error.to_string())),
+        Ok(Outcome::Unchanged) => shared.board.note(state(&job, "loaded", None)),
+        Ok(Outcome::Lost) | Err(FetchError::Stopped) => shared.board.lost(lease),
+        Err(error) => match look_elsewhere(shared, &job, error).await {
+            Elsewhere::Moved(pds) => shared.board.has_moved(Moved {
+                did: did.clone(),
+                lease,
+                host: host_of(&pds),
+                pds,
+            }),
+            Elsewhere::Gone(why) => {
+                let is_loaded = job.open.rev.is_some();
+                let word = if is_loaded {
+                    "deleted"
+                } else {
+                    AccountState::NotFound.word()
+                };
+                shared.board.note(state(&job, word, why));
+            }
+            Elsewhere::Stopped => shared.board.lost(lease),
+            Elsewhere::No(FetchError::Account(of)) => shared.board.note(state(&job, of.word(), None)),
+            Elsewhere::No(error) => {
+                shared
+                    .board
+                    .note(failed(did, lease, error.reason(), error.to_string()));
+            }
+        },
+    }
+}
+
+/// Where a repo is that could not be had.
+enum Elsewhere {
+    /// On this PDS.
+    Moved(String),
+    /// Nowhere; a note for people.
+    Gone(Option<String>),
+    /// Where it was asked for: the error stands.
+    No(FetchError),
+    /// It was told to stop.
+    Stopped,
+}
+
+/// Asks the DID document when the host says that it does not have the repo, or not any more, or sends elsewhere.
+async fn look_elsewhere(shared: &Fetching, job: &Job, error: FetchError) -> Elsewhere {
+    let is_missing = error == FetchError::Account(AccountState::NotFound);
+    let is_worth_it = is_missing
+        || matches!(
+            error,
+            FetchError::Redirect(_) | FetchError::Account(AccountState::Deactivated)
+        );
+    if !is_worth_it || shared.archive.is_some() {
+        return Elsewhere::No(error);
+    }
+    let found = tokio::select! {
+        found = shared.documents.resolve(&job.open.did) => found,
+        () = shared.board.stop.wait() => return Elsewhere::Stopped,
+    };
+    match found {
+        Found::Document(document) if host_of(&document.pds) != job.host => {
+            if job.open.attempts < MOST_MOVES {
+                return Elsewhere::Moved(document.pds);
+            }
+            Elsewhere::No(FetchError::Redirect(
+                "its DID document names another PDS each time".to_owned(),
+            ))
+        }
+        Found::Document(_) | Found::Gone if is_missing => Elsewhere::Gone(None),
+        // Rows are not removed because a directory is away, or a document cannot be read.
+        Found::Unreachable(why) if is_missing && job.open.rev.is_some() => {
+            Elsewhere::No(FetchError::NoDocument(why))
+        }
+        Found::Useless(why) if is_missing && job.open.rev.is_some() => {
+            Elsewhere::No(FetchError::NoDocument(why.to_string()))
+        }
+        Found::Unreachable(why) if is_missing => Elsewhere::Gone(Some(format!("its DID document: {why}"))),
+        Found::Useless(why) if is_missing => Elsewhere::Gone(Some(format!("its DID document: {why}"))),
+        _ => Elsewhere::No(error),
     }
 }
 
@@ -122,9 +185,8 @@ enum Outcome {
 
 /// Tries until there is a repo that passes every check, or no use in trying.
 async fn fetch_checked(shared: &Fetching, job: &Job) -> Result<Outcome, FetchError> {
-    let mut attempt = 0;
+    let mut attempt = 1;
     loop {
-        attempt += 1;
         let got = tokio::select! {
             got = get(shared, job) => got,
             () = shared.board.stop.wait() => return Err(FetchError::Stopped),
@@ -137,17 +199,13 @@ async fn fetch_checked(shared: &Fetching, job: &Job) -> Result<Outcome, FetchErr
         };
         let Err(error) = outcome else { return outcome };
         let wait = match retry::decide(&error, attempt, shared.max_attempts) {
-            Retry::Never => return Err(error),
-            Retry::NeverHost(wait) => {
-                shared.hosts.pause(&job.host, wait);
-                return Err(error);
-            }
+            Retry::Never | Retry::NeverHost(_) => return Err(error),
             Retry::After(wait) => wait,
-            Retry::AfterHost(wait) => {
-                shared.hosts.pause(&job.host, wait);
-                wait
-            }
+            // The next turn comes after that.
+            Retry::AfterHost(_) => std::time::Duration::ZERO,
         };
+        // That a host has a limit says nothing against a repo: the scheduler's patience is what ends it.
+        attempt += u32::from(!matches!(error, FetchError::RateLimited(_)));
         shared.board.retried.add(1);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -163,40 +221,49 @@ async fn get(shared: &Fetching, job: &Job) -> Result<Option<(Body, OwnedSemaphor
     if shared.mode == Mode::Fresh && job.open.rev.is_some() {
         return Ok(None);
     }
-    let never_closed = |_| FetchError::Stopped;
-    let from_archive = shared.archive.as_ref().and_then(|archive| archive.rev(did));
-    if let (Some(rev), false) = (&job.open.rev, job.open.rebuild) {
-        let latest = match from_archive {
-            Some(rev) => Some(rev.to_owned()),
-            None if shared.archive.is_some() => None,
-            None => latest_rev(shared, job).await?,
-        };
-        if latest.as_ref() == Some(rev) {
+    let memory = || async {
+        let memory = Arc::clone(&shared.memory).acquire_many_owned(shared.body_bytes);
+        memory.await.map_err(|_| FetchError::Stopped)
+    };
+    if let Some(archive) = &shared.archive {
+        if job.open.rev.is_some() && !job.open.rebuild && archive.rev(did) == job.open.rev.as_deref() {
             return Ok(None);
         }
-    }
-    let memory = || Arc::clone(&shared.memory).acquire_many_owned(shared.body_bytes);
-    let got = if let Some(archive) = &shared.archive {
-        let memory = memory().await.map_err(never_closed)?;
+        let memory = memory().await?;
         let body = archive
             .read(did, shared.body_bytes as usize)
             .map_err(|error| FetchError::BadRepo(error.to_string(), false))?;
         let missing = || FetchError::BadRepo("not in the archive".to_owned(), false);
-        (body.ok_or_else(missing)?, memory)
-    } else {
-        // The memory after the slot: those that wait for a host hold none.
-        let _slot = shared.hosts.slot(&shared.slots, &job.host).await?;
-        let memory = memory().await.map_err(never_closed)?;
-        let _worker = shared.workers.start(&format!("fetch {did} from {}", job.host));
-        (shared.client.get_repo(did, &job.open.pds).await?, memory)
+        return Ok(Some((body.ok_or_else(missing)?, memory)));
+    }
+    if let (Some(rev), false) = (&job.open.rev, job.open.rebuild || job.open.is_newer) {
+        let latest = latest_rev(shared, job).await?;
+        if latest.as_ref() == Some(rev) {
+            return Ok(None);
+        }
+    }
+    let mut turn = shared.turns.turn(&job.host).await?;
+    let _worker = shared.workers.start(&format!("fetch {did} from {}", job.host));
+    let got = shared.client.get_repo(did, &job.open.pds, &mut turn.seen).await;
+    // Room first, so that hosts wait while the encoders are behind.
+    let memory = match &got {
+        Ok(_) => memory().await.map(Some)?,
+        Err(_) => None,
     };
-    Ok(Some(got))
+    turn.end(&got);
+    let body = got?;
+    Ok(memory.map(|memory| (body, memory)))
 }
 
 /// The newest rev, if the PDS says; a PDS that does not know the question is asked for the repo.
 async fn latest_rev(shared: &Fetching, job: &Job) -> Result<Option<String>, FetchError> {
-    let _slot = shared.hosts.slot(&shared.slots, &job.host).await?;
-    match shared.client.latest_rev(&job.open.did, &job.open.pds).await {
+    let mut turn = shared.turns.turn(&job.host).await?;
+    let latest = shared
+        .client
+        .latest_rev(&job.open.did, &job.open.pds, &mut turn.seen)
+        .await;
+    turn.end(&latest);
+    match latest {
         Ok(rev) => Ok(Some(rev)),
         Err(error @ (FetchError::Account(_) | FetchError::RateLimited(_))) => Err(error),
         Err(_) => Ok(None),
@@ -220,7 +287,7 @@ async fn encode(
         memory,
         answer,
     };
-    // The queue is longer than there are tasks, so this does not wait.
+    // The queue is not bounded but by the memory that each holds, so this does not wait.
     if shared.encode.send(work).is_err() {
         return Ok(Outcome::Lost);
     }

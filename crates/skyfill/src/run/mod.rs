@@ -5,6 +5,7 @@
 //! against `--memory`.
 
 pub(crate) mod board;
+mod choice;
 mod encoding;
 mod feeder;
 mod fetching;
@@ -12,17 +13,19 @@ pub(crate) mod loading;
 mod phases;
 mod wanted;
 
-use crate::cli::{LoadMode, RunArgs};
+use crate::cli::{LoadArgs, LoadMode, RunArgs, WhatArgs};
 use crate::clock;
 use crate::database::Database;
+use crate::discovery;
 use crate::exit::{Ended, Failure};
 use crate::fetch_args;
 use crate::signals::{self, Stop};
 use board::{Board, Budget};
 use encoding::Encoding;
 use feeder::{Fed, Feeder};
+use fetch::Redirects;
 use fetch::archive::{Archive, ArchiveWriter};
-use fetch::hosts::Hosts;
+use fetch::turns::Turns;
 use fetching::Fetching;
 use ledger::repos;
 use ledger::runs::{self, Mode, Phase, Run};
@@ -32,111 +35,232 @@ use loading::{Loaders, Loading};
 use observe::{Progress, Workers};
 use postgres::Client;
 use rows::Collection;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
-/// Tasks for each repo that is fetched: those that wait for a host do not keep others from working.
-const TASKS_PER_SLOT: usize = 8;
+/// Requests at once, unless the arguments say otherwise.
+pub(crate) const CONCURRENCY: u32 = 512;
 
 pub(crate) fn run(args: &RunArgs) -> Result<Ended, Failure> {
     let started = Instant::now();
-    let given_now = clock::now(args.now.as_deref())?;
-    let archive = open_archive(args)?;
-    let keep = match &args.keep_cars {
-        Some(folder) => {
-            let writer = ArchiveWriter::open(folder).map_err(|error| {
-                Failure::new(error).hint("name a folder that can be written to, with --keep-cars")
-            })?;
-            Some(Arc::new(Mutex::new(writer)))
+    let (what, load) = (&args.what, &fetch_args::trusting(&args.load, &args.source));
+    let now = clock::now(what.now.as_deref())?;
+    let archive = open_archive(what)?;
+    let set = Setting::new(load)?;
+    let mut client = set.database.connect()?;
+    let (any, bad_lines) = wanted::add_all(
+        what,
+        load,
+        &set.runtime,
+        &mut client,
+        &set.database,
+        archive.as_ref(),
+    )?;
+    let discovers = what.discover || args.source.names_repos();
+    let mut is_complete = bad_lines == 0;
+    if discovers {
+        match discovery::pass(&set, &args.source, load, false)? {
+            Some(pass) => is_complete &= pass.is_complete(),
+            None => return Ok(set.stopped()),
         }
-        None => None,
-    };
-    let database = Database::open(&args.database)?;
-    database.require_current()?;
-    database.prepare_ledger()?;
-    let workers = Workers::default();
-    let stop = signals::listen(workers.clone())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(format!("start threads: {error}")))?;
-    let mut client = database.connect()?;
-    let (any, bad_lines) = wanted::add_all(args, &runtime, &mut client, &database, archive.as_ref())?;
-    let refused = |error: postgres::Error| database.failure(error);
-    let retried = repos::retry_failed(&mut client, &database.schema, args.retry_failed).map_err(refused)?;
+    }
+    let refused = |error: postgres::Error| set.database.failure(error);
+    let retried =
+        repos::retry_failed(&mut client, &set.database.schema, what.retry_failed).map_err(refused)?;
     if retried > 0 {
         eprintln!("{retried} repos that failed are tried again");
     }
-    let open = repos::count_open(&mut client, &database.schema).map_err(refused)?;
-    // Of two that begin at once, the second one goes on with the run of the first.
-    runs::lock_begin(&mut client).map_err(refused)?;
-    let last = runs::last(&mut client, &database.schema).map_err(refused)?;
-    if last.is_none() && !any {
+    let last = runs::last(&mut client, &set.database.schema).map_err(refused)?;
+    if last.is_none() && !any && !discovers {
         return Err(
             Failure::usage("there is nothing to go on with: no run has begun on this database")
-                .hint("name what to load, for example: skyfill run dids.jsonl"),
+                .hint("name what to load, for example: skyfill run dids.jsonl, or the whole network: skyfill run --discover"),
         );
     }
-    let run = current_run(args, given_now, &mut client, &database, last.as_ref(), open)?;
-    runs::unlock_begin(&mut client).map_err(refused)?;
-    let Some(mut run) = run else {
-        eprintln!("nothing is open; all is done");
-        return Ok(Ended::Well);
-    };
-    if open > 0 && run.phase > Phase::Load {
-        // Repos were added after it had loaded: they are merged, once the tables have their indexes.
-        if run.mode == Mode::Fresh
-            && run.phase == Phase::Indexes
-            && !phases::indexes_first(args, &database, &stop)?
-        {
-            eprintln!("stopped; go on with: skyfill run");
-            return Ok(Ended::Stopped);
-        }
-        runs::load_again(&mut client, run.id).map_err(refused)?;
-        (run.phase, run.mode) = (Phase::Load, Mode::Merge);
-    }
     drop(client);
-    let mut counts = None;
-    if run.phase == Phase::Load {
-        let stages = Stages {
-            args,
-            database: &database,
-            run: &run,
-            stop: &stop,
-            workers: &workers,
-            runtime: &runtime,
-        };
-        let (fed, board) = stages.load(archive, keep.as_ref(), open)?;
-        counts = Some(board);
-        if fed == Fed::Stopped {
-            eprintln!("stopped; go on with: skyfill run");
-            return Ok(Ended::Stopped);
-        }
-        run = phases::loaded(&database, run)?;
-    }
-    let outcome = phases::finish(args, &database, &mut run, &stop)?;
-    summary(args, &database, &run, counts.as_deref(), &outcome, started)?;
-    Ok(match outcome {
-        phases::Outcome::Stopped => Ended::Stopped,
-        phases::Outcome::Done { differences: 0 } if bad_lines == 0 => {
-            let unfinished = states_of(&database)?
-                .iter()
-                .any(|(state, _)| matches!(state.as_str(), "failed" | "open"));
-            if unfinished {
-                Ended::WithFailures
-            } else {
-                Ended::Well
-            }
-        }
-        phases::Outcome::Done { .. } => Ended::WithFailures,
-    })
+    let new = NewRun {
+        now,
+        mode: what.mode,
+        choice: Some(choice::Wanted::of(what)),
+    };
+    let relay = match &args.source.relay {
+        Some(relay) => Some(relay.clone()),
+        None if discovers => Some(discovery::relay_of(&args.source)?),
+        None => None,
+    };
+    let Some(done) = set.load_open(load, &new, archive, relay.as_deref())? else {
+        eprintln!("nothing is open; all is done");
+        return Ok(if is_complete {
+            Ended::Well
+        } else {
+            Ended::WithFailures
+        });
+    };
+    summary(load, &set.database, &done, started)?;
+    set.ended(&done, is_complete)
 }
 
-fn open_archive(args: &RunArgs) -> Result<Option<Archive>, Failure> {
-    let Some(folder) = &args.from_cars else {
+/// What every command that loads works with.
+pub(crate) struct Setting {
+    pub(crate) database: Database,
+    pub(crate) runtime: Runtime,
+    pub(crate) workers: Workers,
+    pub(crate) stop: Stop,
+    keep: Option<Arc<Mutex<ArchiveWriter>>>,
+}
+
+/// How a run begins, if a new one is to begin.
+pub(crate) struct NewRun {
+    /// Its time, in milliseconds since 1970.
+    pub(crate) now: i64,
+    pub(crate) mode: LoadMode,
+    /// What it takes; nothing means what the last one took.
+    pub(crate) choice: Option<choice::Wanted>,
+}
+
+/// A run that came to an end.
+pub(crate) struct Done {
+    run: Run,
+    board: Option<Arc<Board>>,
+    outcome: phases::Outcome,
+}
+
+impl Setting {
+    pub(crate) fn new(args: &LoadArgs) -> Result<Self, Failure> {
+        let keep = match &args.keep_cars {
+            Some(folder) => {
+                let writer = ArchiveWriter::open(folder).map_err(|error| {
+                    Failure::new(error).hint("name a folder that can be written to, with --keep-cars")
+                })?;
+                Some(Arc::new(Mutex::new(writer)))
+            }
+            None => None,
+        };
+        let database = Database::open(&args.database)?;
+        database.require_current()?;
+        database.prepare_ledger()?;
+        let workers = Workers::default();
+        let stop = signals::listen(workers.clone())?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::new(format!("start threads: {error}")))?;
+        Ok(Self {
+            database,
+            runtime,
+            workers,
+            stop,
+            keep,
+        })
+    }
+
+    fn stopped(&self) -> Ended {
+        eprintln!("stopped; go on with: skyfill run");
+        Ended::Stopped
+    }
+
+    /// How the command ends.
+    pub(crate) fn ended(&self, done: &Done, is_complete: bool) -> Result<Ended, Failure> {
+        Ok(match done.outcome {
+            phases::Outcome::Stopped => Ended::Stopped,
+            phases::Outcome::Done { differences: 0 } if is_complete => {
+                let unfinished = states_of(&self.database)?
+                    .iter()
+                    .any(|(state, _)| matches!(state.as_str(), "failed" | "open" | "unresolved"));
+                if unfinished {
+                    Ended::WithFailures
+                } else {
+                    Ended::Well
+                }
+            }
+            phases::Outcome::Done { .. } => Ended::WithFailures,
+        })
+    }
+
+    /// Loads what is open and does what comes after that, in the run that is not done or a new one; nothing if there is nothing to do.
+    pub(crate) fn load_open(
+        &self,
+        args: &LoadArgs,
+        new: &NewRun,
+        archive: Option<Archive>,
+        relay: Option<&str>,
+    ) -> Result<Option<Done>, Failure> {
+        let database = &self.database;
+        let mut client = database.connect()?;
+        let refused = |error: postgres::Error| database.failure(error);
+        let open = repos::count_open(&mut client, &database.schema).map_err(refused)?;
+        // Of two that begin at once, the second one goes on with the run of the first.
+        runs::lock_begin(&mut client).map_err(refused)?;
+        let last = runs::last(&mut client, &database.schema).map_err(refused)?;
+        let run = current_run(new, &mut client, database, last.as_ref(), open)?;
+        runs::unlock_begin(&mut client).map_err(refused)?;
+        let Some(mut run) = run else {
+            return Ok(None);
+        };
+        if open > 0 && run.phase > Phase::Load {
+            // Repos were added after it had loaded: they are merged, once the tables have their indexes.
+            if run.mode == Mode::Fresh
+                && run.phase == Phase::Indexes
+                && !phases::indexes_first(args, database, &self.stop)?
+            {
+                return Ok(Some(Done::stopped(run, None)));
+            }
+            runs::load_again(&mut client, run.id).map_err(refused)?;
+            (run.phase, run.mode) = (Phase::Load, Mode::Merge);
+        }
+        if run.phase == Phase::Load
+            && let Some(relay) = relay
+        {
+            discovery::note_seq(self, args, &mut client, run.id, relay)?;
+        }
+        drop(client);
+        let mut counts = None;
+        if run.phase == Phase::Load {
+            let stages = Stages {
+                args,
+                set: self,
+                run: &run,
+            };
+            let (fed, board) = stages.load(archive, open)?;
+            counts = Some(board);
+            if fed == Fed::Stopped {
+                return Ok(Some(Done::stopped(run, counts)));
+            }
+            run = phases::loaded(database, run)?;
+        }
+        let outcome = phases::finish(args, database, &mut run, &self.stop)?;
+        Ok(Some(Done {
+            run,
+            board: counts,
+            outcome,
+        }))
+    }
+}
+
+impl Done {
+    fn stopped(run: Run, board: Option<Arc<Board>>) -> Self {
+        Self {
+            run,
+            board,
+            outcome: phases::Outcome::Stopped,
+        }
+    }
+
+    /// Whether the proof found differences.
+    pub(crate) fn differs(&self) -> bool {
+        !matches!(self.outcome, phases::Outcome::Done { differences: 0 })
+    }
+
+    /// Whether it was told to stop.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.outcome == phases::Outcome::Stopped
+    }
+}
+
+fn open_archive(what: &WhatArgs) -> Result<Option<Archive>, Failure> {
+    let Some(folder) = &what.from_cars else {
         return Ok(None);
     };
     let archive = Archive::open(folder).map_err(|error| {
@@ -150,16 +274,13 @@ fn open_archive(args: &RunArgs) -> Result<Option<Archive>, Failure> {
 
 /// The run to go on with, or a new one; nothing if there is nothing to do.
 fn current_run(
-    args: &RunArgs,
-    now: i64,
+    new: &NewRun,
     client: &mut Client,
     database: &Database,
     last: Option<&Run>,
     open: u64,
 ) -> Result<Option<Run>, Failure> {
     let refused = |error: postgres::Error| database.failure(error);
-    let collections: Option<Vec<String>> = (!args.collections.is_empty())
-        .then(|| args.collections.iter().map(|c| c.nsid().to_owned()).collect());
     if let Some(run) = last.filter(|run| run.phase != Phase::Done) {
         eprintln!(
             "going on with run {} of {}, a {} load, in phase {}",
@@ -168,9 +289,8 @@ fn current_run(
             run.mode.word(),
             run.phase.word()
         );
-        let asked = args.notifications.text();
-        if (collections.is_some() && collections != run.collections)
-            || (args.notifications != Notifications::All && asked != run.notifications)
+        if let Some(wanted) = &new.choice
+            && !wanted.goes_with(run)
         {
             return Err(Failure::usage(format!(
                 "run {} loads collections {} and notifications {}",
@@ -185,7 +305,7 @@ fn current_run(
     if open == 0 {
         return Ok(None);
     }
-    let mode = match args.mode {
+    let mode = match new.mode {
         LoadMode::Merge => Mode::Merge,
         LoadMode::Fresh => Mode::Fresh,
         LoadMode::Auto => match fresh::filled_table(client, &database.schema).map_err(refused)? {
@@ -194,42 +314,26 @@ fn current_run(
         },
     };
     if mode == Mode::Merge {
-        same_choice(args, collections.as_ref(), last, database)?;
+        if let Some(wanted) = &new.choice {
+            wanted.require_same(last, database)?;
+        }
     }
+    let (collections, notifications) = match (&new.choice, last) {
+        (Some(wanted), _) => (wanted.collections.clone(), wanted.notifications.text()),
+        (None, Some(last)) => (last.collections.clone(), last.notifications.clone()),
+        (None, None) => (None, Notifications::All.text()),
+    };
     let mut run = Run {
         id: 0,
-        now: rows::datetime::print(now),
+        now: rows::datetime::print(new.now),
         mode,
         phase: Phase::Load,
         collections,
-        notifications: args.notifications.text(),
+        notifications,
     };
-    run.id = begin(client, database, &mut run, args.mode == LoadMode::Auto)?;
+    run.id = begin(client, database, &mut run, new.mode == LoadMode::Auto)?;
     eprintln!("run {} of {}: a {} load", run.id, run.now, run.mode.word());
     Ok(Some(run))
-}
-
-/// Makes sure that a merge takes what was taken before: what is left out of a repo counts as gone from it, and a repo whose rev is loaded is not
-/// looked at again.
-fn same_choice(
-    args: &RunArgs,
-    collections: Option<&Vec<String>>,
-    last: Option<&Run>,
-    database: &Database,
-) -> Result<(), Failure> {
-    let (before, notifications) = last.map_or((None, "all"), |run| {
-        (run.collections.as_ref(), run.notifications.as_str())
-    });
-    if collections == before && args.notifications.text() == notifications {
-        return Ok(());
-    }
-    Err(Failure::usage(format!(
-        "schema {} of {} was loaded with collections {} and notifications {notifications}; a merge cannot take others",
-        database.schema,
-        database.shown(),
-        before.map_or("all".to_owned(), |list| list.join(","))
-    ))
-    .hint("give the same --collections and --notifications, or begin anew: skyfill migrate --recreate-schema"))
 }
 
 /// Begins a run.
@@ -263,19 +367,16 @@ fn failure(database: &Database, error: &FreshError) -> Failure {
     }
 }
 
-fn states_of(database: &Database) -> Result<Vec<(String, u64)>, Failure> {
+pub(crate) fn states_of(database: &Database) -> Result<Vec<(String, u64)>, Failure> {
     let mut client = database.connect()?;
     repos::states(&mut client, &database.schema).map_err(|error| database.failure(error))
 }
 
 /// What the stages of loading work with.
 struct Stages<'r> {
-    args: &'r RunArgs,
-    database: &'r Database,
+    args: &'r LoadArgs,
+    set: &'r Setting,
     run: &'r Run,
-    stop: &'r Stop,
-    workers: &'r Workers,
-    runtime: &'r Runtime,
 }
 
 /// How the memory is shared out.
@@ -310,20 +411,16 @@ impl Memory {
 
 impl Stages<'_> {
     /// Loads all that is open.
-    fn load(
-        &self,
-        archive: Option<Archive>,
-        keep: Option<&Arc<Mutex<ArchiveWriter>>>,
-        open: u64,
-    ) -> Result<(Fed, Arc<Board>), Failure> {
-        let (args, database) = (self.args, self.database);
-        let board = Arc::new(Board::new(self.stop));
+    fn load(&self, archive: Option<Archive>, open: u64) -> Result<(Fed, Arc<Board>), Failure> {
+        let (args, set, database) = (self.args, self.set, &self.set.database);
+        let board = Arc::new(Board::new(&set.stop));
         let threads = args.threads.map_or_else(
             || std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
             usize::from,
         );
         let connections = usize::from(args.max_db_connections);
-        let concurrency = args.fetch.concurrency as usize;
+        let pace = fetch_args::pace(&args.fetch, CONCURRENCY);
+        let concurrency = pace.slots;
         let memory = Memory::share(args.memory, concurrency, threads, connections);
         let choice = choice(self.run);
         let indexed = {
@@ -343,20 +440,31 @@ impl Stages<'_> {
         };
         let (encode, encodes) = crossbeam_channel::unbounded();
         let (loaders, ends) = Loaders::new(connections);
-        let (jobs, next_jobs) = tokio::sync::mpsc::channel(concurrency);
+        let (jobs, next_jobs) = tokio::sync::mpsc::unbounded_channel();
+        let turns = {
+            let _within = set.runtime.enter();
+            Turns::start(pace)
+        };
+        let from_network = archive.is_none();
         let fetching = Arc::new(Fetching {
-            client: fetch_args::client(&args.fetch)?.with_memory(memory.body as usize),
-            hosts: Hosts::default(),
-            slots: Semaphore::new(concurrency),
-            memory: Arc::new(Semaphore::new(memory.bodies)),
+            client: fetch_args::client(&args.fetch, &args.caller, Redirects::SameHost)?
+                .with_memory(memory.body as usize),
+            turns: turns.clone(),
+            documents: fetch_args::documents(
+                &args.directory,
+                &args.caller,
+                args.fetch.allow_private_hosts,
+                args.fetch.max_attempts,
+            )?,
+            memory: Arc::new(Semaphore::new(memory.bodies / 2)),
             body_bytes: memory.body,
             max_attempts: args.fetch.max_attempts,
-            skip_hosts: args.fetch.skip_host.clone(),
+            opt_out: fetch_args::OptOut::of(&args.fetch)?,
             archive,
             mode: self.run.mode,
             encode,
             board: Arc::clone(&board),
-            workers: self.workers.clone(),
+            workers: set.workers.clone(),
         });
         let encoding = Encoding {
             url: database.url.clone(),
@@ -366,15 +474,15 @@ impl Stages<'_> {
             chunk_bytes: memory.chunk,
             indexed,
             memory: Budget::new(memory.indexes),
-            keep: keep.cloned(),
+            keep: set.keep.clone(),
             board: Arc::clone(&board),
-            workers: self.workers.clone(),
+            workers: set.workers.clone(),
         };
         let loading = Loading {
             options,
             settle: Arc::clone(&board),
-            workers: self.workers.clone(),
-            keep: keep.cloned(),
+            workers: set.workers.clone(),
+            keep: set.keep.clone(),
         };
         let progress = Progress::start(
             board.counters(),
@@ -392,24 +500,23 @@ impl Stages<'_> {
                     scope.spawn(move || encoding::work(encoding, number, &encodes, loaders))
                 })
                 .collect();
-            let fetched = self.runtime.spawn(fetching::fetch_all(
-                fetching,
-                next_jobs,
-                concurrency * TASKS_PER_SLOT,
-            ));
+            let fetched = set.runtime.spawn(fetching::fetch_all(fetching, next_jobs));
             let feeder = Feeder {
                 url: &database.url,
                 schema: &database.schema,
                 board: &board,
                 jobs,
-                next: AtomicUsize::new(0),
+                turns,
+                from_network,
+                most_under_way: feeder::most_under_way(concurrency),
+                progress: &progress,
             };
             let fed = feeder.run();
             if fed.is_err() {
                 board.stop.set();
             }
             // Its end closes the way to the encoders, theirs the way to the loaders.
-            drop(self.runtime.block_on(fetched));
+            drop(set.runtime.block_on(fetched));
             for encoder in encoders {
                 drop(encoder.join());
             }
@@ -427,8 +534,8 @@ impl Stages<'_> {
     fn broke_off(&self, why: &str) -> Failure {
         Failure::new(format!(
             "schema {} of {}: {why}",
-            self.database.schema,
-            self.database.shown()
+            self.set.database.schema,
+            self.set.database.shown()
         ))
         .hint("what is loaded stays loaded; mend this, then go on with: skyfill run")
     }
@@ -445,14 +552,14 @@ fn choice(run: &Run) -> Choice {
     }
 }
 
-fn summary(
-    args: &RunArgs,
+pub(crate) fn summary(
+    args: &LoadArgs,
     database: &Database,
-    run: &Run,
-    board: Option<&Board>,
-    outcome: &phases::Outcome,
+    done: &Done,
     started: Instant,
 ) -> Result<(), Failure> {
+    let Done { run, board, outcome } = done;
+    let board = board.as_deref();
     let states = states_of(database)?;
     let seconds = started.elapsed().as_secs_f64();
     let differences = match outcome {

@@ -1,6 +1,6 @@
 //! What comes after loading: indexes, vacuum, identities, finalize, verify. Each can be stopped and gone on with; the ledger knows which is next.
 
-use crate::cli::{FinalizeArgs, HandleMode, IdentitiesArgs, OutputArgs, RunArgs, RunHandles};
+use crate::cli::{FinalizeArgs, HandleMode, IdentitiesArgs, LoadArgs, OutputArgs, RunHandles};
 use crate::database::Database;
 use crate::exit::{Ended, Failure};
 use crate::run::board::wait_for_database;
@@ -91,14 +91,14 @@ fn lock(client: &mut Client, database: &Database, stop: &Stop) -> Result<bool, F
 }
 
 /// Makes the indexes of a fresh load before more is loaded; false if it was told to stop.
-pub(crate) fn indexes_first(args: &RunArgs, database: &Database, stop: &Stop) -> Result<bool, Failure> {
+pub(crate) fn indexes_first(args: &LoadArgs, database: &Database, stop: &Stop) -> Result<bool, Failure> {
     let mut client = database.connect()?;
     Ok(lock(&mut client, database, stop)? && indexes(args, database, stop)?)
 }
 
 /// Does what is left to do. Of two processes one does it, the other waits, and goes on from where that one has come.
 pub(crate) fn finish(
-    args: &RunArgs,
+    args: &LoadArgs,
     database: &Database,
     run: &mut Run,
     stop: &Stop,
@@ -144,7 +144,7 @@ pub(crate) fn finish(
 }
 
 /// Makes all that is missing again.
-fn indexes(args: &RunArgs, database: &Database, stop: &Stop) -> Result<bool, Failure> {
+fn indexes(args: &LoadArgs, database: &Database, stop: &Stop) -> Result<bool, Failure> {
     let mut tries = 0;
     loop {
         let missing = persist(database, stop, |client| {
@@ -258,7 +258,7 @@ impl<'w> IndexWatch<'w> {
     }
 }
 
-fn vacuum(args: &RunArgs, database: &Database, run: &Run, stop: &Stop) -> Result<bool, Failure> {
+fn vacuum(args: &LoadArgs, database: &Database, run: &Run, stop: &Stop) -> Result<bool, Failure> {
     // A merge leaves that to the server: a running AppView has its own pace.
     if run.mode == Mode::Merge {
         return Ok(true);
@@ -274,7 +274,7 @@ fn vacuum(args: &RunArgs, database: &Database, run: &Run, stop: &Stop) -> Result
     })
 }
 
-fn look_up(args: &RunArgs, database: &Database, run: &Run, stop: &Stop) -> Result<bool, Failure> {
+fn look_up(args: &LoadArgs, database: &Database, run: &Run, stop: &Stop) -> Result<bool, Failure> {
     let handles = match args.handles {
         RunHandles::Skip => return Ok(true),
         RunHandles::Verified => HandleMode::Verified,
@@ -290,6 +290,7 @@ fn look_up(args: &RunArgs, database: &Database, run: &Run, stop: &Stop) -> Resul
         dids: None,
         now: Some(run.now.clone()),
         directory: args.directory.clone(),
+        caller: args.caller.clone(),
         concurrency: 32,
         allow_private_hosts: args.fetch.allow_private_hosts,
         output: quiet(args),
@@ -297,7 +298,7 @@ fn look_up(args: &RunArgs, database: &Database, run: &Run, stop: &Stop) -> Resul
     Ok(identities::look_up_due(&args, database, stop, true)? != Ended::Stopped)
 }
 
-fn finalize(args: &RunArgs, database: &Database, run: &Run, stop: &Stop) -> Result<bool, Failure> {
+fn finalize(args: &LoadArgs, database: &Database, run: &Run, stop: &Stop) -> Result<bool, Failure> {
     loop {
         let args = FinalizeArgs {
             database: args.database.clone(),
@@ -317,7 +318,7 @@ fn finalize(args: &RunArgs, database: &Database, run: &Run, stop: &Stop) -> Resu
 }
 
 /// The same output, without the summaries of the parts.
-fn quiet(args: &RunArgs) -> OutputArgs {
+fn quiet(args: &LoadArgs) -> OutputArgs {
     OutputArgs {
         logging_interval: args.output.logging_interval,
         json: false,

@@ -1,14 +1,14 @@
 //! Which repos a run is to load: from a DID file, from arguments, from an archive; into the ledger.
 
-use crate::cli::RunArgs;
+use crate::cli::{LoadArgs, WhatArgs};
 use crate::database::Database;
 use crate::exit::Failure;
-use crate::fetch_args::USER_AGENT;
+use crate::fetch_args::{self, user_agent};
 use discover::did_file;
 use fetch::archive::Archive;
 use fetch::hosts::host_of;
+use identity::handle;
 use identity::resolve::Found;
-use identity::{handle, resolve};
 use ledger::repos::{self, ADD_AT_ONCE, Wanted};
 use postgres::Client;
 use std::fs::File;
@@ -21,7 +21,8 @@ const NAMED_BAD_LINES: u64 = 20;
 
 /// Adds all that the arguments name; whether they name anything, and how many lines named no repo.
 pub(crate) fn add_all(
-    args: &RunArgs,
+    what: &WhatArgs,
+    args: &LoadArgs,
     runtime: &Runtime,
     client: &mut Client,
     database: &Database,
@@ -33,7 +34,7 @@ pub(crate) fn add_all(
         wanted: Vec::new(),
     };
     let mut bad_lines = 0;
-    if let Some(path) = &args.did_file {
+    if let Some(path) = &what.did_file {
         let failed = |error: std::io::Error| Failure::new(format!("read {}: {error}", path.display()));
         let file = File::open(path).map_err(failed)?;
         for line in did_file::read(BufReader::new(file), 0, 0) {
@@ -47,16 +48,16 @@ pub(crate) fn add_all(
                 }
             }
         }
-    } else if let Some(archive) = archive.filter(|_| args.did.is_empty() && args.handle.is_empty()) {
+    } else if let Some(archive) = archive.filter(|_| what.did.is_empty() && what.handle.is_empty()) {
         for (did, pds) in archive.dids() {
             adding.add(did.to_owned(), pds.to_owned())?;
         }
     }
-    for (did, pds) in named(args, runtime, archive)? {
+    for (did, pds) in named(what, args, runtime, archive)? {
         adding.add(did, pds)?;
     }
     adding.write()?;
-    let any = args.did_file.is_some() || archive.is_some() || !args.did.is_empty() || !args.handle.is_empty();
+    let any = what.did_file.is_some() || archive.is_some() || !what.did.is_empty() || !what.handle.is_empty();
     Ok((any, bad_lines))
 }
 
@@ -89,39 +90,33 @@ impl Adding<'_> {
 
 /// The accounts of `--did` and `--handle`, with their PDSes.
 fn named(
-    args: &RunArgs,
+    what: &WhatArgs,
+    args: &LoadArgs,
     runtime: &Runtime,
     archive: Option<&Archive>,
 ) -> Result<Vec<(String, String)>, Failure> {
-    if args.did.is_empty() && args.handle.is_empty() {
+    if what.did.is_empty() && what.handle.is_empty() {
         return Ok(Vec::new());
     }
     let network = &args.directory;
-    let timeout = Duration::from_secs(network.timeout);
-    let documents = resolve::Resolver::new(
-        USER_AGENT,
-        resolve::Settings {
-            plc_url: network.plc_url.clone(),
-            plc_rate: network.plc_rate,
-            web_server: network.did_web_server.clone(),
-            allow_private_hosts: args.fetch.allow_private_hosts,
-            timeout,
-            attempts: args.fetch.max_attempts,
-        },
-    )
-    .map_err(Failure::new)?;
+    let documents = fetch_args::documents(
+        network,
+        &args.caller,
+        args.fetch.allow_private_hosts,
+        args.fetch.max_attempts,
+    )?;
     let handles = handle::Resolver::new(
-        USER_AGENT,
+        &user_agent(&args.caller),
         handle::Settings {
             dns_server: network.dns_server,
             well_known_server: network.well_known_server.clone(),
             allow_private_hosts: args.fetch.allow_private_hosts,
-            timeout,
+            timeout: Duration::from_secs(network.timeout),
         },
     )
     .map_err(Failure::new)?;
-    let mut dids = args.did.clone();
-    for name in &args.handle {
+    let mut dids = what.did.clone();
+    for name in &what.handle {
         match runtime.block_on(handles.resolve(name)) {
             handle::Leads::To(did) => dids.push(did),
             handle::Leads::Nowhere => {

@@ -122,7 +122,13 @@ fn private_hosts_are_refused_by_address_by_name_and_after_a_redirect() {
         .arg("producer")
         .arg(folder.path().join("f"))
         .arg(&socket)
-        .args(["--json", "--allow-private-hosts", "--failures"])
+        .args([
+            "--json",
+            "--allow-private-hosts",
+            "--host-rate",
+            "10000",
+            "--failures",
+        ])
         .arg(folder.path().join("g"))
         .output()
         .unwrap();

@@ -272,6 +272,8 @@ pub(crate) fn run_load(url: &str) -> Command {
         "run",
         "--json",
         "--allow-private-hosts",
+        "--host-rate",
+        "10000",
         "--handles",
         "skip",
         "--now",
@@ -517,7 +519,14 @@ pub(crate) fn did_file<'a>(folder: &Path, url: &str, dids: impl IntoIterator<Ite
 pub(crate) fn producer(folder: &Path, dids: &Path, sockets: &[&Path]) -> Command {
     let mut command = skyfill();
     command.arg("producer").arg(dids).args(sockets);
-    command.args(["--json", "--now", NOW, "--allow-private-hosts"]);
+    command.args([
+        "--json",
+        "--now",
+        NOW,
+        "--allow-private-hosts",
+        "--host-rate",
+        "10000",
+    ]);
     command.arg("--failures").arg(folder.join("failures.jsonl"));
     command
 }

@@ -1,5 +1,11 @@
 //! All arguments and environment variables, defined once: help, errors and docs/reference are made from here.
 
+mod loading;
+mod network;
+
+pub(crate) use loading::{CatchUpArgs, LoadArgs, RunArgs, WhatArgs};
+pub(crate) use network::{CallerArgs, DirectoryArgs, DiscoverArgs, FetchArgs, SimnetArgs, SourceArgs};
+
 use crate::exit;
 use clap::builder::PossibleValuesParser;
 use clap::error::{ContextKind, ContextValue};
@@ -21,7 +27,9 @@ pub(crate) enum Command {
     UnpackAsDidFile(UnpackArgs),
     Producer(ProducerArgs),
     Consumer(ConsumerArgs),
+    Discover(Box<DiscoverArgs>),
     Run(Box<RunArgs>),
+    CatchUp(Box<CatchUpArgs>),
     Identities(IdentitiesArgs),
     Finalize(FinalizeArgs),
     Verify(VerifyArgs),
@@ -132,6 +140,8 @@ pub(crate) struct ProducerArgs {
     pub(crate) form: Form,
     #[command(flatten)]
     pub(crate) fetch: FetchArgs,
+    #[command(flatten)]
+    pub(crate) caller: CallerArgs,
     /// Most bytes of checked repos that wait in memory for the consumers.
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u32).range(1 << 20..))]
     pub(crate) buffer_bytes: u32,
@@ -154,39 +164,8 @@ pub(crate) enum Form {
     Lines,
 }
 
-/// How repos are fetched.
-#[derive(Args, Debug)]
-pub(crate) struct FetchArgs {
-    /// Repos fetched at once.
-    #[arg(long, value_name = "N", env = "PRODUCER_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = "Fetching")]
-    pub(crate) concurrency: u32,
-    /// Seconds that one attempt at a repo may take.
-    #[arg(long, value_name = "S", env = "PRODUCER_PROCESSING_TIMEOUT", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = "Fetching")]
-    pub(crate) processing_timeout: u64,
-    /// Seconds without a byte after which a host counts as stalled.
-    #[arg(long, value_name = "S", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3_600), help_heading = "Fetching")]
-    pub(crate) stall_timeout: u64,
-    /// Attempts at a repo before it has failed.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100), help_heading = "Fetching")]
-    pub(crate) max_attempts: u32,
-    /// Largest repo, in bytes after decompression. Repos over 4 MiB wait in a temporary file, not in memory.
-    #[arg(long, value_name = "BYTES", default_value_t = 4 << 30, help_heading = "Fetching")]
-    pub(crate) max_repo_bytes: u64,
-    /// Also fetch from private networks and from this machine.
-    #[arg(long, help_heading = "Fetching")]
-    pub(crate) allow_private_hosts: bool,
-    /// Leave this host and its subdomains out. May be given several times.
-    #[arg(
-        long,
-        value_name = "HOST",
-        default_value = "blueski.social",
-        help_heading = "Fetching"
-    )]
-    pub(crate) skip_host: Vec<String>,
-}
-
 /// What is printed.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct OutputArgs {
     /// Seconds between rate lines.
     #[arg(long, value_name = "S", env = "LOGGING_INTERVAL", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = "Output")]
@@ -242,80 +221,6 @@ pub(crate) struct ConsumerArgs {
     pub(crate) output: OutputArgs,
 }
 
-/// Takes repos to a servable database: fetches, checks, loads, makes indexes, looks up accounts, finalizes, verifies.
-///
-/// What is to be loaded is kept in the database, in schema `skyfill`, with how far it has come: without arguments it goes on with what is open, whatever
-/// stopped it. Given repos that are loaded already it fetches those again whose PDS has a newer rev. Empty tables are loaded fresh, at the
-/// speed of COPY, with indexes made at the end; tables with rows are merged into, while an AppView serves from them (its ingester must be
-/// stopped). Exit code 1 if repos failed or the proof found differences.
-#[derive(Args, Debug)]
-#[command(after_help = "Examples:
-  skyfill run dids.jsonl
-  skyfill run                                       # go on with what is open
-  skyfill run --handle bsky.app --did did:plc:z72i7hdynmk6r22z27h6tvur
-  skyfill run dids.jsonl --keep-cars cars           # and a second load that needs no network:
-  skyfill run --from-cars cars
-  skyfill run dids.jsonl --collections app.bsky.graph.follow,app.bsky.actor.profile --notifications none
-  skyfill run --retry-failed")]
-pub(crate) struct RunArgs {
-    /// One JSON array a line: [\"did:plc:...\",\"https://pds.example\"].
-    #[arg(value_name = "DID-FILE")]
-    pub(crate) did_file: Option<PathBuf>,
-    /// This account; its PDS is looked up. May be given several times.
-    #[arg(long, value_name = "DID")]
-    pub(crate) did: Vec<String>,
-    /// The account of this handle. May be given several times.
-    #[arg(long, value_name = "HANDLE")]
-    pub(crate) handle: Vec<String>,
-    #[command(flatten)]
-    pub(crate) database: DatabaseArgs,
-    /// Also try now the repos that failed, whatever their time.
-    #[arg(long)]
-    pub(crate) retry_failed: bool,
-    /// How a new run loads: fresh needs empty tables, merge takes any.
-    #[arg(long, value_name = "MODE", default_value = "auto", value_enum)]
-    pub(crate) mode: LoadMode,
-    /// Only these collections, separated by commas. What is left out is accounted for as left out by choice.
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = collection)]
-    pub(crate) collections: Vec<rows::Collection>,
-    /// Which notifications are stored: all, none, or since=DATE.
-    #[arg(long, value_name = "WHICH", default_value = "all", value_parser = notifications)]
-    pub(crate) notifications: load::Notifications,
-    /// Add what is fetched to this folder: an archive of CARs, compressed.
-    #[arg(long, value_name = "DIR", conflicts_with = "from_cars")]
-    pub(crate) keep_cars: Option<PathBuf>,
-    /// Take repos from such an archive, or from a folder of .car files, instead of from the network.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) from_cars: Option<PathBuf>,
-    /// What to do about handles at the end: check them, take them as claimed, or leave the table `actor` alone.
-    #[arg(long, value_name = "MODE", default_value = "verified", value_enum)]
-    pub(crate) handles: RunHandles,
-    /// Do not compare the tables with the signed commits at the end.
-    #[arg(long)]
-    pub(crate) no_verify: bool,
-    /// Write what the comparison found to FILE, as JSON, host by host.
-    #[arg(long, value_name = "FILE", conflicts_with = "no_verify")]
-    pub(crate) certificate: Option<PathBuf>,
-    /// Memory of the whole process, in bytes or with KiB, MiB, GiB. Not PostgreSQL's.
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
-    pub(crate) memory: u64,
-    /// Threads that check and encode [default: one for each core].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub(crate) threads: Option<u16>,
-    /// Connections that load, make indexes and finalize.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
-    pub(crate) max_db_connections: u8,
-    /// Time of a new run, which no record's indexedAt passes [default: the clock].
-    #[arg(long, value_name = "ISO-TIME")]
-    pub(crate) now: Option<String>,
-    #[command(flatten)]
-    pub(crate) fetch: FetchArgs,
-    #[command(flatten)]
-    pub(crate) directory: DirectoryArgs,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
-}
-
 /// How a run loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum LoadMode {
@@ -366,6 +271,8 @@ pub(crate) struct VerifyArgs {
     pub(crate) did: Vec<String>,
     #[command(flatten)]
     pub(crate) directory: DirectoryArgs,
+    #[command(flatten)]
+    pub(crate) caller: CallerArgs,
     /// Also ask hosts on private networks and on this machine for the documents of did:web.
     #[arg(long, help_heading = "Network")]
     pub(crate) allow_private_hosts: bool,
@@ -420,6 +327,8 @@ pub(crate) struct IdentitiesArgs {
     pub(crate) now: Option<String>,
     #[command(flatten)]
     pub(crate) directory: DirectoryArgs,
+    #[command(flatten)]
+    pub(crate) caller: CallerArgs,
     /// Accounts that are looked up at once.
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096), help_heading = "Network")]
     pub(crate) concurrency: u16,
@@ -428,35 +337,6 @@ pub(crate) struct IdentitiesArgs {
     pub(crate) allow_private_hosts: bool,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
-}
-
-/// Where documents and handles are asked for.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct DirectoryArgs {
-    /// Seconds for each question about documents and handles.
-    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600), help_heading = "Network")]
-    pub(crate) timeout: u64,
-    /// The PLC directory.
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "BSKY_DID_PLC_URL",
-        default_value = "https://plc.directory",
-        help_heading = "Network"
-    )]
-    pub(crate) plc_url: String,
-    /// Most requests a second to the PLC directory.
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = "Network")]
-    pub(crate) plc_rate: u32,
-    /// Ask this DNS server instead of the system's.
-    #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Network")]
-    pub(crate) dns_server: Option<std::net::SocketAddr>,
-    /// Ask this server for all well-known files of handles; the handle goes into the Host header.
-    #[arg(long, value_name = "URL", help_heading = "Network")]
-    pub(crate) well_known_server: Option<String>,
-    /// Ask this server for all documents of did:web; the host's name goes into the Host header.
-    #[arg(long, value_name = "URL", help_heading = "Network")]
-    pub(crate) did_web_server: Option<String>,
 }
 
 /// What to do about handles.
@@ -543,33 +423,6 @@ pub(crate) enum DbAction {
     Status(DataDirArgs),
     /// Starts it if need be and prints its URL.
     Url(DataDirArgs),
-}
-
-/// Serves generated repos on loopback, to practise on.
-///
-/// Writes a DID file for them and stays until it is stopped. The same seed gives the same repos. The URL in the file also serves
-/// their DID documents, as a PLC directory, and the well-known files of their handles.
-#[derive(Args, Debug)]
-#[command(after_help = "Example:
-  skyfill simnet --dids dids.jsonl &
-  skyfill producer dids.jsonl /tmp/skyfill.sock --allow-private-hosts
-  skyfill identities --plc-url URL --well-known-server URL    # with the URL of the DID file")]
-pub(crate) struct SimnetArgs {
-    /// Where the DID file is written.
-    #[arg(long, value_name = "FILE", required_unless_present = "lines")]
-    pub(crate) dids: Option<PathBuf>,
-    /// Number of repos.
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(crate) repos: u32,
-    /// Number of records in all, about.
-    #[arg(long, value_name = "N", default_value_t = 20_000)]
-    pub(crate) records: u32,
-    /// What the repos are made from.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(crate) seed: u64,
-    /// Write the records as messages in the line form to FILE, repo after repo, and end.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) lines: Option<PathBuf>,
 }
 
 fn collection(text: &str) -> Result<rows::Collection, String> {

@@ -1,0 +1,101 @@
+//! What a frame of `com.atproto.sync.subscribeRepos` says of where the stream is: two DAG-CBOR objects, a header and a body
+//! (<https://atproto.com/specs/event-stream>).
+
+use atrepo::cbor::{self, Map, Value};
+
+/// A frame, as far as it is of interest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// An event with this sequence number.
+    Event(i64),
+    /// The cursor that was asked for is older than what the relay keeps.
+    Outdated,
+    /// The relay refuses: the name of its error.
+    Refused(String),
+    /// Anything else.
+    Other,
+}
+
+/// Longest header, in bytes.
+const MAX_HEADER: usize = 128;
+
+/// Reads a frame.
+#[must_use]
+pub fn read(frame: &[u8]) -> Frame {
+    let Some((header, body)) = split(frame) else {
+        return Frame::Other;
+    };
+    let text = |map: &Map<'_>, key: &str| map.get(key).and_then(|value| value.as_text()).map(str::to_owned);
+    match header.get("op").map(|op| op.value()) {
+        Some(Value::Unsigned(1)) if text(&header, "t").as_deref() == Some("#info") => {
+            match text(&body, "name").as_deref() {
+                Some("OutdatedCursor") => Frame::Outdated,
+                _ => Frame::Other,
+            }
+        }
+        Some(Value::Unsigned(1)) => match body.get("seq").map(|seq| seq.value()) {
+            Some(Value::Unsigned(seq)) => i64::try_from(seq).map_or(Frame::Other, Frame::Event),
+            _ => Frame::Other,
+        },
+        _ => Frame::Refused(
+            text(&body, "error")
+                .unwrap_or_default()
+                .chars()
+                .take(60)
+                .collect(),
+        ),
+    }
+}
+
+/// Header and body.
+fn split(frame: &[u8]) -> Option<(Map<'_>, Map<'_>)> {
+    // Headers are a few bytes: the shortest piece that is an object is one.
+    let end = (1..=frame.len().min(MAX_HEADER))
+        .find(|end| frame.get(..*end).is_some_and(|b| cbor::check(b).is_ok()))?;
+    let header = cbor::check(frame.get(..end)?).ok()?.as_map()?;
+    let body = cbor::check(frame.get(end..)?).ok()?.as_map()?;
+    Some((header, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atrepo::cbor::Writer;
+
+    fn frame(op: i64, kind: Option<&str>, key: &str, value: &str, seq: Option<u64>) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.map(1 + u64::from(kind.is_some()));
+        if let Some(kind) = kind {
+            w.text("t").text(kind);
+        }
+        w.text("op").integer(op);
+        let mut frame = w.into_bytes();
+        let mut w = Writer::new();
+        w.map(1 + u64::from(seq.is_some()));
+        if let Some(seq) = seq {
+            w.text("seq").unsigned(seq);
+        }
+        w.text(key).text(value);
+        frame.extend(w.into_bytes());
+        frame
+    }
+
+    #[test]
+    fn frames_tell_where_the_stream_is() {
+        assert_eq!(
+            read(&frame(1, Some("#commit"), "repo", "did:plc:a", Some(7))),
+            Frame::Event(7)
+        );
+        assert_eq!(
+            read(&frame(1, Some("#info"), "name", "OutdatedCursor", None)),
+            Frame::Outdated
+        );
+        assert_eq!(
+            read(&frame(-1, None, "error", "FutureCursor", None)),
+            Frame::Refused("FutureCursor".to_owned())
+        );
+        for bad in [&b""[..], b"\xa1", b"\xa0", b"\xff\xff", &[0; 300]] {
+            assert_eq!(read(bad), Frame::Other);
+        }
+    }
+}

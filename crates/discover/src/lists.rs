@@ -1,0 +1,218 @@
+//! The lists that hosts and relays give: pages of `com.atproto.sync.listRepos`, `listHosts` and `listReposByCollection`.
+//!
+//! What a page says is untrusted: lines that make no sense are left out and counted, and a page is never more than its size allows.
+
+use atrepo::syntax;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Repos or hosts a page, the most that PDSes and relays give.
+pub const PAGE: usize = 1000;
+/// Most lines of a page that are read.
+const MAX_LINES: usize = 10_000;
+/// Longest cursor that is kept, in bytes.
+const MAX_CURSOR: usize = 4096;
+/// Longest host name, with a port.
+const MAX_HOST: usize = 260;
+
+/// A page of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// Where the next one begins; nothing at the end.
+    pub cursor: Option<String>,
+    /// The lines that make sense.
+    pub lines: Vec<T>,
+    /// How many do not.
+    pub bad: u64,
+}
+
+/// A repo of `listRepos`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedRepo {
+    /// The account.
+    pub did: String,
+    /// Revision of its repo.
+    pub rev: Option<String>,
+    /// Why it is not active: `deactivated`, `suspended`, `takendown`, `deleted`. Other states (`desynchronized`, `throttled`) are those of
+    /// a relay's own copy, and say nothing about the account.
+    pub status: Option<&'static str>,
+}
+
+/// A host of `listHosts`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedHost {
+    /// Its URL.
+    pub url: String,
+    /// How many accounts the relay knows of it.
+    pub accounts: Option<u64>,
+    /// What the relay says of it: `active`, `idle`, `offline`, `throttled`, `banned`.
+    pub status: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Body {
+    cursor: Option<String>,
+    #[serde(alias = "hosts")]
+    repos: Vec<Value>,
+}
+
+/// Why a body is no page.
+pub type NoPage = &'static str;
+
+fn read<T>(body: &[u8], line: impl Fn(&Value) -> Option<T>) -> Result<Page<T>, NoPage> {
+    let body: Body = serde_json::from_slice(body).map_err(|_| "it is no list")?;
+    if body.repos.len() > MAX_LINES {
+        return Err("it has more lines than a page has");
+    }
+    let cursor = body.cursor.filter(|cursor| !cursor.is_empty());
+    if cursor.as_ref().is_some_and(|cursor| cursor.len() > MAX_CURSOR) {
+        return Err("its cursor is too long");
+    }
+    let lines: Vec<T> = body.repos.iter().filter_map(line).collect();
+    let bad = body.repos.len().saturating_sub(lines.len()) as u64;
+    Ok(Page { cursor, lines, bad })
+}
+
+fn did_of(line: &Value) -> Option<String> {
+    let did = line.get("did")?.as_str()?;
+    syntax::is_did(did).then(|| did.to_owned())
+}
+
+/// Reads a page of `listRepos`.
+///
+/// # Errors
+/// It is none.
+pub fn repos(body: &[u8]) -> Result<Page<ListedRepo>, NoPage> {
+    read(body, |line| {
+        let is_active = line.get("active").and_then(Value::as_bool).unwrap_or(true);
+        let status = line.get("status").and_then(Value::as_str);
+        let known = ["deactivated", "suspended", "takendown", "deleted"];
+        let rev = line.get("rev").and_then(Value::as_str);
+        Some(ListedRepo {
+            did: did_of(line)?,
+            rev: rev
+                .filter(|rev| syntax::tid_micros(rev).is_some())
+                .map(str::to_owned),
+            status: known
+                .into_iter()
+                .find(|known| status == Some(*known))
+                .filter(|_| !is_active),
+        })
+    })
+}
+
+/// Reads a page of `listReposByCollection`.
+///
+/// # Errors
+/// It is none.
+pub fn dids(body: &[u8]) -> Result<Page<String>, NoPage> {
+    read(body, did_of)
+}
+
+/// Reads a page of `listHosts`. Banned hosts are left out by the caller.
+///
+/// # Errors
+/// It is none.
+pub fn hosts(body: &[u8]) -> Result<Page<ListedHost>, NoPage> {
+    read(body, |line| {
+        Some(ListedHost {
+            url: host_url(line.get("hostname")?.as_str()?)?,
+            accounts: line.get("accountCount").and_then(Value::as_u64),
+            status: line.get("status").and_then(Value::as_str).map(str::to_owned),
+        })
+    })
+}
+
+/// The URL of a host that a relay names: without TLS if it is this machine, as the specifications have it for `did:web:localhost`.
+#[must_use]
+pub fn host_url(hostname: &str) -> Option<String> {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']');
+    if hostname.is_empty() || hostname.len() > MAX_HOST || !hostname.bytes().all(is_plain) {
+        return None;
+    }
+    let name = match hostname.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => hostname,
+    };
+    let is_local =
+        name == "localhost" || name.ends_with(".localhost") || name.starts_with("127.") || name == "[::1]";
+    Some(format!(
+        "{}://{hostname}",
+        if is_local { "http" } else { "https" }
+    ))
+}
+
+/// The URL of a relay or PDS as people write it: `wss:` is `https:`, without a path.
+#[must_use]
+pub fn base_url(text: &str) -> Option<String> {
+    let text = text.trim().trim_end_matches('/');
+    let text = text
+        .strip_prefix("wss://")
+        .map(|rest| format!("https://{rest}"))
+        .or_else(|| text.strip_prefix("ws://").map(|rest| format!("http://{rest}")))
+        .unwrap_or_else(|| text.to_owned());
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    match rest {
+        Some(rest) if !rest.is_empty() && !rest.starts_with('/') => Some(text),
+        Some(_) => None,
+        None => host_url(&text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_read_and_what_makes_no_sense_is_counted() {
+        let page = repos(
+            br#"{"cursor":"c","repos":[{"did":"did:plc:a","head":"x","rev":"3jzfcijpj2z2a","active":true},
+            {"did":"did:plc:b","rev":"now","active":false,"status":"takendown"},{"did":"did:plc:c","active":false,"status":"throttled"},
+            {"did":"alice"},7,null]}"#,
+        )
+        .unwrap();
+        assert_eq!((page.cursor.as_deref(), page.bad), (Some("c"), 3));
+        assert_eq!(page.lines[0].rev.as_deref(), Some("3jzfcijpj2z2a"));
+        assert_eq!(
+            (page.lines[1].rev.as_deref(), page.lines[1].status),
+            (None, Some("takendown"))
+        );
+        assert_eq!(page.lines[2].status, None);
+        assert_eq!(repos(br#"{"cursor":"","repos":[]}"#).unwrap().cursor, None);
+        for bad in ["", "[]", "{\"repos\":1}", "<html>", "{\"cursor\":1,\"repos\":[]}"] {
+            assert!(repos(bad.as_bytes()).is_err(), "{bad}");
+        }
+        let many = format!("{{\"repos\":[{}1]}}", "1,".repeat(20_000));
+        assert!(repos(many.as_bytes()).is_err());
+        let hosts =
+            hosts(br#"{"hosts":[{"hostname":"pds.example","accountCount":5},{"hostname":"a/b"}]}"#).unwrap();
+        assert_eq!(
+            (hosts.lines[0].url.as_str(), hosts.bad),
+            ("https://pds.example", 1)
+        );
+    }
+
+    #[test]
+    fn hosts_and_relays_are_written_in_many_ways() {
+        for (name, url) in [
+            ("localhost:2583", Some("http://localhost:2583")),
+            ("a.localhost:80", Some("http://a.localhost:80")),
+            ("pds.example", Some("https://pds.example")),
+            ("pds.example/x", None),
+            ("user@pds.example", None),
+            ("", None),
+        ] {
+            assert_eq!(host_url(name).as_deref(), url, "{name}");
+        }
+        for (text, url) in [
+            ("wss://relay.example/", Some("https://relay.example")),
+            ("ws://localhost:1", Some("http://localhost:1")),
+            ("relay.example", Some("https://relay.example")),
+            ("https:///x", None),
+        ] {
+            assert_eq!(base_url(text).as_deref(), url, "{text}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! A relay's stream of events, `com.atproto.sync.subscribeRepos`: as much of it as tells how far it has come.
+//!
+//! Over the same HTTP client as everything else, so that the guard, TLS and limits are the same; the WebSocket begins where the upgrade ends
+//! (RFC 6455). What a frame says is for others to read.
+
+use crate::error::FetchError;
+use crate::get_repo::{chain, judge};
+use crate::guard;
+use reqwest::{StatusCode, Upgraded, Url, Version};
+use std::time::Duration;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+
+/// Largest frame that is taken, in bytes: the specification bounds commits at 2 MB.
+const MAX_FRAME: usize = 8 << 20;
+
+/// An open stream.
+pub struct Events {
+    stream: WebSocketStream<Upgraded>,
+}
+
+impl crate::Client {
+    /// Opens the stream of `relay` after `cursor`, or from now on.
+    ///
+    /// # Errors
+    /// See [`FetchError`].
+    pub async fn subscribe(&self, relay: &str, cursor: Option<i64>) -> Result<Events, FetchError> {
+        let bad = || FetchError::BadUrl(relay.chars().filter(|c| !c.is_control()).take(200).collect());
+        let mut url = Url::parse(relay).map_err(|_| bad())?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(bad());
+        }
+        url.set_path("/xrpc/com.atproto.sync.subscribeRepos");
+        url.set_query(None);
+        if let Some(cursor) = cursor {
+            url.query_pairs_mut().append_pair("cursor", &cursor.to_string());
+        }
+        if !self.limits.allow_private_hosts {
+            guard::check_literal(&url).map_err(|blocked| FetchError::Blocked(blocked.0))?;
+        }
+        let key = generate_key();
+        let request = self
+            .http
+            .get(url)
+            .version(Version::HTTP_11)
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", &key);
+        let response = tokio::time::timeout(self.limits.stall, request.send())
+            .await
+            .map_err(|_| FetchError::Stalled(self.limits.stall))?
+            .map_err(|error| judge(&error))?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(self.refusal(response.status(), response).await);
+        }
+        let accepted = response.headers().get("sec-websocket-accept");
+        if accepted.is_none_or(|accepted| accepted.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes())
+        {
+            return Err(FetchError::BrokenBody(
+                "it answers, but not as a WebSocket".to_owned(),
+            ));
+        }
+        let upgraded = response
+            .upgrade()
+            .await
+            .map_err(|error| FetchError::BrokenBody(chain(&error)))?;
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(MAX_FRAME))
+            .max_frame_size(Some(MAX_FRAME));
+        Ok(Events {
+            stream: WebSocketStream::from_raw_socket(upgraded, Role::Client, Some(config)).await,
+        })
+    }
+}
+
+impl Events {
+    /// The next frame; nothing if none comes for `wait`, or the stream has ended.
+    ///
+    /// # Errors
+    /// See [`FetchError`].
+    pub async fn next(&mut self, wait: Duration) -> Result<Option<Vec<u8>>, FetchError> {
+        let frame = async {
+            loop {
+                match std::future::poll_fn(|context| {
+                    futures_core::Stream::poll_next(std::pin::Pin::new(&mut self.stream), context)
+                })
+                .await
+                {
+                    Some(Ok(Message::Binary(frame))) => return Ok(Some(frame.to_vec())),
+                    Some(Ok(Message::Close(_))) | None => return Ok(None),
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Err(FetchError::BrokenBody(error.to_string())),
+                }
+            }
+        };
+        tokio::time::timeout(wait, frame).await.unwrap_or(Ok(None))
+    }
+}

@@ -1,0 +1,289 @@
+//! Turns: tasks wait here until the scheduler lets them ask their host, and say how it went.
+
+use crate::FetchError;
+use crate::retry;
+use crate::schedule::{HostId, Learned, Next, Outcome, Scheduler, Seen, Settings};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+/// Gives out turns. Clones share everything.
+#[derive(Clone)]
+pub struct Turns {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Something changed that the scheduler has to look at.
+    changed: Arc<Notify>,
+    started: Instant,
+}
+
+struct State {
+    scheduler: Scheduler,
+    /// By host, who waits; those who went away are found out when it is their turn.
+    waiting: Vec<VecDeque<oneshot::Sender<Result<Turn, FetchError>>>>,
+}
+
+/// The right to make one request to a host. It counts as not used unless it is ended.
+pub struct Turn {
+    shared: Arc<Shared>,
+    host: HostId,
+    /// What is seen of the answer.
+    pub seen: Seen,
+    outcome: Outcome,
+}
+
+impl Turns {
+    /// Begins to give out turns; within a runtime. It ends with the last clone.
+    #[must_use]
+    pub fn start(settings: Settings) -> Self {
+        let changed = Arc::new(Notify::new());
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                scheduler: Scheduler::new(settings),
+                waiting: Vec::new(),
+            }),
+            changed: Arc::clone(&changed),
+            started: Instant::now(),
+        });
+        tokio::spawn(give_out(Arc::downgrade(&shared), changed));
+        Self { shared }
+    }
+
+    /// Waits until `host` may be asked.
+    ///
+    /// # Errors
+    /// It has not answered for as long as it is waited for, or wants to be left alone for too long.
+    pub async fn turn(&self, host: &str) -> Result<Turn, FetchError> {
+        let receiver = {
+            let now = self.shared.now();
+            let mut state = self.shared.lock();
+            let id = state.host(host, now);
+            if let Some(until) = state.scheduler.away_until(id, now) {
+                return Err(FetchError::HostAway(until.saturating_sub(now)));
+            }
+            let (sender, receiver) = oneshot::channel();
+            state.waiting[id.index()].push_back(sender);
+            state.scheduler.wait(id, now);
+            receiver
+        };
+        self.shared.changed.notify_one();
+        receiver.await.unwrap_or(Err(FetchError::Stopped))
+    }
+
+    /// Says how many requests to `host` are still to be made.
+    pub fn expect(&self, host: &str, requests: u64) {
+        let now = self.shared.now();
+        let mut state = self.shared.lock();
+        let id = state.host(host, now);
+        state.scheduler.expect(id, requests);
+    }
+
+    /// How many more should wait at `host`, so that it is never short of them: what it gets in two seconds, less what waits.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    pub fn room(&self, host: &str) -> usize {
+        let now = self.shared.now();
+        let mut state = self.shared.lock();
+        let id = state.host(host, now);
+        let wanted = (state.scheduler.rate(id) * 2.0).clamp(2.0, 64.0) as usize;
+        wanted.saturating_sub(state.scheduler.waiting(id))
+    }
+
+    /// For how long `host` counts as away, if it does.
+    #[must_use]
+    pub fn away_for(&self, host: &str) -> Option<Duration> {
+        let now = self.shared.now();
+        let mut state = self.shared.lock();
+        let id = state.host(host, now);
+        Some(state.scheduler.away_until(id, now)?.saturating_sub(now))
+    }
+
+    /// Goes on with what was learned of `host` before.
+    pub fn learn(&self, host: &str, learned: &Learned) {
+        let now = self.shared.now();
+        let mut state = self.shared.lock();
+        let id = state.host(host, now);
+        state.scheduler.learn(id, learned, now);
+    }
+
+    /// What was learned of all hosts.
+    #[must_use]
+    pub fn learned(&self) -> Vec<(String, Learned)> {
+        let state = self.shared.lock();
+        let scheduler = &state.scheduler;
+        let of = |id| (scheduler.name(id).to_owned(), scheduler.learned(id));
+        scheduler.hosts().map(of).collect()
+    }
+
+    /// The host that needs the longest, and for how long.
+    #[must_use]
+    pub fn slowest(&self) -> Option<(String, Duration)> {
+        let now = self.shared.now();
+        let state = self.shared.lock();
+        let (name, left) = state.scheduler.slowest(now)?;
+        Some((name.to_owned(), left))
+    }
+}
+
+impl Shared {
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn host(&mut self, name: &str, now: Duration) -> HostId {
+        let id = self.scheduler.host(name, now);
+        if self.waiting.len() <= id.index() {
+            self.waiting.resize_with(id.index() + 1, VecDeque::new);
+        }
+        id
+    }
+}
+
+impl Turn {
+    /// Says how it went.
+    pub fn end<T>(mut self, result: &Result<T, FetchError>) {
+        self.outcome = retry::outcome(result.as_ref().err());
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let now = self.shared.now();
+        let mut state = self.shared.lock();
+        if state.scheduler.ended(self.host, now, self.outcome, &self.seen) {
+            let left = state
+                .scheduler
+                .away_until(self.host, now)
+                .map_or(Duration::ZERO, |until| until.saturating_sub(now));
+            let waiting = std::mem::take(&mut state.waiting[self.host.index()]);
+            for waiter in waiting {
+                state.scheduler.give_up(self.host, now);
+                // Whoever waited may have gone.
+                drop(waiter.send(Err(FetchError::HostAway(left))));
+            }
+        }
+        drop(state);
+        self.shared.changed.notify_one();
+    }
+}
+
+/// Wakes those whose turn it is, until nobody is left who could wait.
+async fn give_out(shared: Weak<Shared>, changed: Arc<Notify>) {
+    loop {
+        let wake_at = {
+            let Some(shared) = shared.upgrade() else { return };
+            let mut unused = Vec::new();
+            let next = {
+                let mut state = shared.lock();
+                loop {
+                    let now = shared.now();
+                    match state.scheduler.next(now) {
+                        Next::Ask(host) => {
+                            let turn = Turn {
+                                shared: Arc::clone(&shared),
+                                host,
+                                seen: Seen::default(),
+                                outcome: Outcome::Unused,
+                            };
+                            match state.waiting[host.index()].pop_front() {
+                                Some(waiter) => {
+                                    if let Err(Ok(turn)) = waiter.send(Ok(turn)) {
+                                        unused.push(turn);
+                                    }
+                                }
+                                None => unused.push(turn),
+                            }
+                            // A turn that nobody wants is given back without the lock.
+                            if !unused.is_empty() {
+                                break Some(now);
+                            }
+                        }
+                        Next::At(at) => break Some(at),
+                        Next::Nobody => break None,
+                    }
+                }
+            };
+            drop(unused);
+            next.map(|at| shared.started + at)
+        };
+        match wake_at {
+            Some(at) => {
+                tokio::select! {
+                    () = tokio::time::sleep_until(at) => {}
+                    () = changed.notified() => {}
+                }
+            }
+            // From time to time, to notice that everybody is gone.
+            None => drop(tokio::time::timeout(Duration::from_secs(5), changed.notified()).await),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn turns_come_at_the_pace_of_the_host_and_those_who_left_cost_none() {
+        let turns = Turns::start(Settings {
+            host_rate: 10.0,
+            ..Settings::default()
+        });
+        let started = Instant::now();
+        let mut gone = Vec::new();
+        for _ in 0..5 {
+            let turns = turns.clone();
+            gone.push(tokio::spawn(async move { drop(turns.turn("a").await) }));
+        }
+        tokio::task::yield_now().await;
+        for task in gone {
+            task.abort();
+        }
+        for _ in 0..100 {
+            let turn = turns.turn("a").await.unwrap();
+            turn.end(&Ok::<(), FetchError>(()));
+        }
+        let took = started.elapsed().as_secs_f64();
+        // It begins at 2 a second and adds a half each second: 100 take some 16 seconds.
+        assert!((12.0..22.0).contains(&took), "{took}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_never_answers_is_away_after_a_while_for_all_who_wait() {
+        let settings = Settings {
+            patience: Duration::from_secs(30),
+            ..Settings::default()
+        };
+        let turns = Turns::start(settings);
+        let mut tasks = Vec::new();
+        for _ in 0..20 {
+            let turns = turns.clone();
+            tasks.push(tokio::spawn(async move {
+                loop {
+                    match turns.turn("gone").await {
+                        Ok(turn) => {
+                            tokio::time::sleep(Duration::from_secs(2)).await;
+                            turn.end(&Err::<(), _>(FetchError::Connect("refused".to_owned())));
+                        }
+                        Err(error) => break error,
+                    }
+                }
+            }));
+        }
+        for task in tasks {
+            assert!(matches!(task.await.unwrap(), FetchError::HostAway(_)));
+        }
+        assert!(turns.away_for("gone").is_some());
+    }
+}

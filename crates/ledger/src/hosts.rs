@@ -1,0 +1,105 @@
+//! Hosts (table `host`): who asks them, and what was learned of them.
+//!
+//! Workers lease hosts, not repos, so that a host is asked by one worker however many work. A lease has a number, which the transaction
+//! that stores rows compares: whoever lost its lease cannot store any more (`FOR KEY SHARE` in the one, `FOR UPDATE` in the other, so that
+//! a lease is not taken away from a transaction that is at work, and renewing it does not wait).
+
+use postgres::{Error, GenericClient};
+use std::time::Duration;
+
+/// How long a lease lasts without being renewed.
+pub const LEASE: Duration = Duration::from_secs(60);
+
+/// A host that is leased.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leased {
+    /// Its name.
+    pub host: String,
+    /// Number of the lease.
+    pub lease: i64,
+    /// Its open repos.
+    pub open: u64,
+    /// What was learned of it, as it was stored.
+    pub learned: Option<String>,
+}
+
+/// Leases up to `count` hosts that have open repos and that nobody else has, those with the most first.
+///
+/// # Errors
+/// The server refused.
+pub fn lease(client: &mut impl GenericClient, schema: &str, count: i64) -> Result<Vec<Leased>, Error> {
+    let rows = client.query(
+        "WITH open AS MATERIALIZED (
+           SELECT host, count(*) AS repos FROM skyfill.repo WHERE schema_name = $1 AND state = 'open' GROUP BY host
+         ), picked AS (
+           SELECT h.host, o.repos FROM skyfill.host h JOIN open o ON o.host = h.host
+           WHERE h.schema_name = $1 AND (h.lease_until IS NULL OR h.lease_until < now())
+           ORDER BY o.repos DESC, h.host LIMIT $2 FOR UPDATE OF h SKIP LOCKED)
+         UPDATE skyfill.host h SET lease = nextval('skyfill.lease_number'), lease_until = now() + make_interval(secs => $3)
+         FROM picked WHERE h.schema_name = $1 AND h.host = picked.host RETURNING h.host, h.lease, picked.repos, h.learned",
+        &[&schema, &count, &LEASE.as_secs_f64()],
+    )?;
+    Ok(rows
+        .iter()
+        .map(|row| Leased {
+            host: row.get(0),
+            lease: row.get(1),
+            open: u64::try_from(row.get::<_, i64>(2)).unwrap_or(0),
+            learned: row.get(3),
+        })
+        .collect())
+}
+
+/// Renews leases; answers the numbers of those that are still held.
+///
+/// # Errors
+/// The server refused.
+pub fn renew(client: &mut impl GenericClient, schema: &str, leases: &[i64]) -> Result<Vec<i64>, Error> {
+    let rows = client.query(
+        "UPDATE skyfill.host SET lease_until = now() + make_interval(secs => $3)
+         WHERE schema_name = $1 AND lease = ANY($2) RETURNING lease",
+        &[&schema, &leases, &LEASE.as_secs_f64()],
+    )?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Gives leases back.
+///
+/// # Errors
+/// The server refused.
+pub fn release(client: &mut impl GenericClient, schema: &str, leases: &[i64]) -> Result<(), Error> {
+    client.execute(
+        "UPDATE skyfill.host SET lease_until = NULL WHERE schema_name = $1 AND lease = ANY($2)",
+        &[&schema, &leases],
+    )?;
+    Ok(())
+}
+
+/// Keeps what was learned of hosts.
+///
+/// # Errors
+/// The server refused.
+pub fn learn(
+    client: &mut impl GenericClient,
+    schema: &str,
+    learned: &[(String, String)],
+) -> Result<u64, Error> {
+    let (hosts, texts): (Vec<&str>, Vec<&str>) =
+        learned.iter().map(|(h, l)| (h.as_str(), l.as_str())).unzip();
+    client.execute(
+        "UPDATE skyfill.host h SET learned = n.learned FROM unnest($2::text[], $3::text[]) n (host, learned)
+         WHERE h.schema_name = $1 AND h.host = n.host AND h.learned IS DISTINCT FROM n.learned",
+        &[&schema, &hosts, &texts],
+    )
+}
+
+/// What was learned of hosts.
+///
+/// # Errors
+/// The server refused.
+pub fn learned(client: &mut impl GenericClient, schema: &str) -> Result<Vec<(String, String)>, Error> {
+    let sql =
+        "SELECT host, learned FROM skyfill.host WHERE schema_name = $1 AND learned IS NOT NULL ORDER BY host";
+    let rows = client.query(sql, &[&schema])?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}

@@ -1,0 +1,402 @@
+//! Passes of discovery (table `listing`): what hosts, relays and directories list, page by page, compared with what the ledger knows.
+//!
+//! A page and the cursor after it are stored in one transaction, so that a pass goes on where it was stopped. What a page says of a repo that
+//! is known opens it again if the listed rev is newer than the stored one, or changes its state; what a host that was listed to its end
+//! does not list any more is opened, too, so that it is asked for and found gone or moved. A repo that two hosts claim is contested until
+//! its DID document was asked ([`settle`]).
+
+use postgres::{Error, GenericClient, Row};
+
+/// Begins a pass over `source`, or goes on with the one that was not ended. Answers its number, and whether it is a new one.
+///
+/// # Errors
+/// The server refused.
+pub fn begin(
+    client: &mut impl GenericClient,
+    schema: &str,
+    source: &str,
+    relay: Option<(&str, Option<i64>)>,
+) -> Result<(i64, bool), Error> {
+    let open = client.query_opt(
+        "SELECT id FROM skyfill.listing WHERE schema_name = $1 AND source = $2 AND ended_at IS NULL ORDER BY id DESC LIMIT 1",
+        &[&schema, &source],
+    )?;
+    if let Some(row) = open {
+        return Ok((row.get(0), false));
+    }
+    let row = client.query_one(
+        "INSERT INTO skyfill.listing (schema_name, source, relay, seq) VALUES ($1, $2, $3, $4) RETURNING id",
+        &[
+            &schema,
+            &source,
+            &relay.map(|(relay, _)| relay),
+            &relay.and_then(|(_, seq)| seq),
+        ],
+    )?;
+    Ok((row.get(0), true))
+}
+
+/// The relay's sequence number before a pass began, if it is known.
+///
+/// # Errors
+/// The server refused.
+pub fn seq(client: &mut impl GenericClient, listing: i64) -> Result<Option<i64>, Error> {
+    let sql = "SELECT seq FROM skyfill.listing WHERE id = $1";
+    Ok(client.query_opt(sql, &[&listing])?.and_then(|row| row.get(0)))
+}
+
+/// Ends a pass.
+///
+/// # Errors
+/// The server refused.
+pub fn end(client: &mut impl GenericClient, listing: i64) -> Result<(), Error> {
+    client.execute(
+        "UPDATE skyfill.listing SET ended_at = now() WHERE id = $1",
+        &[&listing],
+    )?;
+    Ok(())
+}
+
+/// A host that is to be listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostToList {
+    /// The name under which it is paced.
+    pub host: String,
+    /// Its URL.
+    pub url: String,
+    /// Where to go on, if it was begun.
+    pub cursor: Option<String>,
+    /// What was learned of it, as it was stored.
+    pub learned: Option<String>,
+}
+
+/// Adds hosts to a pass; those that are in it already stay as they are.
+///
+/// # Errors
+/// The server refused.
+pub fn add_hosts(
+    client: &mut impl GenericClient,
+    schema: &str,
+    listing: i64,
+    hosts: &[(String, String)],
+) -> Result<u64, Error> {
+    let (names, urls): (Vec<&str>, Vec<&str>) = hosts.iter().map(|(n, u)| (n.as_str(), u.as_str())).unzip();
+    client.execute(
+        "INSERT INTO skyfill.host AS h (schema_name, host, url, listing)
+         SELECT DISTINCT ON (n.host) $1, n.host, n.url, $4::bigint FROM unnest($2::text[], $3::text[]) n (host, url) ORDER BY n.host
+         ON CONFLICT (schema_name, host) DO UPDATE SET url = excluded.url, listing = excluded.listing, cursor = NULL, listed = 0,
+           listed_at = NULL, listing_error = NULL
+         WHERE h.listing IS DISTINCT FROM excluded.listing",
+        &[&schema, &names, &urls, &listing],
+    )
+}
+
+/// The hosts of a pass that are not listed to their end, those with the most repos first.
+///
+/// # Errors
+/// The server refused.
+pub fn hosts_to_list(
+    client: &mut impl GenericClient,
+    schema: &str,
+    listing: i64,
+) -> Result<Vec<HostToList>, Error> {
+    let rows = client.query(
+        "SELECT host, url, cursor, learned FROM skyfill.host
+         WHERE schema_name = $1 AND listing = $2 AND listed_at IS NULL AND url IS NOT NULL ORDER BY listed DESC, host",
+        &[&schema, &listing],
+    )?;
+    let of = |row: &Row| HostToList {
+        host: row.get(0),
+        url: row.get(1),
+        cursor: row.get(2),
+        learned: row.get(3),
+    };
+    Ok(rows.iter().map(of).collect())
+}
+
+/// All hosts whose URL the ledger knows from repos or earlier passes: name and URL.
+///
+/// # Errors
+/// The server refused.
+pub fn known_hosts(client: &mut impl GenericClient, schema: &str) -> Result<Vec<(String, String)>, Error> {
+    let rows = client.query(
+        "SELECT h.host, coalesce((SELECT r.pds FROM skyfill.repo r WHERE r.schema_name = $1 AND r.host = h.host AND r.pds <> '' LIMIT 1), h.url)
+         FROM skyfill.host h WHERE h.schema_name = $1 AND h.host <> ''",
+        &[&schema],
+    )?;
+    let known = rows
+        .iter()
+        .filter_map(|row| Some((row.get(0), row.get::<_, Option<String>>(1)?)));
+    Ok(known.collect())
+}
+
+/// Notes that a host is listed to its end, or why it cannot be.
+///
+/// # Errors
+/// The server refused.
+pub fn host_ended(
+    client: &mut impl GenericClient,
+    schema: &str,
+    host: &str,
+    error: Option<&str>,
+) -> Result<(), Error> {
+    client.execute(
+        "UPDATE skyfill.host SET listed_at = now(), listing_error = $3, cursor = NULL WHERE schema_name = $1 AND host = $2",
+        &[&schema, &host, &error],
+    )?;
+    Ok(())
+}
+
+/// Hosts of a pass that could not be listed, with the reasons.
+///
+/// # Errors
+/// The server refused.
+pub fn failed_hosts(
+    client: &mut impl GenericClient,
+    schema: &str,
+    listing: i64,
+) -> Result<Vec<(String, String)>, Error> {
+    let rows = client.query(
+        "SELECT host, listing_error FROM skyfill.host
+         WHERE schema_name = $1 AND listing = $2 AND listing_error IS NOT NULL ORDER BY host",
+        &[&schema, &listing],
+    )?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// A line of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// The account.
+    pub did: String,
+    /// URL of the PDS and the name under which that is paced; nothing where the list does not say.
+    pub pds: Option<(String, String)>,
+    /// The rev of its repo.
+    pub rev: Option<String>,
+    /// Its state, if it is not active: `deactivated`, `suspended`, `takendown`, `deleted`.
+    pub status: Option<String>,
+    /// Whether the list is the authority on who its PDS is.
+    pub is_settled: bool,
+}
+
+/// What a page changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Repos that were not known.
+    pub new: u64,
+    /// Repos that are opened again: newer, or back.
+    pub opened: u64,
+    /// Repos that another host claims, too.
+    pub contested: u64,
+}
+
+/// Compares a page of a pass with the ledger and stores the cursor after it, in the caller's transaction. Of a DID that a page has twice the
+/// last line counts.
+///
+/// # Errors
+/// The server refused.
+pub fn page(
+    client: &mut impl GenericClient,
+    schema: &str,
+    listing: i64,
+    lines: &[Listed],
+) -> Result<Changes, Error> {
+    let texts = |pick: fn(&Listed) -> Option<&str>| lines.iter().map(pick).collect::<Vec<Option<&str>>>();
+    let hosts = texts(|line| line.pds.as_ref().map(|(_, host)| host.as_str()));
+    client.execute(
+        "INSERT INTO skyfill.host (schema_name, host) SELECT DISTINCT $1, coalesce(h, '') FROM unnest($2::text[]) h
+         ON CONFLICT DO NOTHING",
+        &[&schema, &hosts],
+    )?;
+    // A host that lists a repo of another one contests it, unless the DID document has spoken. A deletion that is told by somebody else than
+    // the host is looked into, not believed: it only opens the repo.
+    let row = client.query_one(
+        "WITH n AS MATERIALIZED (
+           SELECT DISTINCT ON (did) did, pds, host, rev COLLATE \"C\" AS rev, status, settled
+           FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::boolean[]) WITH ORDINALITY
+             x (did, pds, host, rev, status, settled, number)
+           ORDER BY did, number DESC
+         ), known AS MATERIALIZED (
+           SELECT n.*, r.host AS old_host, r.rev COLLATE \"C\" AS old_rev, r.state AS old_state, r.contested AS old_contested
+           FROM n JOIN skyfill.repo r ON r.schema_name = $1 AND r.did = n.did
+         ), added AS (
+           INSERT INTO skyfill.repo (schema_name, did, pds, host, state, listing)
+           SELECT $1, did, coalesce(pds, ''), coalesce(host, ''),
+             CASE WHEN status IN ('deactivated', 'suspended', 'takendown', 'deleted') THEN status
+                  WHEN host IS NULL THEN 'unresolved' ELSE 'open' END, $8
+           FROM n WHERE NOT EXISTS (SELECT FROM known k WHERE k.did = n.did)
+           ON CONFLICT DO NOTHING RETURNING 1
+         ), judged AS (
+           SELECT k.*,
+             k.host IS NOT NULL AND k.old_host <> '' AND k.host <> k.old_host AND NOT k.settled AS is_claim,
+             k.settled AND k.host <> k.old_host OR k.old_host = '' AND k.host IS NOT NULL AS is_new_host,
+             k.status IS NULL AND (k.old_state IN ('deactivated', 'suspended', 'takendown', 'deleted', 'not found', 'failed', 'unresolved')
+               OR k.old_state = 'loaded' AND (k.old_rev IS NULL OR k.rev > k.old_rev)) AS is_newer
+           FROM known k
+         ), changed AS (
+           UPDATE skyfill.repo r SET
+             pds = CASE WHEN j.is_new_host THEN j.pds ELSE r.pds END,
+             host = CASE WHEN j.is_new_host THEN j.host ELSE r.host END,
+             contested = CASE WHEN j.settled THEN false ELSE r.contested OR j.is_claim END,
+             listing = CASE WHEN j.is_claim THEN r.listing ELSE $8 END,
+             newer = r.newer OR j.old_state = 'loaded' AND j.is_newer,
+             attempts = CASE WHEN j.is_newer OR j.is_new_host THEN 0 ELSE r.attempts END,
+             state = CASE
+               WHEN j.is_claim THEN CASE WHEN r.state = 'open' THEN 'unresolved' ELSE r.state END
+               WHEN j.status = 'deleted' THEN CASE WHEN r.state = 'loaded' THEN 'open' WHEN r.state = 'open' THEN 'deleted' ELSE r.state END
+               WHEN j.status IS NOT NULL THEN j.status
+               WHEN r.contested AND NOT j.settled THEN r.state
+               WHEN r.host = '' AND NOT j.is_new_host THEN r.state
+               WHEN j.is_newer OR j.is_new_host THEN 'open' ELSE r.state END
+           FROM judged j WHERE r.schema_name = $1 AND r.did = j.did
+           RETURNING j.is_claim AND NOT j.old_contested AS claim, r.state = 'open' AND j.old_state <> 'open' AS opened
+         )
+         SELECT (SELECT count(*) FROM added), count(*) FILTER (WHERE opened), count(*) FILTER (WHERE claim) FROM changed",
+        &[
+            &schema,
+            &texts(|line| Some(&line.did)),
+            &texts(|line| line.pds.as_ref().map(|(pds, _)| pds.as_str())),
+            &hosts,
+            &texts(|line| line.rev.as_deref()),
+            &texts(|line| line.status.as_deref()),
+            &lines.iter().map(|line| line.is_settled).collect::<Vec<bool>>(),
+            &listing,
+        ],
+    )?;
+    let number = |at: usize| u64::try_from(row.get::<_, i64>(at)).unwrap_or(0);
+    Ok(Changes {
+        new: number(0),
+        opened: number(1),
+        contested: number(2),
+    })
+}
+
+/// Stores how far a host was listed, in the transaction that stored the page.
+///
+/// # Errors
+/// The server refused.
+pub fn host_page(
+    client: &mut impl GenericClient,
+    schema: &str,
+    host: &str,
+    cursor: &str,
+    lines: u64,
+) -> Result<(), Error> {
+    client.execute(
+        "UPDATE skyfill.host SET cursor = $3, listed = listed + $4 WHERE schema_name = $1 AND host = $2",
+        &[&schema, &host, &cursor, &i64::try_from(lines).unwrap_or(i64::MAX)],
+    )?;
+    Ok(())
+}
+
+/// Opens the repos that hosts of a pass do not list any more, though they were listed to their end: they are asked for one by one.
+///
+/// # Errors
+/// The server refused.
+pub fn open_unlisted(client: &mut impl GenericClient, schema: &str, listing: i64) -> Result<u64, Error> {
+    client.execute(
+        "UPDATE skyfill.repo r SET state = 'open', attempts = 0 FROM skyfill.host h
+         WHERE r.schema_name = $1 AND h.schema_name = $1 AND r.host = h.host AND h.listing = $2 AND h.listed_at IS NOT NULL
+           AND h.listing_error IS NULL AND r.listing IS DISTINCT FROM $2 AND NOT r.contested
+           AND r.state IN ('loaded', 'deactivated', 'suspended', 'takendown')",
+        &[&schema, &listing],
+    )
+}
+
+/// Repos that are contested, or of which no host is known, after `after` in the order of DIDs.
+///
+/// # Errors
+/// The server refused.
+pub fn unsettled(
+    client: &mut impl GenericClient,
+    schema: &str,
+    after: &str,
+    count: i64,
+) -> Result<Vec<String>, Error> {
+    let rows = client.query(
+        "SELECT did FROM skyfill.repo WHERE schema_name = $1 AND (contested OR state = 'unresolved') AND did > $2
+         ORDER BY did LIMIT $3",
+        &[&schema, &after, &count],
+    )?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// How many there are.
+///
+/// # Errors
+/// The server refused.
+pub fn count_unsettled(client: &mut impl GenericClient, schema: &str) -> Result<u64, Error> {
+    let sql =
+        "SELECT count(*) FROM skyfill.repo WHERE schema_name = $1 AND (contested OR state = 'unresolved')";
+    Ok(u64::try_from(client.query_one(sql, &[&schema])?.get::<_, i64>(0)).unwrap_or(0))
+}
+
+/// What a DID document says of a repo.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// It is there: URL of the PDS and the name under which that is paced.
+    On(String, String),
+    /// The account has no document any more: it is asked for where it was, and deleted if it is not there.
+    Nowhere,
+}
+
+/// Notes where repos are. One that is loaded and lies elsewhere now is opened: it may be newer there.
+///
+/// # Errors
+/// The server refused.
+pub fn settle(
+    client: &mut impl GenericClient,
+    schema: &str,
+    settled: &[(String, Settled)],
+) -> Result<u64, Error> {
+    let place = |pick: fn(&Settled) -> Option<&str>| {
+        settled
+            .iter()
+            .map(|(_, at)| pick(at))
+            .collect::<Vec<Option<&str>>>()
+    };
+    let dids: Vec<&str> = settled.iter().map(|(did, _)| did.as_str()).collect();
+    let hosts = place(|at| match at {
+        Settled::On(_, host) => Some(host),
+        Settled::Nowhere => None,
+    });
+    client.execute(
+        "INSERT INTO skyfill.host (schema_name, host) SELECT DISTINCT $1, h FROM unnest($2::text[]) h WHERE h IS NOT NULL
+         ON CONFLICT DO NOTHING",
+        &[&schema, &hosts],
+    )?;
+    client.execute(
+        "UPDATE skyfill.repo r SET contested = false, pds = coalesce(n.pds, r.pds), host = coalesce(n.host, r.host),
+           attempts = 0, next_attempt = NULL,
+           state = CASE WHEN n.host IS NULL THEN CASE WHEN r.state = 'unresolved' THEN 'not found' ELSE 'open' END
+                        WHEN r.state = 'unresolved' OR n.host <> r.host THEN 'open' ELSE r.state END
+         FROM unnest($2::text[], $3::text[], $4::text[]) n (did, pds, host) WHERE r.schema_name = $1 AND r.did = n.did",
+        &[
+            &schema,
+            &dids,
+            &place(|at| match at {
+                Settled::On(pds, _) => Some(pds),
+                Settled::Nowhere => None,
+            }),
+            &hosts,
+        ],
+    )
+}
+
+/// The repos that are there to be fetched or are loaded, by DID: DID and PDS, after `after`.
+///
+/// # Errors
+/// The server refused.
+pub fn repos(
+    client: &mut impl GenericClient,
+    schema: &str,
+    after: &str,
+    count: i64,
+) -> Result<Vec<(String, String)>, Error> {
+    let rows = client.query(
+        "SELECT did, pds FROM skyfill.repo
+         WHERE schema_name = $1 AND state IN ('open', 'loaded', 'coming', 'failed') AND pds <> '' AND did > $2 ORDER BY did LIMIT $3",
+        &[&schema, &after, &count],
+    )?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}

@@ -1,0 +1,228 @@
+//! A whole network on loopback: PDSes, a PLC directory, a relay, and the well-known files of handles and of did:web. Everything follows
+//! from a seed, the faults too, so that a test knows what a complete and correct backfill must end with ([`Network::expected`]).
+//!
+//! Each PDS is a listener of its own, counts its requests and may have a limit. Repos are made when they are asked for.
+
+mod accounts;
+mod cars;
+mod change;
+mod events;
+mod fault;
+mod meter;
+mod pds;
+mod plan;
+mod plc;
+mod relay;
+mod serve;
+mod subscribe;
+mod world;
+
+pub use fault::Fault;
+pub use meter::{HostCounts, Limit};
+
+use accounts::{Counting, Standing};
+use cars::Source;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use world::World;
+
+/// What a network is made from.
+#[derive(Clone, Debug)]
+pub struct NetworkSettings {
+    /// The same seed gives the same network.
+    pub seed: u64,
+    /// Accounts in all.
+    pub repos: usize,
+    /// Records in all, about.
+    pub records: usize,
+    /// PDSes, at least 1.
+    pub hosts: usize,
+    /// Which kinds of fault are on. None of them: a good network.
+    pub faults: Vec<Fault>,
+    /// The limit of hosts that have one, announced or not ([`Fault::Limits429`], [`Fault::Silent429`], [`Fault::SharedAddress`]).
+    pub limit: Option<Limit>,
+    /// Share of all repos that the first host holds; at least 1.2 times the average, so that it is the fullest. The sizes of the others
+    /// fall off like 1/rank.
+    pub fullest_share: f64,
+    /// Events that the relay keeps for subscribers.
+    pub replay_events: usize,
+}
+
+impl Default for NetworkSettings {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            repos: 50,
+            records: 20_000,
+            hosts: 1,
+            faults: Vec::new(),
+            limit: None,
+            fullest_share: 0.2,
+            replay_events: 100_000,
+        }
+    }
+}
+
+/// What a complete and correct backfill ends with for an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Expected {
+    /// Its repo is loaded, as [`Network::car`] has it.
+    Loaded,
+    /// It is `deactivated`, `suspended`, `takendown` or `deleted`.
+    State(&'static str),
+    /// Its repo cannot be had.
+    Failed,
+}
+
+/// The network. Its servers run until it is dropped.
+pub struct Network {
+    world: Arc<World>,
+    servers: serve::Servers,
+}
+
+impl Network {
+    /// Starts it on free ports of loopback.
+    ///
+    /// # Panics
+    /// The system gives no sockets or threads.
+    #[must_use]
+    pub fn start(settings: NetworkSettings) -> Self {
+        let (world, servers) = serve::start(settings);
+        Self { world, servers }
+    }
+
+    /// URL of the relay. Like all of them, without a slash at the end.
+    #[must_use]
+    pub fn relay_url(&self) -> String {
+        self.servers.relay_url()
+    }
+
+    /// URL of the PLC directory.
+    #[must_use]
+    pub fn plc_url(&self) -> String {
+        self.servers.plc_url()
+    }
+
+    /// URL of the server that has `/.well-known/atproto-did` of handles and `/.well-known/did.json` of did:web, by the `Host` header.
+    #[must_use]
+    pub fn well_known_url(&self) -> String {
+        self.servers.well_known_url()
+    }
+
+    /// URLs of the PDSes, the fullest first.
+    #[must_use]
+    pub fn host_urls(&self) -> Vec<String> {
+        let state = self.world.lock();
+        (0..state.hosts.len())
+            .map(|host| self.world.host_url(&state, host))
+            .collect()
+    }
+
+    /// The accounts that have a document, and the URLs of the PDSes that it names.
+    #[must_use]
+    pub fn dids(&self) -> Vec<(String, String)> {
+        let state = self.world.lock();
+        let known = state.accounts.iter().filter(|account| !account.is_tombstone);
+        known
+            .map(|account| (account.did.clone(), self.world.host_url(&state, account.host)))
+            .collect()
+    }
+
+    /// What a complete and correct backfill must end with, by DID. A deleted account whose document is still there looks to a client that
+    /// did not ask the relay like one that its host does not know.
+    #[must_use]
+    pub fn expected(&self) -> BTreeMap<String, Expected> {
+        let state = self.world.lock();
+        let expected = |account: &accounts::Account| {
+            let is_bad = |fault: &Fault| self.world.switches.is_on(*fault);
+            let of_account = account.fault.filter(|fault| Fault::LASTING.contains(fault));
+            match account.standing.status() {
+                Some(status) => Expected::State(status),
+                None if state.hosts[account.host]
+                    .fault
+                    .is_some_and(|fault| is_bad(&fault)) =>
+                {
+                    Expected::Failed
+                }
+                None if of_account.is_some_and(|fault| is_bad(&fault)) => Expected::Failed,
+                None => Expected::Loaded,
+            }
+        };
+        let all = state.accounts.iter();
+        all.map(|account| (account.did.clone(), expected(account)))
+            .collect()
+    }
+
+    /// The accounts that no host lists, since theirs are of no use now: they are found through the relay's list of repos or the PLC's
+    /// export alone.
+    #[must_use]
+    pub fn unlisted(&self) -> BTreeSet<String> {
+        let state = self.world.lock();
+        let is_bad = |host: usize| {
+            state.hosts[host]
+                .fault
+                .is_some_and(|fault| self.world.switches.is_on(fault))
+        };
+        let all = state.accounts.iter();
+        all.filter(|account| account.standing != Standing::Deleted && is_bad(account.host))
+            .map(|account| account.did.clone())
+            .collect()
+    }
+
+    /// What each host saw so far, in the order of [`Network::host_urls`].
+    #[must_use]
+    pub fn counts(&self) -> Vec<HostCounts> {
+        let state = self.world.lock();
+        let hosts = state.hosts.iter().zip(&self.world.meters);
+        hosts
+            .map(|(host, meter)| {
+                let limit = self.world.limit(host.counting);
+                let announces = limit.is_some() && host.counting == Counting::Announced;
+                meter.counts(&host.authority, limit, announces)
+            })
+            .collect()
+    }
+
+    /// Forgets the counts so far. Limits go on.
+    pub fn reset_counts(&self) {
+        self.world.meters.iter().for_each(meter::Meter::reset);
+    }
+
+    /// The true CAR of an account now, whatever the faults; none if it is deleted or was never there.
+    #[must_use]
+    pub fn car(&self, did: &str) -> Option<Vec<u8>> {
+        let source = {
+            let state = self.world.lock();
+            let number = *state.by_did.get(did)?;
+            let account = &state.accounts[number];
+            (account.standing != Standing::Deleted).then(|| Source::of(number, account))?
+        };
+        Some(self.world.cars.car(&source, &self.world.population).to_vec())
+    }
+
+    /// The relay's last sequence number.
+    #[must_use]
+    pub fn head(&self) -> u64 {
+        self.world.lock().log.head()
+    }
+
+    /// Lets the relay keep so many events from now on. What falls out is gone.
+    pub fn set_replay_events(&self, n: usize) {
+        self.world.lock().log.set_window(n);
+    }
+
+    /// Changes the network and lets the relay tell of it: of `changes`, each of a random account, 70 % are commits, 8 % deletions of
+    /// accounts, 6 % deactivations or reactivations, 6 % moves and 10 % new accounts. The same seed does the same to the same network.
+    pub fn change(&self, seed: u64, changes: usize) {
+        change::change(&self.world, seed, changes);
+    }
+
+    /// Switches faults on and off. Those of single answers can be switched on at any time; of the others, only those that were on at the
+    /// start have victims. What a fault did to the network itself, as a move, stays.
+    ///
+    /// # Panics
+    /// The system gives no socket to a host that was dead.
+    pub fn set_faults(&self, on: &[Fault]) {
+        self.servers.set_faults(&self.world, on);
+    }
+}

@@ -1,0 +1,329 @@
+//! What a PDS answers (<https://docs.bsky.app/docs/category/http-reference>).
+
+use super::accounts::{Account, Foreign, Standing, State};
+use super::cars::{self, Source};
+use super::fault::Fault;
+use super::world::World;
+use crate::answer::Answer;
+use crate::request::Request;
+use std::fmt::Write;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// Zeros that a bomb unpacks to.
+const BOMB: u64 = 6 << 30;
+const HTML: &str =
+    "<!DOCTYPE html><html><head><title>Welcome</title></head><body><h1>It works!</h1></body></html>";
+
+/// An answer, and the repo that it gives whole: account and time of the rev.
+pub(super) struct Reply {
+    pub(super) answer: Answer,
+    pub(super) gives: Option<(usize, u64)>,
+}
+
+/// What host number `host` answers.
+pub(super) fn answer(world: &World, host: usize, request: &Request) -> Reply {
+    let did = request.parameter("did").unwrap_or_default();
+    let answer = match request.path.as_str() {
+        GET_REPO => return get_repo(world, host, did),
+        "/xrpc/com.atproto.sync.getLatestCommit" => latest_commit(world, host, did),
+        "/xrpc/com.atproto.sync.getRepoStatus" => repo_status(world, host, did),
+        "/xrpc/com.atproto.sync.listRepos" => list_repos(world, host, request),
+        "/xrpc/com.atproto.server.describeServer" => {
+            let authority = world.lock().hosts[host].authority.replace(':', "%3A");
+            Answer::json(format!(
+                r#"{{"did":"did:web:{authority}","availableUserDomains":[".simnet.test"]}}"#
+            ))
+        }
+        _ => not_implemented(),
+    };
+    Reply { answer, gives: None }
+}
+
+pub(super) const GET_REPO: &str = "/xrpc/com.atproto.sync.getRepo";
+
+/// What servers say of a method that they do not know.
+pub(super) fn not_implemented() -> Answer {
+    Answer::refusal(501, "MethodNotImplemented", "Method Not Implemented")
+}
+
+fn not_found(did: &str) -> Answer {
+    // Whatever was asked for goes into JSON.
+    let did: String = did
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || ":.%-_".contains(*c))
+        .collect();
+    Answer::refusal(
+        400,
+        "RepoNotFound",
+        &format!("Could not find repo for DID: {did}"),
+    )
+}
+
+fn inactive(standing: Standing) -> Option<Answer> {
+    let (name, message) = match standing {
+        Standing::Active => return None,
+        Standing::Deactivated => ("RepoDeactivated", "Repo has been deactivated"),
+        Standing::Suspended => ("RepoSuspended", "Repo has been suspended"),
+        Standing::Takendown => ("RepoTakendown", "Repo has been takendown"),
+        Standing::Deleted => ("RepoNotFound", "Could not find repo"),
+    };
+    Some(Answer::refusal(400, name, message))
+}
+
+/// What a host knows of an account.
+enum Known {
+    Own(usize),
+    Foreign(usize, Foreign),
+}
+
+fn find(world: &World, state: &State, host: usize, did: &str) -> Option<Known> {
+    let number = *state.by_did.get(did)?;
+    if state.hosts[host].members.contains(&number) {
+        return Some(Known::Own(number));
+    }
+    let foreign = *state.hosts[host].foreign.get(&number)?;
+    tells(world, foreign).then_some(Known::Foreign(number, foreign))
+}
+
+/// Whether hosts now say such things of accounts that they do not have.
+fn tells(world: &World, foreign: Foreign) -> bool {
+    world.switches.is_on(match foreign {
+        Foreign::Left => Fault::Moved,
+        Foreign::Missing | Foreign::Old => Fault::LyingList,
+    })
+}
+
+/// The repo that a host has for a DID, or why it has none.
+fn source(world: &World, state: &State, host: usize, did: &str) -> Result<Source, Answer> {
+    match find(world, state, host, did) {
+        Some(Known::Own(number)) => {
+            let account = &state.accounts[number];
+            inactive(account.standing).map_or_else(|| Ok(Source::of(number, account)), Err)
+        }
+        Some(Known::Foreign(number, Foreign::Old)) => Ok(Source::of(number, &state.accounts[number]).once()),
+        Some(Known::Foreign(_, Foreign::Left)) => {
+            Err(inactive(Standing::Deactivated).unwrap_or_else(|| not_found(did)))
+        }
+        Some(Known::Foreign(_, Foreign::Missing)) | None => Err(not_found(did)),
+    }
+}
+
+fn get_repo(world: &World, host: usize, did: &str) -> Reply {
+    let (source, fault) = {
+        let mut state = world.lock();
+        let source = match source(world, &state, host, did) {
+            Ok(source) => source,
+            Err(answer) => return Reply { answer, gives: None },
+        };
+        let number = source.number;
+        let is_own = state.accounts[number].host == host;
+        if let (true, Some(to)) = (
+            is_own && world.switches.is_on(Fault::MovesDuringRun),
+            state.accounts[number].moves_to,
+        ) {
+            state.relocate(number, to, false);
+            let answer = not_found(did);
+            return Reply { answer, gives: None };
+        }
+        let fault = is_own
+            .then(|| next_fault(world, &mut state.accounts[number]))
+            .flatten();
+        (source, fault)
+    };
+    match fault {
+        Some(fault) => Reply {
+            answer: bad_answer(world, &source, fault),
+            gives: None,
+        },
+        None => Reply {
+            answer: Answer::Repo(world.cars.car(&source, &world.population)),
+            gives: Some((source.number, source.micros)),
+        },
+    }
+}
+
+/// A fault of an answer, and how often it still comes.
+type Due = (Fault, u32);
+
+/// The fault that the next answer for a repo has.
+fn next_fault(world: &World, account: &mut Account) -> Option<Due> {
+    let fault = account.fault.filter(|fault| world.switches.is_on(*fault))?;
+    if Fault::LASTING.contains(&fault) {
+        return Some((fault, 0));
+    }
+    let left = account.bad_answers.checked_sub(1)?;
+    account.bad_answers = left;
+    Some((fault, left))
+}
+
+fn bad_answer(world: &World, source: &Source, (fault, left): Due) -> Answer {
+    let population = &world.population;
+    let car = || world.cars.car(source, population);
+    match fault {
+        Fault::CutAtBlock => Answer::Repo(Arc::new(cars::cut_car(source, population))),
+        Fault::ForgedBlock => Answer::Repo(Arc::new(cars::forged_car(source, population))),
+        Fault::Html => Answer::Status(
+            200,
+            vec![("content-type", "text/html".to_owned())],
+            HTML.to_owned(),
+        ),
+        Fault::RedirectLoop => Answer::Redirect(format!("{GET_REPO}?did={}", source.did)),
+        Fault::Bomb => Answer::Bomb(BOMB),
+        Fault::Endless => Answer::Endless,
+        Fault::ServerError if left > 0 => {
+            Answer::refusal(500, "InternalServerError", "Internal Server Error")
+        }
+        Fault::ServerError => Answer::refusal(503, "ServiceUnavailable", "Service Unavailable"),
+        Fault::Reset => Answer::Reset,
+        Fault::Stall => Answer::Stall(car()),
+        Fault::WrongLength => Answer::Short(car()),
+        // The others are not of single answers.
+        _ => Answer::Repo(car()),
+    }
+}
+
+fn latest_commit(world: &World, host: usize, did: &str) -> Answer {
+    let source = source(world, &world.lock(), host, did);
+    match source {
+        Ok(source) => {
+            let facts = world.cars.facts(&source, &world.population);
+            Answer::json(format!(r#"{{"cid":"{}","rev":"{}"}}"#, facts.head, facts.rev))
+        }
+        Err(answer) => answer,
+    }
+}
+
+fn repo_status(world: &World, host: usize, did: &str) -> Answer {
+    let state = world.lock();
+    let (number, status) = match find(world, &state, host, did) {
+        Some(Known::Own(number)) => (number, state.accounts[number].standing.status()),
+        Some(Known::Foreign(number, Foreign::Left)) => (number, Standing::Deactivated.status()),
+        Some(Known::Foreign(number, Foreign::Old)) => (number, None),
+        Some(Known::Foreign(_, Foreign::Missing)) | None => return not_found(did),
+    };
+    let did = &state.accounts[number].did;
+    Answer::json(match status {
+        Some(status) => format!(r#"{{"did":"{did}","active":false,"status":"{status}"}}"#),
+        None => {
+            let source = source(world, &state, host, did);
+            let rev = source.map(|source| source.rev()).unwrap_or_default();
+            format!(r#"{{"did":"{did}","active":true,"rev":"{rev}"}}"#)
+        }
+    })
+}
+
+/// A line of a list of repos.
+pub(super) struct Row {
+    pub(super) source: Source,
+    pub(super) status: Option<&'static str>,
+}
+
+/// Appends the JSON of a line.
+pub(super) fn write_row(world: &World, row: &Row, out: &mut String) {
+    let facts = world.cars.facts(&row.source, &world.population);
+    let (did, active) = (&row.source.did, row.status.is_none());
+    // A string takes all that is written.
+    _ = write!(
+        out,
+        r#"{{"did":"{did}","head":"{}","rev":"{}","active":{active}"#,
+        facts.head, facts.rev
+    );
+    if let Some(status) = row.status {
+        _ = write!(out, r#","status":"{status}""#);
+    }
+    out.push('}');
+}
+
+/// The page that a request asks for: how many at most, and the number after which it begins.
+pub(super) fn page(request: &Request, usual: usize, most: usize) -> Result<(usize, Option<usize>), Answer> {
+    let bad = |what: &str| {
+        Answer::refusal(
+            400,
+            "InvalidRequest",
+            &format!("Error: Params must have a valid {what}"),
+        )
+    };
+    let number = |name: &str| {
+        request
+            .parameter(name)
+            .map(|text| text.parse::<usize>().map_err(|_| bad(name)))
+            .transpose()
+    };
+    let limit = number("limit")?.unwrap_or(usual);
+    if !(1..=most).contains(&limit) {
+        return Err(bad("limit"));
+    }
+    Ok((limit, number("cursor")?))
+}
+
+/// The answer with a cursor and a list.
+pub(super) fn list_answer(name: &str, cursor: Option<usize>, items: &str) -> Answer {
+    let cursor = cursor.map_or_else(String::new, |cursor| format!(r#""cursor":"{cursor}","#));
+    Answer::json(format!(r#"{{{cursor}"{name}":[{items}]}}"#))
+}
+
+fn list_repos(world: &World, host: usize, request: &Request) -> Answer {
+    let (limit, after) = match page(request, 500, 1000) {
+        Ok(page) => page,
+        Err(answer) => return answer,
+    };
+    let (rows, cursor) = rows(world, host, limit, after);
+    let mut items = String::new();
+    for row in &rows {
+        if !items.is_empty() {
+            items.push(',');
+        }
+        write_row(world, row, &mut items);
+    }
+    list_answer("repos", cursor, &items)
+}
+
+/// A page of a host's list and the cursor of the next one. The order is that of the accounts' numbers.
+fn rows(world: &World, host: usize, limit: usize, after: Option<usize>) -> (Vec<Row>, Option<usize>) {
+    let state = world.lock();
+    let host = &state.hosts[host];
+    let repeats = host.repeats && world.switches.is_on(Fault::LyingList);
+    let limit = if repeats {
+        limit.min(host.members.len().div_ceil(2))
+    } else {
+        limit
+    };
+    let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+    let foreign = host
+        .foreign
+        .range(range)
+        .filter(|(_, foreign)| tells(world, **foreign));
+    let foreign = foreign.map(|(number, foreign)| (*number, Some(*foreign)));
+    let own = host.members.range(range).map(|number| (*number, None));
+    let mut listed: Vec<(usize, Option<Foreign>)> =
+        own.take(limit + 1).chain(foreign.take(limit + 1)).collect();
+    listed.sort_by_key(|(number, _)| *number);
+    let has_more = listed.len() > limit;
+    listed.truncate(limit);
+    let cursor = if has_more {
+        listed.last().map(|(number, _)| *number)
+    } else {
+        after.filter(|_| repeats)
+    };
+    let row = |(number, foreign): (usize, Option<Foreign>)| {
+        let account = &state.accounts[number];
+        let source = Source::of(number, account);
+        match foreign {
+            None => Row {
+                source,
+                status: account.standing.status(),
+            },
+            Some(Foreign::Left) => Row {
+                source,
+                status: Standing::Deactivated.status(),
+            },
+            Some(Foreign::Missing) => Row { source, status: None },
+            Some(Foreign::Old) => Row {
+                source: source.once(),
+                status: None,
+            },
+        }
+    };
+    (listed.into_iter().map(row).collect(), cursor)
+}

@@ -1,0 +1,51 @@
+//! What all servers of a network look at.
+
+use super::NetworkSettings;
+use super::accounts::{Counting, State};
+use super::cars::Cars;
+use super::fault::{Fault, Switches};
+use super::meter::{Limit, Meter};
+use crate::Population;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The network behind its servers.
+pub(super) struct World {
+    pub(super) population: Population,
+    pub(super) switches: Switches,
+    pub(super) cars: Cars,
+    /// One for each host.
+    pub(super) meters: Vec<Meter>,
+    /// Held while the network is changed on purpose.
+    pub(super) changing: Mutex<()>,
+    pub(super) state: Mutex<State>,
+    pub(super) settings: NetworkSettings,
+}
+
+impl World {
+    /// The network as it is now.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// URL of a host.
+    pub(super) fn host_url(&self, state: &State, host: usize) -> String {
+        let host = &state.hosts[host];
+        let is_https = host.fault == Some(Fault::TlsFailure) && self.switches.is_on(Fault::TlsFailure);
+        format!("http{}://{}", if is_https { "s" } else { "" }, host.authority)
+    }
+
+    /// The limit of hosts that count in this way.
+    pub(super) fn limit(&self, counting: Counting) -> Option<Limit> {
+        let (fault, times) = match counting {
+            Counting::Not => return None,
+            Counting::Announced => (Fault::Limits429, 1),
+            Counting::Silent => (Fault::Silent429, 1),
+            Counting::Shared => (Fault::SharedAddress, 2),
+        };
+        let limit = self.settings.limit.filter(|_| self.switches.is_on(fault))?;
+        Some(Limit {
+            requests: limit.requests.saturating_mul(times),
+            ..limit
+        })
+    }
+}

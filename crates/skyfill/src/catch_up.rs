@@ -1,0 +1,99 @@
+//! `skyfill catch-up`: from tables that were loaded to an AppView that misses nothing.
+//!
+//! Each pass notes where the relay's stream is, then lists all hosts, fetches what is newer, and does what comes after loading. What happened before
+//! that place in the stream is in the tables then. As long as the relay still has all that came after it, an AppView that
+//! subscribes gets the rest; docs/hand-over.md says why nothing falls in between.
+
+use crate::cli::{CatchUpArgs, LoadMode};
+use crate::clock;
+use crate::discovery;
+use crate::exit::{Ended, Failure};
+use crate::fetch_args;
+use crate::run::{NewRun, Setting, states_of};
+use ledger::runs;
+
+pub(crate) fn run(args: &CatchUpArgs) -> Result<Ended, Failure> {
+    let load = &fetch_args::trusting(&args.load, &args.source);
+    let now = args.now.as_deref();
+    let set = Setting::new(load)?;
+    let relay = discovery::relay_of(&args.source)?;
+    let http = discovery::trusted_client(&load.fetch, &load.caller)?;
+    let mut client = set.database.connect()?;
+    let last = runs::last(&mut client, &set.database.schema).map_err(|error| set.database.failure(error))?;
+    drop(client);
+    if last.is_none() {
+        return Err(
+            Failure::usage("nothing was loaded yet: there is nothing to catch up with")
+                .hint("load first, for example: skyfill run --discover"),
+        );
+    }
+    for number in 1..=args.passes {
+        let Some(pass) = discovery::pass(&set, &args.source, load, true)? else {
+            return Ok(stopped());
+        };
+        let new = NewRun {
+            now: clock::now(now)?,
+            mode: LoadMode::Auto,
+            choice: None,
+        };
+        let mut differs = false;
+        if let Some(done) = set.load_open(load, &new, None, Some(&relay))? {
+            if done.is_stopped() {
+                return Ok(stopped());
+            }
+            differs = done.differs();
+        }
+        let Some(seq) = pass.seq else {
+            return Err(Failure::new(format!(
+                "where {relay} is could not be learned, so that nobody can say whether a gap is left"
+            ))
+            .hint("the tables are up to date; run it again, or name another relay with --relay"));
+        };
+        let keeps = set
+            .runtime
+            .block_on(discovery::relay::keeps(&http, &relay, seq))
+            .map_err(|error| {
+                Failure::new(format!("the relay {relay}: {error}"))
+                    .hint("the tables are up to date; run it again when the relay answers")
+            })?;
+        if !keeps {
+            eprintln!("pass {number}: {relay} does not keep what came after {seq} any more; once more");
+            continue;
+        }
+        let failed: u64 = states_of(&set.database)?
+            .iter()
+            .filter(|(state, _)| matches!(state.as_str(), "failed" | "open" | "unresolved"))
+            .map(|(_, repos)| repos)
+            .sum();
+        if load.output.json {
+            println!(
+                "{}",
+                serde_json::json!({
+                    "relay": relay, "cursor": seq, "passes": number, "failedHosts": pass.failed_hosts.len(), "missingRepos": failed,
+                })
+            );
+        }
+        eprintln!(
+            "{relay} still has all that came after sequence number {seq}: an AppView that subscribes to it may be started now. The official one \
+             takes no cursor, it replays all that the relay keeps; others begin at {seq} or before"
+        );
+        if pass.is_complete() && failed == 0 && !differs {
+            return Ok(Ended::Well);
+        }
+        eprintln!(
+            "but {} hosts could not be listed and {failed} repos not be loaded: of those, older changes may be missing; run it again later",
+            pass.failed_hosts.len()
+        );
+        return Ok(Ended::WithFailures);
+    }
+    Err(Failure::new(format!(
+        "after {} passes {relay} still forgets events faster than a pass takes",
+        args.passes
+    ))
+    .hint("give it more --concurrency and --max-db-connections, or use a relay that keeps events for longer"))
+}
+
+fn stopped() -> Ended {
+    eprintln!("stopped; go on with: skyfill catch-up");
+    Ended::Stopped
+}

@@ -1,0 +1,351 @@
+//! Discovery: a pass over hosts, relays and directories, compared with the ledger page by page.
+//!
+//! [`hosts`] lists each host, [`relay`] is what relays are asked, [`settle`] asks the DID documents of accounts that two hosts claim or none does,
+//! [`command`] is `skyfill discover`. Pages are fetched by tasks, each host at its pace, and stored by the calling thread, in the order in which
+//! they come, each with the cursor after it.
+
+pub(crate) mod command;
+mod hosts;
+pub(crate) mod relay;
+mod settle;
+
+use crate::cli::{CallerArgs, DirectoryArgs, FetchArgs, LoadArgs, OutputArgs, SourceArgs};
+use crate::database::Database;
+use crate::exit::Failure;
+use crate::fetch_args::{self, OptOut};
+use crate::run::{CONCURRENCY, Setting};
+use crate::signals::Stop;
+use discover::lists;
+use fetch::hosts::host_of;
+use fetch::turns::Turns;
+use fetch::{Client as HttpClient, Limits, Redirects};
+use ledger::listing::{self, Changes};
+use ledger::runs;
+use observe::{Counter, Progress};
+use postgres::Client;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// The public relay.
+const PUBLIC_RELAY: &str = "https://relay1.us-east.bsky.network";
+/// Largest page of a list, in bytes.
+const MAX_PAGE: u64 = 16 << 20;
+
+/// What a pass works with.
+pub(crate) struct Scout<'s> {
+    pub(crate) database: &'s Database,
+    pub(crate) runtime: &'s Runtime,
+    pub(crate) stop: &'s Stop,
+    pub(crate) source: &'s SourceArgs,
+    pub(crate) fetch: &'s FetchArgs,
+    pub(crate) directory: &'s DirectoryArgs,
+    pub(crate) caller: &'s CallerArgs,
+    pub(crate) output: &'s OutputArgs,
+}
+
+/// What a pass found.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    /// Its number.
+    pub(crate) id: i64,
+    /// The relay's sequence number before it began.
+    pub(crate) seq: Option<i64>,
+    /// Repos that hosts and relays listed, each time that they did.
+    pub(crate) listed: u64,
+    pub(crate) changes: Changes,
+    /// Hosts that could not be listed to their end, with the reasons.
+    pub(crate) failed_hosts: Vec<(String, String)>,
+    /// Repos of which it is not settled where they are.
+    pub(crate) unsettled: u64,
+    /// Repos that their hosts do not list any more.
+    pub(crate) unlisted: u64,
+}
+
+impl Pass {
+    /// Whether nothing is left open.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.failed_hosts.is_empty() && self.unsettled == 0
+    }
+}
+
+/// Counts for the progress.
+pub(crate) struct Counts {
+    listed: Counter,
+    hosts: Counter,
+    new: Counter,
+    opened: Counter,
+    contested: Counter,
+    settled: Counter,
+    failed: Counter,
+    bad: Counter,
+}
+
+impl Counts {
+    fn new() -> Self {
+        Self {
+            listed: Counter::with_rate("repos listed"),
+            hosts: Counter::plain("hosts done"),
+            new: Counter::plain("new"),
+            opened: Counter::plain("to be loaded again"),
+            contested: Counter::plain("claimed by two hosts"),
+            settled: Counter::plain("settled by their documents"),
+            failed: Counter::plain("hosts failed"),
+            bad: Counter::plain("lines that make no sense"),
+        }
+    }
+
+    fn shown(&self) -> Vec<Counter> {
+        let Self {
+            listed,
+            hosts,
+            new,
+            opened,
+            contested,
+            settled,
+            failed,
+            bad,
+        } = self;
+        [listed, hosts, new, opened, contested, settled, failed, bad]
+            .into_iter()
+            .cloned()
+            .collect()
+    }
+}
+
+/// A pass for `run` and `catch-up`; nothing if it was told to stop.
+pub(crate) fn pass(
+    set: &Setting,
+    source: &SourceArgs,
+    args: &LoadArgs,
+    with_known_hosts: bool,
+) -> Result<Option<Pass>, Failure> {
+    let scout = Scout {
+        database: &set.database,
+        runtime: &set.runtime,
+        stop: &set.stop,
+        source,
+        fetch: &args.fetch,
+        directory: &args.directory,
+        caller: &args.caller,
+        output: &args.output,
+    };
+    let pass = scout.pass(with_known_hosts)?;
+    if let Some(pass) = &pass {
+        command::tell(pass);
+    }
+    Ok(pass)
+}
+
+/// Notes where the relay is before a run fetches the first repo, for the hand-over.
+pub(crate) fn note_seq(
+    set: &Setting,
+    args: &LoadArgs,
+    client: &mut Client,
+    run: i64,
+    relay: &str,
+) -> Result<(), Failure> {
+    let refused = |error: postgres::Error| set.database.failure(error);
+    if runs::relay(client, run).map_err(refused)?.is_some() {
+        return Ok(());
+    }
+    let relay = base_url("--relay", relay)?;
+    let http = trusted_client(&args.fetch, &args.caller)?;
+    match set.runtime.block_on(relay::current_seq(&http, &relay)) {
+        Ok(seq) => {
+            eprintln!("{relay} is at sequence number {seq}");
+            runs::note_relay(client, run, &relay, Some(seq)).map_err(refused)
+        }
+        Err(error) => {
+            eprintln!("note: where {relay} is could not be learned: {error}");
+            runs::note_relay(client, run, &relay, None).map_err(refused)
+        }
+    }
+}
+
+/// The URL that an argument names.
+pub(crate) fn base_url(argument: &str, text: &str) -> Result<String, Failure> {
+    lists::base_url(text).ok_or_else(|| Failure::usage(format!("{argument}: {text} is no URL of a server")))
+}
+
+/// For servers that the operator names: they may be on private networks.
+pub(crate) fn trusted_client(fetch: &FetchArgs, caller: &CallerArgs) -> Result<HttpClient, Failure> {
+    list_client(fetch, caller, true)
+}
+
+fn list_client(
+    fetch: &FetchArgs,
+    caller: &CallerArgs,
+    allow_private_hosts: bool,
+) -> Result<HttpClient, Failure> {
+    let limits = Limits {
+        total: Duration::from_secs(fetch.processing_timeout),
+        stall: Duration::from_secs(fetch.stall_timeout),
+        bytes: MAX_PAGE,
+        allow_private_hosts,
+        redirects: Redirects::SameHost,
+    };
+    HttpClient::new(&fetch_args::user_agent(caller), limits).map_err(Failure::new)
+}
+
+/// The relay that is asked, or whose sequence numbers count: the one that is named, else a single PDS, which is its own; else the public one.
+pub(crate) fn relay_of(source: &SourceArgs) -> Result<String, Failure> {
+    match (&source.relay, source.pds.as_slice()) {
+        (Some(relay), _) => base_url("--relay", relay),
+        (None, [pds]) => base_url("--pds", pds),
+        (None, _) => Ok(PUBLIC_RELAY.to_owned()),
+    }
+}
+
+impl Scout<'_> {
+    /// A whole pass, or the rest of one; nothing if it was told to stop.
+    pub(crate) fn pass(&self, with_known_hosts: bool) -> Result<Option<Pass>, Failure> {
+        let refused = |error: postgres::Error| self.database.failure(error);
+        let mut client = self.database.connect()?;
+        let schema = &self.database.schema;
+        let relay = relay_of(self.source)?;
+        let http = trusted_client(self.fetch, self.caller)?;
+        // Before anything is listed: what happens from here on, the relay has.
+        let seq = match self.runtime.block_on(relay::current_seq(&http, &relay)) {
+            Ok(seq) => Some(seq),
+            Err(error) => {
+                eprintln!("note: where {relay} is could not be learned: {error}");
+                None
+            }
+        };
+        let named = self.named_hosts()?;
+        let (id, is_new) = listing::begin(
+            &mut client,
+            schema,
+            &self.describe(&relay, with_known_hosts),
+            Some((&relay, seq)),
+        )
+        .map_err(refused)?;
+        let seq = if is_new {
+            seq
+        } else {
+            listing::seq(&mut client, id).map_err(refused)?
+        };
+        if !is_new {
+            eprintln!("going on with pass {id} of discovery");
+        }
+        let counts = Counts::new();
+        let interval = Duration::from_secs(self.output.logging_interval);
+        let progress = Progress::start(counts.shown(), None, interval);
+        let mut changes = Changes::default();
+        let mut hosts = named;
+        if with_known_hosts {
+            hosts.extend(listing::known_hosts(&mut client, schema).map_err(refused)?);
+        }
+        if self.asks_relay_for_hosts() {
+            match self.runtime.block_on(relay::hosts(&http, &relay, self.stop))? {
+                Some(relay::Hosts::Listed(listed)) => hosts.extend(listed),
+                // A PDS, or an older relay: its own list is what there is.
+                Some(relay::Hosts::NotKnown) => {
+                    progress.say(&format!(
+                        "{relay} does not list hosts; its own list of repos is taken"
+                    ));
+                    if self.is_pds(&http, &relay) {
+                        hosts.push((host_of(&relay), relay.clone()));
+                    } else if !self.relay_list(
+                        &http,
+                        &relay,
+                        "com.atproto.sync.listRepos",
+                        id,
+                        &mut client,
+                        &counts,
+                        &mut changes,
+                    )? {
+                        return Ok(None);
+                    }
+                }
+                None => return Ok(None),
+            }
+        }
+        let opt_out = OptOut::of(self.fetch)?;
+        hosts.retain(|(host, _)| !opt_out.has_host(host));
+        listing::add_hosts(&mut client, schema, id, &hosts).map_err(refused)?;
+        let turns = {
+            let _within = self.runtime.enter();
+            Turns::start(fetch_args::pace(self.fetch, CONCURRENCY))
+        };
+        let is_done = self.list_hosts(id, &turns, &mut client, &counts, &mut changes)?
+            && (!self.source.relay_repos
+                || self.relay_list(
+                    &http,
+                    &relay,
+                    "com.atproto.sync.listRepos",
+                    id,
+                    &mut client,
+                    &counts,
+                    &mut changes,
+                )?)
+            && (self.source.collection.is_none()
+                || self.relay_list(
+                    &http,
+                    &relay,
+                    "com.atproto.sync.listReposByCollection",
+                    id,
+                    &mut client,
+                    &counts,
+                    &mut changes,
+                )?)
+            && (!self.source.plc_export || self.read_export(id, &mut client, &counts, &mut changes)?)
+            && self.settle(&mut client, &counts)?;
+        progress.finish();
+        if !is_done {
+            return Ok(None);
+        }
+        let unlisted = listing::open_unlisted(&mut client, schema, id).map_err(refused)?;
+        listing::end(&mut client, id).map_err(refused)?;
+        Ok(Some(Pass {
+            id,
+            seq,
+            listed: counts.listed.get(),
+            changes,
+            failed_hosts: listing::failed_hosts(&mut client, schema, id).map_err(refused)?,
+            unsettled: listing::count_unsettled(&mut client, schema).map_err(refused)?,
+            unlisted,
+        }))
+    }
+
+    fn asks_relay_for_hosts(&self) -> bool {
+        let source = self.source;
+        let names_others = source.relay_repos
+            || source.collection.is_some()
+            || source.plc_export
+            || !source.pds.is_empty()
+            || source.pds_file.is_some();
+        !names_others
+    }
+
+    /// What a pass is over: one that was stopped is gone on with only if it is over the same.
+    fn describe(&self, relay: &str, with_known_hosts: bool) -> String {
+        format!(
+            "relay {relay} repos {} pds {:?} {:?} plc {:?} collection {:?} known {with_known_hosts}",
+            self.source.relay_repos,
+            self.source.pds,
+            self.source.pds_file,
+            self.source.plc_export.then_some(&self.directory.plc_url),
+            self.source.collection
+        )
+    }
+
+    /// Name and URL of the hosts that arguments name.
+    fn named_hosts(&self) -> Result<Vec<(String, String)>, Failure> {
+        let mut urls = Vec::new();
+        for pds in &self.source.pds {
+            urls.push(base_url("--pds", pds)?);
+        }
+        if let Some(path) = &self.source.pds_file {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| Failure::new(format!("read {}: {error}", path.display())))?;
+            let lines = text
+                .lines()
+                .map(|line| line.split('#').next().unwrap_or_default().trim());
+            for line in lines.filter(|line| !line.is_empty()) {
+                urls.push(base_url(&path.display().to_string(), line)?);
+            }
+        }
+        Ok(urls.into_iter().map(|url| (host_of(&url), url)).collect())
+    }
+}

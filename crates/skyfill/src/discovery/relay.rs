@@ -1,0 +1,312 @@
+//! What relays are asked: where their stream is, which hosts they know, which repos.
+
+use crate::discovery::{Counts, Scout};
+use crate::exit::Failure;
+use crate::signals::Stop;
+use discover::events::{self, Frame};
+use discover::lists;
+use fetch::hosts::host_of;
+use fetch::retry::{self, Retry};
+use fetch::{Client as HttpClient, FetchError, Small};
+use identity::export::{Export, Latest};
+use ledger::identity::{cursor, set_cursor};
+use ledger::listing::{self, Changes, Listed};
+use postgres::Client;
+use std::collections::HashSet;
+use std::time::Duration;
+
+/// How long a relay is listened to until an event comes: a network that is alive has hundreds a second.
+const LIVE: Duration = Duration::from_secs(3);
+/// A stream that is replayed has ended when nothing comes for so long.
+const QUIET: Duration = Duration::from_secs(2);
+/// Most events that are replayed to find the end.
+const MOST_REPLAYED: u64 = 1_000_000;
+/// Attempts at a page.
+const ATTEMPTS: u32 = 6;
+/// Pages of a relay without anything in them, after which its list is not believed.
+const MOST_EMPTY: u32 = 1000;
+
+/// The sequence number at which a relay's stream is now.
+///
+/// # Errors
+/// See [`FetchError`].
+pub(crate) async fn current_seq(http: &HttpClient, relay: &str) -> Result<i64, FetchError> {
+    let mut live = http.subscribe(relay, None).await?;
+    if let Some(frame) = live.next(LIVE).await?
+        && let Frame::Event(seq) = events::read(&frame)
+    {
+        return Ok(seq);
+    }
+    // Nothing happens: the last of what is kept is the newest.
+    let mut kept = http.subscribe(relay, Some(0)).await?;
+    let mut last = 0;
+    for _ in 0..MOST_REPLAYED {
+        match kept.next(QUIET).await?.map(|frame| events::read(&frame)) {
+            Some(Frame::Event(seq)) => last = last.max(seq),
+            Some(Frame::Refused(name)) => return Err(FetchError::Refused(0, name)),
+            Some(_) => {}
+            None => break,
+        }
+    }
+    Ok(last)
+}
+
+/// Whether a relay still has all that came after `seq`.
+///
+/// # Errors
+/// See [`FetchError`].
+pub(crate) async fn keeps(http: &HttpClient, relay: &str, seq: i64) -> Result<bool, FetchError> {
+    let mut stream = http.subscribe(relay, Some(seq)).await?;
+    // A relay says first what is wrong with the cursor.
+    match stream.next(LIVE).await?.map(|frame| events::read(&frame)) {
+        Some(Frame::Outdated) => Ok(false),
+        Some(Frame::Refused(name)) => Err(FetchError::Refused(0, name)),
+        _ => Ok(true),
+    }
+}
+
+/// What a relay says of hosts.
+pub(crate) enum Hosts {
+    /// Names and URLs.
+    Listed(Vec<(String, String)>),
+    /// It does not know the question.
+    NotKnown,
+}
+
+/// The hosts that a relay knows, but for those that it bans; nothing if it was told to stop.
+pub(crate) async fn hosts(http: &HttpClient, relay: &str, stop: &Stop) -> Result<Option<Hosts>, Failure> {
+    let mut found = Vec::new();
+    let mut cursor: Option<String> = None;
+    let mut seen = HashSet::new();
+    loop {
+        let url = page_url(relay, "com.atproto.sync.listHosts", cursor.as_deref(), &[]);
+        let body = match get(http, &url, stop).await {
+            Ok(body) => body,
+            Err(FetchError::Stopped) => return Ok(None),
+            Err(FetchError::Refused(404 | 501 | 400, _) | FetchError::Server(501, _)) if cursor.is_none() => {
+                return Ok(Some(Hosts::NotKnown));
+            }
+            Err(error) => return Err(away(relay, &error)),
+        };
+        let page = lists::hosts(&body).map_err(|why| away(relay, &FetchError::BrokenBody(why.to_owned())))?;
+        let good = page
+            .lines
+            .into_iter()
+            .filter(|host| host.status.as_deref() != Some("banned"));
+        found.extend(good.map(|host| (host_of(&host.url), host.url)));
+        match page.cursor {
+            Some(next) if seen.insert(next.clone()) => cursor = Some(next),
+            _ => return Ok(Some(Hosts::Listed(found))),
+        }
+    }
+}
+
+fn away(relay: &str, error: &FetchError) -> Failure {
+    Failure::new(format!("the relay {relay}: {error}"))
+        .hint("name another one with --relay, or hosts with --pds; what was found is kept")
+}
+
+/// The URL of a page.
+pub(crate) fn page_url(base: &str, method: &str, cursor: Option<&str>, more: &[(&str, &str)]) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.append_pair("limit", &lists::PAGE.to_string());
+    for (name, value) in more {
+        query.append_pair(name, value);
+    }
+    if let Some(cursor) = cursor {
+        query.append_pair("cursor", cursor);
+    }
+    format!("{base}/xrpc/{method}?{}", query.finish())
+}
+
+/// A page, with the usual patience.
+async fn get(http: &HttpClient, url: &str, stop: &Stop) -> Result<Vec<u8>, FetchError> {
+    let small = Small {
+        url,
+        accept: "application/json",
+        host: None,
+    };
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let got = tokio::select! {
+            got = http.get_small(small) => got,
+            () = stop.wait() => return Err(FetchError::Stopped),
+        };
+        let Err(error) = got else { return got };
+        match retry::decide(&error, attempt, ATTEMPTS) {
+            Retry::After(wait) | Retry::AfterHost(wait) => tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = stop.wait() => return Err(FetchError::Stopped),
+            },
+            Retry::Never | Retry::NeverHost(_) => return Err(error),
+        }
+    }
+}
+
+impl Scout<'_> {
+    /// Whether a server that lists no hosts is a PDS.
+    pub(super) fn is_pds(&self, http: &HttpClient, url: &str) -> bool {
+        let url = format!("{url}/xrpc/com.atproto.server.describeServer");
+        self.runtime.block_on(get(http, &url, self.stop)).is_ok()
+    }
+
+    /// Reads a list of the relay that does not say where repos are. False if it was told to stop.
+    pub(super) fn relay_list(
+        &self,
+        http: &HttpClient,
+        relay: &str,
+        method: &str,
+        id: i64,
+        client: &mut Client,
+        counts: &Counts,
+        changes: &mut Changes,
+    ) -> Result<bool, Failure> {
+        let refused = |error: postgres::Error| self.database.failure(error);
+        let schema = &self.database.schema;
+        let collection = self.source.collection.as_deref().unwrap_or_default();
+        let by_collection = method.ends_with("ByCollection");
+        let more: &[(&str, &str)] = if by_collection {
+            &[("collection", collection)]
+        } else {
+            &[]
+        };
+        let name = format!("pass {id} {method} {collection}");
+        let mut next = cursor(client, &name).map_err(refused)?;
+        let mut seen: HashSet<String> = next.iter().cloned().collect();
+        let mut empty = 0;
+        loop {
+            let url = page_url(relay, method, next.as_deref(), more);
+            let body = match self.runtime.block_on(get(http, &url, self.stop)) {
+                Ok(body) => body,
+                Err(FetchError::Stopped) => return Ok(false),
+                Err(error) => return Err(away(relay, &error)),
+            };
+            let no_page = |why: &str| away(relay, &FetchError::BrokenBody(why.to_owned()));
+            let (after, bad, lines): (_, _, Vec<Listed>) = if by_collection {
+                let page = lists::dids(&body).map_err(no_page)?;
+                let of = |did| Listed {
+                    did,
+                    ..Listed::default()
+                };
+                (page.cursor, page.bad, page.lines.into_iter().map(of).collect())
+            } else {
+                let page = lists::repos(&body).map_err(no_page)?;
+                let of = |line: lists::ListedRepo| Listed {
+                    did: line.did,
+                    rev: line.rev,
+                    status: line.status.map(str::to_owned),
+                    ..Listed::default()
+                };
+                (page.cursor, page.bad, page.lines.into_iter().map(of).collect())
+            };
+            counts.listed.add(lines.len() as u64);
+            counts.bad.add(bad);
+            empty = if lines.is_empty() { empty + 1 } else { 0 };
+            let mut txn = client.transaction().map_err(refused)?;
+            let changed = listing::page(&mut txn, schema, id, &lines).map_err(refused)?;
+            set_cursor(&mut txn, &name, after.as_deref().unwrap_or_default()).map_err(refused)?;
+            txn.commit().map_err(refused)?;
+            counts.add(changes, changed);
+            match after {
+                Some(after) if seen.insert(after.clone()) && empty < MOST_EMPTY => next = Some(after),
+                Some(_) => return Err(no_page("its list goes round in circles")),
+                None => return Ok(true),
+            }
+        }
+    }
+
+    /// Reads the PLC directory's export from where it was read to before. False if it was told to stop.
+    pub(super) fn read_export(
+        &self,
+        id: i64,
+        client: &mut Client,
+        counts: &Counts,
+        changes: &mut Changes,
+    ) -> Result<bool, Failure> {
+        let refused = |error: postgres::Error| self.database.failure(error);
+        let schema = &self.database.schema;
+        let plc = self.directory.plc_url.trim_end_matches('/');
+        let user_agent = crate::fetch_args::user_agent(self.caller);
+        let timeout = Duration::from_secs(self.directory.timeout.max(60));
+        let export = Export::new(&user_agent, plc, timeout).map_err(Failure::new)?;
+        let name = format!("discovery by the export of {plc} for {schema}");
+        let mut at = cursor(client, &name).map_err(refused)?;
+        let mut attempt = 0;
+        loop {
+            let got = self.runtime.block_on(async {
+                tokio::select! {
+                    page = export.page(at.as_deref()) => page,
+                    () = self.stop.wait() => Err(FetchError::Stopped),
+                }
+            });
+            let page = match got {
+                Ok(page) => page,
+                Err(FetchError::Stopped) => return Ok(false),
+                Err(error) => {
+                    attempt += 1;
+                    match retry::decide(&error, attempt, ATTEMPTS) {
+                        Retry::After(wait) | Retry::AfterHost(wait) | Retry::NeverHost(wait) => {
+                            self.runtime.block_on(async {
+                                tokio::select! {
+                                    () = tokio::time::sleep(wait) => {}
+                                    () = self.stop.wait() => {}
+                                }
+                            });
+                            continue;
+                        }
+                        Retry::Never => {
+                            return Err(Failure::new(format!("the export of {plc}: {error}"))
+                                .hint("what was read is kept; run it again to go on"));
+                        }
+                    }
+                }
+            };
+            attempt = 0;
+            counts.bad.add(page.bad_lines);
+            let Some(next) = page.cursor else {
+                return Ok(true);
+            };
+            let lines: Vec<Listed> = page
+                .latest
+                .into_iter()
+                .filter_map(|(did, latest)| match latest {
+                    Latest::Document(document) => Some(Listed {
+                        did,
+                        pds: Some((document.pds.clone(), host_of(&document.pds))),
+                        is_settled: true,
+                        ..Listed::default()
+                    }),
+                    Latest::Tombstone => Some(Listed {
+                        did,
+                        status: Some("deleted".to_owned()),
+                        ..Listed::default()
+                    }),
+                    Latest::Useless(_) => None,
+                })
+                .collect();
+            counts.listed.add(lines.len() as u64);
+            let mut txn = client.transaction().map_err(refused)?;
+            let changed = listing::page(&mut txn, schema, id, &lines).map_err(refused)?;
+            set_cursor(&mut txn, &name, &next).map_err(refused)?;
+            txn.commit().map_err(refused)?;
+            counts.add(changes, changed);
+            // The end: nothing but what the page before had.
+            if at.as_deref() == Some(&next) {
+                return Ok(true);
+            }
+            at = Some(next);
+        }
+    }
+}
+
+impl Counts {
+    pub(super) fn add(&self, sum: &mut Changes, page: Changes) {
+        self.new.add(page.new);
+        self.opened.add(page.opened);
+        self.contested.add(page.contested);
+        sum.new += page.new;
+        sum.opened += page.opened;
+        sum.contested += page.contested;
+    }
+}

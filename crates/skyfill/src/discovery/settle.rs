@@ -1,0 +1,78 @@
+//! Accounts that two hosts claim, or that a list names without a host: their DID documents say where they are.
+
+use crate::discovery::{Counts, Scout};
+use crate::exit::Failure;
+use crate::fetch_args;
+use fetch::hosts::host_of;
+use identity::resolve::Found;
+use ledger::listing::{self, Settled};
+use postgres::Client;
+use std::sync::Arc;
+use tokio::task::JoinSet;
+
+/// Documents that are asked for at once; the directory's pace is its own.
+const AT_ONCE: usize = 64;
+/// Accounts of a batch, stored in one transaction.
+const BATCH: i64 = 500;
+
+impl Scout<'_> {
+    /// Asks for the documents of all accounts that are not settled. False if it was told to stop.
+    pub(super) fn settle(&self, client: &mut Client, counts: &Counts) -> Result<bool, Failure> {
+        let refused = |error: postgres::Error| self.database.failure(error);
+        let schema = &self.database.schema;
+        let documents = Arc::new(fetch_args::documents(
+            self.directory,
+            self.caller,
+            self.fetch.allow_private_hosts,
+            self.fetch.max_attempts,
+        )?);
+        let mut after = String::new();
+        loop {
+            let batch = listing::unsettled(client, schema, &after, BATCH).map_err(refused)?;
+            let Some(last) = batch.last() else { return Ok(true) };
+            after.clone_from(last);
+            let found = self.runtime.block_on(async {
+                let mut tasks = JoinSet::new();
+                let mut found = Vec::new();
+                for did in batch {
+                    if tasks.len() >= AT_ONCE
+                        && let Some(Ok(one)) = tasks.join_next().await
+                    {
+                        found.push(one);
+                    }
+                    if self.stop.is_set() {
+                        break;
+                    }
+                    let (documents, stop) = (Arc::clone(&documents), self.stop.clone());
+                    tasks.spawn(async move {
+                        tokio::select! {
+                            document = documents.resolve(&did) => (did, Some(document)),
+                            () = stop.wait() => (did, None),
+                        }
+                    });
+                }
+                found.extend(tasks.join_all().await);
+                found
+            });
+            let settled: Vec<(String, Settled)> = found
+                .into_iter()
+                .filter_map(|(did, found)| {
+                    Some(match found? {
+                        Found::Document(document) => {
+                            let host = host_of(&document.pds);
+                            (did, Settled::On(document.pds, host))
+                        }
+                        // Without a document that can be read the network does not know the account.
+                        Found::Gone | Found::Useless(_) | Found::Unsupported => (did, Settled::Nowhere),
+                        Found::Unreachable(_) => return None,
+                    })
+                })
+                .collect();
+            listing::settle(client, schema, &settled).map_err(refused)?;
+            counts.settled.add(settled.len() as u64);
+            if self.stop.is_set() {
+                return Ok(false);
+            }
+        }
+    }
+}
