@@ -13,7 +13,7 @@ cleanup() { [ -z "$practice" ] || kill "$practice" 2>/dev/null || true; }
 trap cleanup EXIT
 
 plc=${BSKY_DID_PLC_URL:-https://plc.directory}
-rm -f dids.jsonl certificate.json
+rm -f dids.jsonl certificate.json simnet.json
 for did in did:plc:z72i7hdynmk6r22z27h6tvur did:plc:ewvi7nxzyoun6zhxrhs64oiz did:plc:44ybard66vv44zksje25o7dz did:plc:oky5czdrnfjpqslsw2a5iclo; do
   pds=$(curl -fsS -m 3 "$plc/$did" 2>/dev/null | grep -o '"serviceEndpoint":"https://[^"]*"' | head -1 | cut -d'"' -f4) || true
   [ -n "$pds" ] || break
@@ -24,12 +24,13 @@ if [ -s dids.jsonl ]; then
   echo "== real accounts from the live network: $(wc -l < dids.jsonl)"
 else
   echo "== the live network did not answer within 3 seconds: generated repos, served on loopback"
-  "$skyfill" simnet --dids dids.jsonl --repos 40 --records 20000 & practice=$!
-  for _ in $(seq 100); do [ -s dids.jsonl ] && break; sleep 0.1; done
+  "$skyfill" simnet --dids dids.jsonl --repos 40 --records 20000 > simnet.json & practice=$!
+  for _ in $(seq 100); do [ -s simnet.json ] && break; sleep 0.1; done
   options=(--allow-private-hosts --host-rate 1000)
-  url=$(sed -n '1s/.*"\(http[^"]*\)".*/\1/p' dids.jsonl)
+  url() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" simnet.json; }
   # A DNS server that is not there: these handles are known by their files alone.
-  identity_options=(--plc-url "$url" --well-known-server "$url" --dns-server 127.0.0.1:9 --timeout 1 --plc-rate 1000)
+  identity_options=(--plc-url "$(url plc)" --well-known-server "$(url wellKnown)" --did-web-server "$(url wellKnown)" --dns-server 127.0.0.1:9
+    --timeout 1 --plc-rate 1000)
 fi
 
 echo "== run"

@@ -271,6 +271,23 @@ pub fn page(
     })
 }
 
+/// Of these accounts those that are not active now, with their states.
+///
+/// # Errors
+/// The server refused.
+pub fn inactive(
+    client: &mut impl GenericClient,
+    schema: &str,
+    dids: &[&str],
+) -> Result<Vec<(String, String)>, Error> {
+    let rows = client.query(
+        "SELECT did, state FROM skyfill.repo
+         WHERE schema_name = $1 AND did = ANY($2) AND state IN ('deactivated', 'suspended', 'takendown')",
+        &[&schema, &dids],
+    )?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
 /// Stores how far a host was listed, in the transaction that stored the page.
 ///
 /// # Errors

@@ -1,56 +1,110 @@
-//! `skyfill simnet`.
+//! `skyfill simnet`: the practice network, for people.
 
 use crate::cli::SimnetArgs;
 use crate::exit::{Ended, Failure};
 use crate::signals;
 use observe::Workers;
-use simnet::{Answer, Population, Server};
+use simnet::{Fault, Limit, Network, NetworkSettings, Population};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) fn run(args: &SimnetArgs) -> Result<Ended, Failure> {
-    let population = Population::new(args.seed, args.repos as usize, args.records as usize);
     if let Some(path) = &args.lines {
+        let population = Population::new(args.seed, args.repos as usize, args.records as usize);
         write_lines(&population, path)?;
         return Ok(Ended::Well);
     }
-    let Some(dids) = &args.dids else {
-        return Err(Failure::usage("--dids is missing"));
-    };
     let stop = signals::listen(Workers::default())?;
-    let answers = (0..population.len())
-        .map(|account| {
-            (
-                population.did(account),
-                Answer::Repo(Arc::new(population.car(account))),
-            )
-        })
-        .collect();
-    let server = Server::start(answers);
-    for account in 0..population.len() {
-        let (did, handle) = (population.did(account), format!("account{account}.simnet.test"));
-        let document = simnet::document(&did, &handle, &server.url());
-        server.set(&format!("plc {did}"), Answer::text(document));
-        server.set(&format!("handle {handle}"), Answer::text(did));
+    let network = Network::start(NetworkSettings {
+        seed: args.seed,
+        repos: args.repos as usize,
+        records: args.records as usize,
+        hosts: args.hosts as usize,
+        faults: faults(&args.faults)?,
+        limit: args.limit,
+        fullest_share: args.fullest_share,
+        replay_events: args.replay_events as usize,
+    });
+    if let Some(path) = &args.dids {
+        let lines: String = network
+            .dids()
+            .iter()
+            .map(|(did, pds)| format!("{}\n", serde_json::json!([did, pds])))
+            .collect();
+        // In place at once: scripts wait for the file.
+        let partial = path.with_extension("partial");
+        std::fs::write(&partial, lines)
+            .and_then(|()| std::fs::rename(&partial, path))
+            .map_err(|error| Failure::new(format!("write {}: {error}", path.display())))?;
     }
-    let lines: String = (0..population.len())
-        .map(|account| format!("{}\n", serde_json::json!([population.did(account), server.url()])))
-        .collect();
-    std::fs::write(dids, lines)
-        .map_err(|error| Failure::new(format!("write {}: {error}", dids.display())))?;
-    eprintln!(
-        "{} repos on {}, listed in {}",
-        population.len(),
-        server.url(),
-        dids.display()
+    println!(
+        "{}",
+        serde_json::json!({
+            "relay": network.relay_url(),
+            "plc": network.plc_url(),
+            "wellKnown": network.well_known_url(),
+            "hosts": network.host_urls(),
+        })
     );
+    // Whoever waits for the line must not wait for the buffer.
+    drop(std::io::stdout().flush());
+    let hint = format!(
+        "skyfill run --discover --relay {} --plc-url {} --well-known-server {} --did-web-server {} --dns-server 127.0.0.1:9",
+        network.relay_url(),
+        network.plc_url(),
+        network.well_known_url(),
+        network.well_known_url()
+    );
+    eprintln!(
+        "{} accounts on {} hosts, until it is stopped. Fill a database from it with:\n  {hint}",
+        args.repos, args.hosts
+    );
+    let (mut changed, mut passes) = (Instant::now(), args.seed);
     while !stop.is_set() {
         std::thread::sleep(Duration::from_millis(100));
+        if args.changes > 0 && changed.elapsed() > Duration::from_secs(1) {
+            passes = passes.wrapping_add(1);
+            network.change(passes, args.changes as usize);
+            changed = Instant::now();
+        }
+    }
+    for host in network.counts().iter().filter(|host| host.limited > 0) {
+        eprintln!(
+            "{} gave {} answers with status 429 to {} requests",
+            host.host, host.limited, host.requests
+        );
     }
     Ok(Ended::Well)
+}
+
+fn faults(names: &[String]) -> Result<Vec<Fault>, Failure> {
+    let mut on = Vec::new();
+    for name in names {
+        match name.as_str() {
+            "all" => on.extend_from_slice(Fault::ALL),
+            "none" => {}
+            name => on.push(Fault::parse(name).ok_or_else(|| {
+                let known: Vec<&str> = Fault::ALL.iter().map(|fault| fault.word()).collect();
+                Failure::usage(format!("there is no fault {name}"))
+                    .hint(format!("all, none, or some of: {}", known.join(", ")))
+            })?),
+        }
+    }
+    Ok(on)
+}
+
+/// `REQUESTS/SECONDS`.
+pub(crate) fn limit(text: &str) -> Result<Limit, String> {
+    let parsed = text.split_once('/').and_then(|(requests, seconds)| {
+        let (requests, seconds) = (requests.parse().ok()?, seconds.parse::<u32>().ok()?);
+        (requests > 0 && seconds > 0).then(|| Limit {
+            requests,
+            window: Duration::from_secs(seconds.into()),
+        })
+    });
+    parsed.ok_or_else(|| "requests and seconds, for example 3000/300".to_owned())
 }
 
 fn write_lines(population: &Population, path: &Path) -> Result<(), Failure> {

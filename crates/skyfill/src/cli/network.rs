@@ -154,26 +154,45 @@ pub(crate) struct DiscoverArgs {
     pub(crate) output: OutputArgs,
 }
 
-/// Serves generated repos on loopback, to practise on.
+/// Serves a generated network on loopback, to practise on: PDSes, a PLC directory, a relay, handles.
 ///
-/// Writes a DID file for them and stays until it is stopped. The same seed gives the same repos. The URL in the file also serves
-/// their DID documents, as a PLC directory, and the well-known files of their handles.
+/// Prints a line of JSON with their URLs and stays until it is stopped. The same seed gives the same accounts, repos and faults. With faults,
+/// hosts and repos go wrong in every known way; what each does is told by a wrong name.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:
-  skyfill simnet --dids dids.jsonl &
-  skyfill producer dids.jsonl /tmp/skyfill.sock --allow-private-hosts
-  skyfill identities --plc-url URL --well-known-server URL    # with the URL of the DID file")]
+#[command(after_help = "Examples:
+  skyfill simnet --repos 1000 --hosts 20
+  skyfill simnet --repos 20000 --hosts 300 --faults all --limit 100/10
+  skyfill simnet --faults limits429,html,dead-host --hosts 30 --limit 50/10
+  skyfill simnet --dids dids.jsonl & skyfill run dids.jsonl --allow-private-hosts --handles skip")]
 pub(crate) struct SimnetArgs {
-    /// Where the DID file is written.
-    #[arg(long, value_name = "FILE", required_unless_present = "lines")]
+    /// Also write all accounts to FILE, as a DID file.
+    #[arg(long, value_name = "FILE")]
     pub(crate) dids: Option<PathBuf>,
-    /// Number of repos.
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// Number of accounts.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) repos: u32,
     /// Number of records in all, about.
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     pub(crate) records: u32,
-    /// What the repos are made from.
+    /// Number of PDSes.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=2000))]
+    pub(crate) hosts: u32,
+    /// Share of the accounts that the fullest host has.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.2)]
+    pub(crate) fullest_share: f64,
+    /// Faults that are on, separated by commas; all or none.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "none")]
+    pub(crate) faults: Vec<String>,
+    /// The limit of hosts that have one, announced or not: with the faults limits429, silent429, shared-address.
+    #[arg(long, value_name = "REQUESTS/SECONDS", value_parser = crate::practice::limit)]
+    pub(crate) limit: Option<simnet::Limit>,
+    /// Events that the relay keeps.
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub(crate) replay_events: u32,
+    /// Changes each second: commits, deletions, moves, new accounts.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) changes: u32,
+    /// What all of it is made from.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
     /// Write the records as messages in the line form to FILE, repo after repo, and end.

@@ -1,7 +1,7 @@
 //! Listing hosts: a task for each, at the pace of the host, page after page; the pages go to the thread that stores them.
 
 use crate::discovery::relay::page_url;
-use crate::discovery::{Counts, Scout, list_client};
+use crate::discovery::{Counts, Scout, list_client, store_page};
 use crate::exit::Failure;
 use crate::signals::Stop;
 use discover::lists::{self, ListedRepo, Page};
@@ -92,7 +92,7 @@ impl Scout<'_> {
                     counts.listed.add(lines.len() as u64);
                     counts.bad.add(page.bad);
                     let mut txn = client.transaction().map_err(refused)?;
-                    let changed = listing::page(&mut txn, schema, id, &lines).map_err(refused)?;
+                    let changed = store_page(&mut txn, schema, id, &lines).map_err(refused)?;
                     if let Some(cursor) = &page.cursor {
                         listing::host_page(&mut txn, schema, &host.host, cursor, lines.len() as u64)
                             .map_err(refused)?;

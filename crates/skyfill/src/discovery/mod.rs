@@ -19,10 +19,10 @@ use discover::lists;
 use fetch::hosts::host_of;
 use fetch::turns::Turns;
 use fetch::{Client as HttpClient, Limits, Redirects};
-use ledger::listing::{self, Changes};
+use ledger::listing::{self, Changes, Listed};
 use ledger::runs;
 use observe::{Counter, Progress};
-use postgres::Client;
+use postgres::{Client, GenericClient};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
@@ -194,6 +194,27 @@ pub(crate) fn relay_of(source: &SourceArgs) -> Result<String, Failure> {
         (None, [pds]) => base_url("--pds", pds),
         (None, _) => Ok(PUBLIC_RELAY.to_owned()),
     }
+}
+
+/// Stores a page: what it says of repos, and the states of accounts that are not active.
+fn store_page(
+    client: &mut impl GenericClient,
+    schema: &str,
+    id: i64,
+    lines: &[Listed],
+) -> Result<Changes, postgres::Error> {
+    let changes = listing::page(client, schema, id, lines)?;
+    let with_status = lines.iter().filter(|line| line.status.is_some());
+    let dids: Vec<&str> = with_status.map(|line| line.did.as_str()).collect();
+    if !dids.is_empty() {
+        let inactive = listing::inactive(client, schema, &dids)?;
+        let states: Vec<(&str, Option<&str>)> = inactive
+            .iter()
+            .map(|(did, state)| (did.as_str(), Some(state.as_str())))
+            .collect();
+        load::store_states(client, schema, &states)?;
+    }
+    Ok(changes)
 }
 
 impl Scout<'_> {

@@ -1,6 +1,6 @@
 //! What relays are asked: where their stream is, which hosts they know, which repos.
 
-use crate::discovery::{Counts, Scout};
+use crate::discovery::{Counts, Scout, store_page};
 use crate::exit::Failure;
 use crate::signals::Stop;
 use discover::events::{self, Frame};
@@ -10,7 +10,7 @@ use fetch::retry::{self, Retry};
 use fetch::{Client as HttpClient, FetchError, Small};
 use identity::export::{Export, Latest};
 use ledger::identity::{cursor, set_cursor};
-use ledger::listing::{self, Changes, Listed};
+use ledger::listing::{Changes, Listed};
 use postgres::Client;
 use std::collections::HashSet;
 use std::time::Duration;
@@ -32,10 +32,13 @@ const MOST_EMPTY: u32 = 1000;
 /// See [`FetchError`].
 pub(crate) async fn current_seq(http: &HttpClient, relay: &str) -> Result<i64, FetchError> {
     let mut live = http.subscribe(relay, None).await?;
-    if let Some(frame) = live.next(LIVE).await?
-        && let Frame::Event(seq) = events::read(&frame)
-    {
-        return Ok(seq);
+    while let Some(frame) = live.next(LIVE).await? {
+        match events::read(&frame) {
+            Frame::Event(seq) => return Ok(seq),
+            // It is listened to once more below.
+            Frame::Refused(_) => break,
+            Frame::Outdated | Frame::Other => {}
+        }
     }
     // Nothing happens: the last of what is kept is the newest.
     let mut kept = http.subscribe(relay, Some(0)).await?;
@@ -43,9 +46,9 @@ pub(crate) async fn current_seq(http: &HttpClient, relay: &str) -> Result<i64, F
     for _ in 0..MOST_REPLAYED {
         match kept.next(QUIET).await?.map(|frame| events::read(&frame)) {
             Some(Frame::Event(seq)) => last = last.max(seq),
-            Some(Frame::Refused(name)) => return Err(FetchError::Refused(0, name)),
+            Some(Frame::Refused(name)) if last == 0 => return Err(FetchError::Refused(0, name)),
+            Some(Frame::Refused(_)) | None => break,
             Some(_) => {}
-            None => break,
         }
     }
     Ok(last)
@@ -204,7 +207,7 @@ impl Scout<'_> {
             counts.bad.add(bad);
             empty = if lines.is_empty() { empty + 1 } else { 0 };
             let mut txn = client.transaction().map_err(refused)?;
-            let changed = listing::page(&mut txn, schema, id, &lines).map_err(refused)?;
+            let changed = store_page(&mut txn, schema, id, &lines).map_err(refused)?;
             set_cursor(&mut txn, &name, after.as_deref().unwrap_or_default()).map_err(refused)?;
             txn.commit().map_err(refused)?;
             counts.add(changes, changed);
@@ -287,7 +290,7 @@ impl Scout<'_> {
                 .collect();
             counts.listed.add(lines.len() as u64);
             let mut txn = client.transaction().map_err(refused)?;
-            let changed = listing::page(&mut txn, schema, id, &lines).map_err(refused)?;
+            let changed = store_page(&mut txn, schema, id, &lines).map_err(refused)?;
             set_cursor(&mut txn, &name, &next).map_err(refused)?;
             txn.commit().map_err(refused)?;
             counts.add(changes, changed);

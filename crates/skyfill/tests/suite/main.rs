@@ -11,6 +11,7 @@ mod hostile;
 mod identities;
 mod kill;
 mod migrate;
+mod network;
 mod private_database;
 mod probe;
 mod producer;

@@ -1,0 +1,484 @@
+//! Discovery, pacing and catching up, on a whole practice network.
+
+use crate::support::*;
+use rustix::process::Signal;
+use simnet::{Expected, Fault, Limit, Network, NetworkSettings};
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A network of `repos` accounts on `hosts` hosts.
+fn settings(seed: u64, repos: usize, hosts: usize) -> NetworkSettings {
+    NetworkSettings {
+        seed,
+        repos,
+        records: repos * 30,
+        hosts,
+        ..NetworkSettings::default()
+    }
+}
+
+/// A command with all that it needs to know of a network; add the source.
+fn on(network: &Network, db: &TestDb, command: &str) -> Command {
+    let mut skyfill = skyfill();
+    skyfill.args([
+        command,
+        "--json",
+        "--plc-url",
+        &network.plc_url(),
+        "--did-web-server",
+        &network.well_known_url(),
+        "--plc-rate",
+        "5000",
+        "--timeout",
+        "2",
+        "--stall-timeout",
+        "2",
+        "--processing-timeout",
+        "10",
+        "--host-patience",
+        "6",
+        "--max-repo-bytes",
+        "30000000",
+    ]);
+    if command != "discover" {
+        skyfill.args([
+            "--well-known-server",
+            &network.well_known_url(),
+            "--dns-server",
+            "127.0.0.1:9",
+        ]);
+        skyfill.args(["--now", NOW, "--handles", "claimed"]);
+    }
+    skyfill.env("BSKY_DB_POSTGRES_URL", &db.url);
+    skyfill
+}
+
+/// The state of each account in the ledger.
+fn states(db: &TestDb) -> BTreeMap<String, String> {
+    let rows = db
+        .client()
+        .query("SELECT did, state FROM skyfill.repo", &[])
+        .unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+/// Makes sure that each account is in the state in which a complete and correct backfill leaves it.
+fn assert_as_expected(db: &TestDb, network: &Network, except: &dyn Fn(&str) -> bool) {
+    let states = states(db);
+    let mut wrong = Vec::new();
+    for (did, expected) in network.expected() {
+        let is = states.get(&did).map(String::as_str);
+        let wanted: &[Option<&str>] = match expected {
+            Expected::Loaded => &[Some("loaded")],
+            Expected::Failed => &[Some("failed")],
+            // What nobody tells of is not known, what a host does not have is not found.
+            Expected::State("deleted") => &[None, Some("not found"), Some("deleted")],
+            Expected::State(state) => &[Some(state)],
+        };
+        if !wanted.contains(&is) && !except(&did) {
+            wrong.push(format!("{did}: {is:?} instead of {expected:?}"));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} accounts: {:#?}",
+        wrong.len(),
+        &wrong[..wrong.len().min(10)]
+    );
+}
+
+/// A database that was filled from the true CARs of the accounts that are expected to be loaded.
+fn filled_from_cars(network: &Network, dids: impl Fn(&str) -> bool) -> TestDb {
+    let (db, dir) = (TestDb::migrated(), folder());
+    let expected = network.expected();
+    let loaded = expected
+        .iter()
+        .filter(|(did, state)| **state == Expected::Loaded && dids(did));
+    for (number, (did, _)) in loaded.enumerate() {
+        fs::write(
+            dir.path().join(format!("{number}.car")),
+            network.car(did).unwrap(),
+        )
+        .unwrap();
+    }
+    let mut run = on(network, &db, "run");
+    let output = run.arg("--from-cars").arg(dir.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    db
+}
+
+/// The tables are those of a load of the true CARs, but for rows of `actor` of accounts that are not active: CARs do not tell of them.
+fn assert_same_tables(db: &TestDb, reference: &TestDb) {
+    let mut dump = db.dump();
+    if let Some(actors) = dump.get_mut("actor") {
+        actors.retain(|row| {
+            let row: serde_json::Value = serde_json::from_str(row).unwrap();
+            row["upstreamStatus"].is_null()
+        });
+    }
+    assert_eq!(difference(&dump, &reference.dump()), None);
+}
+
+#[test]
+fn a_relay_is_all_that_it_takes_to_find_and_load_a_network() {
+    let network = Network::start(settings(1, 150, 8));
+    let db = TestDb::migrated();
+    let relay = network.relay_url();
+    let output = on(&network, &db, "run")
+        .args(["--discover", "--relay", &relay])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert_eq!(summary(&output)["differences"], 0);
+    assert_as_expected(&db, &network, &|_| false);
+    assert_same_tables(&db, &filled_from_cars(&network, |_| true));
+    let row = db
+        .client()
+        .query_one("SELECT relay, relay_seq FROM skyfill.run LIMIT 1", &[])
+        .unwrap();
+    assert_eq!(row.get::<_, String>(0), relay);
+    assert_eq!(row.get::<_, i64>(1), i64::try_from(network.head()).unwrap());
+    let agree = "SELECT count(*) FROM skyfill.repo r JOIN bsky.actor a USING (did)
+      WHERE r.state = coalesce(a.\"upstreamStatus\", 'loaded')";
+    let known: i64 = db.client().query_one(agree, &[]).unwrap().get(0);
+    assert_eq!((known, db.count("actor")), (150, 150));
+    // Nobody is asked who asked not to be.
+    let before: u64 = network.counts().iter().map(|host| host.requests).sum();
+    let dir = folder();
+    let list = dir.path().join("out.txt");
+    let hosts: String = network
+        .host_urls()
+        .iter()
+        .map(|url| format!("{}\n", url.trim_start_matches("http://")))
+        .collect();
+    fs::write(&list, format!("# everybody\n{hosts}")).unwrap();
+    let output = on(&network, &db, "discover")
+        .args(["--relay", &relay, "--opt-out"])
+        .arg(&list)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    let after: u64 = network.counts().iter().map(|host| host.requests).sum();
+    assert_eq!(before, after);
+}
+
+#[test]
+fn every_source_finds_the_same_accounts() {
+    let network = Network::start(settings(2, 120, 5));
+    let relay = network.relay_url();
+    let pds: Vec<String> = network
+        .host_urls()
+        .iter()
+        .flat_map(|url| ["--pds".to_owned(), url.clone()])
+        .collect();
+    let dir = folder();
+    let file = dir.path().join("hosts.txt");
+    fs::write(&file, network.host_urls().join("\n")).unwrap();
+    let all = network.dids().len();
+    let sources: [Vec<String>; 5] = [
+        vec!["--relay".into(), relay.clone()],
+        vec!["--relay".into(), relay.clone(), "--relay-repos".into()],
+        pds,
+        vec![
+            "--pds-file".into(),
+            file.display().to_string(),
+            "--allow-private-hosts".into(),
+        ],
+        vec!["--relay".into(), relay.clone(), "--plc-export".into()],
+    ];
+    let mut found: Vec<String> = Vec::new();
+    for source in &sources {
+        let db = TestDb::migrated();
+        let did_file = dir.path().join("dids.jsonl");
+        let mut discover = on(&network, &db, "discover");
+        let output = discover
+            .args(source)
+            .arg("--did-file")
+            .arg(&did_file)
+            .output()
+            .unwrap();
+        // Without a relay that was named, the public one is away here; that is only told.
+        assert_eq!(output.status.code(), Some(0), "{source:?}: {}", told(&output));
+        let known = states(&db).len();
+        // The export knows did:plc alone.
+        let is_export = source.last().is_some_and(|last| last == "--plc-export");
+        assert!(
+            if is_export {
+                known < all && known > all * 9 / 10
+            } else {
+                known == all
+            },
+            "{source:?}: {known} of {all}"
+        );
+        if !is_export {
+            let lines = fs::read_to_string(&did_file).unwrap();
+            assert!(lines.lines().count() > all * 8 / 10, "{lines}");
+            if found.is_empty() {
+                found.push(lines);
+            } else {
+                assert_eq!(found[0], lines, "{source:?}");
+            }
+        }
+    }
+    let db = TestDb::migrated();
+    let collection = ["--relay", &relay, "--collection", "app.bsky.actor.profile"];
+    let output = on(&network, &db, "discover").args(collection).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert!(
+        summary(&output)["new"].as_u64().unwrap() > 100,
+        "{}",
+        told(&output)
+    );
+    // A PDS that is taken for a relay lists itself.
+    let db = TestDb::migrated();
+    let output = on(&network, &db, "discover")
+        .args(["--relay", &network.host_urls()[0]])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert!(told(&output).contains("does not list hosts"), "{}", told(&output));
+    assert!(!states(&db).is_empty());
+}
+
+#[test]
+fn every_fault_at_once_costs_only_what_is_bad_and_no_limit_is_passed() {
+    let network = Network::start(NetworkSettings {
+        faults: Fault::ALL.to_vec(),
+        limit: Some(Limit {
+            requests: 24,
+            window: Duration::from_secs(4),
+        }),
+        ..settings(3, 700, 30)
+    });
+    let db = TestDb::migrated();
+    let run = on(&network, &db, "run")
+        .args([
+            "--discover",
+            "--relay",
+            &network.relay_url(),
+            "--memory",
+            "256MiB",
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = run.id();
+    let peak = std::thread::spawn(move || {
+        let mut peak = 0;
+        while let now @ 1.. = peak_kib(pid) {
+            peak = peak.max(now);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        peak
+    });
+    let output = run.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    assert_eq!(summary(&output)["differences"], 0, "{}", told(&output));
+    // Whom no host lists, nobody can know of who goes by hosts.
+    let unlisted = network.unlisted();
+    assert_as_expected(&db, &network, &|did| unlisted.contains(did));
+    assert_same_tables(&db, &filled_from_cars(&network, |did| !unlisted.contains(did)));
+    let reasons =
+        "SELECT count(*) FROM skyfill.repo WHERE state = 'failed' AND (error_code IS NULL OR error IS NULL)";
+    assert_eq!(db.client().query_one(reasons, &[]).unwrap().get::<_, i64>(0), 0);
+    for host in network.counts() {
+        assert!(
+            !host.announces || host.limited == 0,
+            "{}: {} 429s",
+            host.host,
+            host.limited
+        );
+        let is_lower = host.episodes.windows(2).all(|two| two[1] < two[0]);
+        assert!(
+            is_lower,
+            "{}: met at {:?} requests a second",
+            host.host, host.episodes
+        );
+        assert_eq!(host.repeated, 0, "{}", host.host);
+    }
+    let peak = peak.join().unwrap();
+    assert!(peak < 256 << 10, "{peak} KiB");
+    // What was learned is kept.
+    let learned = "SELECT count(*) FROM skyfill.host WHERE learned LIKE '%\"limit\"%'";
+    assert!(db.client().query_one(learned, &[]).unwrap().get::<_, i64>(0) >= 15);
+    // Once all is mended, the rest comes; through the relay's own list also what no host listed.
+    network.set_faults(&[]);
+    let output = on(&network, &db, "run")
+        .args(["--relay", &network.relay_url(), "--relay-repos", "--retry-failed"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert_as_expected(&db, &network, &|_| false);
+    assert_same_tables(&db, &filled_from_cars(&network, |_| true));
+}
+
+#[test]
+fn killed_at_any_moment_it_goes_on_and_asks_nothing_twice() {
+    let network = Network::start(settings(4, 400, 12));
+    let reference = filled_from_cars(&network, |_| true);
+    network.reset_counts();
+    let db = TestDb::migrated();
+    let mut random = simnet::Random::new(4);
+    let mut kills = 0u64;
+    let source = [
+        "--discover",
+        "--relay",
+        &network.relay_url(),
+        "--concurrency",
+        "8",
+        "--host-rate",
+        "60",
+    ];
+    let slots = 8;
+    loop {
+        let mut run = on(&network, &db, "run");
+        run.args(source);
+        if kills < 3 {
+            // In the middle of discovery: after a page was stored.
+            run.env("SKYFILL_FAILPOINT", format!("page={}", 2 + kills * 3));
+        }
+        let mut child = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let until = Instant::now() + Duration::from_millis(400 + random.below(2500));
+        while kills < 9 && Instant::now() < until && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if kills < 9 {
+            // It may have ended by itself.
+            if child.try_wait().unwrap().is_none() {
+                send_signal(child.id(), Signal::KILL);
+            }
+            drop(child.wait());
+            kills += 1;
+            continue;
+        }
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+        break;
+    }
+    assert_as_expected(&db, &network, &|_| false);
+    assert_same_tables(&db, &reference);
+    let repeated: u64 = network.counts().iter().map(|host| host.repeated).sum();
+    // What was under way when it was killed: in flight, waiting to be encoded, or in chunks that were not committed.
+    assert!(
+        repeated < kills * 200,
+        "{repeated} repos were fetched again after {kills} kills with {slots} slots"
+    );
+}
+
+#[test]
+fn what_changes_meanwhile_is_caught_up_with_until_nothing_is_missing() {
+    for seed in [5, 6] {
+        let network = Network::start(settings(seed, 200, 8));
+        let db = TestDb::migrated();
+        let relay = network.relay_url();
+        let run = on(&network, &db, "run")
+            .args(["--discover", "--relay", &relay, "--host-rate", "20"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // While it loads, and after.
+        for step in 0..6 {
+            std::thread::sleep(Duration::from_millis(400));
+            network.change(seed * 100 + step, 15);
+        }
+        let output = run.wait_with_output().unwrap();
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{}", told(&output));
+        network.change(seed * 100 + 50, 40);
+        let caught_up = on(&network, &db, "catch-up")
+            .args(["--relay", &relay])
+            .output()
+            .unwrap();
+        assert_eq!(caught_up.status.code(), Some(0), "{}", told(&caught_up));
+        let cursor = summary(&caught_up)["cursor"].as_u64().unwrap();
+        assert!(cursor <= network.head(), "{cursor}");
+        assert_as_expected(&db, &network, &|did| {
+            // Whoever is not active now keeps what was loaded.
+            !matches!(network.expected()[did], Expected::Loaded)
+        });
+        // Deactivated accounts keep their rows, as in the official AppView; the rest is a load of the last state.
+        let states = states(&db);
+        let is_kept = |did: &str| states.get(did).is_some_and(|state| state == "deactivated");
+        let reference = filled_from_cars(&network, |_| true);
+        let mut client = db.client();
+        let gone: Vec<String> = states.keys().filter(|did| is_kept(did)).cloned().collect();
+        let status: i64 = client
+            .query_one("SELECT count(*) FROM bsky.actor WHERE did = ANY($1) AND \"upstreamStatus\" IS DISTINCT FROM 'deactivated'", &[&gone])
+            .unwrap()
+            .get(0);
+        assert_eq!(status, 0);
+        for did in &gone {
+            client
+                .execute("UPDATE skyfill.repo SET state = 'open' WHERE did = $1", &[did])
+                .unwrap();
+        }
+        remove_for_comparison(&db, &gone);
+        assert_same_tables(&db, &reference);
+    }
+}
+
+/// Takes away the accounts whose rows are kept though a load of now would not have them, by what catch-up does to deleted ones.
+fn remove_for_comparison(db: &TestDb, dids: &[String]) {
+    let mut client = db.client();
+    let mut remover = load::Remover::connect(&db.url, "bsky").unwrap();
+    for did in dids {
+        let lease: i64 = client
+            .query_one(
+                "UPDATE skyfill.host h SET lease = coalesce(h.lease, 1) FROM skyfill.repo r WHERE r.did = $1 AND r.host = h.host RETURNING h.lease",
+                &[did],
+            )
+            .unwrap()
+            .get(0);
+        assert!(remover.remove(did, lease).unwrap(), "{did}");
+    }
+    run_well(&mut finalize(db));
+}
+
+#[test]
+fn a_relay_that_forgets_too_soon_is_noticed() {
+    let network = Network::start(settings(7, 60, 3));
+    let db = TestDb::migrated();
+    let relay = network.relay_url();
+    run_well(on(&network, &db, "run").args(["--discover", "--relay", &relay]));
+    let early = on(&network, &TestDb::migrated(), "catch-up")
+        .args(["--relay", &relay])
+        .output()
+        .unwrap();
+    assert_eq!(early.status.code(), Some(2), "{}", told(&early));
+    // It keeps a few events, and more happens all the time.
+    network.set_replay_events(5);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let output = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for step in 0.. {
+                if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+                network.change(700 + step, 4);
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let output = on(&network, &db, "catch-up")
+            .args(["--relay", &relay, "--passes", "2"])
+            .output()
+            .unwrap();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        output
+    });
+    assert_eq!(output.status.code(), Some(3), "{}", told(&output));
+    assert!(
+        told(&output).contains("forgets events faster"),
+        "{}",
+        told(&output)
+    );
+    // When it is quiet, one pass is enough.
+    let output = on(&network, &db, "catch-up")
+        .args(["--relay", &relay])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert_eq!(summary(&output)["passes"], 1);
+}
