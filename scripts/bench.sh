@@ -19,10 +19,16 @@ section "(c) skyfill's own work, on one core" client
 $bench client
 section "(a), (b), (d): the whole way" load
 $bench load $skyfill
+section "The network on paper time" paper
+$bench paper
 [ "${1:-}" = --all ] || exit 0
 section "Ten times as much" scale
 $bench scale $skyfill
 section "Large repos" large
 $bench large $skyfill
+section "A practice network with every fault" network
+$bench network $skyfill
+section "The fullest host at its limit" limit
+$bench limit $skyfill
 section "Lines through the consumer" consumer
 $bench consumer $skyfill

@@ -5,6 +5,8 @@
 //! - `scale`: the load phase at two sizes.
 //! - `large`: single large repos, with their peak memory.
 //! - `consumer`: lines through `skyfill consumer`.
+//! - `network`: a practice network with every fault, and one whose fullest host sets the time.
+//! - `paper`: the full network, on a virtual clock.
 //!
 //! The report goes to stdout, what happens to stderr.
 
@@ -14,6 +16,8 @@ mod consumer;
 mod cpu;
 mod large;
 mod load;
+mod network;
+mod paper;
 mod scene;
 mod stream;
 
@@ -23,12 +27,15 @@ const USAGE: &str = "usage: bench client [RECORDS] [ROUNDS]
        bench load SKYFILL [RECORDS] [ROUNDS]
        bench scale SKYFILL [RECORDS] [RECORDS]
        bench large SKYFILL
-       bench consumer SKYFILL [RECORDS] [ROUNDS]";
+       bench consumer SKYFILL [RECORDS] [ROUNDS]
+       bench network SKYFILL [REPOS] [HOSTS]
+       bench limit SKYFILL [REPOS]
+       bench paper [REPOS]";
 
 fn main() {
     let mut args = std::env::args().skip(1);
     let what = args.next().unwrap_or_default();
-    let binary = if what == "client" {
+    let binary = if matches!(what.as_str(), "client" | "paper") {
         PathBuf::new()
     } else {
         let Some(binary) = args.next() else {
@@ -47,6 +54,9 @@ fn main() {
         "scale" => load::scale(&binary, [number(1_000_000), number(10_000_000)]),
         "large" => large::run(&binary),
         "consumer" => consumer::run(&binary, number(300_000), number(3)),
+        "network" => network::faults(&binary, number(20_000), number(300)),
+        "limit" => network::limit(&binary, number(6000)),
+        "paper" => paper::run(number(45_000_000) as u64),
         _ => {
             eprintln!("{USAGE}");
             std::process::exit(2)

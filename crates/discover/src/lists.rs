@@ -65,8 +65,9 @@ fn read<T>(body: &[u8], line: impl Fn(&Value) -> Option<T>) -> Result<Page<T>, N
         return Err("it has more lines than a page has");
     }
     let cursor = body.cursor.filter(|cursor| !cursor.is_empty());
-    if cursor.as_ref().is_some_and(|cursor| cursor.len() > MAX_CURSOR) {
-        return Err("its cursor is too long");
+    let is_odd = |cursor: &String| cursor.len() > MAX_CURSOR || cursor.chars().any(char::is_control);
+    if cursor.as_ref().is_some_and(is_odd) {
+        return Err("its cursor is too long, or no text");
     }
     let lines: Vec<T> = body.repos.iter().filter_map(line).collect();
     let bad = body.repos.len().saturating_sub(lines.len()) as u64;
@@ -126,7 +127,7 @@ pub fn hosts(body: &[u8]) -> Result<Page<ListedHost>, NoPage> {
 /// The URL of a host that a relay names: without TLS if it is this machine, as the specifications have it for `did:web:localhost`.
 #[must_use]
 pub fn host_url(hostname: &str) -> Option<String> {
-    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']');
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
     if hostname.is_empty() || hostname.len() > MAX_HOST || !hostname.bytes().all(is_plain) {
         return None;
     }
@@ -184,6 +185,7 @@ mod tests {
         for bad in ["", "[]", "{\"repos\":1}", "<html>", "{\"cursor\":1,\"repos\":[]}"] {
             assert!(repos(bad.as_bytes()).is_err(), "{bad}");
         }
+        assert!(repos(br#"{"cursor":"a\u0000","repos":[]}"#).is_err());
         let many = format!("{{\"repos\":[{}1]}}", "1,".repeat(20_000));
         assert!(repos(many.as_bytes()).is_err());
         let hosts =

@@ -39,6 +39,8 @@ pub enum Redirects {
     Any,
 }
 
+/// Largest answer of `getLatestCommit`, in bytes.
+const MAX_LATEST: u64 = 64 << 10;
 /// Most redirects that are followed.
 const MAX_REDIRECTS: usize = 5;
 /// Most bytes of an error's body that are read.
@@ -59,6 +61,18 @@ impl Client {
     /// # Errors
     /// TLS cannot be set up.
     pub fn new(user_agent: &str, limits: Limits) -> Result<Self, FetchError> {
+        Self::build(user_agent, limits, false)
+    }
+
+    /// A client that also opens streams: HTTP/1.1 alone can change the protocol.
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
+    pub fn for_streams(user_agent: &str, limits: Limits) -> Result<Self, FetchError> {
+        Self::build(user_agent, limits, true)
+    }
+
+    fn build(user_agent: &str, limits: Limits, http1_only: bool) -> Result<Self, FetchError> {
         // A second call finds the provider installed; that is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
         let (guarded, follows) = (!limits.allow_private_hosts, limits.redirects);
@@ -69,10 +83,11 @@ impl Client {
             .connect_timeout(limits.stall)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .redirect(redirect::Policy::custom(move |attempt| {
-                let before = attempt.previous().last().and_then(|url| url.host_str());
-                if follows == Redirects::Never
-                    || follows == Redirects::SameHost && attempt.url().host_str() != before
-                {
+                let goes_elsewhere = attempt.previous().last().is_none_or(|before| {
+                    let url = attempt.url();
+                    url.host_str() != before.host_str() || url.port() != before.port() || url.scheme() == "http" && before.scheme() != "http"
+                });
+                if follows == Redirects::Never || follows == Redirects::SameHost && goes_elsewhere {
                     return attempt.error("it redirects");
                 }
                 if attempt.previous().len() > MAX_REDIRECTS {
@@ -83,6 +98,9 @@ impl Client {
                     _ => attempt.follow(),
                 }
             }));
+        if http1_only {
+            builder = builder.http1_only();
+        }
         builder = builder.dns_resolver(Arc::new(OwnResolver { guarded }));
         let http = builder
             .build()
@@ -117,7 +135,7 @@ impl Client {
             accept: "application/json",
             host: None,
         };
-        let body = self.get_small_seen(small, seen).await?;
+        let body = self.get_small_within(small, seen, MAX_LATEST).await?;
         serde_json::from_slice::<Latest>(&body)
             .map(|latest| latest.rev)
             .map_err(|_| FetchError::BrokenBody("no rev in it".to_owned()))
@@ -223,14 +241,14 @@ impl Client {
 const LEAST_BYTES: usize = 2048;
 
 /// Whether a body comes in steadily.
-struct Steady {
+pub(crate) struct Steady {
     span: Duration,
     since: Instant,
     bytes: usize,
 }
 
 impl Steady {
-    fn new(span: Duration) -> Self {
+    pub(crate) fn new(span: Duration) -> Self {
         Self {
             span,
             since: Instant::now(),
@@ -239,7 +257,7 @@ impl Steady {
     }
 
     /// So many bytes came.
-    fn goes_on(&mut self, bytes: usize) -> bool {
+    pub(crate) fn goes_on(&mut self, bytes: usize) -> bool {
         self.bytes = self.bytes.saturating_add(bytes);
         if self.since.elapsed() < self.span {
             return true;
@@ -255,6 +273,7 @@ impl Steady {
 pub(crate) fn look(seen: &mut Seen, response: &Response, asked: Instant) {
     seen.address = response.remote_addr();
     seen.first_byte = Some(asked.elapsed());
+    seen.at = Some(Instant::now());
     seen.announced = announced(response.headers(), SystemTime::now());
 }
 
@@ -278,19 +297,36 @@ fn announced(headers: &HeaderMap, now: SystemTime) -> Option<Announced> {
     })
 }
 
-/// Time until `RateLimit-Reset`, which is in unix seconds, by the server's own clock where it tells it.
+/// The server's time where it tells it, else ours.
+fn server_time(headers: &HeaderMap, now: SystemTime) -> SystemTime {
+    let date = headers.get("date").and_then(|date| date.to_str().ok());
+    date.and_then(|date| httpdate::parse_http_date(date).ok())
+        .unwrap_or(now)
+}
+
+/// Numbers below this are no unix seconds of our days, but seconds from now, as later drafts of the headers have it.
+const FIRST_UNIX_SECOND: u64 = 1_000_000_000;
+
+/// Time until `RateLimit-Reset`: PDSes give it in unix seconds.
 fn until_reset(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = |name: &str| headers.get(name)?.to_str().ok();
-    let now = text("date")
-        .and_then(|date| httpdate::parse_http_date(date).ok())
-        .unwrap_or(now);
-    let reset = UNIX_EPOCH.checked_add(Duration::from_secs(text("ratelimit-reset")?.trim().parse().ok()?))?;
+    let seconds: u64 = headers
+        .get("ratelimit-reset")?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
     // A reset in the past still means: not at once.
+    let least = Duration::from_secs(1);
+    if seconds < FIRST_UNIX_SECOND {
+        return Some(Duration::from_secs(seconds).max(least));
+    }
+    let reset = UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?;
     Some(
         reset
-            .duration_since(now)
+            .duration_since(server_time(headers, now))
             .unwrap_or_default()
-            .max(Duration::from_secs(1)),
+            .max(least),
     )
 }
 
@@ -322,7 +358,11 @@ fn wait_asked_for(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
         return Some(Duration::from_secs(seconds).max(least));
     }
     if let Some(date) = after.and_then(|after| httpdate::parse_http_date(after).ok()) {
-        return Some(date.duration_since(now).unwrap_or_default().max(least));
+        return Some(
+            date.duration_since(server_time(headers, now))
+                .unwrap_or_default()
+                .max(least),
+        );
     }
     until_reset(headers, now)
 }
@@ -370,7 +410,7 @@ mod tests {
 
     #[test]
     fn waits_are_read_from_both_headers() {
-        let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         let wait = |pairs: &[(&'static str, &str)]| {
             let mut headers = HeaderMap::new();
             for (name, value) in pairs {
@@ -379,22 +419,21 @@ mod tests {
             wait_asked_for(&headers, now).map(|d| d.as_secs())
         };
         assert_eq!(wait(&[("retry-after", "7")]), Some(7));
-        assert_eq!(wait(&[("ratelimit-reset", "1000042")]), Some(42));
-        assert_eq!(wait(&[("ratelimit-reset", "999")]), Some(1));
+        assert_eq!(wait(&[("ratelimit-reset", "1700000042")]), Some(42));
+        assert_eq!(wait(&[("ratelimit-reset", "1699999999")]), Some(1));
+        assert_eq!(wait(&[("ratelimit-reset", "60")]), Some(60));
         assert_eq!(wait(&[("ratelimit-reset", "18446744073709551615")]), None);
         assert_eq!(wait(&[("retry-after", "soon")]), None);
         assert_eq!(
-            wait(&[("retry-after", "Mon, 12 Jan 1970 13:47:00 GMT")]),
+            wait(&[("retry-after", "Tue, 14 Nov 2023 22:13:40 GMT")]),
             Some(20)
         );
         // By the server's clock, which is an hour ahead.
-        assert_eq!(
-            wait(&[
-                ("date", "Mon, 12 Jan 1970 14:46:40 GMT"),
-                ("ratelimit-reset", "1003620")
-            ]),
-            Some(20)
-        );
+        let ahead = [
+            ("date", "Tue, 14 Nov 2023 23:13:20 GMT"),
+            ("ratelimit-reset", "1700003620"),
+        ];
+        assert_eq!(wait(&ahead), Some(20));
         assert_eq!(wait(&[]), None);
     }
 

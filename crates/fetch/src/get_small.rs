@@ -33,6 +33,16 @@ impl Client {
     /// # Errors
     /// See [`FetchError`]; a status other than 200 is one.
     pub async fn get_small_seen(&self, small: Small<'_>, seen: &mut Seen) -> Result<Vec<u8>, FetchError> {
+        self.get_small_within(small, seen, self.limits.bytes).await
+    }
+
+    /// The same, of at most so many bytes.
+    pub(crate) async fn get_small_within(
+        &self,
+        small: Small<'_>,
+        seen: &mut Seen,
+        most: u64,
+    ) -> Result<Vec<u8>, FetchError> {
         let bad = || FetchError::BadUrl(small.url.chars().filter(|c| !c.is_control()).take(200).collect());
         let url = Url::parse(small.url).map_err(|_| bad())?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
@@ -42,7 +52,7 @@ impl Client {
             guard::check_literal(&url).map_err(|blocked| FetchError::Blocked(blocked.0))?;
         }
         let total = self.limits.total;
-        tokio::time::timeout(total, self.attempt_small(url, small, seen))
+        tokio::time::timeout(total, self.attempt_small(url, small, seen, most))
             .await
             // Small as it is, it did not come because nothing did.
             .unwrap_or(Err(FetchError::Stalled(total)))
@@ -53,6 +63,7 @@ impl Client {
         url: Url,
         small: Small<'_>,
         seen: &mut Seen,
+        most: u64,
     ) -> Result<Vec<u8>, FetchError> {
         let mut request = self.http.get(url).header(ACCEPT, small.accept);
         if let Some(host) = small.host {
@@ -71,8 +82,8 @@ impl Client {
             .await
             .map_err(|error| FetchError::BrokenBody(chain(&error)))?
         {
-            if body.len().saturating_add(chunk.len()) as u64 > self.limits.bytes {
-                return Err(FetchError::TooLarge(self.limits.bytes));
+            if body.len().saturating_add(chunk.len()) as u64 > most {
+                return Err(FetchError::TooLarge(most));
             }
             body.extend_from_slice(&chunk);
         }

@@ -54,7 +54,7 @@ impl Hosts {
 #[must_use]
 pub fn host_of(pds: &str) -> String {
     let host = url::Url::parse(pds).ok().and_then(|url| {
-        let host = url.host_str()?.to_owned();
+        let host = url.host_str()?.trim_end_matches('.').to_owned();
         Some(
             url.port()
                 .map_or_else(|| host.clone(), |port| format!("{host}:{port}")),

@@ -97,8 +97,7 @@ pub fn outcome(error: Option<&FetchError>) -> Outcome {
             | FetchError::Blocked(_)
             | FetchError::HostAway(_)
             | FetchError::NoDocument(_)
-            | FetchError::Stopped
-            | FetchError::Spool(_),
+            | FetchError::Stopped,
         ) => Outcome::Unused,
         // An answer, whatever it says of a repo.
         None
@@ -107,7 +106,8 @@ pub fn outcome(error: Option<&FetchError>) -> Outcome {
             | FetchError::Refused(..)
             | FetchError::TooLarge(_)
             | FetchError::Redirect(_)
-            | FetchError::BadRepo(..),
+            | FetchError::BadRepo(..)
+            | FetchError::Spool(_),
         ) => Outcome::Answered,
     }
 }

@@ -23,7 +23,7 @@ pub struct Events {
 }
 
 impl crate::Client {
-    /// Opens the stream of `relay` after `cursor`, or from now on.
+    /// Opens the stream of `relay` after `cursor`, or from now on; with a client that is made [`crate::Client::for_streams`].
     ///
     /// # Errors
     /// See [`FetchError`].

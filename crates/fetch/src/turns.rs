@@ -159,6 +159,11 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
+        // What was announced was so when the headers came.
+        if let (Some(announced), Some(at)) = (&mut self.seen.announced, self.seen.at) {
+            let left = announced.reset_in.map(|reset| reset.saturating_sub(at.elapsed()));
+            announced.reset_in = left.filter(|left| !left.is_zero());
+        }
         let now = self.shared.now();
         let mut state = self.shared.lock();
         if state.scheduler.ended(self.host, now, self.outcome, &self.seen) {

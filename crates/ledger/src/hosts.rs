@@ -10,6 +10,27 @@ use std::time::Duration;
 /// How long a lease lasts without being renewed.
 pub const LEASE: Duration = Duration::from_secs(60);
 
+/// Adds hosts of which repos are known: their names and the URLs of PDSes there. Only scheme and authority of a URL count: it may come from a
+/// DID document.
+///
+/// # Errors
+/// The server refused.
+pub fn add(
+    client: &mut impl GenericClient,
+    schema: &str,
+    hosts: &[Option<&str>],
+    urls: &[Option<&str>],
+) -> Result<(), Error> {
+    client.execute(
+        "INSERT INTO skyfill.host AS h (schema_name, host, url)
+         SELECT $1, host, min(substring(url FROM '^https?://[^/?#]+')) FROM unnest($2::text[], $3::text[]) n (host, url)
+         WHERE host IS NOT NULL GROUP BY host ORDER BY host
+         ON CONFLICT (schema_name, host) DO UPDATE SET url = excluded.url WHERE h.url IS NULL AND excluded.url IS NOT NULL",
+        &[&schema, &hosts, &urls],
+    )?;
+    Ok(())
+}
+
 /// A host that is leased.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leased {

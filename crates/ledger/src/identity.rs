@@ -26,6 +26,8 @@ pub enum Again {
     Claimed,
     /// What could not be reached.
     Unreachable,
+    /// Those of did:web: nothing tells of their changes.
+    Web,
     /// All.
     All,
 }
@@ -38,6 +40,7 @@ pub fn look_again(client: &mut impl GenericClient, schema: &str, again: Again) -
     let which = match again {
         Again::Claimed => "handle = 'claimed'",
         Again::Unreachable => "due > now()",
+        Again::Web => "did LIKE 'did:web:%'",
         Again::All => "true",
     };
     client.execute(
@@ -45,7 +48,7 @@ pub fn look_again(client: &mut impl GenericClient, schema: &str, again: Again) -
             "UPDATE skyfill.identity SET due = '-infinity', documented_at = CASE WHEN $2 THEN NULL ELSE documented_at END
              WHERE schema_name = $1 AND {which}"
         ),
-        &[&schema, &(again == Again::All)],
+        &[&schema, &matches!(again, Again::All | Again::Web)],
     )
 }
 

@@ -123,10 +123,14 @@ const STEPS: &[&str] = &[
     "ALTER TABLE skyfill.host ADD COLUMN url text, ADD COLUMN learned text, ADD COLUMN listing bigint,
         ADD COLUMN cursor text, ADD COLUMN listed bigint NOT NULL DEFAULT 0, ADD COLUMN listed_at timestamptz,
         ADD COLUMN listing_error text",
+    // `moves` is how often a repo was found elsewhere since it was opened.
     // `contested` is a repo that two hosts claim; `listing` the pass in which its host listed it last; `newer` whether a list says that there is
     // a newer rev than the stored one.
     "ALTER TABLE skyfill.repo ADD COLUMN contested boolean NOT NULL DEFAULT false, ADD COLUMN listing bigint,
-        ADD COLUMN newer boolean NOT NULL DEFAULT false",
+        ADD COLUMN newer boolean NOT NULL DEFAULT false, ADD COLUMN moves integer NOT NULL DEFAULT 0",
+    "UPDATE skyfill.host h SET url = r.url
+     FROM (SELECT schema_name, host, min(substring(pds FROM '^https?://[^/?#]+')) AS url FROM skyfill.repo GROUP BY 1, 2) r
+     WHERE r.schema_name = h.schema_name AND r.host = h.host",
     "CREATE INDEX repo_unsettled_idx ON skyfill.repo (schema_name, did) WHERE contested OR state = 'unresolved'",
     "CREATE INDEX repo_failed_idx ON skyfill.repo (schema_name, next_attempt) WHERE state = 'failed'",
     "ALTER TABLE skyfill.run ADD COLUMN relay text, ADD COLUMN relay_seq bigint",
@@ -179,6 +183,11 @@ pub fn forget_schema(client: &mut Client, schema: &str) -> Result<(), Error> {
             &[&schema],
         )?;
     }
+    // Cursors of what was read for the schema name it at their end.
+    txn.execute(
+        "DELETE FROM skyfill.cursor WHERE name LIKE 'pass %' OR right(name, length($1) + 5) = ' for ' || $1",
+        &[&schema],
+    )?;
     txn.commit()
 }
 

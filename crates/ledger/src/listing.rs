@@ -7,6 +7,18 @@
 
 use postgres::{Error, GenericClient, Row};
 
+/// Whether this session now is the only one that makes passes in this database; so until it ends. Two at once would take each other's hosts.
+///
+/// # Errors
+/// The server refused.
+pub fn lock(client: &mut impl GenericClient) -> Result<bool, Error> {
+    /// Key of the advisory lock; nothing else uses it.
+    const LOCK: i64 = 0x736b_7966_696c_6c07;
+    Ok(client
+        .query_one(&format!("SELECT pg_try_advisory_lock({LOCK})"), &[])?
+        .get(0))
+}
+
 /// Begins a pass over `source`, or goes on with the one that was not ended. Answers its number, and whether it is a new one.
 ///
 /// # Errors
@@ -114,20 +126,16 @@ pub fn hosts_to_list(
     Ok(rows.iter().map(of).collect())
 }
 
-/// All hosts whose URL the ledger knows from repos or earlier passes: name and URL.
+/// All hosts whose URL the ledger knows: name and URL.
 ///
 /// # Errors
 /// The server refused.
 pub fn known_hosts(client: &mut impl GenericClient, schema: &str) -> Result<Vec<(String, String)>, Error> {
     let rows = client.query(
-        "SELECT h.host, coalesce((SELECT r.pds FROM skyfill.repo r WHERE r.schema_name = $1 AND r.host = h.host AND r.pds <> '' LIMIT 1), h.url)
-         FROM skyfill.host h WHERE h.schema_name = $1 AND h.host <> ''",
+        "SELECT host, url FROM skyfill.host WHERE schema_name = $1 AND host <> '' AND url IS NOT NULL",
         &[&schema],
     )?;
-    let known = rows
-        .iter()
-        .filter_map(|row| Some((row.get(0), row.get::<_, Option<String>>(1)?)));
-    Ok(known.collect())
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 /// Notes that a host is listed to its end, or why it cannot be.
@@ -157,8 +165,8 @@ pub fn failed_hosts(
     listing: i64,
 ) -> Result<Vec<(String, String)>, Error> {
     let rows = client.query(
-        "SELECT host, listing_error FROM skyfill.host
-         WHERE schema_name = $1 AND listing = $2 AND listing_error IS NOT NULL ORDER BY host",
+        "SELECT host, coalesce(listing_error, 'it was not asked') FROM skyfill.host
+         WHERE schema_name = $1 AND listing = $2 AND (listing_error IS NOT NULL OR listed_at IS NULL) ORDER BY host",
         &[&schema, &listing],
     )?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
@@ -203,13 +211,18 @@ pub fn page(
 ) -> Result<Changes, Error> {
     let texts = |pick: fn(&Listed) -> Option<&str>| lines.iter().map(pick).collect::<Vec<Option<&str>>>();
     let hosts = texts(|line| line.pds.as_ref().map(|(_, host)| host.as_str()));
+    let pds = texts(|line| line.pds.as_ref().map(|(pds, _)| pds.as_str()));
+    // What no host is known of has the host without a name.
+    let named: Vec<Option<&str>> = hosts.iter().map(|host| host.or(Some(""))).collect();
+    crate::hosts::add(client, schema, &named, &pds)?;
+    // In the order in which loaders lock them.
     client.execute(
-        "INSERT INTO skyfill.host (schema_name, host) SELECT DISTINCT $1, coalesce(h, '') FROM unnest($2::text[]) h
-         ON CONFLICT DO NOTHING",
-        &[&schema, &hosts],
+        "SELECT FROM skyfill.repo WHERE schema_name = $1 AND did = ANY($2) ORDER BY did FOR NO KEY UPDATE",
+        &[&schema, &texts(|line| Some(&line.did))],
     )?;
-    // A host that lists a repo of another one contests it, unless the DID document has spoken. A deletion that is told by somebody else than
-    // the host is looked into, not believed: it only opens the repo.
+    // An active repo in the list of another host than its own is contested, unless the DID document has spoken; that a host still has it as not
+    // active says nothing. A deletion is looked into where rows are stored, not believed: it only opens the repo. The same for a repo of which no
+    // host is known.
     let row = client.query_one(
         "WITH n AS MATERIALIZED (
            SELECT DISTINCT ON (did) did, pds, host, rev COLLATE \"C\" AS rev, status, settled
@@ -228,25 +241,29 @@ pub fn page(
            ON CONFLICT DO NOTHING RETURNING 1
          ), judged AS (
            SELECT k.*,
-             k.host IS NOT NULL AND k.old_host <> '' AND k.host <> k.old_host AND NOT k.settled AS is_claim,
+             k.host IS NOT NULL AND k.old_host <> '' AND k.host <> k.old_host AND NOT k.settled AS is_other,
+             k.host IS NOT NULL AND k.old_host <> '' AND k.host <> k.old_host AND NOT k.settled AND k.status IS NULL AS is_claim,
              k.settled AND k.host <> k.old_host OR k.old_host = '' AND k.host IS NOT NULL AS is_new_host,
-             k.status IS NULL AND (k.old_state IN ('deactivated', 'suspended', 'takendown', 'deleted', 'not found', 'failed', 'unresolved')
-               OR k.old_state = 'loaded' AND (k.old_rev IS NULL OR k.rev > k.old_rev)) AS is_newer
+             k.status IS NULL AND (k.old_state IN ('deactivated', 'suspended', 'takendown', 'deleted', 'not found', 'failed', 'unresolved',
+                 'host opted out')
+               OR coalesce(k.rev > k.old_rev, false)) AS is_newer
            FROM known k
          ), changed AS (
            UPDATE skyfill.repo r SET
              pds = CASE WHEN j.is_new_host THEN j.pds ELSE r.pds END,
              host = CASE WHEN j.is_new_host THEN j.host ELSE r.host END,
              contested = CASE WHEN j.settled THEN false ELSE r.contested OR j.is_claim END,
-             listing = CASE WHEN j.is_claim THEN r.listing ELSE $8 END,
-             newer = r.newer OR j.old_state = 'loaded' AND j.is_newer,
+             listing = CASE WHEN j.is_other THEN r.listing ELSE $8 END,
+             newer = r.newer OR coalesce(j.rev > j.old_rev, false),
              attempts = CASE WHEN j.is_newer OR j.is_new_host THEN 0 ELSE r.attempts END,
+             moves = CASE WHEN j.is_newer OR j.is_new_host THEN 0 ELSE r.moves END,
              state = CASE
-               WHEN j.is_claim THEN CASE WHEN r.state = 'open' THEN 'unresolved' ELSE r.state END
-               WHEN j.status = 'deleted' THEN CASE WHEN r.state = 'loaded' THEN 'open' WHEN r.state = 'open' THEN 'deleted' ELSE r.state END
+               WHEN j.is_claim THEN CASE WHEN r.state = 'open' AND r.rev IS NULL THEN 'unresolved' ELSE r.state END
+               WHEN j.is_other THEN r.state
+               WHEN j.status = 'deleted' THEN CASE WHEN r.rev IS NULL THEN 'deleted' WHEN r.host = '' THEN 'unresolved' ELSE 'open' END
                WHEN j.status IS NOT NULL THEN j.status
                WHEN r.contested AND NOT j.settled THEN r.state
-               WHEN r.host = '' AND NOT j.is_new_host THEN r.state
+               WHEN r.host = '' AND NOT j.is_new_host THEN CASE WHEN j.is_newer THEN 'unresolved' ELSE r.state END
                WHEN j.is_newer OR j.is_new_host THEN 'open' ELSE r.state END
            FROM judged j WHERE r.schema_name = $1 AND r.did = j.did
            RETURNING j.is_claim AND NOT j.old_contested AS claim, r.state = 'open' AND j.old_state <> 'open' AS opened
@@ -255,7 +272,7 @@ pub fn page(
         &[
             &schema,
             &texts(|line| Some(&line.did)),
-            &texts(|line| line.pds.as_ref().map(|(pds, _)| pds.as_str())),
+            &pds,
             &hosts,
             &texts(|line| line.rev.as_deref()),
             &texts(|line| line.status.as_deref()),
@@ -312,7 +329,7 @@ pub fn host_page(
 /// The server refused.
 pub fn open_unlisted(client: &mut impl GenericClient, schema: &str, listing: i64) -> Result<u64, Error> {
     client.execute(
-        "UPDATE skyfill.repo r SET state = 'open', attempts = 0 FROM skyfill.host h
+        "UPDATE skyfill.repo r SET state = 'open', attempts = 0, moves = 0 FROM skyfill.host h
          WHERE r.schema_name = $1 AND h.schema_name = $1 AND r.host = h.host AND h.listing = $2 AND h.listed_at IS NOT NULL
            AND h.listing_error IS NULL AND r.listing IS DISTINCT FROM $2 AND NOT r.contested
            AND r.state IN ('loaded', 'deactivated', 'suspended', 'takendown')",
@@ -377,24 +394,21 @@ pub fn settle(
         Settled::On(_, host) => Some(host),
         Settled::Nowhere => None,
     });
-    client.execute(
-        "INSERT INTO skyfill.host (schema_name, host) SELECT DISTINCT $1, h FROM unnest($2::text[]) h WHERE h IS NOT NULL
-         ON CONFLICT DO NOTHING",
-        &[&schema, &hosts],
-    )?;
+    let pds = place(|at| match at {
+        Settled::On(pds, _) => Some(pds),
+        Settled::Nowhere => None,
+    });
+    crate::hosts::add(client, schema, &hosts, &pds)?;
     client.execute(
         "UPDATE skyfill.repo r SET contested = false, pds = coalesce(n.pds, r.pds), host = coalesce(n.host, r.host),
-           attempts = 0, next_attempt = NULL,
-           state = CASE WHEN n.host IS NULL THEN CASE WHEN r.state = 'unresolved' THEN 'not found' ELSE 'open' END
-                        WHEN r.state = 'unresolved' OR n.host <> r.host THEN 'open' ELSE r.state END
+           attempts = 0, moves = 0, next_attempt = NULL,
+           state = CASE WHEN n.host IS NULL THEN CASE WHEN r.host = '' THEN 'not found' ELSE 'open' END
+                        WHEN r.state = 'unresolved' OR n.host <> r.host OR r.newer AND r.state = 'loaded' THEN 'open' ELSE r.state END
          FROM unnest($2::text[], $3::text[], $4::text[]) n (did, pds, host) WHERE r.schema_name = $1 AND r.did = n.did",
         &[
             &schema,
             &dids,
-            &place(|at| match at {
-                Settled::On(pds, _) => Some(pds),
-                Settled::Nowhere => None,
-            }),
+            &pds,
             &hosts,
         ],
     )

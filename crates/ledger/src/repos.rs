@@ -24,29 +24,47 @@ pub const ADD_AT_ONCE: usize = 10_000;
 pub fn add(client: &mut impl GenericClient, schema: &str, repos: &[Wanted]) -> Result<u64, Error> {
     let column = |pick: fn(&Wanted) -> &str| repos.iter().map(pick).collect::<Vec<&str>>();
     let (dids, pds, hosts) = (column(|r| &r.did), column(|r| &r.pds), column(|r| &r.host));
-    client.execute(
-        "INSERT INTO skyfill.host (schema_name, host) SELECT DISTINCT $1, h FROM unnest($2::text[]) h ON CONFLICT DO NOTHING",
-        &[&schema, &hosts],
-    )?;
+    let pairs: (Vec<Option<&str>>, Vec<Option<&str>>) = hosts
+        .iter()
+        .zip(&pds)
+        .map(|(host, pds)| (Some(*host), Some(*pds)))
+        .unzip();
+    crate::hosts::add(client, schema, &pairs.0, &pairs.1)?;
     client.execute(
         "INSERT INTO skyfill.repo AS r (schema_name, did, pds, host)
          SELECT DISTINCT ON (did) $1, did, pds, host
          FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY n (did, pds, host, number) ORDER BY did, number DESC
-         ON CONFLICT (schema_name, did) DO UPDATE SET pds = excluded.pds, host = excluded.host, state = 'open', attempts = 0,
+         ON CONFLICT (schema_name, did) DO UPDATE SET pds = excluded.pds, host = excluded.host, state = 'open', attempts = 0, moves = 0,
            next_attempt = NULL, error_code = NULL, error = NULL",
         &[&schema, &dids, &pds, &hosts],
     )
 }
 
-/// Opens repos that failed, those whose next attempt is due or all; how many.
+/// Which failed repos are opened again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryFailed {
+    /// Those whose next attempt is due.
+    Due,
+    /// Of those the ones that failed less than so many times: a run that opens repos again must come to an end.
+    DueBelow(i32),
+    /// All, as if they had never been tried.
+    All,
+}
+
+/// Opens repos that failed; how many.
 ///
 /// # Errors
 /// The server refused.
-pub fn retry_failed(client: &mut impl GenericClient, schema: &str, all: bool) -> Result<u64, Error> {
+pub fn retry_failed(client: &mut impl GenericClient, schema: &str, which: RetryFailed) -> Result<u64, Error> {
+    let (all, below) = match which {
+        RetryFailed::All => (true, i32::MAX),
+        RetryFailed::Due => (false, i32::MAX),
+        RetryFailed::DueBelow(attempts) => (false, attempts),
+    };
     client.execute(
-        "UPDATE skyfill.repo SET state = 'open', next_attempt = NULL
-         WHERE schema_name = $1 AND state = 'failed' AND ($2 OR next_attempt <= now())",
-        &[&schema, &all],
+        "UPDATE skyfill.repo SET state = 'open', next_attempt = NULL, attempts = CASE WHEN $2 THEN 0 ELSE attempts END
+         WHERE schema_name = $1 AND state = 'failed' AND ($2 OR next_attempt <= now() AND attempts < $3)",
+        &[&schema, &all, &below],
     )
 }
 
@@ -75,8 +93,8 @@ pub struct Open {
     pub rebuild: bool,
     /// Whether a list says that it is newer than what is stored.
     pub is_newer: bool,
-    /// How often it was tried, or found to have moved, since it was opened.
-    pub attempts: i32,
+    /// How often it was found elsewhere since it was opened.
+    pub moves: i32,
 }
 
 /// Open repos of a host after `after`, in the order of DIDs.
@@ -91,7 +109,7 @@ pub fn open(
     count: i64,
 ) -> Result<Vec<Open>, Error> {
     let rows = client.query(
-        "SELECT did, pds, rev, rebuild, newer, attempts FROM skyfill.repo
+        "SELECT did, pds, rev, rebuild, newer, moves FROM skyfill.repo
          WHERE schema_name = $1 AND host = $2 AND state = 'open' AND did > $3 ORDER BY did LIMIT $4",
         &[&schema, &host, &after, &count],
     )?;
@@ -103,7 +121,7 @@ pub fn open(
             rev: row.get(2),
             rebuild: row.get(3),
             is_newer: row.get(4),
-            attempts: row.get(5),
+            moves: row.get(5),
         })
         .collect())
 }
@@ -192,13 +210,15 @@ pub struct Moved {
 /// The server refused.
 pub fn moved(client: &mut impl GenericClient, schema: &str, moved: &[Moved]) -> Result<u64, Error> {
     let column = |pick: fn(&Moved) -> &str| moved.iter().map(pick).collect::<Vec<&str>>();
-    let hosts = column(|m| &m.host);
+    let (hosts, pds) = (column(|m| &m.host), column(|m| &m.pds));
+    let pairs: (Vec<Option<&str>>, Vec<Option<&str>>) = hosts
+        .iter()
+        .zip(&pds)
+        .map(|(host, pds)| (Some(*host), Some(*pds)))
+        .unzip();
+    crate::hosts::add(client, schema, &pairs.0, &pairs.1)?;
     client.execute(
-        "INSERT INTO skyfill.host (schema_name, host) SELECT DISTINCT $1, h FROM unnest($2::text[]) h ON CONFLICT DO NOTHING",
-        &[&schema, &hosts],
-    )?;
-    client.execute(
-        "UPDATE skyfill.repo r SET pds = n.pds, host = n.host, attempts = r.attempts + 1, contested = false
+        "UPDATE skyfill.repo r SET pds = n.pds, host = n.host, moves = r.moves + 1, contested = false
          FROM unnest($2::text[], $3::bigint[], $4::text[], $5::text[]) n (did, lease, pds, host), skyfill.host h
          WHERE r.schema_name = $1 AND r.did = n.did AND r.state = 'open'
            AND h.schema_name = $1 AND h.host = r.host AND h.lease = n.lease",
@@ -206,13 +226,13 @@ pub fn moved(client: &mut impl GenericClient, schema: &str, moved: &[Moved]) -> 
             &schema,
             &column(|m| &m.did),
             &moved.iter().map(|m| m.lease).collect::<Vec<i64>>(),
-            &column(|m| &m.pds),
+            &pds,
             &hosts,
         ],
     )
 }
 
-/// Notes all open repos of a host as failed; how many.
+/// Notes the open repos of a host after `after` as failed; how many.
 ///
 /// # Errors
 /// The server refused.
@@ -220,16 +240,36 @@ pub fn fail_host(
     client: &mut impl GenericClient,
     schema: &str,
     (host, lease): (&str, i64),
+    after: &str,
     (code, error): (&str, &str),
     retry_in: std::time::Duration,
 ) -> Result<u64, Error> {
     client.execute(
-        "UPDATE skyfill.repo r SET state = 'failed', error_code = $4, error = $5, next_attempt = now() + make_interval(secs => $6)
+        "UPDATE skyfill.repo r SET state = 'failed', error_code = $5, error = $6, attempts = r.attempts + 1,
+           next_attempt = now() + make_interval(secs => $7)
          FROM skyfill.host h
-         WHERE r.schema_name = $1 AND r.host = $2 AND r.state = 'open'
+         WHERE r.schema_name = $1 AND r.host = $2 AND r.state = 'open' AND r.did > $4
            AND h.schema_name = $1 AND h.host = $2 AND h.lease = $3",
-        &[&schema, &host, &lease, &code, &error, &retry_in.as_secs_f64()],
+        &[
+            &schema,
+            &host,
+            &lease,
+            &after,
+            &code,
+            &error,
+            &retry_in.as_secs_f64(),
+        ],
     )
+}
+
+/// Repos that are stored, of the host of a lease. Reads the whole table.
+///
+/// # Errors
+/// The server refused.
+pub fn count_stored(client: &mut impl GenericClient, schema: &str, lease: i64) -> Result<u64, Error> {
+    let sql = "SELECT count(*) FROM skyfill.repo r JOIN skyfill.host h USING (schema_name, host)
+         WHERE r.schema_name = $1 AND h.lease = $2 AND r.rev IS NOT NULL";
+    Ok(u64::try_from(client.query_one(sql, &[&schema, &lease])?.get::<_, i64>(0)).unwrap_or(0))
 }
 
 /// Notes that an account is deleted, in the transaction that removed its rows.
@@ -316,7 +356,7 @@ pub fn loaded(
             .collect::<Vec<i64>>()
     };
     client.execute(
-        "UPDATE skyfill.repo r SET state = 'loaded', run = $2, loaded_at = now(), rebuild = false, newer = false, attempts = 0, error_code = NULL, error = NULL,
+        "UPDATE skyfill.repo r SET state = 'loaded', run = $2, loaded_at = now(), rebuild = false, newer = false, attempts = 0, moves = 0, error_code = NULL, error = NULL,
            rev = n.rev, commit_cid = n.commit_cid, commit = n.block, records = n.records, skipped = n.skipped,
            duplicates = n.duplicates, car_bytes = n.bytes
          FROM unnest($3::text[], $4::text[], $5::text[], $6::bytea[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[])
@@ -372,10 +412,7 @@ pub fn lock_part(
     rev: &str,
     part: (i16, i16),
 ) -> Result<PartState, Error> {
-    client.execute(
-        "INSERT INTO skyfill.host (schema_name, host) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-        &[&schema, &host],
-    )?;
+    crate::hosts::add(client, schema, &[Some(host)], &[Some(pds)])?;
     client.execute(
         "INSERT INTO skyfill.repo (schema_name, did, pds, host, state) VALUES ($1, $2, $3, $4, 'coming')
          ON CONFLICT (schema_name, did) DO NOTHING",

@@ -167,6 +167,18 @@ pub fn advance(client: &mut impl GenericClient, id: i64, from: Phase, to: Phase)
     Ok(moved > 0)
 }
 
+/// When the first run of `schema` began, as an ISO time.
+///
+/// # Errors
+/// The server refused.
+pub fn first_began(client: &mut impl GenericClient, schema: &str) -> Result<Option<String>, Error> {
+    let row = client.query_one(
+        "SELECT to_char(min(started_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') FROM skyfill.run WHERE schema_name = $1",
+        &[&schema],
+    )?;
+    Ok(row.get(0))
+}
+
 /// The relay whose sequence number was noted for a run, if one was looked for: its URL, and the number if it could be learned.
 ///
 /// # Errors

@@ -9,8 +9,8 @@ use crate::clock;
 use crate::discovery;
 use crate::exit::{Ended, Failure};
 use crate::fetch_args;
-use crate::run::{NewRun, Setting, states_of};
-use ledger::runs;
+use crate::run::{NewRun, Setting, phases, states_of};
+use ledger::runs::{self, Phase};
 
 pub(crate) fn run(args: &CatchUpArgs) -> Result<Ended, Failure> {
     let load = &fetch_args::trusting(&args.load, &args.source);
@@ -21,6 +21,19 @@ pub(crate) fn run(args: &CatchUpArgs) -> Result<Ended, Failure> {
     let mut client = set.database.connect()?;
     let last = runs::last(&mut client, &set.database.schema).map_err(|error| set.database.failure(error))?;
     drop(client);
+    if let Some(last) = last.as_ref().filter(|last| last.phase != Phase::Done) {
+        // A fresh load takes no newer revs: it ends first.
+        eprintln!("run {} is not done; it comes first", last.id);
+        let new = NewRun {
+            now: clock::now(now)?,
+            mode: LoadMode::Auto,
+            choice: None,
+        };
+        match set.load_open(load, &new, None, None)? {
+            Some(done) if done.is_stopped() => return Ok(stopped()),
+            _ => {}
+        }
+    }
     if last.is_none() {
         return Err(
             Failure::usage("nothing was loaded yet: there is nothing to catch up with")
@@ -37,7 +50,10 @@ pub(crate) fn run(args: &CatchUpArgs) -> Result<Ended, Failure> {
             choice: None,
         };
         let mut differs = false;
-        if let Some(done) = set.load_open(load, &new, None, Some(&relay))? {
+        if !phases::look_at_changed(load, &set.database, &new, &set.stop)? {
+            return Ok(stopped());
+        }
+        if let Some(done) = set.load_open(load, &new, None, Some((&relay, pass.seq)))? {
             if done.is_stopped() {
                 return Ok(stopped());
             }

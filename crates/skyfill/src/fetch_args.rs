@@ -29,20 +29,21 @@ pub(crate) fn client(args: &FetchArgs, caller: &CallerArgs, redirects: Redirects
     Client::new(&user_agent(caller), limits).map_err(Failure::new)
 }
 
-/// The arguments for a network that is named by a server on a private network, or on this machine: its hosts may be there, too.
+/// The arguments for a network that is named by a server on this machine: its hosts may be there, too. A relay on another private address may
+/// well be one of the public network, whose accounts must not lead anybody into the private one.
 pub(crate) fn private_too(args: &FetchArgs, source: &SourceArgs) -> FetchArgs {
     let is_private = |url: &String| {
         let host = discover::lists::base_url(url).and_then(|url| url::Url::parse(&url).ok());
         match host.as_ref().and_then(url::Url::host) {
-            Some(url::Host::Ipv4(v4)) => !fetch::guard::is_public(v4.into()),
-            Some(url::Host::Ipv6(v6)) => !fetch::guard::is_public(v6.into()),
+            Some(url::Host::Ipv4(v4)) => v4.is_loopback(),
+            Some(url::Host::Ipv6(v6)) => v6.is_loopback(),
             Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
             None => false,
         }
     };
     let mut args = args.clone();
     if !args.allow_private_hosts && source.relay.iter().chain(&source.pds).any(is_private) {
-        eprintln!("the source is on a private network: its hosts may be, too");
+        eprintln!("the source is on this machine: its hosts may be, too");
         args.allow_private_hosts = true;
     }
     args
@@ -76,13 +77,13 @@ pub(crate) fn allow_many_connections() {
 /// Open files at most.
 const MANY: u64 = 65_536;
 
-/// How hosts are paced; `slots` requests at once unless the arguments say otherwise.
-pub(crate) fn pace(args: &FetchArgs, slots: u32) -> Settings {
+/// How hosts are paced; `slots` requests at once, and `patience` in seconds, unless the arguments say otherwise.
+pub(crate) fn pace(args: &FetchArgs, slots: u32, patience: u64) -> Settings {
     Settings {
         slots: args.concurrency.unwrap_or(slots) as usize,
         max_rate: args.max_rate,
         host_rate: args.host_rate,
-        patience: Duration::from_secs(args.host_patience),
+        patience: Duration::from_secs(args.host_patience.unwrap_or(patience)),
     }
 }
 
@@ -118,9 +119,11 @@ impl OptOut {
     /// Those of the arguments.
     pub(crate) fn of(args: &FetchArgs) -> Result<Self, Failure> {
         let mut all = Self {
-            hosts: args.skip_host.clone(),
+            hosts: Vec::new(),
             dids: HashSet::new(),
         };
+        all.read(&args.skip_host.join("\n"))
+            .map_err(|host| Failure::usage(format!("--skip-host: {host} is no host")))?;
         if let Some(path) = &args.opt_out {
             let text = std::fs::read_to_string(path).map_err(|error| {
                 Failure::new(format!("read {}: {error}", path.display()))
@@ -137,6 +140,7 @@ impl OptOut {
     fn read(&mut self, text: &str) -> Result<(), String> {
         for line in text.lines() {
             let line = line.split('#').next().unwrap_or_default().trim();
+            let line = line.strip_prefix("*.").unwrap_or(line);
             if line.is_empty() {
             } else if atrepo::syntax::is_did(line) {
                 self.dids.insert(line.to_owned());
@@ -144,10 +148,7 @@ impl OptOut {
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b".-[]:".contains(&b))
             {
-                self.hosts
-                    .push(line.trim_start_matches("*.").to_ascii_lowercase());
-            } else if let Some(host) = line.strip_prefix("*.") {
-                self.hosts.push(host.to_ascii_lowercase());
+                self.hosts.push(line.to_ascii_lowercase());
             } else {
                 return Err(line.to_owned());
             }

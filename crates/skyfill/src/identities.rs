@@ -3,7 +3,7 @@
 //! Goes once over the accounts that are due, in the order of DIDs, in batches: documents and handles of a batch are asked for at once,
 //! then stored in one transaction. What is stored is not asked for again, so stopping at any moment costs a batch.
 
-use crate::cli::{HandleMode, IdentitiesArgs};
+use crate::cli::{DirectoryArgs, HandleMode, IdentitiesArgs};
 use crate::clock;
 use crate::database::Database;
 use crate::exit::{Ended, Failure};
@@ -180,6 +180,33 @@ fn enroll_file(client: &mut Client, database: &Database, path: &std::path::Path)
     Ok(())
 }
 
+/// Lets the export be read from this time on, if it was never read.
+pub(crate) fn export_from(
+    client: &mut Client,
+    database: &Database,
+    directory: &DirectoryArgs,
+    time: &str,
+) -> Result<(), Failure> {
+    let name = export_cursor(directory, database);
+    let refused = |error: postgres::Error| database.failure(error);
+    if ledger::identity::cursor(client, &name)
+        .map_err(refused)?
+        .is_none()
+    {
+        ledger::identity::set_cursor(client, &name, time).map_err(refused)?;
+    }
+    Ok(())
+}
+
+/// What was noted for one schema, or came from one directory, says nothing about another.
+fn export_cursor(directory: &DirectoryArgs, database: &Database) -> String {
+    format!(
+        "plc export of {} for {}",
+        directory.plc_url.trim_end_matches('/'),
+        database.schema
+    )
+}
+
 /// Reads the export from where the last run stopped. False if it was told to stop.
 fn read_export(
     args: &IdentitiesArgs,
@@ -195,12 +222,7 @@ fn read_export(
         Duration::from_secs(args.directory.timeout.max(60)),
     )
     .map_err(Failure::new)?;
-    // What was noted for one schema, or came from one directory, says nothing about another.
-    let name = format!(
-        "plc export of {} for {}",
-        args.directory.plc_url.trim_end_matches('/'),
-        database.schema
-    );
+    let name = export_cursor(&args.directory, database);
     let mut cursor = ledger::identity::cursor(client, &name).map_err(refused)?;
     let operations = Counter::with_rate("pages of the export");
     let noted = Counter::with_rate("documents noted");

@@ -26,6 +26,7 @@ pub(crate) fn run(args: &SimnetArgs) -> Result<Ended, Failure> {
         limit: args.limit,
         fullest_share: args.fullest_share,
         replay_events: args.replay_events as usize,
+        ..NetworkSettings::default()
     });
     if let Some(path) = &args.dids {
         let lines: String = network

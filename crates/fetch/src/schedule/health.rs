@@ -27,6 +27,7 @@ pub struct Health {
     failures: u32,
     /// Whether the last thing that was heard was an answer.
     is_proven: bool,
+    has_answered: bool,
     rests: u32,
     rest_until: Duration,
     /// Since when it does not answer.
@@ -47,6 +48,7 @@ impl Health {
             had_trouble: false,
             failures: 0,
             is_proven: false,
+            has_answered: false,
             rests: 0,
             rest_until: Duration::ZERO,
             failing_since: None,
@@ -63,11 +65,16 @@ impl Health {
         self.window
     }
 
-    /// Requests at once that it gets now: one, until it answers.
+    /// Requests at once that it gets now: one, until it answers for the first time; then at least two, so that one that stalls does not hold
+    /// up all others.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub fn room(&self) -> u32 {
-        if self.is_proven { self.window as u32 } else { 1 }
+        if self.has_answered {
+            (self.window as u32).max(2)
+        } else {
+            1
+        }
     }
 
     /// Whether the last thing that was heard of it was an answer.
@@ -93,6 +100,7 @@ impl Health {
         self.failures = 0;
         self.rests = 0;
         self.is_proven = true;
+        self.has_answered = true;
         self.failing_since = None;
         self.away_until = None;
         if is_full {
@@ -123,7 +131,7 @@ impl Health {
     pub fn failed(&mut self, now: Duration, patience: Duration) -> bool {
         self.failures = self.failures.saturating_add(1);
         self.had_trouble = true;
-        let never_answered = !self.is_proven && self.fastest.is_none();
+        let never_answered = !self.has_answered;
         self.is_proven = false;
         if self.failures >= 2 {
             self.window = (self.window / 2.0).max(1.0);
@@ -178,10 +186,10 @@ mod tests {
         }
         assert_eq!(health.room(), 11);
         health.failed(S * 11, S * 600);
-        assert_eq!((health.room(), health.is_proven()), (1, false));
+        assert_eq!((health.room(), health.is_proven()), (11, false));
         health.failed(S * 11, S * 600);
         health.answered(S * 12, Some(S / 10), false);
-        assert_eq!(health.room(), 5);
+        assert_eq!((health.room(), health.is_proven()), (5, true));
         for second in 12..100u32 {
             health.answered(S * second, Some(S * 8), false);
         }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A host, as the scheduler numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -88,6 +88,8 @@ pub struct Seen {
     pub address: Option<SocketAddr>,
     /// Time until its first byte.
     pub first_byte: Option<Duration>,
+    /// When that came, if the body came later.
+    pub at: Option<Instant>,
 }
 
 /// Who is next.
@@ -136,6 +138,8 @@ struct Host {
     under_way: u32,
     /// When it came last: an unexpected 429.
     surprised_at: Option<Duration>,
+    /// Since when it gives nothing but 429s.
+    limited_since: Option<Duration>,
     /// Where it stands in the queues.
     queued: Option<Queued>,
     is_new: bool,
@@ -154,6 +158,17 @@ struct Address {
 enum Queued {
     Timed(Duration),
     Due(Reverse<u64>),
+}
+
+impl Host {
+    /// It answers, but gives nothing. Limits pass with their windows; where nothing else comes for long, whoever asks is not wanted.
+    fn is_put_off(&mut self, now: Duration, patience: Duration) {
+        let since = *self.limited_since.get_or_insert(now);
+        if now.saturating_sub(since) > patience.max(LONGEST_PAUSE) {
+            self.limited_since = None;
+            self.health.leave(now + health::AWAY);
+        }
+    }
 }
 
 /// The scheduler.
@@ -214,6 +229,7 @@ impl Scheduler {
             expected: 0,
             under_way: 0,
             surprised_at: None,
+            limited_since: None,
             queued: None,
             is_new: true,
         });
@@ -304,11 +320,11 @@ impl Scheduler {
     #[must_use]
     pub fn away_until(&self, id: HostId, now: Duration) -> Option<Duration> {
         let host = &self.hosts[id.0];
-        let pause = host
-            .pace
-            .paused_until(now)
-            .filter(|until| *until > now + LONGEST_PAUSE);
-        host.health.away_until(now).or(pause)
+        let shared = self.shared(id).and_then(|shared| shared.next_at(now));
+        let next = host.pace.next_at(now).max(shared);
+        host.health
+            .away_until(now)
+            .or(next.filter(|until| *until > now + LONGEST_PAUSE))
     }
 
     /// Time that is left, going by the host that needs the longest, and which that is.
@@ -336,7 +352,9 @@ impl Scheduler {
     /// When a host may be asked next; nothing as long as answers are awaited, or nothing waits.
     fn next_at(&self, id: HostId, now: Duration) -> Option<Duration> {
         let host = &self.hosts[id.0];
-        if host.waiting == 0 || host.under_way >= host.health.room() {
+        // No host alone takes all slots.
+        let most = u32::try_from(self.settings.slots / 4).unwrap_or(u32::MAX).max(2);
+        if host.waiting == 0 || host.under_way >= host.health.room().min(most) {
             return None;
         }
         let mut at = host.pace.next_at(now)?.max(host.health.rest_until());
@@ -444,24 +462,13 @@ impl Scheduler {
             *unproven -= 1;
             self.unproven = self.unproven.saturating_sub(1);
         }
-        if let Some(address) = seen.address
-            && self.hosts[id.0].address != Some(address)
-        {
-            let before = self.hosts[id.0].address.replace(address);
-            if let Some(before) = before.and_then(|before| self.addresses.get_mut(&before)) {
-                before.members.retain(|member| *member != id);
-            }
-            self.addresses.entry(address).or_default().members.push(id);
-        }
         let patience = self.settings.patience;
         let host = &mut self.hosts[id.0];
         let is_full = host.under_way >= host.health.room();
         host.under_way = host.under_way.saturating_sub(1);
-        if outcome != Outcome::Unused {
-            host.expected = host
-                .expected
-                .saturating_sub(u64::from(outcome == Outcome::Answered));
-        }
+        host.expected = host
+            .expected
+            .saturating_sub(u64::from(outcome == Outcome::Answered));
         let others = host.under_way;
         if let Some(announced) = &seen.announced {
             host.pace.hears(now, announced, others);
@@ -469,6 +476,7 @@ impl Scheduler {
         let mut is_away = false;
         match outcome {
             Outcome::Answered => {
+                host.limited_since = None;
                 host.pace.passes(now);
                 host.health.answered(now, seen.first_byte, is_full);
                 if let Some(shared) = self.shared_mut(id) {
@@ -477,11 +485,13 @@ impl Scheduler {
             }
             Outcome::Limited(wait) => {
                 host.health.answered(now, None, false);
-                self.limited(id, now, wait);
+                host.is_put_off(now, patience);
+                self.limited(id, now, wait, seen.announced.is_some());
                 is_away = self.away_until(id, now).is_some();
             }
             Outcome::Busy(wait) => {
                 host.health.answered(now, None, false);
+                host.is_put_off(now, patience);
                 host.pace.is_lost();
                 host.pace.pause(now, wait);
                 if let Some(shared) = self.shared_mut(id) {
@@ -503,6 +513,12 @@ impl Scheduler {
                 }
             }
         }
+        // What is under way was counted at the address that was known then.
+        if let Some(address) = seen.address
+            && self.hosts[id.0].under_way == 0
+        {
+            self.is_at(id, address);
+        }
         self.queue(id, now);
         // What this one was waited for by others of its address.
         let members = self.hosts[id.0]
@@ -518,8 +534,27 @@ impl Scheduler {
         is_away
     }
 
+    /// A host answers at this address.
+    fn is_at(&mut self, id: HostId, address: SocketAddr) {
+        let before = self.hosts[id.0].address.replace(address);
+        if before == Some(address) {
+            return;
+        }
+        if let Some(before) = before.and_then(|before| self.addresses.get_mut(&before)) {
+            before.members.retain(|member| *member != id);
+        }
+        self.addresses.entry(address).or_default().members.push(id);
+    }
+
     /// A 429: of the host's own limit, or of its address's.
-    fn limited(&mut self, id: HostId, now: Duration, wait: Option<Duration>) {
+    fn limited(&mut self, id: HostId, now: Duration, wait: Option<Duration>, is_announced: bool) {
+        if let (Some(wait), true) = (wait, is_announced) {
+            self.hosts[id.0].pace.is_over(now, wait);
+            if let Some(shared) = self.shared_mut(id) {
+                shared.is_lost();
+            }
+            return;
+        }
         if let Some(shared) = self.shared_mut(id) {
             shared.is_limited(now, wait, None);
             self.hosts[id.0].pace.passes(now);
@@ -528,11 +563,7 @@ impl Scheduler {
         let host = &mut self.hosts[id.0];
         // One that announces its limit and was not asked too much has this from somewhere else.
         let met = host.pace.measured(now);
-        let is_known_window = host.pace.limit().is_some() && wait.is_some();
         host.pace.is_limited(now, wait, None);
-        if is_known_window {
-            return;
-        }
         host.surprised_at = Some(now);
         let Some(address) = host.address else { return };
         let members = self
@@ -566,12 +597,6 @@ impl Scheduler {
             self.hosts[member.0].pace.is_excused();
             self.queue(member, now);
         }
-    }
-
-    /// Requests under way.
-    #[must_use]
-    pub fn under_way(&self) -> usize {
-        self.under_way
     }
 }
 

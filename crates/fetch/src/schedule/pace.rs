@@ -53,7 +53,7 @@ const INCREASE: f64 = 0.05;
 /// What remains of the rate at which a lesson was given.
 const CEILING: f64 = 0.8;
 /// Lowest rate, in requests a second.
-const LOWEST_RATE: f64 = 1.0 / 60.0;
+const LOWEST_RATE: f64 = 0.001;
 /// The rate that a lesson is about is taken over so long.
 const MEASURED: Duration = Duration::from_secs(5);
 /// First wait after a 429 that does not say how long.
@@ -74,6 +74,8 @@ pub struct Pace {
     most: f64,
     ceiling: Option<f64>,
     lessons: u32,
+    /// The ceiling before the last lesson.
+    before_lesson: Option<f64>,
     tokens: f64,
     counted_at: Duration,
     raised_at: Duration,
@@ -97,6 +99,7 @@ impl Pace {
             most,
             ceiling: None,
             lessons: 0,
+            before_lesson: None,
             tokens: 1.0,
             counted_at: now,
             raised_at: now,
@@ -136,7 +139,12 @@ impl Pace {
     /// Requests a second that are allowed now.
     #[must_use]
     pub fn rate(&self) -> f64 {
-        self.limit.map_or(self.rate, Limit::rate)
+        match (self.limit, self.ceiling) {
+            (None, _) => self.rate,
+            (Some(limit), None) => limit.rate(),
+            // A limit that is announced, and another one below it that is not.
+            (Some(limit), Some(_)) => limit.rate().min(self.rate),
+        }
     }
 
     fn burst(&self) -> f64 {
@@ -169,7 +177,7 @@ impl Pace {
 
     /// A request goes out.
     pub fn sends(&mut self, now: Duration) {
-        if self.limit.is_none() && self.silent == 0 {
+        if self.silent == 0 && (self.limit.is_none() || self.ceiling.is_some()) {
             self.raise(now);
         }
         self.count_up(now);
@@ -181,10 +189,8 @@ impl Pace {
             Some((left, _)) => *left = left.saturating_sub(1),
             None => {}
         }
-        if self.limit.is_none() {
-            self.sent.push_back(now);
-            self.forget(now);
-        }
+        self.sent.push_back(now);
+        self.forget(now);
     }
 
     fn forget(&mut self, now: Duration) {
@@ -224,7 +230,8 @@ impl Pace {
     fn raise(&mut self, now: Duration) {
         let passed = now.saturating_sub(self.raised_at).as_secs_f64();
         self.count_up(now);
-        if self.tokens < 1.5 && passed <= 5.0 {
+        // Where requests come far apart, something else holds them back.
+        if passed * self.rate <= 3.0 {
             let most = self.ceiling.unwrap_or(self.most).min(self.most);
             self.rate = (self.rate + passed * INCREASE * self.most).clamp(LOWEST_RATE, most.max(LOWEST_RATE));
         }
@@ -264,7 +271,6 @@ impl Pace {
             seconds: window,
         });
         self.tokens = self.tokens.min(self.burst());
-        self.sent.clear();
         if let (Some(remaining), Some(reset_in)) = (announced.remaining, reset_in) {
             // Servers cut the time to whole seconds.
             let reset = now + reset_in + Duration::from_secs(1);
@@ -272,7 +278,9 @@ impl Pace {
             self.left = match self.left {
                 // Resets come in whole seconds.
                 Some((left, old)) if reset <= old + Duration::from_secs(2) => {
-                    Some((left.min(remaining), old.max(reset)))
+                    // An answer that took long tells of a window that is over.
+                    let is_of_it = reset + Duration::from_secs(2) >= old;
+                    Some((if is_of_it { left.min(remaining) } else { left }, old))
                 }
                 _ => Some((unseen, reset)),
             };
@@ -289,17 +297,22 @@ impl Pace {
         }
     }
 
-    /// A 429, with the wait that it asks for. Where no limit is announced it is a lesson; `rate` is what was asked a second when it came,
-    /// or what is measured here. What comes before the next good answer belongs to the same lesson.
+    /// A 429 of a limit that is announced in the same answer: it says when to go on.
+    pub fn is_over(&mut self, now: Duration, wait: Duration) {
+        self.comes_back();
+        self.pause(now, wait);
+    }
+
+    /// A 429 of a limit that nobody announced: a lesson; with the wait that it asks for, if it does. `rate` is what was asked a second when it
+    /// came, or what is measured here. What comes before the next good answer belongs to the same lesson.
     pub fn is_limited(&mut self, now: Duration, wait: Option<Duration>, rate: Option<f64>) {
         let was_probe = self.comes_back();
-        if let (Some(_), Some(wait)) = (self.limit, wait) {
-            self.pause(now, wait);
-            return;
-        }
         if self.silent == 0 {
-            let met = rate.unwrap_or_else(|| self.measured(now)).max(LOWEST_RATE);
-            let ceiling = (met * CEILING).min(self.ceiling.unwrap_or(f64::MAX));
+            let met = rate.unwrap_or_else(|| self.measured(now).min(self.rate()));
+            let ceiling = (met * CEILING)
+                .min(self.ceiling.unwrap_or(f64::MAX))
+                .max(LOWEST_RATE);
+            self.before_lesson = self.ceiling;
             self.ceiling = Some(ceiling.max(LOWEST_RATE));
             self.lessons = self.lessons.saturating_add(1);
             self.rate = (ceiling / 2.0).max(LOWEST_RATE);
@@ -315,9 +328,13 @@ impl Pace {
 
     /// The 429s before now were of another limit.
     pub fn is_excused(&mut self) {
-        self.silent = 0;
-        self.probing = false;
-        self.paused_until = Duration::ZERO;
+        if self.silent > 0 {
+            self.silent = 0;
+            self.probing = false;
+            self.paused_until = Duration::ZERO;
+            self.ceiling = self.before_lesson;
+            self.lessons = self.lessons.saturating_sub(1);
+        }
     }
 
     /// Nothing goes out for so long.

@@ -206,3 +206,36 @@ fn one_rate_for_everything_is_kept() {
     let total: u64 = ends.values().map(|(_, requests)| *requests).sum();
     assert!((480..=500).contains(&total), "{total}");
 }
+
+#[test]
+fn a_host_that_gives_nothing_but_429s_counts_as_away_in_the_end() {
+    for wait in [None, Some(60 * S), Some(500 * S)] {
+        let mut scheduler = Scheduler::new(Settings::default());
+        let mut servers: BTreeMap<&str, Server<'_>> = BTreeMap::new();
+        servers.insert("a", Box::new(move |_| (Outcome::Limited(wait), quick(), 10 * MS)));
+        let ends = drive(&mut scheduler, &[("a", 100)], &mut servers, 20_000 * S);
+        assert!(ends["a"].1 < 40, "{wait:?}: {} requests", ends["a"].1);
+        assert_eq!(scheduler.waiting(scheduler.by_name["a"]), 0);
+    }
+}
+
+#[test]
+fn repos_that_stall_do_not_hold_up_the_others_of_their_host() {
+    let mut number = 0u32;
+    let mut servers: BTreeMap<&str, Server<'_>> = BTreeMap::new();
+    servers.insert(
+        "a",
+        Box::new(|_| {
+            number += 1;
+            match number % 60 {
+                7 => (Outcome::Failed, quick(), 15 * S),
+                20 | 40 => (Outcome::Failed, quick(), 20 * MS),
+                _ => (Outcome::Answered, quick(), 50 * MS),
+            }
+        }),
+    );
+    let mut scheduler = Scheduler::new(Settings::default());
+    let ends = drive(&mut scheduler, &[("a", 3000)], &mut servers, 20_000 * S);
+    let took = ends["a"].0.as_secs_f64();
+    assert!(took < 3000.0 / HOST_RATE * 1.2, "{took} s");
+}

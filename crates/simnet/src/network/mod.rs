@@ -46,6 +46,10 @@ pub struct NetworkSettings {
     pub fullest_share: f64,
     /// Events that the relay keeps for subscribers.
     pub replay_events: usize,
+    /// Most lines of a page of a list.
+    pub page: usize,
+    /// Whether the relay tells a subscriber that its cursor is too old. Not all relays do.
+    pub tells_outdated: bool,
 }
 
 impl Default for NetworkSettings {
@@ -59,6 +63,8 @@ impl Default for NetworkSettings {
             limit: None,
             fullest_share: 0.2,
             replay_events: 100_000,
+            page: 1000,
+            tells_outdated: true,
         }
     }
 }

@@ -236,7 +236,12 @@ pub(super) fn write_row(world: &World, row: &Row, out: &mut String) {
 }
 
 /// The page that a request asks for: how many at most, and the number after which it begins.
-pub(super) fn page(request: &Request, usual: usize, most: usize) -> Result<(usize, Option<usize>), Answer> {
+pub(super) fn page(
+    world: &World,
+    request: &Request,
+    usual: usize,
+    most: usize,
+) -> Result<(usize, Option<usize>), Answer> {
     let bad = |what: &str| {
         Answer::refusal(
             400,
@@ -254,7 +259,7 @@ pub(super) fn page(request: &Request, usual: usize, most: usize) -> Result<(usiz
     if !(1..=most).contains(&limit) {
         return Err(bad("limit"));
     }
-    Ok((limit, number("cursor")?))
+    Ok((limit.min(world.settings.page), number("cursor")?))
 }
 
 /// The answer with a cursor and a list.
@@ -264,7 +269,7 @@ pub(super) fn list_answer(name: &str, cursor: Option<usize>, items: &str) -> Ans
 }
 
 fn list_repos(world: &World, host: usize, request: &Request) -> Answer {
-    let (limit, after) = match page(request, 500, 1000) {
+    let (limit, after) = match page(world, request, 500, 1000) {
         Ok(page) => page,
         Err(answer) => return answer,
     };

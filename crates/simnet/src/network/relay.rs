@@ -18,7 +18,7 @@ pub(super) fn answer(world: &World, request: &Request) -> Answer {
 }
 
 fn list_hosts(world: &World, request: &Request) -> Result<Answer, Answer> {
-    let (limit, after) = page(request, 200, 1000)?;
+    let (limit, after) = page(world, request, 200, 1000)?;
     let first = after.map_or(0, |after| after + 1);
     let state = world.lock();
     let seq = state.log.head();
@@ -38,7 +38,7 @@ fn list_hosts(world: &World, request: &Request) -> Result<Answer, Answer> {
 }
 
 fn list_repos(world: &World, request: &Request) -> Result<Answer, Answer> {
-    let (limit, after) = page(request, 500, 1000)?;
+    let (limit, after) = page(world, request, 500, 1000)?;
     let first = after.map_or(0, |after| after + 1);
     let (rows, all) = {
         let state = world.lock();
@@ -64,7 +64,7 @@ fn list_repos(world: &World, request: &Request) -> Result<Answer, Answer> {
 
 /// The active accounts that have a record of a collection.
 fn list_by_collection(world: &World, request: &Request) -> Result<Answer, Answer> {
-    let (limit, after) = page(request, 500, 2000)?;
+    let (limit, after) = page(world, request, 500, 2000)?;
     let Some(bit) = request.parameter("collection").and_then(collection_bit) else {
         return Ok(list_answer("repos", None, ""));
     };

@@ -74,11 +74,13 @@ async fn tell(
                 }
             }
             Next::Gone(before_oldest) if is_first => {
-                let frame = events::info(
-                    "OutdatedCursor",
-                    "Requested cursor exceeded limit. Possibly missing events",
-                );
-                socket.send(Message::binary(frame)).await?;
+                if world.settings.tells_outdated {
+                    let frame = events::info(
+                        "OutdatedCursor",
+                        "Requested cursor exceeded limit. Possibly missing events",
+                    );
+                    socket.send(Message::binary(frame)).await?;
+                }
                 after = before_oldest;
             }
             Next::Gone(_) => {

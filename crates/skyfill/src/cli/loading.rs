@@ -83,6 +83,10 @@ pub(crate) struct LoadArgs {
     /// Write what the comparison found to FILE, as JSON, host by host.
     #[arg(long, value_name = "FILE", conflicts_with = "no_verify")]
     pub(crate) certificate: Option<PathBuf>,
+    /// Remove the rows of accounts that their hosts do not know any more even where a host lost more than a tenth of its accounts. Without this,
+    /// such a host is taken for one that forgot them.
+    #[arg(long)]
+    pub(crate) accept_deletions: bool,
     /// Memory of the whole process, in bytes or with KiB, MiB, GiB. Not PostgreSQL's.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
     pub(crate) memory: u64,

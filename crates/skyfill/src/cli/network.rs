@@ -42,9 +42,9 @@ pub(crate) struct FetchArgs {
     /// Most requests a second to a host that announces no limit. One that does is asked a hair below it.
     #[arg(long, value_name = "R", default_value_t = fetch::schedule::HOST_RATE, value_parser = rate, help_heading = "Fetching")]
     pub(crate) host_rate: f64,
-    /// Seconds for which a host that does not answer is tried again, before its repos have failed.
-    #[arg(long, value_name = "S", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = "Fetching")]
-    pub(crate) host_patience: u64,
+    /// Seconds for which a host that does not answer is tried again, before its repos have failed [default: 60 for the producer, else 600].
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = "Fetching")]
+    pub(crate) host_patience: Option<u64>,
 }
 
 /// Who asks.
@@ -87,7 +87,7 @@ pub(crate) struct DirectoryArgs {
 /// Where repos are looked for.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct SourceArgs {
-    /// The repos of all hosts that this relay knows.
+    /// The relay: whose hosts are listed, and whose sequence numbers count for the hand-over.
     #[arg(
         long,
         value_name = "URL",

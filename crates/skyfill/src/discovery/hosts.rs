@@ -1,8 +1,9 @@
 //! Listing hosts: a task for each, at the pace of the host, page after page; the pages go to the thread that stores them.
 
 use crate::discovery::relay::page_url;
-use crate::discovery::{Counts, Scout, list_client, store_page};
+use crate::discovery::{Counts, Scout, list_client, store};
 use crate::exit::Failure;
+use crate::fetch_args::OptOut;
 use crate::signals::Stop;
 use discover::lists::{self, ListedRepo, Page};
 use fetch::retry::{self, Retry};
@@ -20,9 +21,9 @@ use tokio::task::JoinSet;
 /// Pages that wait to be stored.
 const WAITING_PAGES: usize = 32;
 /// Most repos that are believed of one host; the fullest hold half a million.
-const MOST_REPOS: u64 = 20_000_000;
-/// Pages without a repo in a row, after which a list is not believed.
-const MOST_EMPTY: u32 = 1000;
+const MOST_REPOS: u64 = 5_000_000;
+/// So many pages may hold next to nothing; the rest has ten repos a page at least, or the list is not believed.
+const THIN_PAGES: u64 = 1000;
 
 /// What a task tells of its host.
 enum Told {
@@ -45,13 +46,19 @@ impl Scout<'_> {
         &self,
         id: i64,
         turns: &Turns,
+        opt_out: &OptOut,
         client: &mut Client,
         counts: &Counts,
         changes: &mut Changes,
     ) -> Result<bool, Failure> {
         let refused = |error: postgres::Error| self.database.failure(error);
         let schema = &self.database.schema;
-        let hosts = listing::hosts_to_list(client, schema, id).map_err(refused)?;
+        let mut hosts = listing::hosts_to_list(client, schema, id).map_err(refused)?;
+        for host in hosts.iter().filter(|host| opt_out.has_host(&host.host)) {
+            let why = Some("it opted out");
+            listing::host_ended(client, schema, &host.host, why).map_err(refused)?;
+        }
+        hosts.retain(|host| !opt_out.has_host(&host.host));
         let shared = Arc::new(Shared {
             http: list_client(self.fetch, self.caller, self.fetch.allow_private_hosts)?,
             turns: turns.clone(),
@@ -91,13 +98,12 @@ impl Scout<'_> {
                     let lines: Vec<Listed> = page.lines.into_iter().map(|line| listed(line, host)).collect();
                     counts.listed.add(lines.len() as u64);
                     counts.bad.add(page.bad);
-                    let mut txn = client.transaction().map_err(refused)?;
-                    let changed = store_page(&mut txn, schema, id, &lines).map_err(refused)?;
-                    if let Some(cursor) = &page.cursor {
-                        listing::host_page(&mut txn, schema, &host.host, cursor, lines.len() as u64)
-                            .map_err(refused)?;
-                    }
-                    txn.commit().map_err(refused)?;
+                    let changed = store(self.database, client, id, &lines, |txn| match &page.cursor {
+                        Some(cursor) => {
+                            listing::host_page(txn, schema, &host.host, cursor, lines.len() as u64)
+                        }
+                        None => Ok(()),
+                    })?;
                     ledger::failpoint::pass("page");
                     counts.add(changes, changed);
                 }
@@ -140,11 +146,11 @@ async fn list(
     // Hashes do: cursors are the host's own and may be long.
     let hasher = RandomState::new();
     let mut seen: HashSet<u64> = cursor.iter().map(|cursor| hasher.hash_one(cursor)).collect();
-    let (mut empty, mut repos) = (0, 0u64);
+    let (mut pages, mut repos) = (0u64, 0u64);
     loop {
         shared.turns.expect(&host.host, 1);
         let page = next_page(shared, host, cursor.as_deref()).await?;
-        empty = if page.lines.is_empty() { empty + 1 } else { 0 };
+        pages += 1;
         repos += page.lines.len() as u64;
         let after = page.cursor.clone();
         if told.send((number, Told::Page(page))).await.is_err() {
@@ -152,10 +158,14 @@ async fn list(
         }
         match after {
             None => return Ok(()),
+            // Some say so that there is nothing after.
+            Some(after) if cursor.as_ref() == Some(&after) => return Ok(()),
             Some(after) if !seen.insert(hasher.hash_one(&after)) => {
                 return Err(in_circles("its list goes round in circles"));
             }
-            Some(_) if empty >= MOST_EMPTY => return Err(in_circles("its list has nothing but empty pages")),
+            Some(_) if pages > THIN_PAGES && repos < pages * 10 => {
+                return Err(in_circles("its list has next to nothing on too many pages"));
+            }
             Some(_) if repos >= MOST_REPOS => {
                 return Err(in_circles("it lists more repos than a host can have"));
             }

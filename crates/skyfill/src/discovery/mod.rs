@@ -13,7 +13,8 @@ use crate::cli::{CallerArgs, DirectoryArgs, FetchArgs, LoadArgs, OutputArgs, Sou
 use crate::database::Database;
 use crate::exit::Failure;
 use crate::fetch_args::{self, OptOut};
-use crate::run::{CONCURRENCY, Setting};
+use crate::run::board::wait_for_database;
+use crate::run::{PATIENCE, Setting};
 use crate::signals::Stop;
 use discover::lists;
 use fetch::hosts::host_of;
@@ -21,6 +22,7 @@ use fetch::turns::Turns;
 use fetch::{Client as HttpClient, Limits, Redirects};
 use ledger::listing::{self, Changes, Listed};
 use ledger::runs;
+use load::{DbError, Decision, decide};
 use observe::{Counter, Progress};
 use postgres::{Client, GenericClient};
 use std::time::Duration;
@@ -29,7 +31,9 @@ use tokio::runtime::Runtime;
 /// The public relay.
 const PUBLIC_RELAY: &str = "https://relay1.us-east.bsky.network";
 /// Largest page of a list, in bytes.
-const MAX_PAGE: u64 = 16 << 20;
+const MAX_PAGE: u64 = 2 << 20;
+/// Requests at once, unless the arguments say otherwise: each may hold a page.
+const AT_ONCE: u32 = 128;
 
 /// What a pass works with.
 pub(crate) struct Scout<'s> {
@@ -142,13 +146,17 @@ pub(crate) fn note_seq(
     args: &LoadArgs,
     client: &mut Client,
     run: i64,
-    relay: &str,
+    (relay, seq): (&str, Option<i64>),
 ) -> Result<(), Failure> {
     let refused = |error: postgres::Error| set.database.failure(error);
     if runs::relay(client, run).map_err(refused)?.is_some() {
         return Ok(());
     }
     let relay = base_url("--relay", relay)?;
+    if seq.is_some() {
+        // A pass of discovery came first: what it listed is older.
+        return runs::note_relay(client, run, &relay, seq).map_err(refused);
+    }
     let http = trusted_client(&args.fetch, &args.caller)?;
     match set.runtime.block_on(relay::current_seq(&http, &relay)) {
         Ok(seq) => {
@@ -184,7 +192,7 @@ fn list_client(
         allow_private_hosts,
         redirects: Redirects::SameHost,
     };
-    HttpClient::new(&fetch_args::user_agent(caller), limits).map_err(Failure::new)
+    HttpClient::for_streams(&fetch_args::user_agent(caller), limits).map_err(Failure::new)
 }
 
 /// The relay that is asked, or whose sequence numbers count: the one that is named, else a single PDS, which is its own; else the public one.
@@ -196,7 +204,43 @@ pub(crate) fn relay_of(source: &SourceArgs) -> Result<String, Failure> {
     }
 }
 
-/// Stores a page: what it says of repos, and the states of accounts that are not active.
+/// Tries to store a page.
+const MAX_TRIES: u32 = 20;
+
+/// Stores a page and, in the same transaction, how far that is. Where a load holds the same rows, or the server goes away, it is done again.
+fn store(
+    database: &Database,
+    client: &mut Client,
+    id: i64,
+    lines: &[Listed],
+    after: impl Fn(&mut postgres::Transaction<'_>) -> Result<(), postgres::Error>,
+) -> Result<Changes, Failure> {
+    let mut tries = 0;
+    loop {
+        let stored = (|client: &mut Client| {
+            let mut txn = client.transaction()?;
+            let changes = store_page(&mut txn, &database.schema, id, lines)?;
+            after(&mut txn)?;
+            txn.commit()?;
+            Ok(changes)
+        })(client);
+        let error: DbError = match stored {
+            Ok(changes) => return Ok(changes),
+            Err(error) => postgres::Error::into(error),
+        };
+        tries += 1;
+        if !matches!(decide(&error), Decision::Reconnect | Decision::Wait) || tries > MAX_TRIES {
+            return Err(Failure::new(format!("{}: {error}", database.shown()))
+                .hint("what was listed stays; mend this, then run it again to go on"));
+        }
+        wait_for_database(&error, tries);
+        if let Ok(connected) = database.connect() {
+            *client = connected;
+        }
+    }
+}
+
+/// Stores what a page says of repos, and the states of accounts that are not active.
 fn store_page(
     client: &mut impl GenericClient,
     schema: &str,
@@ -224,6 +268,16 @@ impl Scout<'_> {
         let mut client = self.database.connect()?;
         let schema = &self.database.schema;
         let relay = relay_of(self.source)?;
+        let mut told = false;
+        while !listing::lock(&mut client).map_err(refused)? {
+            if self.stop.is_set() {
+                return Ok(None);
+            }
+            if !std::mem::replace(&mut told, true) {
+                eprintln!("another skyfill looks for repos in this database; waiting");
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
         let http = trusted_client(self.fetch, self.caller)?;
         // Before anything is listed: what happens from here on, the relay has.
         let seq = match self.runtime.block_on(relay::current_seq(&http, &relay)) {
@@ -284,12 +338,15 @@ impl Scout<'_> {
         }
         let opt_out = OptOut::of(self.fetch)?;
         hosts.retain(|(host, _)| !opt_out.has_host(host));
+        // The first one to name a URL is who knows best: the operator, then the ledger, then the relay.
+        let mut known = std::collections::HashSet::new();
+        hosts.retain(|(host, _)| known.insert(host.clone()));
         listing::add_hosts(&mut client, schema, id, &hosts).map_err(refused)?;
         let turns = {
             let _within = self.runtime.enter();
-            Turns::start(fetch_args::pace(self.fetch, CONCURRENCY))
+            Turns::start(fetch_args::pace(self.fetch, AT_ONCE, PATIENCE))
         };
-        let is_done = self.list_hosts(id, &turns, &mut client, &counts, &mut changes)?
+        let is_done = self.list_hosts(id, &turns, &opt_out, &mut client, &counts, &mut changes)?
             && (!self.source.relay_repos
                 || self.relay_list(
                     &http,

@@ -1,6 +1,6 @@
 //! What relays are asked: where their stream is, which hosts they know, which repos.
 
-use crate::discovery::{Counts, Scout, store_page};
+use crate::discovery::{Counts, Scout, store};
 use crate::exit::Failure;
 use crate::signals::Stop;
 use discover::events::{self, Frame};
@@ -17,10 +17,14 @@ use std::time::Duration;
 
 /// How long a relay is listened to until an event comes: a network that is alive has hundreds a second.
 const LIVE: Duration = Duration::from_secs(3);
+/// How long a relay may take to find the place of a cursor.
+const REPLAY: Duration = Duration::from_secs(30);
 /// A stream that is replayed has ended when nothing comes for so long.
 const QUIET: Duration = Duration::from_secs(2);
 /// Most events that are replayed to find the end.
 const MOST_REPLAYED: u64 = 1_000_000;
+/// Most hosts that are believed of a relay.
+const MOST_HOSTS: usize = 1_000_000;
 /// Attempts at a page.
 const ATTEMPTS: u32 = 6;
 /// Pages of a relay without anything in them, after which its list is not believed.
@@ -59,12 +63,18 @@ pub(crate) async fn current_seq(http: &HttpClient, relay: &str) -> Result<i64, F
 /// # Errors
 /// See [`FetchError`].
 pub(crate) async fn keeps(http: &HttpClient, relay: &str, seq: i64) -> Result<bool, FetchError> {
-    let mut stream = http.subscribe(relay, Some(seq)).await?;
-    // A relay says first what is wrong with the cursor.
-    match stream.next(LIVE).await?.map(|frame| events::read(&frame)) {
-        Some(Frame::Outdated) => Ok(false),
-        Some(Frame::Refused(name)) => Err(FetchError::Refused(0, name)),
-        _ => Ok(true),
+    // Not every relay says that a cursor is too old: the event itself has to come, as the first one.
+    let mut stream = http.subscribe(relay, Some((seq - 1).max(0))).await?;
+    loop {
+        match stream.next(REPLAY).await?.map(|frame| events::read(&frame)) {
+            Some(Frame::Outdated) => return Ok(false),
+            Some(Frame::Refused(name)) => return Err(FetchError::Refused(0, name)),
+            Some(Frame::Event(first)) => return Ok(first <= seq.max(1)),
+            Some(Frame::Other) => {}
+            // Where nothing ever happened, nothing is forgotten.
+            None if seq == 0 => return Ok(true),
+            None => return Err(FetchError::Stalled(REPLAY)),
+        }
     }
 }
 
@@ -98,8 +108,14 @@ pub(crate) async fn hosts(http: &HttpClient, relay: &str, stop: &Stop) -> Result
             .filter(|host| host.status.as_deref() != Some("banned"));
         found.extend(good.map(|host| (host_of(&host.url), host.url)));
         match page.cursor {
-            Some(next) if seen.insert(next.clone()) => cursor = Some(next),
-            _ => return Ok(Some(Hosts::Listed(found))),
+            None => return Ok(Some(Hosts::Listed(found))),
+            Some(next) if seen.insert(next.clone()) && found.len() < MOST_HOSTS => cursor = Some(next),
+            Some(_) => {
+                return Err(away(
+                    relay,
+                    &FetchError::BrokenBody("its list of hosts has no end".to_owned()),
+                ));
+            }
         }
     }
 }
@@ -166,7 +182,6 @@ impl Scout<'_> {
         changes: &mut Changes,
     ) -> Result<bool, Failure> {
         let refused = |error: postgres::Error| self.database.failure(error);
-        let schema = &self.database.schema;
         let collection = self.source.collection.as_deref().unwrap_or_default();
         let by_collection = method.ends_with("ByCollection");
         let more: &[(&str, &str)] = if by_collection {
@@ -176,6 +191,10 @@ impl Scout<'_> {
         };
         let name = format!("pass {id} {method} {collection}");
         let mut next = cursor(client, &name).map_err(refused)?;
+        if next.as_deref() == Some("") {
+            // It was read to its end before the pass was stopped.
+            return Ok(true);
+        }
         let mut seen: HashSet<String> = next.iter().cloned().collect();
         let mut empty = 0;
         loop {
@@ -206,10 +225,9 @@ impl Scout<'_> {
             counts.listed.add(lines.len() as u64);
             counts.bad.add(bad);
             empty = if lines.is_empty() { empty + 1 } else { 0 };
-            let mut txn = client.transaction().map_err(refused)?;
-            let changed = store_page(&mut txn, schema, id, &lines).map_err(refused)?;
-            set_cursor(&mut txn, &name, after.as_deref().unwrap_or_default()).map_err(refused)?;
-            txn.commit().map_err(refused)?;
+            let changed = store(self.database, client, id, &lines, |txn| {
+                set_cursor(txn, &name, after.as_deref().unwrap_or_default())
+            })?;
             counts.add(changes, changed);
             match after {
                 Some(after) if seen.insert(after.clone()) && empty < MOST_EMPTY => next = Some(after),
@@ -268,6 +286,11 @@ impl Scout<'_> {
             attempt = 0;
             counts.bad.add(page.bad_lines);
             let Some(next) = page.cursor else {
+                if page.bad_lines > 0 {
+                    return Err(Failure::new(format!(
+                        "the export of {plc} is no list of operations"
+                    )));
+                }
                 return Ok(true);
             };
             let lines: Vec<Listed> = page
@@ -289,10 +312,9 @@ impl Scout<'_> {
                 })
                 .collect();
             counts.listed.add(lines.len() as u64);
-            let mut txn = client.transaction().map_err(refused)?;
-            let changed = store_page(&mut txn, schema, id, &lines).map_err(refused)?;
-            set_cursor(&mut txn, &name, &next).map_err(refused)?;
-            txn.commit().map_err(refused)?;
+            let changed = store(self.database, client, id, &lines, |txn| {
+                set_cursor(txn, &name, &next)
+            })?;
             counts.add(changes, changed);
             // The end: nothing but what the page before had.
             if at.as_deref() == Some(&next) {

@@ -23,7 +23,7 @@ type CheckedRepo = (Repo<fetch::Body>, RepoSummary);
 pub(crate) struct Shared {
     pub(crate) client: Client,
     pub(crate) turns: Turns,
-    /// Repos being fetched and checked.
+    /// Repos being checked.
     pub(crate) slots: Semaphore,
     /// Bytes of checked repos that wait for the consumers.
     pub(crate) buffer: Arc<Semaphore>,
@@ -88,9 +88,10 @@ async fn fetch_checked(shared: &Shared, line: &DidLine, host: &str) -> Result<Ch
                 turn = shared.turns.turn(host) => turn?,
                 () = shared.stop.wait() => return Err(FetchError::Stopped),
             };
-            let _slot = shared.slots.acquire().await.map_err(|_| FetchError::Stopped)?;
             let worker = shared.workers.start(&format!("fetch {} from {host}", line.did));
             let got = shared.client.get_repo(&line.did, &line.pds, &mut turn.seen).await;
+            // Hosts are asked less while checks are behind.
+            let _slot = shared.slots.acquire().await.map_err(|_| FetchError::Stopped)?;
             turn.end(&got);
             match got {
                 Ok(body) => {

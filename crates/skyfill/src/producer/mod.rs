@@ -37,6 +37,8 @@ use tokio::task::{Id, JoinError, JoinSet};
 const TASKS_PER_SLOT: usize = 8;
 /// Requests at once, unless the arguments say otherwise: as the original.
 const CONCURRENCY: u32 = 16;
+/// Seconds: lines are taken in order, so that a host that is away holds up others.
+const PATIENCE: u64 = 60;
 
 pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
     if !matches!(args.sockets.len(), 1 | 3) {
@@ -69,7 +71,7 @@ pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
     let stop = signals::listen(workers.clone())?;
     let tally = Arc::new(Tally::new(&args.failures));
     let client = fetch_args::client(&args.fetch, &args.caller, Redirects::Any)?;
-    let pace = fetch_args::pace(&args.fetch, CONCURRENCY);
+    let pace = fetch_args::pace(&args.fetch, CONCURRENCY, PATIENCE);
     let concurrency = pace.slots;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

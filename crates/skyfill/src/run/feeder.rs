@@ -8,11 +8,12 @@ use crate::run::board::{Board, Settled, wait_for_database};
 use fetch::FetchError;
 use fetch::turns::Turns;
 use ledger::hosts::{self, Leased};
-use ledger::repos::{self, Open};
+use ledger::repos::{self, Note, Open, RetryFailed};
 use load::{DbError, Decision, decide};
 use observe::Progress;
 use postgres::{Client, NoTls};
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -24,6 +25,10 @@ const UNDER_WAY: u64 = 16_384;
 const PAGE: usize = 500;
 /// Leases are renewed this often: three times in the time that one lasts.
 const RENEW: Duration = Duration::from_secs(20);
+/// So many accounts may go from any host in a run.
+const FEW_DELETIONS: u64 = 20;
+/// A repo that failed so often is left to a later run.
+const MOST_FAILURES: i32 = 3;
 /// The ledger is asked this often for hosts that became free or are new, and for failed repos whose time has come.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
@@ -45,6 +50,8 @@ struct Queue {
     at_end: bool,
     /// Repos that are not handed out yet, about.
     left: u64,
+    /// The last repo that was handed out.
+    handed_out: String,
 }
 
 pub(crate) struct Feeder<'f> {
@@ -58,6 +65,10 @@ pub(crate) struct Feeder<'f> {
     pub(crate) from_network: bool,
     pub(crate) most_under_way: u64,
     pub(crate) progress: &'f Progress,
+    /// Whether a host may lose any share of its accounts.
+    pub(crate) accept_deletions: bool,
+    /// By lease: accounts that were removed, and that were stored when they were counted.
+    pub(crate) deletions: Mutex<HashMap<i64, (u64, Option<u64>)>>,
 }
 
 /// Repos that may be under way with so many slots.
@@ -113,6 +124,8 @@ impl Feeder<'_> {
     fn feed(&self, client: &mut Client, queues: &mut Vec<Queue>) -> Result<Option<Fed>, DbError> {
         let (mut renewed, mut looked) = (Instant::now(), Instant::now());
         let (mut waiting_for_others, mut look_again) = (0u32, LOOK_AGAIN);
+        // After a while without the server, leases may be somebody else's.
+        self.renew(client, queues)?;
         if queues.is_empty() {
             self.lease(client, queues)?;
         }
@@ -120,7 +133,7 @@ impl Feeder<'_> {
             self.write_notes(client)?;
             if renewed.elapsed() > RENEW {
                 self.renew(client, queues)?;
-                self.keep_learned(client)?;
+                self.keep_learned(client, queues)?;
                 if self.from_network {
                     self.progress.needs_at_least(self.turns.slowest());
                 }
@@ -134,7 +147,7 @@ impl Feeder<'_> {
                 continue;
             }
             if looked.elapsed() > look_again {
-                let again = repos::retry_failed(client, self.schema, false)?;
+                let again = repos::retry_failed(client, self.schema, RetryFailed::DueBelow(MOST_FAILURES))?;
                 self.board.again.add(again);
                 self.drop_empty(client, queues)?;
                 let asked = Instant::now();
@@ -180,7 +193,7 @@ impl Feeder<'_> {
 
     fn end(&self, client: &mut Client, queues: &[Queue], fed: Fed) -> Result<Option<Fed>, DbError> {
         self.write_notes(client)?;
-        self.keep_learned(client)?;
+        self.keep_learned(client, queues)?;
         let leases: Vec<i64> = queues.iter().map(|queue| queue.leased.lease).collect();
         hosts::release(client, self.schema, &leases)?;
         Ok(Some(fed))
@@ -195,6 +208,11 @@ impl Feeder<'_> {
         let more = hosts::lease(client, self.schema, count)?;
         let found = more.len();
         for leased in more {
+            // One whose lease had run out unnoticed is ours again.
+            if let Some(known) = queues.iter_mut().find(|queue| queue.leased.host == leased.host) {
+                known.leased.lease = leased.lease;
+                continue;
+            }
             if let Some(learned) = leased
                 .learned
                 .as_deref()
@@ -209,6 +227,7 @@ impl Feeder<'_> {
                 cursor: String::new(),
                 at_end: false,
                 left,
+                handed_out: String::new(),
             });
         }
         Ok(found)
@@ -225,6 +244,7 @@ impl Feeder<'_> {
             .map(|queue| queue.leased.lease)
             .collect();
         if !empty.is_empty() {
+            self.keep_learned(client, queues)?;
             hosts::release(client, self.schema, &empty)?;
             queues.retain(|queue| !empty.contains(&queue.leased.lease));
         }
@@ -234,6 +254,10 @@ impl Feeder<'_> {
     /// Hands out repos of each host, as many as it can be asked for soon; whether anything was handed out.
     fn hand_out(&self, client: &mut Client, queues: &mut [Queue]) -> Result<bool, DbError> {
         let mut any = false;
+        // Not the same ones first each time: what may be under way is bounded.
+        if !queues.is_empty() {
+            queues.rotate_left(1);
+        }
         for queue in queues.iter_mut() {
             if queue.at_end && queue.page.is_empty() {
                 continue;
@@ -264,6 +288,7 @@ impl Feeder<'_> {
                     break;
                 };
                 queue.left = queue.left.saturating_sub(1);
+                queue.handed_out.clone_from(&open.did);
                 let job = Job {
                     open,
                     host: queue.leased.host.clone(),
@@ -287,6 +312,8 @@ impl Feeder<'_> {
             client,
             self.schema,
             (&queue.leased.host, queue.leased.lease),
+            // Those that are under way end by themselves.
+            &queue.handed_out,
             (error.reason(), &error.to_string()),
             away_for,
         )?;
@@ -299,12 +326,14 @@ impl Feeder<'_> {
     }
 
     /// Keeps what was learned of the hosts' limits for the next run.
-    fn keep_learned(&self, client: &mut Client) -> Result<(), DbError> {
+    fn keep_learned(&self, client: &mut Client, queues: &[Queue]) -> Result<(), DbError> {
         if self.from_network {
+            let ours: HashSet<&str> = queues.iter().map(|queue| queue.leased.host.as_str()).collect();
             let learned: Vec<(String, String)> = self
                 .turns
                 .learned()
                 .into_iter()
+                .filter(|(host, _)| ours.contains(host.as_str()))
                 .filter_map(|(host, learned)| Some((host, serde_json::to_string(&learned).ok()?)))
                 .collect();
             hosts::learn(client, self.schema, &learned)?;
@@ -388,9 +417,42 @@ impl Feeder<'_> {
         if !deleted.is_empty() {
             let mut remover = load::Remover::connect(self.url, self.schema)?;
             for note in &deleted {
-                remover.remove(&note.did, note.lease)?;
+                if self.may_delete(client, note.lease)? {
+                    remover.remove(&note.did, note.lease)?;
+                } else {
+                    let doubted = Note {
+                        state: "failed",
+                        code: Some("host forgot"),
+                        error: Some(
+                            "its host does not know it any more, and many others; are they gone? --accept-deletions removes them"
+                                .to_owned(),
+                        ),
+                        ..note.clone()
+                    };
+                    repos::note(client, self.schema, &[doubted])?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Whether another account of a host may be removed: a host that lost many at once may have lost its disk.
+    fn may_delete(&self, client: &mut Client, lease: i64) -> Result<bool, DbError> {
+        if self.accept_deletions {
+            return Ok(true);
+        }
+        let mut deletions = self.deletions.lock().unwrap_or_else(PoisonError::into_inner);
+        let (removed, stored) = deletions.entry(lease).or_default();
+        if *removed >= FEW_DELETIONS {
+            let stored = match stored {
+                Some(stored) => *stored,
+                None => *stored.insert(repos::count_stored(client, self.schema, lease)? + *removed),
+            };
+            if *removed >= stored / 10 {
+                return Ok(false);
+            }
+        }
+        *removed += 1;
+        Ok(true)
     }
 }

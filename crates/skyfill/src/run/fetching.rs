@@ -153,12 +153,16 @@ async fn look_elsewhere(shared: &Fetching, job: &Job, error: FetchError) -> Else
     };
     match found {
         Found::Document(document) if host_of(&document.pds) != job.host => {
-            if job.open.attempts < MOST_MOVES {
+            if job.open.moves < MOST_MOVES {
                 return Elsewhere::Moved(document.pds);
             }
             Elsewhere::No(FetchError::Redirect(
                 "its DID document names another PDS each time".to_owned(),
             ))
+        }
+        // The host of a did:web says much when it is not well: rows are not removed for that.
+        Found::Gone if is_missing && job.open.rev.is_some() && !job.open.did.starts_with("did:plc:") => {
+            Elsewhere::No(FetchError::NoDocument("its host has none".to_owned()))
         }
         Found::Document(_) | Found::Gone if is_missing => Elsewhere::Gone(None),
         // Rows are not removed because a directory is away, or a document cannot be read.

@@ -10,7 +10,7 @@ mod encoding;
 mod feeder;
 mod fetching;
 pub(crate) mod loading;
-mod phases;
+pub(crate) mod phases;
 mod wanted;
 
 use crate::cli::{LoadArgs, LoadMode, RunArgs, WhatArgs};
@@ -27,7 +27,7 @@ use fetch::Redirects;
 use fetch::archive::{Archive, ArchiveWriter};
 use fetch::turns::Turns;
 use fetching::Fetching;
-use ledger::repos;
+use ledger::repos::{self, RetryFailed};
 use ledger::runs::{self, Mode, Phase, Run};
 use load::fresh::{self, FreshError};
 use load::{Choice, DbError, LoaderOptions, Notifications};
@@ -42,6 +42,8 @@ use tokio::sync::Semaphore;
 
 /// Requests at once, unless the arguments say otherwise.
 pub(crate) const CONCURRENCY: u32 = 512;
+/// Seconds.
+pub(crate) const PATIENCE: u64 = 600;
 
 pub(crate) fn run(args: &RunArgs) -> Result<Ended, Failure> {
     let started = Instant::now();
@@ -59,16 +61,23 @@ pub(crate) fn run(args: &RunArgs) -> Result<Ended, Failure> {
         archive.as_ref(),
     )?;
     let discovers = what.discover || args.source.names_repos();
-    let mut is_complete = bad_lines == 0;
+    let (mut is_complete, mut seq) = (bad_lines == 0, None);
     if discovers {
         match discovery::pass(&set, &args.source, load, false)? {
-            Some(pass) => is_complete &= pass.is_complete(),
+            Some(pass) => {
+                is_complete &= pass.is_complete();
+                seq = pass.seq;
+            }
             None => return Ok(set.stopped()),
         }
     }
     let refused = |error: postgres::Error| set.database.failure(error);
-    let retried =
-        repos::retry_failed(&mut client, &set.database.schema, what.retry_failed).map_err(refused)?;
+    let which = if what.retry_failed {
+        RetryFailed::All
+    } else {
+        RetryFailed::Due
+    };
+    let retried = repos::retry_failed(&mut client, &set.database.schema, which).map_err(refused)?;
     if retried > 0 {
         eprintln!("{retried} repos that failed are tried again");
     }
@@ -90,13 +99,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<Ended, Failure> {
         None if discovers => Some(discovery::relay_of(&args.source)?),
         None => None,
     };
-    let Some(done) = set.load_open(load, &new, archive, relay.as_deref())? else {
-        eprintln!("nothing is open; all is done");
-        return Ok(if is_complete {
-            Ended::Well
-        } else {
-            Ended::WithFailures
-        });
+    let Some(done) = set.load_open(load, &new, archive, relay.as_deref().map(|relay| (relay, seq)))? else {
+        eprintln!("nothing is open");
+        return set.ended_with(is_complete);
     };
     summary(load, &set.database, &done, started)?;
     set.ended(&done, is_complete)
@@ -165,17 +170,19 @@ impl Setting {
     pub(crate) fn ended(&self, done: &Done, is_complete: bool) -> Result<Ended, Failure> {
         Ok(match done.outcome {
             phases::Outcome::Stopped => Ended::Stopped,
-            phases::Outcome::Done { differences: 0 } if is_complete => {
-                let unfinished = states_of(&self.database)?
-                    .iter()
-                    .any(|(state, _)| matches!(state.as_str(), "failed" | "open" | "unresolved"));
-                if unfinished {
-                    Ended::WithFailures
-                } else {
-                    Ended::Well
-                }
-            }
-            phases::Outcome::Done { .. } => Ended::WithFailures,
+            phases::Outcome::Done { differences } => self.ended_with(is_complete && differences == 0)?,
+        })
+    }
+
+    /// How it ends when all went well that was done, or not.
+    fn ended_with(&self, is_complete: bool) -> Result<Ended, Failure> {
+        let unfinished = states_of(&self.database)?
+            .iter()
+            .any(|(state, _)| matches!(state.as_str(), "failed" | "open" | "unresolved"));
+        Ok(if unfinished || !is_complete {
+            Ended::WithFailures
+        } else {
+            Ended::Well
         })
     }
 
@@ -185,7 +192,7 @@ impl Setting {
         args: &LoadArgs,
         new: &NewRun,
         archive: Option<Archive>,
-        relay: Option<&str>,
+        relay: Option<(&str, Option<i64>)>,
     ) -> Result<Option<Done>, Failure> {
         let database = &self.database;
         let mut client = database.connect()?;
@@ -419,7 +426,7 @@ impl Stages<'_> {
             usize::from,
         );
         let connections = usize::from(args.max_db_connections);
-        let pace = fetch_args::pace(&args.fetch, CONCURRENCY);
+        let pace = fetch_args::pace(&args.fetch, CONCURRENCY, PATIENCE);
         let concurrency = pace.slots;
         let memory = Memory::share(args.memory, concurrency, threads, connections);
         let choice = choice(self.run);
@@ -510,6 +517,8 @@ impl Stages<'_> {
                 from_network,
                 most_under_way: feeder::most_under_way(concurrency),
                 progress: &progress,
+                accept_deletions: args.accept_deletions,
+                deletions: Mutex::default(),
             };
             let fed = feeder.run();
             if fed.is_err() {

@@ -3,10 +3,12 @@
 use crate::cli::{FinalizeArgs, HandleMode, IdentitiesArgs, LoadArgs, OutputArgs, RunHandles};
 use crate::database::Database;
 use crate::exit::{Ended, Failure};
+use crate::run::NewRun;
 use crate::run::board::wait_for_database;
 use crate::signals::Stop;
 use crate::{finalize, identities, verify};
 use ledger::failpoint;
+use ledger::identity::Again;
 use ledger::runs::{self, Mode, Phase, Run};
 use load::fresh::{self, RebuildError, Rebuilding};
 use load::{DbError, Decision, decide};
@@ -281,20 +283,54 @@ fn look_up(args: &LoadArgs, database: &Database, run: &Run, stop: &Stop) -> Resu
         RunHandles::Claimed => HandleMode::Claimed,
     };
     eprintln!("looking up accounts");
-    let args = IdentitiesArgs {
+    let args = identities_args(args, handles, Some(run.now.clone()), false);
+    Ok(identities::look_up_due(&args, database, stop, true)? != Ended::Stopped)
+}
+
+fn identities_args(
+    args: &LoadArgs,
+    handles: HandleMode,
+    now: Option<String>,
+    plc_export: bool,
+) -> IdentitiesArgs {
+    IdentitiesArgs {
         database: args.database.clone(),
         handles,
-        plc_export: false,
+        plc_export,
         retry: false,
         recheck: false,
         dids: None,
-        now: Some(run.now.clone()),
+        now,
         directory: args.directory.clone(),
         caller: args.caller.clone(),
         concurrency: 32,
         allow_private_hosts: args.fetch.allow_private_hosts,
         output: quiet(args),
+    }
+}
+
+/// Before a pass of catching up: accounts whose documents changed since the first load, as the PLC's export tells, and those of did:web, which
+/// nothing tells of, are looked at again. False if it was told to stop.
+pub(crate) fn look_at_changed(
+    args: &LoadArgs,
+    database: &Database,
+    new: &NewRun,
+    stop: &Stop,
+) -> Result<bool, Failure> {
+    let handles = match args.handles {
+        RunHandles::Skip => return Ok(true),
+        RunHandles::Verified => HandleMode::Verified,
+        RunHandles::Claimed => HandleMode::Claimed,
     };
+    let refused = |error: postgres::Error| database.failure(error);
+    let mut client = database.connect()?;
+    if let Some(began) = runs::first_began(&mut client, &database.schema).map_err(refused)? {
+        identities::export_from(&mut client, database, &args.directory, &began)?;
+    }
+    ledger::identity::look_again(&mut client, &database.schema, Again::Web).map_err(refused)?;
+    drop(client);
+    eprintln!("looking up accounts that changed");
+    let args = identities_args(args, handles, Some(rows::datetime::print(new.now)), true);
     Ok(identities::look_up_due(&args, database, stop, true)? != Ended::Stopped)
 }
 

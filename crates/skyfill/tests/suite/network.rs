@@ -15,6 +15,8 @@ fn settings(seed: u64, repos: usize, hosts: usize) -> NetworkSettings {
         repos,
         records: repos * 30,
         hosts,
+        // Lists of many pages.
+        page: 7,
         ..NetworkSettings::default()
     }
 }
@@ -178,15 +180,15 @@ fn every_source_finds_the_same_accounts() {
     fs::write(&file, network.host_urls().join("\n")).unwrap();
     let all = network.dids().len();
     let sources: [Vec<String>; 5] = [
-        vec!["--relay".into(), relay.clone()],
-        vec!["--relay".into(), relay.clone(), "--relay-repos".into()],
+        vec![],
+        vec!["--relay-repos".into()],
         pds,
         vec![
             "--pds-file".into(),
             file.display().to_string(),
             "--allow-private-hosts".into(),
         ],
-        vec!["--relay".into(), relay.clone(), "--plc-export".into()],
+        vec!["--plc-export".into()],
     ];
     let mut found: Vec<String> = Vec::new();
     for source in &sources {
@@ -195,11 +197,11 @@ fn every_source_finds_the_same_accounts() {
         let mut discover = on(&network, &db, "discover");
         let output = discover
             .args(source)
+            .args(["--relay", &relay])
             .arg("--did-file")
             .arg(&did_file)
             .output()
             .unwrap();
-        // Without a relay that was named, the public one is away here; that is only told.
         assert_eq!(output.status.code(), Some(0), "{source:?}: {}", told(&output));
         let known = states(&db).len();
         // The export knows did:plc alone.
@@ -222,6 +224,22 @@ fn every_source_finds_the_same_accounts() {
             }
         }
     }
+    // Over repos that are loaded they change nothing, whether they tell of revs or not.
+    let db = filled_from_cars(&network, |_| true);
+    db.client()
+        .execute("UPDATE skyfill.repo SET pds = '', host = ''", &[])
+        .unwrap();
+    for source in &sources {
+        let output = on(&network, &db, "discover")
+            .args(source)
+            .args(["--relay", &relay])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{source:?}: {}", told(&output));
+        assert_eq!(summary(&output)["contested"], 0, "{source:?}");
+    }
+    run_well(on(&network, &db, "run").arg("--allow-private-hosts"));
+    assert_as_expected(&db, &network, &|_| false);
     let db = TestDb::migrated();
     let collection = ["--relay", &relay, "--collection", "app.bsky.actor.profile"];
     let output = on(&network, &db, "discover").args(collection).output().unwrap();
@@ -371,7 +389,10 @@ fn killed_at_any_moment_it_goes_on_and_asks_nothing_twice() {
 #[test]
 fn what_changes_meanwhile_is_caught_up_with_until_nothing_is_missing() {
     for seed in [5, 6] {
-        let network = Network::start(settings(seed, 200, 8));
+        let network = Network::start(NetworkSettings {
+            faults: vec![Fault::Moved, Fault::LyingList],
+            ..settings(seed, 200, 8)
+        });
         let db = TestDb::migrated();
         let relay = network.relay_url();
         let run = on(&network, &db, "run")
@@ -439,7 +460,11 @@ fn remove_for_comparison(db: &TestDb, dids: &[String]) {
 
 #[test]
 fn a_relay_that_forgets_too_soon_is_noticed() {
-    let network = Network::start(settings(7, 60, 3));
+    // It does not say so, either.
+    let network = Network::start(NetworkSettings {
+        tells_outdated: false,
+        ..settings(7, 60, 3)
+    });
     let db = TestDb::migrated();
     let relay = network.relay_url();
     run_well(on(&network, &db, "run").args(["--discover", "--relay", &relay]));
