@@ -96,7 +96,7 @@ pub(crate) async fn hosts(http: &HttpClient, relay: &str, stop: &Stop) -> Result
         let body = match get(http, &url, stop).await {
             Ok(body) => body,
             Err(FetchError::Stopped) => return Ok(None),
-            Err(FetchError::Refused(404 | 501 | 400, _) | FetchError::Server(501, _)) if cursor.is_none() => {
+            Err(FetchError::Refused(400 | 401 | 403 | 404 | 501, _) | FetchError::Server(501, _)) if cursor.is_none() => {
                 return Ok(Some(Hosts::NotKnown));
             }
             Err(error) => return Err(away(relay, &error)),
