@@ -408,7 +408,7 @@ impl Scheduler {
             // What shares an address may have to wait for the one before.
             match self.next_at(*id, now) {
                 Some(at) if at <= now => {
-                    if !(is_crowded && !self.hosts[id.0].health.is_proven()) {
+                    if !is_crowded || self.hosts[id.0].health.is_proven() {
                         found = Some(*id);
                         break;
                     }

@@ -1,7 +1,7 @@
 //! Listing hosts: a task for each, at the pace of the host, page after page; the pages go to the thread that stores them.
 
 use crate::discovery::relay::page_url;
-use crate::discovery::{Counts, Scout, list_client, store};
+use crate::discovery::{Listing, Scout, list_client, store};
 use crate::exit::Failure;
 use crate::fetch_args::OptOut;
 use crate::signals::Stop;
@@ -9,8 +9,7 @@ use discover::lists::{self, ListedRepo, Page};
 use fetch::retry::{self, Retry};
 use fetch::turns::Turns;
 use fetch::{Client as HttpClient, FetchError, Small};
-use ledger::listing::{self, Changes, HostToList, Listed};
-use postgres::Client;
+use ledger::listing::{self, HostToList, Listed};
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -44,13 +43,17 @@ impl Scout<'_> {
     /// Lists all hosts of a pass. False if it was told to stop.
     pub(super) fn list_hosts(
         &self,
-        id: i64,
         turns: &Turns,
         opt_out: &OptOut,
-        client: &mut Client,
-        counts: &Counts,
-        changes: &mut Changes,
+        listing: &mut Listing,
     ) -> Result<bool, Failure> {
+        let Listing {
+            id,
+            client,
+            counts,
+            changes,
+        } = listing;
+        let id = *id;
         let refused = |error: postgres::Error| self.database.failure(error);
         let schema = &self.database.schema;
         let mut hosts = listing::hosts_to_list(client, schema, id).map_err(refused)?;

@@ -25,6 +25,7 @@ use ledger::runs;
 use load::{DbError, Decision, decide};
 use observe::{Counter, Progress};
 use postgres::{Client, GenericClient};
+use std::collections::HashSet;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
@@ -70,6 +71,15 @@ impl Pass {
     pub(crate) fn is_complete(&self) -> bool {
         self.failed_hosts.is_empty() && self.unsettled == 0
     }
+}
+
+/// A pass that is under way.
+pub(crate) struct Listing {
+    id: i64,
+    /// The connection that holds the lock, unless it was lost meanwhile.
+    client: Client,
+    counts: Counts,
+    changes: Changes,
 }
 
 /// Counts for the progress.
@@ -265,114 +275,28 @@ impl Scout<'_> {
     /// A whole pass, or the rest of one; nothing if it was told to stop.
     pub(crate) fn pass(&self, with_known_hosts: bool) -> Result<Option<Pass>, Failure> {
         let refused = |error: postgres::Error| self.database.failure(error);
-        let mut client = self.database.connect()?;
         let schema = &self.database.schema;
         let relay = relay_of(self.source)?;
-        let mut told = false;
-        while !listing::lock(&mut client).map_err(refused)? {
-            if self.stop.is_set() {
-                return Ok(None);
-            }
-            if !std::mem::replace(&mut told, true) {
-                eprintln!("another skyfill looks for repos in this database; waiting");
-            }
-            std::thread::sleep(Duration::from_millis(500));
-        }
+        let Some(client) = self.alone()? else {
+            return Ok(None);
+        };
         let http = trusted_client(self.fetch, self.caller)?;
-        // Before anything is listed: what happens from here on, the relay has.
-        let seq = match self.runtime.block_on(relay::current_seq(&http, &relay)) {
-            Ok(seq) => Some(seq),
-            Err(error) => {
-                eprintln!("note: where {relay} is could not be learned: {error}");
-                None
-            }
-        };
         let named = self.named_hosts()?;
-        let (id, is_new) = listing::begin(
-            &mut client,
-            schema,
-            &self.describe(&relay, with_known_hosts),
-            Some((&relay, seq)),
-        )
-        .map_err(refused)?;
-        let seq = if is_new {
-            seq
-        } else {
-            listing::seq(&mut client, id).map_err(refused)?
-        };
-        if !is_new {
-            eprintln!("going on with pass {id} of discovery");
-        }
-        let counts = Counts::new();
+        let (mut listing, seq) = self.begin(client, &http, &relay, with_known_hosts)?;
         let interval = Duration::from_secs(self.output.logging_interval);
-        let progress = Progress::start(counts.shown(), None, interval);
-        let mut changes = Changes::default();
-        let mut hosts = named;
-        if with_known_hosts {
-            hosts.extend(listing::known_hosts(&mut client, schema).map_err(refused)?);
-        }
-        if self.asks_relay_for_hosts() {
-            match self.runtime.block_on(relay::hosts(&http, &relay, self.stop))? {
-                Some(relay::Hosts::Listed(listed)) => hosts.extend(listed),
-                // A PDS, or an older relay: its own list is what there is.
-                Some(relay::Hosts::NotKnown) => {
-                    progress.say(&format!(
-                        "{relay} does not list hosts; its own list of repos is taken"
-                    ));
-                    if self.is_pds(&http, &relay) {
-                        hosts.push((host_of(&relay), relay.clone()));
-                    } else if !self.relay_list(
-                        &http,
-                        &relay,
-                        "com.atproto.sync.listRepos",
-                        id,
-                        &mut client,
-                        &counts,
-                        &mut changes,
-                    )? {
-                        return Ok(None);
-                    }
-                }
-                None => return Ok(None),
-            }
-        }
-        let opt_out = OptOut::of(self.fetch)?;
-        hosts.retain(|(host, _)| !opt_out.has_host(host));
-        // The first one to name a URL is who knows best: the operator, then the ledger, then the relay.
-        let mut known = std::collections::HashSet::new();
-        hosts.retain(|(host, _)| known.insert(host.clone()));
-        listing::add_hosts(&mut client, schema, id, &hosts).map_err(refused)?;
-        let turns = {
-            let _within = self.runtime.enter();
-            Turns::start(fetch_args::pace(self.fetch, AT_ONCE, PATIENCE))
-        };
-        let is_done = self.list_hosts(id, &turns, &opt_out, &mut client, &counts, &mut changes)?
-            && (!self.source.relay_repos
-                || self.relay_list(
-                    &http,
-                    &relay,
-                    "com.atproto.sync.listRepos",
-                    id,
-                    &mut client,
-                    &counts,
-                    &mut changes,
-                )?)
-            && (self.source.collection.is_none()
-                || self.relay_list(
-                    &http,
-                    &relay,
-                    "com.atproto.sync.listReposByCollection",
-                    id,
-                    &mut client,
-                    &counts,
-                    &mut changes,
-                )?)
-            && (!self.source.plc_export || self.read_export(id, &mut client, &counts, &mut changes)?)
-            && self.settle(&mut client, &counts)?;
+        let progress = Progress::start(listing.counts.shown(), None, interval);
+        let is_done = self.list_all(&mut listing, &http, &relay, named, with_known_hosts)?
+            && self.settle(&mut listing)?;
         progress.finish();
         if !is_done {
             return Ok(None);
         }
+        let Listing {
+            id,
+            mut client,
+            counts,
+            changes,
+        } = listing;
         let unlisted = listing::open_unlisted(&mut client, schema, id).map_err(refused)?;
         listing::end(&mut client, id).map_err(refused)?;
         Ok(Some(Pass {
@@ -384,6 +308,103 @@ impl Scout<'_> {
             unsettled: listing::count_unsettled(&mut client, schema).map_err(refused)?,
             unlisted,
         }))
+    }
+
+    /// A connection that alone makes passes; nothing if it was told to stop while it waited.
+    fn alone(&self) -> Result<Option<Client>, Failure> {
+        let mut client = self.database.connect()?;
+        let mut told = false;
+        while !listing::lock(&mut client).map_err(|error| self.database.failure(error))? {
+            if self.stop.is_set() {
+                return Ok(None);
+            }
+            if !std::mem::replace(&mut told, true) {
+                eprintln!("another skyfill looks for repos in this database; waiting");
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        Ok(Some(client))
+    }
+
+    /// Begins a pass, or goes on with one; and where the relay was before it began.
+    fn begin(
+        &self,
+        mut client: Client,
+        http: &HttpClient,
+        relay: &str,
+        with_known_hosts: bool,
+    ) -> Result<(Listing, Option<i64>), Failure> {
+        let refused = |error: postgres::Error| self.database.failure(error);
+        // Before anything is listed: what happens from here on, the relay has.
+        let seq = match self.runtime.block_on(relay::current_seq(http, relay)) {
+            Ok(seq) => Some(seq),
+            Err(error) => {
+                eprintln!("note: where {relay} is could not be learned: {error}");
+                None
+            }
+        };
+        let over = self.describe(relay, with_known_hosts);
+        let (id, is_new) =
+            listing::begin(&mut client, &self.database.schema, &over, Some((relay, seq))).map_err(refused)?;
+        let seq = if is_new {
+            seq
+        } else {
+            eprintln!("going on with pass {id} of discovery");
+            listing::seq(&mut client, id).map_err(refused)?
+        };
+        let listing = Listing {
+            id,
+            client,
+            counts: Counts::new(),
+            changes: Changes::default(),
+        };
+        Ok((listing, seq))
+    }
+
+    /// Lists all that the sources name. False if it was told to stop.
+    fn list_all(
+        &self,
+        listing: &mut Listing,
+        http: &HttpClient,
+        relay: &str,
+        mut hosts: Vec<(String, String)>,
+        with_known_hosts: bool,
+    ) -> Result<bool, Failure> {
+        let refused = |error: postgres::Error| self.database.failure(error);
+        let schema = &self.database.schema;
+        let mut takes_relay_repos = self.source.relay_repos;
+        if with_known_hosts {
+            hosts.extend(listing::known_hosts(&mut listing.client, schema).map_err(refused)?);
+        }
+        if self.asks_relay_for_hosts() {
+            match self.runtime.block_on(relay::hosts(http, relay, self.stop))? {
+                Some(relay::Hosts::Listed(listed)) => hosts.extend(listed),
+                // A PDS, or an older relay: its own list is what there is.
+                Some(relay::Hosts::NotKnown) => {
+                    eprintln!("{relay} does not list hosts; its own list of repos is taken");
+                    if self.is_pds(http, relay) {
+                        hosts.push((host_of(relay), relay.to_owned()));
+                    } else {
+                        takes_relay_repos = true;
+                    }
+                }
+                None => return Ok(false),
+            }
+        }
+        let opt_out = OptOut::of(self.fetch)?;
+        // The first one to name a URL is who knows best: the operator, then the ledger, then the relay.
+        let mut known = HashSet::new();
+        hosts.retain(|(host, _)| !opt_out.has_host(host) && known.insert(host.clone()));
+        listing::add_hosts(&mut listing.client, schema, listing.id, &hosts).map_err(refused)?;
+        let turns = {
+            let _within = self.runtime.enter();
+            Turns::start(fetch_args::pace(self.fetch, AT_ONCE, PATIENCE))
+        };
+        Ok(self.list_hosts(&turns, &opt_out, listing)?
+            && (!takes_relay_repos || self.relay_list(http, relay, "com.atproto.sync.listRepos", listing)?)
+            && (self.source.collection.is_none()
+                || self.relay_list(http, relay, "com.atproto.sync.listReposByCollection", listing)?)
+            && (!self.source.plc_export || self.read_export(listing)?))
     }
 
     fn asks_relay_for_hosts(&self) -> bool {

@@ -1,6 +1,6 @@
 //! What relays are asked: where their stream is, which hosts they know, which repos.
 
-use crate::discovery::{Counts, Scout, store};
+use crate::discovery::{Counts, Listing, Scout, store};
 use crate::exit::Failure;
 use crate::signals::Stop;
 use discover::events::{self, Frame};
@@ -11,7 +11,6 @@ use fetch::{Client as HttpClient, FetchError, Small};
 use identity::export::{Export, Latest};
 use ledger::identity::{cursor, set_cursor};
 use ledger::listing::{Changes, Listed};
-use postgres::Client;
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -96,7 +95,9 @@ pub(crate) async fn hosts(http: &HttpClient, relay: &str, stop: &Stop) -> Result
         let body = match get(http, &url, stop).await {
             Ok(body) => body,
             Err(FetchError::Stopped) => return Ok(None),
-            Err(FetchError::Refused(400 | 401 | 403 | 404 | 501, _) | FetchError::Server(501, _)) if cursor.is_none() => {
+            Err(FetchError::Refused(400 | 401 | 403 | 404 | 501, _) | FetchError::Server(501, _))
+                if cursor.is_none() =>
+            {
                 return Ok(Some(Hosts::NotKnown));
             }
             Err(error) => return Err(away(relay, &error)),
@@ -176,11 +177,15 @@ impl Scout<'_> {
         http: &HttpClient,
         relay: &str,
         method: &str,
-        id: i64,
-        client: &mut Client,
-        counts: &Counts,
-        changes: &mut Changes,
+        listing: &mut Listing,
     ) -> Result<bool, Failure> {
+        let Listing {
+            id,
+            client,
+            counts,
+            changes,
+        } = listing;
+        let id = *id;
         let refused = |error: postgres::Error| self.database.failure(error);
         let collection = self.source.collection.as_deref().unwrap_or_default();
         let by_collection = method.ends_with("ByCollection");
@@ -238,13 +243,14 @@ impl Scout<'_> {
     }
 
     /// Reads the PLC directory's export from where it was read to before. False if it was told to stop.
-    pub(super) fn read_export(
-        &self,
-        id: i64,
-        client: &mut Client,
-        counts: &Counts,
-        changes: &mut Changes,
-    ) -> Result<bool, Failure> {
+    pub(super) fn read_export(&self, listing: &mut Listing) -> Result<bool, Failure> {
+        let Listing {
+            id,
+            client,
+            counts,
+            changes,
+        } = listing;
+        let id = *id;
         let refused = |error: postgres::Error| self.database.failure(error);
         let schema = &self.database.schema;
         let plc = self.directory.plc_url.trim_end_matches('/');

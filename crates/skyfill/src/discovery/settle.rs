@@ -1,12 +1,11 @@
 //! Accounts that two hosts claim, or that a list names without a host: their DID documents say where they are.
 
-use crate::discovery::{Counts, Scout};
+use crate::discovery::{Listing, Scout};
 use crate::exit::Failure;
 use crate::fetch_args;
 use fetch::hosts::host_of;
 use identity::resolve::Found;
 use ledger::listing::{self, Settled};
-use postgres::Client;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -17,7 +16,8 @@ const BATCH: i64 = 500;
 
 impl Scout<'_> {
     /// Asks for the documents of all accounts that are not settled. False if it was told to stop.
-    pub(super) fn settle(&self, client: &mut Client, counts: &Counts) -> Result<bool, Failure> {
+    pub(super) fn settle(&self, listing: &mut Listing) -> Result<bool, Failure> {
+        let Listing { client, counts, .. } = listing;
         let refused = |error: postgres::Error| self.database.failure(error);
         let schema = &self.database.schema;
         let documents = Arc::new(fetch_args::documents(

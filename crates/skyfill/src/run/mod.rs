@@ -320,10 +320,8 @@ fn current_run(
             None => Mode::Fresh,
         },
     };
-    if mode == Mode::Merge {
-        if let Some(wanted) = &new.choice {
-            wanted.require_same(last, database)?;
-        }
+    if let (Mode::Merge, Some(wanted)) = (mode, &new.choice) {
+        wanted.require_same(last, database)?;
     }
     let (collections, notifications) = match (&new.choice, last) {
         (Some(wanted), _) => (wanted.collections.clone(), wanted.notifications.text()),
