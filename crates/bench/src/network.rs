@@ -39,6 +39,7 @@ pub(crate) fn faults(binary: &Path, repos: usize, hosts: usize) -> String {
     let came = run(
         binary,
         &network,
+        true,
         &[
             "--handles",
             "claimed",
@@ -143,6 +144,7 @@ pub(crate) fn limit(binary: &Path, repos: usize) -> String {
         let came = run(
             binary,
             &network,
+            false,
             &[
                 "--handles",
                 "skip",
@@ -170,16 +172,34 @@ pub(crate) fn limit(binary: &Path, repos: usize) -> String {
 }
 
 /// `skyfill run` over a network, into a database of its own.
-fn run(binary: &Path, network: &Network, args: &[&str]) -> Came {
+fn run(binary: &Path, network: &Network, discovers: bool, args: &[&str]) -> Came {
     let scene = Scene::new();
     scene.fresh("filled");
     let started = Instant::now();
+    if !discovers {
+        // What is counted begins with the first repo.
+        let found = Command::new(binary)
+            .current_dir(scene.folder())
+            .env("BSKY_DB_POSTGRES_URL", scene.url("filled"))
+            .args([
+                "discover",
+                "--relay",
+                &network.relay_url(),
+                "--plc-url",
+                &network.plc_url(),
+            ])
+            .args(["--host-patience", "10", "--stall-timeout", "3"])
+            .status();
+        found.expect("skyfill discover");
+        network.reset_counts();
+    }
     let mut child = Command::new(binary)
         .current_dir(scene.folder())
         .env("BSKY_DB_POSTGRES_URL", scene.url("filled"))
+        .arg("run")
+        .args(discovers.then_some("--discover"))
         .args([
-            "run",
-            "--discover",
+            "--allow-private-hosts",
             "--json",
             "--relay",
             &network.relay_url(),

@@ -31,10 +31,8 @@ pub struct Limits {
 /// Which redirects are followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Redirects {
-    /// None.
+    /// None: each request counts against the pace of its host.
     Never,
-    /// Those that stay with the host: another one has its own pace.
-    SameHost,
     /// All, up to a few.
     Any,
 }
@@ -83,11 +81,7 @@ impl Client {
             .connect_timeout(limits.stall)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .redirect(redirect::Policy::custom(move |attempt| {
-                let goes_elsewhere = attempt.previous().last().is_none_or(|before| {
-                    let url = attempt.url();
-                    url.host_str() != before.host_str() || url.port() != before.port() || url.scheme() == "http" && before.scheme() != "http"
-                });
-                if follows == Redirects::Never || follows == Redirects::SameHost && goes_elsewhere {
+                if follows == Redirects::Never {
                     return attempt.error("it redirects");
                 }
                 if attempt.previous().len() > MAX_REDIRECTS {

@@ -4,7 +4,7 @@ use crate::cli::StatusArgs;
 use crate::database::Database;
 use crate::exit::{Ended, Failure};
 use ledger::runs::Phase;
-use ledger::{repos, runs};
+use ledger::{hosts, repos, runs};
 
 pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
     let database = Database::open(&args.database)?;
@@ -20,6 +20,10 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
     let last = runs::last(&mut client, &database.schema).map_err(refused)?;
     let states = repos::states(&mut client, &database.schema).map_err(refused)?;
     let missing = load::indexes::missing(&mut client, &database.schema).map_err(refused)?;
+    let hosts = match args.hosts {
+        true => hosts::learned(&mut client, &database.schema).map_err(refused)?,
+        false => Vec::new(),
+    };
     let is_done = last.as_ref().is_none_or(|run| run.phase == Phase::Done);
     if args.json {
         let states: serde_json::Map<String, serde_json::Value> = states
@@ -34,7 +38,13 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
         });
         println!(
             "{}",
-            serde_json::json!({"run": run, "repos": states, "droppedIndexes": missing.len()})
+            serde_json::json!({
+                "run": run, "repos": states, "droppedIndexes": missing.len(),
+                "hosts": hosts.iter().map(|(host, learned)| {
+                    let learned = serde_json::from_str(learned).unwrap_or(serde_json::Value::Null);
+                    (host.clone(), learned)
+                }).collect::<serde_json::Map<_, _>>(),
+            })
         );
     } else {
         match &last {
@@ -53,6 +63,9 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
         }
         for (state, repos) in &states {
             println!("{repos}\t{state}");
+        }
+        for (host, learned) in &hosts {
+            println!("{host}\t{learned}");
         }
         if !missing.is_empty() {
             eprintln!(

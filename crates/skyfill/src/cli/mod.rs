@@ -282,11 +282,15 @@ pub(crate) struct VerifyArgs {
 
 /// Tells how far a run has come.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:
-  skyfill status --json")]
+#[command(after_help = "Examples:
+  skyfill status --json
+  skyfill status --hosts")]
 pub(crate) struct StatusArgs {
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
+    /// Also tell what was learned of each host: limits, ceilings, requests at once.
+    #[arg(long)]
+    pub(crate) hosts: bool,
     /// Print as JSON on stdout.
     #[arg(long)]
     pub(crate) json: bool,

@@ -200,7 +200,7 @@ fn list_client(
         stall: Duration::from_secs(fetch.stall_timeout),
         bytes: MAX_PAGE,
         allow_private_hosts,
-        redirects: Redirects::SameHost,
+        redirects: Redirects::Never,
     };
     HttpClient::for_streams(&fetch_args::user_agent(caller), limits).map_err(Failure::new)
 }

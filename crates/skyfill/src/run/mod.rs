@@ -452,7 +452,7 @@ impl Stages<'_> {
         };
         let from_network = archive.is_none();
         let fetching = Arc::new(Fetching {
-            client: fetch_args::client(&args.fetch, &args.caller, Redirects::SameHost)?
+            client: fetch_args::client(&args.fetch, &args.caller, Redirects::Never)?
                 .with_memory(memory.body as usize),
             turns: turns.clone(),
             documents: fetch_args::documents(

@@ -23,6 +23,11 @@ fn settings(seed: u64, repos: usize, hosts: usize) -> NetworkSettings {
 
 /// A command with all that it needs to know of a network; add the source.
 fn on(network: &Network, db: &TestDb, command: &str) -> Command {
+    on_with(network, db, command, "claimed")
+}
+
+/// The same, with another way to deal with handles.
+fn on_with(network: &Network, db: &TestDb, command: &str, handles: &str) -> Command {
     let mut skyfill = skyfill();
     skyfill.args([
         command,
@@ -51,11 +56,14 @@ fn on(network: &Network, db: &TestDb, command: &str) -> Command {
             "--dns-server",
             "127.0.0.1:9",
         ]);
-        skyfill.args(["--now", NOW, "--handles", "claimed"]);
+        skyfill.args(["--now", NOW, "--handles", handles]);
     }
     skyfill.env("BSKY_DB_POSTGRES_URL", &db.url);
     skyfill
 }
+
+/// The rate for networks without limits.
+const FAST: [&str; 2] = ["--host-rate", "200"];
 
 /// The state of each account in the ledger.
 fn states(db: &TestDb) -> BTreeMap<String, String> {
@@ -129,6 +137,7 @@ fn a_relay_is_all_that_it_takes_to_find_and_load_a_network() {
     let db = TestDb::migrated();
     let relay = network.relay_url();
     let output = on(&network, &db, "run")
+        .args(FAST)
         .args(["--discover", "--relay", &relay])
         .output()
         .unwrap();
@@ -196,6 +205,7 @@ fn every_source_finds_the_same_accounts() {
         let did_file = dir.path().join("dids.jsonl");
         let mut discover = on(&network, &db, "discover");
         let output = discover
+            .args(FAST)
             .args(source)
             .args(["--relay", &relay])
             .arg("--did-file")
@@ -231,6 +241,7 @@ fn every_source_finds_the_same_accounts() {
         .unwrap();
     for source in &sources {
         let output = on(&network, &db, "discover")
+            .args(FAST)
             .args(source)
             .args(["--relay", &relay])
             .output()
@@ -238,7 +249,7 @@ fn every_source_finds_the_same_accounts() {
         assert_eq!(output.status.code(), Some(0), "{source:?}: {}", told(&output));
         assert_eq!(summary(&output)["contested"], 0, "{source:?}");
     }
-    run_well(on(&network, &db, "run").arg("--allow-private-hosts"));
+    run_well(on(&network, &db, "run").args(FAST).arg("--allow-private-hosts"));
     assert_as_expected(&db, &network, &|_| false);
     let db = TestDb::migrated();
     let collection = ["--relay", &relay, "--collection", "app.bsky.actor.profile"];
@@ -467,7 +478,11 @@ fn a_relay_that_forgets_too_soon_is_noticed() {
     });
     let db = TestDb::migrated();
     let relay = network.relay_url();
-    run_well(on(&network, &db, "run").args(["--discover", "--relay", &relay]));
+    run_well(
+        on(&network, &db, "run")
+            .args(FAST)
+            .args(["--discover", "--relay", &relay]),
+    );
     let early = on(&network, &TestDb::migrated(), "catch-up")
         .args(["--relay", &relay])
         .output()
@@ -487,6 +502,7 @@ fn a_relay_that_forgets_too_soon_is_noticed() {
             }
         });
         let output = on(&network, &db, "catch-up")
+            .args(FAST)
             .args(["--relay", &relay, "--passes", "2"])
             .output()
             .unwrap();
@@ -506,4 +522,61 @@ fn a_relay_that_forgets_too_soon_is_noticed() {
         .unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
     assert_eq!(summary(&output)["passes"], 1);
+}
+
+/// Each as `semantics.md` has it: did:web, an account that moved, a key that was rotated, a handle that leads elsewhere.
+#[test]
+fn accounts_that_are_unusual_but_right_are_loaded_and_known() {
+    let network = Network::start(NetworkSettings {
+        faults: vec![
+            Fault::Moved,
+            Fault::MovesDuringRun,
+            Fault::RotatedKey,
+            Fault::HandleElsewhere,
+        ],
+        ..settings(8, 130, 5)
+    });
+    let (db, dir) = (TestDb::migrated(), folder());
+    let relay = network.relay_url();
+    let mut run = on_with(&network, &db, "run", "verified");
+    run.args(FAST)
+        .args(["--discover", "--relay", &relay, "--certificate"]);
+    let output = run.arg(dir.path().join("c.json")).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert_as_expected(&db, &network, &|_| false);
+    let mut client = db.client();
+    let mut count = |sql: &str| -> i64 { client.query_one(sql, &[]).unwrap().get(0) };
+    assert!(count("SELECT count(*) FROM bsky.actor WHERE did LIKE 'did:web:%' AND handle IS NOT NULL") >= 1);
+    // One whose handle is somebody else's has none.
+    assert_eq!(
+        count("SELECT count(*) FROM bsky.actor WHERE handle IS NULL AND \"upstreamStatus\" IS NULL"),
+        1
+    );
+    assert_eq!(
+        count("SELECT count(*) FROM skyfill.identity WHERE handle = 'mismatch'"),
+        1
+    );
+    // The host of each repo is the one that its document names.
+    for (did, pds) in network.dids() {
+        let host: String = client
+            .query_one("SELECT host FROM skyfill.repo WHERE did = $1", &[&did])
+            .unwrap()
+            .get(0);
+        assert_eq!(format!("http://{host}"), pds, "{did}");
+    }
+    let mut verify = skyfill();
+    verify
+        .args([
+            "verify",
+            "--signatures",
+            "--json",
+            "--allow-private-hosts",
+            "--plc-url",
+            &network.plc_url(),
+        ])
+        .args(["--did-web-server", &network.well_known_url()])
+        .env("BSKY_DB_POSTGRES_URL", &db.url);
+    let output = run_well(&mut verify);
+    let certificate: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(certificate["signatures"]["olderKey"], 1, "{certificate}");
 }
