@@ -15,12 +15,12 @@ pub const LEASE: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// The server refused.
-pub fn add(
+pub fn add<'a>(
     client: &mut impl GenericClient,
     schema: &str,
-    hosts: &[Option<&str>],
-    urls: &[Option<&str>],
+    hosts: impl Iterator<Item = (Option<&'a str>, Option<&'a str>)>,
 ) -> Result<(), Error> {
+    let (hosts, urls): (Vec<Option<&str>>, Vec<Option<&str>>) = hosts.unzip();
     client.execute(
         "INSERT INTO skyfill.host AS h (schema_name, host, url)
          SELECT $1, host, min(substring(url FROM '^https?://[^/?#]+')) FROM unnest($2::text[], $3::text[]) n (host, url)

@@ -213,8 +213,11 @@ pub fn page(
     let hosts = texts(|line| line.pds.as_ref().map(|(_, host)| host.as_str()));
     let pds = texts(|line| line.pds.as_ref().map(|(pds, _)| pds.as_str()));
     // What no host is known of has the host without a name.
-    let named: Vec<Option<&str>> = hosts.iter().map(|host| host.or(Some(""))).collect();
-    crate::hosts::add(client, schema, &named, &pds)?;
+    let named = hosts
+        .iter()
+        .zip(&pds)
+        .map(|(host, pds)| (host.or(Some("")), *pds));
+    crate::hosts::add(client, schema, named)?;
     // In the order in which loaders lock them.
     client.execute(
         "SELECT FROM skyfill.repo WHERE schema_name = $1 AND did = ANY($2) ORDER BY did FOR NO KEY UPDATE",
@@ -398,7 +401,7 @@ pub fn settle(
         Settled::On(pds, _) => Some(pds),
         Settled::Nowhere => None,
     });
-    crate::hosts::add(client, schema, &hosts, &pds)?;
+    crate::hosts::add(client, schema, hosts.iter().copied().zip(pds.iter().copied()))?;
     client.execute(
         "UPDATE skyfill.repo r SET contested = false, pds = coalesce(n.pds, r.pds), host = coalesce(n.host, r.host),
            attempts = 0, moves = 0, next_attempt = NULL,

@@ -24,12 +24,11 @@ pub const ADD_AT_ONCE: usize = 10_000;
 pub fn add(client: &mut impl GenericClient, schema: &str, repos: &[Wanted]) -> Result<u64, Error> {
     let column = |pick: fn(&Wanted) -> &str| repos.iter().map(pick).collect::<Vec<&str>>();
     let (dids, pds, hosts) = (column(|r| &r.did), column(|r| &r.pds), column(|r| &r.host));
-    let pairs: (Vec<Option<&str>>, Vec<Option<&str>>) = hosts
+    let named = hosts
         .iter()
         .zip(&pds)
-        .map(|(host, pds)| (Some(*host), Some(*pds)))
-        .unzip();
-    crate::hosts::add(client, schema, &pairs.0, &pairs.1)?;
+        .map(|(host, pds)| (Some(*host), Some(*pds)));
+    crate::hosts::add(client, schema, named)?;
     client.execute(
         "INSERT INTO skyfill.repo AS r (schema_name, did, pds, host)
          SELECT DISTINCT ON (did) $1, did, pds, host
@@ -211,12 +210,11 @@ pub struct Moved {
 pub fn moved(client: &mut impl GenericClient, schema: &str, moved: &[Moved]) -> Result<u64, Error> {
     let column = |pick: fn(&Moved) -> &str| moved.iter().map(pick).collect::<Vec<&str>>();
     let (hosts, pds) = (column(|m| &m.host), column(|m| &m.pds));
-    let pairs: (Vec<Option<&str>>, Vec<Option<&str>>) = hosts
+    let named = hosts
         .iter()
         .zip(&pds)
-        .map(|(host, pds)| (Some(*host), Some(*pds)))
-        .unzip();
-    crate::hosts::add(client, schema, &pairs.0, &pairs.1)?;
+        .map(|(host, pds)| (Some(*host), Some(*pds)));
+    crate::hosts::add(client, schema, named)?;
     client.execute(
         "UPDATE skyfill.repo r SET pds = n.pds, host = n.host, moves = r.moves + 1, contested = false
          FROM unnest($2::text[], $3::bigint[], $4::text[], $5::text[]) n (did, lease, pds, host), skyfill.host h
@@ -412,7 +410,7 @@ pub fn lock_part(
     rev: &str,
     part: (i16, i16),
 ) -> Result<PartState, Error> {
-    crate::hosts::add(client, schema, &[Some(host)], &[Some(pds)])?;
+    crate::hosts::add(client, schema, std::iter::once((Some(host), Some(pds))))?;
     client.execute(
         "INSERT INTO skyfill.repo (schema_name, did, pds, host, state) VALUES ($1, $2, $3, $4, 'coming')
          ON CONFLICT (schema_name, did) DO NOTHING",

@@ -82,7 +82,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<Ended, Failure> {
         eprintln!("{retried} repos that failed are tried again");
     }
     let last = runs::last(&mut client, &set.database.schema).map_err(refused)?;
-    if last.is_none() && !any && !discovers {
+    let found = repos::count_open(&mut client, &set.database.schema).map_err(refused)?;
+    if last.is_none() && !any && !discovers && found == 0 {
         return Err(
             Failure::usage("there is nothing to go on with: no run has begun on this database")
                 .hint("name what to load, for example: skyfill run dids.jsonl, or the whole network: skyfill run --discover"),
