@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+/// Requests at once to a host that answers, at least.
+const LEAST: u32 = 4;
 /// Most requests at once to a host.
 const MOST: f64 = 64.0;
 /// Failures in a row after which a host is left alone: less for one that never answered.
@@ -65,13 +67,13 @@ impl Health {
         self.window
     }
 
-    /// Requests at once that it gets now: one, until it answers for the first time; then at least two, so that one that stalls does not hold
-    /// up all others.
+    /// Requests at once that it gets now: one, until it answers for the first time; then a few at least, so that repos that stall do not hold up
+    /// all others.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub fn room(&self) -> u32 {
         if self.has_answered {
-            (self.window as u32).max(2)
+            (self.window as u32).max(LEAST)
         } else {
             1
         }
@@ -194,7 +196,7 @@ mod tests {
             health.answered(S * second, Some(S * 8), false);
         }
         assert!(
-            health.room() < 3,
+            health.room() <= LEAST,
             "slow answers make it less: {}",
             health.window()
         );

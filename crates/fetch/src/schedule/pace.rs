@@ -37,10 +37,10 @@ impl Limit {
         (f64::from(self.requests) / 200.0).max(1.0)
     }
 
-    /// Requests a second: a two-hundredth below what burst and rate together may be, for clocks and networks that are not exact.
+    /// Requests a second: a five-hundredth below what burst and rate together may be, for clocks and networks that are not exact.
     #[must_use]
     pub fn rate(self) -> f64 {
-        let even = (f64::from(self.requests) * 0.995 - self.burst()) / self.seconds;
+        let even = (f64::from(self.requests) * 0.998 - self.burst()) / self.seconds;
         // A limit of one request has no room for a burst.
         even.max(0.5 * f64::from(self.requests) / self.seconds)
     }

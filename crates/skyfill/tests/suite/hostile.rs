@@ -159,7 +159,7 @@ fn slow_endless_and_broken_hosts_cost_their_own_repos_only() {
     let car = Arc::new(population.car(0));
     let answers = [
         (Answer::Stall(Arc::clone(&car)), "stalled"),
-        (Answer::Drip(Arc::clone(&car)), "timed out"),
+        (Answer::Drip(Arc::clone(&car)), "stalled"),
         (Answer::Endless, "too large"),
         (Answer::Bomb(200 << 20), "too large"),
         (Answer::Short(Arc::clone(&car)), "broken body"),
