@@ -9,6 +9,7 @@ use crate::database::Database;
 use crate::exit::{Ended, Failure};
 use crate::fetch_args::{self, user_agent};
 use crate::signals::{self, Stop};
+use crate::threads;
 use discover::did_file;
 use fetch::retry::{self, Retry};
 use identity::document::Document;
@@ -127,10 +128,7 @@ pub(crate) fn look_up_due(
     for (_, again) in again.into_iter().filter(|(wanted, _)| *wanted) {
         ledger::identity::look_again(&mut client, schema, again).map_err(refused)?;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(format!("start threads: {error}")))?;
+    let runtime = threads::start()?;
     if args.plc_export && !read_export(args, &runtime, &mut client, database, stop)? {
         return Ok(Ended::Stopped);
     }

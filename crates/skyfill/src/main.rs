@@ -20,6 +20,7 @@ mod run;
 mod server;
 mod signals;
 mod status;
+mod threads;
 mod unpack;
 mod verify;
 

@@ -5,6 +5,7 @@ use crate::database::Database;
 use crate::exit::{Ended, Failure};
 use crate::fetch_args;
 use crate::signals::{self, Stop};
+use crate::threads;
 use atrepo::Commit;
 use identity::resolve::{self, Found};
 use identity::signature;
@@ -27,7 +28,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<Ended, Failure> {
     let database = Database::open(&args.database)?;
     database.prepare_ledger()?;
     let stop = signals::listen(Workers::default())?;
-    let runtime = runtime()?;
+    let runtime = threads::start()?;
     let keys = match args.signatures {
         true => Some(Keys::new(&database, args, &runtime)?),
         false => None,
@@ -73,13 +74,6 @@ pub(crate) fn after_run(args: &LoadArgs, database: &Database, stop: &Stop) -> Re
     }
     tell(&report, None);
     Ok(Some(report.findings))
-}
-
-fn runtime() -> Result<Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(format!("start threads: {error}")))
 }
 
 fn go_over(

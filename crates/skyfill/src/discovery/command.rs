@@ -6,6 +6,7 @@ use crate::discovery::{Pass, Scout};
 use crate::exit::{Ended, Failure};
 use crate::fetch_args;
 use crate::signals;
+use crate::threads;
 use ledger::listing;
 use observe::Workers;
 use std::fs::File;
@@ -19,10 +20,7 @@ pub(crate) fn run(args: &DiscoverArgs) -> Result<Ended, Failure> {
     let database = Database::open(&args.database)?;
     database.prepare_ledger()?;
     let stop = signals::listen(Workers::default())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(format!("start threads: {error}")))?;
+    let runtime = threads::start()?;
     let fetch = fetch_args::private_too(&args.fetch, &args.source);
     let scout = Scout {
         database: &database,

@@ -13,6 +13,7 @@ use crate::clock;
 use crate::exit::{Ended, Failure};
 use crate::fetch_args::{self, OptOut};
 use crate::signals::{self, Stop};
+use crate::threads;
 use discover::did_file::{self, DidLine};
 use fetch::Redirects;
 use fetch::turns::Turns;
@@ -73,10 +74,7 @@ pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
     let client = fetch_args::client(&args.fetch, &args.caller, Redirects::Any)?;
     let pace = fetch_args::pace(&args.fetch, CONCURRENCY, PATIENCE);
     let concurrency = pace.slots;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(format!("start threads: {error}")))?;
+    let runtime = threads::start()?;
     let interval = Duration::from_secs(args.output.logging_interval);
     let progress = Progress::start(tally.counters(), Some(total), interval);
     let started = Instant::now();

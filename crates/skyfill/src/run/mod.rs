@@ -20,6 +20,7 @@ use crate::discovery;
 use crate::exit::{Ended, Failure};
 use crate::fetch_args;
 use crate::signals::{self, Stop};
+use crate::threads;
 use board::{Board, Budget};
 use encoding::Encoding;
 use feeder::{Fed, Feeder};
@@ -149,10 +150,7 @@ impl Setting {
         database.prepare_ledger()?;
         let workers = Workers::default();
         let stop = signals::listen(workers.clone())?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::new(format!("start threads: {error}")))?;
+        let runtime = threads::start()?;
         Ok(Self {
             database,
             runtime,
