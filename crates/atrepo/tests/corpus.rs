@@ -2,6 +2,7 @@
 //! project always needs is generated elsewhere.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::print_stderr, reason = "cargo shows what a test prints")]
 
 use atrepo::{Repo, RepoError};
 use std::fs;

@@ -10,6 +10,12 @@
 //!
 //! The report goes to stdout, what happens to stderr.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a tool of the developers, which may end when its output does"
+)]
+
 mod bare;
 mod client;
 mod consumer;

@@ -1,5 +1,11 @@
 //! Tools of `make conformance` (see `conformance/README.md`): the official indexer as the judge of skyfill.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a tool of the developers, which may end when its output does"
+)]
+
 mod examples;
 mod mutate;
 mod network;

@@ -111,7 +111,7 @@ impl Progress {
                     if let (true, Some(left)) = (end.is_empty(), left) {
                         end = format!(", about {:.0} s left", left.as_secs_f64());
                     }
-                    eprintln!("{}{share}{end}", line(&counters, &mut before, seconds));
+                    crate::log!("{}{share}{end}", line(&counters, &mut before, seconds));
                     since = Instant::now();
                 }
             }
@@ -134,8 +134,8 @@ impl Progress {
     /// Prints lines to stderr without tearing the bar.
     pub fn say(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| crate::log!("{text}")),
+            None => crate::log!("{text}"),
         }
     }
 

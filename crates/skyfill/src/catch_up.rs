@@ -23,7 +23,7 @@ pub(crate) fn run(args: &CatchUpArgs) -> Result<Ended, Failure> {
     drop(client);
     if let Some(last) = last.as_ref().filter(|last| last.phase != Phase::Done) {
         // A fresh load takes no newer revs: it ends first.
-        eprintln!("run {} is not done; it comes first", last.id);
+        observe::log!("run {} is not done; it comes first", last.id);
         let new = NewRun {
             now: clock::now(now)?,
             mode: LoadMode::Auto,
@@ -73,7 +73,7 @@ pub(crate) fn run(args: &CatchUpArgs) -> Result<Ended, Failure> {
                     .hint("the tables are up to date; run it again when the relay answers")
             })?;
         if !keeps {
-            eprintln!("pass {number}: {relay} does not keep what came after {seq} any more; once more");
+            observe::log!("pass {number}: {relay} does not keep what came after {seq} any more; once more");
             continue;
         }
         let failed: u64 = states_of(&set.database)?
@@ -82,21 +82,21 @@ pub(crate) fn run(args: &CatchUpArgs) -> Result<Ended, Failure> {
             .map(|(_, repos)| repos)
             .sum();
         if load.output.json {
-            println!(
+            observe::data!(
                 "{}",
                 serde_json::json!({
                     "relay": relay, "cursor": seq, "passes": number, "failedHosts": pass.failed_hosts.len(), "missingRepos": failed,
                 })
             );
         }
-        eprintln!(
+        observe::log!(
             "{relay} still has all that came after sequence number {seq}: an AppView that subscribes to it may be started now. The official one \
              takes no cursor, it replays all that the relay keeps; others begin at {seq} or before"
         );
         if pass.is_complete() && failed == 0 && !differs {
             return Ok(Ended::Well);
         }
-        eprintln!(
+        observe::log!(
             "but {} hosts could not be listed and {failed} repos not be loaded: of those, older changes may be missing; run it again later",
             pass.failed_hosts.len()
         );
@@ -110,6 +110,6 @@ pub(crate) fn run(args: &CatchUpArgs) -> Result<Ended, Failure> {
 }
 
 fn stopped() -> Ended {
-    eprintln!("stopped; go on with: skyfill catch-up");
+    observe::log!("stopped; go on with: skyfill catch-up");
     Ended::Stopped
 }

@@ -26,7 +26,7 @@ impl Database {
         }
         let server = pgbox::start(&args.folder.data_dir).map_err(Failure::new)?;
         for notice in server.notices() {
-            eprintln!("note: {notice}");
+            observe::log!("note: {notice}");
         }
         Ok(Self {
             url: server.url(),

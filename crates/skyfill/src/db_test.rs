@@ -49,7 +49,7 @@ pub(crate) fn run(args: &ConsumerArgs, test: &str) -> Result<Ended, Failure> {
             .hint("use an empty database, or one test by name, which only adds rows"));
         }
     } else {
-        eprintln!(
+        observe::log!(
             "generated rows stay in follow; remove them with: DELETE FROM \"{schema}\".follow WHERE starts_with(creator, '{TEST_DID_PREFIX}')"
         );
     }
@@ -114,7 +114,7 @@ fn insert(
             in_transaction = 0;
         }
         if last.elapsed() >= interval {
-            eprintln!(
+            observe::log!(
                 "{}: {done} rows ({:.0}/s)",
                 test.name(),
                 rate(done - before, last.elapsed().as_secs_f64())
@@ -166,19 +166,23 @@ fn print_table(args: &ConsumerArgs, outcomes: &[Outcome]) {
                 })
             })
             .collect();
-        println!(
+        observe::data!(
             "{}",
             serde_json::json!({ "batchSize": args.batch_size, "tests": tests })
         );
         return;
     }
     let cpu = |seconds: Option<f64>| seconds.map_or("-".to_owned(), |s| format!("{s:.2}"));
-    println!(
+    observe::data!(
         "{:<14} {:>10} {:>10} {:>9} {:>13}",
-        "test", "rows", "rows/s", "our CPU", "server's CPU"
+        "test",
+        "rows",
+        "rows/s",
+        "our CPU",
+        "server's CPU"
     );
     for o in outcomes {
-        println!(
+        observe::data!(
             "{:<14} {:>10} {:>10.0} {:>9} {:>13}",
             o.test.name(),
             o.rows,

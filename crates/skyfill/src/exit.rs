@@ -59,16 +59,27 @@ pub(crate) const AT_ONCE: i32 = 130;
 
 /// Prints a failure and picks the code.
 pub(crate) fn report(outcome: Result<Ended, Failure>) -> ExitCode {
-    match outcome {
+    match outcome.and_then(all_was_printed) {
         Ok(Ended::Well) => ExitCode::SUCCESS,
         Ok(Ended::WithFailures) => ExitCode::from(WITH_FAILURES),
         Ok(Ended::Stopped) => ExitCode::from(STOPPED),
         Err(failure) => {
-            eprintln!("error: {}", failure.message);
+            observe::log!("error: {}", failure.message);
             if let Some(hint) = failure.hint {
-                eprintln!("hint: {hint}");
+                observe::log!("hint: {hint}");
             }
             ExitCode::from(if failure.usage { USAGE } else { SURROUNDINGS })
         }
+    }
+}
+
+/// A command whose data did not reach stdout has not done what it was asked for, but for what it stored.
+fn all_was_printed(ended: Ended) -> Result<Ended, Failure> {
+    match observe::output::lost_data() {
+        Some(error) => Err(Failure::new(format!(
+            "stdout: {error}; what was to be printed there is incomplete"
+        ))
+        .hint("what was stored in the database stays; run it again with room for its output")),
+        None => Ok(ended),
     }
 }

@@ -43,7 +43,7 @@ pub(crate) fn private_too(args: &FetchArgs, source: &SourceArgs) -> FetchArgs {
     };
     let mut args = args.clone();
     if !args.allow_private_hosts && source.relay.iter().chain(&source.pds).any(is_private) {
-        eprintln!("the source is on this machine: its hosts may be, too");
+        observe::log!("the source is on this machine: its hosts may be, too");
         args.allow_private_hosts = true;
     }
     args

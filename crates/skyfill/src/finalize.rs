@@ -41,7 +41,7 @@ pub(crate) fn work(
     let taken: Mutex<Vec<Taken>> = Mutex::new(Vec::new());
     let say = |text: &str| match &*progress.lock().unwrap_or_else(PoisonError::into_inner) {
         Some(progress) => progress.say(text),
-        None => eprintln!("{text}"),
+        None => observe::log!("{text}"),
     };
     let report = |report: Report<'_>| match report {
         Report::GoingOn => say("going on where the last run stopped"),
@@ -118,12 +118,12 @@ pub(crate) fn work(
             .map(|t| serde_json::json!({"stage": t.stage, "slices": t.slices, "seconds": t.seconds}))
             .collect();
         let done = outcome == Outcome::Done;
-        println!("{}", serde_json::json!({ "done": done, "stages": stages }));
+        observe::data!("{}", serde_json::json!({ "done": done, "stages": stages }));
     }
     match outcome {
         Outcome::Done => {
             let seconds = started.elapsed().as_secs_f64();
-            eprintln!(
+            observe::log!(
                 "schema {} of {} is finalized, in {seconds:.1} s",
                 database.schema,
                 database.shown()
@@ -131,11 +131,11 @@ pub(crate) fn work(
             Ok(Ended::Well)
         }
         Outcome::Stopped => {
-            eprintln!("stopped; go on with the same command");
+            observe::log!("stopped; go on with the same command");
             Ok(Ended::Stopped)
         }
         Outcome::OutOfDate => {
-            eprintln!("rows were loaded meanwhile; run it again when that has ended");
+            observe::log!("rows were loaded meanwhile; run it again when that has ended");
             Ok(Ended::WithFailures)
         }
     }

@@ -148,10 +148,10 @@ pub(crate) fn look_up_due(
         } else {
             ""
         };
-        eprintln!("stopped; go on with the same command{but}");
+        observe::log!("stopped; go on with the same command{but}");
         Ended::Stopped
     } else if counts.unreachable.get() > 0 {
-        eprintln!("what could not be reached is tried again by a later run, or now with --retry");
+        observe::log!("what could not be reached is tried again by a later run, or now with --retry");
         Ended::WithFailures
     } else {
         Ended::Well
@@ -168,7 +168,7 @@ fn enroll_file(client: &mut Client, database: &Database, path: &std::path::Path)
     for line in did_file::read(BufReader::new(File::open(path).map_err(failed)?), 0, 0) {
         match line.map_err(failed)? {
             Ok(line) => dids.push(line.did),
-            Err(bad) => eprintln!("{}: {bad}", path.display()),
+            Err(bad) => observe::log!("{}: {bad}", path.display()),
         }
         if dids.len() >= 10_000 {
             enroll(&mut dids)?;
@@ -296,7 +296,7 @@ fn read_export(
         cursor = Some(next);
     }
     progress.finish();
-    eprintln!("{} documents noted from the export", noted.get());
+    observe::log!("{} documents noted from the export", noted.get());
     Ok(true)
 }
 
@@ -361,7 +361,7 @@ fn persist(
             return Err(Failure::new(format!("{}: {error}", database.shown()))
                 .hint("what was stored before stays; mend this, then run it again"));
         }
-        eprintln!("waiting for the database: {error}");
+        observe::log!("waiting for the database: {error}");
         std::thread::sleep(Duration::from_millis(100 << tries.min(6)));
         if let Ok(connected) = database.connect() {
             *client = connected;
@@ -574,9 +574,9 @@ fn summary(
             "unreachable": counts.unreachable.get(),
             "accounts": states,
         });
-        println!("{summary}");
+        observe::data!("{summary}");
     }
-    eprintln!(
+    observe::log!(
         "{} accounts looked up: {} handles verified, {} taken as claimed, {} not theirs, {} accounts without a usable document, \
          {} not reached",
         counts.done.get(),

@@ -22,12 +22,12 @@ fn status(target: &IndexesTarget) -> Result<Ended, Failure> {
             .iter()
             .map(|d| serde_json::json!({"table": d.table, "name": d.name, "ddl": d.ddl}))
             .collect();
-        println!("{}", serde_json::json!({ "dropped": names }));
+        observe::data!("{}", serde_json::json!({ "dropped": names }));
     } else {
         for dropped in &missing {
-            println!("{}\t{}\t{}", dropped.table, dropped.name, dropped.ddl);
+            observe::data!("{}\t{}\t{}", dropped.table, dropped.name, dropped.ddl);
         }
-        eprintln!("{} dropped by skyfill", missing.len());
+        observe::log!("{} dropped by skyfill", missing.len());
     }
     Ok(if missing.is_empty() {
         Ended::Well
@@ -43,7 +43,7 @@ fn restore(target: &IndexesTarget) -> Result<Ended, Failure> {
         load::indexes::missing(&mut client, &database.schema).map_err(|error| database.failure(error))?;
     let mut restored = Vec::new();
     for (at, dropped) in missing.iter().enumerate() {
-        eprintln!(
+        observe::log!(
             "{} of {}: {} on {}",
             at + 1,
             missing.len(),
@@ -64,8 +64,8 @@ fn restore(target: &IndexesTarget) -> Result<Ended, Failure> {
         restored.push(dropped.name.as_str());
     }
     if target.json {
-        println!("{}", serde_json::json!({ "restored": restored }));
+        observe::data!("{}", serde_json::json!({ "restored": restored }));
     }
-    eprintln!("{} restored", restored.len());
+    observe::log!("{} restored", restored.len());
     Ok(Ended::Well)
 }

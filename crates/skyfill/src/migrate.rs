@@ -19,12 +19,12 @@ pub(crate) fn run(args: &MigrateArgs) -> Result<Ended, Failure> {
         ))
     })?;
     match migrated.ran.as_slice() {
-        [] => eprintln!(
+        [] => observe::log!(
             "schema {schema} of {} is current: {} migrations",
             database.shown(),
             migrated.before
         ),
-        ran => eprintln!(
+        ran => observe::log!(
             "schema {schema} of {}: {} migrations were there, {} ran",
             database.shown(),
             migrated.before,
@@ -35,15 +35,15 @@ pub(crate) fn run(args: &MigrateArgs) -> Result<Ended, Failure> {
         let dropped =
             load::indexes::drop_follow(&mut client, schema).map_err(|error| database.failure(error))?;
         match dropped.as_slice() {
-            [] => eprintln!("the indexes of follow are dropped already"),
-            dropped => eprintln!(
+            [] => observe::log!("the indexes of follow are dropped already"),
+            dropped => observe::log!(
                 "dropped {}; put them back with: skyfill indexes restore",
                 dropped.join(", ")
             ),
         }
     }
     if let Some(server) = &database.private {
-        eprintln!("look at it with: {}", server.psql_line(schema));
+        observe::log!("look at it with: {}", server.psql_line(schema));
     }
     Ok(Ended::Well)
 }
@@ -66,6 +66,6 @@ fn recreate(database: &Database, client: &mut Client, discard: bool) -> Result<(
         ledger::forget_schema(client, schema).map_err(refused)?;
         load::fresh::drop_probes(client, schema).map_err(refused)?;
     }
-    eprintln!("dropped schema {schema} of {}", database.shown());
+    observe::log!("dropped schema {schema} of {}", database.shown());
     Ok(())
 }

@@ -40,7 +40,7 @@ pub(crate) fn run(args: &SimnetArgs) -> Result<Ended, Failure> {
             .and_then(|()| std::fs::rename(&partial, path))
             .map_err(|error| Failure::new(format!("write {}: {error}", path.display())))?;
     }
-    println!(
+    observe::data!(
         "{}",
         serde_json::json!({
             "relay": network.relay_url(),
@@ -49,8 +49,6 @@ pub(crate) fn run(args: &SimnetArgs) -> Result<Ended, Failure> {
             "hosts": network.host_urls(),
         })
     );
-    // Whoever waits for the line must not wait for the buffer.
-    drop(std::io::stdout().flush());
     let hint = format!(
         "skyfill run --discover --relay {} --plc-url {} --well-known-server {} --did-web-server {} --dns-server 127.0.0.1:9",
         network.relay_url(),
@@ -58,9 +56,10 @@ pub(crate) fn run(args: &SimnetArgs) -> Result<Ended, Failure> {
         network.well_known_url(),
         network.well_known_url()
     );
-    eprintln!(
+    observe::log!(
         "{} accounts on {} hosts, until it is stopped. Fill a database from it with:\n  {hint}",
-        args.repos, args.hosts
+        args.repos,
+        args.hosts
     );
     let (mut changed, mut passes) = (Instant::now(), args.seed);
     while !stop.is_set() {
@@ -72,9 +71,11 @@ pub(crate) fn run(args: &SimnetArgs) -> Result<Ended, Failure> {
         }
     }
     for host in network.counts().iter().filter(|host| host.limited > 0) {
-        eprintln!(
+        observe::log!(
             "{} gave {} answers with status 429 to {} requests",
-            host.host, host.limited, host.requests
+            host.host,
+            host.limited,
+            host.requests
         );
     }
     Ok(Ended::Well)

@@ -6,7 +6,7 @@ use clap::{Arg, Command, CommandFactory};
 use std::fmt::Write;
 
 pub(crate) fn run() -> Result<Ended, Failure> {
-    print!("{}", page());
+    observe::data!("{}", page().trim_end());
     Ok(Ended::Well)
 }
 

@@ -8,9 +8,9 @@ pub(crate) fn run(args: &DbArgs) -> Result<Ended, Failure> {
         DbAction::Start(folder) => {
             let server = pgbox::start(&folder.data_dir).map_err(Failure::new)?;
             for notice in server.notices() {
-                eprintln!("note: {notice}");
+                observe::log!("note: {notice}");
             }
-            eprintln!(
+            observe::log!(
                 "PostgreSQL runs as process {}: {}",
                 server.postmaster(),
                 server.url()
@@ -19,22 +19,22 @@ pub(crate) fn run(args: &DbArgs) -> Result<Ended, Failure> {
         }
         DbAction::Stop(folder) => {
             let stopped = pgbox::stop(&folder.data_dir).map_err(Failure::new)?;
-            eprintln!("{}", if stopped { "stopped" } else { "it does not run" });
+            observe::log!("{}", if stopped { "stopped" } else { "it does not run" });
             Ok(Ended::Well)
         }
         DbAction::Status(folder) => match pgbox::status(&folder.data_dir).map_err(Failure::new)? {
             Some(pid) => {
-                println!("runs as process {pid}");
+                observe::data!("runs as process {pid}");
                 Ok(Ended::Well)
             }
             None => {
-                println!("does not run");
+                observe::data!("does not run");
                 Ok(Ended::WithFailures)
             }
         },
         DbAction::Url(folder) => {
             let server = pgbox::start(&folder.data_dir).map_err(Failure::new)?;
-            println!("{}", server.url());
+            observe::data!("{}", server.url());
             Ok(Ended::Well)
         }
     }

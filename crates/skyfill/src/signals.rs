@@ -1,8 +1,9 @@
-//! Signals: the first SIGINT or SIGTERM lets the work end well, the second ends at once, SIGUSR1 asks what the workers do.
+//! Signals: the first SIGINT, SIGTERM or SIGHUP lets the work end well, a second SIGINT or SIGTERM ends at once, SIGUSR1 asks what
+//! the workers do.
 
 use crate::exit::{AT_ONCE, Failure};
 use observe::Workers;
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -37,22 +38,38 @@ impl Stop {
 
 /// Listens for signals from now on.
 pub(crate) fn listen(workers: Workers) -> Result<Stop, Failure> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1])
-        .map_err(|error| Failure::new(format!("listen for signals: {error}")))?;
+    let mut wanted = vec![SIGINT, SIGTERM, SIGUSR1];
+    if !ignores_hangups() {
+        wanted.push(SIGHUP);
+    }
+    let mut signals =
+        Signals::new(wanted).map_err(|error| Failure::new(format!("listen for signals: {error}")))?;
     let stop = Stop::default();
     let shared = stop.clone();
     std::thread::spawn(move || {
         for signal in signals.forever() {
             if signal == SIGUSR1 {
-                eprint!("{}", workers.report());
+                observe::log!("{}", workers.report().trim_end());
             } else if shared.is_set() {
-                eprintln!("stopping at once; what was not committed is lost");
+                // A terminal that goes away may say so twice: its shell and the system both do.
+                if signal == SIGHUP {
+                    continue;
+                }
+                observe::log!("stopping at once; what was not committed is lost");
                 std::process::exit(AT_ONCE);
             } else {
-                eprintln!("stopping after what is under way; a second signal stops at once");
+                observe::log!("stopping after what is under way; a second signal stops at once");
                 shared.set();
             }
         }
     });
     Ok(stop)
+}
+
+/// Whether whoever started this process let it ignore hangups, as `nohup` does. Without `/proc` nobody can tell, and they count.
+fn ignores_hangups() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (SIGHUP - 1)) != 0)
 }

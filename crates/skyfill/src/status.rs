@@ -36,7 +36,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
                 "collections": run.collections, "notifications": run.notifications,
             })
         });
-        println!(
+        observe::data!(
             "{}",
             serde_json::json!({
                 "run": run, "repos": states, "droppedIndexes": missing.len(),
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
         );
     } else {
         match &last {
-            Some(run) => println!(
+            Some(run) => observe::data!(
                 "run {}\t{} load, now {}, phase {}, notifications {}, collections {}",
                 run.id,
                 run.mode.word(),
@@ -59,16 +59,16 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
                     .as_ref()
                     .map_or_else(|| "all".to_owned(), |list| list.join(","))
             ),
-            None => println!("no run yet"),
+            None => observe::data!("no run yet"),
         }
         for (state, repos) in &states {
-            println!("{repos}\t{state}");
+            observe::data!("{repos}\t{state}");
         }
         for (host, learned) in &hosts {
-            println!("{host}\t{learned}");
+            observe::data!("{host}\t{learned}");
         }
         if !missing.is_empty() {
-            eprintln!(
+            observe::log!(
                 "{} indexes are dropped; skyfill run goes on and makes them again",
                 missing.len()
             );

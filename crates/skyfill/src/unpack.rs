@@ -35,7 +35,7 @@ pub(crate) fn run(args: &UnpackArgs) -> Result<Ended, Failure> {
         Entry::Bad { number, at, why } => {
             bad += 1;
             if bad <= NAMED {
-                eprintln!("entry {number} at byte {at} skipped: {why}");
+                observe::log!("entry {number} at byte {at} skipped: {why}");
             }
             Ok(())
         }
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &UnpackArgs) -> Result<Ended, Failure> {
         }
         Ok(()) => {}
     }
-    eprintln!("{pairs} pairs, {bad} entries skipped");
+    observe::log!("{pairs} pairs, {bad} entries skipped");
     Ok(if bad == 0 {
         Ended::Well
     } else {

@@ -12,7 +12,6 @@ use identity::signature;
 use load::{Decision, decide};
 use observe::{Counter, Progress, Workers};
 use postgres::{Client, NoTls};
-use std::io::Write;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -41,7 +40,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<Ended, Failure> {
         &stop,
     )?;
     if report.stopped {
-        eprintln!("stopped; it begins anew the next time");
+        observe::log!("stopped; it begins anew the next time");
         return Ok(Ended::Stopped);
     }
     if let Some(path) = &args.certificate {
@@ -49,7 +48,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<Ended, Failure> {
     }
     tell(&report, keys.as_ref());
     if args.output.json {
-        println!("{}", certificate(&database, &report, keys.as_ref(), &args.did)?);
+        observe::data!("{}", certificate(&database, &report, keys.as_ref(), &args.did)?);
     }
     if args.repair && !report.differing.is_empty() {
         repair(&database, &report)?;
@@ -64,7 +63,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<Ended, Failure> {
 
 /// The proof at the end of a run: the number of findings, or nothing if it was told to stop.
 pub(crate) fn after_run(args: &LoadArgs, database: &Database, stop: &Stop) -> Result<Option<u64>, Failure> {
-    eprintln!("comparing the tables with the signed commits");
+    observe::log!("comparing the tables with the signed commits");
     let report = go_over(database, None, None, args.output.logging_interval, stop)?;
     if report.stopped {
         return Ok(None);
@@ -109,8 +108,7 @@ fn go_over(
     };
     let finding = |finding: &Finding| {
         differences.add(1);
-        // A closed pipe ends the lines, not the comparison.
-        drop(writeln!(std::io::stdout(), "{}", finding.json()));
+        observe::data!("{}", finding.json());
     };
     let signature = keys.map(|keys| |did: &str, block: &[u8]| keys.check(did, block));
     let connections = std::thread::available_parallelism()
@@ -158,7 +156,7 @@ fn go_over(
 fn tell(report: &Report, keys: Option<&Keys<'_>>) {
     let sum = |pick: fn(&verify::HostCounts) -> u64| report.hosts.values().map(pick).sum::<u64>();
     let skipped = sum(|host| host.skipped.values().sum());
-    eprintln!(
+    observe::log!(
         "{} repos compared with their commits: {} records stored, {skipped} skipped with a reason; {} differences in {} accounts",
         sum(|host| host.verified),
         sum(|host| host.records),
@@ -166,7 +164,7 @@ fn tell(report: &Report, keys: Option<&Keys<'_>>) {
         report.differing.len()
     );
     if let Some(keys) = keys {
-        eprintln!(
+        observe::log!(
             "signatures: {} hold, {} were made by an older key of the account, {} could not be checked",
             keys.good.get(),
             keys.older.get(),
@@ -180,10 +178,10 @@ fn repair(database: &Database, report: &Report) -> Result<(), Failure> {
     let mut client = database.connect()?;
     let marked = ledger::repos::rebuild(&mut client, &database.schema, &report.differing)
         .map_err(|error| database.failure(error))?;
-    eprintln!("{marked} repos are to be fetched again: skyfill run");
+    observe::log!("{marked} repos are to be fetched again: skyfill run");
     let left = report.differing.len() as u64 - marked;
     if left > 0 {
-        eprintln!(
+        observe::log!(
             "{left} accounts are none that skyfill loaded; what they have in the tables was left alone"
         );
     }
@@ -305,7 +303,7 @@ impl<'k> Keys<'k> {
             Found::Gone => "the account has no DID document any more".to_owned(),
             Found::Useless(error) => error.to_string(),
             Found::Unreachable(error) => {
-                eprintln!("the signature of {did} could not be checked: {error}");
+                observe::log!("the signature of {did} could not be checked: {error}");
                 self.unchecked.add(1);
                 return None;
             }
@@ -318,7 +316,7 @@ impl<'k> Keys<'k> {
             }
             Ok(_) => Some(format!("{error}, nor by an older key")),
             Err(unreachable) => {
-                eprintln!("older keys of {did} could not be looked up: {unreachable}");
+                observe::log!("older keys of {did} could not be looked up: {unreachable}");
                 self.unchecked.add(1);
                 None
             }

@@ -481,7 +481,7 @@ pub(crate) fn complain(error: &clap::Error) -> ExitCode {
     // Nothing to be done if even this cannot be printed.
     drop(error.print());
     if let Some(variable) = variable_behind(error) {
-        eprintln!("note: the value comes from the environment variable {variable}");
+        observe::log!("note: the value comes from the environment variable {variable}");
     }
     if error.use_stderr() {
         ExitCode::from(exit::USAGE)

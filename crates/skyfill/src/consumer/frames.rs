@@ -134,7 +134,7 @@ impl Framed {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&number);
         if let Err(error) = outcome {
-            eprintln!("a producer's connection ended: {error}");
+            observe::log!("a producer's connection ended: {error}");
         }
     }
 

@@ -115,9 +115,9 @@ impl Counts {
                 "bytes": self.bytes.get(),
                 "seconds": elapsed.as_secs_f64(),
             });
-            println!("{summary}");
+            observe::data!("{summary}");
         }
-        eprintln!(
+        observe::log!(
             "{} lines or entries: {} records committed ({} of them with a new row of their own), {} duplicates, \
              {} repeated at once, {} not indexed or skipped, {} about accounts, {} parts of repos, {rejected} rejected; {:.1} s",
             self.lines.get(),
@@ -131,7 +131,7 @@ impl Counts {
             elapsed.as_secs_f64()
         );
         if rejected > 0 {
-            eprintln!("rejected lines: {}", rejects.whereabouts());
+            observe::log!("rejected lines: {}", rejects.whereabouts());
         }
     }
 }
@@ -212,7 +212,7 @@ impl Intake {
 
     fn read(&mut self, stream: UnixStream, worker: &observe::Worker) -> Result<(), Gone> {
         if let Err(error) = stream.set_read_timeout(Some(IDLE)) {
-            eprintln!("a producer's connection cannot be read: {error}");
+            observe::log!("a producer's connection cannot be read: {error}");
             return Ok(());
         }
         let Some(first) = first_byte(&stream, &self.stop) else {
@@ -244,7 +244,7 @@ impl Intake {
                     break;
                 }
                 Err(error) => {
-                    eprintln!("a producer's connection broke: {error}");
+                    observe::log!("a producer's connection broke: {error}");
                     break;
                 }
             }

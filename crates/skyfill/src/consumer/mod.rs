@@ -61,7 +61,7 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
     };
     let shards = Shards::start(connections, &options, &counts, &rejects, &workers, &stop)?;
     let framed = start_framed(&database, connections, &counts, &workers, &stop)?;
-    eprintln!(
+    observe::log!(
         "listening on {}, storing in schema {} of {}",
         socket.display(),
         database.schema,

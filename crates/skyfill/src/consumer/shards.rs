@@ -194,7 +194,7 @@ fn new_writer(
     };
     let wait = move |error: &DbError, tries: u32| {
         if tries.is_power_of_two() {
-            eprintln!("waiting for the database, try {tries}: {error}");
+            observe::log!("waiting for the database, try {tries}: {error}");
         }
         !(stop.is_set() && tries > LAST_TRIES)
     };

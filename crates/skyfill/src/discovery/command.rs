@@ -33,7 +33,7 @@ pub(crate) fn run(args: &DiscoverArgs) -> Result<Ended, Failure> {
         output: &args.output,
     };
     let Some(pass) = scout.pass(false)? else {
-        eprintln!("stopped; go on with the same command");
+        observe::log!("stopped; go on with the same command");
         return Ok(Ended::Stopped);
     };
     tell(&pass);
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &DiscoverArgs) -> Result<Ended, Failure> {
             .iter()
             .map(|(host, why)| serde_json::json!({"host": host, "error": why}))
             .collect();
-        println!(
+        observe::data!(
             "{}",
             serde_json::json!({
                 "pass": pass.id,
@@ -70,15 +70,15 @@ pub(crate) fn run(args: &DiscoverArgs) -> Result<Ended, Failure> {
 /// Tells what a pass found.
 pub(crate) fn tell(pass: &Pass) {
     for (host, why) in pass.failed_hosts.iter().take(NAMED_HOSTS) {
-        eprintln!("{host} was not listed to its end: {why}");
+        observe::log!("{host} was not listed to its end: {why}");
     }
     if pass.failed_hosts.len() > NAMED_HOSTS {
-        eprintln!(
+        observe::log!(
             "... and {} more; all are in skyfill.host",
             pass.failed_hosts.len() - NAMED_HOSTS
         );
     }
-    eprintln!(
+    observe::log!(
         "{} repos listed: {} new, {} to be loaded again, {} claimed by two hosts; {} are not listed any more; {} could not be settled",
         pass.listed,
         pass.changes.new,

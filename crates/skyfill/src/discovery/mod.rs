@@ -170,11 +170,11 @@ pub(crate) fn note_seq(
     let http = trusted_client(&args.fetch, &args.caller)?;
     match set.runtime.block_on(relay::current_seq(&http, &relay)) {
         Ok(seq) => {
-            eprintln!("{relay} is at sequence number {seq}");
+            observe::log!("{relay} is at sequence number {seq}");
             runs::note_relay(client, run, &relay, Some(seq)).map_err(refused)
         }
         Err(error) => {
-            eprintln!("note: where {relay} is could not be learned: {error}");
+            observe::log!("note: where {relay} is could not be learned: {error}");
             runs::note_relay(client, run, &relay, None).map_err(refused)
         }
     }
@@ -319,7 +319,7 @@ impl Scout<'_> {
                 return Ok(None);
             }
             if !std::mem::replace(&mut told, true) {
-                eprintln!("another skyfill looks for repos in this database; waiting");
+                observe::log!("another skyfill looks for repos in this database; waiting");
             }
             std::thread::sleep(Duration::from_millis(500));
         }
@@ -339,7 +339,7 @@ impl Scout<'_> {
         let seq = match self.runtime.block_on(relay::current_seq(http, relay)) {
             Ok(seq) => Some(seq),
             Err(error) => {
-                eprintln!("note: where {relay} is could not be learned: {error}");
+                observe::log!("note: where {relay} is could not be learned: {error}");
                 None
             }
         };
@@ -349,7 +349,7 @@ impl Scout<'_> {
         let seq = if is_new {
             seq
         } else {
-            eprintln!("going on with pass {id} of discovery");
+            observe::log!("going on with pass {id} of discovery");
             listing::seq(&mut client, id).map_err(refused)?
         };
         let listing = Listing {
@@ -381,7 +381,7 @@ impl Scout<'_> {
                 Some(relay::Hosts::Listed(listed)) => hosts.extend(listed),
                 // A PDS, or an older relay: its own list is what there is.
                 Some(relay::Hosts::NotKnown) => {
-                    eprintln!("{relay} does not list hosts; its own list of repos is taken");
+                    observe::log!("{relay} does not list hosts; its own list of repos is taken");
                     if self.is_pds(http, relay) {
                         hosts.push((host_of(relay), relay.to_owned()));
                     } else {

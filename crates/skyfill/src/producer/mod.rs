@@ -113,7 +113,7 @@ pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
     progress.finish();
     let greeted_late = ends.iter().any(|end| end.greeted_late);
     if greeted_late {
-        eprintln!(
+        observe::log!(
             "a consumer was too slow to say that it takes lines about accounts, and got none; send all of it again"
         );
     }
@@ -373,13 +373,13 @@ fn tell(event: &Event<'_>, stop: &Stop) -> bool {
     match event {
         Event::Away(path, tries, error) => {
             if tries.is_power_of_two() {
-                eprintln!("waiting for the consumer on {}: {error}", path.display());
+                observe::log!("waiting for the consumer on {}: {error}", path.display());
             }
             // Also when stopping, a consumer that is only slow gets a few seconds.
             !(stop.is_set() && *tries > 6)
         }
         Event::Back(path, parcels) => {
-            eprintln!(
+            observe::log!(
                 "the consumer on {} is back; {parcels} repos are sent again from their start",
                 path.display()
             );

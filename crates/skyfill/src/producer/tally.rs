@@ -117,7 +117,7 @@ impl Tally {
         *reasons.failed.entry("bad line").or_default() += 1;
         reasons.bad_lines += 1;
         if reasons.bad_lines <= NAMED_BAD_LINES {
-            eprintln!("{bad}");
+            observe::log!("{bad}");
         }
     }
 
@@ -179,7 +179,7 @@ impl Tally {
                 "nextLine": next,
                 "seconds": elapsed.as_secs_f64(),
             });
-            println!("{summary}");
+            observe::data!("{summary}");
         }
         let listed = |counts: &BTreeMap<&'static str, u64>| {
             let parts: Vec<String> = counts
@@ -192,7 +192,7 @@ impl Tally {
                 format!(" ({})", parts.join(", "))
             }
         };
-        eprintln!(
+        observe::log!(
             "{} repos sent, {} skipped{}, {} failed{}; {} records, {} bytes, {:.1} s",
             self.sent.get(),
             self.skipped.get(),
@@ -204,36 +204,36 @@ impl Tally {
             elapsed.as_secs_f64()
         );
         if reasons.unusable_records > 0 {
-            eprintln!(
+            observe::log!(
                 "{} entries of the repos are no records and were left out",
                 reasons.unusable_records
             );
         }
         if let Some(error) = &reasons.failures.error {
-            eprintln!(
+            observe::log!(
                 "the failures could not be listed in {}: {error}",
                 reasons.failures.path.display()
             );
         } else if reasons.failures.file.is_some() {
-            eprintln!(
+            observe::log!(
                 "failures were added to {}, which is a DID file",
                 reasons.failures.path.display()
             );
         }
         if !acknowledged {
-            eprintln!(
+            observe::log!(
                 "a consumer closed its side without saying that everything is committed (skyfill's own do): look whether \
                  it is all there, or run this again from the start, it changes nothing that is there"
             );
         }
         if losses > 0 {
-            eprintln!(
+            observe::log!(
                 "a consumer went away {losses} times; what it had not committed is lost with it. The line form does not \
                  tell which repos those are: run this again from the start, it changes nothing that is there"
             );
         }
         if let Some(next) = next {
-            eprintln!("stopped; go on with --starting-line {next}");
+            observe::log!("stopped; go on with --starting-line {next}");
         }
     }
 }

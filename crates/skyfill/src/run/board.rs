@@ -240,7 +240,7 @@ impl Settle for Arc<Board> {
 /// Tells of a wait for the database, not too often, and waits.
 pub(crate) fn wait_for_database(error: &DbError, tries: u32) {
     if tries.is_power_of_two() {
-        eprintln!("waiting for the database, try {tries}: {error}");
+        observe::log!("waiting for the database, try {tries}: {error}");
     }
     std::thread::sleep(Duration::from_millis(100u64 << tries.min(6)));
 }

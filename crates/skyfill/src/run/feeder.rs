@@ -184,7 +184,9 @@ impl Feeder<'_> {
                 return self.end(client, queues, Fed::All);
             }
             if waiting_for_others.is_multiple_of(30) {
-                eprintln!("{open} repos are left to another skyfill that works on this database; waiting");
+                observe::log!(
+                    "{open} repos are left to another skyfill that works on this database; waiting"
+                );
             }
             waiting_for_others += 1;
             std::thread::sleep(Duration::from_secs(1));

@@ -80,7 +80,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Ended, Failure> {
     };
     let retried = repos::retry_failed(&mut client, &set.database.schema, which).map_err(refused)?;
     if retried > 0 {
-        eprintln!("{retried} repos that failed are tried again");
+        observe::log!("{retried} repos that failed are tried again");
     }
     let last = runs::last(&mut client, &set.database.schema).map_err(refused)?;
     let found = repos::count_open(&mut client, &set.database.schema).map_err(refused)?;
@@ -102,7 +102,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Ended, Failure> {
         None => None,
     };
     let Some(done) = set.load_open(load, &new, archive, relay.as_deref().map(|relay| (relay, seq)))? else {
-        eprintln!("nothing is open");
+        observe::log!("nothing is open");
         return set.ended_with(is_complete);
     };
     summary(load, &set.database, &done, started)?;
@@ -161,7 +161,7 @@ impl Setting {
     }
 
     fn stopped(&self) -> Ended {
-        eprintln!("stopped; go on with: skyfill run");
+        observe::log!("stopped; go on with: skyfill run");
         Ended::Stopped
     }
 
@@ -273,7 +273,7 @@ fn open_archive(what: &WhatArgs) -> Result<Option<Archive>, Failure> {
         Failure::new(error).hint("name a folder that --keep-cars filled, or one of .car files")
     })?;
     for note in archive.notes() {
-        eprintln!("note: {note}");
+        observe::log!("note: {note}");
     }
     Ok(Some(archive))
 }
@@ -288,7 +288,7 @@ fn current_run(
 ) -> Result<Option<Run>, Failure> {
     let refused = |error: postgres::Error| database.failure(error);
     if let Some(run) = last.filter(|run| run.phase != Phase::Done) {
-        eprintln!(
+        observe::log!(
             "going on with run {} of {}, a {} load, in phase {}",
             run.id,
             run.now,
@@ -336,7 +336,7 @@ fn current_run(
         notifications,
     };
     run.id = begin(client, database, &mut run, new.mode == LoadMode::Auto)?;
-    eprintln!("run {} of {}: a {} load", run.id, run.now, run.mode.word());
+    observe::log!("run {} of {}: a {} load", run.id, run.now, run.mode.word());
     Ok(Some(run))
 }
 
@@ -577,7 +577,7 @@ pub(crate) fn summary(
             .iter()
             .map(|(state, repos)| (state.clone(), (*repos).into()))
             .collect();
-        println!(
+        observe::data!(
             "{}",
             serde_json::json!({
                 "run": run.id,
@@ -598,14 +598,14 @@ pub(crate) fn summary(
         .iter()
         .map(|(state, repos)| format!("{repos} {state}"))
         .collect();
-    eprintln!("repos: {}; {seconds:.1} s", listed.join(", "));
+    observe::log!("repos: {}; {seconds:.1} s", listed.join(", "));
     if states.iter().any(|(state, _)| state == "failed") {
-        eprintln!("why repos failed is in skyfill.repo; try them again with: skyfill run --retry-failed");
+        observe::log!("why repos failed is in skyfill.repo; try them again with: skyfill run --retry-failed");
     }
     match outcome {
-        phases::Outcome::Stopped => eprintln!("stopped; go on with: skyfill run"),
+        phases::Outcome::Stopped => observe::log!("stopped; go on with: skyfill run"),
         phases::Outcome::Done { differences: 0 } => {
-            eprintln!(
+            observe::log!(
                 "run {} is done: schema {} of {}",
                 run.id,
                 database.schema,
@@ -613,7 +613,7 @@ pub(crate) fn summary(
             );
         }
         phases::Outcome::Done { .. } => {
-            eprintln!(
+            observe::log!(
                 "the tables differ from the commits: skyfill verify names what, skyfill verify --repair marks it to be fetched again"
             );
         }

@@ -84,7 +84,7 @@ fn lock(client: &mut Client, database: &Database, stop: &Stop) -> Result<bool, F
             return Ok(false);
         }
         if !told {
-            eprintln!("another skyfill does what comes after loading; waiting");
+            observe::log!("another skyfill does what comes after loading; waiting");
             told = true;
         }
         std::thread::sleep(Duration::from_millis(500));
@@ -120,7 +120,7 @@ pub(crate) fn finish(
         }
         let (ended, next) = match run.phase {
             Phase::Load => {
-                eprintln!("another skyfill loads more; what comes after loading is left to it");
+                observe::log!("another skyfill loads more; what comes after loading is left to it");
                 return Ok(Outcome::Done { differences });
             }
             Phase::Indexes => (indexes(args, database, stop)?, Phase::Vacuum),
@@ -265,7 +265,7 @@ fn vacuum(args: &LoadArgs, database: &Database, run: &Run, stop: &Stop) -> Resul
     if run.mode == Mode::Merge {
         return Ok(true);
     }
-    eprintln!("vacuuming and analyzing");
+    observe::log!("vacuuming and analyzing");
     persist(database, stop, |_| {
         fresh::vacuum(
             &database.url,
@@ -282,7 +282,7 @@ fn look_up(args: &LoadArgs, database: &Database, run: &Run, stop: &Stop) -> Resu
         RunHandles::Verified => HandleMode::Verified,
         RunHandles::Claimed => HandleMode::Claimed,
     };
-    eprintln!("looking up accounts");
+    observe::log!("looking up accounts");
     let args = identities_args(args, handles, Some(run.now.clone()), false);
     Ok(identities::look_up_due(&args, database, stop, true)? != Ended::Stopped)
 }
@@ -329,7 +329,7 @@ pub(crate) fn look_at_changed(
     }
     ledger::identity::look_again(&mut client, &database.schema, Again::Web).map_err(refused)?;
     drop(client);
-    eprintln!("looking up accounts that changed");
+    observe::log!("looking up accounts that changed");
     let args = identities_args(args, handles, Some(rows::datetime::print(new.now)), true);
     Ok(identities::look_up_due(&args, database, stop, true)? != Ended::Stopped)
 }

@@ -43,7 +43,7 @@ pub(crate) fn add_all(
                 Err(bad) => {
                     bad_lines += 1;
                     if bad_lines <= NAMED_BAD_LINES {
-                        eprintln!("{}: {bad}", path.display());
+                        observe::log!("{}: {bad}", path.display());
                     }
                 }
             }

@@ -1,6 +1,7 @@
 //! The commands from outside: the real binary, a real PostgreSQL, real sockets.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::print_stderr, reason = "cargo shows what a test prints")]
 
 mod chaos;
 mod conformance;

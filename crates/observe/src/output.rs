@@ -1,0 +1,46 @@
+//! The one way to print: lines for people on stderr, lines of data on stdout.
+//!
+//! Output that fails never ends the work. What cannot be written to stderr is lost. The first error of stdout is kept, so that
+//! the command can say at its end that its data are incomplete ([`lost_data`]); a reader that closed its pipe had enough.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Write};
+use std::sync::OnceLock;
+
+static LOST: OnceLock<io::Error> = OnceLock::new();
+
+/// Prints a line for people on stderr.
+#[macro_export]
+macro_rules! log {
+    ($($arg:tt)*) => { $crate::output::log(format_args!($($arg)*)) };
+}
+
+/// Prints a line of data on stdout.
+#[macro_export]
+macro_rules! data {
+    ($($arg:tt)*) => { $crate::output::data(format_args!($($arg)*)) };
+}
+
+/// [`log!`](crate::log!), as a function.
+pub fn log(line: fmt::Arguments<'_>) {
+    // In one piece: lines of several processes may share the terminal or file.
+    drop(io::stderr().write_all(format!("{line}\n").as_bytes()));
+}
+
+/// [`data!`](crate::data!), as a function.
+pub fn data(line: fmt::Arguments<'_>) {
+    if LOST.get().is_some() {
+        return;
+    }
+    let mut stdout = io::stdout().lock();
+    if let Err(error) = writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+        // Somebody else's error is as good.
+        drop(LOST.set(error));
+    }
+}
+
+/// Why data did not reach stdout, if any did not and somebody is there who misses them.
+#[must_use]
+pub fn lost_data() -> Option<&'static io::Error> {
+    LOST.get().filter(|error| error.kind() != ErrorKind::BrokenPipe)
+}
