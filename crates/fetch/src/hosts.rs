@@ -50,7 +50,11 @@ impl Hosts {
     }
 }
 
-/// The name under which the host of a PDS URL is paced.
+/// Longest name of a host, with its port, in bytes. A longer one does not resolve.
+const MAX_HOST_BYTES: usize = 253 + ":65535".len();
+
+/// The name under which the host of a PDS URL is paced. It is a part of keys in the ledger, so a name that is
+/// longer than any that resolves is cut.
 #[must_use]
 pub fn host_of(pds: &str) -> String {
     let host = url::Url::parse(pds).ok().and_then(|url| {
@@ -60,5 +64,25 @@ pub fn host_of(pds: &str) -> String {
                 .map_or_else(|| host.clone(), |port| format!("{host}:{port}")),
         )
     });
-    host.unwrap_or_else(|| pds.to_owned())
+    let mut host = host.unwrap_or_else(|| pds.to_owned());
+    if host.len() > MAX_HOST_BYTES {
+        let fits = host.char_indices().take_while(|(at, c)| at + c.len_utf8() <= MAX_HOST_BYTES);
+        host = fits.map(|(_, c)| c).collect();
+    }
+    host
+}
+
+#[cfg(test)]
+mod tests {
+    use super::host_of;
+
+    #[test]
+    fn a_host_is_an_authority_that_fits_a_key() {
+        assert_eq!(host_of("https://pds.example./x"), "pds.example");
+        assert_eq!(host_of("https://pds.example:444"), "pds.example:444");
+        assert_eq!(host_of("nonsense"), "nonsense");
+        let longest = format!("https://{}.example", "a".repeat(2000));
+        assert_eq!(host_of(&longest), "a".repeat(259));
+        assert_eq!(host_of(&"ä".repeat(2000)).len(), 258);
+    }
 }

@@ -1,20 +1,40 @@
--- Cycles of replies. In each there is a reply that comes before its parent, so that it is enough to look at what is above those. Jumps
--- double in length: when they are longer than all there is, whoever still has somewhere to jump to is in a cycle or below one, and where they
--- land are the cycles. The first member finds no parent; all others are below it.
+-- Cycles of replies. Each cycle has a reply that comes before its parent, so it is enough to look at what
+-- is above those: first their parents, then the parents of these, level by level in a table, because the
+-- working set of a recursive query cannot leave the memory. Then jumps double in length: when they are
+-- longer than all there is, whoever still has somewhere to jump to is in a cycle or below one, and where
+-- they land are the cycles. The first member finds no parent; all others are below it.
+SET LOCAL enable_hashjoin = off;
+SET LOCAL enable_mergejoin = off;
+DO $$
+DECLARE
+  level bigint := 0;
+  top bigint;
+BEGIN
+  INSERT INTO skyfill.finalize_up (uri, jump, least)
+  SELECT p.uri, p."replyParent", skyfill.order_of(p.uri) FROM skyfill.finalize_climb c
+    CROSS JOIN LATERAL (SELECT p.uri, p."replyParent" FROM post p WHERE p.uri = c.uri OFFSET 0) p;
+  LOOP
+    SELECT max(number) INTO top FROM skyfill.finalize_up;
+    EXIT WHEN top IS NULL OR top = level;
+    INSERT INTO skyfill.finalize_up (uri, jump, least)
+    SELECT DISTINCT q.uri, q."replyParent", skyfill.order_of(q.uri) FROM skyfill.finalize_up u
+      CROSS JOIN LATERAL (SELECT q.uri, q."replyParent" FROM post q WHERE q.uri = u.jump OFFSET 0) q
+    WHERE u.number > level AND u.number <= top
+      AND NOT EXISTS (SELECT FROM skyfill.finalize_up v WHERE v.uri = q.uri);
+    level := top;
+  END LOOP;
+END $$;
+SET LOCAL enable_hashjoin = on;
+SET LOCAL enable_mergejoin = on;
+ANALYZE skyfill.finalize_up;
 DO $$
 DECLARE
   length bigint := 1;
   nodes bigint;
 BEGIN
-  WITH RECURSIVE up (uri, parent) AS (
-    SELECT p.uri, p."replyParent" FROM skyfill.finalize_climb c JOIN post p ON p.uri = c.uri
-    UNION
-    SELECT q.uri, q."replyParent" FROM up
-      CROSS JOIN LATERAL (SELECT q.uri, q."replyParent" FROM post q WHERE q.uri = up.parent OFFSET 0) q)
-  INSERT INTO skyfill.finalize_up SELECT uri, nullif(parent, uri), skyfill.order_of(uri) FROM up;
-  GET DIAGNOSTICS nodes = ROW_COUNT;
+  SELECT count(*) INTO nodes FROM skyfill.finalize_up;
   UPDATE skyfill.finalize_up u SET jump = NULL
-  WHERE jump IS NOT NULL AND NOT EXISTS (SELECT FROM skyfill.finalize_up v WHERE v.uri = u.jump);
+  WHERE jump = uri OR jump IS NOT NULL AND NOT EXISTS (SELECT FROM skyfill.finalize_up v WHERE v.uri = u.jump);
   WHILE length < nodes AND EXISTS (SELECT FROM skyfill.finalize_up WHERE jump IS NOT NULL) LOOP
     UPDATE skyfill.finalize_up u SET jump = v.jump, least = least(u.least COLLATE "C", v.least COLLATE "C")
     FROM skyfill.finalize_up v WHERE v.uri = u.jump;

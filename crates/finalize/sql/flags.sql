@@ -3,17 +3,26 @@ WITH slice AS MATERIALIZED (
   SELECT p.uri, p.creator, p."replyRoot" AS root, p."replyParent" AS parent,
     ROW(p."invalidReplyRoot", p."violatesThreadGate", p."violatesEmbeddingRules", p."hasThreadGate", p."hasPostGate") AS stored
   FROM post p WHERE {in p.ctid}
+), in_long AS MATERIALIZED (
+  -- Whom one of many lists lets in: by the lists that they are on, once for each thread and account.
+  SELECT r.root, r.creator FROM (
+    SELECT DISTINCT s.root, s.creator FROM slice s JOIN skyfill.finalize_gate g ON g.root = s.root AND g.is_long) r
+  WHERE EXISTS (
+    SELECT FROM (SELECT l."listUri" AS list FROM list_item l WHERE l."subjectDid" = r.creator OFFSET 0) l
+    WHERE EXISTS (SELECT FROM skyfill.finalize_listed k WHERE k.key = skyfill.key_of(r.root, l.list)))
 ), verdict AS MATERIALIZED (
   SELECT s.uri, s.parent, s.stored, b.uri IS NOT NULL AS invalid,
     g.root IS NOT NULL AND s.creator <> skyfill.host_of(s.root)
-      AND NOT (g.mentioned AND EXISTS (SELECT FROM skyfill.finalize_mention m WHERE m.root = s.root AND m.did = s.creator))
+      AND NOT (g.mentioned AND EXISTS (SELECT FROM skyfill.finalize_mention m WHERE m.key = skyfill.key_of(s.root, s.creator)))
       AND NOT (g.followers AND EXISTS (SELECT FROM follow f WHERE f.creator = s.creator AND f."subjectDid" = skyfill.host_of(s.root)))
       AND NOT (g.followed AND EXISTS (SELECT FROM follow f WHERE f.creator = skyfill.host_of(s.root) AND f."subjectDid" = s.creator))
-      AND NOT EXISTS (SELECT FROM list_item l WHERE l."listUri" = ANY (g.lists) AND l."subjectDid" = s.creator) AS shut,
+      AND NOT EXISTS (SELECT FROM list_item l WHERE l."listUri" = ANY (g.lists) AND l."subjectDid" = s.creator)
+      AND i.root IS NULL AS shut,
     CASE WHEN EXISTS (SELECT FROM skyfill.finalize_barred e WHERE e.uri = s.uri) THEN true END AS barred,
     CASE WHEN EXISTS (SELECT FROM thread_gate t WHERE t."postUri" = s.uri) THEN true END AS thread_gate,
     CASE WHEN EXISTS (SELECT FROM post_gate t WHERE t."postUri" = s.uri) THEN true END AS post_gate
   FROM slice s LEFT JOIN skyfill.finalize_bad b ON b.uri = s.uri LEFT JOIN skyfill.finalize_gate g ON g.root = s.root
+    LEFT JOIN in_long i ON i.root = s.root AND i.creator = s.creator
 ), shut AS (
   INSERT INTO skyfill.finalize_shut SELECT uri, parent FROM verdict WHERE shut ON CONFLICT DO NOTHING
 ), wanted AS MATERIALIZED (

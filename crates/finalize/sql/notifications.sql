@@ -22,9 +22,9 @@ WITH slice AS MATERIALIZED (
       SELECT p.uri FROM post p WHERE p.uri = a3."replyParent" AND a3.uri IS DISTINCT FROM s.first OFFSET 0) a4 ON true
   WHERE s.open
 ), ancestor AS (
-  SELECT w.uri, a.height, a.ancestor, min(a.height) FILTER (WHERE h.uri IS NOT NULL) OVER (PARTITION BY w.uri) AS last
+  SELECT w.uri, a.height, a.ancestor, min(a.height) FILTER (WHERE h.key IS NOT NULL) OVER (PARTITION BY w.uri) AS last
   FROM walk w CROSS JOIN LATERAL (VALUES (1, u1), (2, u2), (3, u3), (4, u4)) a (height, ancestor)
-    LEFT JOIN skyfill.finalize_hidden h ON h.root = w.root AND h.uri = a.ancestor
+    LEFT JOIN skyfill.finalize_hidden h ON h.key = skyfill.key_of(w.root, a.ancestor)
   WHERE a.ancestor <> w.uri
 ), candidate AS (
   SELECT uri, skyfill.host_of(quoted) AS did, 'quote' AS reason, quoted AS subject, 1 AS rank FROM slice

@@ -9,7 +9,7 @@ WITH embed AS (
   UNION ALL SELECT "replyParent", 0, count(*), 0, 0 FROM post WHERE {in "replyParent"} GROUP BY 1
   UNION ALL SELECT parent, 0, -count(*), 0, 0 FROM skyfill.finalize_shut WHERE {in parent} GROUP BY 1
   UNION ALL SELECT subject, 0, 0, count(*), 0 FROM repost WHERE {in subject} GROUP BY 1
-  UNION ALL SELECT e.subject, 0, 0, 0, coalesce(q.quotes, 0) FROM embed e LEFT JOIN skyfill.finalize_quote_cid q ON q.cid = e.cid
+  UNION ALL SELECT e.subject, 0, 0, 0, coalesce(q.quotes, 0) FROM embed e LEFT JOIN skyfill.finalize_quote_cid q ON q.key = skyfill.key_of(e.cid, '')
 ), counted AS MATERIALIZED (
   SELECT uri, sum(likes) AS likes, sum(replies) AS replies, sum(reposts) AS reposts, sum(quotes) AS quotes
   FROM part WHERE uri IS NOT NULL GROUP BY 1

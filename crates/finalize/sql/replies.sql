@@ -24,6 +24,9 @@ WITH reply AS MATERIALIZED (
   SELECT uri FROM reply WHERE found <> uri AND skyfill.order_of(found) COLLATE "C" > skyfill.order_of(uri) COLLATE "C"
   ON CONFLICT DO NOTHING
 )
+-- A root that is stored nowhere rules nothing, and may be longer than an index takes.
 INSERT INTO skyfill.finalize_root
-SELECT DISTINCT root FROM reply WHERE skyfill.collection_of(root) <> 'app.bsky.feed.post' ORDER BY root
+SELECT root FROM (SELECT DISTINCT root FROM reply WHERE skyfill.collection_of(root) <> 'app.bsky.feed.post') odd
+  CROSS JOIN LATERAL (SELECT FROM record r WHERE r.uri = odd.root OFFSET 0) stored
+ORDER BY root
 ON CONFLICT DO NOTHING

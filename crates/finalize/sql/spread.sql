@@ -1,13 +1,29 @@
--- Whatever replies to an invalid reply is invalid. Each post is reached once: the walk stops at what is known already. Each
--- step is one by index: joined freely, all posts would be read again for each step of the walk.
+-- Whatever replies to an invalid reply is invalid. Each post is reached once: the walk stops at what is
+-- known already. It goes level by level in a table, because the working set of a recursive query cannot
+-- leave the memory, and a thread may have any number of replies. Each step is one by index: joined freely,
+-- all posts would be read again for each step of the walk.
 SET LOCAL enable_hashjoin = off;
 SET LOCAL enable_mergejoin = off;
-WITH RECURSIVE below (uri) AS (
-  SELECT uri FROM skyfill.finalize_bad WHERE {in number}
-  UNION
-  SELECT p.uri FROM below
-    CROSS JOIN LATERAL (SELECT p.uri FROM post p WHERE p."replyParent" = below.uri OFFSET 0) p
-  WHERE NOT EXISTS (SELECT FROM skyfill.finalize_bad b WHERE b.uri = p.uri))
-INSERT INTO skyfill.finalize_bad (uri)
-SELECT uri FROM below WHERE NOT EXISTS (SELECT FROM skyfill.finalize_bad b WHERE b.uri = below.uri)
-ON CONFLICT DO NOTHING
+SET LOCAL enable_seqscan = off;
+CREATE TEMPORARY TABLE below (number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, uri text NOT NULL) ON COMMIT DROP;
+INSERT INTO below (uri)
+SELECT p.uri FROM skyfill.finalize_bad b
+  CROSS JOIN LATERAL (SELECT p.uri FROM post p WHERE p."replyParent" = b.uri OFFSET 0) p
+WHERE {in b.number} AND NOT EXISTS (SELECT FROM skyfill.finalize_bad known WHERE known.uri = p.uri);
+DO $$
+DECLARE
+  level bigint := 0;
+  top bigint;
+BEGIN
+  LOOP
+    SELECT max(number) INTO top FROM below;
+    EXIT WHEN top IS NULL OR top = level;
+    INSERT INTO below (uri)
+    SELECT p.uri FROM below b
+      CROSS JOIN LATERAL (SELECT p.uri FROM post p WHERE p."replyParent" = b.uri OFFSET 0) p
+    WHERE b.number > level AND b.number <= top
+      AND NOT EXISTS (SELECT FROM skyfill.finalize_bad known WHERE known.uri = p.uri);
+    level := top;
+  END LOOP;
+END $$;
+INSERT INTO skyfill.finalize_bad (uri) SELECT uri FROM below ON CONFLICT DO NOTHING

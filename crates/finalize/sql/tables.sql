@@ -10,11 +10,25 @@ $$ SELECT split_part(uri, '/', 5) || chr(1) || uri $$;
 -- The post that a gate rules: same account, same rkey.
 CREATE OR REPLACE FUNCTION skyfill.ruled_by(gate text) RETURNS text LANGUAGE sql IMMUTABLE AS
 $$ SELECT 'at://' || split_part(gate, '/', 3) || '/app.bsky.feed.post/' || split_part(gate, '/', 5) $$;
--- PostgreSQL cannot take JSON apart that holds \u0000 anywhere. Valid JSON holds no raw control character, so chr(1) can stand for an
--- escaped backslash while the escape is replaced.
-CREATE OR REPLACE FUNCTION skyfill.readable(json text) RETURNS json LANGUAGE sql IMMUTABLE AS
-$$ SELECT CASE WHEN strpos(json, '\u0000') = 0 THEN json
-   ELSE replace(replace(replace(json, '\\', chr(1)), '\u0000', '\ufffd'), chr(1), '\\') END::json $$;
+-- A key of a pair of texts of any length: an index entry has room for 2,704 bytes, and what a record names
+-- may be longer. SHA-256, so that nobody can make two pairs of one key.
+CREATE OR REPLACE FUNCTION skyfill.key_of(first text, second text) RETURNS bytea LANGUAGE sql STABLE AS
+$$ SELECT sha256(convert_to(length(first) || ' ' || first || second, 'UTF8')) $$;
+-- JSON that can be taken apart, or NULL: no record may stop a stage. PostgreSQL cannot take JSON apart that
+-- holds \u0000 or half of a surrogate pair anywhere; such escapes become others, which are in nothing that
+-- is compared. Valid JSON holds no raw control character, so chr(1) can stand for an escaped backslash
+-- meanwhile. What is no JSON at all, or is nested too deeply, skyfill did not store.
+CREATE OR REPLACE FUNCTION skyfill.readable(json text) RETURNS json LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  IF strpos(json, '\u') > 0 THEN
+    json := replace(json, '\\', chr(1));
+    json := replace(replace(replace(json, '\u0000', '\ufffd'), '\ud', '\ue'), '\uD', '\ue');
+    json := replace(json, chr(1), '\\');
+  END IF;
+  RETURN json::json;
+EXCEPTION WHEN data_exception OR statement_too_complex THEN
+  RETURN NULL;
+END $$;
 -- The items of an array; nothing of anything else.
 CREATE OR REPLACE FUNCTION skyfill.items(value json) RETURNS SETOF json LANGUAGE sql IMMUTABLE AS
 $$ SELECT json_array_elements(CASE WHEN json_typeof(value) = 'array' THEN value END) $$;
@@ -24,18 +38,22 @@ CREATE TABLE skyfill.finalize_bad (uri text PRIMARY KEY, number bigint GENERATED
 -- Replies that come before their parents by (rkey, URI). Every cycle has one.
 CREATE TABLE skyfill.finalize_climb (uri text PRIMARY KEY);
 -- What lies above those, while cycles are looked for.
-CREATE TABLE skyfill.finalize_up (uri text PRIMARY KEY, jump text, least text NOT NULL);
+CREATE TABLE skyfill.finalize_up (uri text PRIMARY KEY, number bigint GENERATED ALWAYS AS IDENTITY UNIQUE, jump text,
+  least text NOT NULL);
 -- Members of reply cycles, with the first member of their cycle.
 CREATE TABLE skyfill.finalize_cycle (uri text PRIMARY KEY, first text NOT NULL);
 -- Roots of threads that are no posts.
 CREATE TABLE skyfill.finalize_root (uri text PRIMARY KEY);
--- Rules of threads that not everybody may reply to.
+-- Rules of threads that not everybody may reply to. A thread gate has five lists at most; a root that is its
+-- own gate may have any number: then `lists` is empty, and they are in finalize_listed.
 CREATE TABLE skyfill.finalize_gate (root text PRIMARY KEY, mentioned boolean NOT NULL, followers boolean NOT NULL,
-  followed boolean NOT NULL, lists text[] NOT NULL);
--- Replies that a thread's gate hides.
-CREATE TABLE skyfill.finalize_hidden (root text, uri text, PRIMARY KEY (root, uri));
--- Whom a root mentions, where that matters.
-CREATE TABLE skyfill.finalize_mention (root text, did text, PRIMARY KEY (root, did));
+  followed boolean NOT NULL, lists text[] NOT NULL, is_long boolean NOT NULL);
+-- Root and list of gates with many lists, by key_of.
+CREATE TABLE skyfill.finalize_listed (key bytea PRIMARY KEY);
+-- Root and URI of the replies that a thread's gate hides, by key_of.
+CREATE TABLE skyfill.finalize_hidden (key bytea PRIMARY KEY);
+-- Root and DID of whom a root mentions, where that matters, by key_of.
+CREATE TABLE skyfill.finalize_mention (key bytea PRIMARY KEY);
 -- Posts that nobody else may embed.
 CREATE TABLE skyfill.finalize_disabled (uri text PRIMARY KEY);
 -- Posts that embed one of those.
@@ -46,5 +64,5 @@ CREATE INDEX ON skyfill.finalize_second (subject);
 -- Replies that a gate does not let in.
 CREATE TABLE skyfill.finalize_shut (uri text PRIMARY KEY, parent text NOT NULL);
 CREATE INDEX ON skyfill.finalize_shut (parent);
--- Quotes by the CID that they quote.
-CREATE TABLE skyfill.finalize_quote_cid (cid text PRIMARY KEY, quotes bigint NOT NULL);
+-- Quotes by the CID that they quote, by key_of with nothing: no index of the AppView bounds that CID.
+CREATE TABLE skyfill.finalize_quote_cid (key bytea PRIMARY KEY, quotes bigint NOT NULL);

@@ -5,16 +5,24 @@ SELECT s.root,
   coalesce(bool_or(a ->> '$type' = 'app.bsky.feed.threadgate#mentionRule'), false),
   coalesce(bool_or(a ->> '$type' = 'app.bsky.feed.threadgate#followerRule'), false),
   coalesce(bool_or(a ->> '$type' = 'app.bsky.feed.threadgate#followingRule'), false),
-  coalesce(array_agg(a ->> 'list') FILTER (WHERE a ->> '$type' = 'app.bsky.feed.threadgate#listRule'), '{}')
+  CASE WHEN count(*) <= 8 THEN
+    coalesce(array_agg(a ->> 'list') FILTER (WHERE a ->> '$type' = 'app.bsky.feed.threadgate#listRule'), '{}') ELSE '{}' END,
+  count(*) > 8
 FROM source s LEFT JOIN LATERAL skyfill.items(s.rules -> 'allow') a ON true
 WHERE json_typeof(s.rules -> 'allow') = 'array'
 GROUP BY s.root
 ON CONFLICT DO NOTHING;
+INSERT INTO skyfill.finalize_listed
+SELECT DISTINCT skyfill.key_of(s.root, a ->> 'list')
+FROM source s JOIN skyfill.finalize_gate g ON g.root = s.root AND g.is_long, skyfill.items(s.rules -> 'allow') a
+WHERE a ->> '$type' = 'app.bsky.feed.threadgate#listRule' AND a ->> 'list' IS NOT NULL
+ON CONFLICT DO NOTHING;
 INSERT INTO skyfill.finalize_hidden
-SELECT DISTINCT s.root, h #>> '{}' FROM source s, skyfill.items(s.rules -> 'hiddenReplies') h WHERE h #>> '{}' IS NOT NULL
+SELECT DISTINCT skyfill.key_of(s.root, h #>> '{}') FROM source s, skyfill.items(s.rules -> 'hiddenReplies') h
+WHERE h #>> '{}' IS NOT NULL
 ON CONFLICT DO NOTHING;
 INSERT INTO skyfill.finalize_mention
-SELECT DISTINCT s.root, feature ->> 'did'
+SELECT DISTINCT skyfill.key_of(s.root, feature ->> 'did')
 FROM source s JOIN skyfill.finalize_gate g ON g.root = s.root AND g.mentioned JOIN record r ON r.uri = s.root,
   skyfill.items(skyfill.readable(r.json) -> 'facets') facet, skyfill.items(facet -> 'features') feature
 WHERE skyfill.collection_of(s.root) NOT IN ('app.bsky.feed.like', 'app.bsky.feed.repost')

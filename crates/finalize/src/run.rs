@@ -2,11 +2,12 @@
 
 use crate::slicing;
 use crate::stage::{STAGES, Slicing, Stage};
+use ledger::locks::{self, Hold, Lock};
 use ledger::{failpoint, slices};
-use load::{DbError, Decision, Notifications, decide};
-use postgres::{Client, NoTls, Transaction};
+use load::{DbError, Notifications};
+use pg::{DbErrorKind, Waiting, Waits};
+use postgres::{Client, Transaction};
 use std::fmt;
-use std::time::Duration;
 
 /// How to finalize.
 pub struct Finalize<'f> {
@@ -24,6 +25,8 @@ pub struct Finalize<'f> {
     pub notifications: Notifications,
     /// Told what happens.
     pub report: &'f (dyn Fn(Report<'_>) + Sync),
+    /// Takes a line about somebody else who is waited for.
+    pub say: &'f (dyn Fn(&str) + Sync),
     /// Asked before each slice whether to stop.
     pub stop: &'f (dyn Fn() -> bool + Sync),
 }
@@ -41,8 +44,6 @@ pub enum Report<'r> {
     Stage(&'r Stage, u64, u64),
     /// A slice of the stage is done.
     Slice(&'r Stage),
-    /// The server is waited for.
-    Waiting(&'r DbError, u32),
 }
 
 /// How it ended.
@@ -85,9 +86,6 @@ impl<E: Into<DbError>> From<E> for FinalizeError {
     }
 }
 
-/// Most waits for the server in a row.
-const MAX_TRIES: u32 = 40;
-
 /// Tables that are read by index, or joined: the planner must know them.
 const TABLES: &[&str] = &[
     "record",
@@ -111,18 +109,18 @@ impl Finalize<'_> {
     pub fn run(&self) -> Result<Outcome, FinalizeError> {
         // Whether the server is there at all shows at once.
         let mut client = self.connect()?;
-        let mut tries = 0;
+        let mut waiting = Waiting::default();
         loop {
             let error = match self.run_with(&mut client) {
-                Err(FinalizeError::Database(error)) if tries < MAX_TRIES && !(self.stop)() => error,
+                Err(FinalizeError::Database(error)) => error,
                 ended => return ended,
             };
-            if !matches!(decide(&error), Decision::Reconnect | Decision::Wait) {
-                return Err(error.into());
+            if let Err(error) = waiting.pause(error, self.waits()) {
+                return match error.kind {
+                    DbErrorKind::Stopped => Ok(Outcome::Stopped),
+                    _ => Err(error.into()),
+                };
             }
-            tries += 1;
-            (self.report)(Report::Waiting(&error, tries));
-            std::thread::sleep(Duration::from_millis(100u64 << tries.min(6)));
             if let Ok(connected) = self.connect() {
                 client = connected;
             }
@@ -130,10 +128,10 @@ impl Finalize<'_> {
     }
 
     fn run_with(&self, client: &mut Client) -> Result<Outcome, FinalizeError> {
-        if !slices::lock(client)? {
+        if !locks::try_take(client, Lock::Finalize, Hold::Session)? {
             return Err(FinalizeError::Busy);
         }
-        ledger::prepare(client)?;
+        ledger::prepare(client, self.waits())?;
         let missing = load::indexes::missing(client, &self.schema)?;
         if !missing.is_empty() {
             return Err(FinalizeError::Indexes(
@@ -152,18 +150,18 @@ impl Finalize<'_> {
         self.end(client)
     }
 
+    fn waits(&self) -> Waits<'_> {
+        Waits {
+            stop: &self.stop,
+            say: self.say,
+        }
+    }
+
     fn connect(&self) -> Result<Client, DbError> {
-        let mut client = Client::connect(&self.url, NoTls)?;
+        let mut client = pg::connect(&self.url)?;
         client.batch_execute(&format!(
-            "SET search_path TO \"{}\", public;
-             SET statement_timeout = 0;
-             SET lock_timeout = 0;
-             SET idle_in_transaction_session_timeout = 0;
-             DO $$ BEGIN SET idle_session_timeout = 0; EXCEPTION WHEN undefined_object THEN NULL; END $$;
-             SET client_min_messages = error;
-             SET jit = off;
-             SET work_mem = '64MB'",
-            self.schema
+            "{}; SET client_min_messages = error; SET jit = off; SET work_mem = '64MB'",
+            pg::search_path(&self.schema)
         ))?;
         Ok(client)
     }
@@ -191,7 +189,7 @@ impl Finalize<'_> {
             self.plan(client, &STAGES[0])?;
             // A load that deleted nothing because nothing was planned may not have committed yet: its rows must be seen.
             let mut txn = client.transaction()?;
-            slices::after_loads(&mut txn)?;
+            slices::after_loads(&mut txn, self.waits())?;
             txn.commit()?;
         }
         Ok(())
@@ -237,7 +235,8 @@ impl Finalize<'_> {
     fn worker(&self, stage: &Stage) -> Result<(), FinalizeError> {
         let mut client: Option<Client> = None;
         // A slice that an earlier run still works on (its server process outlives it) is waited for, at the end.
-        let (mut wait, mut tries) = (false, 0);
+        let mut wait = false;
+        let mut waiting = Waiting::default();
         while !(self.stop)() {
             let outcome = match &mut client {
                 Some(client) => self.slice(client, stage, wait),
@@ -247,18 +246,16 @@ impl Finalize<'_> {
                 }),
             };
             match outcome {
-                Ok(true) => tries = 0,
+                Ok(true) => waiting = Waiting::default(),
                 Ok(false) if wait => break,
                 Ok(false) => wait = true,
-                Err(error) => match decide(&error) {
-                    Decision::Reconnect | Decision::Wait if tries < MAX_TRIES => {
-                        client = None;
-                        tries += 1;
-                        (self.report)(Report::Waiting(&error, tries));
-                        std::thread::sleep(Duration::from_millis(100u64 << tries.min(6)));
+                Err(error) => {
+                    client = None;
+                    match waiting.pause(error, self.waits()) {
+                        Err(error) if error.kind != DbErrorKind::Stopped => return Err(error.into()),
+                        Ok(()) | Err(_) => {}
                     }
-                    _ => return Err(error.into()),
-                },
+                }
             }
         }
         Ok(())
@@ -285,7 +282,7 @@ impl Finalize<'_> {
     /// Drops the work tables, if all stages are still as they were done.
     fn end(&self, client: &mut Client) -> Result<Outcome, FinalizeError> {
         let mut txn = client.transaction()?;
-        slices::after_loads(&mut txn)?;
+        slices::after_loads(&mut txn, self.waits())?;
         for stage in STAGES {
             let (planned, done) = slices::count(&mut txn, &self.schema, stage.name)?;
             if planned == 0 || done < planned {

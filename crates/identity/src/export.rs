@@ -1,6 +1,7 @@
 //! The PLC's `/export`: all operations in the order of time, as JSON lines (<https://web.plc.directory/api/redoc>).
 
 use crate::document::{self, Document, DocumentError};
+use atrepo::syntax::is_did;
 use fetch::{Client, FetchError, Limits, Redirects, Small};
 use serde::Deserialize;
 use serde_json::Value;
@@ -97,7 +98,9 @@ pub fn read_page(body: &[u8]) -> Page {
     let (mut lines, mut before_last) = (0usize, None);
     for line in body.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
         lines = lines.saturating_add(1);
-        let Ok(line) = serde_json::from_slice::<Line>(line) else {
+        let line = serde_json::from_slice::<Line>(line).ok();
+        // Both go into the database as they are.
+        let Some(line) = line.filter(|line| is_did(&line.did) && is_cursor(&line.created_at)) else {
             page.bad_lines = page.bad_lines.saturating_add(1);
             continue;
         };
@@ -112,6 +115,11 @@ pub fn read_page(body: &[u8]) -> Page {
         page.cursor = before_last;
     }
     page
+}
+
+/// Whether the time of an operation is one, as far as it matters to whoever keeps it and sends it back.
+fn is_cursor(time: &str) -> bool {
+    time.len() <= 64 && time.bytes().all(|b| b.is_ascii_graphic())
 }
 
 fn read_operation(operation: &Value) -> Latest {
@@ -183,6 +191,8 @@ mod tests {
             line("did:plc:b", r#"{"type":"plc_tombstone"}"#, false, "4"),
             line("did:plc:c", &old, false, "5"),
             "nonsense".to_owned(),
+            line("did:plc:\\u0000", &old, false, "6"),
+            line("did:plc:d", &old, false, "7\\u0000"),
         ]
         .join("\n");
         let page = read_page(body.as_bytes());
@@ -193,6 +203,6 @@ mod tests {
         assert_eq!(handle("did:plc:a"), "b.example");
         assert_eq!(page.latest["did:plc:b"], Latest::Tombstone);
         assert_eq!(handle("did:plc:c"), "old.example");
-        assert_eq!((page.cursor.as_deref(), page.bad_lines), (Some("5"), 1));
+        assert_eq!((page.cursor.as_deref(), page.bad_lines), (Some("5"), 3));
     }
 }

@@ -1,7 +1,9 @@
 //! What is known of accounts (table `identity`): their state, their DID document, whether their handle is theirs; and how far the
 //! PLC's export was read.
 
+use crate::text::reason;
 use postgres::{Error, GenericClient};
+use std::borrow::Cow;
 
 /// Notes states that a load learned: schema, DIDs and states as array literals; a NULL state is an active account.
 pub const NOTE_STATUSES: &str = "INSERT INTO skyfill.identity AS i (schema_name, did, status)
@@ -147,10 +149,14 @@ pub fn note_documents(
             &column(|n| n.claimed_handle.as_deref()),
             &column(|n| n.pds.as_deref()),
             &column(|n| n.signing_key.as_deref()),
-            &column(|n| n.error.as_deref()),
+            &reasons(notes.iter().map(|n| n.error.as_deref())),
             &notes.iter().map(|n| n.is_fresh).collect::<Vec<bool>>(),
         ],
     )
+}
+
+fn reasons<'e>(errors: impl Iterator<Item = Option<&'e str>>) -> Vec<Option<Cow<'e, str>>> {
+    errors.map(|error| error.map(reason)).collect()
 }
 
 /// How a look at an account ended.
@@ -177,7 +183,7 @@ pub fn note_handles(
 ) -> Result<u64, Error> {
     let dids: Vec<&str> = notes.iter().map(|n| n.did.as_str()).collect();
     let states: Vec<&str> = notes.iter().map(|n| n.state).collect();
-    let errors: Vec<Option<&str>> = notes.iter().map(|n| n.error.as_deref()).collect();
+    let errors = reasons(notes.iter().map(|n| n.error.as_deref()));
     let again: Vec<Option<i32>> = notes.iter().map(|n| n.again_in).collect();
     client.execute(
         "UPDATE skyfill.identity i SET handle = n.state, error = coalesce(n.error, i.error),
@@ -243,16 +249,4 @@ pub fn set_cursor(client: &mut impl GenericClient, name: &str, value: &str) -> R
         &[&name, &value],
     )?;
     Ok(())
-}
-
-/// Whether this session now is the only one that looks up identities in this database; so until it ends.
-///
-/// # Errors
-/// The server refused.
-pub fn lock(client: &mut impl GenericClient) -> Result<bool, Error> {
-    /// Key of the advisory lock; nothing else uses it.
-    const LOCK: i64 = 0x736b_7966_696c_6c04;
-    Ok(client
-        .query_one(&format!("SELECT pg_try_advisory_lock({LOCK})"), &[])?
-        .get(0))
 }

@@ -8,15 +8,16 @@ pub mod failpoint;
 pub mod hosts;
 pub mod identity;
 pub mod listing;
+pub mod locks;
 pub mod repos;
 pub mod runs;
 pub mod skipped;
 pub mod slices;
+pub mod text;
 
+use locks::{Hold, Lock};
+use pg::{DbError, Waits};
 use postgres::{Client, Error};
-
-/// Key of the advisory lock under which the schema is made; nothing else uses it.
-const LOCK: i64 = 0x736b_7966_696c_6c01;
 
 /// Steps of the schema, in order. Never edit one that was released: add another.
 const STEPS: &[&str] = &[
@@ -139,10 +140,10 @@ const STEPS: &[&str] = &[
 /// Makes the schema, or brings it up to date. Twice is a no-op, two at once wait for each other.
 ///
 /// # Errors
-/// The server refused.
-pub fn prepare(client: &mut Client) -> Result<(), Error> {
+/// The server refused, or it was told to stop while it waited.
+pub fn prepare(client: &mut Client, waits: Waits<'_>) -> Result<(), DbError> {
     let mut txn = client.transaction()?;
-    txn.batch_execute(&format!("SELECT pg_advisory_xact_lock({LOCK})"))?;
+    locks::take(&mut txn, Lock::Schema, Hold::Transaction, waits)?;
     if !txn
         .query_one("SELECT to_regclass('skyfill.step') IS NOT NULL", &[])?
         .get::<_, bool>(0)
@@ -158,7 +159,7 @@ pub fn prepare(client: &mut Client) -> Result<(), Error> {
         txn.batch_execute(step)?;
         txn.execute("INSERT INTO skyfill.step (number) VALUES ($1)", &[&number])?;
     }
-    txn.commit()
+    Ok(txn.commit()?)
 }
 
 /// Forgets all that is known of `schema` of the AppView, when that is dropped itself.

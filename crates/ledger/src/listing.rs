@@ -5,19 +5,8 @@
 //! does not list any more is opened, too, so that it is asked for and found gone or moved. A repo that two hosts claim is contested until
 //! its DID document was asked ([`settle`]).
 
+use crate::text::reason;
 use postgres::{Error, GenericClient, Row};
-
-/// Whether this session now is the only one that makes passes in this database; so until it ends. Two at once would take each other's hosts.
-///
-/// # Errors
-/// The server refused.
-pub fn lock(client: &mut impl GenericClient) -> Result<bool, Error> {
-    /// Key of the advisory lock; nothing else uses it.
-    const LOCK: i64 = 0x736b_7966_696c_6c07;
-    Ok(client
-        .query_one(&format!("SELECT pg_try_advisory_lock({LOCK})"), &[])?
-        .get(0))
-}
 
 /// Begins a pass over `source`, or goes on with the one that was not ended. Answers its number, and whether it is a new one.
 ///
@@ -150,7 +139,7 @@ pub fn host_ended(
 ) -> Result<(), Error> {
     client.execute(
         "UPDATE skyfill.host SET listed_at = now(), listing_error = $3, cursor = NULL WHERE schema_name = $1 AND host = $2",
-        &[&schema, &host, &error],
+        &[&schema, &host, &error.map(reason)],
     )?;
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! Repos (table `repo`): what is to be loaded, and what became of it. It is also the queue of work, host by host ([`crate::hosts`]).
 
+use crate::text::reason;
 use postgres::{Error, GenericClient};
+use std::borrow::Cow;
 
 /// A repo to be added.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,7 +187,10 @@ pub fn note(client: &mut impl GenericClient, schema: &str, notes: &[Note]) -> Re
             &notes.iter().map(|n| n.lease).collect::<Vec<i64>>(),
             &texts(|n| Some(n.state)),
             &texts(|n| n.code),
-            &texts(|n| n.error.as_deref()),
+            &notes
+                .iter()
+                .map(|n| n.error.as_deref().map(reason))
+                .collect::<Vec<Option<Cow<'_, str>>>>(),
         ],
     )
 }
@@ -254,7 +259,7 @@ pub fn fail_host(
             &lease,
             &after,
             &code,
-            &error,
+            &reason(error),
             &retry_in.as_secs_f64(),
         ],
     )

@@ -219,34 +219,3 @@ pub fn load_again(client: &mut impl GenericClient, id: i64) -> Result<(), Error>
     )?;
     Ok(())
 }
-
-/// Key of the lock under which runs begin; nothing else uses it.
-const BEGIN: i64 = 0x736b_7966_696c_6c06;
-
-/// Waits until this session is the only one that begins a run in this database; until [`unlock_begin`].
-///
-/// # Errors
-/// The server refused.
-pub fn lock_begin(client: &mut impl GenericClient) -> Result<(), Error> {
-    client.batch_execute(&format!("SELECT pg_advisory_lock({BEGIN})"))
-}
-
-/// Lets others begin runs.
-///
-/// # Errors
-/// The server refused.
-pub fn unlock_begin(client: &mut impl GenericClient) -> Result<(), Error> {
-    client.batch_execute(&format!("SELECT pg_advisory_unlock({BEGIN})"))
-}
-
-/// Whether this session now is the only one that does what comes after loading, in this database; so until it ends.
-///
-/// # Errors
-/// The server refused.
-pub fn lock(client: &mut impl GenericClient) -> Result<bool, Error> {
-    /// Key of the advisory lock; nothing else uses it.
-    const LOCK: i64 = 0x736b_7966_696c_6c05;
-    Ok(client
-        .query_one(&format!("SELECT pg_try_advisory_lock({LOCK})"), &[])?
-        .get(0))
-}

@@ -1,6 +1,8 @@
 //! How far finalize has come (table `finalize_slice`): each stage is cut into slices, each slice is done in one transaction.
 
-use postgres::{Client, Error, GenericClient, Transaction};
+use crate::locks::{self, Hold, Lock};
+use pg::{DbError, Waits};
+use postgres::{Error, GenericClient, Transaction};
 
 /// A slice of a stage: from `lower` up to, but not, `upper`; open where there is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,31 +108,16 @@ pub fn out_of_date(schema: &str) -> String {
     format!("DELETE FROM skyfill.finalize_slice WHERE schema_name = '{schema}'")
 }
 
-/// Key of the lock that loads share while they commit, see [`after_loads`].
-const LOADS: i64 = 0x736b_7966_696c_6c03;
-
 /// The statement with which a load, before it commits, makes sure that [`after_loads`] waits for it.
 #[must_use]
 pub fn load_commits() -> String {
-    format!("SELECT pg_advisory_xact_lock_shared({LOADS})")
+    format!("SELECT pg_advisory_xact_lock_shared({})", Lock::Loads.key())
 }
 
 /// Waits until every load that is committing has done so; until this transaction ends, none begins to.
 ///
 /// # Errors
-/// The server refused.
-pub fn after_loads(txn: &mut Transaction<'_>) -> Result<(), Error> {
-    txn.batch_execute(&format!("SELECT pg_advisory_xact_lock({LOADS})"))
-}
-
-/// Whether this session now is the only one that finalizes in this database; so until it ends.
-///
-/// # Errors
-/// The server refused.
-pub fn lock(client: &mut Client) -> Result<bool, Error> {
-    /// Key of the advisory lock; nothing else uses it.
-    const LOCK: i64 = 0x736b_7966_696c_6c02;
-    Ok(client
-        .query_one(&format!("SELECT pg_try_advisory_lock({LOCK})"), &[])?
-        .get(0))
+/// The server refused, or it was told to stop while it waited.
+pub fn after_loads(txn: &mut Transaction<'_>, waits: Waits<'_>) -> Result<(), DbError> {
+    locks::take(txn, Lock::Loads, Hold::Transaction, waits)
 }

@@ -8,8 +8,10 @@ use crate::indexes::{self, Conflicts};
 use appview::table;
 use ledger::dropped::Dropped;
 use ledger::failpoint;
+use ledger::locks::{self, Hold, Lock};
 use ledger::runs::{self, Mode, Run};
-use postgres::{Client, Error, NoTls};
+use pg::Waits;
+use postgres::{Client, Error};
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -37,9 +39,9 @@ impl fmt::Display for FreshError {
 
 impl std::error::Error for FreshError {}
 
-impl From<Error> for FreshError {
-    fn from(error: Error) -> Self {
-        let error = DbError::from(error);
+impl<E: Into<DbError>> From<E> for FreshError {
+    fn from(error: E) -> Self {
+        let error = error.into();
         match error.sqlstate.as_deref() {
             Some("55P03") => Self::InUse(error),
             _ => Self::Database(error),
@@ -69,9 +71,9 @@ pub fn filled_table(
 ///
 /// # Errors
 /// See [`FreshError`]; nothing was changed.
-pub fn begin(client: &mut Client, schema: &str, run: &Run) -> Result<i64, FreshError> {
+pub fn begin(client: &mut Client, schema: &str, run: &Run, waits: Waits<'_>) -> Result<i64, FreshError> {
     let mut txn = client.transaction()?;
-    make_probes(&mut txn, schema)?;
+    make_probes(&mut txn, schema, waits)?;
     if run.mode == Mode::Fresh {
         let names: Vec<String> = table::ALL
             .iter()
@@ -103,9 +105,6 @@ pub fn begin(client: &mut Client, schema: &str, run: &Run) -> Result<i64, FreshE
     Ok(id)
 }
 
-/// Key of the advisory lock under which the twins are made; nothing else uses it.
-const PROBES: i64 = 0x736b_7966_696c_6c07;
-
 /// What the names of the twins of a schema begin with; names have at most 63 bytes, so a long schema's is cut by a hash.
 fn probe_prefix(schema: &str) -> String {
     let hash = schema.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
@@ -122,17 +121,20 @@ fn probe_table(schema: &str, table: &str) -> String {
 /// Makes the empty twins, where they are not there.
 ///
 /// # Errors
-/// The server refused.
-pub fn prepare_probes(client: &mut Client, schema: &str) -> Result<(), Error> {
+/// The server refused, or it was told to stop while it waited.
+pub fn prepare_probes(client: &mut Client, schema: &str, waits: Waits<'_>) -> Result<(), DbError> {
     let mut txn = client.transaction()?;
-    make_probes(&mut txn, schema)?;
-    txn.commit()
+    make_probes(&mut txn, schema, waits)?;
+    Ok(txn.commit()?)
 }
 
-fn make_probes(client: &mut impl postgres::GenericClient, schema: &str) -> Result<(), Error> {
-    client.batch_execute(&format!(
-        "SET LOCAL client_min_messages = warning; SELECT pg_advisory_xact_lock({PROBES})"
-    ))?;
+fn make_probes(
+    client: &mut impl postgres::GenericClient,
+    schema: &str,
+    waits: Waits<'_>,
+) -> Result<(), DbError> {
+    locks::take(client, Lock::Probes, Hold::Transaction, waits)?;
+    client.batch_execute("SET LOCAL client_min_messages = warning")?;
     for info in table::ALL {
         client.batch_execute(&format!(
             "CREATE UNLOGGED TABLE IF NOT EXISTS {} (LIKE \"{schema}\".\"{}\" INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING INDEXES)",
@@ -281,13 +283,10 @@ pub fn rebuild(
 
 /// A session that makes indexes.
 fn index_session(url: &str, schema: &str) -> Result<Client, DbError> {
-    let mut client = Client::connect(url, NoTls)?;
+    let mut client = pg::connect(url)?;
     client.batch_execute(&format!(
-        "SET search_path TO \"{schema}\", public;
-         SET statement_timeout = 0;
-         SET lock_timeout = 0;
-         SET idle_in_transaction_session_timeout = 0;
-         SET maintenance_work_mem = '{INDEX_MEMORY}'"
+        "{}; SET maintenance_work_mem = '{INDEX_MEMORY}'",
+        pg::search_path(schema)
     ))?;
     Ok(client)
 }
@@ -391,9 +390,7 @@ impl Probes {
     fn try_ask(&mut self, tables: &[(table::TableInfo, &[u8])]) -> Result<Option<String>, DbError> {
         if self.driver.is_none() {
             let mut driver = DriverKind::Rust.connect(&self.url)?;
-            driver.batch(
-                "SET client_min_messages = warning; SET statement_timeout = 0; SET lock_timeout = 0",
-            )?;
+            driver.batch("SET client_min_messages = warning")?;
             self.driver = Some(driver);
         }
         let driver = self

@@ -2,6 +2,7 @@
 
 use appview::table::TableInfo;
 use ledger::dropped::{self, Dropped};
+use pg::{DbError, Waits};
 use postgres::error::SqlState;
 use postgres::{Client, Error, Transaction};
 
@@ -17,8 +18,8 @@ const FOLLOW: &[&str] = &[
 ///
 /// # Errors
 /// The server refused, or somebody holds the table for more than ten seconds.
-pub fn drop_follow(client: &mut Client, schema: &str) -> Result<Vec<String>, Error> {
-    ledger::prepare(client)?;
+pub fn drop_follow(client: &mut Client, schema: &str, waits: Waits<'_>) -> Result<Vec<String>, DbError> {
+    ledger::prepare(client, waits)?;
     let mut txn = client.transaction()?;
     txn.batch_execute(&format!(
         "SET LOCAL lock_timeout = '10s'; LOCK TABLE \"{schema}\".follow IN ACCESS EXCLUSIVE MODE"
@@ -159,7 +160,7 @@ fn settle(table: &TableInfo, schema: &str) -> String {
         .collect();
     let (key, name) = (key.join(", "), table.name);
     format!(
-        "SET LOCAL search_path TO \"{schema}\", public;
+        "SET LOCAL search_path TO pg_catalog, \"{schema}\", pg_temp;
          LOCK TABLE \"{name}\" IN ACCESS EXCLUSIVE MODE;
          CREATE TEMPORARY TABLE loser ON COMMIT DROP AS
            SELECT * FROM (SELECT uri, cid, \"indexedAt\",

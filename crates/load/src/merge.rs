@@ -14,13 +14,11 @@ use std::fmt::Write;
 /// Settings of a new connection.
 pub(crate) fn session_settings(schema: &str) -> String {
     format!(
-        "SET search_path TO pg_temp, \"{schema}\", public;
+        "{};
          SET synchronous_commit = on;
-         SET statement_timeout = 0;
-         SET lock_timeout = 0;
          SET synchronize_seqscans = off;
-         SET client_min_messages = warning;
-         SET idle_in_transaction_session_timeout = 0;"
+         SET client_min_messages = warning;",
+        pg::search_path(schema)
     )
 }
 

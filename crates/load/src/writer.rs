@@ -4,7 +4,7 @@ use crate::accounts::Accounts;
 use crate::batch::{Batch, Part};
 use crate::driver::{DbError, DbErrorKind, Driver, DriverKind};
 use crate::merge;
-use crate::policy::{Decision, decide};
+use pg::{Decision, decide};
 use std::collections::HashSet;
 use std::time::Duration;
 

@@ -57,7 +57,7 @@ pub enum PgBoxError {
         source: io::Error,
     },
     /// The server runs and refuses.
-    Db(postgres::Error),
+    Db(pg::DbError),
 }
 
 impl PgBoxError {
@@ -108,10 +108,7 @@ impl fmt::Display for PgBoxError {
             Self::Program { name, output } => write!(f, "{name} failed: {}", output.trim()),
             Self::InUse => write!(f, "another skyfill works with this PostgreSQL; let it end first"),
             Self::Io { what, source } => write!(f, "{what}: {source}"),
-            Self::Db(error) => match error.as_db_error() {
-                Some(db) => write!(f, "PostgreSQL: {}", db.message()),
-                None => write!(f, "PostgreSQL: {error}"),
-            },
+            Self::Db(error) => error.fmt(f),
         }
     }
 }

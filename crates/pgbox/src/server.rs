@@ -6,7 +6,6 @@ use crate::binaries::Binaries;
 use crate::cluster;
 use crate::folder::Folder;
 use crate::socket;
-use postgres::{Client, NoTls};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -239,14 +238,15 @@ fn read_pid_file(cluster: &Path) -> Result<(u32, PathBuf), PgBoxError> {
 }
 
 fn make_database(server: &Server) -> Result<(), PgBoxError> {
-    let mut client = Client::connect(&server.url_of("postgres"), NoTls).map_err(PgBoxError::Db)?;
+    let refused = |error: postgres::Error| PgBoxError::Db(error.into());
+    let mut client = pg::connect(&server.url_of("postgres")).map_err(PgBoxError::Db)?;
     let there = client
         .query_opt("SELECT FROM pg_database WHERE datname = $1", &[&NAME])
-        .map_err(PgBoxError::Db)?;
+        .map_err(refused)?;
     if there.is_none() {
         client
             .batch_execute(&format!("CREATE DATABASE {NAME}"))
-            .map_err(PgBoxError::Db)?;
+            .map_err(refused)?;
     }
     Ok(())
 }

@@ -2,8 +2,10 @@
 
 use crate::cli::DatabaseArgs;
 use crate::exit::Failure;
-use postgres::config::Host;
-use postgres::{Client, Config, NoTls};
+use crate::signals::{PATIENT, Stop};
+use ledger::locks::{self, Hold, Lock};
+use pg::{DbError, DbErrorKind, Persistent};
+use postgres::Client;
 
 /// A database to connect to.
 pub(crate) struct Database {
@@ -37,31 +39,54 @@ impl Database {
 
     /// Its URL as it may be printed.
     pub(crate) fn shown(&self) -> String {
-        shown(&self.url)
+        pg::shown(&self.url)
     }
 
     /// Connects.
     pub(crate) fn connect(&self) -> Result<Client, Failure> {
-        Client::connect(&self.url, NoTls).map_err(|error| {
-            Failure::new(format!(
-                "connect to {}: {}",
-                self.shown(),
-                load::DbError::from(error)
-            ))
+        pg::connect(&self.url).map_err(|error| {
+            Failure::new(format!("connect to {}: {error}", self.shown()))
             .hint("check BSKY_DB_POSTGRES_URL, and that the server runs and lets this user in")
         })
     }
 
+    /// A connection whose steps wait for the server when it goes away.
+    pub(crate) fn patient<'d>(&'d self, stop: &'d Stop) -> Patient<'d> {
+        Patient {
+            database: self,
+            session: Persistent::new(&self.url, stop.waits()),
+        }
+    }
+
+    /// The same, holding `lock` as long as the session lives.
+    pub(crate) fn patient_alone<'d>(&'d self, stop: &'d Stop, lock: Lock) -> Patient<'d> {
+        let session = Persistent::new(&self.url, stop.waits())
+            .with_setup(move |client| locks::take(client, lock, Hold::Session, stop.waits()));
+        Patient {
+            database: self,
+            session,
+        }
+    }
+
     /// An error of the server, with the database that it is about.
     pub(crate) fn failure(&self, error: postgres::Error) -> Failure {
-        Failure::new(format!("{}: {}", self.shown(), load::DbError::from(error)))
+        self.db_failure(&error.into())
+    }
+
+    /// The same, of an error whose meaning is known.
+    pub(crate) fn db_failure(&self, error: &DbError) -> Failure {
+        let failure = Failure::new(format!("{}: {error}", self.shown()));
+        if error.kind == DbErrorKind::Stopped {
+            return failure.stopped();
+        }
+        failure
     }
 
     /// Makes sure that skyfill's own tables are there.
     pub(crate) fn prepare_ledger(&self) -> Result<(), Failure> {
         let mut client = self.connect()?;
-        ledger::prepare(&mut client).map_err(|error| {
-            self.failure(error)
+        ledger::prepare(&mut client, PATIENT).map_err(|error| {
+            self.db_failure(&error)
                 .hint("skyfill keeps what it needs for itself in schema skyfill; the user must be allowed to make it")
         })
     }
@@ -84,56 +109,21 @@ impl Database {
     }
 }
 
-/// Where a URL leads, without its secrets: user, hosts, ports and database, and nothing else of it.
-fn shown(url: &str) -> String {
-    let Ok(config) = url.parse::<Config>() else {
-        return "a database whose URL does not parse".to_owned();
-    };
-    let hosts: Vec<String> = config
-        .get_hosts()
-        .iter()
-        .enumerate()
-        .map(|(at, host)| {
-            let port = config
-                .get_ports()
-                .get(at)
-                .or(config.get_ports().first())
-                .copied()
-                .unwrap_or(5432);
-            match host {
-                Host::Tcp(name) => format!("{name}:{port}"),
-                #[cfg(unix)]
-                Host::Unix(folder) => folder.display().to_string(),
-            }
-        })
-        .collect();
-    let user = config
-        .get_user()
-        .map(|user| format!("{user}@"))
-        .unwrap_or_default();
-    format!(
-        "{user}{}/{}",
-        hosts.join(","),
-        config.get_dbname().unwrap_or_default()
-    )
+/// A connection whose steps wait for the server when it goes away, and are done again then.
+pub(crate) struct Patient<'d> {
+    database: &'d Database,
+    session: Persistent<'d>,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::shown;
-
-    #[test]
-    fn no_password_is_shown() {
-        assert_eq!(shown("postgresql://u:hunter2@h:54/d"), "u@h:54/d");
-        assert_eq!(shown("postgresql://u:hunter2@/d?host=/run"), "u@/run/d");
-        assert_eq!(shown("postgresql://u:hunter2@a:1,b:2/d"), "u@a:1,b:2/d");
-        for url in [
-            "host=h password = hunter2 dbname=d",
-            "host=h password='a hunter2'",
-            "nonsense hunter2",
-            "postgresql:///d?sslpassword=hunter2",
-        ] {
-            assert!(!shown(url).contains("hunter2"), "{}", shown(url));
-        }
+impl Patient<'_> {
+    /// Does a step.
+    pub(crate) fn run<T, E: Into<DbError>>(
+        &mut self,
+        step: impl FnMut(&mut Client) -> Result<T, E>,
+    ) -> Result<T, Failure> {
+        self.session.run(step).map_err(|error| {
+            let failure = self.database.db_failure(&error);
+            failure.hint("what was stored before stays; mend this, then run it again")
+        })
     }
 }

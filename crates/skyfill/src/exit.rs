@@ -20,7 +20,7 @@ pub(crate) enum Ended {
 pub(crate) struct Failure {
     message: String,
     hint: Option<String>,
-    usage: bool,
+    code: u8,
 }
 
 impl Failure {
@@ -29,7 +29,7 @@ impl Failure {
         Self {
             message: message.to_string(),
             hint: None,
-            usage: false,
+            code: SURROUNDINGS,
         }
     }
 
@@ -38,8 +38,14 @@ impl Failure {
         Self {
             message: message.to_string(),
             hint: None,
-            usage: true,
+            code: USAGE,
         }
+    }
+
+    /// It was told to stop while it waited for something.
+    pub(crate) fn stopped(mut self) -> Self {
+        self.code = STOPPED;
+        self
     }
 
     /// What to do about it.
@@ -68,7 +74,7 @@ pub(crate) fn report(outcome: Result<Ended, Failure>) -> ExitCode {
             if let Some(hint) = failure.hint {
                 observe::log!("hint: {hint}");
             }
-            ExitCode::from(if failure.usage { USAGE } else { SURROUNDINGS })
+            ExitCode::from(failure.code)
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::cli::FinalizeArgs;
 use crate::database::Database;
 use crate::exit::{Ended, Failure};
-use crate::signals::{self, Stop};
+use crate::signals::{self, PATIENT, Stop};
 use finalize::{Finalize, FinalizeError, Outcome, Report, STAGES};
 use load::Notifications;
 use observe::{Counter, Progress, Workers};
@@ -80,10 +80,6 @@ pub(crate) fn work(
                 last.seconds = last.since.elapsed().as_secs_f64();
             }
         }
-        Report::Waiting(error, tries) if tries.is_power_of_two() => {
-            say(&format!("waiting for the database, try {tries}: {error}"));
-        }
-        Report::Waiting(..) => {}
     };
     let started = Instant::now();
     let mut told = false;
@@ -96,6 +92,7 @@ pub(crate) fn work(
             restart: args.restart,
             notifications: notifications.clone(),
             report: &report,
+            say: &say,
             stop: &|| stop.is_set(),
         }
         .run();
@@ -145,7 +142,7 @@ pub(crate) fn work(
 fn of_last_run(database: &Database) -> Result<Notifications, Failure> {
     let mut client = database.connect()?;
     let refused = |error| database.failure(error);
-    ledger::prepare(&mut client).map_err(refused)?;
+    ledger::prepare(&mut client, PATIENT).map_err(|error| database.db_failure(&error))?;
     let run = ledger::runs::last(&mut client, &database.schema).map_err(refused)?;
     Ok(run
         .and_then(|run| Notifications::parse(&run.notifications))

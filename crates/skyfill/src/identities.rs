@@ -5,7 +5,7 @@
 
 use crate::cli::{DirectoryArgs, HandleMode, IdentitiesArgs};
 use crate::clock;
-use crate::database::Database;
+use crate::database::{Database, Patient};
 use crate::exit::{Ended, Failure};
 use crate::fetch_args::{self, user_agent};
 use crate::signals::{self, Stop};
@@ -17,8 +17,8 @@ use identity::export::{Export, Latest};
 use identity::handle::{self, Leads};
 use identity::resolve::{self, Found};
 use ledger::identity::{Again, DocumentNote, Due, HandleNote};
+use ledger::locks::{self, Lock};
 use load::actors::Actor;
-use load::{DbError, Decision, decide};
 use observe::{Counter, Progress, Workers};
 use postgres::Client;
 use std::fs::File;
@@ -104,19 +104,17 @@ pub(crate) fn look_up_due(
     patient: bool,
 ) -> Result<Ended, Failure> {
     let now = clock::now(args.now.as_deref())?;
-    let mut client = database.connect()?;
     let schema = database.schema.as_str();
-    let refused = |error: postgres::Error| database.failure(error);
-    while !ledger::identity::lock(&mut client).map_err(refused)? {
-        if patient && !stop.is_set() {
-            std::thread::sleep(Duration::from_millis(200));
-            continue;
+    if !patient {
+        let mut client = database.connect()?;
+        let holder = locks::holder(&mut client, Lock::Identities).map_err(|error| database.failure(error))?;
+        if let Some(who) = holder {
+            return Err(Failure::new(format!("{who} looks up identities in this database"))
+                .hint("wait until it ends"));
         }
-        return Err(
-            Failure::new("another skyfill looks up identities in this database").hint("wait until it ends"),
-        );
     }
-    load::actors::enroll(&mut client, schema).map_err(refused)?;
+    let mut client = database.patient_alone(stop, Lock::Identities);
+    client.run(|client| load::actors::enroll(client, schema))?;
     if let Some(path) = &args.dids {
         enroll_file(&mut client, database, path)?;
     }
@@ -126,13 +124,13 @@ pub(crate) fn look_up_due(
         (args.handles == HandleMode::Verified, Again::Claimed),
     ];
     for (_, again) in again.into_iter().filter(|(wanted, _)| *wanted) {
-        ledger::identity::look_again(&mut client, schema, again).map_err(refused)?;
+        client.run(|client| ledger::identity::look_again(client, schema, again))?;
     }
     let runtime = threads::start()?;
     if args.plc_export && !read_export(args, &runtime, &mut client, database, stop)? {
         return Ok(Ended::Stopped);
     }
-    let total = ledger::identity::count_due(&mut client, schema).map_err(refused)?;
+    let total = client.run(|client| ledger::identity::count_due(client, schema))?;
     let counts = Counts::new();
     let progress = Progress::start(
         counts.shown(),
@@ -158,12 +156,12 @@ pub(crate) fn look_up_due(
     })
 }
 
-fn enroll_file(client: &mut Client, database: &Database, path: &std::path::Path) -> Result<(), Failure> {
+fn enroll_file(client: &mut Patient<'_>, database: &Database, path: &std::path::Path) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::new(format!("read {}: {error}", path.display()));
     let mut dids = Vec::new();
     let mut enroll = |dids: &mut Vec<String>| {
-        ledger::identity::enroll(client, &database.schema, &std::mem::take(dids))
-            .map_err(|error| database.failure(error))
+        let dids = std::mem::take(dids);
+        client.run(|client| ledger::identity::enroll(client, &database.schema, &dids))
     };
     for line in did_file::read(BufReader::new(File::open(path).map_err(failed)?), 0, 0) {
         match line.map_err(failed)? {
@@ -209,11 +207,10 @@ fn export_cursor(directory: &DirectoryArgs, database: &Database) -> String {
 fn read_export(
     args: &IdentitiesArgs,
     runtime: &Runtime,
-    client: &mut Client,
+    client: &mut Patient<'_>,
     database: &Database,
     stop: &Stop,
 ) -> Result<bool, Failure> {
-    let refused = |error: postgres::Error| database.failure(error);
     let export = Export::new(
         &user_agent(&args.caller),
         &args.directory.plc_url,
@@ -221,7 +218,7 @@ fn read_export(
     )
     .map_err(Failure::new)?;
     let name = export_cursor(&args.directory, database);
-    let mut cursor = ledger::identity::cursor(client, &name).map_err(refused)?;
+    let mut cursor = client.run(|client| ledger::identity::cursor(client, &name))?;
     let operations = Counter::with_rate("pages of the export");
     let noted = Counter::with_rate("documents noted");
     let bad = Counter::plain("lines that could not be read");
@@ -285,10 +282,13 @@ fn read_export(
                 ..note
             })
             .collect();
-        let mut txn = client.transaction().map_err(refused)?;
-        noted.add(ledger::identity::note_documents(&mut txn, &database.schema, &notes).map_err(refused)?);
-        ledger::identity::set_cursor(&mut txn, &name, &next).map_err(refused)?;
-        txn.commit().map_err(refused)?;
+        noted.add(client.run(|client| -> Result<u64, postgres::Error> {
+            let mut txn = client.transaction()?;
+            let count = ledger::identity::note_documents(&mut txn, &database.schema, &notes)?;
+            ledger::identity::set_cursor(&mut txn, &name, &next)?;
+            txn.commit()?;
+            Ok(count)
+        })?);
         // The end: nothing but what the page before had.
         if cursor.as_deref() == Some(&next) {
             break;
@@ -305,12 +305,11 @@ fn look_up_all(
     args: &IdentitiesArgs,
     now: i64,
     runtime: &Runtime,
-    client: &mut Client,
+    client: &mut Patient<'_>,
     database: &Database,
     counts: &Counts,
     stop: &Stop,
 ) -> Result<bool, Failure> {
-    let refused = |error: postgres::Error| database.failure(error);
     let timeout = Duration::from_secs(args.directory.timeout);
     let handles = handle::Settings {
         dns_server: args.directory.dns_server,
@@ -335,43 +334,17 @@ fn look_up_all(
     let indexed_at = rows::datetime::print(now);
     let mut after = String::new();
     while !stop.is_set() {
-        let due = ledger::identity::due(client, &database.schema, &after, batch, args.plc_export)
-            .map_err(refused)?;
+        let due = client.run(|client| {
+            ledger::identity::due(client, &database.schema, &after, batch, args.plc_export)
+        })?;
         let Some(last) = due.last() else { return Ok(true) };
         after.clone_from(&last.did);
         let learned = runtime.block_on(look_up(due, slots, &documents, handles.as_ref(), counts, stop));
-        persist(client, database, |client| {
-            store(client, &database.schema, &learned, &indexed_at)
-        })?;
+        client.run(|client| store(client, &database.schema, &learned, &indexed_at))?;
         count(&learned, counts);
     }
     Ok(false)
 }
-
-/// Does `step`; when it meets a load that wants the same rows, or the server goes away, waits and does it again.
-fn persist(
-    client: &mut Client,
-    database: &Database,
-    mut step: impl FnMut(&mut Client) -> Result<(), postgres::Error>,
-) -> Result<(), Failure> {
-    for tries in 0u32.. {
-        let Err(error) = step(client) else { break };
-        let error = DbError::from(error);
-        if !matches!(decide(&error), Decision::Reconnect | Decision::Wait) || tries >= MAX_TRIES {
-            return Err(Failure::new(format!("{}: {error}", database.shown()))
-                .hint("what was stored before stays; mend this, then run it again"));
-        }
-        observe::log!("waiting for the database: {error}");
-        std::thread::sleep(Duration::from_millis(100 << tries.min(6)));
-        if let Ok(connected) = database.connect() {
-            *client = connected;
-        }
-    }
-    Ok(())
-}
-
-/// Most tries to store a batch.
-const MAX_TRIES: u32 = 20;
 
 /// Looks up a batch; what was not done when it was told to stop is left out.
 async fn look_up(
@@ -552,12 +525,11 @@ impl Counts {
 
 fn summary(
     args: &IdentitiesArgs,
-    client: &mut Client,
+    client: &mut Patient<'_>,
     database: &Database,
     counts: &Counts,
 ) -> Result<(), Failure> {
-    let states =
-        ledger::identity::summary(client, &database.schema).map_err(|error| database.failure(error))?;
+    let states = client.run(|client| ledger::identity::summary(client, &database.schema))?;
     if args.output.json {
         let states: Vec<_> = states
             .iter()

@@ -3,6 +3,7 @@
 use crate::cli::MigrateArgs;
 use crate::database::Database;
 use crate::exit::{Ended, Failure};
+use crate::signals::PATIENT;
 use postgres::Client;
 
 pub(crate) fn run(args: &MigrateArgs) -> Result<Ended, Failure> {
@@ -33,7 +34,7 @@ pub(crate) fn run(args: &MigrateArgs) -> Result<Ended, Failure> {
     }
     if args.drop_follow_indexes {
         let dropped =
-            load::indexes::drop_follow(&mut client, schema).map_err(|error| database.failure(error))?;
+            load::indexes::drop_follow(&mut client, schema, PATIENT).map_err(|error| database.db_failure(&error))?;
         match dropped.as_slice() {
             [] => observe::log!("the indexes of follow are dropped already"),
             dropped => observe::log!(
@@ -62,7 +63,7 @@ fn recreate(database: &Database, client: &mut Client, discard: bool) -> Result<(
     appview::recreate::drop_schema(client, schema).map_err(|error| database.failure(error))?;
     if ledger::exists(client).map_err(|error| database.failure(error))? {
         let refused = |error| database.failure(error);
-        ledger::prepare(client).map_err(refused)?;
+        ledger::prepare(client, PATIENT).map_err(|error| database.db_failure(&error))?;
         ledger::forget_schema(client, schema).map_err(refused)?;
         load::fresh::drop_probes(client, schema).map_err(refused)?;
     }

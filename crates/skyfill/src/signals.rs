@@ -3,6 +3,7 @@
 
 use crate::exit::{AT_ONCE, Failure};
 use observe::Workers;
+use pg::{Halt, Waits};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use std::sync::Arc;
@@ -35,6 +36,25 @@ impl Stop {
         drop(self.0.subscribe().wait_for(|is_set| *is_set).await);
     }
 }
+
+impl Halt for Stop {
+    fn is_set(&self) -> bool {
+        Self::is_set(self)
+    }
+}
+
+impl Stop {
+    /// A wait that ends when somebody asks to stop, and says on stderr what it waits for.
+    pub(crate) fn waits(&self) -> Waits<'_> {
+        Waits { stop: self, ..PATIENT }
+    }
+}
+
+/// A wait that says on stderr what it waits for; before there is a [`Stop`], a signal ends the process.
+pub(crate) const PATIENT: Waits<'static> = Waits {
+    stop: &|| false,
+    say: &|line| observe::log!("{line}"),
+};
 
 /// Listens for signals from now on.
 pub(crate) fn listen(workers: Workers) -> Result<Stop, Failure> {

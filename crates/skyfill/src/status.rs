@@ -3,6 +3,7 @@
 use crate::cli::StatusArgs;
 use crate::database::Database;
 use crate::exit::{Ended, Failure};
+use crate::signals::PATIENT;
 use ledger::runs::Phase;
 use ledger::{hosts, repos, runs};
 
@@ -16,7 +17,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
                 .hint("begin with: skyfill run dids.jsonl"),
         );
     }
-    ledger::prepare(&mut client).map_err(refused)?;
+    ledger::prepare(&mut client, PATIENT).map_err(|error| database.db_failure(&error))?;
     let last = runs::last(&mut client, &database.schema).map_err(refused)?;
     let states = repos::states(&mut client, &database.schema).map_err(refused)?;
     let missing = load::indexes::missing(&mut client, &database.schema).map_err(refused)?;

@@ -11,7 +11,7 @@ use identity::resolve::{self, Found};
 use identity::signature;
 use load::{Decision, decide};
 use observe::{Counter, Progress, Workers};
-use postgres::{Client, NoTls};
+use postgres::Client;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -326,7 +326,7 @@ impl<'k> Keys<'k> {
     fn of_ledger(&self, did: &str) -> Option<String> {
         let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         if client.as_ref().is_none_or(Client::is_closed) {
-            *client = Client::connect(&self.database.url, NoTls).ok();
+            *client = pg::connect(&self.database.url).ok();
         }
         ledger::identity::signing_key(client.as_mut()?, &self.database.schema, did).ok()?
     }

@@ -8,7 +8,7 @@ use atrepo::{Cid, Codec, Commit, Link, RootBuilder, syntax};
 use load::{DbError, Notifications};
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::ToSql;
-use postgres::{Client, Error, NoTls};
+use postgres::{Client, Error};
 use rows::{Collection, Record, datetime};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -149,15 +149,13 @@ impl Verify<'_> {
     }
 
     fn connect(&self) -> Result<Client, DbError> {
-        let mut client = Client::connect(&self.url, NoTls)?;
+        let mut client = pg::connect(&self.url)?;
         client.batch_execute(&format!(
-            "SET search_path TO \"{}\", public;
+            "{};
              SET default_transaction_read_only = on;
-             SET statement_timeout = 0;
-             SET lock_timeout = 0;
              SET jit = off;
              SET client_min_messages = error",
-            self.schema
+            pg::search_path(&self.schema)
         ))?;
         Ok(client)
     }

@@ -7,7 +7,7 @@ mod rust;
 
 pub(crate) use rust::RustDriver;
 
-use std::fmt;
+pub use pg::{DbError, DbErrorKind};
 
 /// One connection.
 pub trait Driver: Send {
@@ -74,63 +74,3 @@ impl DriverKind {
         }
     }
 }
-
-/// What went wrong, as far as deciding needs it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DbErrorKind {
-    /// The connection is gone, or the server does not take one now.
-    Lost,
-    /// The server refuses a value: too long for an index, not valid in its type, against a constraint.
-    Data,
-    /// The server cannot do it now: no disk space or memory, a deadlock, a timeout, read-only for the moment.
-    Busy,
-    /// Anything else: privileges, missing tables, syntax.
-    Other,
-}
-
-/// An error of the server or the connection.
-#[derive(Clone, Debug)]
-pub struct DbError {
-    /// What to think of it.
-    pub kind: DbErrorKind,
-    /// The server's code.
-    pub sqlstate: Option<String>,
-    /// For people.
-    pub message: String,
-}
-
-impl DbError {
-    /// An error of the server, judged by its SQLSTATE (manual, appendix "PostgreSQL Error Codes").
-    pub(crate) fn of_server(sqlstate: &str, message: &str) -> Self {
-        let kind = match (sqlstate.get(..2).unwrap_or_default(), sqlstate) {
-            ("08", _) | (_, "57P01" | "57P02" | "57P03" | "57P05") => DbErrorKind::Lost,
-            ("22" | "23" | "54", _) => DbErrorKind::Data,
-            ("40" | "53" | "58", _) | (_, "55P03" | "57014" | "25006") => DbErrorKind::Busy,
-            _ => DbErrorKind::Other,
-        };
-        Self {
-            kind,
-            sqlstate: Some(sqlstate.to_owned()),
-            message: message.to_owned(),
-        }
-    }
-
-    pub(crate) fn lost(message: impl Into<String>) -> Self {
-        Self {
-            kind: DbErrorKind::Lost,
-            sqlstate: None,
-            message: message.into(),
-        }
-    }
-}
-
-impl fmt::Display for DbError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.sqlstate {
-            Some(code) => write!(f, "PostgreSQL: {} ({code})", self.message),
-            None => write!(f, "PostgreSQL: {}", self.message),
-        }
-    }
-}
-
-impl std::error::Error for DbError {}

@@ -73,10 +73,10 @@ impl NativeDriver {
             kept: HashMap::new(),
         };
         if driver.is_lost() {
-            Err(driver.lost())
-        } else {
-            Ok(driver)
+            return Err(driver.lost());
         }
+        driver.run(pg::SESSION)?;
+        Ok(driver)
     }
 
     fn is_lost(&self) -> bool {

@@ -1,8 +1,8 @@
 //! The Rust driver.
 
-use super::{DbError, DbErrorKind, Driver};
+use super::{DbError, Driver};
 use postgres::types::ToSql;
-use postgres::{Client, NoTls, Statement};
+use postgres::{Client, Statement};
 use std::collections::HashMap;
 use std::io::Write;
 
@@ -14,7 +14,7 @@ pub(crate) struct RustDriver {
 impl RustDriver {
     pub(crate) fn connect(url: &str) -> Result<Self, DbError> {
         Ok(Self {
-            client: Client::connect(url, NoTls)?,
+            client: pg::connect(url)?,
             kept: HashMap::new(),
         })
     }
@@ -69,48 +69,4 @@ impl Driver for RustDriver {
         }
         Ok(())
     }
-}
-
-impl From<postgres::Error> for DbError {
-    fn from(error: postgres::Error) -> Self {
-        if let Some(db) = error.as_db_error() {
-            let mut message = db.message().to_owned();
-            if let Some(detail) = db.detail() {
-                message = format!("{message}: {detail}");
-            }
-            return Self::of_server(db.code().code(), &message);
-        }
-        // What did not come from the server and is no misuse of the driver is the connection.
-        let source = std::error::Error::source(&error)
-            .map(|s| format!(": {s}"))
-            .unwrap_or_default();
-        let message = error.to_string();
-        let message = if message.contains(&source) {
-            message
-        } else {
-            format!("{message}{source}")
-        };
-        let is_connection = error.is_closed() || has_io_source(&error);
-        let kind = if is_connection {
-            DbErrorKind::Lost
-        } else {
-            DbErrorKind::Other
-        };
-        Self {
-            kind,
-            sqlstate: None,
-            message,
-        }
-    }
-}
-
-fn has_io_source(error: &postgres::Error) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        if error.is::<std::io::Error>() {
-            return true;
-        }
-        source = error.source();
-    }
-    false
 }

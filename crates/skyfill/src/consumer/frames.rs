@@ -14,7 +14,7 @@ use ledger::repos::{self, PartState};
 use load::fresh::Probes;
 use load::{Choice, Chunk, DbError, EncodeError, Encoder, LoadedRepo, PartOf};
 use observe::Counter;
-use postgres::{Client, NoTls};
+use postgres::Client;
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::net::Shutdown;
@@ -429,14 +429,10 @@ impl Intake<'_> {
 
     fn client(&mut self) -> Result<&mut Client, End> {
         if self.client.as_ref().is_none_or(Client::is_closed) {
-            let client =
-                Client::connect(&self.framed.0.url, NoTls).map_err(|error| End::Database(error.into()))?;
+            let mut client = pg::connect(&self.framed.0.url).map_err(End::Database)?;
             // What is answered is on the disk; a row that another consumer holds for long makes the producer come again.
-            let mut client = client;
             client
-                .batch_execute(
-                    "SET synchronous_commit = on; SET lock_timeout = '30s'; SET statement_timeout = 0",
-                )
+                .batch_execute("SET synchronous_commit = on; SET lock_timeout = '30s'")
                 .map_err(|error| End::Database(error.into()))?;
             self.client = Some(client);
         }

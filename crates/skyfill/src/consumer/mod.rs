@@ -161,7 +161,8 @@ fn start_framed(
 ) -> Result<(Framed, Vec<std::thread::JoinHandle<()>>), Failure> {
     let mut client = database.connect()?;
     let refused = |error: postgres::Error| database.failure(error);
-    fresh::prepare_probes(&mut client, &database.schema).map_err(refused)?;
+    fresh::prepare_probes(&mut client, &database.schema, stop.waits())
+        .map_err(|error| database.db_failure(&error))?;
     let indexed = fresh::indexed_columns(&mut client, &database.schema).map_err(refused)?;
     let (loaders, ends) = Loaders::new(connections);
     let framed = Framed::new(&database.url, &database.schema, indexed, loaders, counts, stop);

@@ -45,7 +45,7 @@ impl Scout<'_> {
         &self,
         turns: &Turns,
         opt_out: &OptOut,
-        listing: &mut Listing,
+        listing: &mut Listing<'_>,
     ) -> Result<bool, Failure> {
         let Listing {
             id,
@@ -54,12 +54,11 @@ impl Scout<'_> {
             changes,
         } = listing;
         let id = *id;
-        let refused = |error: postgres::Error| self.database.failure(error);
         let schema = &self.database.schema;
-        let mut hosts = listing::hosts_to_list(client, schema, id).map_err(refused)?;
+        let mut hosts = client.run(|client| listing::hosts_to_list(client, schema, id))?;
         for host in hosts.iter().filter(|host| opt_out.has_host(&host.host)) {
             let why = Some("it opted out");
-            listing::host_ended(client, schema, &host.host, why).map_err(refused)?;
+            client.run(|client| listing::host_ended(client, schema, &host.host, why))?;
         }
         hosts.retain(|host| !opt_out.has_host(&host.host));
         let shared = Arc::new(Shared {
@@ -101,7 +100,7 @@ impl Scout<'_> {
                     let lines: Vec<Listed> = page.lines.into_iter().map(|line| listed(line, host)).collect();
                     counts.listed.add(lines.len() as u64);
                     counts.bad.add(page.bad);
-                    let changed = store(self.database, client, id, &lines, |txn| match &page.cursor {
+                    let changed = store(client, schema, id, &lines, |txn| match &page.cursor {
                         Some(cursor) => {
                             listing::host_page(txn, schema, &host.host, cursor, lines.len() as u64)
                         }
@@ -111,7 +110,7 @@ impl Scout<'_> {
                     counts.add(changes, changed);
                 }
                 Told::End(why) => {
-                    listing::host_ended(client, schema, &host.host, why.as_deref()).map_err(refused)?;
+                    client.run(|client| listing::host_ended(client, schema, &host.host, why.as_deref()))?;
                     counts.hosts.add(1);
                     counts.failed.add(u64::from(why.is_some()));
                 }
@@ -122,7 +121,7 @@ impl Scout<'_> {
             .into_iter()
             .filter_map(|(host, learned)| Some((host, serde_json::to_string(&learned).ok()?)))
             .collect();
-        ledger::hosts::learn(client, schema, &learned).map_err(refused)?;
+        client.run(|client| ledger::hosts::learn(client, schema, &learned))?;
         Ok(!self.stop.is_set())
     }
 }

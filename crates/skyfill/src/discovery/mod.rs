@@ -10,10 +10,9 @@ pub(crate) mod relay;
 mod settle;
 
 use crate::cli::{CallerArgs, DirectoryArgs, FetchArgs, LoadArgs, OutputArgs, SourceArgs};
-use crate::database::Database;
+use crate::database::{Database, Patient};
 use crate::exit::Failure;
 use crate::fetch_args::{self, OptOut};
-use crate::run::board::wait_for_database;
 use crate::run::{PATIENCE, Setting};
 use crate::signals::Stop;
 use discover::lists;
@@ -21,8 +20,8 @@ use fetch::hosts::host_of;
 use fetch::turns::Turns;
 use fetch::{Client as HttpClient, Limits, Redirects};
 use ledger::listing::{self, Changes, Listed};
+use ledger::locks::Lock;
 use ledger::runs;
-use load::{DbError, Decision, decide};
 use observe::{Counter, Progress};
 use postgres::{Client, GenericClient};
 use std::collections::HashSet;
@@ -74,10 +73,10 @@ impl Pass {
 }
 
 /// A pass that is under way.
-pub(crate) struct Listing {
+pub(crate) struct Listing<'s> {
     id: i64,
-    /// The connection that holds the lock, unless it was lost meanwhile.
-    client: Client,
+    /// The connection that holds the lock.
+    client: Patient<'s>,
     counts: Counts,
     changes: Changes,
 }
@@ -214,40 +213,21 @@ pub(crate) fn relay_of(source: &SourceArgs) -> Result<String, Failure> {
     }
 }
 
-/// Tries to store a page.
-const MAX_TRIES: u32 = 20;
-
 /// Stores a page and, in the same transaction, how far that is. Where a load holds the same rows, or the server goes away, it is done again.
 fn store(
-    database: &Database,
-    client: &mut Client,
+    client: &mut Patient<'_>,
+    schema: &str,
     id: i64,
     lines: &[Listed],
     after: impl Fn(&mut postgres::Transaction<'_>) -> Result<(), postgres::Error>,
 ) -> Result<Changes, Failure> {
-    let mut tries = 0;
-    loop {
-        let stored = (|client: &mut Client| {
-            let mut txn = client.transaction()?;
-            let changes = store_page(&mut txn, &database.schema, id, lines)?;
-            after(&mut txn)?;
-            txn.commit()?;
-            Ok(changes)
-        })(client);
-        let error: DbError = match stored {
-            Ok(changes) => return Ok(changes),
-            Err(error) => postgres::Error::into(error),
-        };
-        tries += 1;
-        if !matches!(decide(&error), Decision::Reconnect | Decision::Wait) || tries > MAX_TRIES {
-            return Err(Failure::new(format!("{}: {error}", database.shown()))
-                .hint("what was listed stays; mend this, then run it again to go on"));
-        }
-        wait_for_database(&error, tries);
-        if let Ok(connected) = database.connect() {
-            *client = connected;
-        }
-    }
+    client.run(|client| -> Result<Changes, postgres::Error> {
+        let mut txn = client.transaction()?;
+        let changes = store_page(&mut txn, schema, id, lines)?;
+        after(&mut txn)?;
+        txn.commit()?;
+        Ok(changes)
+    })
 }
 
 /// Stores what a page says of repos, and the states of accounts that are not active.
@@ -271,15 +251,12 @@ fn store_page(
     Ok(changes)
 }
 
-impl Scout<'_> {
+impl<'s> Scout<'s> {
     /// A whole pass, or the rest of one; nothing if it was told to stop.
     pub(crate) fn pass(&self, with_known_hosts: bool) -> Result<Option<Pass>, Failure> {
-        let refused = |error: postgres::Error| self.database.failure(error);
         let schema = &self.database.schema;
         let relay = relay_of(self.source)?;
-        let Some(client) = self.alone()? else {
-            return Ok(None);
-        };
+        let client = self.database.patient_alone(self.stop, Lock::Passes);
         let http = trusted_client(self.fetch, self.caller)?;
         let named = self.named_hosts()?;
         let (mut listing, seq) = self.begin(client, &http, &relay, with_known_hosts)?;
@@ -297,44 +274,27 @@ impl Scout<'_> {
             counts,
             changes,
         } = listing;
-        let unlisted = listing::open_unlisted(&mut client, schema, id).map_err(refused)?;
-        listing::end(&mut client, id).map_err(refused)?;
+        let unlisted = client.run(|client| listing::open_unlisted(client, schema, id))?;
+        client.run(|client| listing::end(client, id))?;
         Ok(Some(Pass {
             id,
             seq,
             listed: counts.listed.get(),
             changes,
-            failed_hosts: listing::failed_hosts(&mut client, schema, id).map_err(refused)?,
-            unsettled: listing::count_unsettled(&mut client, schema).map_err(refused)?,
+            failed_hosts: client.run(|client| listing::failed_hosts(client, schema, id))?,
+            unsettled: client.run(|client| listing::count_unsettled(client, schema))?,
             unlisted,
         }))
-    }
-
-    /// A connection that alone makes passes; nothing if it was told to stop while it waited.
-    fn alone(&self) -> Result<Option<Client>, Failure> {
-        let mut client = self.database.connect()?;
-        let mut told = false;
-        while !listing::lock(&mut client).map_err(|error| self.database.failure(error))? {
-            if self.stop.is_set() {
-                return Ok(None);
-            }
-            if !std::mem::replace(&mut told, true) {
-                observe::log!("another skyfill looks for repos in this database; waiting");
-            }
-            std::thread::sleep(Duration::from_millis(500));
-        }
-        Ok(Some(client))
     }
 
     /// Begins a pass, or goes on with one; and where the relay was before it began.
     fn begin(
         &self,
-        mut client: Client,
+        mut client: Patient<'s>,
         http: &HttpClient,
         relay: &str,
         with_known_hosts: bool,
-    ) -> Result<(Listing, Option<i64>), Failure> {
-        let refused = |error: postgres::Error| self.database.failure(error);
+    ) -> Result<(Listing<'s>, Option<i64>), Failure> {
         // Before anything is listed: what happens from here on, the relay has.
         let seq = match self.runtime.block_on(relay::current_seq(http, relay)) {
             Ok(seq) => Some(seq),
@@ -345,12 +305,12 @@ impl Scout<'_> {
         };
         let over = self.describe(relay, with_known_hosts);
         let (id, is_new) =
-            listing::begin(&mut client, &self.database.schema, &over, Some((relay, seq))).map_err(refused)?;
+            client.run(|client| listing::begin(client, &self.database.schema, &over, Some((relay, seq))))?;
         let seq = if is_new {
             seq
         } else {
             observe::log!("going on with pass {id} of discovery");
-            listing::seq(&mut client, id).map_err(refused)?
+            client.run(|client| listing::seq(client, id))?
         };
         let listing = Listing {
             id,
@@ -364,17 +324,16 @@ impl Scout<'_> {
     /// Lists all that the sources name. False if it was told to stop.
     fn list_all(
         &self,
-        listing: &mut Listing,
+        listing: &mut Listing<'_>,
         http: &HttpClient,
         relay: &str,
         mut hosts: Vec<(String, String)>,
         with_known_hosts: bool,
     ) -> Result<bool, Failure> {
-        let refused = |error: postgres::Error| self.database.failure(error);
         let schema = &self.database.schema;
         let mut takes_relay_repos = self.source.relay_repos;
         if with_known_hosts {
-            hosts.extend(listing::known_hosts(&mut listing.client, schema).map_err(refused)?);
+            hosts.extend(listing.client.run(|client| listing::known_hosts(client, schema))?);
         }
         if self.asks_relay_for_hosts() {
             match self.runtime.block_on(relay::hosts(http, relay, self.stop))? {
@@ -395,7 +354,8 @@ impl Scout<'_> {
         // The first one to name a URL is who knows best: the operator, then the ledger, then the relay.
         let mut known = HashSet::new();
         hosts.retain(|(host, _)| !opt_out.has_host(host) && known.insert(host.clone()));
-        listing::add_hosts(&mut listing.client, schema, listing.id, &hosts).map_err(refused)?;
+        let id = listing.id;
+        listing.client.run(|client| listing::add_hosts(client, schema, id, &hosts))?;
         let turns = {
             let _within = self.runtime.enter();
             Turns::start(fetch_args::pace(self.fetch, AT_ONCE, PATIENCE))

@@ -177,7 +177,7 @@ impl Scout<'_> {
         http: &HttpClient,
         relay: &str,
         method: &str,
-        listing: &mut Listing,
+        listing: &mut Listing<'_>,
     ) -> Result<bool, Failure> {
         let Listing {
             id,
@@ -186,7 +186,7 @@ impl Scout<'_> {
             changes,
         } = listing;
         let id = *id;
-        let refused = |error: postgres::Error| self.database.failure(error);
+        let schema = &self.database.schema;
         let collection = self.source.collection.as_deref().unwrap_or_default();
         let by_collection = method.ends_with("ByCollection");
         let more: &[(&str, &str)] = if by_collection {
@@ -195,7 +195,7 @@ impl Scout<'_> {
             &[]
         };
         let name = format!("pass {id} {method} {collection}");
-        let mut next = cursor(client, &name).map_err(refused)?;
+        let mut next = client.run(|client| cursor(client, &name))?;
         if next.as_deref() == Some("") {
             // It was read to its end before the pass was stopped.
             return Ok(true);
@@ -230,7 +230,7 @@ impl Scout<'_> {
             counts.listed.add(lines.len() as u64);
             counts.bad.add(bad);
             empty = if lines.is_empty() { empty + 1 } else { 0 };
-            let changed = store(self.database, client, id, &lines, |txn| {
+            let changed = store(client, schema, id, &lines, |txn| {
                 set_cursor(txn, &name, after.as_deref().unwrap_or_default())
             })?;
             counts.add(changes, changed);
@@ -243,7 +243,7 @@ impl Scout<'_> {
     }
 
     /// Reads the PLC directory's export from where it was read to before. False if it was told to stop.
-    pub(super) fn read_export(&self, listing: &mut Listing) -> Result<bool, Failure> {
+    pub(super) fn read_export(&self, listing: &mut Listing<'_>) -> Result<bool, Failure> {
         let Listing {
             id,
             client,
@@ -251,14 +251,13 @@ impl Scout<'_> {
             changes,
         } = listing;
         let id = *id;
-        let refused = |error: postgres::Error| self.database.failure(error);
         let schema = &self.database.schema;
         let plc = self.directory.plc_url.trim_end_matches('/');
         let user_agent = crate::fetch_args::user_agent(self.caller);
         let timeout = Duration::from_secs(self.directory.timeout.max(60));
         let export = Export::new(&user_agent, plc, timeout).map_err(Failure::new)?;
         let name = format!("discovery by the export of {plc} for {schema}");
-        let mut at = cursor(client, &name).map_err(refused)?;
+        let mut at = client.run(|client| cursor(client, &name))?;
         let mut attempt = 0;
         loop {
             let got = self.runtime.block_on(async {
@@ -318,7 +317,7 @@ impl Scout<'_> {
                 })
                 .collect();
             counts.listed.add(lines.len() as u64);
-            let changed = store(self.database, client, id, &lines, |txn| {
+            let changed = store(client, schema, id, &lines, |txn| {
                 set_cursor(txn, &name, &next)
             })?;
             counts.add(changes, changed);

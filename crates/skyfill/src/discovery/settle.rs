@@ -16,9 +16,8 @@ const BATCH: i64 = 500;
 
 impl Scout<'_> {
     /// Asks for the documents of all accounts that are not settled. False if it was told to stop.
-    pub(super) fn settle(&self, listing: &mut Listing) -> Result<bool, Failure> {
+    pub(super) fn settle(&self, listing: &mut Listing<'_>) -> Result<bool, Failure> {
         let Listing { client, counts, .. } = listing;
-        let refused = |error: postgres::Error| self.database.failure(error);
         let schema = &self.database.schema;
         let documents = Arc::new(fetch_args::documents(
             self.directory,
@@ -28,7 +27,7 @@ impl Scout<'_> {
         )?);
         let mut after = String::new();
         loop {
-            let batch = listing::unsettled(client, schema, &after, BATCH).map_err(refused)?;
+            let batch = client.run(|client| listing::unsettled(client, schema, &after, BATCH))?;
             let Some(last) = batch.last() else { return Ok(true) };
             after.clone_from(last);
             let found = self.runtime.block_on(async {
@@ -68,7 +67,7 @@ impl Scout<'_> {
                     })
                 })
                 .collect();
-            listing::settle(client, schema, &settled).map_err(refused)?;
+            client.run(|client| listing::settle(client, schema, &settled))?;
             counts.settled.add(settled.len() as u64);
             if self.stop.is_set() {
                 return Ok(false);

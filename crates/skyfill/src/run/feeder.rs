@@ -11,7 +11,7 @@ use ledger::hosts::{self, Leased};
 use ledger::repos::{self, Note, Open, RetryFailed};
 use load::{DbError, Decision, decide};
 use observe::Progress;
-use postgres::{Client, NoTls};
+use postgres::Client;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -97,13 +97,10 @@ impl Feeder<'_> {
         loop {
             let outcome = match &mut client {
                 Some(client) => self.feed(client, &mut queues),
-                None => Client::connect(self.url, NoTls)
-                    .map_err(DbError::from)
-                    .and_then(|mut connected| {
-                        connected.batch_execute("SET statement_timeout = 0; SET lock_timeout = 0")?;
-                        client = Some(connected);
-                        Ok(None)
-                    }),
+                None => pg::connect(self.url).map(|connected| {
+                    client = Some(connected);
+                    None
+                }),
             };
             match outcome {
                 Ok(Some(fed)) => return Ok(fed),

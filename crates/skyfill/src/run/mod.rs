@@ -28,12 +28,14 @@ use fetch::Redirects;
 use fetch::archive::{Archive, ArchiveWriter};
 use fetch::turns::Turns;
 use fetching::Fetching;
+use ledger::locks::{self, Hold, Lock};
 use ledger::repos::{self, RetryFailed};
 use ledger::runs::{self, Mode, Phase, Run};
 use load::fresh::{self, FreshError};
 use load::{Choice, DbError, LoaderOptions, Notifications};
 use loading::{Loaders, Loading};
 use observe::{Progress, Workers};
+use pg::{DbErrorKind, Waits};
 use postgres::Client;
 use rows::Collection;
 use std::sync::{Arc, Mutex};
@@ -198,10 +200,12 @@ impl Setting {
         let refused = |error: postgres::Error| database.failure(error);
         let open = repos::count_open(&mut client, &database.schema).map_err(refused)?;
         // Of two that begin at once, the second one goes on with the run of the first.
-        runs::lock_begin(&mut client).map_err(refused)?;
+        locks::take(&mut client, Lock::Begin, Hold::Session, self.stop.waits())
+            .map_err(|error| database.db_failure(&error))?;
         let last = runs::last(&mut client, &database.schema).map_err(refused)?;
-        let run = current_run(new, &mut client, database, last.as_ref(), open)?;
-        runs::unlock_begin(&mut client).map_err(refused)?;
+        let waits = self.stop.waits();
+        let run = current_run(new, &mut client, database, last.as_ref(), open, waits)?;
+        locks::unlock(&mut client, Lock::Begin).map_err(refused)?;
         let Some(mut run) = run else {
             return Ok(None);
         };
@@ -285,6 +289,7 @@ fn current_run(
     database: &Database,
     last: Option<&Run>,
     open: u64,
+    waits: Waits<'_>,
 ) -> Result<Option<Run>, Failure> {
     let refused = |error: postgres::Error| database.failure(error);
     if let Some(run) = last.filter(|run| run.phase != Phase::Done) {
@@ -335,18 +340,24 @@ fn current_run(
         collections,
         notifications,
     };
-    run.id = begin(client, database, &mut run, new.mode == LoadMode::Auto)?;
+    run.id = begin(client, database, &mut run, new.mode == LoadMode::Auto, waits)?;
     observe::log!("run {} of {}: a {} load", run.id, run.now, run.mode.word());
     Ok(Some(run))
 }
 
 /// Begins a run.
-fn begin(client: &mut Client, database: &Database, run: &mut Run, may_merge: bool) -> Result<i64, Failure> {
-    match fresh::begin(client, &database.schema, run) {
+fn begin(
+    client: &mut Client,
+    database: &Database,
+    run: &mut Run,
+    may_merge: bool,
+    waits: Waits<'_>,
+) -> Result<i64, Failure> {
+    match fresh::begin(client, &database.schema, run, waits) {
         Ok(id) => Ok(id),
         Err(FreshError::NotEmpty(_)) if may_merge => {
             run.mode = Mode::Merge;
-            fresh::begin(client, &database.schema, run).map_err(|error| failure(database, &error))
+            fresh::begin(client, &database.schema, run, waits).map_err(|error| failure(database, &error))
         }
         Err(error) => Err(failure(database, &error)),
     }
@@ -359,6 +370,7 @@ fn failure(database: &Database, error: &FreshError) -> Failure {
         database.shown()
     ));
     match error {
+        FreshError::Database(error) if error.kind == DbErrorKind::Stopped => failure.stopped(),
         FreshError::NotEmpty(_) => {
             failure.hint("load with --mode merge, or empty it: skyfill migrate --recreate-schema")
         }

@@ -4,15 +4,16 @@ use crate::cli::{FinalizeArgs, HandleMode, IdentitiesArgs, LoadArgs, OutputArgs,
 use crate::database::Database;
 use crate::exit::{Ended, Failure};
 use crate::run::NewRun;
-use crate::run::board::wait_for_database;
 use crate::signals::Stop;
 use crate::{finalize, identities, verify};
 use ledger::failpoint;
 use ledger::identity::Again;
+use ledger::locks::{self, Hold, Lock};
 use ledger::runs::{self, Mode, Phase, Run};
 use load::fresh::{self, RebuildError, Rebuilding};
 use load::{DbError, Decision, decide};
 use observe::{Counter, Progress};
+use pg::{DbErrorKind, Persistent, Waiting};
 use postgres::Client;
 use std::time::Duration;
 
@@ -25,33 +26,23 @@ pub(crate) enum Outcome {
     Stopped,
 }
 
-/// Most waits for the server in a row.
-const MAX_TRIES: u32 = 60;
+/// An index that the server cannot make now, because its disk is full, say, is begun again so often: each try
+/// may take hours.
+const MAX_TRIES: u32 = 5;
 
 /// Does `step` on a connection; when the server goes away, waits for it and does it again.
 fn persist<T>(
     database: &Database,
     stop: &Stop,
-    mut step: impl FnMut(&mut Client) -> Result<T, DbError>,
+    step: impl FnMut(&mut Client) -> Result<T, DbError>,
 ) -> Result<T, Failure> {
-    let mut tries = 0;
-    loop {
-        let connected = Client::connect(&database.url, postgres::NoTls).map_err(DbError::from);
-        let error = match connected.and_then(|mut client| step(&mut client)) {
-            Ok(done) => return Ok(done),
-            Err(error) => error,
-        };
-        tries += 1;
-        match decide(&error) {
-            Decision::Reconnect | Decision::Wait if tries < MAX_TRIES && !stop.is_set() => {
-                wait_for_database(&error, tries);
-            }
-            _ => {
-                return Err(Failure::new(format!("{}: {error}", database.shown()))
-                    .hint("what is done stays done; mend this, then go on with: skyfill run"));
-            }
-        }
-    }
+    Persistent::new(&database.url, stop.waits())
+        .run(step)
+        .map_err(|error| {
+            database
+                .db_failure(&error)
+                .hint("what is done stays done; mend this, then go on with: skyfill run")
+        })
 }
 
 /// Moves the run on; if somebody else has moved it meanwhile, to where it is now.
@@ -78,18 +69,10 @@ pub(crate) fn loaded(database: &Database, mut run: Run) -> Result<Run, Failure> 
 
 /// Waits until this process is the only one that does what comes after loading; false if it was told to stop.
 fn lock(client: &mut Client, database: &Database, stop: &Stop) -> Result<bool, Failure> {
-    let mut told = false;
-    while !runs::lock(client).map_err(|error| database.failure(error))? {
-        if stop.is_set() {
-            return Ok(false);
-        }
-        if !told {
-            observe::log!("another skyfill does what comes after loading; waiting");
-            told = true;
-        }
-        std::thread::sleep(Duration::from_millis(500));
+    match locks::take(client, Lock::AfterLoad, Hold::Session, stop.waits()) {
+        Err(error) if error.kind == DbErrorKind::Stopped => Ok(false),
+        taken => taken.map(|()| true).map_err(|error| database.db_failure(&error)),
     }
-    Ok(true)
 }
 
 /// Makes the indexes of a fresh load before more is loaded; false if it was told to stop.
@@ -147,7 +130,7 @@ pub(crate) fn finish(
 
 /// Makes all that is missing again.
 fn indexes(args: &LoadArgs, database: &Database, stop: &Stop) -> Result<bool, Failure> {
-    let mut tries = 0;
+    let mut waiting = Waiting::default();
     loop {
         let missing = persist(database, stop, |client| {
             let missing = load::indexes::missing(client, &database.schema)?;
@@ -192,28 +175,32 @@ fn indexes(args: &LoadArgs, database: &Database, stop: &Stop) -> Result<bool, Fa
             Ok(all) => return Ok(all),
             Err(failed) => failed,
         };
-        tries += 1;
-        match decide(&error) {
-            Decision::Reconnect | Decision::Wait if tries < MAX_TRIES && !stop.is_set() => {
-                wait_for_database(&error, tries);
-            }
-            _ => {
-                let which = at.map_or_else(String::new, |at| format!("{} on {}: ", at.0, at.1));
-                let failure = Failure::new(format!(
-                    "make indexes in schema {} of {}: {which}{error}",
-                    database.schema,
-                    database.shown()
-                ));
-                return Err(if error.sqlstate.as_deref() == Some("23505") {
-                    failure.hint(
-                        "a row that skyfill did not write breaks the constraint; remove it (the message names its key), then go on with: skyfill run",
-                    )
-                } else {
-                    failure.hint("what was made stays; mend this, then go on with: skyfill run")
-                });
-            }
+        if waiting.tries() >= MAX_TRIES && decide(&error) == Decision::Wait {
+            return Err(not_made(database, at.as_deref(), &error));
+        }
+        if let Err(error) = waiting.pause(error, stop.waits()) {
+            return Err(not_made(database, at.as_deref(), &error));
         }
     }
+}
+
+/// Why an index could not be made, and what mends it.
+fn not_made(database: &Database, at: Option<&(String, String)>, error: &DbError) -> Failure {
+    if error.kind == DbErrorKind::Stopped {
+        return database.db_failure(error);
+    }
+    let which = at.map_or_else(String::new, |(name, table)| format!("{name} on {table}: "));
+    let failure = Failure::new(format!(
+        "make indexes in schema {} of {}: {which}{error}",
+        database.schema,
+        database.shown()
+    ));
+    if error.sqlstate.as_deref() == Some("23505") {
+        return failure.hint(
+            "a row that skyfill did not write breaks the constraint; remove it (the message names its key), then go on with: skyfill run",
+        );
+    }
+    failure.hint("what was made stays; mend this, then go on with: skyfill run")
 }
 
 /// Tells how far the indexes that are being made have come.
@@ -249,7 +236,7 @@ impl<'w> IndexWatch<'w> {
             }
             waited = Duration::ZERO;
             if client.is_none() {
-                client = Client::connect(&self.database.url, postgres::NoTls).ok();
+                client = pg::connect(&self.database.url).ok();
             }
             let told = client.as_mut().map(load::indexes::progress);
             match told {

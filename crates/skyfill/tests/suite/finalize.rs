@@ -337,7 +337,8 @@ fn circles_and_long_chains_end() {
 fn two_at_once_and_dropped_indexes_are_told() {
     let db = TestDb::migrated();
     let mut client = db.client();
-    assert!(ledger::slices::lock(&mut client).expect("lock"));
+    let (lock, hold) = (ledger::locks::Lock::Finalize, ledger::locks::Hold::Session);
+    assert!(ledger::locks::try_take(&mut client, lock, hold).expect("lock"));
     let output = finalize(&db).output().expect("run");
     assert_eq!(output.status.code(), Some(3), "{}", told(&output));
     assert!(told(&output).contains("another skyfill"), "{}", told(&output));
@@ -355,4 +356,181 @@ fn two_at_once_and_dropped_indexes_are_told() {
         "{}",
         told(&output)
     );
+}
+
+/// Rows written by hand: whatever a record may hold, with nothing in between that would refuse it.
+struct Hand(postgres::Client);
+
+impl Hand {
+    fn record(&mut self, uri: &str, json: &str) {
+        self.0
+            .execute(
+                "INSERT INTO bsky.record (uri, cid, did, json, \"indexedAt\") VALUES ($1::text, 'c', split_part($1::text, '/', 3), $2, '')",
+                &[&uri, &json],
+            )
+            .expect("a record");
+    }
+
+    fn post(&mut self, uri: &str, reply: Option<(&str, &str)>) {
+        self.record(uri, "{}");
+        let (root, parent) = reply.unzip();
+        self.0
+            .execute(
+                "INSERT INTO bsky.post (uri, cid, creator, text, \"replyRoot\", \"replyParent\", \"createdAt\", \"indexedAt\")
+                 VALUES ($1::text, 'c', split_part($1::text, '/', 3), '', $2, $3, '', '')",
+                &[&uri, &root, &parent],
+            )
+            .expect("a post");
+    }
+
+    fn thread_gate(&mut self, uri: &str, json: &str) {
+        self.record(uri, json);
+        self.0
+            .execute(
+                "INSERT INTO bsky.thread_gate (uri, cid, creator, \"postUri\", \"createdAt\", \"indexedAt\")
+                 VALUES ($1::text, 'c', split_part($1::text, '/', 3), replace($1::text, 'threadgate', 'post'), '', '')",
+                &[&uri],
+            )
+            .expect("a thread gate");
+    }
+
+    /// The posts for which `condition` holds, by rkey.
+    fn posts(&mut self, condition: &str) -> Vec<String> {
+        let sql = format!("SELECT split_part(uri, '/', 5) FROM bsky.post WHERE {condition} ORDER BY 1");
+        let rows = self.0.query(&sql, &[]).expect("look");
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+}
+
+/// Text that no index entry takes: 2,704 bytes are the most, and this does not compress.
+fn too_long_for_an_index(random: &mut simnet::Random) -> String {
+    const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+    (0..4000)
+        .map(|_| char::from(LETTERS[random.index(LETTERS.len())]))
+        .collect()
+}
+
+/// What records name may have any length, and JSON may be none that PostgreSQL takes apart.
+#[test]
+fn no_record_stops_a_stage() {
+    let db = TestDb::migrated();
+    let mut random = simnet::Random::new(3);
+    let mut long = || too_long_for_an_index(&mut random);
+    let mut hand = Hand(db.client());
+    let post = |key: &str| format!("at://did:plc:a/app.bsky.feed.post/{key}");
+    let gate = |key: &str| format!("at://did:plc:a/app.bsky.feed.threadgate/{key}");
+    for key in ["root", "halved", "broken", "deep"] {
+        hand.post(&post(key), None);
+    }
+    let reply = |key: &str| format!("at://did:plc:b/app.bsky.feed.post/{key}");
+    for (key, root) in [("seen", "root"), ("in-halved", "halved"), ("in-broken", "broken"), ("in-deep", "deep")] {
+        hand.post(&reply(key), Some((&post(root), &post(root))));
+    }
+    hand.thread_gate(
+        &gate("root"),
+        &format!(r#"{{"allow":[],"hiddenReplies":["{}","{}"]}}"#, long(), reply("seen")),
+    );
+    hand.thread_gate(
+        &gate("halved"),
+        r#"{"a":"\ud800","b":"\\\ud800\u0000","c":"\uDFFF","d":"\ud83d\ude00","allow":[]}"#,
+    );
+    hand.thread_gate(&gate("broken"), r#"{"allow":["#);
+    hand.thread_gate(
+        &gate("deep"),
+        &format!(r#"{{"x":{}{},"allow":[]}}"#, "[".repeat(300_000), "]".repeat(300_000)),
+    );
+    // A root that is stored nowhere.
+    let nowhere = format!("at://did:plc:a/com.example.thing/{}", long());
+    hand.post(&reply("nowhere"), Some((&nowhere, &nowhere)));
+    // A list that is replied to, with fields of other records.
+    let list = "at://did:plc:a/app.bsky.graph.list/list";
+    let mention = |did: &str| {
+        format!(r#"{{"features":[{{"$type":"app.bsky.richtext.facet#mention","did":"{did}"}}]}}"#)
+    };
+    hand.record(
+        list,
+        &format!(
+            r#"{{"allow":[{{"$type":"app.bsky.feed.threadgate#mentionRule"}}],"facets":[{},{}],"hiddenReplies":["{}"]}}"#,
+            mention(&long()),
+            mention("did:plc:b"),
+            long()
+        ),
+    );
+    hand.post(&reply("mentioned"), Some((list, list)));
+    hand.post("at://did:plc:c/app.bsky.feed.post/stranger", Some((list, list)));
+    // A quote of a CID that has no end.
+    hand.post(&reply("quotes"), None);
+    hand.0
+        .execute(
+            "INSERT INTO bsky.quote (uri, cid, subject, \"subjectCid\", \"createdAt\", \"indexedAt\") VALUES ($1, 'c', $2, $3, '', '')",
+            &[&reply("quotes"), &post("root"), &long()],
+        )
+        .expect("a quote");
+    run_well(&mut finalize_in_slices(&db, "3"));
+    assert_eq!(
+        hand.posts("\"violatesThreadGate\""),
+        ["in-halved", "seen", "stranger"]
+    );
+    assert_eq!(hand.posts("\"invalidReplyRoot\""), ["nowhere"]);
+    let quotes: i64 = hand
+        .0
+        .query_one("SELECT \"quoteCount\" FROM bsky.post_agg WHERE uri = $1", &[&post("root")])
+        .expect("counts")
+        .get(0);
+    assert_eq!(quotes, 1);
+}
+
+/// A root that is its own gate may name any number of lists.
+#[test]
+fn a_gate_of_many_lists_lets_in_who_is_on_one() {
+    let db = TestDb::migrated();
+    let mut hand = Hand(db.client());
+    let list = |n: usize| format!("at://did:plc:a/app.bsky.graph.list/{n}");
+    let root = "at://did:plc:a/app.bsky.graph.list/root";
+    let rules: Vec<String> = (0..10_000)
+        .map(|n| {
+            format!(
+                r#"{{"$type":"app.bsky.feed.threadgate#listRule","list":"{}"}}"#,
+                list(n)
+            )
+        })
+        .collect();
+    hand.record(root, &format!(r#"{{"allow":[{}]}}"#, rules.join(",")));
+    for (did, on) in [("did:plc:b", 9_999), ("did:plc:c", 10_000)] {
+        hand.post(&format!("at://{did}/app.bsky.feed.post/on-{on}"), Some((root, root)));
+        hand.0
+            .execute(
+                "INSERT INTO bsky.list_item (uri, cid, creator, \"subjectDid\", \"listUri\", \"createdAt\", \"indexedAt\")
+                 VALUES ('at://did:plc:a/app.bsky.graph.listitem/' || $3::text, 'c', 'did:plc:a', $1, $2, '', '')",
+                &[&did, &list(on), &on.to_string()],
+            )
+            .expect("a list item");
+    }
+    run_well(&mut finalize(&db));
+    assert_eq!(hand.posts("\"violatesThreadGate\""), ["on-10000"]);
+}
+
+/// A thread under an invalid reply may have any number of replies, in any shape.
+#[test]
+fn a_wide_and_a_deep_thread_are_walked_to_their_ends() {
+    let db = TestDb::migrated();
+    let mut hand = Hand(db.client());
+    let uri = |key: &str| format!("at://did:plc:a/app.bsky.feed.post/{key}");
+    hand.post(&uri("root"), None);
+    hand.post(&uri("gone"), Some((&uri("root"), &uri("missing"))));
+    for (key, parent) in [("w' || n || '", "gone"), ("d' || n || '", "d' || n - 1 || '")] {
+        hand.0
+            .batch_execute(&format!(
+                "INSERT INTO bsky.post (uri, cid, creator, text, \"replyRoot\", \"replyParent\", \"createdAt\", \"indexedAt\")
+                 SELECT '{}', 'c', 'did:plc:a', '', '{}', '{}', '', '' FROM generate_series(1, 5000) n",
+                uri(key),
+                uri("root"),
+                uri(parent),
+            ))
+            .expect("replies");
+    }
+    hand.post(&uri("d0"), Some((&uri("root"), &uri("w7"))));
+    run_well(&mut finalize_in_slices(&db, "1000"));
+    assert_eq!(hand.posts("\"invalidReplyRoot\"").len(), 10_002);
+    assert_eq!(hand.posts("\"invalidReplyRoot\" IS NULL"), ["root"]);
 }

@@ -1,0 +1,178 @@
+//! Advisory locks: the keys of all that skyfill takes, and how one is waited for.
+//!
+//! A key that two things share makes them wait for each other for no reason, so all keys stand here.
+
+use pg::{DbError, Waits};
+use postgres::GenericClient;
+use std::time::{Duration, Instant};
+
+/// Something that one session, or one transaction, does alone in a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lock {
+    /// Making skyfill's own tables.
+    Schema,
+    /// Finalizing.
+    Finalize,
+    /// Loads share it while they commit, see [`crate::slices::after_loads`].
+    Loads,
+    /// Looking up identities.
+    Identities,
+    /// What comes after loading.
+    AfterLoad,
+    /// Beginning a run.
+    Begin,
+    /// Passes of discovery.
+    Passes,
+    /// Making the empty twins of the AppView's tables.
+    Probes,
+}
+
+/// How long a lock is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// Until the session ends, or [`unlock`].
+    Session,
+    /// Until the transaction ends.
+    Transaction,
+}
+
+/// How often a lock that is held by somebody else is tried.
+const TRY_EVERY: Duration = Duration::from_millis(200);
+/// How often it is said that it is waited for.
+const SAY_EVERY: Duration = Duration::from_secs(30);
+/// A wait that is over sooner is not worth a line.
+const SHORT: Duration = Duration::from_millis(500);
+
+impl Lock {
+    #[cfg(test)]
+    const ALL: [Self; 8] = [
+        Self::Schema,
+        Self::Finalize,
+        Self::Loads,
+        Self::Identities,
+        Self::AfterLoad,
+        Self::Begin,
+        Self::Passes,
+        Self::Probes,
+    ];
+
+    /// Its key: `skyfil` in ASCII, then a number that was never another lock's.
+    #[must_use]
+    pub const fn key(self) -> i64 {
+        let number = match self {
+            Self::Schema => 1,
+            Self::Finalize => 2,
+            Self::Loads => 3,
+            Self::Identities => 4,
+            Self::AfterLoad => 5,
+            Self::Begin => 6,
+            Self::Passes => 7,
+            Self::Probes => 8,
+        };
+        0x736b_7966_696c_6c00 | number
+    }
+
+    /// What whoever holds it does.
+    #[must_use]
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::Schema => "makes skyfill's own tables",
+            Self::Finalize => "finalizes",
+            Self::Loads => "commits a load, or waits for the loads to be committed",
+            Self::Identities => "looks up identities",
+            Self::AfterLoad => "does what comes after loading",
+            Self::Begin => "begins a run",
+            Self::Passes => "looks for repos",
+            Self::Probes => "makes skyfill's copies of the AppView's tables, or begins a run",
+        }
+    }
+}
+
+/// Takes a lock if nobody holds it.
+///
+/// # Errors
+/// The server refused.
+pub fn try_take(
+    client: &mut impl GenericClient,
+    lock: Lock,
+    hold: Hold,
+) -> Result<bool, postgres::Error> {
+    let function = match hold {
+        Hold::Session => "pg_try_advisory_lock",
+        Hold::Transaction => "pg_try_advisory_xact_lock",
+    };
+    let sql = format!("SELECT {function}({})", lock.key());
+    Ok(client.query_one(&sql, &[])?.get(0))
+}
+
+/// Takes a lock; while somebody else holds it, waits, and says for whom.
+///
+/// # Errors
+/// The server refused, or it was told to stop: [`pg::DbErrorKind::Stopped`].
+pub fn take(
+    client: &mut impl GenericClient,
+    lock: Lock,
+    hold: Hold,
+    waits: Waits<'_>,
+) -> Result<(), DbError> {
+    let since = Instant::now();
+    let mut say_at = SHORT;
+    while !try_take(client, lock, hold)? {
+        if since.elapsed() >= say_at {
+            say_at = since.elapsed() + SAY_EVERY;
+            let who = holder(client, lock)?.unwrap_or_else(|| "another session".to_owned());
+            (waits.say)(&format!(
+                "{who} {} in this database; waiting for it, for {} s now",
+                lock.about(),
+                since.elapsed().as_secs()
+            ));
+        }
+        if !waits.sleep(TRY_EVERY) {
+            return Err(DbError::stopped(&format!("another session that {}", lock.about())));
+        }
+    }
+    Ok(())
+}
+
+/// Lets go of a lock that the session holds.
+///
+/// # Errors
+/// The server refused.
+pub fn unlock(client: &mut impl GenericClient, lock: Lock) -> Result<(), postgres::Error> {
+    client.batch_execute(&format!("SELECT pg_advisory_unlock({})", lock.key()))
+}
+
+/// Who holds a lock, if anybody does: the name of the session and its process.
+///
+/// # Errors
+/// The server refused.
+pub fn holder(client: &mut impl GenericClient, lock: Lock) -> Result<Option<String>, postgres::Error> {
+    let row = client.query_opt(
+        "SELECT l.pid, coalesce(nullif(a.application_name, ''), 'a session') FROM pg_locks l
+           LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+           AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+           AND l.classid::bigint = $1::bigint >> 32 AND l.objid::bigint = $1::bigint & 4294967295
+         ORDER BY l.pid LIMIT 1",
+        &[&lock.key()],
+    )?;
+    Ok(row.map(|row| {
+        format!(
+            "{} (server process {})",
+            row.get::<_, String>(1),
+            row.get::<_, i32>(0)
+        )
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Lock;
+    use std::collections::HashSet;
+
+    #[test]
+    fn no_two_locks_have_one_key() {
+        let keys: HashSet<i64> = Lock::ALL.iter().map(|lock| lock.key()).collect();
+        assert_eq!(keys.len(), Lock::ALL.len());
+    }
+}

@@ -1,0 +1,170 @@
+//! Errors of the database, and what to do about them: decided here and nowhere else, from their kind, never
+//! from their text.
+
+use std::fmt;
+
+/// What went wrong, as far as deciding needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DbErrorKind {
+    /// The connection is gone, or the server does not take one now.
+    Lost,
+    /// The server refuses a value: too long for an index, not valid in its type, against a constraint.
+    Data,
+    /// The server cannot do it now: no disk space or memory, a deadlock, a timeout, read-only for the moment.
+    Busy,
+    /// Whoever waited for it was told to stop.
+    Stopped,
+    /// Anything else: privileges, missing tables, syntax.
+    Other,
+}
+
+/// An error of the server or the connection.
+#[derive(Clone, Debug)]
+pub struct DbError {
+    /// What to think of it.
+    pub kind: DbErrorKind,
+    /// The server's code.
+    pub sqlstate: Option<String>,
+    /// For people.
+    pub message: String,
+}
+
+impl DbError {
+    /// An error of the server, judged by its SQLSTATE (manual, appendix "PostgreSQL Error Codes").
+    pub fn of_server(sqlstate: &str, message: &str) -> Self {
+        let kind = match (sqlstate.get(..2).unwrap_or_default(), sqlstate) {
+            ("08", _) | (_, "57P01" | "57P02" | "57P03" | "57P05") => DbErrorKind::Lost,
+            ("22" | "23" | "54", _) => DbErrorKind::Data,
+            ("40" | "53" | "58", _) | (_, "55P03" | "57014" | "25006") => DbErrorKind::Busy,
+            _ => DbErrorKind::Other,
+        };
+        Self {
+            kind,
+            sqlstate: Some(sqlstate.to_owned()),
+            message: message.to_owned(),
+        }
+    }
+
+    /// The connection is gone, or there was none.
+    pub fn lost(message: impl Into<String>) -> Self {
+        Self {
+            kind: DbErrorKind::Lost,
+            sqlstate: None,
+            message: message.into(),
+        }
+    }
+}
+
+impl DbError {
+    /// Whoever waited for `what` was told to stop.
+    pub fn stopped(what: &str) -> Self {
+        Self {
+            kind: DbErrorKind::Stopped,
+            sqlstate: None,
+            message: format!("stopped while waiting for {what}"),
+        }
+    }
+}
+
+impl fmt::Display for DbError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.sqlstate {
+            Some(code) => write!(f, "PostgreSQL: {} ({code})", self.message),
+            None if self.kind == DbErrorKind::Stopped => f.write_str(&self.message),
+            None => write!(f, "PostgreSQL: {}", self.message),
+        }
+    }
+}
+
+impl std::error::Error for DbError {}
+
+impl From<postgres::Error> for DbError {
+    fn from(error: postgres::Error) -> Self {
+        if let Some(db) = error.as_db_error() {
+            let mut message = db.message().to_owned();
+            if let Some(detail) = db.detail() {
+                message = format!("{message}: {detail}");
+            }
+            return Self::of_server(db.code().code(), &message);
+        }
+        // What did not come from the server and is no misuse of the driver is the connection.
+        let source = std::error::Error::source(&error)
+            .map(|s| format!(": {s}"))
+            .unwrap_or_default();
+        let message = error.to_string();
+        let message = if message.contains(&source) {
+            message
+        } else {
+            format!("{message}{source}")
+        };
+        let is_connection = error.is_closed() || has_io_source(&error);
+        let kind = if is_connection {
+            DbErrorKind::Lost
+        } else {
+            DbErrorKind::Other
+        };
+        Self {
+            kind,
+            sqlstate: None,
+            message,
+        }
+    }
+}
+
+fn has_io_source(error: &postgres::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if error.is::<std::io::Error>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+/// What a writer does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Connect again and write again what was not committed.
+    Reconnect,
+    /// Wait, then as [`Decision::Reconnect`]: the server needs a person or time.
+    Wait,
+    /// Halve the batch until the record that is refused stands alone, and leave it out.
+    Split,
+    /// Nothing that waiting mends: tell the user.
+    Stop,
+}
+
+/// Decides.
+#[must_use]
+pub fn decide(error: &DbError) -> Decision {
+    match error.kind {
+        DbErrorKind::Lost => Decision::Reconnect,
+        DbErrorKind::Busy => Decision::Wait,
+        DbErrorKind::Data => Decision::Split,
+        DbErrorKind::Stopped | DbErrorKind::Other => Decision::Stop,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_class_of_codes_has_its_decision() {
+        for (code, decision) in [
+            ("57P01", Decision::Reconnect),
+            ("08006", Decision::Reconnect),
+            ("53100", Decision::Wait),
+            ("40P01", Decision::Wait),
+            ("25006", Decision::Wait),
+            ("54000", Decision::Split),
+            ("22021", Decision::Split),
+            ("23502", Decision::Split),
+            ("42501", Decision::Stop),
+            ("42P01", Decision::Stop),
+        ] {
+            assert_eq!(decide(&DbError::of_server(code, "")), decision, "{code}");
+        }
+    }
+}
