@@ -66,7 +66,9 @@ pub fn host_of(pds: &str) -> String {
     });
     let mut host = host.unwrap_or_else(|| pds.to_owned());
     if host.len() > MAX_HOST_BYTES {
-        let fits = host.char_indices().take_while(|(at, c)| at + c.len_utf8() <= MAX_HOST_BYTES);
+        let fits = host
+            .char_indices()
+            .take_while(|(at, c)| at + c.len_utf8() <= MAX_HOST_BYTES);
         host = fits.map(|(_, c)| c).collect();
     }
     host

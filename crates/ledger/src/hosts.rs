@@ -4,11 +4,26 @@
 //! that stores rows compares: whoever lost its lease cannot store any more (`FOR KEY SHARE` in the one, `FOR UPDATE` in the other, so that
 //! a lease is not taken away from a transaction that is at work, and renewing it does not wait).
 
+use crate::locks::HOLDERS;
 use postgres::{Error, GenericClient};
 use std::time::Duration;
 
 /// How long a lease lasts without being renewed.
 pub const LEASE: Duration = Duration::from_secs(60);
+/// A lease that was renewed so lately stands, even if its holder's session is gone: that may be on its way back.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Gives this session a number, and a lock of that number, so that others can tell that the leases of a session
+/// that is gone are void before their time is over. What a lease is good for is still decided by its own number.
+///
+/// # Errors
+/// The server refused.
+pub fn enter(client: &mut impl GenericClient) -> Result<(), Error> {
+    client.batch_execute(&format!(
+        "SELECT set_config('skyfill.holder', nextval('skyfill.holder_number')::text, false);
+         SELECT pg_advisory_lock({HOLDERS}, current_setting('skyfill.holder')::integer)"
+    ))
+}
 
 /// Adds hosts of which repos are known: their names and the URLs of PDSes there. Only scheme and authority of a URL count: it may come from a
 /// DID document.
@@ -52,13 +67,25 @@ pub fn lease(client: &mut impl GenericClient, schema: &str, count: i64) -> Resul
     let rows = client.query(
         "WITH open AS MATERIALIZED (
            SELECT host, count(*) AS repos FROM skyfill.repo WHERE schema_name = $1 AND state = 'open' GROUP BY host
+         ), alive AS MATERIALIZED (
+           SELECT objid::bigint AS holder FROM pg_locks
+           WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND classid::bigint = $4
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
          ), picked AS (
            SELECT h.host, o.repos FROM skyfill.host h JOIN open o ON o.host = h.host
-           WHERE h.schema_name = $1 AND (h.lease_until IS NULL OR h.lease_until < now())
+           WHERE h.schema_name = $1 AND (h.lease_until IS NULL OR h.lease_until < now()
+             OR h.lease_until < now() + make_interval(secs => $5) AND h.holder NOT IN (SELECT holder FROM alive))
            ORDER BY o.repos DESC, h.host LIMIT $2 FOR UPDATE OF h SKIP LOCKED)
-         UPDATE skyfill.host h SET lease = nextval('skyfill.lease_number'), lease_until = now() + make_interval(secs => $3)
+         UPDATE skyfill.host h SET lease = nextval('skyfill.lease_number'), lease_until = now() + make_interval(secs => $3),
+           holder = nullif(current_setting('skyfill.holder', true), '')::integer
          FROM picked WHERE h.schema_name = $1 AND h.host = picked.host RETURNING h.host, h.lease, picked.repos, h.learned",
-        &[&schema, &count, &LEASE.as_secs_f64()],
+        &[
+            &schema,
+            &count,
+            &LEASE.as_secs_f64(),
+            &i64::from(HOLDERS),
+            &(LEASE - GRACE).as_secs_f64(),
+        ],
     )?;
     Ok(rows
         .iter()
@@ -77,7 +104,8 @@ pub fn lease(client: &mut impl GenericClient, schema: &str, count: i64) -> Resul
 /// The server refused.
 pub fn renew(client: &mut impl GenericClient, schema: &str, leases: &[i64]) -> Result<Vec<i64>, Error> {
     let rows = client.query(
-        "UPDATE skyfill.host SET lease_until = now() + make_interval(secs => $3)
+        "UPDATE skyfill.host SET lease_until = now() + make_interval(secs => $3),
+           holder = nullif(current_setting('skyfill.holder', true), '')::integer
          WHERE schema_name = $1 AND lease = ANY($2) RETURNING lease",
         &[&schema, &leases, &LEASE.as_secs_f64()],
     )?;

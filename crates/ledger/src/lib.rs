@@ -135,6 +135,9 @@ const STEPS: &[&str] = &[
     "CREATE INDEX repo_unsettled_idx ON skyfill.repo (schema_name, did) WHERE contested OR state = 'unresolved'",
     "CREATE INDEX repo_failed_idx ON skyfill.repo (schema_name, next_attempt) WHERE state = 'failed'",
     "ALTER TABLE skyfill.run ADD COLUMN relay text, ADD COLUMN relay_seq bigint",
+    // `holder` is the number of the session that leases a host, see [`hosts::enter`].
+    "ALTER TABLE skyfill.host ADD COLUMN holder integer",
+    "CREATE SEQUENCE skyfill.holder_number AS integer CYCLE",
 ];
 
 /// Makes the schema, or brings it up to date. Twice is a no-op, two at once wait for each other.

@@ -27,6 +27,9 @@ pub enum Lock {
     Probes,
 }
 
+/// First half of the keys, of two numbers each, by which sessions that lease hosts are known to be alive.
+pub const HOLDERS: i32 = 0x736b_7966;
+
 /// How long a lock is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
@@ -92,11 +95,7 @@ impl Lock {
 ///
 /// # Errors
 /// The server refused.
-pub fn try_take(
-    client: &mut impl GenericClient,
-    lock: Lock,
-    hold: Hold,
-) -> Result<bool, postgres::Error> {
+pub fn try_take(client: &mut impl GenericClient, lock: Lock, hold: Hold) -> Result<bool, postgres::Error> {
     let function = match hold {
         Hold::Session => "pg_try_advisory_lock",
         Hold::Transaction => "pg_try_advisory_xact_lock",
@@ -128,7 +127,10 @@ pub fn take(
             ));
         }
         if !waits.sleep(TRY_EVERY) {
-            return Err(DbError::stopped(&format!("another session that {}", lock.about())));
+            return Err(DbError::stopped(&format!(
+                "another session that {}",
+                lock.about()
+            )));
         }
     }
     Ok(())

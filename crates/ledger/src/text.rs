@@ -9,7 +9,10 @@ const MAX_REASON_CHARS: usize = 1000;
 /// control characters, so all of them are replaced.
 #[must_use]
 pub fn reason(text: &str) -> Cow<'_, str> {
-    let end = text.char_indices().nth(MAX_REASON_CHARS).map_or(text.len(), |(at, _)| at);
+    let end = text
+        .char_indices()
+        .nth(MAX_REASON_CHARS)
+        .map_or(text.len(), |(at, _)| at);
     let text = text.get(..end).unwrap_or(text);
     if !text.contains(char::is_control) {
         return text.into();

@@ -140,10 +140,7 @@ impl<'p> Persistent<'p> {
 
     /// Does `setup` in each new session.
     #[must_use]
-    pub fn with_setup(
-        mut self,
-        setup: impl FnMut(&mut Client) -> Result<(), DbError> + Send + 'p,
-    ) -> Self {
+    pub fn with_setup(mut self, setup: impl FnMut(&mut Client) -> Result<(), DbError> + Send + 'p) -> Self {
         self.setup = Box::new(setup);
         self
     }
@@ -176,7 +173,10 @@ impl<'p> Persistent<'p> {
             (self.setup)(&mut client)?;
             self.client = Some(client);
         }
-        let client = self.client.as_mut().ok_or_else(|| DbError::lost("not connected"))?;
+        let client = self
+            .client
+            .as_mut()
+            .ok_or_else(|| DbError::lost("not connected"))?;
         step(client).map_err(Into::into)
     }
 }

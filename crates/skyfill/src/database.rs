@@ -46,19 +46,11 @@ impl Database {
     pub(crate) fn connect(&self) -> Result<Client, Failure> {
         pg::connect(&self.url).map_err(|error| {
             Failure::new(format!("connect to {}: {error}", self.shown()))
-            .hint("check BSKY_DB_POSTGRES_URL, and that the server runs and lets this user in")
+                .hint("check BSKY_DB_POSTGRES_URL, and that the server runs and lets this user in")
         })
     }
 
-    /// A connection whose steps wait for the server when it goes away.
-    pub(crate) fn patient<'d>(&'d self, stop: &'d Stop) -> Patient<'d> {
-        Patient {
-            database: self,
-            session: Persistent::new(&self.url, stop.waits()),
-        }
-    }
-
-    /// The same, holding `lock` as long as the session lives.
+    /// A connection whose steps wait for the server when it goes away. It holds `lock` as long as it lives.
     pub(crate) fn patient_alone<'d>(&'d self, stop: &'d Stop, lock: Lock) -> Patient<'d> {
         let session = Persistent::new(&self.url, stop.waits())
             .with_setup(move |client| locks::take(client, lock, Hold::Session, stop.waits()));

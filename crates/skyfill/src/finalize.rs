@@ -32,10 +32,7 @@ pub(crate) fn work(
     stop: &Stop,
     patient: bool,
 ) -> Result<Ended, Failure> {
-    let notifications = match &args.notifications {
-        Some(given) => given.clone(),
-        None => of_last_run(database)?,
-    };
+    let notifications = notifications(args, database)?;
     let slices = Counter::with_rate("slices");
     let progress: Mutex<Option<Progress>> = Mutex::new(None);
     let taken: Mutex<Vec<Taken>> = Mutex::new(Vec::new());
@@ -138,15 +135,31 @@ pub(crate) fn work(
     }
 }
 
-/// The notifications that the last run was told to store.
-fn of_last_run(database: &Database) -> Result<Notifications, Failure> {
+/// The notifications that are stored: those that the loads took. Others would make a mixture, because what a
+/// record's own row brings is stored by the load alone.
+fn notifications(args: &FinalizeArgs, database: &Database) -> Result<Notifications, Failure> {
     let mut client = database.connect()?;
     let refused = |error| database.failure(error);
     ledger::prepare(&mut client, PATIENT).map_err(|error| database.db_failure(&error))?;
     let run = ledger::runs::last(&mut client, &database.schema).map_err(refused)?;
-    Ok(run
-        .and_then(|run| Notifications::parse(&run.notifications))
-        .unwrap_or_default())
+    let loaded = run.and_then(|run| Notifications::parse(&run.notifications));
+    match (&args.notifications, loaded) {
+        (Some(given), Some(loaded)) if *given != loaded => Err(Failure::usage(format!(
+            "--notifications {}: the rows of schema {} of {} were loaded with notifications {}, and those of likes, \
+             follows and mentions stay so",
+            given.text(),
+            database.schema,
+            database.shown(),
+            loaded.text()
+        ))
+        .hint(format!(
+            "leave out --notifications; for others load everything again: skyfill migrate --recreate-schema, then \
+             skyfill run --notifications {}",
+            given.text()
+        ))),
+        (_, Some(loaded)) => Ok(loaded),
+        (given, None) => Ok(given.clone().unwrap_or_default()),
+    }
 }
 
 fn failure(database: &Database, error: &FinalizeError) -> Failure {

@@ -109,8 +109,10 @@ pub(crate) fn look_up_due(
         let mut client = database.connect()?;
         let holder = locks::holder(&mut client, Lock::Identities).map_err(|error| database.failure(error))?;
         if let Some(who) = holder {
-            return Err(Failure::new(format!("{who} looks up identities in this database"))
-                .hint("wait until it ends"));
+            return Err(
+                Failure::new(format!("{who} looks up identities in this database"))
+                    .hint("wait until it ends"),
+            );
         }
     }
     let mut client = database.patient_alone(stop, Lock::Identities);
@@ -334,9 +336,8 @@ fn look_up_all(
     let indexed_at = rows::datetime::print(now);
     let mut after = String::new();
     while !stop.is_set() {
-        let due = client.run(|client| {
-            ledger::identity::due(client, &database.schema, &after, batch, args.plc_export)
-        })?;
+        let due = client
+            .run(|client| ledger::identity::due(client, &database.schema, &after, batch, args.plc_export))?;
         let Some(last) = due.last() else { return Ok(true) };
         after.clone_from(&last.did);
         let learned = runtime.block_on(look_up(due, slots, &documents, handles.as_ref(), counts, stop));

@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         let (name, times) = wanted.split_once('=').unwrap_or((&wanted, "1"));
         ledger::failpoint::arm(name, times.parse().unwrap_or(1));
     }
+    pg::name_process(&std::env::args().nth(1).unwrap_or_default());
     fetch_args::allow_many_connections();
     let outcome = match cli.command {
         Command::Migrate(args) => migrate::run(&args),

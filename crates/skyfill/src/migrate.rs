@@ -33,8 +33,8 @@ pub(crate) fn run(args: &MigrateArgs) -> Result<Ended, Failure> {
         ),
     }
     if args.drop_follow_indexes {
-        let dropped =
-            load::indexes::drop_follow(&mut client, schema, PATIENT).map_err(|error| database.db_failure(&error))?;
+        let dropped = load::indexes::drop_follow(&mut client, schema, PATIENT)
+            .map_err(|error| database.db_failure(&error))?;
         match dropped.as_slice() {
             [] => observe::log!("the indexes of follow are dropped already"),
             dropped => observe::log!(

@@ -46,7 +46,10 @@ impl Halt for Stop {
 impl Stop {
     /// A wait that ends when somebody asks to stop, and says on stderr what it waits for.
     pub(crate) fn waits(&self) -> Waits<'_> {
-        Waits { stop: self, ..PATIENT }
+        Waits {
+            stop: self,
+            ..PATIENT
+        }
     }
 }
 

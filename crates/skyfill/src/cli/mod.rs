@@ -373,7 +373,7 @@ pub(crate) struct FinalizeArgs {
     /// Begin again, even if an earlier run could be gone on with: for when another program wrote to the tables since.
     #[arg(long)]
     pub(crate) restart: bool,
-    /// Which notifications are stored: all, none, or since=DATE [default: as the last `skyfill run` was told].
+    /// Which notifications are stored: all, none, or since=DATE, the same as the loads stored [default: those].
     #[arg(long, value_name = "WHICH", value_parser = notifications)]
     pub(crate) notifications: Option<load::Notifications>,
     #[command(flatten)]

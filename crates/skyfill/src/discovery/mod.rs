@@ -333,7 +333,11 @@ impl<'s> Scout<'s> {
         let schema = &self.database.schema;
         let mut takes_relay_repos = self.source.relay_repos;
         if with_known_hosts {
-            hosts.extend(listing.client.run(|client| listing::known_hosts(client, schema))?);
+            hosts.extend(
+                listing
+                    .client
+                    .run(|client| listing::known_hosts(client, schema))?,
+            );
         }
         if self.asks_relay_for_hosts() {
             match self.runtime.block_on(relay::hosts(http, relay, self.stop))? {
@@ -355,7 +359,9 @@ impl<'s> Scout<'s> {
         let mut known = HashSet::new();
         hosts.retain(|(host, _)| !opt_out.has_host(host) && known.insert(host.clone()));
         let id = listing.id;
-        listing.client.run(|client| listing::add_hosts(client, schema, id, &hosts))?;
+        listing
+            .client
+            .run(|client| listing::add_hosts(client, schema, id, &hosts))?;
         let turns = {
             let _within = self.runtime.enter();
             Turns::start(fetch_args::pace(self.fetch, AT_ONCE, PATIENCE))

@@ -317,9 +317,7 @@ impl Scout<'_> {
                 })
                 .collect();
             counts.listed.add(lines.len() as u64);
-            let changed = store(client, schema, id, &lines, |txn| {
-                set_cursor(txn, &name, &next)
-            })?;
+            let changed = store(client, schema, id, &lines, |txn| set_cursor(txn, &name, &next))?;
             counts.add(changes, changed);
             // The end: nothing but what the page before had.
             if at.as_deref() == Some(&next) {

@@ -97,9 +97,10 @@ impl Feeder<'_> {
         loop {
             let outcome = match &mut client {
                 Some(client) => self.feed(client, &mut queues),
-                None => pg::connect(self.url).map(|connected| {
+                None => pg::connect(self.url).and_then(|mut connected| {
+                    hosts::enter(&mut connected)?;
                     client = Some(connected);
-                    None
+                    Ok(None)
                 }),
             };
             match outcome {

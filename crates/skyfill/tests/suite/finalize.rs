@@ -423,12 +423,21 @@ fn no_record_stops_a_stage() {
         hand.post(&post(key), None);
     }
     let reply = |key: &str| format!("at://did:plc:b/app.bsky.feed.post/{key}");
-    for (key, root) in [("seen", "root"), ("in-halved", "halved"), ("in-broken", "broken"), ("in-deep", "deep")] {
+    for (key, root) in [
+        ("seen", "root"),
+        ("in-halved", "halved"),
+        ("in-broken", "broken"),
+        ("in-deep", "deep"),
+    ] {
         hand.post(&reply(key), Some((&post(root), &post(root))));
     }
     hand.thread_gate(
         &gate("root"),
-        &format!(r#"{{"allow":[],"hiddenReplies":["{}","{}"]}}"#, long(), reply("seen")),
+        &format!(
+            r#"{{"allow":[],"hiddenReplies":["{}","{}"]}}"#,
+            long(),
+            reply("seen")
+        ),
     );
     hand.thread_gate(
         &gate("halved"),
@@ -437,11 +446,15 @@ fn no_record_stops_a_stage() {
     hand.thread_gate(&gate("broken"), r#"{"allow":["#);
     hand.thread_gate(
         &gate("deep"),
-        &format!(r#"{{"x":{}{},"allow":[]}}"#, "[".repeat(300_000), "]".repeat(300_000)),
+        &format!(
+            r#"{{"x":{}{},"allow":[]}}"#,
+            "[".repeat(300_000),
+            "]".repeat(300_000)
+        ),
     );
     // A root that is stored nowhere.
     let nowhere = format!("at://did:plc:a/com.example.thing/{}", long());
-    hand.post(&reply("nowhere"), Some((&nowhere, &nowhere)));
+    hand.post(&reply("nowhere"), Some((&nowhere, &post("missing"))));
     // A list that is replied to, with fields of other records.
     let list = "at://did:plc:a/app.bsky.graph.list/list";
     let mention = |did: &str| {
@@ -474,7 +487,10 @@ fn no_record_stops_a_stage() {
     assert_eq!(hand.posts("\"invalidReplyRoot\""), ["nowhere"]);
     let quotes: i64 = hand
         .0
-        .query_one("SELECT \"quoteCount\" FROM bsky.post_agg WHERE uri = $1", &[&post("root")])
+        .query_one(
+            "SELECT \"quoteCount\" FROM bsky.post_agg WHERE uri = $1",
+            &[&post("root")],
+        )
         .expect("counts")
         .get(0);
     assert_eq!(quotes, 1);
@@ -497,7 +513,10 @@ fn a_gate_of_many_lists_lets_in_who_is_on_one() {
         .collect();
     hand.record(root, &format!(r#"{{"allow":[{}]}}"#, rules.join(",")));
     for (did, on) in [("did:plc:b", 9_999), ("did:plc:c", 10_000)] {
-        hand.post(&format!("at://{did}/app.bsky.feed.post/on-{on}"), Some((root, root)));
+        hand.post(
+            &format!("at://{did}/app.bsky.feed.post/on-{on}"),
+            Some((root, root)),
+        );
         hand.0
             .execute(
                 "INSERT INTO bsky.list_item (uri, cid, creator, \"subjectDid\", \"listUri\", \"createdAt\", \"indexedAt\")

@@ -17,6 +17,7 @@ mod private_database;
 mod probe;
 mod producer;
 mod run;
+mod sessions;
 mod support;
 mod unpack;
 mod verify;

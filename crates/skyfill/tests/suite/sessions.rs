@@ -1,0 +1,225 @@
+//! Sessions with PostgreSQL: what they are set to, which locks they take, and how the server is waited for.
+
+use crate::support::*;
+use ledger::locks::{self, Hold, Lock};
+use pg::Waits;
+use postgres::Client;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Starts a command that a test ends or waits for.
+fn start(command: &mut Command) -> Child {
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("start skyfill")
+}
+
+/// Waits until a query of the test's own database has a row; that row's first column.
+fn wait_for(client: &mut Client, sql: &str, child: &mut Child) -> i32 {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(row) = client.query_opt(sql, &[]).expect("look") {
+            return row.get(0);
+        }
+        assert!(
+            child.try_wait().expect("wait").is_none(),
+            "it ended before: {sql}"
+        );
+        assert!(Instant::now() < deadline, "never: {sql}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The server process of a skyfill that waits for a lock on a table.
+fn waiting_for_a_table(command: &str) -> String {
+    format!(
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database()
+           AND application_name = 'skyfill {command}' AND wait_event_type = 'Lock' LIMIT 1"
+    )
+}
+
+#[test]
+fn a_load_beside_discovery_does_not_wait() {
+    let tangle = simnet::Tangle::new(61, 3, 60);
+    let (net, db, dir) = (Net::of_tangle(&tangle), TestDb::migrated(), folder());
+    let mut discovery = db.client();
+    assert!(locks::try_take(&mut discovery, Lock::Passes, Hold::Session).unwrap());
+    net.load(&db, dir.path(), &net.dids, 1, &[]);
+    assert!(db.count("record") > 0);
+}
+
+#[test]
+fn who_waits_for_a_lock_says_for_whom_and_stops_when_told() {
+    let (db, dir) = (TestDb::migrated(), folder());
+    let mut other = db.client();
+    other
+        .batch_execute("SET application_name = 'the other one'")
+        .unwrap();
+    assert!(locks::try_take(&mut other, Lock::Probes, Hold::Session).unwrap());
+    let mut consumer = skyfill();
+    consumer
+        .arg("consumer")
+        .arg(dir.path().join("s"))
+        .env("BSKY_DB_POSTGRES_URL", &db.url);
+    let log = std::fs::File::create(dir.path().join("log")).unwrap();
+    let mut child = consumer
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("start skyfill");
+    let read = || std::fs::read_to_string(dir.path().join("log")).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !read().contains("the other one (server process ") {
+        assert!(child.try_wait().unwrap().is_none(), "it ended: {}", read());
+        assert!(
+            Instant::now() < deadline,
+            "it does not say what it waits for: {}",
+            read()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    signal(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(4), "{}", read());
+}
+
+/// What a role or a database has for defaults is not what skyfill's statements rely on.
+#[test]
+fn settings_of_the_database_change_nothing() {
+    let tangle = simnet::Tangle::new(62, 6, 300);
+    let net = Net::of_tangle(&tangle);
+    let (odd, plain, dir) = (TestDb::migrated(), TestDb::migrated(), folder());
+    let mut client = odd.client();
+    let name: String = client.query_one("SELECT current_database()", &[]).unwrap().get(0);
+    for setting in [
+        "standard_conforming_strings = off",
+        "search_path = nowhere",
+        "DateStyle = 'German'",
+        "IntervalStyle = 'iso_8601'",
+        "TimeZone = 'Asia/Tokyo'",
+        "statement_timeout = '1ms'",
+        "lock_timeout = '1ms'",
+        "idle_in_transaction_session_timeout = '1ms'",
+        "bytea_output = 'escape'",
+        "extra_float_digits = -15",
+        "default_transaction_isolation = 'serializable'",
+    ] {
+        client
+            .batch_execute(&format!("ALTER DATABASE {name} SET {setting}"))
+            .unwrap();
+    }
+    for db in [&odd, &plain] {
+        net.load(db, dir.path(), &net.dids, 1, &[]);
+        run_well(&mut net.identities(db));
+        run_well(&mut finalize(db));
+    }
+    client
+        .batch_execute(&format!("ALTER DATABASE {name} RESET ALL"))
+        .unwrap();
+    assert_eq!(difference(&odd.dump(), &plain.dump()), None);
+}
+
+/// A function of somebody else's in `public` that fits better than PostgreSQL's own is not called.
+#[test]
+fn functions_in_public_are_not_called() {
+    let tangle = simnet::Tangle::new(63, 6, 300);
+    let net = Net::of_tangle(&tangle);
+    let (db, dir) = (TestDb::migrated(), folder());
+    db.client()
+        .batch_execute(
+            "CREATE FUNCTION public.split_part(varchar, varchar, integer) RETURNS text LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'called as %', current_user; END $$;
+             CREATE FUNCTION public.split_part(varchar, text, integer) RETURNS text LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'called as %', current_user; END $$;
+             CREATE FUNCTION public.same(varchar, varchar) RETURNS boolean LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'called as %', current_user; END $$;
+             CREATE OPERATOR public.= (LEFTARG = varchar, RIGHTARG = varchar, FUNCTION = public.same)",
+        )
+        .unwrap();
+    net.load(&db, dir.path(), &net.dids, 1, &[]);
+    run_well(&mut net.identities(&db));
+    run_well(&mut finalize(&db));
+}
+
+/// A connection that is cut in the middle of a step is made again, and the step is done again.
+#[test]
+fn identities_and_discovery_wait_for_the_server() {
+    let tangle = simnet::Tangle::new(64, 3, 60);
+    let (net, db, dir) = (Net::of_tangle(&tangle), TestDb::migrated(), folder());
+    net.load(&db, dir.path(), &net.dids, 1, &[]);
+    let mut discover = skyfill();
+    discover
+        .args(["discover", "--allow-private-hosts", "--pds", &net.server.url()])
+        .env("BSKY_DB_POSTGRES_URL", &db.url);
+    // This PDS lists nothing, so discovery ends with one host that it could not list.
+    for (command, name, table, ended) in [
+        (&mut net.identities(&db), "identities", "skyfill.identity", 0),
+        (&mut discover, "discover", "skyfill.listing", 1),
+    ] {
+        let mut holder = db.client();
+        let mut txn = holder.transaction().unwrap();
+        txn.batch_execute(&format!("LOCK TABLE {table}")).unwrap();
+        let mut child = start(command);
+        let mut client = db.client();
+        let pid = wait_for(&mut client, &waiting_for_a_table(name), &mut child);
+        client
+            .execute("SELECT pg_terminate_backend($1)", &[&pid])
+            .unwrap();
+        txn.rollback().unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(
+            told(&output).contains("waiting for the database"),
+            "{}",
+            told(&output)
+        );
+        assert_eq!(output.status.code(), Some(ended), "{name}: {}", told(&output));
+    }
+}
+
+/// The leases of a process that was killed are void as soon as its session is gone.
+#[test]
+fn hosts_of_a_dead_process_are_taken_over_at_once() {
+    let tangle = simnet::Tangle::new(65, 3, 60);
+    let (net, db, dir) = (Net::of_tangle(&tangle), TestDb::migrated(), folder());
+    let mut client = db.client();
+    ledger::prepare(&mut client, Waits::SILENT).unwrap();
+    let file = did_file(dir.path(), &net.server.url(), net.dids.iter().map(String::as_str));
+    let host = fetch::hosts::host_of(&net.server.url());
+    client
+        .execute(
+            "INSERT INTO skyfill.host (schema_name, host, lease, lease_until, holder)
+             VALUES ('bsky', $1, 0, now() + interval '45 s', 77)",
+            &[&host],
+        )
+        .unwrap();
+    let output = run_well(run_load(&db.url).arg(file));
+    assert!(
+        !told(&output).contains("left to another skyfill"),
+        "{}",
+        told(&output)
+    );
+}
+
+#[test]
+fn finalize_takes_the_notifications_of_the_loads() {
+    let tangle = simnet::Tangle::new(66, 6, 300);
+    let (net, db, dir) = (Net::of_tangle(&tangle), TestDb::migrated(), folder());
+    let file = did_file(dir.path(), &net.server.url(), net.dids.iter().map(String::as_str));
+    run_well(
+        run_load(&db.url)
+            .arg(file)
+            .args(["--notifications", "since=2024-06-01"]),
+    );
+    let before = db.dump();
+    let output = finalize(&db).args(["--notifications", "all"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+    assert!(
+        told(&output).contains("were loaded with notifications since="),
+        "{}",
+        told(&output)
+    );
+    run_well(finalize(&db).args(["--notifications", "since=2024-06-01"]));
+    run_well(&mut finalize(&db));
+    assert_eq!(difference(&db.dump(), &before), None);
+}
