@@ -1,5 +1,6 @@
 //! What a request gets, and how it is written: on the bare socket, so that it can break HTTP where a library would not.
 
+use crate::hostile::encoding::Encoding;
 use flate2::write::GzEncoder;
 use flate2::{Compress, Compression, Crc, FlushCompress};
 use std::io::Write;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 /// What a request gets.
 #[derive(Clone, Debug)]
@@ -27,13 +29,52 @@ pub enum Answer {
     Endless,
     /// 200, gzip of zeros that unpack to this many bytes.
     Bomb(u64),
+    /// 200 and a body that is packed already, whether the client takes that or not.
+    Packed(Encoding, Arc<Vec<u8>>),
     /// 200, a length, less than that, and the end.
     Short(Arc<Vec<u8>>),
+    /// Nothing until a gate is open, then another answer.
+    Behind(Gate, Box<Answer>),
+    /// Nothing for a time, then another answer.
+    Late(Duration, Box<Answer>),
     /// The first time the one, then the other.
     Then(Box<Answer>, Box<Answer>),
 }
 
+/// What holds answers back while it is closed. It is open at first.
+#[derive(Clone, Debug)]
+pub struct Gate(Arc<watch::Sender<bool>>);
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(true)))
+    }
+}
+
+impl Gate {
+    /// Holds back what comes from now on.
+    pub fn close(&self) {
+        self.0.send_replace(false);
+    }
+
+    /// Lets all pass.
+    pub fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    async fn passed(&self) {
+        // The sender is there as long as the gate is.
+        drop(self.0.subscribe().wait_for(|is_open| *is_open).await);
+    }
+}
+
 impl Answer {
+    /// This answer, once the gate is open.
+    #[must_use]
+    pub fn behind(self, gate: &Gate) -> Self {
+        Self::Behind(gate.clone(), Box::new(self))
+    }
+
     /// 200 and a text.
     #[must_use]
     pub fn text(body: impl Into<String>) -> Self {
@@ -118,6 +159,14 @@ pub(crate) async fn write(
             stream.set_zero_linger()?;
             Ok(false)
         }
+        Answer::Behind(gate, then) => {
+            gate.passed().await;
+            Box::pin(write(stream, then, takes_gzip, headers)).await
+        }
+        Answer::Late(time, then) => {
+            tokio::time::sleep(*time).await;
+            Box::pin(write(stream, then, takes_gzip, headers)).await
+        }
         Answer::Then(..) => Ok(false),
         Answer::Stall(body) => {
             write_both(
@@ -149,6 +198,11 @@ pub(crate) async fn write(
                 stream.write_all(&bomb.piece).await?;
             }
             stream.write_all(&bomb.end).await?;
+            Ok(true)
+        }
+        Answer::Packed(encoding, body) => {
+            let encoding = format!("content-encoding: {}\r\n{headers}", encoding.name());
+            write_both(stream, &car_head(body.len() as u64, &encoding), body).await?;
             Ok(true)
         }
         Answer::Short(body) => {

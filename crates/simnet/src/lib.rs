@@ -1,12 +1,15 @@
-//! A network to practise on: repos made from a seed, with the mix and the sizes of real ones ([`Population`]) or with everything in each
-//! other's way ([`Tangle`]). What serves them on loopback: one PDS that does as it is told, with DID documents and handles beside it
-//! ([`Server`]); a DNS server ([`Dns`]); a whole network of PDSes, PLC directory and relay, with faults on demand ([`Network`]).
+//! A network to practise on: repos made from a seed, with the mix and the sizes of real ones
+//! ([`Population`]) or with everything in each other's way ([`Tangle`]), and the input that hostile
+//! hosts send ([`hostile`]). What serves them on loopback: one PDS that does as it is told, with DID
+//! documents and handles beside it ([`Server`]); a DNS server ([`Dns`]); a whole network of PDSes,
+//! PLC directory and relay, with faults on demand ([`Network`]).
 //!
 //! Commits are signed with keys that follow from the DIDs, so that everybody can sign.
 
 mod answer;
 mod dns;
 mod document;
+pub mod hostile;
 mod keys;
 mod lines;
 mod network;
@@ -17,7 +20,7 @@ mod request;
 mod server;
 mod tangle;
 
-pub use answer::Answer;
+pub use answer::{Answer, Gate};
 pub use dns::Dns;
 pub use document::document;
 pub use keys::{sign, sign_with, signing_key, signing_key_of};

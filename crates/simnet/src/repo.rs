@@ -19,7 +19,15 @@ pub(crate) fn build_blocks(
     did: &str,
     generation: u32,
     rev: &str,
+    records: Vec<(String, Vec<u8>)>,
+) -> (Cid, Vec<(Cid, Vec<u8>)>) {
+    build_blocks_under(records, |data| build_commit_with(did, generation, rev, data))
+}
+
+/// The same under the commit that `commit` makes for the root of the tree.
+pub(crate) fn build_blocks_under(
     mut records: Vec<(String, Vec<u8>)>,
+    commit: impl FnOnce(&Cid) -> Vec<u8>,
 ) -> (Cid, Vec<(Cid, Vec<u8>)>) {
     records.sort();
     assert!(
@@ -36,7 +44,7 @@ pub(crate) fn build_blocks(
     }
     let top = entries.iter().map(|(layer, ..)| *layer).max().unwrap_or(0);
     let data = build_node(&entries, top, &mut blocks);
-    let commit = build_commit_with(did, generation, rev, &data);
+    let commit = commit(&data);
     let root = Cid::of(Codec::DagCbor, &commit);
     blocks.push((root, commit));
     (root, blocks)
@@ -49,9 +57,21 @@ pub fn build_commit(did: &str, rev: &str, data: &Cid) -> Vec<u8> {
 }
 
 fn build_commit_with(did: &str, generation: u32, rev: &str, data: &Cid) -> Vec<u8> {
+    build_commit_fields(did, rev, data, 0, |message| sign_with(did, generation, message))
+}
+
+/// A commit with what `sign` makes of it as its signature, and a field `padding` of so many zeros,
+/// if that is not 0.
+pub(crate) fn build_commit_fields(
+    did: &str,
+    rev: &str,
+    data: &Cid,
+    padding: usize,
+    sign: impl Fn(&[u8]) -> Vec<u8>,
+) -> Vec<u8> {
     let write = |sig: Option<&[u8]>| {
         let mut w = Writer::new();
-        w.map(5 + u64::from(sig.is_some()))
+        w.map(5 + u64::from(sig.is_some()) + u64::from(padding > 0))
             .text("did")
             .text(did)
             .text("rev")
@@ -59,16 +79,14 @@ fn build_commit_with(did: &str, generation: u32, rev: &str, data: &Cid) -> Vec<u
         if let Some(sig) = sig {
             w.text("sig").bytes(sig);
         }
-        w.text("data")
-            .cid(data)
-            .text("prev")
-            .null()
-            .text("version")
-            .integer(3);
+        w.text("data").cid(data).text("prev").null();
+        if padding > 0 {
+            w.text("padding").bytes(&vec![0; padding]);
+        }
+        w.text("version").integer(3);
         w.into_bytes()
     };
-    let signature = sign_with(did, generation, &write(None));
-    write(Some(&signature))
+    write(Some(&sign(&write(None))))
 }
 
 /// A CAR of `blocks` with one root.
@@ -86,11 +104,16 @@ pub fn build_car(root: Cid, blocks: &[(Cid, Vec<u8>)]) -> Vec<u8> {
     write_varint(&mut car, header.len());
     car.extend(header);
     for (cid, bytes) in blocks {
-        write_varint(&mut car, Cid::BYTES + bytes.len());
-        car.extend(cid.to_bytes());
-        car.extend(bytes);
+        write_section(&mut car, cid, bytes);
     }
     car
+}
+
+/// Appends a section of a CAR.
+pub(crate) fn write_section(car: &mut Vec<u8>, cid: &Cid, bytes: &[u8]) {
+    write_varint(car, Cid::BYTES + bytes.len());
+    car.extend(cid.to_bytes());
+    car.extend(bytes);
 }
 
 fn write_varint(out: &mut Vec<u8>, mut value: usize) {

@@ -15,6 +15,8 @@ pub(crate) struct Request {
     pub(crate) host: String,
     /// Whether the client takes gzip.
     pub(crate) takes_gzip: bool,
+    /// Whether it comes with a user and a password.
+    pub(crate) has_credentials: bool,
     /// The key of a WebSocket that it asks for.
     pub(crate) websocket: Option<String>,
     parameters: Vec<(String, String)>,
@@ -67,6 +69,7 @@ fn parse(buffer: &[u8]) -> Result<Option<(usize, Request)>, httparse::Error> {
         path: unescape(path),
         host: header("host").unwrap_or_default().to_ascii_lowercase(),
         takes_gzip: header("accept-encoding").is_some_and(|value| value.contains("gzip")),
+        has_credentials: header("authorization").is_some(),
         websocket: header("sec-websocket-key").filter(|_| is_websocket),
         parameters: pairs
             .map(|(key, value)| (unescape(key), unescape(value)))

@@ -68,11 +68,16 @@ pub(super) enum Foreign {
     Missing,
     /// A lie: listed and served as it was once.
     Old,
+    /// A lie: listed as newer than it is, and not there.
+    Claimed,
+    /// A lie: listed and served as somebody else made it, at the last rev that there is.
+    Forged,
 }
 
 /// How a host counts requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Counting {
+    #[default]
     Not,
     Announced,
     Silent,
@@ -80,11 +85,14 @@ pub(super) enum Counting {
 }
 
 /// A PDS.
+#[derive(Default)]
 pub(super) struct Host {
     /// Name and port.
     pub(super) authority: String,
-    /// What makes it unusable.
+    /// What makes it unusable or hostile.
     pub(super) fault: Option<Fault>,
+    /// Another host, on whose address this one is.
+    pub(super) beside: Option<usize>,
     pub(super) counting: Counting,
     /// Accounts that it has.
     pub(super) members: BTreeSet<usize>,

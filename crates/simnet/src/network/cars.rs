@@ -2,6 +2,7 @@
 
 use super::accounts::{Account, Records};
 use crate::Population;
+use crate::hostile::commit::{LAST_REV, forged_blocks};
 use crate::repo::{build_blocks, build_car};
 use atrepo::{Cid, syntax};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -37,7 +38,15 @@ pub(super) struct Source {
     pub(super) micros: u64,
     key: u32,
     records: Option<Records>,
-    is_old: bool,
+    version: Version,
+}
+
+/// Whether a repo is as its account has it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Version {
+    Now,
+    Once,
+    Forged,
 }
 
 /// What lists say of a repo.
@@ -58,19 +67,35 @@ impl Source {
             micros: account.micros,
             key: account.commit_key,
             records: account.records.clone(),
-            is_old: false,
+            version: Version::Now,
         }
     }
 
     /// The repo as it was once: a third of the records was not there yet.
     pub(super) fn once(mut self) -> Self {
         self.micros = self.micros.saturating_sub(AGE);
-        self.is_old = true;
+        self.version = Version::Once;
+        self
+    }
+
+    /// The repo at a rev that it does not have yet.
+    pub(super) fn ahead(mut self) -> Self {
+        self.micros += AGE;
+        self
+    }
+
+    /// The repo as somebody else made it: at the last rev, without a third of the records.
+    pub(super) fn forged(mut self) -> Self {
+        self.micros = u64::MAX;
+        self.version = Version::Forged;
         self
     }
 
     pub(super) fn rev(&self) -> String {
-        syntax::tid(self.micros, 1)
+        match self.version {
+            Version::Forged => LAST_REV.to_owned(),
+            Version::Now | Version::Once => syntax::tid(self.micros, 1),
+        }
     }
 
     /// The records, sorted by key.
@@ -79,7 +104,7 @@ impl Source {
             Some(records) => (**records).clone(),
             None => population.records(self.number).into_iter().collect(),
         };
-        if self.is_old {
+        if self.version != Version::Now {
             let least = (records.len() * 2 / 3).max(1);
             while records.len() > least {
                 records.pop_last();
@@ -91,7 +116,10 @@ impl Source {
     /// The blocks, the commit last, and the CID of the commit.
     pub(super) fn blocks(&self, population: &Population) -> (Cid, Vec<(Cid, Vec<u8>)>) {
         let records = self.records(population).into_iter().collect();
-        build_blocks(&self.did, self.key, &self.rev(), records)
+        match self.version {
+            Version::Forged => forged_blocks(&self.did, &self.rev(), records),
+            Version::Now | Version::Once => build_blocks(&self.did, self.key, &self.rev(), records),
+        }
     }
 
     fn collections(&self, population: &Population) -> u8 {

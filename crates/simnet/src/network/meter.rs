@@ -39,6 +39,8 @@ pub struct HostCounts {
     pub busy: Duration,
     /// Requests for a repo that had been given whole and well already, at the same rev.
     pub repeated: u64,
+    /// Requests with a user and a password, which nobody has a reason to send.
+    pub with_credentials: u64,
 }
 
 /// What a request is told about limits.
@@ -72,6 +74,7 @@ struct Seen {
     /// Repos given whole: account and time of the rev.
     given: HashSet<(usize, u64)>,
     repeated: u64,
+    with_credentials: u64,
 }
 
 /// Time before a lesson over which the rate is taken.
@@ -179,6 +182,11 @@ impl Meter {
         }
     }
 
+    /// A request came with a user and a password.
+    pub(super) fn note_credentials(&self) {
+        lock(&self.seen).with_credentials += 1;
+    }
+
     /// A repo was given whole.
     pub(super) fn note_given(&self, repo: (usize, u64)) {
         lock(&self.seen).given.insert(repo);
@@ -202,6 +210,7 @@ impl Meter {
                 .zip(seen.first)
                 .map_or(Duration::ZERO, |(last, first)| last - first),
             repeated: seen.repeated,
+            with_credentials: seen.with_credentials,
         }
     }
 

@@ -8,6 +8,8 @@ mod cars;
 mod change;
 mod events;
 mod fault;
+mod hostile;
+mod lists;
 mod meter;
 mod pds;
 mod plan;
@@ -24,6 +26,7 @@ use accounts::{Counting, Standing};
 use cars::Source;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use world::World;
 
 /// What a network is made from.
@@ -39,6 +42,9 @@ pub struct NetworkSettings {
     pub hosts: usize,
     /// Which kinds of fault are on. None of them: a good network.
     pub faults: Vec<Fault>,
+    /// Accounts of one more host, which means harm. If there are any, the faults hit that host and
+    /// its accounts, and nobody else.
+    pub hostile_accounts: usize,
     /// The limit of hosts that have one, announced or not ([`Fault::Limits429`], [`Fault::Silent429`], [`Fault::SharedAddress`]).
     pub limit: Option<Limit>,
     /// Share of all repos that the first host holds; at least 1.2 times the average, so that it is the fullest. The sizes of the others
@@ -60,6 +66,7 @@ impl Default for NetworkSettings {
             records: 20_000,
             hosts: 1,
             faults: Vec::new(),
+            hostile_accounts: 0,
             limit: None,
             fullest_share: 0.2,
             replay_events: 100_000,
@@ -78,6 +85,8 @@ pub enum Expected {
     State(&'static str),
     /// Its repo cannot be had.
     Failed,
+    /// Its repo is so odd that a client may load it, as [`Network::car`] has it, or refuse it.
+    LoadedOrFailed,
 }
 
 /// The network. Its servers run until it is dropped.
@@ -115,7 +124,7 @@ impl Network {
         self.servers.well_known_url()
     }
 
-    /// URLs of the PDSes, the fullest first.
+    /// URLs of the PDSes, the fullest first, the hostile ones last.
     #[must_use]
     pub fn host_urls(&self) -> Vec<String> {
         let state = self.world.lock();
@@ -139,19 +148,14 @@ impl Network {
     #[must_use]
     pub fn expected(&self) -> BTreeMap<String, Expected> {
         let state = self.world.lock();
+        let is_on = |fault: &Fault| self.world.switches.is_on(*fault);
         let expected = |account: &accounts::Account| {
-            let is_bad = |fault: &Fault| self.world.switches.is_on(*fault);
-            let of_account = account.fault.filter(|fault| Fault::LASTING.contains(fault));
+            let of_host = state.hosts[account.host].fault.filter(is_on);
+            let of_account = account.fault.filter(is_on);
             match account.standing.status() {
                 Some(status) => Expected::State(status),
-                None if state.hosts[account.host]
-                    .fault
-                    .is_some_and(|fault| is_bad(&fault)) =>
-                {
-                    Expected::Failed
-                }
-                None if of_account.is_some_and(|fault| is_bad(&fault)) => Expected::Failed,
-                None => Expected::Loaded,
+                None if of_host.is_some() => Expected::Failed,
+                None => of_account.map_or(Expected::Loaded, Fault::end_of_account),
             }
         };
         let all = state.accounts.iter();
@@ -173,6 +177,20 @@ impl Network {
         all.filter(|account| account.standing != Standing::Deleted && is_bad(account.host))
             .map(|account| account.did.clone())
             .collect()
+    }
+
+    /// The active accounts on good hosts that no fault hits, on or off. Nothing that others do may
+    /// cost them anything.
+    #[must_use]
+    pub fn honest(&self) -> BTreeSet<String> {
+        let state = self.world.lock();
+        let is_honest = |account: &&accounts::Account| {
+            account.standing == Standing::Active
+                && account.fault.is_none()
+                && state.hosts[account.host].fault.is_none()
+        };
+        let all = state.accounts.iter().filter(is_honest);
+        all.map(|account| account.did.clone()).collect()
     }
 
     /// What each host saw so far, in the order of [`Network::host_urls`].
@@ -221,6 +239,12 @@ impl Network {
     /// accounts, 6 % deactivations or reactivations, 6 % moves and 10 % new accounts. The same seed does the same to the same network.
     pub fn change(&self, seed: u64, changes: usize) {
         change::change(&self.world, seed, changes);
+    }
+
+    /// From now on, the network changes so many times before each answer to a request for the list
+    /// of a host: a client that lists hosts is never done.
+    pub fn change_at_lists(&self, changes: usize) {
+        self.world.changes_at_lists.store(changes, Ordering::SeqCst);
     }
 
     /// Switches faults on and off. Those of single answers can be switched on at any time; of the others, only those that were on at the

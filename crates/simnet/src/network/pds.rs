@@ -4,10 +4,9 @@ use super::accounts::{Account, Foreign, Standing, State};
 use super::cars::{self, Source};
 use super::fault::Fault;
 use super::world::World;
+use super::{hostile, lists};
 use crate::answer::Answer;
 use crate::request::Request;
-use std::fmt::Write;
-use std::ops::Bound;
 use std::sync::Arc;
 
 /// Zeros that a bomb unpacks to.
@@ -21,14 +20,17 @@ pub(super) struct Reply {
     pub(super) gives: Option<(usize, u64)>,
 }
 
-/// What host number `host` answers.
-pub(super) fn answer(world: &World, host: usize, request: &Request) -> Reply {
+/// What host number `host` answers, whose fault is on.
+pub(super) fn answer(world: &World, host: usize, fault: Option<Fault>, request: &Request) -> Reply {
     let did = request.parameter("did").unwrap_or_default();
+    if let Some(answer) = fault.and_then(|fault| hostile::answer(world, host, fault, request)) {
+        return Reply { answer, gives: None };
+    }
     let answer = match request.path.as_str() {
         GET_REPO => return get_repo(world, host, did),
         "/xrpc/com.atproto.sync.getLatestCommit" => latest_commit(world, host, did),
         "/xrpc/com.atproto.sync.getRepoStatus" => repo_status(world, host, did),
-        "/xrpc/com.atproto.sync.listRepos" => list_repos(world, host, request),
+        lists::LIST_REPOS => lists::list_repos(world, host, request),
         "/xrpc/com.atproto.server.describeServer" => {
             let authority = world.lock().hosts[host].authority.replace(':', "%3A");
             Answer::json(format!(
@@ -87,10 +89,12 @@ fn find(world: &World, state: &State, host: usize, did: &str) -> Option<Known> {
 }
 
 /// Whether hosts now say such things of accounts that they do not have.
-fn tells(world: &World, foreign: Foreign) -> bool {
+pub(super) fn tells(world: &World, foreign: Foreign) -> bool {
     world.switches.is_on(match foreign {
         Foreign::Left => Fault::Moved,
         Foreign::Missing | Foreign::Old => Fault::LyingList,
+        Foreign::Claimed => Fault::FalseClaims,
+        Foreign::Forged => Fault::ForgedFuture,
     })
 }
 
@@ -102,10 +106,13 @@ fn source(world: &World, state: &State, host: usize, did: &str) -> Result<Source
             inactive(account.standing).map_or_else(|| Ok(Source::of(number, account)), Err)
         }
         Some(Known::Foreign(number, Foreign::Old)) => Ok(Source::of(number, &state.accounts[number]).once()),
+        Some(Known::Foreign(number, Foreign::Forged)) => {
+            Ok(Source::of(number, &state.accounts[number]).forged())
+        }
         Some(Known::Foreign(_, Foreign::Left)) => {
             Err(inactive(Standing::Deactivated).unwrap_or_else(|| not_found(did)))
         }
-        Some(Known::Foreign(_, Foreign::Missing)) | None => Err(not_found(did)),
+        Some(Known::Foreign(_, Foreign::Missing | Foreign::Claimed)) | None => Err(not_found(did)),
     }
 }
 
@@ -149,7 +156,7 @@ type Due = (Fault, u32);
 /// The fault that the next answer for a repo has.
 fn next_fault(world: &World, account: &mut Account) -> Option<Due> {
     let fault = account.fault.filter(|fault| world.switches.is_on(*fault))?;
-    if Fault::LASTING.contains(&fault) {
+    if Fault::LASTING.contains(&fault) || Fault::OF_HOSTILE_REPOS.contains(&fault) {
         return Some((fault, 0));
     }
     let left = account.bad_answers.checked_sub(1)?;
@@ -179,7 +186,7 @@ fn bad_answer(world: &World, source: &Source, (fault, left): Due) -> Answer {
         Fault::Stall => Answer::Stall(car()),
         Fault::WrongLength => Answer::Short(car()),
         // The others are not of single answers.
-        _ => Answer::Repo(car()),
+        _ => hostile::spoiled(world, source, fault).unwrap_or_else(|| Answer::Repo(car())),
     }
 }
 
@@ -199,8 +206,8 @@ fn repo_status(world: &World, host: usize, did: &str) -> Answer {
     let (number, status) = match find(world, &state, host, did) {
         Some(Known::Own(number)) => (number, state.accounts[number].standing.status()),
         Some(Known::Foreign(number, Foreign::Left)) => (number, Standing::Deactivated.status()),
-        Some(Known::Foreign(number, Foreign::Old)) => (number, None),
-        Some(Known::Foreign(_, Foreign::Missing)) | None => return not_found(did),
+        Some(Known::Foreign(number, Foreign::Old | Foreign::Forged)) => (number, None),
+        Some(Known::Foreign(_, Foreign::Missing | Foreign::Claimed)) | None => return not_found(did),
     };
     let did = &state.accounts[number].did;
     Answer::json(match status {
@@ -211,124 +218,4 @@ fn repo_status(world: &World, host: usize, did: &str) -> Answer {
             format!(r#"{{"did":"{did}","active":true,"rev":"{rev}"}}"#)
         }
     })
-}
-
-/// A line of a list of repos.
-pub(super) struct Row {
-    pub(super) source: Source,
-    pub(super) status: Option<&'static str>,
-}
-
-/// Appends the JSON of a line.
-pub(super) fn write_row(world: &World, row: &Row, out: &mut String) {
-    let facts = world.cars.facts(&row.source, &world.population);
-    let (did, active) = (&row.source.did, row.status.is_none());
-    // A string takes all that is written.
-    _ = write!(
-        out,
-        r#"{{"did":"{did}","head":"{}","rev":"{}","active":{active}"#,
-        facts.head, facts.rev
-    );
-    if let Some(status) = row.status {
-        _ = write!(out, r#","status":"{status}""#);
-    }
-    out.push('}');
-}
-
-/// The page that a request asks for: how many at most, and the number after which it begins.
-pub(super) fn page(
-    world: &World,
-    request: &Request,
-    usual: usize,
-    most: usize,
-) -> Result<(usize, Option<usize>), Answer> {
-    let bad = |what: &str| {
-        Answer::refusal(
-            400,
-            "InvalidRequest",
-            &format!("Error: Params must have a valid {what}"),
-        )
-    };
-    let number = |name: &str| {
-        request
-            .parameter(name)
-            .map(|text| text.parse::<usize>().map_err(|_| bad(name)))
-            .transpose()
-    };
-    let limit = number("limit")?.unwrap_or(usual);
-    if !(1..=most).contains(&limit) {
-        return Err(bad("limit"));
-    }
-    Ok((limit.min(world.settings.page), number("cursor")?))
-}
-
-/// The answer with a cursor and a list.
-pub(super) fn list_answer(name: &str, cursor: Option<usize>, items: &str) -> Answer {
-    let cursor = cursor.map_or_else(String::new, |cursor| format!(r#""cursor":"{cursor}","#));
-    Answer::json(format!(r#"{{{cursor}"{name}":[{items}]}}"#))
-}
-
-fn list_repos(world: &World, host: usize, request: &Request) -> Answer {
-    let (limit, after) = match page(world, request, 500, 1000) {
-        Ok(page) => page,
-        Err(answer) => return answer,
-    };
-    let (rows, cursor) = rows(world, host, limit, after);
-    let mut items = String::new();
-    for row in &rows {
-        if !items.is_empty() {
-            items.push(',');
-        }
-        write_row(world, row, &mut items);
-    }
-    list_answer("repos", cursor, &items)
-}
-
-/// A page of a host's list and the cursor of the next one. The order is that of the accounts' numbers.
-fn rows(world: &World, host: usize, limit: usize, after: Option<usize>) -> (Vec<Row>, Option<usize>) {
-    let state = world.lock();
-    let host = &state.hosts[host];
-    let repeats = host.repeats && world.switches.is_on(Fault::LyingList);
-    let limit = if repeats {
-        limit.min(host.members.len().div_ceil(2))
-    } else {
-        limit
-    };
-    let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
-    let foreign = host
-        .foreign
-        .range(range)
-        .filter(|(_, foreign)| tells(world, **foreign));
-    let foreign = foreign.map(|(number, foreign)| (*number, Some(*foreign)));
-    let own = host.members.range(range).map(|number| (*number, None));
-    let mut listed: Vec<(usize, Option<Foreign>)> =
-        own.take(limit + 1).chain(foreign.take(limit + 1)).collect();
-    listed.sort_by_key(|(number, _)| *number);
-    let has_more = listed.len() > limit;
-    listed.truncate(limit);
-    let cursor = if has_more {
-        listed.last().map(|(number, _)| *number)
-    } else {
-        after.filter(|_| repeats)
-    };
-    let row = |(number, foreign): (usize, Option<Foreign>)| {
-        let account = &state.accounts[number];
-        let source = Source::of(number, account);
-        match foreign {
-            None => Row {
-                source,
-                status: account.standing.status(),
-            },
-            Some(Foreign::Left) => Row {
-                source,
-                status: Standing::Deactivated.status(),
-            },
-            Some(Foreign::Missing) => Row { source, status: None },
-            Some(Foreign::Old) => Row {
-                source: source.once(),
-                status: None,
-            },
-        }
-    };
-    (listed.into_iter().map(row).collect(), cursor)
 }

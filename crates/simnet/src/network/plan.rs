@@ -4,8 +4,10 @@ use super::NetworkSettings;
 use super::accounts::{Account, Counting, Foreign, Host, Standing, State};
 use super::events::Log;
 use super::fault::Fault;
+use super::hostile;
 use crate::{Population, Random};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// Inactive accounts at the beginning of a list.
 const INACTIVE_PAGE: usize = 60;
@@ -26,7 +28,12 @@ fn hash(seed: u64, word: &str, index: usize) -> u64 {
 }
 
 /// `count` of the candidates, those whose hashes are least.
-fn pick(seed: u64, word: &str, candidates: impl Iterator<Item = usize>, count: usize) -> Vec<usize> {
+pub(super) fn pick(
+    seed: u64,
+    word: &str,
+    candidates: impl Iterator<Item = usize>,
+    count: usize,
+) -> Vec<usize> {
     let mut all: Vec<usize> = candidates.collect();
     all.sort_by_cached_key(|index| hash(seed, word, *index));
     all.truncate(count);
@@ -38,6 +45,15 @@ fn one_in(share: usize, all: usize) -> usize {
     (all / share).max(1)
 }
 
+/// Accounts of each host but those of hostile ones that have none.
+pub(super) fn sizes(settings: &NetworkSettings) -> Vec<usize> {
+    let mut sizes = good_sizes(settings.repos, settings.hosts, settings.fullest_share);
+    if settings.hostile_accounts > 0 {
+        sizes.push(settings.hostile_accounts);
+    }
+    sizes
+}
+
 /// Accounts of each host: the first has its share, or somewhat more than the average if that is less; the others fall off like 1/rank,
 /// below the first one. Nobody goes without, if there are enough.
 #[allow(
@@ -45,7 +61,7 @@ fn one_in(share: usize, all: usize) -> usize {
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss
 )]
-pub(super) fn sizes(repos: usize, hosts: usize, fullest_share: f64) -> Vec<usize> {
+fn good_sizes(repos: usize, hosts: usize, fullest_share: f64) -> Vec<usize> {
     let hosts = hosts.max(1);
     if repos <= hosts {
         return (0..hosts).map(|host| usize::from(host < repos)).collect();
@@ -87,19 +103,37 @@ pub(super) fn sizes(repos: usize, hosts: usize, fullest_share: f64) -> Vec<usize
 
 /// The hosts, without names and members yet.
 pub(super) fn hosts(settings: &NetworkSettings, sizes: &[usize]) -> Vec<Host> {
+    let mut hosts: Vec<Host> = sizes.iter().map(|_| Host::default()).collect();
+    if settings.hostile_accounts == 0 {
+        give_faults(settings, sizes, &mut hosts);
+    } else if let Some(host) = hosts.last_mut() {
+        give_all_faults(settings, host);
+    }
+    let neighbor = hostile::neighbor(settings, &hosts);
+    if let Some(neighbor) = neighbor {
+        hosts[neighbor].counting = Counting::Not;
+    }
+    hostile::add_hosts(settings, neighbor, &mut hosts);
+    hosts
+}
+
+/// Gives one host what is planned for hosts.
+fn give_all_faults(settings: &NetworkSettings, host: &mut Host) {
+    let is_planned = |fault: &Fault| settings.faults.contains(fault);
+    host.fault = Fault::OF_HOSTS.iter().copied().find(is_planned);
+    host.counting = if is_planned(&Fault::Limits429) {
+        Counting::Announced
+    } else if is_planned(&Fault::Silent429) {
+        Counting::Silent
+    } else {
+        Counting::Not
+    };
+}
+
+/// Gives some hosts what is planned for hosts.
+fn give_faults(settings: &NetworkSettings, sizes: &[usize], hosts: &mut [Host]) {
     let seed = settings.seed;
     let is_planned = |fault: Fault| settings.faults.contains(&fault);
-    let mut hosts: Vec<Host> = sizes
-        .iter()
-        .map(|_| Host {
-            authority: String::new(),
-            fault: None,
-            counting: Counting::Not,
-            members: BTreeSet::new(),
-            foreign: BTreeMap::new(),
-            repeats: false,
-        })
-        .collect();
     if hosts.len() >= HOSTS_FOR_UNUSABLE {
         for fault in Fault::OF_HOSTS.iter().filter(|fault| is_planned(**fault)) {
             let small = (hosts.len() / 2..hosts.len())
@@ -132,7 +166,6 @@ pub(super) fn hosts(settings: &NetworkSettings, sizes: &[usize]) -> Vec<Host> {
             hosts[*host].counting = Counting::Silent;
         }
     }
-    hosts
 }
 
 /// The network on these hosts.
@@ -149,7 +182,8 @@ pub(super) fn state(
         .flat_map(|(host, size)| std::iter::repeat_n(host, *size))
         .collect();
     let mut random = Random::new(hash(seed, "homes", 0));
-    for last in (1..homes.len()).rev() {
+    // Those of a hostile host are the last.
+    for last in (1..settings.repos.min(homes.len())).rev() {
         homes.swap(last, random.index(last + 1));
     }
     let webs: BTreeSet<usize> = pick(seed, "did:web", 0..repos, one_in(50, repos))
@@ -184,15 +218,16 @@ pub(super) fn state(
         });
     }
     make_inactive(settings, &mut state);
-    choose_victims(settings, &mut state);
-    if settings.faults.contains(&Fault::LyingList) && state.hosts.len() >= HOSTS_FOR_LIES {
-        make_lies(seed, &mut state);
+    choose_victims(settings, population, &mut state);
+    if settings.faults.contains(&Fault::LyingList) && sizes.len() >= HOSTS_FOR_LIES {
+        make_lies(settings, &mut state);
     }
+    hostile::choose_foreign(seed, &mut state);
     state
 }
 
 /// Active accounts without a fault, on hosts without one.
-fn free(state: &State) -> impl Iterator<Item = usize> + '_ {
+pub(super) fn free(state: &State) -> impl Iterator<Item = usize> + '_ {
     (0..state.accounts.len()).filter(|number| {
         let account = &state.accounts[*number];
         let host = &state.hosts[account.host];
@@ -200,23 +235,26 @@ fn free(state: &State) -> impl Iterator<Item = usize> + '_ {
     })
 }
 
+/// The host that has all faults, and those of its accounts that it is free to choose among.
+fn hostile_host(settings: &NetworkSettings, state: &State) -> Option<usize> {
+    let is_hostile = |account: &&Account| settings.hostile_accounts > 0 && account.host > 0;
+    state
+        .accounts
+        .last()
+        .filter(is_hostile)
+        .map(|account| account.host)
+}
+
 fn make_inactive(settings: &NetworkSettings, state: &mut State) {
     const STANDINGS: [Standing; 3] = [Standing::Deactivated, Standing::Suspended, Standing::Takendown];
-    let repos = state.accounts.len();
-    let few = pick(settings.seed, "inactive", free(state), one_in(40, repos));
+    let (repos, hostile) = (state.accounts.len(), hostile_host(settings, state));
+    let usual = free(state).filter(|number| Some(state.accounts[*number].host) != hostile);
+    let few = pick(settings.seed, "inactive", usual, one_in(40, repos));
     for (n, number) in few.into_iter().enumerate() {
         state.accounts[number].standing = STANDINGS[n % 3];
     }
     if settings.faults.contains(&Fault::InactivePage) {
-        let mut good = state.good_hosts();
-        good.sort_by_key(|host| state.hosts[*host].members.len());
-        // Of the hosts where others follow, the one in the middle; else the fullest beside the first one.
-        let large = good
-            .iter()
-            .filter(|host| **host > 0 && state.hosts[**host].members.len() > INACTIVE_PAGE);
-        let large: Vec<usize> = large.copied().collect();
-        let others = good.iter().rev().find(|host| **host > 0).copied();
-        let host = large.get(large.len() / 2).copied().or(others).unwrap_or(0);
+        let host = hostile.unwrap_or_else(|| middle_host(state));
         let first: Vec<usize> = state.hosts[host]
             .members
             .iter()
@@ -229,21 +267,49 @@ fn make_inactive(settings: &NetworkSettings, state: &mut State) {
     }
 }
 
-fn choose_victims(settings: &NetworkSettings, state: &mut State) {
-    let (seed, repos) = (settings.seed, state.accounts.len());
-    let always = Fault::LASTING.iter().map(|fault| (*fault, 200));
-    let always = always.chain(Fault::PASSING.iter().map(|fault| (*fault, 60)));
-    let planned = Fault::OF_IDENTITY
+/// Of the hosts with more than a page of accounts, the one in the middle; else the fullest beside
+/// the first one.
+fn middle_host(state: &State) -> usize {
+    let mut good = state.good_hosts();
+    good.sort_by_key(|host| state.hosts[*host].members.len());
+    let large = good
         .iter()
-        .filter(|fault| settings.faults.contains(fault));
-    let all: Vec<(Fault, usize)> = always.chain(planned.map(|fault| (*fault, 100))).collect();
+        .filter(|host| **host > 0 && state.hosts[**host].members.len() > INACTIVE_PAGE);
+    let large: Vec<usize> = large.copied().collect();
+    let others = good.iter().rev().find(|host| **host > 0).copied();
+    large.get(large.len() / 2).copied().or(others).unwrap_or(0)
+}
+
+/// The faults that accounts have, each with the share of all accounts that has it.
+fn faults_of_accounts(settings: &NetworkSettings) -> Vec<(Fault, usize)> {
+    let is_planned = |(fault, _): &(Fault, usize)| settings.faults.contains(fault);
+    let with = |share: usize| move |fault: &Fault| (*fault, share);
+    let always = Fault::LASTING.iter().map(with(200));
+    let always = always.chain(Fault::PASSING.iter().map(with(60)));
+    let always = always.filter(|fault| settings.hostile_accounts == 0 || is_planned(fault));
+    let planned = Fault::OF_IDENTITY.iter().map(with(100));
+    let planned = planned.chain(Fault::OF_HOSTILE_ACCOUNTS.iter().map(with(200)));
+    always.chain(planned.filter(is_planned)).collect()
+}
+
+fn choose_victims(settings: &NetworkSettings, population: &Population, state: &mut State) {
+    let (seed, repos) = (settings.seed, state.accounts.len());
+    let hostile = hostile_host(settings, state);
+    let all = faults_of_accounts(settings);
     let good = state.good_hosts();
-    for (fault, share) in all {
+    for (fault, share) in &all {
+        let (fault, share) = (*fault, *share);
         // A did:web keeps no log of older keys.
-        let candidates = free(state).filter(|number| {
-            fault != Fault::RotatedKey || state.accounts[*number].did.starts_with("did:plc:")
-        });
-        for number in pick(seed, fault.word(), candidates, one_in(share, repos)) {
+        let may_have_it = |number: &usize| {
+            let account = &state.accounts[*number];
+            (fault != Fault::RotatedKey || account.did.starts_with("did:plc:"))
+                && hostile.is_none_or(|host| account.host == host)
+        };
+        let count = match hostile {
+            Some(_) => settings.hostile_accounts.div_ceil(all.len()),
+            None => one_in(share, repos),
+        };
+        for number in pick(seed, fault.word(), free(state).filter(may_have_it), count) {
             let roll = hash(seed, fault.word(), number) >> 7;
             let from = state.accounts[number].host;
             let elsewhere: Vec<usize> = good.iter().copied().filter(|host| *host != from).collect();
@@ -265,21 +331,37 @@ fn choose_victims(settings: &NetworkSettings, state: &mut State) {
                     account.key = 1;
                     state.note_operation(number);
                 }
-                _ => {}
+                _ => add_records(population, number, account),
             }
         }
     }
 }
 
-fn make_lies(seed: u64, state: &mut State) {
+/// Gives an account the records that its fault is about, if it is about records.
+fn add_records(population: &Population, number: usize, account: &mut Account) {
+    let Some(fault) = account.fault else { return };
+    let hostile = hostile::records(fault, &account.did, Population::END);
+    if hostile.is_empty() {
+        return;
+    }
+    let mut records: BTreeMap<String, Vec<u8>> = population.records(number).into_iter().collect();
+    records.extend(hostile);
+    account.records = Some(Arc::new(records));
+}
+
+fn make_lies(settings: &NetworkSettings, state: &mut State) {
+    let seed = settings.seed;
     let good = state.good_hosts().into_iter().filter(|host| *host > 0);
     let word = Fault::LyingList.word();
-    let chosen = pick(
+    let mut chosen = pick(
         seed,
         word,
         good.filter(|host| !state.hosts[*host].members.is_empty()),
         usize::MAX,
     );
+    if let Some(host) = hostile_host(settings, state) {
+        chosen = vec![host];
+    }
     let Some(&liar) = chosen.first() else { return };
     let strangers = free(state).filter(|number| state.accounts[*number].host != liar);
     let strangers = pick(
@@ -307,7 +389,7 @@ fn make_lies(seed: u64, state: &mut State) {
 
 #[cfg(test)]
 mod tests {
-    use super::sizes;
+    use super::good_sizes;
 
     #[test]
     fn the_first_host_is_the_fullest_and_nobody_is_lost() {
@@ -319,11 +401,11 @@ mod tests {
             (25, 20, 0.2),
             (10_000, 40, 0.5),
         ] {
-            let sizes = sizes(repos, hosts, share);
+            let sizes = good_sizes(repos, hosts, share);
             assert_eq!((sizes.len(), sizes.iter().sum::<usize>()), (hosts, repos));
             assert!(sizes.windows(2).all(|pair| pair[0] >= pair[1]), "{sizes:?}");
             assert!(sizes.iter().all(|size| *size > 0) || repos < hosts);
         }
-        assert_eq!(sizes(1000, 20, 0.1)[0], 100);
+        assert_eq!(good_sizes(1000, 20, 0.1)[0], 100);
     }
 }

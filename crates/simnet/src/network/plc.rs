@@ -5,6 +5,7 @@ use super::fault::Fault;
 use super::world::World;
 use crate::answer::Answer;
 use crate::document::document_with;
+use crate::hostile::ESCAPES_IN_JSON;
 use crate::keys::signing_key_of;
 use crate::request::Request;
 use atrepo::{Cid, Codec};
@@ -68,7 +69,7 @@ fn export(world: &World, request: &Request) -> Answer {
     )
 }
 
-/// All that is written of an operation. Keys are made from it when nobody waits for the network's lock.
+/// All that is written of an operation, as JSON has it. Keys are made from it when nobody waits for the network's lock.
 struct Line {
     did: String,
     handle: String,
@@ -78,10 +79,19 @@ struct Line {
 
 impl Line {
     fn of(world: &World, state: &State, operation: &Operation) -> Self {
+        let account = &state.accounts[operation.account];
+        let has = |fault: Fault| account.fault == Some(fault) && world.switches.is_on(fault);
+        let (mut handle, mut pds) = (handle(operation.account), world.host_url(state, operation.host));
+        if has(Fault::EscapesInHandles) {
+            handle.insert_str(0, ESCAPES_IN_JSON);
+        }
+        if has(Fault::UserInEndpoint) {
+            pds = pds.replace("://", "://user:password@");
+        }
         Self {
-            did: state.accounts[operation.account].did.clone(),
-            handle: handle(operation.account),
-            pds: world.host_url(state, operation.host),
+            did: account.did.clone(),
+            handle,
+            pds,
             operation: *operation,
         }
     }
@@ -128,8 +138,8 @@ impl Line {
     }
 }
 
-/// What the server of well-known files answers to a request for a host.
-pub(super) fn well_known(world: &World, request: &Request) -> Answer {
+/// What the server of well-known files answers to a request for a host; nothing if it stays silent.
+pub(super) fn well_known(world: &World, request: &Request) -> Option<Answer> {
     let host = request.host.split(':').next().unwrap_or_default();
     let number_of = |end: &str| {
         let middle = host.strip_prefix("account")?.strip_suffix(end)?;
@@ -141,10 +151,16 @@ pub(super) fn well_known(world: &World, request: &Request) -> Answer {
         let account = state.accounts.get(*number);
         account.is_some_and(|account| account.standing != Standing::Deleted)
     };
-    match request.path.as_str() {
+    let asked = number_of(".simnet.test").or_else(|| number_of(".web.test"));
+    let asked = asked.and_then(|number| state.accounts.get(number));
+    let is_silent = asked.is_some_and(|account| account.fault == Some(Fault::SilentHandle));
+    if is_silent && world.switches.is_on(Fault::SilentHandle) {
+        return None;
+    }
+    Some(match request.path.as_str() {
         "/.well-known/atproto-did" => {
             let Some(number) = number_of(".simnet.test").filter(is_there) else {
-                return not_found();
+                return Some(not_found());
             };
             let leads_elsewhere = state.accounts[number].fault == Some(Fault::HandleElsewhere)
                 && world.switches.is_on(Fault::HandleElsewhere);
@@ -164,5 +180,5 @@ pub(super) fn well_known(world: &World, request: &Request) -> Answer {
             }
         }
         _ => not_found(),
-    }
+    })
 }

@@ -1,7 +1,10 @@
 //! What the relay answers, its stream aside.
 
 use super::cars::{Source, collection_bit};
-use super::pds::{Row, list_answer, not_implemented, page, write_row};
+use super::fault::Fault;
+use super::hostile;
+use super::lists::{LIST_REPOS, Row, list_answer, page, write_row};
+use super::pds::not_implemented;
 use super::world::World;
 use crate::answer::Answer;
 use crate::request::Request;
@@ -10,7 +13,7 @@ use crate::request::Request;
 pub(super) fn answer(world: &World, request: &Request) -> Answer {
     let answer = match request.path.as_str() {
         "/xrpc/com.atproto.sync.listHosts" => list_hosts(world, request),
-        "/xrpc/com.atproto.sync.listRepos" => list_repos(world, request),
+        LIST_REPOS => list_repos(world, request),
         "/xrpc/com.atproto.sync.listReposByCollection" => list_by_collection(world, request),
         _ => Ok(not_implemented()),
     };
@@ -22,7 +25,7 @@ fn list_hosts(world: &World, request: &Request) -> Result<Answer, Answer> {
     let first = after.map_or(0, |after| after + 1);
     let state = world.lock();
     let seq = state.log.head();
-    let items: Vec<String> = state
+    let mut items: Vec<String> = state
         .hosts
         .iter()
         .skip(first)
@@ -34,6 +37,9 @@ fn list_hosts(world: &World, request: &Request) -> Result<Answer, Answer> {
         .collect();
     let last = first + items.len();
     let cursor = (last < state.hosts.len()).then(|| last - 1);
+    if world.switches.is_on(Fault::OddLines) {
+        items.extend(hostile::odd_hosts());
+    }
     Ok(list_answer("hosts", cursor, &items.join(",")))
 }
 

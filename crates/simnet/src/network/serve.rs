@@ -12,6 +12,7 @@ use crate::Population;
 use crate::answer::{self, Answer};
 use crate::request::{self, Request};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
@@ -51,12 +52,16 @@ pub(super) fn start(settings: NetworkSettings) -> (Arc<World>, Servers) {
         .enable_all()
         .build()
         .expect("threads for the practice network");
-    let population = Population::new(settings.seed, settings.repos, settings.records);
-    let sizes = plan::sizes(settings.repos, settings.hosts, settings.fullest_share);
+    let repos = settings.repos + settings.hostile_accounts;
+    let population = Population::new(settings.seed, repos, settings.records);
+    let sizes = plan::sizes(&settings);
     let mut hosts = plan::hosts(&settings, &sizes);
     let (mut listeners, mut dead, mut meters) = (Vec::new(), None, Vec::new());
     // Where in the list of listeners the shared address is, and which host was its first.
     let mut shared: Option<(usize, usize)> = None;
+    // A host beside which others are, and where in the list of listeners it is.
+    let neighbor = hosts.iter().find_map(|host| host.beside);
+    let mut neighbor_listener = 0;
     for (number, host) in hosts.iter_mut().enumerate() {
         let mut meter = Meter::new();
         if host.fault == Some(Fault::DeadHost) {
@@ -79,9 +84,19 @@ pub(super) fn start(settings: NetworkSettings) -> (Arc<World>, Servers) {
                 host.authority = format!("{name}.localhost:{}", address(socket).port());
                 names.push(number);
             }
+        } else if host.beside.is_some() {
+            let (socket, role) = &mut listeners[neighbor_listener];
+            if let Role::Hosts(names) = role {
+                host.authority = format!("evil{}.localhost:{}", names.len(), address(socket).port());
+                names.push(number);
+            }
         } else {
             let listener = bind(&runtime);
             host.authority = address(&listener).to_string();
+            if neighbor == Some(number) {
+                host.authority = format!("good.localhost:{}", address(&listener).port());
+                neighbor_listener = listeners.len();
+            }
             listeners.push((listener, Role::Hosts(vec![number])));
         }
         meters.push(meter);
@@ -101,6 +116,8 @@ pub(super) fn start(settings: NetworkSettings) -> (Arc<World>, Servers) {
         cars: Cars::default(),
         meters,
         changing: Mutex::default(),
+        changes_at_lists: AtomicUsize::default(),
+        lists: AtomicU64::default(),
         state: Mutex::new(state),
         settings,
     });
@@ -244,7 +261,13 @@ async fn serve(mut stream: TcpStream, client: IpAddr, role: &Role, world: &World
             }
             Role::Relay => block_in_place(|| relay::answer(world, &request)),
             Role::Plc => block_in_place(|| plc::answer(world, &request)),
-            Role::WellKnown => plc::well_known(world, &request),
+            Role::WellKnown => {
+                let Some(answer) = plc::well_known(world, &request) else {
+                    answer::hold(&mut stream).await;
+                    break;
+                };
+                answer
+            }
         };
         if !answer::write(&mut stream, &answer, request.takes_gzip, "").await? {
             break;
@@ -268,6 +291,9 @@ async fn serve_host(
     let (limit, meter) = (world.limit(counting), &world.meters[host]);
     let announces = limit.is_some() && counting == Counting::Announced;
     let verdict = meter.take(client, limit, announces, window(limit.or(world.settings.limit)));
+    if request.has_credentials {
+        meter.note_credentials();
+    }
     let is_get_repo = request.path == pds::GET_REPO;
     if fault == Some(Fault::StallingHost) {
         answer::hold(stream).await;
@@ -283,7 +309,7 @@ async fn serve_host(
         let answer = Answer::Endless;
         pds::Reply { answer, gives: None }
     } else {
-        block_in_place(|| pds::answer(world, host, request))
+        block_in_place(|| pds::answer(world, host, fault, request))
     };
     if is_get_repo {
         meter.note_get_repo(reply.gives);

@@ -7,6 +7,7 @@ use crate::request::Request;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -30,27 +31,29 @@ pub(super) async fn serve(
         let refusal = Answer::refusal(400, "InvalidRequest", "the cursor is no number");
         return answer::write(&mut stream, &refusal, false, "").await.map(|_| ());
     };
+    // What happens from now on is told to whoever comes without a cursor: who has read the answer
+    // misses nothing.
+    let (head, now) = {
+        let state = world.lock();
+        (state.log.watch(), state.log.head())
+    };
     let accept = derive_accept_key(key.as_bytes());
-    let head = format!(
+    let answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: {accept}\r\n\r\n"
     );
-    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(answer.as_bytes()).await?;
     let socket = WebSocketStream::from_partially_read(stream, read, Role::Server, None).await;
     // A subscriber may go at any time.
-    drop(tell(socket, world, cursor).await);
+    drop(tell(socket, world, head, cursor.unwrap_or(now)).await);
     Ok(())
 }
 
 async fn tell(
     mut socket: WebSocketStream<TcpStream>,
     world: &World,
-    cursor: Option<u64>,
+    mut head: watch::Receiver<u64>,
+    mut after: u64,
 ) -> Result<(), Error> {
-    let (mut head, now) = {
-        let state = world.lock();
-        (state.log.watch(), state.log.head())
-    };
-    let mut after = cursor.unwrap_or(now);
     let mut is_first = true;
     loop {
         head.mark_unchanged();

@@ -6,6 +6,7 @@ use super::cars::Cars;
 use super::fault::{Fault, Switches};
 use super::meter::{Limit, Meter};
 use crate::Population;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The network behind its servers.
@@ -17,6 +18,10 @@ pub(super) struct World {
     pub(super) meters: Vec<Meter>,
     /// Held while the network is changed on purpose.
     pub(super) changing: Mutex<()>,
+    /// Changes that happen before each answer to a request for a host's list.
+    pub(super) changes_at_lists: AtomicUsize,
+    /// How often that was the case.
+    pub(super) lists: AtomicU64,
     pub(super) state: Mutex<State>,
     pub(super) settings: NetworkSettings,
 }

@@ -24,16 +24,21 @@ impl Got {
     }
 }
 
-/// Most time for an answer.
-const PATIENCE: Duration = Duration::from_millis(1000);
+/// Most time for an answer that may never come, and for one that must.
+const SHORT: Duration = Duration::from_secs(1);
+const LONG: Duration = Duration::from_secs(120);
 
 /// Asks once, on a connection of its own. The host of the URL may be a name of loopback.
 pub(crate) fn try_get(url: &str, host: Option<&str>) -> std::io::Result<Got> {
+    get_within(url, host, SHORT)
+}
+
+fn get_within(url: &str, host: Option<&str>, patience: Duration) -> std::io::Result<Got> {
     let rest = url.split_once("://").unwrap().1;
     let (authority, path) = rest.split_once('/').map_or((rest, ""), |(a, p)| (a, p));
     let port = authority.rsplit_once(':').unwrap().1;
     let mut stream = TcpStream::connect(format!("127.0.0.1:{port}"))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience))?;
     let host = host.unwrap_or(authority);
     let begin = std::time::Instant::now();
     write!(stream, "GET /{path} HTTP/1.1\r\nhost: {host}\r\n\r\n")?;
@@ -55,7 +60,7 @@ pub(crate) fn try_get(url: &str, host: Option<&str>) -> std::io::Result<Got> {
     while body.len() < length {
         let mut piece = [0; 65536];
         let count = stream.read(&mut piece)?;
-        if count == 0 || body.len() > 5 << 20 || begin.elapsed() > PATIENCE {
+        if count == 0 || body.len() > 30 << 20 || begin.elapsed() > patience {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
         body.extend(&piece[..count]);
@@ -65,7 +70,7 @@ pub(crate) fn try_get(url: &str, host: Option<&str>) -> std::io::Result<Got> {
 }
 
 pub(crate) fn get(url: &str) -> Got {
-    try_get(url, None).unwrap_or_else(|error| panic!("{url}: {error}"))
+    get_within(url, None, LONG).unwrap_or_else(|error| panic!("{url}: {error}"))
 }
 
 pub(crate) fn header(head: &str, name: &str) -> Option<String> {

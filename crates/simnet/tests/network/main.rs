@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod client;
+mod hostile;
 mod stream;
 
 use client::{get, get_repo, header, list, listed, text, try_get};
@@ -35,7 +36,8 @@ fn check_all(network: &Network) {
         let mut attempts = 0;
         let got = loop {
             attempts += 1;
-            assert!(attempts < 5, "{did}");
+            // Bad answers pass, and a busy machine is slow.
+            assert!(attempts < 100, "{did}");
             let pds = network.dids().into_iter().find(|(of, _)| *of == did).unwrap().1;
             match try_get(&format!("{pds}/xrpc/com.atproto.sync.getRepo?did={did}"), None) {
                 Ok(got) if got.status == 200 => break got,
@@ -81,7 +83,7 @@ fn a_good_network_is_whole_and_every_list_says_the_same() {
         match expected[did] {
             Expected::Loaded => assert_eq!(state, ""),
             Expected::State(expected) => assert_eq!(state, expected),
-            Expected::Failed => panic!("{did} fails in a good network"),
+            Expected::Failed | Expected::LoadedOrFailed => panic!("{did} fails in a good network"),
         }
     }
     assert!(all.values().any(Option::is_some));
@@ -293,7 +295,7 @@ fn limits_are_kept_with_a_word_and_without() {
 
 #[test]
 fn faults_do_what_they_say_and_end_when_switched_off() {
-    let on: Vec<Fault> = Fault::ALL
+    let on: Vec<Fault> = Fault::ORDINARY
         .iter()
         .copied()
         .filter(|fault| *fault != Fault::InactivePage)
@@ -460,9 +462,10 @@ fn networks_of_every_size_start_and_change() {
             limit: Some(LIMIT),
             ..settings(repos, hosts, Fault::ALL)
         });
+        // Ten hostile hosts stand beside the others.
         assert_eq!(
             (network.expected().len(), network.host_urls().len()),
-            (repos, hosts.max(1))
+            (repos, hosts.max(1) + 10)
         );
         network.change(1, 30);
         assert!(network.expected().len() > repos);

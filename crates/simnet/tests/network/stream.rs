@@ -5,7 +5,6 @@ use crate::{check_all, export, settings};
 use futures_util::StreamExt;
 use simnet::{Expected, Network, NetworkSettings};
 use std::collections::BTreeSet;
-use std::time::Duration;
 use tokio_tungstenite::{client_async, tungstenite::Message};
 
 /// What a frame says: its kind (or the error), its sequence number, its DID, and whether it is a CAR of a commit of that DID.
@@ -55,21 +54,24 @@ fn read(frame: &[u8]) -> Event {
     }
 }
 
-/// Events until nothing comes for a while.
-async fn follow(network: &Network, query: &str, during: impl FnOnce()) -> Vec<Event> {
+/// Events after `cursor` (none: those that come from now on) up to the relay's last one, or to the
+/// end of the stream.
+async fn follow(network: &Network, cursor: Option<u64>, during: impl FnOnce()) -> Vec<Event> {
+    let query = cursor.map_or_else(String::new, |cursor| format!("?cursor={cursor}"));
+    let mut last = cursor.unwrap_or_else(|| network.head());
     let address = network.relay_url().replace("http://", "");
     let socket = tokio::net::TcpStream::connect(&address).await.unwrap();
     let url = format!("ws://{address}/xrpc/com.atproto.sync.subscribeRepos{query}");
     let (mut stream, _) = client_async(url, socket).await.unwrap();
-    // Whoever asks without a cursor must be there before something happens.
-    tokio::time::sleep(Duration::from_millis(100)).await;
     during();
     let mut events = Vec::new();
-    while let Ok(Some(Ok(message))) = tokio::time::timeout(Duration::from_millis(500), stream.next()).await {
-        match message {
-            Message::Binary(frame) => events.push(read(&frame)),
-            _ => break,
-        }
+    while last != network.head() {
+        let Some(Ok(Message::Binary(frame))) = stream.next().await else {
+            break;
+        };
+        let event = read(&frame);
+        last = last.max(event.seq);
+        events.push(event);
     }
     events
 }
@@ -82,18 +84,17 @@ async fn the_stream_replays_and_says_what_it_lost() {
     });
     assert_eq!(network.head(), 50);
     let seqs = |events: &[Event]| events.iter().map(|event| event.seq).collect::<Vec<_>>();
-    let first = follow(&network, "?cursor=10", || ()).await;
+    let first = follow(&network, Some(10), || ()).await;
     assert_eq!(seqs(&first), (11..=50).collect::<Vec<_>>());
     assert!(first.iter().all(|event| event.kind == "#sync"));
-    assert!(follow(&network, "?cursor=50", || ()).await.is_empty());
-    let live = follow(&network, "", || network.change(1, 20)).await;
+    let live = follow(&network, None, || network.change(1, 20)).await;
     assert_eq!(seqs(&live), (51..=network.head()).collect::<Vec<_>>());
-    let again = follow(&network, "?cursor=50", || ()).await;
+    let again = follow(&network, Some(50), || ()).await;
     assert_eq!(again, live);
-    let future = follow(&network, "?cursor=5000", || ()).await;
+    let future = follow(&network, Some(5000), || ()).await;
     assert_eq!((future.len(), future[0].did.as_str()), (1, "FutureCursor"));
     network.set_replay_events(5);
-    let lost = follow(&network, "?cursor=10", || ()).await;
+    let lost = follow(&network, Some(10), || ()).await;
     assert_eq!(
         (lost[0].kind.as_str(), lost[0].did.as_str()),
         ("#info", "OutdatedCursor")
@@ -111,7 +112,7 @@ async fn changes_are_seen_everywhere() {
     let cars: Vec<_> = before.keys().map(|did| network.car(did).unwrap()).collect();
     network.change(77, 150);
     let after = network.expected();
-    let events = follow(&network, &format!("?cursor={head}"), || ()).await;
+    let events = follow(&network, Some(head), || ()).await;
     let told = |kind: &str| {
         events
             .iter()

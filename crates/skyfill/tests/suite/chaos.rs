@@ -196,8 +196,7 @@ fn kill_backend(arena: &Arena, random: &mut simnet::Random) {
 fn kill_postmaster(arena: &Arena) {
     let postmaster = arena.server().postmaster();
     send_signal(postmaster, Signal::KILL);
-    std::thread::sleep(Duration::from_millis(100));
-    drop(arena.server());
+    wait_until("another postmaster", || arena.server().postmaster() != postmaster);
 }
 
 #[test]
@@ -243,28 +242,32 @@ fn a_database_that_is_away_read_only_or_full_is_waited_for() {
     // Read-only for a while, from the first commit on.
     arena.reset();
     let mut client = connect(&arena.server().url_of("postgres"));
-    let child = arena
-        .run()
-        .stderr(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    std::thread::sleep(Duration::from_secs_f64(arena.seconds * 0.2));
+    let mut child = Watched::start(&mut arena.run());
+    let mut inside = connect(&arena.url());
+    let loaded = "SELECT count(*) FROM bsky.record";
+    wait_until("a commit", || {
+        let has_ended = child.child.try_wait().unwrap().is_some();
+        has_ended || inside.query_one(loaded, &[]).unwrap().get::<_, i64>(0) > 0
+    });
+    drop(inside);
     client
         .batch_execute("ALTER DATABASE load SET default_transaction_read_only = on")
         .unwrap();
     client
         .batch_execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'load'")
         .unwrap();
-    std::thread::sleep(Duration::from_secs(2));
+    wait_until("a wait for the database, or the end", || {
+        let has_ended = child.child.try_wait().unwrap().is_some();
+        has_ended || child.printed().contains("waiting for the database")
+    });
     client
         .batch_execute("ALTER DATABASE load SET default_transaction_read_only = off")
         .unwrap();
     client
         .batch_execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'load'")
         .unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(matches!(output.status.code(), Some(0 | 3)), "{}", told(&output));
+    let (code, printed) = child.end();
+    assert!(matches!(code, Some(0 | 3)), "{printed}");
     arena.finish_and_compare("read-only for a while");
     // Statements are cancelled again and again.
     arena.reset();

@@ -198,8 +198,9 @@ fn what_was_read_is_committed_when_it_is_told_to_stop() {
     let mut consumer = Consumer::start(&db.url, folder.path(), "s", &[]);
     let mut stream = std::os::unix::net::UnixStream::connect(&consumer.socket).unwrap();
     stream.write_all(post("1", "one").as_bytes()).unwrap();
-    stream.write_all(b"{\"type\":\"com").unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    // More than fits between the two: when all of it is written, the first line was read.
+    stream.write_all(b"{\"type\":\"").unwrap();
+    stream.write_all(&vec![b'x'; 8 << 20]).unwrap();
     consumer.signal("INT");
     assert_eq!(
         consumer.child.wait().unwrap().code(),

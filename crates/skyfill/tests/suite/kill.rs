@@ -1,18 +1,20 @@
 //! `kill -9` in the middle, then the same run again from the start: the same tables as an undisturbed run.
 
 use crate::support::*;
-use simnet::{Answer, Population, Server};
+use simnet::{Answer, Gate, Population, Server};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 struct Scene {
     folder: tempfile::TempDir,
     dids: PathBuf,
     repos: usize,
     server: Server,
+    /// Behind it are the last repos: while it is closed, no run comes to its end.
+    gate: Gate,
 }
 
 fn scene() -> Scene {
@@ -21,8 +23,11 @@ fn scene() -> Scene {
     let dids: Vec<String> = (0..population.len())
         .map(|account| population.did(account))
         .collect();
+    let gate = Gate::default();
     for (account, did) in dids.iter().enumerate() {
-        server.set(did, Answer::Repo(Arc::new(population.car(account))));
+        let repo = Answer::Repo(Arc::new(population.car(account)));
+        let is_last = account >= dids.len() - 10;
+        server.set(did, if is_last { repo.behind(&gate) } else { repo });
     }
     let folder = folder();
     let file = did_file(folder.path(), &server.url(), dids.iter().map(String::as_str));
@@ -31,6 +36,7 @@ fn scene() -> Scene {
         dids: file,
         repos: dids.len(),
         server,
+        gate,
     }
 }
 
@@ -78,11 +84,7 @@ impl Scene {
 
 /// Waits until some records are committed, but by far not all.
 fn wait_for_the_middle(db: &TestDb, at_least: i64) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while db.count("record") < at_least {
-        assert!(Instant::now() < deadline, "nothing was committed");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_until("a commit", || db.count("record") >= at_least);
 }
 
 #[test]
@@ -90,10 +92,12 @@ fn of_the_consumer() {
     let scene = scene();
     let db = TestDb::migrated();
     let mut consumer = scene.consumer(&db.url);
+    scene.gate.close();
     let producing = scene.start_producer(&consumer);
     wait_for_the_middle(&db, 1500);
     consumer.child.kill().unwrap();
     consumer.child.wait().unwrap();
+    scene.gate.open();
     let before = db.count("record");
     // Another consumer on the same path: the producer finds it, and sends again what was in flight.
     drop(consumer);
@@ -114,9 +118,7 @@ fn of_the_consumer() {
     let before = scene.server.requests();
     let mut producing = scene.start_producer(&consumer);
     drop(consumer);
-    while scene.server.requests() == before {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait_until("a request", || scene.server.requests() > before);
     signal(&producing, "TERM");
     let code = producing.wait().unwrap().code();
     assert!(code.is_some_and(|code| [0, 1, 4].contains(&code)), "{code:?}");
@@ -173,10 +175,12 @@ fn of_the_producer() {
     let scene = scene();
     let db = TestDb::migrated();
     let consumer = scene.consumer(&db.url);
+    scene.gate.close();
     let mut producing = scene.start_producer(&consumer);
     wait_for_the_middle(&db, 1500);
     producing.kill().unwrap();
     producing.wait().unwrap();
+    scene.gate.open();
     let output = scene.start_producer(&consumer).wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
     // The line that was cut off is the only one that can be refused.
@@ -195,6 +199,7 @@ fn of_postgresql() {
     let client = || postgres::Client::connect(&url, postgres::NoTls);
     appview::migrate::migrate(&mut client().unwrap(), "bsky").unwrap();
     let mut consumer = scene.consumer(&url);
+    scene.gate.close();
     let producing = scene.start_producer(&consumer);
     let count = || -> i64 {
         client()
@@ -203,15 +208,13 @@ fn of_postgresql() {
             .unwrap()
             .get(0)
     };
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while count() < 1500 {
-        assert!(Instant::now() < deadline, "nothing was committed");
-    }
+    wait_until("a commit", || count() >= 1500);
     // One backend, then the postmaster, which takes all of them with it.
     client().unwrap().batch_execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_temp%' AND pid <> pg_backend_pid()").unwrap();
     let postmaster = server.postmaster();
     send_signal(postmaster, rustix::process::Signal::KILL);
     drop(server);
+    scene.gate.open();
     consumer.wait_for("waiting for the database");
     let revived = loop {
         match pgbox::start(data.path()) {

@@ -54,11 +54,7 @@ fn a_private_database_is_not_stopped_under_a_consumer() {
         .current_dir(folder.path())
         .spawn()
         .unwrap();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while !folder.path().join("s").exists() {
-        assert!(std::time::Instant::now() < deadline);
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
+    wait_until("the socket", || folder.path().join("s").exists());
     let stop = || {
         skyfill()
             .args(["db", "stop"])

@@ -186,28 +186,19 @@ fn a_signal_lets_it_end_well_and_another_asks_what_it_does() {
     let dids: Vec<String> = (0..3).map(|n| population.did(n)).collect();
     let file = did_file(folder.path(), &server.url(), dids.iter().map(String::as_str));
     let socket = folder.path().join("s");
-    let child = producer(folder.path(), &file, &[&socket])
-        .args([
-            "--concurrency",
-            "1",
-            "--stall-timeout",
-            "2",
-            "--max-attempts",
-            "1",
-        ])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    while server.requests() == 0 {
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    signal(&child, "USR1");
-    std::thread::sleep(Duration::from_millis(200));
-    signal(&child, "TERM");
-    let output = child.wait_with_output().unwrap();
-    let text = told(&output);
-    assert!(text.contains("worker 0: fetch did:plc:"), "{text}");
+    let mut child = Watched::start(producer(folder.path(), &file, &[&socket]).args([
+        "--concurrency",
+        "1",
+        "--stall-timeout",
+        "2",
+        "--max-attempts",
+        "1",
+    ]));
+    wait_until("a request", || server.requests() > 0);
+    signal(&child.child, "USR1");
+    child.wait_for("worker 0: fetch did:plc:");
+    signal(&child.child, "TERM");
+    let (_, text) = child.end();
     assert!(text.contains("stopping after what is under way"), "{text}");
     assert!(summary_line(&text), "{text}");
 }

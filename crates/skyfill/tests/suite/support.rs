@@ -9,8 +9,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// The binary under test.
@@ -444,20 +444,12 @@ impl Consumer {
 
     /// Waits until the log says `text` again after being started.
     pub(crate) fn wait_for(&mut self, text: &str) {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !self.log().contains(text) {
-            assert!(
-                self.child.try_wait().expect("wait").is_none(),
-                "the consumer ended:\n{}",
-                self.log()
-            );
-            assert!(
-                Instant::now() < deadline,
-                "the consumer never said {text:?}:\n{}",
-                self.log()
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        wait_until(text, || {
+            let has_ended = self.child.try_wait().expect("wait").is_some();
+            let has_said = self.log().contains(text);
+            assert!(has_said || !has_ended, "the consumer ended:\n{}", self.log());
+            has_said
+        });
     }
 
     pub(crate) fn log(&self) -> String {
@@ -554,6 +546,106 @@ pub(crate) fn send_lines(socket: &Path, text: &str) {
         .shutdown(std::net::Shutdown::Write)
         .expect("end the stream");
     stream.read_to_end(&mut Vec::new()).expect("wait for the commit");
+}
+
+/// Waits until something has happened. What has not happened after minutes never will, however busy
+/// the machine is.
+pub(crate) fn wait_until(what: &str, mut has_happened: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !has_happened() {
+        assert!(Instant::now() < deadline, "{what} never happened");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// How long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A command that runs, and what it printed so far.
+pub(crate) struct Watched {
+    pub(crate) child: Child,
+    printed: Arc<Mutex<Vec<u8>>>,
+    readers: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Watched {
+    /// Starts a command.
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start skyfill");
+        let printed = Arc::new(Mutex::new(Vec::new()));
+        let out = child.stdout.take().expect("its stdout");
+        let err = child.stderr.take().expect("its stderr");
+        let readers = vec![read_all(out, &printed), read_all(err, &printed)];
+        Self {
+            child,
+            printed,
+            readers,
+        }
+    }
+
+    /// What it printed so far.
+    pub(crate) fn printed(&self) -> String {
+        let printed = self.printed.lock().expect("what was printed");
+        String::from_utf8_lossy(&printed).into_owned()
+    }
+
+    /// Waits until it has printed this, or has ended without.
+    pub(crate) fn wait_for(&mut self, text: &str) {
+        wait_until(text, || {
+            let has_ended = self.child.try_wait().expect("wait").is_some();
+            let has_printed = self.printed().contains(text);
+            assert!(
+                has_printed || !has_ended,
+                "it ended without {text:?}:\n{}",
+                self.printed()
+            );
+            has_printed
+        });
+    }
+
+    /// Waits until it ends; its exit code and all that it printed.
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
+        let code = self.child.wait().expect("wait").code();
+        for reader in self.readers.drain(..) {
+            reader.join().expect("read what it printed");
+        }
+        (code, self.printed())
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn read_all(
+    mut from: impl std::io::Read + Send + 'static,
+    into: &Arc<Mutex<Vec<u8>>>,
+) -> std::thread::JoinHandle<()> {
+    let into = Arc::clone(into);
+    std::thread::spawn(move || {
+        let mut piece = [0; 4096];
+        while let Ok(count @ 1..) = from.read(&mut piece) {
+            into.lock().expect("what was printed").extend(&piece[..count]);
+        }
+    })
+}
+
+/// Seconds of processor time that a process has used.
+pub(crate) fn cpu_seconds(pid: u32) -> f64 {
+    /// Ticks of the clock in a second, as `/proc` counts them.
+    const TICKS: f64 = 100.0;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name, in parentheses, may hold anything.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS
 }
 
 /// Peak memory of a process in KiB.
