@@ -6,6 +6,7 @@
 //! - `large`: single large repos, with their peak memory.
 //! - `consumer`: lines through `skyfill consumer`.
 //! - `network`: a practice network with every fault, and one whose fullest host sets the time.
+//! - `hostile-host`: a hostile host beside good ones, with each fault in turn.
 //! - `paper`: the full network, on a virtual clock.
 //!
 //! The report goes to stdout, what happens to stderr.
@@ -20,6 +21,7 @@ mod bare;
 mod client;
 mod consumer;
 mod cpu;
+mod hostile;
 mod large;
 mod load;
 mod network;
@@ -36,6 +38,7 @@ const USAGE: &str = "usage: bench client [RECORDS] [ROUNDS]
        bench consumer SKYFILL [RECORDS] [ROUNDS]
        bench network SKYFILL [REPOS] [HOSTS]
        bench limit SKYFILL [REPOS]
+       bench hostile-host SKYFILL [REPOS] [ROUNDS]
        bench paper [REPOS]";
 
 fn main() {
@@ -62,6 +65,7 @@ fn main() {
         "consumer" => consumer::run(&binary, number(300_000), number(3)),
         "network" => network::faults(&binary, number(20_000), number(300)),
         "limit" => network::limit(&binary, number(6000)),
+        "hostile-host" => hostile::run(&binary, number(2000), number(3)),
         "paper" => paper::run(number(45_000_000) as u64),
         _ => {
             eprintln!("{USAGE}");

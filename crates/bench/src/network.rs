@@ -56,7 +56,9 @@ pub(crate) fn faults(binary: &Path, repos: usize, hosts: usize) -> String {
         let is = came.states.get(did).map(String::as_str);
         match (expected, is) {
             _ if unlisted.contains(did) => unknown += 1,
-            (Expected::Loaded, Some("loaded")) | (Expected::Failed, Some("failed")) => right += 1,
+            (Expected::Loaded, Some("loaded"))
+            | (Expected::Failed, Some("failed"))
+            | (Expected::LoadedOrFailed, Some("loaded" | "failed")) => right += 1,
             (Expected::State(state), Some(is)) if *state == is => right += 1,
             _ => wrong.push(format!("{did}: {is:?} instead of {expected:?}")),
         }

@@ -247,6 +247,11 @@ impl Network {
         self.world.changes_at_lists.store(changes, Ordering::SeqCst);
     }
 
+    /// Lets the relay drop the next so many subscribers: it says that they are too slow.
+    pub fn drop_subscribers(&self, count: usize) {
+        self.world.drops.store(count, Ordering::SeqCst);
+    }
+
     /// Switches faults on and off. Those of single answers can be switched on at any time; of the others, only those that were on at the
     /// start have victims. What a fault did to the network itself, as a move, stays.
     ///

@@ -118,6 +118,7 @@ pub(super) fn start(settings: NetworkSettings) -> (Arc<World>, Servers) {
         changing: Mutex::default(),
         changes_at_lists: AtomicUsize::default(),
         lists: AtomicU64::default(),
+        drops: AtomicUsize::default(),
         state: Mutex::new(state),
         settings,
     });

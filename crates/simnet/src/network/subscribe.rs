@@ -5,6 +5,7 @@ use super::world::World;
 use crate::answer::{self, Answer};
 use crate::request::Request;
 use futures_util::{SinkExt, StreamExt};
+use std::sync::atomic::Ordering;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -54,6 +55,14 @@ async fn tell(
     mut head: watch::Receiver<u64>,
     mut after: u64,
 ) -> Result<(), Error> {
+    let one_less = |left: usize| left.checked_sub(1);
+    if world
+        .drops
+        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less)
+        .is_ok()
+    {
+        return refuse_as_too_slow(socket).await;
+    }
     let mut is_first = true;
     loop {
         head.mark_unchanged();
@@ -87,9 +96,7 @@ async fn tell(
                 after = before_oldest;
             }
             Next::Gone(_) => {
-                let frame = events::error("ConsumerTooSlow", "Stream consumer too slow");
-                socket.send(Message::binary(frame)).await?;
-                break;
+                return refuse_as_too_slow(socket).await;
             }
             Next::Future => {
                 let frame = events::error("FutureCursor", "Cursor in the future.");
@@ -99,5 +106,11 @@ async fn tell(
         }
         is_first = false;
     }
+    socket.close(None).await
+}
+
+async fn refuse_as_too_slow(mut socket: WebSocketStream<TcpStream>) -> Result<(), Error> {
+    let frame = events::error("ConsumerTooSlow", "Stream consumer too slow");
+    socket.send(Message::binary(frame)).await?;
     socket.close(None).await
 }

@@ -22,6 +22,8 @@ pub(super) struct World {
     pub(super) changes_at_lists: AtomicUsize,
     /// How often that was the case.
     pub(super) lists: AtomicU64,
+    /// Subscribers that the relay still drops as too slow.
+    pub(super) drops: AtomicUsize,
     pub(super) state: Mutex<State>,
     pub(super) settings: NetworkSettings,
 }

@@ -20,6 +20,9 @@ const LIVE: Duration = Duration::from_secs(3);
 const REPLAY: Duration = Duration::from_secs(30);
 /// A stream that is replayed has ended when nothing comes for so long.
 const QUIET: Duration = Duration::from_secs(2);
+/// The error of a relay that drops a subscriber because it has not read fast enough: on a busy day
+/// that may be one that has only just come. It subscribes again.
+const TOO_SLOW: &str = "ConsumerTooSlow";
 /// Most events that are replayed to find the end.
 const MOST_REPLAYED: u64 = 1_000_000;
 /// Most hosts that are believed of a relay.
@@ -34,6 +37,24 @@ const MOST_EMPTY: u32 = 1000;
 /// # Errors
 /// See [`FetchError`].
 pub(crate) async fn current_seq(http: &HttpClient, relay: &str) -> Result<i64, FetchError> {
+    unless_dropped(|| current_seq_once(http, relay)).await
+}
+
+/// What comes of `subscribe`, which is done again if the relay dropped the subscriber.
+async fn unless_dropped<T, F>(subscribe: impl Fn() -> F) -> Result<T, FetchError>
+where
+    F: Future<Output = Result<T, FetchError>>,
+{
+    let mut attempt = 1;
+    loop {
+        match subscribe().await {
+            Err(FetchError::Refused(_, name)) if name == TOO_SLOW && attempt < ATTEMPTS => attempt += 1,
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn current_seq_once(http: &HttpClient, relay: &str) -> Result<i64, FetchError> {
     let mut live = http.subscribe(relay, None).await?;
     while let Some(frame) = live.next(LIVE).await? {
         match events::read(&frame) {
@@ -62,6 +83,10 @@ pub(crate) async fn current_seq(http: &HttpClient, relay: &str) -> Result<i64, F
 /// # Errors
 /// See [`FetchError`].
 pub(crate) async fn keeps(http: &HttpClient, relay: &str, seq: i64) -> Result<bool, FetchError> {
+    unless_dropped(|| keeps_once(http, relay, seq)).await
+}
+
+async fn keeps_once(http: &HttpClient, relay: &str, seq: i64) -> Result<bool, FetchError> {
     // Not every relay says that a cursor is too old: the event itself has to come, as the first one.
     let mut stream = http.subscribe(relay, Some((seq - 1).max(0))).await?;
     loop {

@@ -92,7 +92,7 @@ fn killed_in_each_stage_and_run_again() {
             .expect("start finalize");
         let sleeping =
             "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
-        let mut pid = 0;
+        let mut pid: i32 = 0;
         wait_until(stage.name, || {
             let row = client.query_opt(sleeping, &[]).expect("look");
             pid = row.as_ref().map_or(0, |row| row.get(0));
@@ -179,13 +179,24 @@ fn a_load_at_the_same_time_is_told() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("start finalize");
-    let paused = "SELECT FROM pg_stat_activity
-       WHERE datname = current_database() AND pg_backend_pid() = ANY (pg_blocking_pids(pid))";
+    let paused = "SELECT pid FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))";
+    let mut finalizing: i32 = 0;
     wait_until("the stage of the flags", || {
-        !holder.query(paused, &[]).expect("look").is_empty()
+        let row = holder.query_opt(paused, &[]).expect("look");
+        finalizing = row.as_ref().map_or(0, |row| row.get(0));
+        row.is_some()
     });
-    net.load(&db, dir.path(), rest, 1, &[]);
-    drop(holder);
+    std::thread::scope(|scope| {
+        scope.spawn(|| net.load(&db, dir.path(), rest, 1, &[]));
+        // A load that commits now takes back the slice that finalize works on.
+        let waiting = "SELECT FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))";
+        wait_until("a load that commits", || {
+            !holder.query(waiting, &[&finalizing]).expect("look").is_empty()
+        });
+        holder
+            .batch_execute("SELECT pg_advisory_unlock(41)")
+            .expect("let finalize go on");
+    });
     let output = child.wait_with_output().expect("wait");
     assert_eq!(output.status.code(), Some(1), "{}", told(&output));
     assert!(
