@@ -3,13 +3,14 @@
 use crate::cbor::{self, Value};
 use crate::cid::Cid;
 use crate::error::RepoError;
-use crate::varint;
+use crate::varint::{self, NoVarint};
 
 /// Longest header that is read; real ones have about 60 bytes.
 pub const MAX_HEADER_BYTES: u64 = 4096;
 
-/// Longest section that is read. A PDS refuses records over 1 MiB; the rest is for MST nodes of odd trees.
-pub const MAX_BLOCK_BYTES: u64 = 8 << 20;
+/// Longest section that is read. This far above [`crate::MAX_RECORD_BYTES`], since a record that is too large costs that record,
+/// not its repo: it is hashed, and never looked at. A length above it is no length of a block.
+pub const MAX_SECTION_BYTES: u64 = 256 << 20;
 
 /// Most sections of a CAR: their index then takes 256 MiB. A repo of 2 GB has about half as many.
 pub const MAX_BLOCKS: usize = 16 << 20;
@@ -29,9 +30,9 @@ impl<'a> Blocks<'a> {
         if car.is_empty() {
             return Err(RepoError::Empty);
         }
-        let (length, rest) = varint::read(car).ok_or(RepoError::Header("no length"))?;
+        let (length, rest) = varint::read(car).map_err(|error| no_length(0, error))?;
         if length > MAX_HEADER_BYTES {
-            return Err(RepoError::Header("longer than 4096 bytes"));
+            return Err(RepoError::HeaderTooLarge { claimed: length });
         }
         let header = usize::try_from(length)
             .ok()
@@ -66,9 +67,9 @@ impl<'a> Blocks<'a> {
         if rest.is_empty() {
             return Ok(None);
         }
-        let (length, body) = varint::read(rest).ok_or(RepoError::Truncated { at })?;
-        if length > MAX_BLOCK_BYTES {
-            return Err(RepoError::BlockTooLarge { at, claimed: length });
+        let (length, body) = varint::read(rest).map_err(|error| no_length(at, error))?;
+        if length > MAX_SECTION_BYTES {
+            return Err(RepoError::SectionTooLarge { at, claimed: length });
         }
         let section = usize::try_from(length)
             .ok()
@@ -81,6 +82,14 @@ impl<'a> Blocks<'a> {
             .saturating_sub(body.len())
             .saturating_add(section.len());
         Ok(Some((cid, at, bytes)))
+    }
+}
+
+/// What is wrong where a length should stand at `at`.
+fn no_length(at: usize, error: NoVarint) -> RepoError {
+    match error.broken_length() {
+        Some(what) => RepoError::Length { at, what },
+        None => RepoError::Truncated { at },
     }
 }
 
@@ -129,7 +138,7 @@ impl<C: AsRef<[u8]>> BlockIndex<C> {
         for block in blocks {
             let (cid, at, bytes) = block?;
             progress(&car, at);
-            if !cid.matches(bytes) {
+            if !cid.matches_in_pieces(bytes, |done| progress(&car, at.saturating_add(done))) {
                 return Err(RepoError::HashMismatch(cid));
             }
             if places.len() >= MAX_BLOCKS {

@@ -4,9 +4,14 @@
 //! <https://dasl.ing/drisl.html>): shortest integers and lengths, definite lengths, map keys that are text, unique
 //! and in canonical order (length first, then bytes), 64-bit floats that are finite, tag 42 around a CID and
 //! nothing else. After that an [`Item`] is a view of the checked bytes: no tree is built, a field is found
-//! by walking over its neighbours. [`Writer`] makes the same form.
+//! by walking over its neighbors. [`Writer`] makes the same form.
+//!
+//! The iterators [`List`] and [`Map`] step over an item to find the next one, so whoever goes down with them
+//! looks at what is inside once per level. That is right where the reader knows how deep it goes (a lexicon
+//! does). Whoever reads all of a value, however deep, takes a [`Cursor`], which looks at each byte once.
 
 use crate::cid::{Cid, Link};
+use crate::work;
 use std::cmp::Ordering;
 use std::fmt;
 
@@ -44,6 +49,7 @@ struct Head {
 /// Reads the head at the front of `bytes`, in its shortest form only.
 #[inline]
 fn head(bytes: &[u8]) -> Result<Head, &'static str> {
+    work::add(1);
     let &first = bytes.first().ok_or("cut off")?;
     let (major, info) = (first >> 5, first & 0x1f);
     match (info, bytes.get(1)) {
@@ -128,6 +134,7 @@ pub fn check(bytes: &[u8]) -> Result<Item<'_>, CborError> {
                 let length = usize::try_from(h.argument).map_err(|_| fail("cut off"))?;
                 let content = body.get(..length).ok_or_else(|| fail("cut off"))?;
                 if h.major == 3 {
+                    work::add(content.len());
                     std::str::from_utf8(content).map_err(|_| fail("text is not UTF-8"))?;
                     text = Some(content);
                 }
@@ -190,7 +197,7 @@ pub fn check(bytes: &[u8]) -> Result<Item<'_>, CborError> {
                 return Err(fail("cut off"));
             }
             if open.len() >= MAX_DEPTH {
-                return Err(fail("nested too deep"));
+                return Err(fail("nested deeper than 100 levels"));
             }
             open.push(inner);
         } else {
@@ -312,6 +319,12 @@ impl<'a> Item<'a> {
         }
     }
 
+    /// A cursor at the item.
+    #[must_use]
+    pub fn cursor(self) -> Cursor<'a> {
+        Cursor { rest: self }
+    }
+
     /// The bytes of the item, containers and all.
     #[must_use]
     pub fn as_bytes(&self) -> &'a [u8] {
@@ -336,7 +349,10 @@ impl<'a> Item<'a> {
             0 => Value::Unsigned(h.argument),
             1 => Value::Negative(h.argument),
             2 => Value::Bytes(content),
-            3 => Value::Text(std::str::from_utf8(content).unwrap_or_default()),
+            3 => {
+                work::add(content.len());
+                Value::Text(std::str::from_utf8(content).unwrap_or_default())
+            }
             4 => Value::List(List {
                 left: h.argument,
                 bytes: body,
@@ -389,6 +405,45 @@ impl<'a> Item<'a> {
     }
 }
 
+/// Goes over checked bytes in the order in which they lie. What is in an array or a map comes right after it, so that
+/// all of a value, however deep, is looked at once.
+#[derive(Clone, Copy)]
+pub struct Cursor<'a> {
+    rest: Item<'a>,
+}
+
+impl<'a> Cursor<'a> {
+    /// The next value. Of an array or a map this is the head; its items or entries come next.
+    #[inline]
+    pub fn value(&mut self) -> Value<'a> {
+        let (value, after) = self.rest.split();
+        self.rest = Item { bytes: after };
+        value
+    }
+
+    /// The next value, a key of a map.
+    #[inline]
+    pub fn key(&mut self) -> &'a str {
+        match self.value() {
+            Value::Text(key) => key,
+            _ => "",
+        }
+    }
+
+    /// The next value, which stays the next one.
+    #[must_use]
+    pub fn peek(&self) -> Value<'a> {
+        self.rest.value()
+    }
+
+    /// Steps over the next value with all that is in it.
+    pub fn skip(&mut self) {
+        self.rest = Item {
+            bytes: self.rest.skip(),
+        };
+    }
+}
+
 /// An array; iterates over its items.
 #[derive(Clone, Copy)]
 pub struct List<'a> {
@@ -396,7 +451,7 @@ pub struct List<'a> {
     bytes: &'a [u8],
 }
 
-impl List<'_> {
+impl<'a> List<'a> {
     /// Number of items not yet iterated over.
     #[must_use]
     pub fn len(&self) -> u64 {
@@ -407,6 +462,14 @@ impl List<'_> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.left == 0
+    }
+
+    /// A cursor at the first item.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor<'a> {
+        Cursor {
+            rest: Item { bytes: self.bytes },
+        }
     }
 }
 
@@ -447,18 +510,29 @@ impl<'a> Map<'a> {
         self.left == 0
     }
 
+    /// A cursor at the first entry.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor<'a> {
+        Cursor {
+            rest: Item { bytes: self.bytes },
+        }
+    }
+
     /// The value of `key`. Walks over the entries before it.
     #[must_use]
     #[inline]
     pub fn get(&self, key: &str) -> Option<Item<'a>> {
         let mut rest = self.bytes;
-        for _ in 0..self.left {
+        for left in (0..self.left).rev() {
             let h = head(rest).ok()?;
             let body = rest.get(h.length..)?;
             let (found, after) = body.split_at_checked(usize::try_from(h.argument).ok()?)?;
             let item = Item { bytes: after };
             if found == key.as_bytes() {
                 return Some(item);
+            }
+            if left == 0 {
+                return None;
             }
             rest = item.skip();
         }
@@ -522,6 +596,7 @@ impl Writer {
     }
 
     fn head(&mut self, major: u8, argument: u64) {
+        work::add(1);
         let first = major << 5;
         let wide = argument.to_be_bytes();
         let (info, skip): (u8, usize) = match argument {
@@ -552,6 +627,7 @@ impl Writer {
 
     /// Text, also as a key.
     pub fn text(&mut self, text: &str) -> &mut Self {
+        work::add(text.len());
         self.head(3, u64::try_from(text.len()).unwrap_or(u64::MAX));
         self.out.extend(text.as_bytes());
         self
@@ -559,6 +635,7 @@ impl Writer {
 
     /// Bytes.
     pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        work::add(bytes.len());
         self.head(2, u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         self.out.extend(bytes);
         self
@@ -623,6 +700,7 @@ impl Writer {
 
     /// Bytes that are DAG-CBOR already.
     pub fn raw(&mut self, cbor: &[u8]) -> &mut Self {
+        work::add(cbor.len());
         self.out.extend(cbor);
         self
     }
@@ -637,6 +715,29 @@ impl Writer {
     #[must_use]
     pub fn item(&self) -> Item<'_> {
         Item { bytes: &self.out }
+    }
+
+    /// The item that was written at `at`.
+    #[must_use]
+    pub fn item_at(&self, at: usize) -> Item<'_> {
+        Item {
+            bytes: self.out.get(at..).unwrap_or_default(),
+        }
+    }
+
+    /// Writes `count` over that of the list or map at `at`, which was begun with none. False if `count` is 24 or more: its
+    /// head would be longer, and nothing is changed.
+    pub fn set_count(&mut self, at: usize, count: u64) -> bool {
+        let (Some(head), Ok(count @ 0..=23)) = (self.out.get_mut(at), u8::try_from(count)) else {
+            return false;
+        };
+        *head = (*head & 0xe0) | count;
+        true
+    }
+
+    /// Takes back what was written at `at` and after it.
+    pub fn truncate(&mut self, at: usize) {
+        self.out.truncate(at);
     }
 
     /// Number of bytes written so far.
@@ -691,11 +792,11 @@ mod tests {
         assert!(check(&nested(MAX_DEPTH)).is_ok());
         assert_eq!(
             check(&nested(MAX_DEPTH + 1)).err().map(|e| e.rule),
-            Some("nested too deep")
+            Some("nested deeper than 100 levels")
         );
         assert_eq!(
             check(&nested(1_000_000)).err().map(|e| e.rule),
-            Some("nested too deep")
+            Some("nested deeper than 100 levels")
         );
     }
 

@@ -1,7 +1,7 @@
 //! Content identifiers. A block of a repo is named by a [`Cid`]: CIDv1, SHA-256, DAG-CBOR or raw. A record
 //! may link to anything, so a [`Link`] is any well-formed CIDv1 and keeps its bytes.
 
-use crate::varint;
+use crate::{varint, work};
 use data_encoding::{BASE32_NOPAD, Encoding};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -38,6 +38,7 @@ impl Cid {
     /// The CID of `bytes` as a block of kind `codec`.
     #[must_use]
     pub fn of(codec: Codec, bytes: &[u8]) -> Self {
+        work::add(bytes.len());
         Self {
             codec,
             digest: Sha256::digest(bytes).into(),
@@ -95,7 +96,25 @@ impl Cid {
     #[must_use]
     #[inline]
     pub fn matches(&self, bytes: &[u8]) -> bool {
+        work::add(bytes.len());
         self.digest[..] == Sha256::digest(bytes)[..]
+    }
+
+    /// The same of a block that may be large: `progress` is told after each piece how many bytes are hashed.
+    pub(crate) fn matches_in_pieces(&self, bytes: &[u8], mut progress: impl FnMut(usize)) -> bool {
+        const PIECE: usize = 1 << 20;
+        if bytes.len() <= PIECE {
+            return self.matches(bytes);
+        }
+        work::add(bytes.len());
+        let mut hash = Sha256::new();
+        let mut done = 0usize;
+        for piece in bytes.chunks(PIECE) {
+            hash.update(piece);
+            done = done.saturating_add(piece.len());
+            progress(done);
+        }
+        self.digest[..] == hash.finalize()[..]
     }
 
     /// What the bytes under this CID are.
@@ -137,10 +156,10 @@ impl<'a> Link<'a> {
         if bytes.len() > Self::MAX_BYTES {
             return None;
         }
-        let (version, rest) = varint::read(bytes)?;
-        let (_codec, rest) = varint::read(rest)?;
-        let (_hash, rest) = varint::read(rest)?;
-        let (length, digest) = varint::read(rest)?;
+        let (version, rest) = varint::read(bytes).ok()?;
+        let (_codec, rest) = varint::read(rest).ok()?;
+        let (_hash, rest) = varint::read(rest).ok()?;
+        let (length, digest) = varint::read(rest).ok()?;
         (version == 1 && usize::try_from(length) == Ok(digest.len())).then_some(Self(bytes))
     }
 

@@ -1,7 +1,54 @@
-//! What an outsider can get wrong in a repo, one variant each.
+//! What an outsider can get wrong in a repo or in a record, one variant each. A refusal for size names the size and the limit.
 
+use crate::cbor::CborError;
 use crate::cid::Cid;
 use std::fmt;
+
+/// Why a record is not read. It is skipped; its repo is not refused for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// It is not canonical DAG-CBOR.
+    Cbor(CborError),
+    /// It is larger than [`crate::MAX_RECORD_BYTES`].
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+    },
+    /// Records that share blocks with others come, each counted under its own key, to far more than the CAR: this one and those
+    /// before it to more than [`crate::SHARED_TIMES`] times as much.
+    Shared {
+        /// Bytes of this one and those before it.
+        bytes: u64,
+    },
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cbor(error) => error.fmt(f),
+            Self::TooLarge { bytes } => write!(
+                f,
+                "the record has {bytes} bytes, more than the limit of {}",
+                crate::MAX_RECORD_BYTES
+            ),
+            Self::Shared { bytes } => write!(
+                f,
+                "records that share their blocks come to {bytes} bytes up to this one, more than the limit of {} \
+                 times the CAR",
+                crate::SHARED_TIMES
+            ),
+        }
+    }
+}
+
+impl std::error::Error for RecordError {}
+
+impl From<CborError> for RecordError {
+    fn from(error: CborError) -> Self {
+        Self::Cbor(error)
+    }
+}
 
 /// Why a repo was refused as a whole. A record that is wrong in itself does not refuse its repo.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,19 +61,36 @@ pub enum RepoError {
         /// Offset at which the broken section begins.
         at: usize,
     },
-    /// The CAR header is longer than [`crate::MAX_HEADER_BYTES`], is not CBOR, or is not a version 1 header with one root.
+    /// The CAR header is not CBOR, or is not a version 1 header with one root.
     Header(&'static str),
-    /// A section is larger than [`crate::MAX_BLOCK_BYTES`].
-    BlockTooLarge {
+    /// The CAR header is longer than [`crate::MAX_HEADER_BYTES`].
+    HeaderTooLarge {
+        /// The length that it claims.
+        claimed: u64,
+    },
+    /// The length of the header or of a section is no number, and no more bytes would make it one.
+    Length {
+        /// Offset of the length.
+        at: usize,
+        /// What stands there instead.
+        what: &'static str,
+    },
+    /// A section is larger than [`crate::MAX_SECTION_BYTES`].
+    SectionTooLarge {
         /// Offset of the section.
         at: usize,
         /// The length that it claims.
         claimed: u64,
     },
+    /// A node of the tree is larger than [`crate::mst::MAX_NODE_BYTES`].
+    NodeTooLarge {
+        /// The node.
+        node: Cid,
+        /// Its size.
+        bytes: usize,
+    },
     /// There are more than [`crate::MAX_BLOCKS`] sections.
     TooManyBlocks,
-    /// The same large records stand under so many keys that the repo is far larger than its CAR.
-    Amplified,
     /// A section does not begin with a CIDv1 of SHA-256.
     BlockName {
         /// Offset of the section.
@@ -60,11 +124,13 @@ impl RepoError {
             Self::Empty
             | Self::Truncated { .. }
             | Self::Header(_)
+            | Self::HeaderTooLarge { .. }
             | Self::Missing(_)
             | Self::HashMismatch(_) => true,
-            Self::BlockTooLarge { .. }
+            Self::Length { .. }
+            | Self::SectionTooLarge { .. }
+            | Self::NodeTooLarge { .. }
             | Self::TooManyBlocks
-            | Self::Amplified
             | Self::BlockName { .. }
             | Self::Commit(_)
             | Self::OtherDid { .. }
@@ -79,14 +145,23 @@ impl fmt::Display for RepoError {
             Self::Empty => write!(f, "the CAR is empty"),
             Self::Truncated { at } => write!(f, "the CAR ends inside the section at byte {at}"),
             Self::Header(what) => write!(f, "CAR header: {what}"),
-            Self::BlockTooLarge { at, claimed } => {
-                write!(f, "the section at byte {at} claims {claimed} bytes")
-            }
-            Self::TooManyBlocks => write!(f, "the CAR has more than {} sections", crate::MAX_BLOCKS),
-            Self::Amplified => write!(
+            Self::HeaderTooLarge { claimed } => write!(
                 f,
-                "its records, each counted under each of its keys, are far larger than the CAR"
+                "the CAR header claims {claimed} bytes, more than the limit of {}",
+                crate::MAX_HEADER_BYTES
             ),
+            Self::Length { at, what } => write!(f, "the CAR has {what} at byte {at}"),
+            Self::SectionTooLarge { at, claimed } => write!(
+                f,
+                "the section at byte {at} claims {claimed} bytes, more than the limit of {}",
+                crate::MAX_SECTION_BYTES
+            ),
+            Self::NodeTooLarge { node, bytes } => write!(
+                f,
+                "MST node {node} has {bytes} bytes, more than the limit of {}",
+                crate::mst::MAX_NODE_BYTES
+            ),
+            Self::TooManyBlocks => write!(f, "the CAR has more than {} sections", crate::MAX_BLOCKS),
             Self::BlockName { at } => write!(f, "the section at byte {at} has no CIDv1 of SHA-256"),
             Self::HashMismatch(cid) => write!(f, "the bytes of block {cid} have another hash"),
             Self::Missing(cid) => write!(f, "block {cid} is missing"),

@@ -30,10 +30,11 @@ mod mst_builder;
 mod repo;
 pub mod syntax;
 mod varint;
+pub mod work;
 
-pub use car::{BlockIndex, Blocks, MAX_BLOCK_BYTES, MAX_BLOCKS, MAX_HEADER_BYTES};
+pub use car::{BlockIndex, Blocks, MAX_BLOCKS, MAX_HEADER_BYTES, MAX_SECTION_BYTES};
 pub use cid::{Cid, Codec, Link};
 pub use commit::Commit;
-pub use error::RepoError;
+pub use error::{RecordError, RepoError};
 pub use mst_builder::RootBuilder;
-pub use repo::{Entry, Repo, RepoSummary};
+pub use repo::{Entry, MAX_RECORD_BYTES, Repo, RepoSummary, SHARED_TIMES};

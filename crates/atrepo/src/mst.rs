@@ -10,14 +10,18 @@
 //! which ends every cycle and bounds the depth at 128. Keys rise strictly over the whole walk and every node
 //! leads to a key, so a node reached twice is caught at its first key: no small file can ask for a long walk.
 
-use crate::cbor::{self, Map, Value};
+use crate::cbor::{self, Item, Map, Value};
 use crate::cid::{Cid, Codec};
 use crate::error::RepoError;
+use crate::work;
 use sha2::{Digest, Sha256};
 
 /// Longest key that is taken: an NSID of 317 bytes, a slash, a record key of 512. Longer ones cannot be valid,
 /// but are skipped as records, not refused as trees, up to this length.
 pub const MAX_KEY_BYTES: usize = 1024;
+
+/// Longest node that is read. Real ones have some hundred bytes, on the average four entries.
+pub const MAX_NODE_BYTES: usize = 8 << 20;
 
 /// Most bytes of keys that wait at once. Keys are stored as what differs from the one before, so a small node can
 /// unpack to a large one; real trees stay under some kilobytes.
@@ -26,6 +30,7 @@ const MAX_WAITING_KEY_BYTES: usize = 16 << 20;
 /// The layer of a key: leading zero bits of its SHA-256, two to a layer.
 #[must_use]
 pub fn layer(key: &[u8]) -> u32 {
+    work::add(key.len());
     let mut bits = 0u32;
     for byte in Sha256::digest(key) {
         bits = bits.saturating_add(byte.leading_zeros());
@@ -98,6 +103,10 @@ pub fn walk<'a, E: From<RepoError>>(
                     }
                     .into());
                 }
+                if block.len() > MAX_NODE_BYTES {
+                    let bytes = block.len();
+                    return Err(RepoError::NodeTooLarge { node: cid, bytes }.into());
+                }
                 let is_root = layer.is_none();
                 push_node(block, layer, is_root, &mut node, &mut todo, &mut keys, &mut ends)
                     .map_err(|rule| RepoError::Mst { node: cid, rule })?;
@@ -167,6 +176,7 @@ impl Node {
         if shared.saturating_add(rest.len()) == 0 || rest <= other {
             return Err("keys out of order");
         }
+        work::add(shared.saturating_add(rest.len()));
         self.keys.extend_from_within(last..last.saturating_add(shared));
         self.keys.extend_from_slice(rest);
         self.entries.push(NodeEntry {
@@ -210,13 +220,15 @@ impl Node {
             .ok()
             .and_then(|item| item.as_map())
             .ok_or("not a canonical DAG-CBOR map")?;
+        let entries = map.get("e").ok_or("the field e, its entries, is absent")?;
+        let left = map.get("l").ok_or("the field l, its first subtree, is absent")?;
         if map.len() != 2 {
             return Err("fields other than e and l");
         }
-        let Some(Value::List(list)) = map.get("e").map(|v| v.value()) else {
-            return Err("no list of entries");
+        let Value::List(list) = entries.value() else {
+            return Err("the field e is no list");
         };
-        self.left = link_or_null(map, "l")?;
+        self.left = link_or_null(left)?;
         for item in list {
             let (shared, rest, value, right) = read_entry(item.as_map().ok_or("an entry that is no map")?)?;
             self.push(shared, rest, value, right)?;
@@ -311,26 +323,36 @@ fn push_node(
 
 /// Shared length, rest of the key, value and right subtree.
 fn read_entry(map: Map<'_>) -> Result<(u64, &[u8], Cid, Option<Cid>), &'static str> {
+    let rest = map.get("k").ok_or("an entry whose field k, its key, is absent")?;
+    let shared = map
+        .get("p")
+        .ok_or("an entry whose field p, its prefix length, is absent")?;
+    let right = map
+        .get("t")
+        .ok_or("an entry whose field t, its subtree, is absent")?;
+    let value = map
+        .get("v")
+        .ok_or("an entry whose field v, its record, is absent")?;
     if map.len() != 4 {
         return Err("an entry with fields other than k, p, t and v");
     }
-    let Some(Value::Bytes(rest)) = map.get("k").map(|v| v.value()) else {
-        return Err("an entry without a key");
+    let Value::Bytes(rest) = rest.value() else {
+        return Err("an entry whose key is no bytes");
     };
-    let Some(Value::Unsigned(shared)) = map.get("p").map(|v| v.value()) else {
-        return Err("an entry without a prefix length");
+    let Value::Unsigned(shared) = shared.value() else {
+        return Err("an entry whose prefix length is no number");
     };
-    let Some(Value::Link(value)) = map.get("v").map(|v| v.value()) else {
-        return Err("an entry without a record");
+    let Value::Link(value) = value.value() else {
+        return Err("an entry whose record is no link");
     };
     let value = Cid::from_bytes(value.as_bytes()).ok_or("a record link that is no CIDv1 of SHA-256")?;
-    Ok((shared, rest, value, link_or_null(map, "t")?))
+    Ok((shared, rest, value, link_or_null(right)?))
 }
 
-fn link_or_null(map: Map<'_>, key: &str) -> Result<Option<Cid>, &'static str> {
-    match map.get(key).map(|v| v.value()) {
-        Some(Value::Null) => Ok(None),
-        Some(Value::Link(link)) => Cid::from_bytes(link.as_bytes())
+fn link_or_null(subtree: Item<'_>) -> Result<Option<Cid>, &'static str> {
+    match subtree.value() {
+        Value::Null => Ok(None),
+        Value::Link(link) => Cid::from_bytes(link.as_bytes())
             .map(Some)
             .ok_or("a subtree link that is no CIDv1 of SHA-256"),
         _ => Err("a subtree that is neither link nor null"),

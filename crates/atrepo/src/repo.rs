@@ -4,11 +4,22 @@ use crate::car::BlockIndex;
 use crate::cbor::{self, CborError, Item};
 use crate::cid::{Cid, Codec};
 use crate::commit::Commit;
-use crate::error::RepoError;
+use crate::error::{RecordError, RepoError};
 use crate::{mst, syntax};
 
-/// One block can be the record of several keys. So many bytes more than the CAR has may come out of a walk.
-const SHARED_RECORD_BYTES: usize = 64 << 20;
+/// Longest record that is read; a longer one is skipped. The sync specification bounds a record block at one million bytes
+/// (<https://atproto.com/specs/sync>), and the official Go code, which the relay runs, at 1 MiB (`MAX_CBOR_RECORD_SIZE` in
+/// indigo's `atproto/data/const.go`). The larger of the two: whatever got past a relay is read. The official indexer has no limit
+/// of its own, but gets its records through one.
+pub const MAX_RECORD_BYTES: usize = 1 << 20;
+
+/// One block can be the record of many keys, and is then read once for each. Records come to less than the CAR where none is
+/// shared. They may come to so many times the CAR, which leaves room for honest repos that repeat themselves; records past that,
+/// in the order of keys, are skipped.
+pub const SHARED_TIMES: usize = 4;
+
+/// What a CAR of any size may come to: a small one costs little, however often its records are read.
+const SHARED_BYTES: usize = 64 << 10;
 
 /// A repo whose blocks have all been hashed, together with the bytes of its CAR.
 pub struct Repo<C> {
@@ -50,14 +61,14 @@ pub enum Entry<'e, 'a> {
         /// CID of what it points to.
         cid: Cid,
     },
-    /// The record is not canonical DAG-CBOR, or its CID says that it is something else.
+    /// The record is not canonical DAG-CBOR, its CID says that it is something else, or it exceeds a limit.
     BadRecord {
         /// The key, `collection/rkey`.
         key: &'e [u8],
         /// CID of the record.
         cid: Cid,
         /// What is wrong.
-        error: CborError,
+        error: RecordError,
     },
 }
 
@@ -73,6 +84,10 @@ impl<'e, 'a> Entry<'e, 'a> {
         let Some((collection, rkey)) = syntax::split_key_like(key, before) else {
             return Self::BadKey { key, cid };
         };
+        if bytes.len() > MAX_RECORD_BYTES {
+            let bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            return Self::unread(key, cid, RecordError::TooLarge { bytes });
+        }
         let checked = match cid.codec() {
             Codec::DagCbor => cbor::check(bytes),
             Codec::Raw => Err(CborError {
@@ -95,7 +110,16 @@ impl<'e, 'a> Entry<'e, 'a> {
                 value,
                 bytes,
             },
-            Err(error) => Self::BadRecord { key, cid, error },
+            Err(error) => Self::unread(key, cid, error.into()),
+        }
+    }
+
+    /// What to think of an entry whose block is not looked at, for `error`.
+    #[must_use]
+    pub fn unread(key: &'e [u8], cid: Cid, error: RecordError) -> Self {
+        match syntax::split_key(key) {
+            Some(_) => Self::BadRecord { key, cid, error },
+            None => Self::BadKey { key, cid },
         }
     }
 }
@@ -158,48 +182,58 @@ impl<C: AsRef<[u8]>> Repo<C> {
         &'a self,
         mut each: impl FnMut(Entry<'_, 'a>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let most = self
-            .blocks
-            .car()
-            .as_ref()
-            .len()
-            .saturating_add(SHARED_RECORD_BYTES);
-        let mut total = 0usize;
         let mut before = String::new();
-        mst::walk(
-            self.commit.data,
-            |cid| self.blocks.get(cid),
-            |leaf| {
-                let bytes = self.blocks.get(&leaf.cid).ok_or(RepoError::Missing(leaf.cid))?;
-                total = total.saturating_add(bytes.len());
-                if total > most {
-                    return Err(RepoError::Amplified.into());
-                }
-                let entry = Entry::after(leaf.key, leaf.cid, bytes, &before);
-                if let Entry::Record { collection, .. } = entry
-                    && collection != before
-                {
-                    before = collection.to_owned();
-                }
-                each(entry)
-            },
-        )
+        self.leaves(|key, cid, block| {
+            let entry = match block {
+                Ok(bytes) => Entry::after(key, cid, bytes, &before),
+                Err(error) => Entry::unread(key, cid, error),
+            };
+            if let Entry::Record { collection, .. } = entry
+                && collection != before
+            {
+                before = collection.to_owned();
+            }
+            each(entry)
+        })
     }
 
-    /// Hands every entry, in key order, to `each` as it is in the CAR: key, CID and block.
+    /// Hands every entry, in key order, to `each` as it is in the CAR: key, CID and block, or why the block is not read.
     ///
     /// # Errors
     /// As [`Repo::check`]; or what `each` answers.
     pub fn raw_entries<E: From<RepoError>>(
         &self,
-        mut each: impl FnMut(&[u8], Cid, &[u8]) -> Result<(), E>,
+        each: impl FnMut(&[u8], Cid, Result<&[u8], RecordError>) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.leaves(each)
+    }
+
+    fn leaves<'a, E: From<RepoError>>(
+        &'a self,
+        mut each: impl FnMut(&[u8], Cid, Result<&'a [u8], RecordError>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let car_bytes = self.blocks.car().as_ref().len();
+        let most = car_bytes
+            .saturating_mul(SHARED_TIMES)
+            .saturating_add(SHARED_BYTES);
+        let mut total = 0usize;
         mst::walk(
             self.commit.data,
             |cid| self.blocks.get(cid),
             |leaf| {
                 let bytes = self.blocks.get(&leaf.cid).ok_or(RepoError::Missing(leaf.cid))?;
-                each(leaf.key, leaf.cid, bytes)
+                let size = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+                if bytes.len() > MAX_RECORD_BYTES {
+                    let bytes = size(bytes.len());
+                    return each(leaf.key, leaf.cid, Err(RecordError::TooLarge { bytes }));
+                }
+                let with_this = total.saturating_add(bytes.len());
+                if with_this > most {
+                    let bytes = size(with_this);
+                    return each(leaf.key, leaf.cid, Err(RecordError::Shared { bytes }));
+                }
+                total = with_this;
+                each(leaf.key, leaf.cid, Ok(bytes))
             },
         )
     }

@@ -1,36 +1,64 @@
 //! Unsigned LEB128 as multiformats restricts it: at most nine bytes, no padding
 //! (<https://github.com/multiformats/unsigned-varint>).
 
-/// Reads one varint and returns it with the bytes after it, or `None` if it is cut off, too long or padded.
-#[inline]
-pub(crate) fn read(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let mut value = 0u64;
-    for (at, &byte) in bytes.iter().take(9).enumerate() {
-        let shift = u32::try_from(at).ok()?.checked_mul(7)?;
-        value |= u64::from(byte & 0x7f).checked_shl(shift)?;
-        if byte & 0x80 == 0 {
-            let padded = byte == 0 && at > 0;
-            return (!padded).then_some((value, bytes.get(at.checked_add(1)?..)?));
+/// Why there is no varint at the front of some bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoVarint {
+    /// The bytes end before it does.
+    CutOff,
+    /// It goes on after nine bytes.
+    TooLong,
+    /// It ends in a zero byte: the same number has a shorter form.
+    Padded,
+}
+
+impl NoVarint {
+    /// What is wrong with a length that is none; `None` if the bytes only end too early.
+    pub(crate) fn broken_length(self) -> Option<&'static str> {
+        match self {
+            Self::CutOff => None,
+            Self::TooLong => Some("a length of more than nine bytes"),
+            Self::Padded => Some("a length that is not in its shortest form"),
         }
     }
-    None
+}
+
+/// Reads one varint and returns it with the bytes after it.
+#[inline]
+pub(crate) fn read(bytes: &[u8]) -> Result<(u64, &[u8]), NoVarint> {
+    let mut value = 0u64;
+    let mut rest = bytes;
+    for shift in [0u32, 7, 14, 21, 28, 35, 42, 49, 56] {
+        let (&byte, after) = rest.split_first().ok_or(NoVarint::CutOff)?;
+        rest = after;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            if byte == 0 && shift > 0 {
+                return Err(NoVarint::Padded);
+            }
+            return Ok((value, rest));
+        }
+    }
+    Err(NoVarint::TooLong)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::read;
+    use super::{NoVarint, read};
 
     #[test]
-    fn reads_what_fits_and_refuses_padding_and_overlong_numbers() {
-        assert_eq!(read(&[0x00, 9]), Some((0, &[9u8][..])));
-        assert_eq!(read(&[0x80, 0x01]), Some((128, &[][..])));
+    fn reads_what_fits_and_says_what_is_wrong_with_the_rest() {
+        assert_eq!(read(&[0x00, 9]), Ok((0, &[9u8][..])));
+        assert_eq!(read(&[0x80, 0x01]), Ok((128, &[][..])));
         assert_eq!(
             read(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]).map(|r| r.0),
-            Some(u64::MAX >> 1)
+            Ok(u64::MAX >> 1)
         );
-        assert_eq!(read(&[0x80, 0x00]), None);
-        assert_eq!(read(&[0x80]), None);
-        assert_eq!(read(&[]), None);
-        assert_eq!(read(&[0xff; 12]), None);
+        assert_eq!(read(&[0x80, 0x00]), Err(NoVarint::Padded));
+        assert_eq!(read(&[0x80]), Err(NoVarint::CutOff));
+        assert_eq!(read(&[]), Err(NoVarint::CutOff));
+        assert_eq!(read(&[0xff; 12]), Err(NoVarint::TooLong));
+        assert_eq!(read(&[0xff; 9]), Err(NoVarint::TooLong));
+        assert_eq!(read(&[0xff; 8]), Err(NoVarint::CutOff));
     }
 }

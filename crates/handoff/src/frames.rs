@@ -6,7 +6,7 @@
 //! consumer answers in lines of JSON ([`Answer`]): a part that was not acknowledged is sent again after a reconnect.
 
 use atrepo::cbor::{self, Value, Writer};
-use atrepo::{Cid, syntax};
+use atrepo::{Cid, RecordError, syntax};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
@@ -23,6 +23,11 @@ const PART: u8 = 1;
 const ENTRY: u8 = 2;
 const END: u8 = 3;
 const STATUS: u8 = 4;
+const UNREAD: u8 = 5;
+
+/// Why the block of an entry is not sent, in the form: it is too large, or shared too often.
+const TOO_LARGE: u8 = 1;
+const SHARED: u8 = 2;
 
 /// What a part is of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +55,8 @@ pub enum Frame<'a> {
     Part(PartHeader),
     /// An entry of the part: its key, its CID and its block.
     Entry(&'a [u8], Cid, &'a [u8]),
+    /// An entry whose record is not read and whose block is not sent: its key, its CID and the reason.
+    Unread(&'a [u8], Cid, RecordError),
     /// The part ends; so many entries came.
     End(u64),
     /// An account that has no repo to give: its DID and state.
@@ -152,6 +159,19 @@ pub fn append_entry(out: &mut Vec<u8>, key: &[u8], cid: &Cid, block: &[u8]) {
     append(out, ENTRY, &[&length, key, &cid.to_bytes(), block]);
 }
 
+/// Appends an entry whose record is not read.
+pub fn append_unread(out: &mut Vec<u8>, key: &[u8], cid: &Cid, error: &RecordError) {
+    let (why, bytes) = match error {
+        RecordError::TooLarge { bytes } => (TOO_LARGE, *bytes),
+        RecordError::Shared { bytes } => (SHARED, *bytes),
+        // Those are found by whoever reads the block; it is sent.
+        _ => return,
+    };
+    let length = u16::try_from(key.len()).unwrap_or(u16::MAX).to_be_bytes();
+    let bytes = bytes.to_be_bytes();
+    append(out, UNREAD, &[&length, key, &cid.to_bytes(), &[why], &bytes]);
+}
+
 /// Appends the end of a part.
 pub fn append_end(out: &mut Vec<u8>, entries: u64) {
     append(out, END, &[&entries.to_be_bytes()]);
@@ -239,7 +259,10 @@ impl<R: Read> Frames<R> {
         }
         let left = rest.len();
         let used = self.filled.saturating_sub(left);
-        self.buffer.copy_within(used..self.filled, 0);
+        if used > 0 {
+            // A long frame that comes in many small reads is not moved at each of them.
+            self.buffer.copy_within(used..self.filled, 0);
+        }
         self.filled = left;
         if left == 0 {
             self.buffer.truncate(CHUNK);
@@ -267,7 +290,10 @@ fn read(kind: u8, payload: &[u8]) -> Result<Frame<'_>, FrameError> {
         PART => read_part(payload)
             .map(Frame::Part)
             .ok_or("a part without its header"),
-        ENTRY => read_entry(payload).ok_or("an entry that is none"),
+        ENTRY => read_entry(payload)
+            .map(|(key, cid, block)| Frame::Entry(key, cid, block))
+            .ok_or("an entry that is none"),
+        UNREAD => read_unread(payload).ok_or("an entry without its block and without a reason"),
         END => payload
             .try_into()
             .map(|count| Frame::End(u64::from_be_bytes(count)))
@@ -310,11 +336,24 @@ fn read_part(payload: &[u8]) -> Option<PartHeader> {
     })
 }
 
-fn read_entry(payload: &[u8]) -> Option<Frame<'_>> {
+/// Key, CID and what follows.
+fn read_entry(payload: &[u8]) -> Option<(&[u8], Cid, &[u8])> {
     let (length, rest) = payload.split_first_chunk::<2>()?;
     let (key, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
-    let (cid, block) = Cid::read(rest)?;
-    Some(Frame::Entry(key, cid, block))
+    let (cid, rest) = Cid::read(rest)?;
+    Some((key, cid, rest))
+}
+
+fn read_unread(payload: &[u8]) -> Option<Frame<'_>> {
+    let (key, cid, reason) = read_entry(payload)?;
+    let (why, bytes) = reason.split_first()?;
+    let bytes = u64::from_be_bytes(bytes.try_into().ok()?);
+    let error = match *why {
+        TOO_LARGE => RecordError::TooLarge { bytes },
+        SHARED => RecordError::Shared { bytes },
+        _ => return None,
+    };
+    Some(Frame::Unread(key, cid, error))
 }
 
 fn read_status(payload: &[u8]) -> Option<Frame<'_>> {
@@ -351,7 +390,9 @@ mod tests {
         let mut bytes = MAGIC.to_vec();
         append_part(&mut bytes, &header());
         append_entry(&mut bytes, b"a/b", &cid, &block);
-        append_end(&mut bytes, 1);
+        append_unread(&mut bytes, b"a/c", &cid, &RecordError::TooLarge { bytes: 9 << 20 });
+        append_unread(&mut bytes, b"a/d", &cid, &RecordError::Shared { bytes: 7 });
+        append_end(&mut bytes, 3);
         append_status(&mut bytes, "did:plc:b", "takendown");
         for first in [0, 1, 5, MAGIC.len(), 100] {
             let mut frames = Frames::new(bytes.get(first..).unwrap(), bytes.get(..first).unwrap());
@@ -363,6 +404,9 @@ mod tests {
                         Frame::Entry(key, found, bytes) => {
                             format!("entry {}", key == b"a/b" && found == cid && bytes == block)
                         }
+                        Frame::Unread(key, found, error) => {
+                            format!("unread {} {}: {error}", found == cid, String::from_utf8_lossy(key))
+                        }
                         Frame::End(count) => format!("end {count}"),
                         Frame::Status(did, status) => format!("{did} {status}"),
                     });
@@ -371,7 +415,18 @@ mod tests {
                 .unwrap()
                 != Step::End
             {}
-            assert_eq!(got, ["part true", "entry true", "end 1", "did:plc:b takendown"]);
+            assert_eq!(
+                got,
+                [
+                    "part true",
+                    "entry true",
+                    "unread true a/c: the record has 9437184 bytes, more than the limit of 1048576",
+                    "unread true a/d: records that share their blocks come to 7 bytes up to this one, more than \
+                     the limit of 4 times the CAR",
+                    "end 3",
+                    "did:plc:b takendown"
+                ]
+            );
         }
     }
 

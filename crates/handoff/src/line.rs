@@ -1,7 +1,7 @@
 //! The line form: `{"type":"commit","collection":C,"data":{"uri":U,"cid":K,"timestamp":T,"obj":R}}`, one a line.
 
 use atrepo::cbor::{Checked, Map};
-use atrepo::{Cid, Link, syntax};
+use atrepo::{Cid, Link, MAX_RECORD_BYTES, RecordError, syntax};
 use rows::{Collection, DagCbor, Record, Reject, datetime};
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -26,7 +26,7 @@ pub enum LineError {
     Cid,
     /// `data.timestamp` is not an ISO time with a zone.
     Timestamp,
-    /// `data.obj` is no object, or nested too deep.
+    /// `data.obj` is no object, nested too deep, or larger than a record may be.
     Object(String),
 }
 
@@ -116,6 +116,10 @@ impl<'a> Message<'a> {
         }
         if timestamp.len() > 64 || datetime::parse(&timestamp).is_none() {
             return Err(LineError::Timestamp);
+        }
+        if obj.0.len() > MAX_RECORD_BYTES {
+            let bytes = u64::try_from(obj.0.len()).unwrap_or(u64::MAX);
+            return Err(LineError::Object(RecordError::TooLarge { bytes }.to_string()));
         }
         let value = Checked::new(obj.0).map_err(|error| LineError::Object(error.rule.to_owned()))?;
         if value.item().as_map().is_none() {

@@ -103,7 +103,10 @@ impl<R: Read> Lines<R> {
             self.filled = 0;
             self.buffer.truncate(CHUNK);
         } else {
-            self.buffer.copy_within(from..self.filled, 0);
+            if from > 0 {
+                // A long line that comes in many small reads is not moved at each of them.
+                self.buffer.copy_within(from..self.filled, 0);
+            }
             self.filled = rest;
         }
         Ok(Step::Read)

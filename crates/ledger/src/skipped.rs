@@ -23,10 +23,13 @@ pub enum Reason {
     Refused,
     /// PostgreSQL refuses it, as it would refuse it to the official indexer.
     RefusedByDatabase,
+    /// It exceeds a limit: it is too large, or shares its block with too many others. The detail names the limit.
+    OverLimit,
 }
 
 impl Reason {
-    const ALL: [Self; 7] = [
+    // Lists hold the position in this table: new reasons go to its end.
+    const ALL: [Self; 8] = [
         Self::Irreversible,
         Self::Unindexed,
         Self::NotChosen,
@@ -34,6 +37,7 @@ impl Reason {
         Self::Unreadable,
         Self::Refused,
         Self::RefusedByDatabase,
+        Self::OverLimit,
     ];
 
     /// One word for summaries.
@@ -47,11 +51,12 @@ impl Reason {
             Self::Unreadable => "unreadable",
             Self::Refused => "refused",
             Self::RefusedByDatabase => "refused by the database",
+            Self::OverLimit => "over a limit",
         }
     }
 
     fn code(self) -> u8 {
-        // At most 7 of them.
+        // A handful of them.
         Self::ALL
             .iter()
             .position(|r| *r == self)

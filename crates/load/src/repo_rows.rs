@@ -7,7 +7,7 @@
 use crate::choice::Choice;
 use crate::copy;
 use appview::table::{self, TableInfo};
-use atrepo::{Cid, Entry, Repo, RepoError};
+use atrepo::{Cid, Entry, RecordError, Repo, RepoError};
 use ledger::skipped::{ListWriter, Reason};
 use rows::{Collection, Field, Record, Rows, datetime};
 use std::collections::HashMap;
@@ -497,7 +497,11 @@ impl Encoder {
                 Ok(())
             }
             Entry::BadRecord { key, cid, error } => {
-                self.skip_key(open, key, cid, Reason::Unreadable, &error.to_string());
+                let reason = match error {
+                    RecordError::TooLarge { .. } | RecordError::Shared { .. } => Reason::OverLimit,
+                    _ => Reason::Unreadable,
+                };
+                self.skip_key(open, key, cid, reason, &error.to_string());
                 Ok(())
             }
         }

@@ -1,13 +1,16 @@
 //! JSON of a record back to DAG-CBOR: `{"$link":…}` is a link, `{"$bytes":…}` is bytes, and keys are put into canonical
-//! order. Written as serde reads it, without a tree.
+//! order. Written as serde reads it, without a tree, each value once.
 
+use crate::build::{Builder, Kind};
 use crate::lexicon::MAX_SAFE_INTEGER;
 use atrepo::Link;
-use atrepo::cbor::{self, Writer};
+use atrepo::cbor;
 use data_encoding::{BASE64, BASE64_NOPAD};
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
+use std::ops::Range;
 
 /// A JSON value as DAG-CBOR, for messages that hold one.
 pub struct DagCbor(pub Vec<u8>);
@@ -20,15 +23,23 @@ pub fn from_json(json: &str) -> Option<Vec<u8>> {
 
 impl<'de> Deserialize<'de> for DagCbor {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut writer = Writer::new();
-        Value { writer: &mut writer }.deserialize(deserializer)?;
-        Ok(Self(writer.into_bytes()))
+        let mut to = Target::default();
+        Value { to: &mut to }.deserialize(deserializer)?;
+        Ok(Self(to.builder.finish().into_bytes()))
     }
 }
 
-/// Reads one value and appends it to `writer`. Depth is bounded by serde_json's own limit of 128.
+/// Where values are written.
+#[derive(Default)]
+struct Target {
+    builder: Builder,
+    /// Where each entry begins of the maps that are being read, the outermost first.
+    entries: Vec<usize>,
+}
+
+/// Reads one value and appends it. Depth is bounded by serde_json's own limit of 128.
 struct Value<'w> {
-    writer: &'w mut Writer,
+    to: &'w mut Target,
 }
 
 impl<'de> DeserializeSeed<'de> for Value<'_> {
@@ -47,7 +58,7 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
-        self.writer.bool(value);
+        self.to.builder.writer().bool(value);
         Ok(())
     }
 
@@ -55,8 +66,8 @@ impl<'de> Visitor<'de> for Value<'_> {
     #[allow(clippy::cast_precision_loss)]
     fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
         match value.unsigned_abs() {
-            0..=MAX_SAFE_INTEGER => self.writer.integer(value),
-            _ => self.writer.float(value as f64),
+            0..=MAX_SAFE_INTEGER => self.to.builder.writer().integer(value),
+            _ => self.to.builder.writer().float(value as f64),
         };
         Ok(())
     }
@@ -64,83 +75,111 @@ impl<'de> Visitor<'de> for Value<'_> {
     #[allow(clippy::cast_precision_loss)]
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
         match value {
-            0..=MAX_SAFE_INTEGER => self.writer.unsigned(value),
-            _ => self.writer.float(value as f64),
+            0..=MAX_SAFE_INTEGER => self.to.builder.writer().unsigned(value),
+            _ => self.to.builder.writer().float(value as f64),
         };
         Ok(())
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        self.writer.float(value);
+        self.to.builder.writer().float(value);
         Ok(())
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
-        self.writer.text(value);
+        self.to.builder.writer().text(value);
         Ok(())
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
-        self.writer.null();
+        self.to.builder.writer().null();
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let at = self.to.builder.begin(Kind::List);
         let mut count = 0u64;
-        let mut inner = Writer::new();
-        while items.next_element_seed(Value { writer: &mut inner })?.is_some() {
+        while items.next_element_seed(Value { to: &mut *self.to })?.is_some() {
             count = count.saturating_add(1);
         }
-        self.writer.list(count).raw(&inner.into_bytes());
+        self.to.builder.end(Kind::List, at, count, None);
         Ok(())
     }
 
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        // Key, and where its value begins and ends in `values`.
-        let mut entries: Vec<(Cow<'de, str>, usize, usize)> = Vec::new();
-        let mut values = Writer::new();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let at = self.to.builder.begin(Kind::Map);
+        let first = self.to.entries.len();
+        let mut is_in_order = true;
+        let mut before: Option<Cow<'de, str>> = None;
         while let Some(Key(key)) = map.next_key()? {
-            let start = values.len();
-            map.next_value_seed(Value { writer: &mut values })?;
-            entries.push((key, start, values.len()));
+            is_in_order &= before
+                .is_none_or(|before| cbor::key_order(before.as_bytes(), key.as_bytes()) == Ordering::Less);
+            self.to.entries.push(self.to.builder.at());
+            self.to.builder.writer().text(&key);
+            map.next_value_seed(Value { to: &mut *self.to })?;
+            before = Some(key);
         }
-        let values = values.into_bytes();
-        if let [(key, ..)] = entries.as_slice()
-            && self.special(key, &values).is_some()
+        let entries = self.to.entries.get(first..).unwrap_or_default();
+        let count = u64::try_from(entries.len()).unwrap_or(u64::MAX);
+        if let ([entry], Some(key)) = (entries, &before)
+            && self.to.special(at, *entry, key).is_some()
         {
+            self.to.entries.truncate(first);
             return Ok(());
         }
-        entries.sort_by(|a, b| cbor::key_order(a.0.as_bytes(), b.0.as_bytes()));
-        if entries
-            .iter()
-            .zip(entries.iter().skip(1))
-            .any(|(a, b)| a.0 == b.0)
-        {
-            return Err(A::Error::custom("a key twice"));
-        }
-        self.writer.map(u64::try_from(entries.len()).unwrap_or(u64::MAX));
-        for (key, start, end) in entries {
-            self.writer
-                .text(&key)
-                .raw(values.get(start..end).unwrap_or_default());
-        }
+        let order = if is_in_order {
+            None
+        } else {
+            let order = self.to.sorted(first);
+            Some(order.ok_or_else(|| A::Error::custom("a key twice"))?)
+        };
+        self.to.entries.truncate(first);
+        self.to.builder.end(Kind::Map, at, count, order);
         Ok(())
     }
 }
 
-impl Value<'_> {
-    /// Writes the link or the bytes that a map of `key` alone stands for, whose value is `value` in DAG-CBOR. A map that stands for
+impl Target {
+    /// Where each entry from the one numbered `first` on, which are all of a map that ends here, was written, in canonical order.
+    /// `None` if a key is there twice.
+    fn sorted(&self, first: usize) -> Option<Vec<Range<usize>>> {
+        let entries = self.entries.get(first..).unwrap_or_default();
+        let ends = entries.iter().skip(1).copied().chain([self.builder.at()]);
+        let mut sorted: Vec<(&[u8], Range<usize>)> = entries
+            .iter()
+            .zip(ends)
+            .map(|(start, end)| {
+                let key = self.builder.item_at(*start).as_text().unwrap_or_default();
+                (key.as_bytes(), *start..end)
+            })
+            .collect();
+        sorted.sort_by(|a, b| cbor::key_order(a.0, b.0));
+        let is_twice = sorted.windows(2).any(|pair| matches!(pair, [a, b] if a.0 == b.0));
+        (!is_twice).then(|| sorted.into_iter().map(|(_, range)| range).collect())
+    }
+
+    /// Writes the link or the bytes that the map at `at` stands for, whose only entry is `key` at `entry`. A map that stands for
     /// neither, such as a `$link` without a CID, is a map like others.
-    fn special(&mut self, key: &str, value: &[u8]) -> Option<()> {
-        let text = cbor::check(value).ok()?.as_text()?;
-        match key {
-            "$link" => _ = self.writer.link(&Link::parse(text)?),
-            "$bytes" => {
-                let encoding = if text.ends_with('=') { BASE64 } else { BASE64_NOPAD };
-                self.writer.bytes(&encoding.decode(text.as_bytes()).ok()?);
-            }
-            _ => return None,
+    fn special(&mut self, at: usize, entry: usize, key: &str) -> Option<()> {
+        if !matches!(key, "$link" | "$bytes") {
+            return None;
         }
+        let mut cursor = self.builder.item_at(entry).cursor();
+        cursor.key();
+        let atrepo::cbor::Value::Text(text) = cursor.value() else {
+            return None;
+        };
+        let bytes = match key {
+            "$link" => Link::parse(text)?,
+            _ if text.ends_with('=') => BASE64.decode(text.as_bytes()).ok()?,
+            _ => BASE64_NOPAD.decode(text.as_bytes()).ok()?,
+        };
+        self.builder.truncate(at);
+        let writer = self.builder.writer();
+        _ = match key {
+            "$link" => writer.link(&bytes),
+            _ => writer.bytes(&bytes),
+        };
         Some(())
     }
 }

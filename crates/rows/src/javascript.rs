@@ -5,8 +5,10 @@
 //! them here has texts without the mark and no `__proto__` but those that matter to the lexicon check. An object whose prototype is
 //! a link counts as that link.
 
+use crate::build::{Builder, Kind};
 use crate::reject::{Reject, Rule};
-use atrepo::cbor::{Item, Map, Value, Writer};
+use atrepo::cbor::{Cursor, Map, Value, Writer};
+use atrepo::work;
 use memchr::memmem::Finder;
 use std::sync::LazyLock;
 
@@ -23,11 +25,17 @@ pub(crate) fn copy(record: Map<'_>) -> Result<Option<Writer>, Reject> {
     static MARKS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(MARK_BYTES));
     static PROTOS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(PROTO));
     let bytes = record.as_bytes();
+    work::add(bytes.len());
     if MARKS.find(bytes).is_none() && PROTOS.find(bytes).is_none() {
         return Ok(None);
     }
-    let mut out = Writer::new();
-    copy_map(record, &mut out).map_err(|reject| reject.below("$"))?;
+    let mut copy = Copy {
+        from: record.cursor(),
+        keys: Vec::new(),
+        out: Builder::default(),
+    };
+    copy.map(record.len()).map_err(|reject| reject.below("$"))?;
+    let out = copy.out.finish();
     if out.item().as_map().is_none_or(|map| map.get(PROTO).is_some()) {
         return Err(Reject::new(format!("$.{PROTO}"), Rule::Proto));
     }
@@ -47,58 +55,83 @@ pub(crate) fn is_prototype(value: Value<'_>) -> bool {
     )
 }
 
-/// Recursion is bounded by the depth that the DAG-CBOR check lets pass.
-fn copy_item(item: Item<'_>, out: &mut Writer) -> Result<(), Reject> {
-    match item.value() {
-        Value::Unsigned(n) => _ = out.unsigned(n),
-        Value::Negative(n) => _ = out.negative(n),
-        Value::Bytes(bytes) => _ = out.bytes(bytes),
-        Value::Text(text) => _ = out.text(read(text)),
-        Value::Link(link) => _ = out.link(link.as_bytes()),
-        Value::Bool(value) => _ = out.bool(value),
-        Value::Null => _ = out.null(),
-        Value::Float(value) => _ = out.float(value),
-        Value::List(list) => {
-            out.list(list.len());
-            for (at, item) in list.enumerate() {
-                copy_item(item, out).map_err(|reject| reject.below(&format!("[{at}]")))?;
-            }
-        }
-        Value::Map(map) => copy_map(map, out)?,
-    }
-    Ok(())
+/// A copy that is being made: the record is read once, from front to back.
+struct Copy<'a> {
+    from: Cursor<'a>,
+    /// The keys, as they are read, of the maps that are being copied, the outermost first.
+    keys: Vec<&'a str>,
+    out: Builder,
 }
 
-fn copy_map(map: Map<'_>, out: &mut Writer) -> Result<(), Reject> {
-    let mut entries = Writer::new();
-    let (mut count, mut marked) = (0u64, false);
-    for (key, item) in map {
-        let key_read = read(key);
-        marked |= key_read.len() != key.len();
-        if key_read == PROTO && !is_prototype(item.value()) {
-            continue;
+impl Copy<'_> {
+    /// Copies the next value. Recursion is bounded by the depth that the DAG-CBOR check lets pass.
+    fn value(&mut self) -> Result<(), Reject> {
+        let value = self.from.value();
+        let out = self.out.writer();
+        match value {
+            Value::Unsigned(n) => _ = out.unsigned(n),
+            Value::Negative(n) => _ = out.negative(n),
+            Value::Bytes(bytes) => _ = out.bytes(bytes),
+            Value::Text(text) => _ = out.text(read(text)),
+            Value::Link(link) => _ = out.link(link.as_bytes()),
+            Value::Bool(value) => _ = out.bool(value),
+            Value::Null => _ = out.null(),
+            Value::Float(value) => _ = out.float(value),
+            Value::List(list) => {
+                out.list(list.len());
+                for at in 0..list.len() {
+                    self.value().map_err(|reject| reject.below(&format!("[{at}]")))?;
+                }
+            }
+            Value::Map(map) => self.map(map.len())?,
         }
-        let mut value = Writer::new();
-        copy_item(item, &mut value).map_err(|reject| reject.below(&format!(".{key_read}")))?;
-        if let (PROTO, Value::Link(link)) = (key_read, value.item().value()) {
-            out.link(link.as_bytes());
-            return Ok(());
-        }
-        entries.text(key_read).raw(value.as_bytes());
-        count = count.saturating_add(1);
+        Ok(())
     }
-    if marked {
-        let mut keys: Vec<&str> = map.map(|(key, _)| read(key)).collect();
-        keys.sort_unstable();
-        if keys.iter().zip(keys.iter().skip(1)).any(|(a, b)| a == b) {
-            return Err(Reject::new(
-                "",
-                Rule::Official("two keys are the same without a byte order mark"),
-            ));
+
+    /// Copies a map, whose first of `entries` entries comes next.
+    fn map(&mut self, entries: u64) -> Result<(), Reject> {
+        let (start, first) = (self.out.begin(Kind::Map), self.keys.len());
+        let (mut count, mut marked) = (0u64, false);
+        for left in (0..entries).rev() {
+            let key = self.from.key();
+            let key_read = read(key);
+            marked |= key_read.len() != key.len();
+            self.keys.push(key_read);
+            if key_read == PROTO && !is_prototype(self.from.peek()) {
+                self.from.skip();
+                continue;
+            }
+            self.out.writer().text(key_read);
+            let at = self.out.at();
+            self.value()
+                .map_err(|reject| reject.below(&format!(".{}", key_read.escape_debug())))?;
+            if let (PROTO, Value::Link(link)) = (key_read, self.out.item_at(at).value()) {
+                let link = link.as_bytes().to_vec();
+                self.out.truncate(start);
+                self.out.writer().link(&link);
+                self.keys.truncate(first);
+                // What else the object has does not count.
+                for _ in 0..left {
+                    self.from.skip();
+                    self.from.skip();
+                }
+                return Ok(());
+            }
+            count = count.saturating_add(1);
         }
+        let mut keys = self.keys.split_off(first);
+        if marked {
+            keys.sort_unstable();
+            if keys.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) {
+                return Err(Reject::new(
+                    "",
+                    Rule::Official("two keys are the same without a byte order mark"),
+                ));
+            }
+        }
+        self.out.end(Kind::Map, start, count, None);
+        Ok(())
     }
-    out.map(count).raw(entries.as_bytes());
-    Ok(())
 }
 
 #[cfg(test)]

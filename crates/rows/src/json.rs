@@ -3,11 +3,16 @@
 //! Keys keep their DAG-CBOR order, except that JavaScript puts keys that look like array indexes first, in
 //! ascending order. Links are `{"$link":…}`, bytes `{"$bytes":…}` in unpadded base 64. Numbers print as
 //! JavaScript prints them, so a float without a fraction prints as an integer. A key `__proto__` vanishes.
+//!
+//! A record is read once, from front to back, however deep it is. Maps whose keys JavaScript moves are written as they
+//! are read and put in order at the end ([`crate::reorder`]).
 
 use crate::javascript::{PROTO, is_prototype};
 use crate::lexicon::MAX_SAFE_INTEGER;
 use crate::reject::{Reject, Rule};
-use atrepo::cbor::{Item, List, Map, Value};
+use crate::reorder::{Region, in_order};
+use atrepo::cbor::{Cursor, Item, Map, Value};
+use atrepo::work;
 use data_encoding::BASE64_NOPAD;
 use std::fmt::Write;
 
@@ -45,62 +50,147 @@ pub(crate) fn item_to_json(item: Item<'_>) -> Result<String, Reject> {
 }
 
 /// An array or object that is being written.
-enum Open<'a> {
-    List(List<'a>),
-    /// A map in its own order: what is left of it, all of it, and where it begins in the text.
-    Map(Map<'a>, Map<'a>, usize),
-    /// A map with keys that JavaScript moves to the front, the last entry first.
-    Sorted(Vec<(&'a str, Item<'a>)>),
+struct Open {
+    /// Items or entries still to come.
+    left: u64,
+    /// What else there is to know of an object.
+    object: Option<OpenObject>,
+}
+
+/// An object that is being written.
+struct OpenObject {
+    /// Where its first entry begins in the text.
+    start: usize,
+    /// Whether it has one entry alone.
+    is_single: bool,
+    /// Its entries in the text, from the first key on that looks like an array index. Nearly always none.
+    pieces: Vec<Piece>,
+}
+
+/// Entries of an object that stay together: one whose key looks like an array index, or those between two such keys.
+struct Piece {
+    /// The index that the key is.
+    index: Option<u32>,
+    start: usize,
+    end: usize,
+}
+
+impl OpenObject {
+    /// Notes that an entry with `key` comes next; `at` is where the entry before it ends.
+    fn begin_entry(&mut self, key: &str, at: usize) {
+        let index = array_index(key);
+        let continues = match self.pieces.last() {
+            Some(last) => last.index.is_none() && index.is_none(),
+            None => index.is_none(),
+        };
+        if continues {
+            return;
+        }
+        let is_first = at == self.start;
+        match self.pieces.last_mut() {
+            Some(last) => last.end = at,
+            None if is_first => {}
+            None => self.pieces.push(Piece {
+                index: None,
+                start: self.start,
+                end: at,
+            }),
+        }
+        self.pieces.push(Piece {
+            index,
+            // A comma comes before it.
+            start: at.saturating_add(usize::from(!is_first)),
+            end: at,
+        });
+    }
+
+    /// What has to be put in order, now that the last entry ends at `end`.
+    fn close(mut self, end: usize) -> Option<Region> {
+        self.pieces.last_mut()?.end = end;
+        let place = |piece: &Piece| (piece.index.is_none(), piece.index);
+        if self.pieces.is_sorted_by_key(place) {
+            return None;
+        }
+        // A stable sort: the keys that are no indexes keep their order, behind those that are.
+        self.pieces.sort_by_key(place);
+        Some(Region {
+            start: self.start.saturating_sub(1),
+            head: b"{".to_vec(),
+            end,
+            pieces: self.pieces.iter().map(|piece| piece.start..piece.end).collect(),
+        })
+    }
 }
 
 /// Without recursion: depth is bounded by the DAG-CBOR check, but a stack of our own costs nothing.
 fn write(value: Value<'_>, whole: bool, out: &mut String) -> Result<bool, Reject> {
+    let begin = out.len();
+    let mut from = match value {
+        Value::List(list) => list.cursor(),
+        Value::Map(map) => map.cursor(),
+        _ => return write_one(value, out, &mut Vec::new()),
+    };
     let mut open = Vec::new();
+    let mut regions = Vec::new();
     let mut reversible = write_one(value, out, &mut open)?;
     while let Some(top) = open.last_mut() {
-        let next = match top {
-            Open::List(list) => list.next().map(|item| (None, item)),
-            Open::Map(map, all, start) => {
-                let entry = map.find(|(key, item)| is_written(key, *item, whole));
-                if entry.is_some_and(|(key, _)| array_index(key).is_some()) {
-                    // JavaScript moves this key to the front: the map is written again.
-                    out.truncate(*start);
-                    *top = sorted(*all);
-                    continue;
-                }
-                entry.map(|(key, item)| (Some(key), item))
-            }
-            Open::Sorted(entries) => loop {
-                match entries.pop() {
-                    Some((key, item)) if !is_written(key, item, whole) => {}
-                    next => break next.map(|(key, item)| (Some(key), item)),
-                }
-            },
-        };
-        let Some((key, item)) = next else {
-            out.push(if matches!(top, Open::List(_)) { ']' } else { '}' });
-            open.pop();
+        if top.left == 0 {
+            let object = open.pop().and_then(|closed| closed.object);
+            let bracket = if object.is_some() { '}' } else { ']' };
+            regions.extend(object.and_then(|object| object.close(out.len())));
+            out.push(bracket);
             continue;
-        };
+        }
+        top.left = top.left.saturating_sub(1);
+        let key = top.object.as_mut().map(|object| (from.key(), object));
+        if key.as_ref().is_some_and(|(key, _)| *key == PROTO) && !is_written(&from, whole) {
+            from.skip();
+            continue;
+        }
+        let at = out.len();
         if !matches!(out.as_bytes().last(), Some(b'[' | b'{')) {
             out.push(',');
         }
-        if let Some(key) = key {
+        if let Some((key, object)) = key {
+            object.begin_entry(key, at);
+            // Such a map is read back as a link or as bytes.
+            reversible &= !(object.is_single && matches!(key, "$link" | "$bytes"));
             write_text(key, out);
             out.push(':');
         }
-        reversible &= write_one(item.value(), out, &mut open)?;
+        reversible &= write_one(from.value(), out, &mut open)?;
+    }
+    if !regions.is_empty() {
+        put_in_order(begin, regions, out);
     }
     Ok(reversible)
 }
 
-/// Whether JavaScript has `key`. Whoever wants all of a record also wants a `__proto__` that is a prototype.
-fn is_written(key: &str, item: Item<'_>, whole: bool) -> bool {
-    key != PROTO || (whole && is_prototype(item.value()))
+/// Puts the text from `begin` on in the order in which JavaScript has it.
+fn put_in_order(begin: usize, mut regions: Vec<Region>, out: &mut String) {
+    let written = out.split_off(begin);
+    for region in &mut regions {
+        region.start = region.start.saturating_sub(begin);
+        region.end = region.end.saturating_sub(begin);
+        for piece in &mut region.pieces {
+            *piece = piece.start.saturating_sub(begin)..piece.end.saturating_sub(begin);
+        }
+    }
+    in_order(written.as_bytes(), regions, b",", |part| {
+        work::add(part.len());
+        // Pieces begin and end at quotes, brackets and commas, so each is text.
+        out.push_str(std::str::from_utf8(part).unwrap_or_default());
+    });
+}
+
+/// Whether a key `__proto__` with the value that comes next is written: JavaScript has no such key, but whoever wants all of a
+/// record also wants one that is a prototype.
+fn is_written(from: &Cursor<'_>, whole: bool) -> bool {
+    whole && is_prototype(from.peek())
 }
 
 /// Writes a scalar, or begins a container and puts it on `open`; whether that can be read back.
-fn write_one<'a>(value: Value<'a>, out: &mut String, open: &mut Vec<Open<'a>>) -> Result<bool, Reject> {
+fn write_one(value: Value<'_>, out: &mut String, open: &mut Vec<Open>) -> Result<bool, Reject> {
     let mut reversible = true;
     match value {
         Value::Unsigned(n) if n > MAX_SAFE_INTEGER => return Err(Reject::new("$", Rule::UnsafeInteger)),
@@ -108,6 +198,7 @@ fn write_one<'a>(value: Value<'a>, out: &mut String, open: &mut Vec<Open<'a>>) -
         Value::Unsigned(n) => written(write!(out, "{n}")),
         Value::Negative(n) => written(write!(out, "-{}", n.saturating_add(1))),
         Value::Bytes(bytes) => {
+            work::add(bytes.len());
             out.push_str(r#"{"$bytes":""#);
             BASE64_NOPAD.encode_append(bytes, out);
             out.push_str("\"}");
@@ -122,23 +213,24 @@ fn write_one<'a>(value: Value<'a>, out: &mut String, open: &mut Vec<Open<'a>>) -
         }
         Value::List(list) => {
             out.push('[');
-            open.push(Open::List(list));
+            open.push(Open {
+                left: list.len(),
+                object: None,
+            });
         }
         Value::Map(map) => {
             out.push('{');
-            reversible = map.len() != 1 || map.get("$link").or_else(|| map.get("$bytes")).is_none();
-            open.push(Open::Map(map, map, out.len()));
+            open.push(Open {
+                left: map.len(),
+                object: Some(OpenObject {
+                    start: out.len(),
+                    is_single: map.len() == 1,
+                    pieces: Vec::new(),
+                }),
+            });
         }
     }
     Ok(reversible)
-}
-
-fn sorted(map: Map<'_>) -> Open<'_> {
-    let mut entries: Vec<_> = map.collect();
-    // A stable sort: the keys that are no indexes keep their order, behind those that are.
-    entries.sort_by_key(|(key, _)| array_index(key).map_or((true, 0), |index| (false, index)));
-    entries.reverse();
-    Open::Sorted(entries)
 }
 
 /// The array index that `key` is in JavaScript: a canonical decimal below 2^32 - 1.
@@ -155,6 +247,7 @@ fn written(_: std::fmt::Result) {}
 
 /// A string as `JSON.stringify` escapes it: quotes, backslashes and control characters, nothing else.
 fn write_text(text: &str, out: &mut String) {
+    work::add(text.len());
     out.push('"');
     let mut rest = text;
     while let Some(at) = rest.bytes().position(|b| b < 0x20 || b == b'"' || b == b'\\') {
@@ -169,7 +262,11 @@ fn write_text(text: &str, out: &mut String) {
             Some('\t') => out.push_str("\\t"),
             Some('\u{8}') => out.push_str("\\b"),
             Some('\u{c}') => out.push_str("\\f"),
-            Some(other) => written(write!(out, "\\u{:04x}", u32::from(other))),
+            Some(other) => {
+                let (code, digit) = (u32::from(other), |digit| char::from_digit(digit, 16).unwrap_or('0'));
+                out.push_str("\\u00");
+                out.extend([digit(code >> 4), digit(code & 15)]);
+            }
             None => {}
         }
         rest = chars.as_str();

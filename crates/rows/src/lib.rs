@@ -18,6 +18,7 @@
 )]
 
 pub mod aturi;
+mod build;
 mod collection;
 mod collections;
 pub mod datetime;
@@ -27,6 +28,7 @@ mod javascript;
 mod json;
 mod lexicon;
 pub mod reject;
+mod reorder;
 pub mod route;
 mod row;
 
@@ -77,9 +79,9 @@ fn copied<'a>(value: Map<'a>, copy: Option<&'a Writer>) -> Map<'a> {
 
 /// Appends the record's JSON; whether it can be read back.
 fn check_copied(collection: Collection, value: Map<'_>, json: &mut String) -> Result<bool, Reject> {
-    let reversible = json::append_json(value, json)?;
+    // The check goes first: a record that is refused costs no JSON.
     collections::check(collection, value)?;
-    Ok(reversible)
+    json::append_json(value, json)
 }
 
 /// What [`index`] learns of a record beside its rows.

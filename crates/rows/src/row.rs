@@ -64,8 +64,10 @@ impl<'s> Rows<'s> {
     ) -> Result<(), Reject> {
         let info = table.info();
         for (value, column) in values.iter().zip(info.columns) {
+            let Field::Text(text) = value else { continue };
+            atrepo::work::add(text.len());
             // JSON has U+0000 as an escape; those who make it look at the text before.
-            if matches!(value, Field::Text(text) if memchr::memchr(0, text.as_bytes()).is_some()) {
+            if memchr::memchr(0, text.as_bytes()).is_some() {
                 return Err(Reject::new(format!("{}.{}", info.name, column.name), Rule::Nul));
             }
         }

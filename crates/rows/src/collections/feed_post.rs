@@ -13,6 +13,7 @@ use crate::reject::{Reject, Rule};
 use crate::row::Field::{Jsonb, Null, Text};
 use crate::{Record, Rows};
 use appview::table;
+use std::collections::HashSet;
 
 static TEXT_SLICE: Definition = Definition {
     name: "app.bsky.feed.post#textSlice",
@@ -115,7 +116,8 @@ fn notify_mentioned(
     let Some(facets) = object.optional_list("facets") else {
         return Ok(());
     };
-    let mut told = vec![record.did];
+    // A post can mention as many accounts as a record has room for.
+    let mut told: HashSet<&str> = HashSet::new();
     for facet in facets {
         let facet = object.item("facets", facet)?;
         for feature in facet.list("features")? {
@@ -124,8 +126,7 @@ fn notify_mentioned(
                 continue;
             }
             let did = feature.text("did")?;
-            if !told.contains(&did) {
-                told.push(did);
+            if did != record.did && told.insert(did) {
                 notify(
                     record,
                     rows,

@@ -50,26 +50,27 @@ pub(super) fn is_language(text: &str) -> bool {
     }
     rest.next_if(|s| letters(s, 4));
     rest.next_if(|s| letters(s, 2) || (s.len() == 3 && s.bytes().all(|b| b.is_ascii_digit())));
-    let mut seen: Vec<String> = Vec::new();
+    let mut variants: Vec<String> = Vec::new();
     let is_variant = |s: &&str| {
         alphanumeric(s)
             && ((5..=8).contains(&s.len()) || (s.len() == 4 && s.starts_with(|c: char| c.is_ascii_digit())))
     };
     while let Some(variant) = rest.next_if(is_variant) {
-        let variant = variant.to_ascii_lowercase();
-        if seen.contains(&variant) {
-            return false;
-        }
-        seen.push(variant);
+        variants.push(variant.to_ascii_lowercase());
     }
+    if has_any_twice(&mut variants) {
+        return false;
+    }
+    // One letter or digit each, so that there are few before one comes again.
+    let mut singletons: Vec<String> = Vec::new();
     while let Some(singleton) =
         rest.next_if(|s| s.len() == 1 && alphanumeric(s) && !s.eq_ignore_ascii_case("x"))
     {
         let singleton = singleton.to_ascii_lowercase();
-        if seen.contains(&singleton) {
+        if singletons.contains(&singleton) {
             return false;
         }
-        seen.push(singleton);
+        singletons.push(singleton);
         let mut parts = 0usize;
         while rest
             .next_if(|s| alphanumeric(s) && (2..=8).contains(&s.len()))
@@ -86,6 +87,12 @@ pub(super) fn is_language(text: &str) -> bool {
         Some("x" | "X") => is_private(rest),
         Some(_) => false,
     }
+}
+
+/// Whether one of `parts` is there twice. Sorted: a record of a megabyte can hold a hundred thousand of them.
+fn has_any_twice(parts: &mut [String]) -> bool {
+    parts.sort_unstable();
+    parts.windows(2).any(|pair| matches!(pair, [a, b] if a == b))
 }
 
 /// What follows an `x`: one or more parts of one to eight letters and digits.

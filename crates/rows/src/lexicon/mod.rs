@@ -14,6 +14,7 @@ pub(crate) mod strong_ref;
 use crate::javascript::{PROTO, is_prototype};
 use crate::reject::{Reject, Rule};
 use atrepo::cbor::{Item, List, Map, Value};
+use atrepo::work;
 pub(crate) use formats::Format;
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -203,8 +204,9 @@ fn check_text(text: &str, rules: &Text) -> Result<(), Rule> {
     if text.len() > rules.most_bytes {
         return Err(Rule::TooLong(rules.most_bytes));
     }
+    work::add(text.len());
     // A grapheme has at least one byte, and most texts are far from the limit.
-    if text.len() > rules.most_graphemes && text.graphemes(true).count() > rules.most_graphemes {
+    if text.len() > rules.most_graphemes && text.graphemes(true).nth(rules.most_graphemes).is_some() {
         return Err(Rule::TooManyGraphemes(rules.most_graphemes));
     }
     match rules.format {

@@ -6,7 +6,7 @@
 use crate::consumer::intake::Counts;
 use crate::run::loading::{Loaders, Settle};
 use crate::signals::Stop;
-use atrepo::{Cid, Codec, Commit, Entry};
+use atrepo::{Cid, Codec, Commit, Entry, RecordError};
 use fetch::hosts::host_of;
 use handoff::frames::{Answer, Frame, FrameError, Frames, PartHeader, Step};
 use handoff::send::COMMITTED;
@@ -320,7 +320,8 @@ impl Intake<'_> {
     fn take(&mut self, frame: Frame<'_>) -> Result<(), End> {
         match frame {
             Frame::Part(header) => self.begin(header),
-            Frame::Entry(key, cid, block) => self.entry(key, cid, block),
+            Frame::Entry(key, cid, block) => self.entry(key, cid, Ok(block)),
+            Frame::Unread(key, cid, error) => self.entry(key, cid, Err(error)),
             Frame::End(entries) => self.end(entries),
             Frame::Status(did, status) => self.status(&did, &status),
         }
@@ -439,14 +440,14 @@ impl Intake<'_> {
         self.client.as_mut().ok_or(End::Lost)
     }
 
-    fn entry(&mut self, key: &[u8], cid: Cid, block: &[u8]) -> Result<(), End> {
+    fn entry(&mut self, key: &[u8], cid: Cid, block: Result<&[u8], RecordError>) -> Result<(), End> {
         let Some(coming) = &mut self.part else {
             return Err(End::Part("an entry outside of a part".to_owned()));
         };
         if coming.entries > 0 && key <= coming.last_key.as_slice() {
             return Err(End::Part(format!("{}: keys out of order", coming.did)));
         }
-        if !cid.matches(block) {
+        if block.as_ref().is_ok_and(|block| !cid.matches(block)) {
             return Err(End::Part(format!(
                 "{}: a block that is not that of its CID",
                 coming.did
@@ -463,11 +464,15 @@ impl Intake<'_> {
         let is_wanted = coming.known == PartState::Wanted;
         coming.last_key.clear();
         coming.last_key.extend_from_slice(key);
-        self.framed.0.counts.entry(block.len() as u64);
+        self.framed.0.counts.entry(block.as_ref().map_or(0, |block| block.len() as u64));
         if !is_wanted {
             return Ok(());
         }
-        self.encode(|encoder, probe, hand_on| encoder.part_entry(&Entry::of(key, cid, block), probe, hand_on))
+        let entry = match block {
+            Ok(block) => Entry::of(key, cid, block),
+            Err(error) => Entry::unread(key, cid, error),
+        };
+        self.encode(|encoder, probe, hand_on| encoder.part_entry(&entry, probe, hand_on))
     }
 
     fn end(&mut self, entries: u64) -> Result<(), End> {

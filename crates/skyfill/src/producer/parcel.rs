@@ -239,7 +239,10 @@ impl handoff::send_frames::FramedParcel for FramedParcel {
                 return Ok(());
             }
             entries += 1;
-            frames::append_entry(&mut piece, key, &cid, block);
+            match block {
+                Ok(block) => frames::append_entry(&mut piece, key, &cid, block),
+                Err(error) => frames::append_unread(&mut piece, key, &cid, &error),
+            }
             if piece.len() >= PIECE_BYTES {
                 out(&piece).map_err(End::Socket)?;
                 piece.clear();
