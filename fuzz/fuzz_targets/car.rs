@@ -1,5 +1,5 @@
-//! See `fuzz_harness::car`.
+//! See `fuzz_harness::TARGETS`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_harness::car(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_harness::target("car").run(data));

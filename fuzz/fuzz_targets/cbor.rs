@@ -1,5 +1,5 @@
-//! See `fuzz_harness::cbor`.
+//! See `fuzz_harness::TARGETS`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_harness::cbor(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_harness::target("cbor").run(data));

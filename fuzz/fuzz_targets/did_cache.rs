@@ -1,5 +1,5 @@
-//! See `fuzz_harness::did_cache`.
+//! See `fuzz_harness::TARGETS`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_harness::did_cache(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_harness::target("did_cache").run(data));

@@ -1,5 +1,5 @@
-//! See `fuzz_harness::line`.
+//! See `fuzz_harness::TARGETS`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_harness::line(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_harness::target("line").run(data));

@@ -1,5 +1,5 @@
-//! See `fuzz_harness::mst`.
+//! See `fuzz_harness::TARGETS`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_harness::mst(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_harness::target("mst").run(data));

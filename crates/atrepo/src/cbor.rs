@@ -49,7 +49,7 @@ struct Head {
 /// Reads the head at the front of `bytes`, in its shortest form only.
 #[inline]
 fn head(bytes: &[u8]) -> Result<Head, &'static str> {
-    work::add(1);
+    work::add(work::HEAD);
     let &first = bytes.first().ok_or("cut off")?;
     let (major, info) = (first >> 5, first & 0x1f);
     match (info, bytes.get(1)) {
@@ -596,7 +596,7 @@ impl Writer {
     }
 
     fn head(&mut self, major: u8, argument: u64) {
-        work::add(1);
+        work::add(work::HEAD);
         let first = major << 5;
         let wide = argument.to_be_bytes();
         let (info, skip): (u8, usize) = match argument {

@@ -2,11 +2,18 @@
 
 fn main() -> std::io::Result<()> {
     let folder = std::env::args().nth(1).unwrap_or_else(|| "fuzz".to_owned());
-    for (name, seeds) in fuzz_harness::seeds() {
+    let kinds = [
+        ("seed", fuzz_harness::seeds()),
+        ("attack", fuzz_harness::attacks()),
+    ];
+    for (kind, (name, inputs)) in kinds
+        .into_iter()
+        .flat_map(|(kind, all)| all.into_iter().map(move |inputs| (kind, inputs)))
+    {
         let target = std::path::Path::new(&folder).join("corpus").join(name);
         std::fs::create_dir_all(&target)?;
-        for (at, seed) in seeds.iter().enumerate() {
-            std::fs::write(target.join(format!("seed-{at:03}")), seed)?;
+        for (at, input) in inputs.iter().enumerate() {
+            std::fs::write(target.join(format!("{kind}-{at:03}")), input)?;
         }
     }
     Ok(())

@@ -1,21 +1,96 @@
-//! What each fuzz target checks. No input may panic, hang or take memory out of proportion, and what is accepted has to
-//! hold what acceptance promises.
+//! What each fuzz target checks. No input may panic, hang, or take work or memory out of proportion to its size
+//! ([`cost`]), and what is accepted has to hold what acceptance promises.
 
+mod allocations;
+mod attacks;
+pub mod cost;
 mod seeds;
 
-pub use seeds::seeds;
+pub use attacks::attacks;
+pub use seeds::{one_node, rkeys, seeds};
 
-use atrepo::cbor::{self, Item, Value, Writer};
-use atrepo::{Cid, Codec, Repo, RepoError};
+use atrepo::cbor::{self, Cursor, Map, Value, Writer};
+use atrepo::{Cid, Codec, Entry, Repo, RepoError};
+use cost::Rate;
 use discover::did_cache::{self, CacheError};
 use handoff::line::{self, Message, Outgoing};
 use load::Batch;
+use rows::{Collection, Record, Rows, datetime};
+use std::sync::LazyLock;
 
 /// The DID of every seed repo.
 pub const DID: &str = "did:plc:fuzzfuzzfuzzfuzzfuzzfuzz";
 
+/// A fuzz target.
+pub struct Target {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does with an input.
+    run: fn(&[u8]),
+    /// Bytes that each input may cost beside its own: what a small repo or record takes whatever it holds.
+    free: usize,
+    /// What honest inputs cost.
+    honest: LazyLock<Rate>,
+}
+
+impl Target {
+    /// Runs an input.
+    ///
+    /// # Panics
+    /// It broke something, or cost too much.
+    pub fn run(&self, data: &[u8]) {
+        let honest = *self.honest;
+        let cost = cost::of(|| (self.run)(data));
+        honest.bound(self.name, data.len(), self.free, cost);
+    }
+}
+
+/// Small inputs of this kind of target may cost what so many bytes do.
+const FREE: usize = 4 << 10;
+/// Records of a CAR of any size may be read to so many bytes (see `atrepo::SHARED_TIMES`).
+const FREE_CAR: usize = 64 << 10;
+
+macro_rules! targets {
+    ($($name:literal, $run:ident, $free:expr;)*) => {
+        /// All of them.
+        pub static TARGETS: &[Target] = &[$(Target {
+            name: $name,
+            run: $run,
+            free: $free,
+            honest: LazyLock::new(|| Rate::of(&honest($name), $run)),
+        },)*];
+    };
+}
+
+targets! {
+    "car", run_car, FREE_CAR;
+    "car_rows", run_car_rows, FREE_CAR;
+    "cbor", run_cbor, FREE;
+    "did_cache", run_did_cache, FREE_CAR;
+    "line", run_line, FREE;
+    "mst", run_mst, FREE_CAR;
+    "record", run_record, FREE;
+}
+
+fn honest(name: &str) -> Vec<Vec<u8>> {
+    let found = seeds().into_iter().find(|(of, _)| *of == name);
+    found.map(|(_, seeds)| seeds).unwrap_or_default()
+}
+
+/// The target called `name`.
+///
+/// # Panics
+/// There is none.
+#[must_use]
+pub fn target(name: &str) -> &'static Target {
+    TARGETS
+        .iter()
+        .find(|target| target.name == name)
+        .unwrap_or_else(|| panic!("no target {name}"))
+}
+
 /// A CAR as a PDS would answer it: what passes the check can be walked again, to the same entries.
-pub fn car(data: &[u8]) {
+fn run_car(data: &[u8]) {
     let Ok(repo) = Repo::open(data, DID) else { return };
     let Ok(summary) = repo.check() else { return };
     let mut entries = 0;
@@ -28,10 +103,10 @@ pub fn car(data: &[u8]) {
 }
 
 /// DAG-CBOR: what is accepted is canonical, so writing it again gives the same bytes; as a record it goes to JSON and back.
-pub fn cbor(data: &[u8]) {
+fn run_cbor(data: &[u8]) {
     let Ok(item) = cbor::check(data) else { return };
     let mut writer = Writer::new();
-    write(item, &mut writer);
+    write(&mut item.cursor(), &mut writer);
     assert_eq!(writer.into_bytes(), data, "accepted, but not canonical");
     if let Some(value) = item.as_map() {
         let cid = Cid::of(Codec::DagCbor, data);
@@ -59,14 +134,10 @@ pub fn cbor(data: &[u8]) {
 }
 
 /// Writes a value again. The depth is bounded by the check.
-fn write(item: Item<'_>, w: &mut Writer) {
-    match item.value() {
+fn write(from: &mut Cursor<'_>, w: &mut Writer) {
+    match from.value() {
         Value::Unsigned(n) => drop(w.unsigned(n)),
-        Value::Negative(n) => match i64::try_from(n) {
-            Ok(n) => drop(w.integer(-1 - n)),
-            // Below what the writer's integers reach: the head by hand.
-            Err(_) => drop(w.raw(&[0x3b]).raw(&n.to_be_bytes())),
-        },
+        Value::Negative(n) => drop(w.negative(n)),
         Value::Bytes(bytes) => drop(w.bytes(bytes)),
         Value::Text(text) => drop(w.text(text)),
         Value::Link(link) => drop(w.link(link.as_bytes())),
@@ -75,20 +146,78 @@ fn write(item: Item<'_>, w: &mut Writer) {
         Value::Float(value) => drop(w.float(value)),
         Value::List(list) => {
             w.list(list.len());
-            list.for_each(|item| write(item, w));
+            (0..list.len()).for_each(|_| write(from, w));
         }
         Value::Map(map) => {
             w.map(map.len());
-            for (key, item) in map {
-                w.text(key);
-                write(item, w);
+            for _ in 0..map.len() {
+                w.text(from.key());
+                write(from, w);
             }
         }
     }
 }
 
+/// The rows of a record; how many.
+fn rows_of(collection: Collection, rkey: &str, cid: Cid, value: Map<'_>) -> usize {
+    let (uri, cid) = (
+        format!("at://{DID}/{}/{rkey}", collection.nsid()),
+        cid.to_string(),
+    );
+    let created_at = value.get("createdAt").and_then(|item| item.as_text());
+    let indexed_at = datetime::print(datetime::indexed_at(created_at, rkey, NOW));
+    let record = Record {
+        did: DID,
+        collection,
+        rkey,
+        uri: &uri,
+        cid: &cid,
+        indexed_at: &indexed_at,
+        value,
+    };
+    let mut count = 0;
+    match rows::index(&record, &mut Rows::new(&mut |_, _| count += 1)) {
+        Ok(_) => count,
+        Err(_) => 0,
+    }
+}
+
+/// When records are said to be indexed at the latest.
+const NOW: i64 = 1_793_000_000_000;
+
+/// A record, as one of each collection: taken with rows or refused.
+fn run_record(data: &[u8]) {
+    let Some(value) = cbor::check(data).ok().and_then(|item| item.as_map()) else {
+        return;
+    };
+    let cid = Cid::of(Codec::DagCbor, data);
+    for collection in Collection::ALL {
+        rows_of(*collection, "self", cid, value);
+    }
+}
+
+/// A CAR as a PDS would answer it, to the rows of all of its records.
+fn run_car_rows(data: &[u8]) {
+    let Ok(repo) = Repo::open(data, DID) else { return };
+    let outcome = repo.entries(|entry| -> Result<(), RepoError> {
+        if let Entry::Record {
+            collection,
+            rkey,
+            cid,
+            value,
+            ..
+        } = entry
+            && let (Some(known), Some(value)) = (Collection::parse(collection), value.as_map())
+        {
+            rows_of(known, rkey, cid, value);
+        }
+        Ok(())
+    });
+    drop(outcome);
+}
+
 /// MST nodes: the input is cut into blocks, each gets its right CID, the first is the root. Keys come out in order.
-pub fn mst(data: &[u8]) {
+fn run_mst(data: &[u8]) {
     let mut blocks: Vec<(Cid, &[u8])> = Vec::new();
     let mut rest = data;
     while let Some((length, after)) = rest.split_first_chunk::<2>() {
@@ -123,7 +252,7 @@ pub fn mst(data: &[u8]) {
 }
 
 /// DID caches: reading ends, and pairs are text.
-pub fn did_cache(data: &[u8]) {
+fn run_did_cache(data: &[u8]) {
     let mut entries = 0usize;
     let outcome = did_cache::read(data, |_| -> Result<(), CacheError> {
         entries += 1;
@@ -133,7 +262,7 @@ pub fn did_cache(data: &[u8]) {
 }
 
 /// The line form: what is accepted is indexed or refused, and leaves rows that a batch can hold.
-pub fn line(data: &[u8]) {
+fn run_line(data: &[u8]) {
     let Ok(message) = Message::parse(data) else { return };
     let Some(record) = message.record() else { return };
     let mut batch = Batch::new(record.collection);

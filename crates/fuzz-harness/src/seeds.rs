@@ -4,13 +4,16 @@ use crate::DID;
 use atrepo::cbor::Writer;
 use atrepo::{BlockIndex, Blocks, Cid, Codec, syntax};
 use simnet::{Population, build_repo};
+use std::collections::BTreeMap;
 
 /// The seeds of each target, by its name.
 #[must_use]
 pub fn seeds() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     vec![
         ("car", cars()),
+        ("car_rows", cars()),
         ("cbor", records()),
+        ("record", records_of_each_collection()),
         ("mst", trees()),
         ("did_cache", caches()),
         ("line", lines()),
@@ -53,6 +56,19 @@ fn records() -> Vec<Vec<u8>> {
     let mut all = vec![w.into_bytes()];
     all.extend(all_records().into_iter().map(|(_, bytes)| bytes).take(60));
     all
+}
+
+/// Some records of each collection that the generator knows.
+fn records_of_each_collection() -> Vec<Vec<u8>> {
+    let mut of_each: BTreeMap<String, Vec<Vec<u8>>> = BTreeMap::new();
+    for (key, bytes) in all_records() {
+        let collection = key.split('/').next().unwrap_or_default().to_owned();
+        of_each.entry(collection).or_default().push(bytes);
+    }
+    of_each
+        .into_values()
+        .flat_map(|records| records.into_iter().take(6))
+        .collect()
 }
 
 fn cars() -> Vec<Vec<u8>> {
@@ -129,4 +145,40 @@ fn lines() -> Vec<Vec<u8>> {
         .take(80)
         .map(<[u8]>::to_vec)
         .collect()
+}
+
+/// `count` keys of `collection` that stand in one node.
+#[must_use]
+pub fn rkeys(collection: &str, count: usize) -> Vec<String> {
+    (0u32..)
+        .map(|n| format!("{collection}/{n:08}"))
+        .filter(|key| atrepo::mst::layer(key.as_bytes()) == 0)
+        .take(count)
+        .collect()
+}
+
+/// A repo of one node whose keys, which are in order and of one layer, all link to `record`.
+#[must_use]
+pub fn one_node(keys: &[String], record: &[u8]) -> Vec<u8> {
+    let record_cid = Cid::of(Codec::DagCbor, record);
+    let mut w = Writer::new();
+    w.map(2).text("e").list(keys.len() as u64);
+    let mut before: &[u8] = &[];
+    for key in keys {
+        let key = key.as_bytes();
+        let shared = key.iter().zip(before).take_while(|(a, b)| a == b).count();
+        w.map(4).text("k").bytes(&key[shared..]);
+        w.text("p").unsigned(shared as u64).text("t").null();
+        w.text("v").cid(&record_cid);
+        before = key;
+    }
+    w.text("l").null();
+    let node = w.into_bytes();
+    let data = Cid::of(Codec::DagCbor, &node);
+    let commit = simnet::build_commit(DID, "3jzfcijpj2z2a", &data);
+    let root = Cid::of(Codec::DagCbor, &commit);
+    simnet::build_car(
+        root,
+        &[(root, commit), (data, node), (record_cid, record.to_vec())],
+    )
 }

@@ -2,22 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use fuzz_harness::seeds;
+use fuzz_harness::{attacks, one_node, rkeys, seeds, target};
 use simnet::Random;
 
 /// Mutations of each seed.
 const MUTATIONS: usize = 400;
-
-fn target(name: &str) -> fn(&[u8]) {
-    match name {
-        "car" => fuzz_harness::car,
-        "cbor" => fuzz_harness::cbor,
-        "mst" => fuzz_harness::mst,
-        "did_cache" => fuzz_harness::did_cache,
-        "line" => fuzz_harness::line,
-        other => panic!("no target {other}"),
-    }
-}
 
 /// Bytes changed, removed, doubled, or swapped for those that matter to the formats.
 fn mutate(seed: &[u8], random: &mut Random) -> Vec<u8> {
@@ -55,9 +44,9 @@ fn seeds_and_their_mutations_break_nothing() {
         let target = target(name);
         let mut random = Random::new(4);
         for seed in &seeds {
-            target(seed);
+            target.run(seed);
             for _ in 0..MUTATIONS {
-                target(&mutate(seed, &mut random));
+                target.run(&mutate(seed, &mut random));
                 inputs += 1;
             }
         }
@@ -82,51 +71,58 @@ fn the_seeds_are_accepted() {
     }
 }
 
-/// A repo of one node with these entries (shared bytes, rest of the key) that all link to `record`.
-fn one_node(entries: &[(u64, Vec<u8>)], record: &[u8]) -> Vec<u8> {
-    use atrepo::cbor::Writer;
-    use atrepo::{Cid, Codec};
-    let record_cid = Cid::of(Codec::DagCbor, record);
-    let mut w = Writer::new();
-    w.map(2).text("e").list(entries.len() as u64);
-    for (shared, rest) in entries {
-        w.map(4)
-            .text("k")
-            .bytes(rest)
-            .text("p")
-            .unsigned(*shared)
-            .text("t")
-            .null()
-            .text("v")
-            .cid(&record_cid);
+/// Inputs that cost out of proportion before they were found, and a few mutations of each.
+#[test]
+fn attacks_cost_no_more_than_twenty_times_an_honest_input() {
+    for (name, attacks) in attacks() {
+        let target = target(name);
+        let mut random = Random::new(5);
+        for attack in &attacks {
+            target.run(attack);
+            for _ in 0..3 {
+                target.run(&mutate(attack, &mut random));
+            }
+        }
     }
-    w.text("l").null();
-    let node = w.into_bytes();
-    let data = Cid::of(Codec::DagCbor, &node);
-    let commit = simnet::build_commit(fuzz_harness::DID, "3jzfcijpj2z2a", &data);
-    let root = Cid::of(Codec::DagCbor, &commit);
-    simnet::build_car(
-        root,
-        &[(root, commit), (data, node), (record_cid, record.to_vec())],
-    )
 }
 
-/// Keys as a node stores them.
-fn compressed(keys: &[String]) -> Vec<(u64, Vec<u8>)> {
-    let mut before: &[u8] = &[];
-    let mut entries = Vec::new();
-    for key in keys {
-        let shared = key.bytes().zip(before).take_while(|(a, b)| a == *b).count();
-        entries.push((shared as u64, key.as_bytes()[shared..].to_vec()));
-        before = key.as_bytes();
+/// The attacks are what they mean to be: taken whole, up to the lexicon check and beyond.
+#[test]
+fn attacks_are_records_that_are_read() {
+    for (name, attacks) in attacks() {
+        for attack in &attacks {
+            match name {
+                "car" | "car_rows" => {
+                    let repo = atrepo::Repo::open(&attack[..], fuzz_harness::DID).unwrap();
+                    assert!(repo.check().unwrap().entries > 2);
+                }
+                "cbor" | "record" => drop(atrepo::cbor::check(attack).unwrap()),
+                "line" => drop(handoff::line::Message::parse(attack).unwrap()),
+                _ => {}
+            }
+        }
     }
-    entries
 }
 
 fn refusal(car: &[u8]) -> atrepo::RepoError {
     atrepo::Repo::open(car, fuzz_harness::DID)
         .and_then(|repo| repo.check())
         .expect_err("refused")
+}
+
+/// The reasons of the entries that are no records.
+fn reasons(car: &[u8]) -> Vec<String> {
+    let mut reasons = Vec::new();
+    atrepo::Repo::open(car, fuzz_harness::DID)
+        .unwrap()
+        .entries(|entry| -> Result<(), atrepo::RepoError> {
+            if let atrepo::Entry::BadRecord { error, .. } = entry {
+                reasons.push(error.to_string());
+            }
+            Ok(())
+        })
+        .unwrap();
+    reasons
 }
 
 #[test]
@@ -137,31 +133,41 @@ fn a_small_file_cannot_ask_for_much_memory_or_time() {
         .map(|n| format!("{prefix}{n:08}"))
         .filter(|key| atrepo::mst::layer(key.as_bytes()) == 0);
     let keys: Vec<String> = keys.take(20_000).collect();
-    let entries = compressed(&keys);
-    let car = one_node(&entries, &[0xa0]);
+    let car = one_node(&keys, &[0xa0]);
     assert!(car.len() < 2_000_000, "{}", car.len());
     assert!(refusal(&car).to_string().contains("16 MiB"), "{}", refusal(&car));
-    // One record of a megabyte under two hundred keys.
+    // One record of half a megabyte under two hundred keys: read four times as often as the CAR is large, then skipped.
     let mut w = atrepo::cbor::Writer::new();
-    w.map(1).text("x").text(&"y".repeat(1 << 20));
-    let short: Vec<String> = (0u32..)
-        .map(|n| format!("com.example.x/{n:08}"))
-        .filter(|key| atrepo::mst::layer(key.as_bytes()) == 0)
-        .take(200)
-        .collect();
-    let entries = compressed(&short);
-    assert_eq!(
-        refusal(&one_node(&entries, &w.into_bytes())),
-        atrepo::RepoError::Amplified
+    w.map(1).text("x").text(&"y".repeat(1 << 19));
+    let short = rkeys("com.example.x", 200);
+    let skipped = reasons(&one_node(&short, &w.into_bytes()));
+    assert_eq!(skipped.len(), 196);
+    assert!(
+        skipped[0].contains("more than the limit of 4 times the CAR"),
+        "{}",
+        skipped[0]
     );
     // The same few keys over a small record are fine.
-    let car = one_node(&entries, &[0xa0]);
-    assert_eq!(
-        atrepo::Repo::open(&car[..], fuzz_harness::DID)
-            .unwrap()
-            .check()
-            .unwrap()
-            .entries,
-        200
-    );
+    assert_eq!(reasons(&one_node(&short, &[0xa0])), [""; 0]);
+}
+
+#[test]
+fn a_record_over_its_limit_costs_that_record_and_says_so() {
+    let record = |bytes: usize| {
+        let mut w = atrepo::cbor::Writer::new();
+        w.map(1).text("x").text(&"y".repeat(bytes));
+        w.into_bytes()
+    };
+    let overhead = record(1 << 20).len() - (1 << 20);
+    let keys = rkeys("com.example.x", 1);
+    assert_eq!(reasons(&one_node(&keys, &record((1 << 20) - overhead))), [""; 0]);
+    for bytes in [(1 << 20) - overhead + 1, 9 << 20] {
+        assert_eq!(
+            reasons(&one_node(&keys, &record(bytes))),
+            [format!(
+                "the record has {} bytes, more than the limit of 1048576",
+                bytes + overhead
+            )]
+        );
+    }
 }

@@ -390,7 +390,12 @@ mod tests {
         let mut bytes = MAGIC.to_vec();
         append_part(&mut bytes, &header());
         append_entry(&mut bytes, b"a/b", &cid, &block);
-        append_unread(&mut bytes, b"a/c", &cid, &RecordError::TooLarge { bytes: 9 << 20 });
+        append_unread(
+            &mut bytes,
+            b"a/c",
+            &cid,
+            &RecordError::TooLarge { bytes: 9 << 20 },
+        );
         append_unread(&mut bytes, b"a/d", &cid, &RecordError::Shared { bytes: 7 });
         append_end(&mut bytes, 3);
         append_status(&mut bytes, "did:plc:b", "takendown");
@@ -405,7 +410,11 @@ mod tests {
                             format!("entry {}", key == b"a/b" && found == cid && bytes == block)
                         }
                         Frame::Unread(key, found, error) => {
-                            format!("unread {} {}: {error}", found == cid, String::from_utf8_lossy(key))
+                            format!(
+                                "unread {} {}: {error}",
+                                found == cid,
+                                String::from_utf8_lossy(key)
+                            )
                         }
                         Frame::End(count) => format!("end {count}"),
                         Frame::Status(did, status) => format!("{did} {status}"),

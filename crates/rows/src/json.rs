@@ -263,7 +263,9 @@ fn write_text(text: &str, out: &mut String) {
             Some('\u{8}') => out.push_str("\\b"),
             Some('\u{c}') => out.push_str("\\f"),
             Some(other) => {
-                let (code, digit) = (u32::from(other), |digit| char::from_digit(digit, 16).unwrap_or('0'));
+                let (code, digit) = (u32::from(other), |digit| {
+                    char::from_digit(digit, 16).unwrap_or('0')
+                });
                 out.push_str("\\u00");
                 out.extend([digit(code >> 4), digit(code & 15)]);
             }

@@ -464,7 +464,10 @@ impl Intake<'_> {
         let is_wanted = coming.known == PartState::Wanted;
         coming.last_key.clear();
         coming.last_key.extend_from_slice(key);
-        self.framed.0.counts.entry(block.as_ref().map_or(0, |block| block.len() as u64));
+        self.framed
+            .0
+            .counts
+            .entry(block.as_ref().map_or(0, |block| block.len() as u64));
         if !is_wanted {
             return Ok(());
         }

@@ -1,0 +1,5 @@
+//! See `fuzz_harness::TARGETS`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_harness::target("record").run(data));
