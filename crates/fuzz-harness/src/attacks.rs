@@ -53,13 +53,12 @@ fn value(write: impl FnOnce(&mut Writer)) -> Vec<u8> {
 fn zeros(count: u64) -> Vec<u8> {
     value(|w| {
         w.list(count);
-        (0..count).for_each(|_| drop(w.integer(0)));
+        (0..count).for_each(|_| _ = w.integer(0));
     })
 }
 
 /// The records: each is taken, or refused, in proportion to its size.
-#[must_use]
-pub fn records() -> Vec<Vec<u8>> {
+fn records() -> Vec<Vec<u8>> {
     let many = 20_000;
     let list = |inner| {
         nested(DEPTH, inner, |w, inner| {
@@ -95,6 +94,7 @@ pub fn records() -> Vec<Vec<u8>> {
             w.map(1).text(&"k".repeat(400)).raw(inner);
         },
     );
+    let null = value(|w| _ = w.null());
     let controls = value(|w| {
         w.text(&"\u{1}".repeat(many as usize));
     });
@@ -104,19 +104,19 @@ pub fn records() -> Vec<Vec<u8>> {
         post(&list(zeros(many)), None),
         post(&list(marked), None),
         post(&single_keys(zeros(many)), None),
-        post(&single_keys(value(|w| drop(w.text("\u{feff}x")))), None),
-        post(&prototypes(value(|w| drop(w.list(0)))), None),
+        post(&single_keys(value(|w| _ = w.text("\u{feff}x"))), None),
+        post(&prototypes(value(|w| _ = w.list(0))), None),
         post(&long_keys, None),
         post(&controls, None),
-        post(&value(|w| drop(w.null())), Some(("langs", &variants(4_000)))),
-        post(&value(|w| drop(w.null())), Some(("facets", &mentions(2_000)))),
+        post(&null, Some(("langs", &variants(4_000)))),
+        post(&null, Some(("facets", &mentions(2_000)))),
     ]
 }
 
 /// A list of one language tag with `count` variants.
 fn variants(count: usize) -> Vec<u8> {
     let tag: String = (0..count).map(|n| format!("-a{n:05}")).collect();
-    value(|w| drop(w.list(1).text(&format!("en{tag}"))))
+    value(|w| _ = w.list(1).text(&format!("en{tag}")))
 }
 
 /// A facet that mentions `count` accounts.
@@ -133,8 +133,7 @@ fn mentions(count: usize) -> Vec<u8> {
 }
 
 /// The CARs: none costs its readers more than its size allows.
-#[must_use]
-pub fn cars() -> Vec<Vec<u8>> {
+fn cars() -> Vec<Vec<u8>> {
     let large = value(|w| {
         w.map(1).text("x").text(&"y".repeat(200_000));
     });

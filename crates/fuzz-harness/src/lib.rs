@@ -34,14 +34,21 @@ pub struct Target {
 }
 
 impl Target {
-    /// Runs an input.
+    /// Runs an input; how many times the work and the allocations of an honest one it took.
     ///
     /// # Panics
     /// It broke something, or cost too much.
-    pub fn run(&self, data: &[u8]) {
+    pub fn run(&self, data: &[u8]) -> (f64, f64) {
         let honest = *self.honest;
         let cost = cost::of(|| (self.run)(data));
-        honest.bound(self.name, data.len(), self.free, cost);
+        let (work, allocated) = honest.times(data.len().saturating_add(self.free), cost);
+        assert!(
+            work <= cost::TIMES && allocated <= cost::TIMES,
+            "{}: {} bytes took {work:.1} times the work and {allocated:.1} times the allocations of an honest input: {cost:?}",
+            self.name,
+            data.len()
+        );
+        (work, allocated)
     }
 }
 
@@ -53,7 +60,7 @@ const FREE_CAR: usize = 64 << 10;
 macro_rules! targets {
     ($($name:literal, $run:ident, $free:expr;)*) => {
         /// All of them.
-        pub static TARGETS: &[Target] = &[$(Target {
+        pub static TARGETS: [Target; [$($name),*].len()] = [$(Target {
             name: $name,
             run: $run,
             free: $free,
@@ -136,14 +143,14 @@ fn run_cbor(data: &[u8]) {
 /// Writes a value again. The depth is bounded by the check.
 fn write(from: &mut Cursor<'_>, w: &mut Writer) {
     match from.value() {
-        Value::Unsigned(n) => drop(w.unsigned(n)),
-        Value::Negative(n) => drop(w.negative(n)),
-        Value::Bytes(bytes) => drop(w.bytes(bytes)),
-        Value::Text(text) => drop(w.text(text)),
-        Value::Link(link) => drop(w.link(link.as_bytes())),
-        Value::Bool(value) => drop(w.bool(value)),
-        Value::Null => drop(w.null()),
-        Value::Float(value) => drop(w.float(value)),
+        Value::Unsigned(n) => _ = w.unsigned(n),
+        Value::Negative(n) => _ = w.negative(n),
+        Value::Bytes(bytes) => _ = w.bytes(bytes),
+        Value::Text(text) => _ = w.text(text),
+        Value::Link(link) => _ = w.link(link.as_bytes()),
+        Value::Bool(value) => _ = w.bool(value),
+        Value::Null => _ = w.null(),
+        Value::Float(value) => _ = w.float(value),
         Value::List(list) => {
             w.list(list.len());
             (0..list.len()).for_each(|_| write(from, w));

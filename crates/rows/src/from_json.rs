@@ -208,3 +208,51 @@ impl<'de> Deserialize<'de> for Key<'de> {
         deserializer.deserialize_str(KeyVisitor)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::from_json;
+    use atrepo::{cbor, work};
+
+    fn json_of(json: &str) -> Option<String> {
+        let bytes = from_json(json)?;
+        let map = cbor::check(&bytes).unwrap().as_map().unwrap();
+        Some(crate::to_json(map).unwrap())
+    }
+
+    #[test]
+    fn keys_are_put_in_order_at_every_level() {
+        assert_eq!(
+            json_of(r#"{"ccc":{"bb":[{"z":1,"a":{}}],"a":"x"},"b":{"$link":"x"},"a":{"$bytes":"AQI="}}"#)
+                .unwrap(),
+            r#"{"a":{"$bytes":"AQI"},"b":{"$link":"x"},"ccc":{"a":"x","bb":[{"a":{},"z":1}]}}"#
+        );
+        // More items than fit into a head of one byte, inside of each other.
+        let many = |inner: &str| format!("[{}{inner}]", "0,".repeat(30));
+        let json = format!(r#"{{"bb":{},"a":{}}}"#, many(&many("{}")), many("[]"));
+        let sorted = format!(r#"{{"a":{},"bb":{}}}"#, many("[]"), many(&many("{}")));
+        assert_eq!(json_of(&json).unwrap(), sorted);
+        assert_eq!(json_of(r#"{"a":1,"b":2,"a":3}"#), None);
+        assert_eq!(json_of(r#"{"a":{"b":1,"b":2}}"#), None);
+    }
+
+    #[test]
+    fn each_value_is_written_once_however_deep() {
+        let work_of = |start: &str, end: &str| {
+            let zeros = "0,".repeat(10_000);
+            let json = format!(r#"{{"a":{}[{zeros}0]{}}}"#, start.repeat(90), end.repeat(90));
+            let before = work::done();
+            from_json(&json).unwrap();
+            work::done() - before
+        };
+        let flat = work_of("", "");
+        for (start, end) in [
+            ("[", "]"),
+            (r#"{"bb":0,"a":"#, "}"),
+            (&format!("[{}", "0,".repeat(24)), "]"),
+        ] {
+            let deep = work_of(start, end);
+            assert!(deep < flat * 3, "{start}: {deep} and {flat}");
+        }
+    }
+}

@@ -156,6 +156,21 @@ mod tests {
             crate::to_json(copied.item().as_map().unwrap()).unwrap(),
             "{\"a\":[\"\u{feff}x\",\"y\"],\"b\":{\"$link\":\"bafkqaaa\"}}"
         );
+        // A prototype whose own prototype is a link is that link, whatever else stands beside it.
+        let mut w = Writer::new();
+        w.map(1).text("b").map(3);
+        w.text("k").map(1).text("x").list(0);
+        w.text("__proto__")
+            .map(1)
+            .text("__proto__")
+            .link(&[1, 0x55, 0, 0]);
+        w.text("zzzzzzzzzz").map(1).text("x").null();
+        let bytes = w.into_bytes();
+        let copied = copy(check(&bytes).unwrap().as_map().unwrap()).unwrap().unwrap();
+        assert_eq!(
+            crate::to_json(copied.item().as_map().unwrap()).unwrap(),
+            "{\"b\":{\"$link\":\"bafkqaaa\"}}"
+        );
         for (key, value) in [("__proto__", "a"), ("\u{feff}__proto__", "b")] {
             let mut w = Writer::new();
             w.map(1).text(key).map(1).text(value).null();
@@ -166,5 +181,31 @@ mod tests {
         w.map(2).text("a").null().text("\u{feff}a").null();
         let bytes = w.into_bytes();
         assert!(copy(check(&bytes).unwrap().as_map().unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_copy_reads_each_value_once_and_names_long_paths_in_short() {
+        let nested = |inner: Vec<u8>, key: &str| {
+            (0..90).fold(inner, |inner, _| {
+                let mut w = Writer::new();
+                w.map(1).text(key).raw(&inner);
+                w.into_bytes()
+            })
+        };
+        let mut w = Writer::new();
+        w.list(10_001).text("\u{feff}x");
+        (0..10_000).for_each(|_| _ = w.integer(0));
+        let bytes = nested(w.into_bytes(), "k");
+        let map = check(&bytes).unwrap().as_map().unwrap();
+        let before = work::done();
+        assert!(copy(map).unwrap().is_some());
+        let done = work::done() - before;
+        assert!(done < 20 * 10_000, "{done}");
+        let mut w = Writer::new();
+        w.map(2).text("b").null().text("\u{feff}b").null();
+        let bytes = nested(w.into_bytes(), &"\u{1b}k".repeat(400));
+        let reject = copy(check(&bytes).unwrap().as_map().unwrap()).err().unwrap();
+        assert!(reject.path.len() < 210, "{}", reject.path.len());
+        assert!(reject.path.starts_with("$.\\u{1b}k"), "{reject}");
     }
 }

@@ -324,4 +324,62 @@ mod tests {
             }
         }
     }
+
+    /// The JSON of `item`, and how much work it was.
+    fn json_and_work(item: Item<'_>) -> (String, u64) {
+        let before = work::done();
+        let json = item_to_json(item).unwrap();
+        (json, work::done() - before)
+    }
+
+    /// Maps inside each other, `depth` deep, each of which JavaScript puts into another order.
+    fn index_keys(depth: usize) -> Vec<u8> {
+        (0..depth).fold(vec![0xa0], |inner, _| {
+            let mut w = Writer::new();
+            w.map(3).text("a").raw(&inner).text("10").integer(1);
+            w.text("bb").null();
+            w.into_bytes()
+        })
+    }
+
+    #[test]
+    fn keys_move_to_the_front_at_every_level() {
+        let bytes = index_keys(3);
+        let (json, _) = json_and_work(check(&bytes).unwrap());
+        assert_eq!(
+            json,
+            r#"{"10":1,"a":{"10":1,"a":{"10":1,"a":{},"bb":null},"bb":null},"bb":null}"#
+        );
+        let mut w = Writer::new();
+        w.map(6).text("1").integer(1).text("a").list(2);
+        w.map(2).text("x").null().text("20").null().integer(7);
+        w.text("b").integer(2).text("10").integer(3).text("12").integer(4);
+        w.text("bb").integer(5);
+        let bytes = w.into_bytes();
+        let item = check(&bytes).unwrap();
+        let expected = r#"{"1":1,"10":3,"12":4,"a":[{"20":null,"x":null},7],"b":2,"bb":5}"#;
+        assert_eq!(item_to_json(item).unwrap(), expected);
+        // Behind other text, too.
+        let mut text = "before".to_owned();
+        append_json(item.as_map().unwrap(), &mut text).unwrap();
+        assert_eq!(text, format!("before{expected}"));
+    }
+
+    #[test]
+    fn each_map_is_looked_at_once_however_deep() {
+        let deep = |depth| {
+            let bytes = index_keys(depth);
+            let (json, work) = json_and_work(check(&bytes).unwrap());
+            assert_eq!(json.matches("10").count(), depth);
+            // So much per level.
+            work / depth as u64
+        };
+        assert!(deep(90) <= deep(3) * 2, "{} and {}", deep(90), deep(3));
+        // A list 95 deep, with many items at its end.
+        let mut bytes = vec![0x81; 95];
+        bytes.extend([0x99, 0x27, 0x10]);
+        bytes.extend([0; 10_000]);
+        let (_, work) = json_and_work(check(&bytes).unwrap());
+        assert!(work < 10 * 10_000, "{work}");
+    }
 }

@@ -1,6 +1,8 @@
 //! Language tags, BCP 47 as `@atproto/syntax` (`language.ts`) takes them in its strict mode: well formed, no variant
 //! or extension twice, and a primary language of two or three lower-case letters.
 
+use atrepo::work;
+
 /// Tags that were registered before the grammar; case counts.
 const GRANDFATHERED: &[&str] = &[
     "en-GB-oed",
@@ -92,6 +94,7 @@ pub(super) fn is_language(text: &str) -> bool {
 /// Whether one of `parts` is there twice. Sorted: a record of a megabyte can hold a hundred thousand of them.
 fn has_any_twice(parts: &mut [String]) -> bool {
     parts.sort_unstable();
+    work::add(parts.len());
     parts.windows(2).any(|pair| matches!(pair, [a, b] if a == b))
 }
 

@@ -148,6 +148,76 @@ fn stored(db: &TestDb, did: &str) -> u64 {
     u64::try_from(row.get::<_, i64>(0)).unwrap()
 }
 
+/// What is on the list of skipped records of an account with a detail: key and detail.
+fn skipped(db: &TestDb, did: &str) -> Vec<(String, String)> {
+    let rows = db
+        .client()
+        .query(
+            "SELECT list FROM skyfill.skipped WHERE did = $1 ORDER BY part, number",
+            &[&did],
+        )
+        .unwrap();
+    rows.iter()
+        .flat_map(|row| ledger::skipped::read_piece(row.get(0)).unwrap())
+        .filter(|entry| entry.reason == ledger::skipped::Reason::OverLimit)
+        .map(|entry| (String::from_utf8(entry.key).unwrap(), entry.detail))
+        .collect()
+}
+
+#[test]
+fn a_record_over_a_limit_costs_that_record_alone_whichever_way_it_comes() {
+    let population = Population::new(6, 1, 300);
+    let did = population.did(0);
+    let mut records = population.records(0);
+    let post = |bytes: usize| {
+        let mut w = atrepo::cbor::Writer::new();
+        w.map(4).text("a").text(&"y".repeat(bytes)).text("text").text("");
+        w.text("$type").text("app.bsky.feed.post");
+        w.text("createdAt").text("2024-01-01T00:00:00.000Z");
+        w.into_bytes()
+    };
+    // Larger than a record may be; the second would not even fit into a frame.
+    let (large, huge) = (post(1 << 20), post(20 << 20));
+    records.push(("app.bsky.feed.post/large".to_owned(), large.clone()));
+    records.push(("app.bsky.feed.post/huge".to_owned(), huge.clone()));
+    let rev = atrepo::syntax::tid(1_700_000_000_000_000, 0);
+    let net = Net::of_cars([(did.clone(), simnet::build_repo(&did, &rev, records))]);
+    let good = Net::of_cars([(did.clone(), population.car(0))]);
+    let dir = folder();
+    let expected = {
+        let db = TestDb::migrated();
+        good.load(&db, dir.path(), &good.dids, 1, &[]);
+        stored(&db, &did)
+    };
+    let reason = |record: &[u8]| {
+        format!(
+            "the record has {} bytes, more than the limit of 1048576",
+            record.len()
+        )
+    };
+    let wanted = [
+        ("app.bsky.feed.post/huge".to_owned(), reason(&huge)),
+        ("app.bsky.feed.post/large".to_owned(), reason(&large)),
+    ];
+    let file = did_file(dir.path(), &net.server.url(), [did.as_str()]);
+    let run = TestDb::migrated();
+    let output = run_well(run_load(&run.url).arg(&file));
+    assert_eq!(summary(&output)["differences"], 0, "{}", told(&output));
+    let mut dbs = vec![run];
+    for sockets in [1, 3] {
+        let db = TestDb::migrated();
+        net.load(&db, dir.path(), &net.dids, sockets, &[]);
+        dbs.push(db);
+    }
+    for db in &dbs {
+        assert_eq!(stored(db, &did), expected);
+        assert_eq!(skipped(db, &did), wanted);
+        let mut verify = skyfill();
+        let output = run_well(verify.arg("verify").env("BSKY_DB_POSTGRES_URL", &db.url));
+        assert!(output.stdout.is_empty(), "{}", told(&output));
+    }
+}
+
 #[test]
 fn slow_endless_and_broken_hosts_cost_their_own_repos_only() {
     let population = Population::new(5, 3, 3000);
