@@ -67,6 +67,27 @@ pub fn private_data(client: &mut Client, schema: &str) -> Result<Vec<String>, po
     Ok(found)
 }
 
+/// A table of `schema` that has rows, apart from the migrator's own, if there is one.
+///
+/// # Errors
+/// The server refused.
+pub fn filled_table(client: &mut Client, schema: &str) -> Result<Option<String>, postgres::Error> {
+    let tables = client.query(
+        "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND c.relname NOT LIKE 'kysely\\_%' ORDER BY 1",
+        &[&schema],
+    )?;
+    for row in tables {
+        let name: String = row.try_get(0)?;
+        let quoted = name.replace('"', "\"\"");
+        let sql = format!(r#"SELECT EXISTS (SELECT FROM "{schema}"."{quoted}")"#);
+        if client.query_one(&sql, &[])?.try_get(0)? {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
 /// Drops `schema` with all in it.
 ///
 /// # Errors

@@ -71,6 +71,21 @@ pub fn read(
     })
 }
 
+/// What is wrong with the first line of `head`, the begin of a file, if no whole line of it is one of a DID file: then the rest is hardly
+/// better. Of a file that is shorter than a line, or empty, nothing is known.
+#[must_use]
+pub fn refused_head(head: &[u8]) -> Option<BadLine> {
+    let whole = head.get(..head.iter().rposition(|b| *b == b'\n')?)?;
+    let mut first = None;
+    for line in read(whole, 0, 0) {
+        match line {
+            Ok(Ok(_)) | Err(_) => return None,
+            Ok(Err(bad)) => first = first.or(Some(bad)),
+        }
+    }
+    first
+}
+
 fn parse(line: &[u8], number: u64) -> Result<DidLine, &'static str> {
     let values: Vec<serde_json::Value> = serde_json::from_slice(line).map_err(|_| "no JSON array")?;
     let mut texts = values.into_iter().map(|value| match value {

@@ -1,23 +1,44 @@
-//! Places at which tests end the process as `kill -9` would, to see that the next start goes on well.
+//! Places at which tests end the process as `kill -9` would, or stop it as a signal would, to see that the next start goes on well.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-static ARMED: OnceLock<(String, u64)> = OnceLock::new();
+static ARMED: OnceLock<(String, u64, fn())> = OnceLock::new();
 static PASSED: AtomicU64 = AtomicU64::new(0);
 
-/// Ends the process when it passes `name` for the `times`th time, counted from 1. Once a process.
-pub fn arm(name: &str, times: u64) {
+/// All places; `none` is nowhere.
+pub const PLACES: &[&str] = &[
+    "none",
+    "begin",
+    "begun",
+    "commit",
+    "committed",
+    "compare",
+    "look-up",
+    "page",
+    "phase",
+    "rebuild",
+    "slice",
+];
+
+/// Does `act` (ends the process, say) when it passes `name` for the `times`th time, counted from 1. Once a process. False if there is no
+/// such place, or it is never passed for that time.
+pub fn arm(name: &str, times: u64, act: fn()) -> bool {
+    if !PLACES.contains(&name) || times == 0 {
+        return false;
+    }
     // A second call has no effect.
-    drop(ARMED.set((name.to_owned(), times)));
+    drop(ARMED.set((name.to_owned(), times, act)));
+    true
 }
 
 /// Passes a place.
 pub fn pass(name: &str) {
-    if let Some((armed, times)) = ARMED.get()
+    debug_assert!(PLACES.contains(&name), "the failpoint {name} cannot be armed");
+    if let Some((armed, times, act)) = ARMED.get()
         && armed == name
         && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *times
     {
-        std::process::abort();
+        act();
     }
 }

@@ -9,8 +9,10 @@ pub mod hosts;
 pub mod identity;
 pub mod listing;
 pub mod locks;
+pub mod presence;
 pub mod repos;
 pub mod runs;
+pub mod settings;
 pub mod skipped;
 pub mod slices;
 pub mod text;
@@ -138,6 +140,15 @@ const STEPS: &[&str] = &[
     // `holder` is the number of the session that leases a host, see [`hosts::enter`].
     "ALTER TABLE skyfill.host ADD COLUMN holder integer",
     "CREATE SEQUENCE skyfill.holder_number AS integer CYCLE",
+    // What commands were told, as on the command line; `of_run` goes when the run is done.
+    "CREATE TABLE skyfill.setting (
+        schema_name text NOT NULL,
+        name text COLLATE \"C\" NOT NULL,
+        given_values text[] NOT NULL,
+        from_environment boolean NOT NULL,
+        of_run boolean NOT NULL,
+        noted_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (schema_name, name))",
 ];
 
 /// Makes the schema, or brings it up to date. Twice is a no-op, two at once wait for each other.
@@ -181,6 +192,7 @@ pub fn forget_schema(client: &mut Client, schema: &str) -> Result<(), Error> {
         "repo",
         "skipped",
         "part",
+        "setting",
     ] {
         txn.execute(
             &format!("DELETE FROM skyfill.{table} WHERE schema_name = $1"),

@@ -29,6 +29,8 @@ pub enum Lock {
 
 /// First half of the keys, of two numbers each, by which sessions that lease hosts are known to be alive.
 pub const HOLDERS: i32 = 0x736b_7966;
+/// The same of the keys by which commands say that they work on a schema, see [`crate::presence`].
+pub const PRESENCE: i32 = 0x736b_7967;
 
 /// How long a lock is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Runs (table `run`): what was asked for, the time of the run, and how far it has come.
 
+use postgres::types::{FromSql, Type};
 use postgres::{Error, GenericClient};
 
 /// How rows are loaded.
@@ -67,6 +68,43 @@ impl Phase {
     }
 }
 
+/// A word of the ledger, which a newer skyfill may have written.
+fn known<T: Copy>(
+    all: &[T],
+    word: impl Fn(T) -> &'static str,
+    what: &str,
+    raw: &[u8],
+) -> Result<T, Box<dyn std::error::Error + Sync + Send>> {
+    let text = std::str::from_utf8(raw)?;
+    let found = all.iter().copied().find(|known| word(*known) == text);
+    found.ok_or_else(|| {
+        format!(
+            "skyfill.run has the {what} {text:?}, which this skyfill does not know; use the one that wrote it"
+        )
+        .into()
+    })
+}
+
+impl<'a> FromSql<'a> for Mode {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        known(&[Self::Fresh, Self::Merge], Self::word, "mode", raw)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TEXT
+    }
+}
+
+impl<'a> FromSql<'a> for Phase {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        known(&Self::ALL, Self::word, "phase", raw)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TEXT
+    }
+}
+
 /// A run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
@@ -91,27 +129,20 @@ pub struct Run {
 pub fn last(client: &mut impl GenericClient, schema: &str) -> Result<Option<Run>, Error> {
     let row = client.query_opt(
         "SELECT id, now, mode, phase, collections, notifications FROM skyfill.run
-         WHERE schema_name = $1 AND mode IN ('fresh', 'merge') ORDER BY phase = 'done', id DESC LIMIT 1",
+         WHERE schema_name = $1 AND mode <> 'frames' ORDER BY phase = 'done', id DESC LIMIT 1",
         &[&schema],
     )?;
-    Ok(row.map(|row| {
-        let (mode, phase): (String, String) = (row.get(2), row.get(3));
-        Run {
-            id: row.get(0),
-            now: row.get(1),
-            mode: if mode == Mode::Fresh.word() {
-                Mode::Fresh
-            } else {
-                Mode::Merge
-            },
-            phase: Phase::ALL
-                .into_iter()
-                .find(|known| known.word() == phase)
-                .unwrap_or(Phase::Load),
-            collections: row.get(4),
-            notifications: row.get(5),
-        }
-    }))
+    row.map(|row| {
+        Ok(Run {
+            id: row.try_get(0)?,
+            now: row.try_get(1)?,
+            mode: row.try_get(2)?,
+            phase: row.try_get(3)?,
+            collections: row.try_get(4)?,
+            notifications: row.try_get(5)?,
+        })
+    })
+    .transpose()
 }
 
 /// Begins a run; answers its number.
@@ -155,13 +186,19 @@ pub fn of_producer(client: &mut impl GenericClient, schema: &str, now: &str) -> 
     Ok(row.get(0))
 }
 
-/// Notes that a run has come from one phase to another. False if somebody else has moved it meanwhile.
+/// Notes that a run has come from one phase to another; when it is done, what it alone was told is forgotten. False if somebody else has
+/// moved it meanwhile.
 ///
 /// # Errors
 /// The server refused.
 pub fn advance(client: &mut impl GenericClient, id: i64, from: Phase, to: Phase) -> Result<bool, Error> {
     let moved = client.execute(
-        "UPDATE skyfill.run SET phase = $3, ended_at = CASE WHEN $3 = 'done' THEN now() END WHERE id = $1 AND phase = $2",
+        "WITH moved AS (
+           UPDATE skyfill.run SET phase = $3, ended_at = CASE WHEN $3 = 'done' THEN now() END
+           WHERE id = $1 AND phase = $2 RETURNING schema_name),
+         forgotten AS (
+           DELETE FROM skyfill.setting s USING moved m WHERE s.schema_name = m.schema_name AND s.of_run AND $3 = 'done')
+         SELECT FROM moved",
         &[&id, &from.word(), &to.word()],
     )?;
     Ok(moved > 0)

@@ -17,4 +17,4 @@ mod server;
 pub mod socket;
 
 pub use error::PgBoxError;
-pub use server::{Server, start, start_with, status, stop};
+pub use server::{Server, is_made, start, start_with, status, stop};

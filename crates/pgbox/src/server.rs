@@ -159,6 +159,15 @@ pub fn stop(folder: &Path) -> Result<bool, PgBoxError> {
     Ok(true)
 }
 
+/// Whether a cluster was made in `folder`. Nothing is made or started.
+///
+/// # Errors
+/// See [`PgBoxError`].
+pub fn is_made(folder: &Path) -> Result<bool, PgBoxError> {
+    let folder = Folder::open(folder)?;
+    Ok(cluster::version(&folder.cluster()).is_some())
+}
+
 /// Whether the server of `folder` runs, and its process id. Nothing is made or started.
 ///
 /// # Errors

@@ -6,16 +6,22 @@
 
 use crate::cli::{CatchUpArgs, LoadMode};
 use crate::clock;
+use crate::database::Database;
 use crate::discovery;
 use crate::exit::{Ended, Failure};
 use crate::fetch_args;
 use crate::run::{NewRun, Setting, phases, states_of};
+use crate::told;
 use ledger::runs::{self, Phase};
 
-pub(crate) fn run(args: &CatchUpArgs) -> Result<Ended, Failure> {
+pub(crate) fn run(given: &CatchUpArgs) -> Result<Ended, Failure> {
+    let database = Database::open_to_go_on(&given.load.database)?;
+    let forget = given.load.remember.forget_settings;
+    let args: &CatchUpArgs = &told::complete(&database, forget)?;
     let load = &fetch_args::trusting(&args.load, &args.source);
     let now = args.now.as_deref();
-    let set = Setting::new(load)?;
+    let set = Setting::new(database, load)?;
+    told::remember(&set.database, forget)?;
     let relay = discovery::relay_of(&args.source)?;
     let http = discovery::trusted_client(&load.fetch, &load.caller)?;
     let mut client = set.database.connect()?;
@@ -110,6 +116,6 @@ pub(crate) fn run(args: &CatchUpArgs) -> Result<Ended, Failure> {
 }
 
 fn stopped() -> Ended {
-    observe::log!("stopped; go on with: skyfill catch-up");
+    observe::log!("stopped; go on with: {}", told::line_to_go_on_with());
     Ended::Stopped
 }

@@ -1,11 +1,15 @@
 //! Which database a command works on: the one of a URL, or the private one.
 
+use crate::checks::Server;
 use crate::cli::DatabaseArgs;
 use crate::exit::Failure;
 use crate::signals::{PATIENT, Stop};
 use ledger::locks::{self, Hold, Lock};
+use ledger::presence;
 use pg::{DbError, DbErrorKind, Persistent};
 use postgres::Client;
+use std::path::Path;
+use std::sync::Mutex;
 
 /// A database to connect to.
 pub(crate) struct Database {
@@ -13,6 +17,8 @@ pub(crate) struct Database {
     pub(crate) schema: String,
     /// Kept while the command works, so that nobody stops the server meanwhile.
     pub(crate) private: Option<pgbox::Server>,
+    /// Says that this process works on the schema, as long as the connection lives.
+    presence: Option<Mutex<Client>>,
 }
 
 impl Database {
@@ -24,6 +30,7 @@ impl Database {
                 url: url.clone(),
                 schema,
                 private: None,
+                presence: None,
             });
         }
         let server = pgbox::start(&args.folder.data_dir).map_err(Failure::new)?;
@@ -34,7 +41,69 @@ impl Database {
             url: server.url(),
             schema,
             private: Some(server),
+            presence: None,
         })
+    }
+
+    /// The database of the arguments, which is there: no private one is made.
+    pub(crate) fn open_existing(args: &DatabaseArgs) -> Result<Self, Failure> {
+        if args.database_url.as_ref().is_none_or(String::is_empty) {
+            require_made(&args.folder.data_dir)?;
+        }
+        Self::open(args)
+    }
+
+    /// The database of the arguments to work on.
+    pub(crate) fn open_to_work(args: &DatabaseArgs) -> Result<Self, Failure> {
+        Self::open(args)?.ready()
+    }
+
+    /// The same, for work that has begun: no private one is made.
+    pub(crate) fn open_to_go_on(args: &DatabaseArgs) -> Result<Self, Failure> {
+        Self::open_existing(args)?.ready()
+    }
+
+    /// The same, for looking at what was done: nothing is made at all.
+    pub(crate) fn open_to_compare(args: &DatabaseArgs) -> Result<Self, Failure> {
+        let database = Self::open_existing(args)?;
+        database.require_ledger(&mut database.connect()?)?;
+        database.ready()
+    }
+
+    /// Makes sure that it is fit for work, and says that somebody works on it.
+    fn ready(mut self) -> Result<Self, Failure> {
+        let mut client = self.connect()?;
+        self.require_fit(&mut client)?;
+        self.require_current()?;
+        self.prepare_ledger()?;
+        if !presence::announce(&mut client, &self.schema).map_err(|error| self.failure(error))? {
+            return Err(Failure::new(format!(
+                "schema {} of {} is being dropped by another skyfill",
+                self.schema,
+                self.shown()
+            ))
+            .hint("run it again when that has ended"));
+        }
+        self.presence = Some(Mutex::new(client));
+        Ok(self)
+    }
+
+    /// Makes sure that the server and the database can hold the AppView's rows.
+    pub(crate) fn require_fit(&self, client: &mut Client) -> Result<Server, Failure> {
+        let server = Server::of(client).map_err(|error| self.failure(error))?;
+        server.require_fit(&self.shown())?;
+        Ok(server)
+    }
+
+    /// Makes sure that skyfill has worked on it.
+    pub(crate) fn require_ledger(&self, client: &mut Client) -> Result<(), Failure> {
+        if ledger::exists(client).map_err(|error| self.failure(error))? {
+            return Ok(());
+        }
+        Err(
+            Failure::new(format!("skyfill has not worked on {} yet", self.shown()))
+                .hint("begin with: skyfill run dids.jsonl"),
+        )
     }
 
     /// Its URL as it may be printed.
@@ -99,6 +168,19 @@ impl Database {
         ))
         .hint("run: skyfill migrate"))
     }
+}
+
+/// Makes sure that the private database of a folder was made.
+pub(crate) fn require_made(folder: &Path) -> Result<(), Failure> {
+    if pgbox::is_made(folder).map_err(Failure::new)? {
+        return Ok(());
+    }
+    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    Err(
+        Failure::new(format!("there is no private database in {}", folder.display())).hint(
+            "name its folder with --data-dir, or another database with BSKY_DB_POSTGRES_URL; skyfill run DID-FILE and skyfill db start make one",
+        ),
+    )
 }
 
 /// A connection whose steps wait for the server when it goes away, and are done again then.

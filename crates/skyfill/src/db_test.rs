@@ -30,8 +30,7 @@ pub(crate) fn run(args: &ConsumerArgs, test: &str) -> Result<Ended, Failure> {
         test.check_batch(batch).map_err(Failure::usage)?;
     }
     let kind = consumer::driver(args)?;
-    let database = Database::open(&args.database)?;
-    database.require_current()?;
+    let database = Database::open_to_work(&args.database)?;
     let mut client = database.connect()?;
     let schema = &database.schema;
     let all = tests.len() > 1;

@@ -2,6 +2,7 @@
 
 use crate::cli::{CallerArgs, DirectoryArgs, FetchArgs, LoadArgs, SourceArgs};
 use crate::exit::Failure;
+use crate::told;
 use fetch::schedule::Settings;
 use fetch::{Client, Limits, Redirects};
 use identity::resolve;
@@ -45,6 +46,7 @@ pub(crate) fn private_too(args: &FetchArgs, source: &SourceArgs) -> FetchArgs {
     if !args.allow_private_hosts && source.relay.iter().chain(&source.pds).any(is_private) {
         observe::log!("the source is on this machine: its hosts may be, too");
         args.allow_private_hosts = true;
+        told::imply("allow_private_hosts");
     }
     args
 }

@@ -4,6 +4,7 @@ use crate::cli::FinalizeArgs;
 use crate::database::Database;
 use crate::exit::{Ended, Failure};
 use crate::signals::{self, PATIENT, Stop};
+use crate::told;
 use finalize::{Finalize, FinalizeError, Outcome, Report, STAGES};
 use load::Notifications;
 use observe::{Counter, Progress, Workers};
@@ -19,8 +20,7 @@ struct Taken {
 }
 
 pub(crate) fn run(args: &FinalizeArgs) -> Result<Ended, Failure> {
-    let database = Database::open(&args.database)?;
-    database.require_current()?;
+    let database = Database::open_to_go_on(&args.database)?;
     let stop = signals::listen(Workers::default())?;
     work(args, &database, &stop, false)
 }
@@ -125,7 +125,8 @@ pub(crate) fn work(
             Ok(Ended::Well)
         }
         Outcome::Stopped => {
-            observe::log!("stopped; go on with the same command");
+            told::done(&["restart"]);
+            observe::log!("stopped; go on with: {}", told::line_to_go_on_with());
             Ok(Ended::Stopped)
         }
         Outcome::OutOfDate => {

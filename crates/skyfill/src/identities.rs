@@ -10,6 +10,7 @@ use crate::exit::{Ended, Failure};
 use crate::fetch_args::{self, user_agent};
 use crate::signals::{self, Stop};
 use crate::threads;
+use crate::told;
 use discover::did_file;
 use fetch::retry::{self, Retry};
 use identity::document::Document;
@@ -88,10 +89,11 @@ fn count(learned: &[Learned], counts: &Counts) {
     }
 }
 
-pub(crate) fn run(args: &IdentitiesArgs) -> Result<Ended, Failure> {
-    let database = Database::open(&args.database)?;
-    database.require_current()?;
-    database.prepare_ledger()?;
+pub(crate) fn run(given: &IdentitiesArgs) -> Result<Ended, Failure> {
+    let database = Database::open_to_go_on(&given.database)?;
+    let forget = given.memory.forget_settings;
+    let args: &IdentitiesArgs = &told::complete(&database, forget)?;
+    told::remember(&database, forget)?;
     let stop = signals::listen(Workers::default())?;
     look_up_due(args, &database, &stop, false)
 }
@@ -128,8 +130,10 @@ pub(crate) fn look_up_due(
     for (_, again) in again.into_iter().filter(|(wanted, _)| *wanted) {
         client.run(|client| ledger::identity::look_again(client, schema, again))?;
     }
+    told::done(&["recheck", "retry", "dids"]);
     let runtime = threads::start()?;
     if args.plc_export && !read_export(args, &runtime, &mut client, database, stop)? {
+        observe::log!("stopped; go on with: {}", told::line_to_go_on_with());
         return Ok(Ended::Stopped);
     }
     let total = client.run(|client| ledger::identity::count_due(client, schema))?;
@@ -143,12 +147,7 @@ pub(crate) fn look_up_due(
     progress.finish();
     summary(args, &mut client, database, &counts)?;
     Ok(if !finished {
-        let but = if args.recheck || args.retry {
-            ", without --recheck and --retry"
-        } else {
-            ""
-        };
-        observe::log!("stopped; go on with the same command{but}");
+        observe::log!("stopped; go on with: {}", told::line_to_go_on_with());
         Ended::Stopped
     } else if counts.unreachable.get() > 0 {
         observe::log!("what could not be reached is tried again by a later run, or now with --retry");
@@ -343,6 +342,7 @@ fn look_up_all(
         let learned = runtime.block_on(look_up(due, slots, &documents, handles.as_ref(), counts, stop));
         client.run(|client| store(client, &database.schema, &learned, &indexed_at))?;
         count(&learned, counts);
+        ledger::failpoint::pass("look-up");
     }
     Ok(false)
 }

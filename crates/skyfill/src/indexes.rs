@@ -13,7 +13,7 @@ pub(crate) fn run(args: &IndexesArgs) -> Result<Ended, Failure> {
 }
 
 fn status(target: &IndexesTarget) -> Result<Ended, Failure> {
-    let database = Database::open(&target.database)?;
+    let database = Database::open_existing(&target.database)?;
     let mut client = database.connect()?;
     let missing =
         load::indexes::missing(&mut client, &database.schema).map_err(|error| database.failure(error))?;
@@ -37,7 +37,7 @@ fn status(target: &IndexesTarget) -> Result<Ended, Failure> {
 }
 
 fn restore(target: &IndexesTarget) -> Result<Ended, Failure> {
-    let database = Database::open(&target.database)?;
+    let database = Database::open_existing(&target.database)?;
     let mut client = database.connect()?;
     let missing =
         load::indexes::missing(&mut client, &database.schema).map_err(|error| database.failure(error))?;

@@ -1,6 +1,7 @@
 //! The command `skyfill`: arguments, environment, wiring, exit codes. What the commands do is in the other crates.
 
 mod catch_up;
+mod checks;
 mod cli;
 mod clock;
 mod consumer;
@@ -21,21 +22,28 @@ mod server;
 mod signals;
 mod status;
 mod threads;
+mod told;
 mod unpack;
 mod verify;
 
-use clap::Parser;
+use clap::FromArgMatches;
 use cli::{Cli, Command};
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let line: Vec<OsString> = std::env::args_os().collect();
+    let matches = match cli::definition().try_get_matches_from(&line) {
+        Ok(matches) => matches,
+        Err(error) => return cli::complain(&error),
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(error) => return cli::complain(&error),
     };
-    if let Ok(wanted) = std::env::var("SKYFILL_FAILPOINT") {
-        let (name, times) = wanted.split_once('=').unwrap_or((&wanted, "1"));
-        ledger::failpoint::arm(name, times.parse().unwrap_or(1));
+    told::keep(line, &matches);
+    if let Err(failure) = arm_failpoint() {
+        return exit::report(Err(failure));
     }
     pg::name_process(&std::env::args().nth(1).unwrap_or_default());
     fetch_args::allow_many_connections();
@@ -57,4 +65,28 @@ fn main() -> ExitCode {
         Command::Reference => reference::run(),
     };
     exit::report(outcome)
+}
+
+/// Arms the failpoint of tests and benchmarks; a name or count that is none would make their kills harmless.
+fn arm_failpoint() -> Result<(), exit::Failure> {
+    let Ok(wanted) = std::env::var("SKYFILL_FAILPOINT") else {
+        return Ok(());
+    };
+    let unknown = || {
+        exit::Failure::usage(format!("SKYFILL_FAILPOINT: {wanted} is no failpoint")).hint(format!(
+            "for tests only: PLACE=COUNT ends there when it is passed for the COUNTth time, PLACE=COUNT,stop stops there; the places are: {}",
+            ledger::failpoint::PLACES.join(", ")
+        ))
+    };
+    let (place, act): (&str, fn()) = match wanted.strip_suffix(",stop") {
+        Some(place) => (place, signals::stop_this_process),
+        None => (&wanted, || std::process::abort()),
+    };
+    let (name, times) = place.split_once('=').unwrap_or((place, "1"));
+    let times = times.parse().map_err(|_| unknown())?;
+    if ledger::failpoint::arm(name, times, act) {
+        Ok(())
+    } else {
+        Err(unknown())
+    }
 }

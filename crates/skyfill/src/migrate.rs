@@ -4,13 +4,19 @@ use crate::cli::MigrateArgs;
 use crate::database::Database;
 use crate::exit::{Ended, Failure};
 use crate::signals::PATIENT;
+use ledger::presence;
 use postgres::Client;
+use std::io::{IsTerminal, stderr, stdin};
 
 pub(crate) fn run(args: &MigrateArgs) -> Result<Ended, Failure> {
     let database = Database::open(&args.database)?;
     let mut client = database.connect()?;
+    let server = database.require_fit(&mut client)?;
     if args.recreate_schema {
-        recreate(&database, &mut client, args.discard_private_data)?;
+        recreate(&database, &mut client, args)?;
+    }
+    if let Some(note) = server.collation_note() {
+        observe::log!("note: {note}");
     }
     let schema = &database.schema;
     let migrated = appview::migrate::migrate(&mut client, schema).map_err(|error| {
@@ -49,16 +55,22 @@ pub(crate) fn run(args: &MigrateArgs) -> Result<Ended, Failure> {
     Ok(Ended::Well)
 }
 
-fn recreate(database: &Database, client: &mut Client, discard: bool) -> Result<(), Failure> {
+/// Drops the schema, unless somebody works on it, it holds what no repo can refill, or nobody said that its rows may go.
+fn recreate(database: &Database, client: &mut Client, args: &MigrateArgs) -> Result<(), Failure> {
     let schema = &database.schema;
+    require_nobody_at_work(database, client)?;
     let private = appview::recreate::private_data(client, schema).map_err(|error| database.failure(error))?;
-    if !private.is_empty() && !discard {
+    if !private.is_empty() && !args.discard_private_data {
         return Err(Failure::new(format!(
             "schema {schema} of {} holds what no repo can refill, in: {}; nothing was dropped",
             database.shown(),
             private.join(", ")
         ))
         .hint("save it first, or add --discard-private-data"));
+    }
+    let filled = appview::recreate::filled_table(client, schema).map_err(|error| database.failure(error))?;
+    if let Some(table) = filled.filter(|_| !args.yes && !args.discard_private_data) {
+        require_consent(database, &table)?;
     }
     appview::recreate::drop_schema(client, schema).map_err(|error| database.failure(error))?;
     if ledger::exists(client).map_err(|error| database.failure(error))? {
@@ -69,4 +81,46 @@ fn recreate(database: &Database, client: &mut Client, discard: bool) -> Result<(
     }
     observe::log!("dropped schema {schema} of {}", database.shown());
     Ok(())
+}
+
+/// Makes sure that no skyfill works on the schema, and that none begins to while `client` lives.
+fn require_nobody_at_work(database: &Database, client: &mut Client) -> Result<(), Failure> {
+    let refused = |error: postgres::Error| database.failure(error);
+    let at_work = |who: String| {
+        Failure::new(format!(
+            "a skyfill works on schema {} of {} ({who}); nothing was dropped",
+            database.schema,
+            database.shown()
+        ))
+        .hint("stop it, or wait until it has ended, then run this again")
+    };
+    if let Err(backends) = presence::alone(client, &database.schema).map_err(refused)? {
+        let backends: Vec<String> = backends.iter().map(ToString::to_string).collect();
+        return Err(at_work(format!("process {} of the server", backends.join(", "))));
+    }
+    if ledger::exists(client).map_err(refused)?
+        && presence::has_lease(client, &database.schema).map_err(refused)?
+    {
+        return Err(at_work("it holds leases of hosts".to_owned()));
+    }
+    Ok(())
+}
+
+/// Asks whether the rows may go, where somebody can answer.
+fn require_consent(database: &Database, table: &str) -> Result<(), Failure> {
+    let holds = format!(
+        "schema {} of {} holds rows (in {table}, for one)",
+        database.schema,
+        database.shown()
+    );
+    let kept = || Failure::usage(format!("{holds}; nothing was dropped")).hint("to drop them, add --yes");
+    if !stdin().is_terminal() || !stderr().is_terminal() {
+        return Err(kept());
+    }
+    observe::log!("{holds}. To drop them, type the name of the schema:");
+    let mut answer = String::new();
+    match stdin().read_line(&mut answer) {
+        Ok(_) if answer.trim() == database.schema => Ok(()),
+        _ => Err(kept()),
+    }
 }

@@ -5,6 +5,7 @@ use crate::exit::{Ended, Failure};
 use crate::signals;
 use observe::Workers;
 use simnet::{Fault, Limit, Network, NetworkSettings, Population};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -40,21 +41,25 @@ pub(crate) fn run(args: &SimnetArgs) -> Result<Ended, Failure> {
             .and_then(|()| std::fs::rename(&partial, path))
             .map_err(|error| Failure::new(format!("write {}: {error}", path.display())))?;
     }
+    // Handles of the network are in its well-known files; without an answer of its own, each would wait for that of the system's DNS.
+    let dns = simnet::Dns::start(HashMap::new());
     observe::data!(
         "{}",
         serde_json::json!({
             "relay": network.relay_url(),
+            "dns": dns.address().to_string(),
             "plc": network.plc_url(),
             "wellKnown": network.well_known_url(),
             "hosts": network.host_urls(),
         })
     );
     let hint = format!(
-        "skyfill run --discover --relay {} --plc-url {} --well-known-server {} --did-web-server {} --dns-server 127.0.0.1:9",
+        "skyfill run --discover --relay {} --plc-url {} --well-known-server {} --did-web-server {} --dns-server {} --allow-private-hosts",
         network.relay_url(),
         network.plc_url(),
         network.well_known_url(),
-        network.well_known_url()
+        network.well_known_url(),
+        dns.address()
     );
     observe::log!(
         "{} accounts on {} hosts, until it is stopped. Fill a database from it with:\n  {hint}",
@@ -87,7 +92,7 @@ fn faults(names: &[String]) -> Result<Vec<Fault>, Failure> {
         match name.as_str() {
             "all" => on.extend_from_slice(Fault::ALL),
             "none" => {}
-            name => on.push(Fault::parse(name).ok_or_else(|| {
+            name => on.push(named(name).ok_or_else(|| {
                 let known: Vec<&str> = Fault::ALL.iter().map(|fault| fault.word()).collect();
                 Failure::usage(format!("there is no fault {name}"))
                     .hint(format!("all, none, or some of: {}", known.join(", ")))
@@ -95,6 +100,13 @@ fn faults(names: &[String]) -> Result<Vec<Fault>, Failure> {
         }
     }
     Ok(on)
+}
+
+/// The fault of a name; whoever leaves its dashes away is understood.
+fn named(name: &str) -> Option<Fault> {
+    let plain = |word: &str| word.replace('-', "");
+    let same = |fault: &&Fault| plain(fault.word()) == plain(name);
+    Fault::ALL.iter().find(same).copied()
 }
 
 /// `REQUESTS/SECONDS`.

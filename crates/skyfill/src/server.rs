@@ -1,6 +1,7 @@
 //! `skyfill db`: the private PostgreSQL as a service.
 
 use crate::cli::{DbAction, DbArgs};
+use crate::database;
 use crate::exit::{Ended, Failure};
 
 pub(crate) fn run(args: &DbArgs) -> Result<Ended, Failure> {
@@ -33,6 +34,7 @@ pub(crate) fn run(args: &DbArgs) -> Result<Ended, Failure> {
             }
         },
         DbAction::Url(folder) => {
+            database::require_made(&folder.data_dir)?;
             let server = pgbox::start(&folder.data_dir).map_err(Failure::new)?;
             observe::data!("{}", server.url());
             Ok(Ended::Well)

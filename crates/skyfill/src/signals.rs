@@ -6,7 +6,7 @@ use observe::Workers;
 use pg::{Halt, Waits};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 
 /// Whether to stop.
@@ -59,6 +59,15 @@ pub(crate) const PATIENT: Waits<'static> = Waits {
     say: &|line| observe::log!("{line}"),
 };
 
+static LISTENING: OnceLock<Stop> = OnceLock::new();
+
+/// Does what the first signal does, at this very moment: for tests.
+pub(crate) fn stop_this_process() {
+    if let Some(stop) = LISTENING.get() {
+        stop.set();
+    }
+}
+
 /// Listens for signals from now on.
 pub(crate) fn listen(workers: Workers) -> Result<Stop, Failure> {
     let mut wanted = vec![SIGINT, SIGTERM, SIGUSR1];
@@ -68,6 +77,8 @@ pub(crate) fn listen(workers: Workers) -> Result<Stop, Failure> {
     let mut signals =
         Signals::new(wanted).map_err(|error| Failure::new(format!("listen for signals: {error}")))?;
     let stop = Stop::default();
+    // Once a process.
+    drop(LISTENING.set(stop.clone()));
     let shared = stop.clone();
     std::thread::spawn(move || {
         for signal in signals.forever() {

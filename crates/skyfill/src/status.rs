@@ -4,23 +4,20 @@ use crate::cli::StatusArgs;
 use crate::database::Database;
 use crate::exit::{Ended, Failure};
 use crate::signals::PATIENT;
+use crate::told;
 use ledger::runs::Phase;
-use ledger::{hosts, repos, runs};
+use ledger::{hosts, repos, runs, settings};
 
 pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
-    let database = Database::open(&args.database)?;
+    let database = Database::open_existing(&args.database)?;
     let mut client = database.connect()?;
     let refused = |error| database.failure(error);
-    if !ledger::exists(&mut client).map_err(refused)? {
-        return Err(
-            Failure::new(format!("skyfill has not worked on {} yet", database.shown()))
-                .hint("begin with: skyfill run dids.jsonl"),
-        );
-    }
+    database.require_ledger(&mut client)?;
     ledger::prepare(&mut client, PATIENT).map_err(|error| database.db_failure(&error))?;
     let last = runs::last(&mut client, &database.schema).map_err(refused)?;
     let states = repos::states(&mut client, &database.schema).map_err(refused)?;
     let missing = load::indexes::missing(&mut client, &database.schema).map_err(refused)?;
+    let told_before = settings::all(&mut client, &database.schema).map_err(refused)?;
     let hosts = match args.hosts {
         true => hosts::learned(&mut client, &database.schema).map_err(refused)?,
         false => Vec::new(),
@@ -41,6 +38,8 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
             "{}",
             serde_json::json!({
                 "run": run, "repos": states, "droppedIndexes": missing.len(),
+                "settings": told_before.iter().map(|setting| (setting.name.clone(), setting.values.clone().into()))
+                    .collect::<serde_json::Map<_, _>>(),
                 "hosts": hosts.iter().map(|(host, learned)| {
                     let learned = serde_json::from_str(learned).unwrap_or(serde_json::Value::Null);
                     (host.clone(), learned)
@@ -61,6 +60,9 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
                     .map_or_else(|| "all".to_owned(), |list| list.join(","))
             ),
             None => observe::data!("no run yet"),
+        }
+        if !told_before.is_empty() {
+            observe::data!("told\t{}", told::options(&told_before));
         }
         for (state, repos) in &states {
             observe::data!("{repos}\t{state}");

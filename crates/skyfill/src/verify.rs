@@ -6,6 +6,7 @@ use crate::exit::{Ended, Failure};
 use crate::fetch_args;
 use crate::signals::{self, Stop};
 use crate::threads;
+use crate::told;
 use atrepo::Commit;
 use identity::resolve::{self, Found};
 use identity::signature;
@@ -23,9 +24,11 @@ const MAX_TRIES: u32 = 10;
 /// Attempts at each.
 const ATTEMPTS: u32 = 4;
 
-pub(crate) fn run(args: &VerifyArgs) -> Result<Ended, Failure> {
-    let database = Database::open(&args.database)?;
-    database.prepare_ledger()?;
+pub(crate) fn run(given: &VerifyArgs) -> Result<Ended, Failure> {
+    let database = Database::open_to_compare(&given.database)?;
+    let forget = given.memory.forget_settings;
+    let args: &VerifyArgs = &told::complete(&database, forget)?;
+    told::remember(&database, forget)?;
     let stop = signals::listen(Workers::default())?;
     let runtime = threads::start()?;
     let keys = match args.signatures {
@@ -40,7 +43,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<Ended, Failure> {
         &stop,
     )?;
     if report.stopped {
-        observe::log!("stopped; it begins anew the next time");
+        observe::log!("stopped; it begins anew with: {}", told::line_to_go_on_with());
         return Ok(Ended::Stopped);
     }
     if let Some(path) = &args.certificate {
@@ -105,6 +108,7 @@ fn go_over(
     let told = |count: u64| {
         repos.add(1);
         records.add(count);
+        ledger::failpoint::pass("compare");
     };
     let finding = |finding: &Finding| {
         differences.add(1);
@@ -178,7 +182,7 @@ fn repair(database: &Database, report: &Report) -> Result<(), Failure> {
     let mut client = database.connect()?;
     let marked = ledger::repos::rebuild(&mut client, &database.schema, &report.differing)
         .map_err(|error| database.failure(error))?;
-    observe::log!("{marked} repos are to be fetched again: skyfill run");
+    observe::log!("{marked} repos are to be fetched again: {}", told::line_of("run"));
     let left = report.differing.len() as u64 - marked;
     if left > 0 {
         observe::log!(

@@ -1,7 +1,8 @@
 //! Arguments of `run` and `catch-up`.
 
 use super::{
-    CallerArgs, DatabaseArgs, DirectoryArgs, FetchArgs, LoadMode, OutputArgs, RunHandles, SourceArgs,
+    CallerArgs, DatabaseArgs, DirectoryArgs, FetchArgs, LoadMode, MemoryArgs, OutputArgs, RunHandles,
+    SourceArgs,
 };
 use super::{collection, notifications, size};
 use clap::Args;
@@ -34,7 +35,7 @@ pub(crate) struct RunArgs {
 /// What is loaded, and how a new run begins.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct WhatArgs {
-    /// One JSON array a line: [\"did:plc:...\",\"https://pds.example\"].
+    /// One JSON array a line: ["did:plc:...","https://pds.example"].
     #[arg(value_name = "DID-FILE")]
     pub(crate) did_file: Option<PathBuf>,
     /// This account; its PDS is looked up. May be given several times.
@@ -49,12 +50,13 @@ pub(crate) struct WhatArgs {
     /// How a new run loads: fresh needs empty tables, merge takes any.
     #[arg(long, value_name = "MODE", default_value = "auto", value_enum)]
     pub(crate) mode: LoadMode,
-    /// Only these collections, separated by commas. What is left out is accounted for as left out by choice.
+    /// Only these collections, separated by commas [default: those of the last run, else all]. What is left out is accounted for as left
+    /// out by choice.
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = collection)]
     pub(crate) collections: Vec<rows::Collection>,
-    /// Which notifications are stored: all, none, or since=DATE.
-    #[arg(long, value_name = "WHICH", default_value = "all", value_parser = notifications)]
-    pub(crate) notifications: load::Notifications,
+    /// Which notifications are stored: all, none, or since=DATE [default: those of the last run, else all].
+    #[arg(long, value_name = "WHICH", value_parser = notifications)]
+    pub(crate) notifications: Option<load::Notifications>,
     /// Take repos from such an archive, or from a folder of .car files, instead of from the network.
     #[arg(long, value_name = "DIR", conflicts_with = "keep_cars")]
     pub(crate) from_cars: Option<PathBuf>,
@@ -102,6 +104,8 @@ pub(crate) struct LoadArgs {
     pub(crate) directory: DirectoryArgs,
     #[command(flatten)]
     pub(crate) caller: CallerArgs,
+    #[command(flatten)]
+    pub(crate) remember: MemoryArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }

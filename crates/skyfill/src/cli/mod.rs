@@ -7,7 +7,7 @@ pub(crate) use loading::{CatchUpArgs, LoadArgs, RunArgs, WhatArgs};
 pub(crate) use network::{CallerArgs, DirectoryArgs, DiscoverArgs, FetchArgs, SimnetArgs, SourceArgs};
 
 use crate::exit;
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValuesParser, Resettable};
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
@@ -87,10 +87,13 @@ pub(crate) struct DataDirArgs {
 pub(crate) struct MigrateArgs {
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
-    /// Drop the schema with all in it first. Refused if it holds what no repo can refill.
+    /// Drop the schema with all in it first. Refused if it holds what no repo can refill, or while a skyfill works on it.
     #[arg(long)]
     pub(crate) recreate_schema: bool,
-    /// With --recreate-schema: drop mutes, bookmarks, drafts, labels and other private data, too.
+    /// With --recreate-schema: drop rows without being asked. Without it, a schema with rows is dropped only if somebody at a terminal says so.
+    #[arg(long, requires = "recreate_schema")]
+    pub(crate) yes: bool,
+    /// With --recreate-schema: drop mutes, bookmarks, drafts, labels and other private data, too, without being asked.
     #[arg(long, requires = "recreate_schema")]
     pub(crate) discard_private_data: bool,
     /// Drop the indexes of `follow` and its unique constraint, and remember how to put them back.
@@ -164,6 +167,15 @@ pub(crate) enum Form {
     Lines,
 }
 
+/// What was told before.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(crate) struct MemoryArgs {
+    /// Forget what earlier commands on this schema were told: begin with what this line and the environment say. `skyfill status` shows
+    /// what is remembered.
+    #[arg(long, help_heading = "Network")]
+    pub(crate) forget_settings: bool,
+}
+
 /// What is printed.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct OutputArgs {
@@ -187,12 +199,8 @@ pub(crate) struct OutputArgs {
   skyfill consumer --db-test copy-binary
   skyfill consumer --db-test all --rows 200000")]
 pub(crate) struct ConsumerArgs {
-    /// Socket to listen on. A file left by a dead consumer is replaced.
-    #[arg(
-        value_name = "SOCKET-PATH",
-        required_unless_present = "db_test",
-        conflicts_with = "db_test"
-    )]
+    /// Socket to listen on. A file left by a dead consumer is replaced. With --db-test, which the original takes beside it, it is not used.
+    #[arg(value_name = "SOCKET-PATH", required_unless_present = "db_test")]
     pub(crate) socket: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
@@ -277,6 +285,8 @@ pub(crate) struct VerifyArgs {
     #[arg(long, help_heading = "Network")]
     pub(crate) allow_private_hosts: bool,
     #[command(flatten)]
+    pub(crate) memory: MemoryArgs,
+    #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
 
@@ -339,6 +349,8 @@ pub(crate) struct IdentitiesArgs {
     /// Also ask hosts on private networks and on this machine, where DIDs and handles lead there.
     #[arg(long, help_heading = "Network")]
     pub(crate) allow_private_hosts: bool,
+    #[command(flatten)]
+    pub(crate) memory: MemoryArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
@@ -425,7 +437,7 @@ pub(crate) enum DbAction {
     Stop(DataDirArgs),
     /// Tells whether it runs. Exit code 1 if not.
     Status(DataDirArgs),
-    /// Starts it if need be and prints its URL.
+    /// Starts it if need be and prints its URL; `start` makes it.
     Url(DataDirArgs),
 }
 
@@ -474,6 +486,27 @@ fn schema_name(text: &str) -> Result<String, String> {
 /// A switch in the environment: on, unless it is empty, 0 or false.
 fn switch(text: &str) -> Result<bool, String> {
     Ok(!matches!(text, "" | "0" | "false"))
+}
+
+/// The definition of the arguments, as this environment has it: an empty variable counts as none.
+pub(crate) fn definition() -> clap::Command {
+    without_empty_variables(Cli::command())
+}
+
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|arg| {
+            let is_empty = arg
+                .get_env()
+                .and_then(std::env::var_os)
+                .is_some_and(|value| value.is_empty());
+            if is_empty {
+                arg.env(Resettable::<clap::builder::OsStr>::Reset)
+            } else {
+                arg
+            }
+        })
+        .mut_subcommands(without_empty_variables)
 }
 
 /// Prints what is wrong with the arguments, and where it came from if that was the environment.

@@ -1,6 +1,6 @@
 //! Arguments about the network: how hosts are asked, where accounts are looked up, where repos are looked for; and the practice network.
 
-use super::{DatabaseArgs, OutputArgs};
+use super::{DatabaseArgs, MemoryArgs, OutputArgs};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -151,6 +151,8 @@ pub(crate) struct DiscoverArgs {
     #[command(flatten)]
     pub(crate) caller: CallerArgs,
     #[command(flatten)]
+    pub(crate) memory: MemoryArgs,
+    #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
 
@@ -162,7 +164,7 @@ pub(crate) struct DiscoverArgs {
 #[command(after_help = "Examples:
   skyfill simnet --repos 1000 --hosts 20
   skyfill simnet --repos 20000 --hosts 300 --faults all --limit 100/10
-  skyfill simnet --faults limits429,html,dead-host --hosts 30 --limit 50/10
+  skyfill simnet --faults limits-429,html,dead-host --hosts 30 --limit 50/10
   skyfill simnet --dids dids.jsonl & skyfill run dids.jsonl --allow-private-hosts --handles skip")]
 pub(crate) struct SimnetArgs {
     /// Also write all accounts to FILE, as a DID file.
@@ -183,7 +185,7 @@ pub(crate) struct SimnetArgs {
     /// Faults that are on, separated by commas; all or none.
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "none")]
     pub(crate) faults: Vec<String>,
-    /// The limit of hosts that have one, announced or not: with the faults limits429, silent429, shared-address.
+    /// The limit of hosts that have one, announced or not: with the faults limits-429, silent-429, shared-address.
     #[arg(long, value_name = "REQUESTS/SECONDS", value_parser = crate::practice::limit)]
     pub(crate) limit: Option<simnet::Limit>,
     /// Events that the relay keeps.

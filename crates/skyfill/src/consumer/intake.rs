@@ -118,7 +118,7 @@ impl Counts {
             observe::data!("{summary}");
         }
         observe::log!(
-            "{} lines or entries: {} records committed ({} of them with a new row of their own), {} duplicates, \
+            "{} lines or entries: {} records committed, of which {} as lines gave a new row; {} duplicates, \
              {} repeated at once, {} not indexed or skipped, {} about accounts, {} parts of repos, {rejected} rejected; {:.1} s",
             self.lines.get(),
             self.committed.get(),

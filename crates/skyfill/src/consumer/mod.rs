@@ -11,6 +11,7 @@ mod intake;
 mod rejects;
 mod shards;
 
+use crate::checks;
 use crate::cli::ConsumerArgs;
 use crate::database::Database;
 use crate::exit::{Ended, Failure};
@@ -43,9 +44,8 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
         return Err(Failure::usage("no socket path given"));
     };
     let driver = driver(args)?;
-    let database = Database::open(&args.database)?;
-    database.require_current()?;
-    database.prepare_ledger()?;
+    checks::require_writable("--rejects", &args.rejects)?;
+    let database = Database::open_to_work(&args.database)?;
     let listener = Listener::bind(socket).map_err(Failure::new)?;
     let workers = Workers::default();
     let stop = signals::listen(workers.clone())?;
@@ -200,7 +200,9 @@ pub(crate) fn driver(args: &ConsumerArgs) -> Result<DriverKind, Failure> {
         return Ok(driver);
     }
     Err(
-        Failure::usage("--pg-native: this skyfill was built without libpq")
-            .hint("build it with: cargo build --release --features pg-native (Debian: libpq-dev is needed)"),
+        Failure::usage("libpq was asked for, by --pg-native or CONSUMER_PG_NATIVE, and this skyfill was built without it").hint(
+            "leave that away: the driver that is built in does the same; or build skyfill with: cargo build --release --features pg-native \
+             (Debian: libpq-dev is needed)",
+        ),
     )
 }

@@ -1,12 +1,14 @@
 //! `skyfill discover`.
 
+use crate::checks;
 use crate::cli::DiscoverArgs;
 use crate::database::Database;
 use crate::discovery::{Pass, Scout};
 use crate::exit::{Ended, Failure};
-use crate::fetch_args;
+use crate::fetch_args::{self, OptOut};
 use crate::signals;
 use crate::threads;
+use crate::told;
 use ledger::listing;
 use observe::Workers;
 use std::fs::File;
@@ -16,9 +18,15 @@ use std::path::Path;
 /// Hosts that could not be listed, named one by one up to here.
 const NAMED_HOSTS: usize = 20;
 
-pub(crate) fn run(args: &DiscoverArgs) -> Result<Ended, Failure> {
-    let database = Database::open(&args.database)?;
-    database.prepare_ledger()?;
+pub(crate) fn run(given: &DiscoverArgs) -> Result<Ended, Failure> {
+    if let Some(path) = &given.did_file {
+        checks::require_writable("--did-file", path)?;
+    }
+    let database = Database::open_to_work(&given.database)?;
+    let forget = given.memory.forget_settings;
+    let args: &DiscoverArgs = &told::complete(&database, forget)?;
+    OptOut::of(&args.fetch)?;
+    told::remember(&database, forget)?;
     let stop = signals::listen(Workers::default())?;
     let runtime = threads::start()?;
     let fetch = fetch_args::private_too(&args.fetch, &args.source);
@@ -33,7 +41,7 @@ pub(crate) fn run(args: &DiscoverArgs) -> Result<Ended, Failure> {
         output: &args.output,
     };
     let Some(pass) = scout.pass(false)? else {
-        observe::log!("stopped; go on with the same command");
+        observe::log!("stopped; go on with: {}", told::line_to_go_on_with());
         return Ok(Ended::Stopped);
     };
     tell(&pass);

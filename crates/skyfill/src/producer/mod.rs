@@ -8,6 +8,7 @@ mod job;
 mod parcel;
 mod tally;
 
+use crate::checks;
 use crate::cli::{Form, ProducerArgs};
 use crate::clock;
 use crate::exit::{Ended, Failure};
@@ -64,6 +65,7 @@ pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
                 .hint("name another file for what fails now: --failures still-failing.jsonl"),
         );
     }
+    checks::require_writable("--failures", &args.failures)?;
     let open = || File::open(&args.did_file).map_err(|error| Failure::new(format!("open {path}: {error}")));
     let total =
         lines_to_take(args, open()?).map_err(|error| Failure::new(format!("read {path}: {error}")))?;

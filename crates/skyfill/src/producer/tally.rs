@@ -2,6 +2,7 @@
 
 use crate::cli::ProducerArgs;
 use crate::producer::parcel::Checked;
+use crate::told;
 use discover::did_file::{BadLine, DidLine, failure_line};
 use observe::Counter;
 use std::collections::BTreeMap;
@@ -233,7 +234,11 @@ impl Tally {
             );
         }
         if let Some(next) = next {
-            observe::log!("stopped; go on with --starting-line {next}");
+            told::done(&["starting_line"]);
+            observe::log!(
+                "stopped; go on with: {} --starting-line {next}",
+                told::line_to_go_on_with()
+            );
         }
     }
 }

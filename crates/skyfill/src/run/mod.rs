@@ -21,6 +21,7 @@ use crate::exit::{Ended, Failure};
 use crate::fetch_args;
 use crate::signals::{self, Stop};
 use crate::threads;
+use crate::told;
 use board::{Board, Budget};
 use encoding::Encoding;
 use feeder::{Fed, Feeder};
@@ -31,6 +32,7 @@ use fetching::Fetching;
 use ledger::locks::{self, Hold, Lock};
 use ledger::repos::{self, RetryFailed};
 use ledger::runs::{self, Mode, Phase, Run};
+use ledger::settings;
 use load::fresh::{self, FreshError};
 use load::{Choice, DbError, LoaderOptions, Notifications};
 use loading::{Loaders, Loading};
@@ -42,28 +44,40 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
+use wanted::DidFile;
 
 /// Requests at once, unless the arguments say otherwise.
 pub(crate) const CONCURRENCY: u32 = 512;
 /// Seconds.
 pub(crate) const PATIENCE: u64 = 600;
 
-pub(crate) fn run(args: &RunArgs) -> Result<Ended, Failure> {
+pub(crate) fn run(given: &RunArgs) -> Result<Ended, Failure> {
     let started = Instant::now();
+    let did_file = given.what.did_file.as_deref().map(DidFile::open).transpose()?;
+    let database = open_database(given)?;
+    let forget = given.load.remember.forget_settings;
+    let args: RunArgs = told::complete(&database, forget)?;
     let (what, load) = (&args.what, &fetch_args::trusting(&args.load, &args.source));
-    let now = clock::now(what.now.as_deref())?;
+    let new = NewRun {
+        now: clock::now(what.now.as_deref())?,
+        mode: what.mode,
+        choice: Some(choice::Wanted::of(what)),
+    };
     let archive = open_archive(what)?;
-    let set = Setting::new(load)?;
+    let set = Setting::new(database, load)?;
     let mut client = set.database.connect()?;
+    new.require_fit(&mut client, &set.database)?;
+    told::remember(&set.database, forget)?;
     let (any, bad_lines) = wanted::add_all(
-        what,
+        (what, did_file),
         load,
         &set.runtime,
         &mut client,
         &set.database,
         archive.as_ref(),
     )?;
-    let discovers = what.discover || args.source.names_repos();
+    told::done(&["did_file", "did", "handle"]);
+    let discovers = discovers(&args);
     let (mut is_complete, mut seq) = (bad_lines == 0, None);
     if discovers {
         match discovery::pass(&set, &args.source, load, false)? {
@@ -74,6 +88,14 @@ pub(crate) fn run(args: &RunArgs) -> Result<Ended, Failure> {
             None => return Ok(set.stopped()),
         }
     }
+    told::done(&[
+        "discover",
+        "relay_repos",
+        "pds",
+        "pds_file",
+        "plc_export",
+        "collection",
+    ]);
     let refused = |error: postgres::Error| set.database.failure(error);
     let which = if what.retry_failed {
         RetryFailed::All
@@ -84,6 +106,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Ended, Failure> {
     if retried > 0 {
         observe::log!("{retried} repos that failed are tried again");
     }
+    told::done(&["retry_failed"]);
     let last = runs::last(&mut client, &set.database.schema).map_err(refused)?;
     let found = repos::count_open(&mut client, &set.database.schema).map_err(refused)?;
     if last.is_none() && !any && !discovers && found == 0 {
@@ -92,18 +115,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<Ended, Failure> {
                 .hint("name what to load, for example: skyfill run dids.jsonl, or the whole network: skyfill run --discover"),
         );
     }
-    drop(client);
-    let new = NewRun {
-        now,
-        mode: what.mode,
-        choice: Some(choice::Wanted::of(what)),
-    };
     let relay = match &args.source.relay {
         Some(relay) => Some(relay.clone()),
         None if discovers => Some(discovery::relay_of(&args.source)?),
         None => None,
     };
     let Some(done) = set.load_open(load, &new, archive, relay.as_deref().map(|relay| (relay, seq)))? else {
+        settings::forget_run(&mut client, &set.database.schema).map_err(refused)?;
         observe::log!("nothing is open");
         return set.ended_with(is_complete);
     };
@@ -129,6 +147,64 @@ pub(crate) struct NewRun {
     pub(crate) choice: Option<choice::Wanted>,
 }
 
+impl NewRun {
+    /// How a new run loads, where `filled` is a table with rows.
+    fn mode_over(&self, filled: Option<&str>) -> Mode {
+        match self.mode {
+            LoadMode::Merge => Mode::Merge,
+            LoadMode::Fresh => Mode::Fresh,
+            LoadMode::Auto if filled.is_some() => Mode::Merge,
+            LoadMode::Auto => Mode::Fresh,
+        }
+    }
+
+    /// What a new run takes, if it may.
+    fn taken(&self, mode: Mode, last: Option<&Run>, database: &Database) -> Result<choice::Taken, Failure> {
+        let Some(wanted) = &self.choice else {
+            return Ok(last.map_or((None, Notifications::All.text()), choice::taken_by));
+        };
+        if mode == Mode::Merge {
+            wanted.require_same(last, database)?;
+        }
+        Ok(wanted.taken(mode, last))
+    }
+
+    /// Makes sure, before any repo is opened, that what is asked for goes with what is there.
+    fn require_fit(&self, client: &mut Client, database: &Database) -> Result<(), Failure> {
+        let refused = |error: postgres::Error| database.failure(error);
+        let last = runs::last(client, &database.schema).map_err(refused)?;
+        if let Some(run) = last.as_ref().filter(|run| run.phase != Phase::Done) {
+            return self
+                .choice
+                .as_ref()
+                .map_or(Ok(()), |wanted| wanted.require_of(run));
+        }
+        let filled = fresh::filled_table(client, &database.schema).map_err(refused)?;
+        match (self.mode_over(filled), filled) {
+            (Mode::Fresh, Some(table)) => Err(failure(database, &FreshError::NotEmpty(table.to_owned()))),
+            (mode, _) => self.taken(mode, last.as_ref(), database).map(drop),
+        }
+    }
+}
+
+/// Whether the arguments ask to look for repos.
+fn discovers(args: &RunArgs) -> bool {
+    args.what.discover || args.source.names_repos()
+}
+
+/// The database; the private one is made only if there is something to load into it.
+fn open_database(args: &RunArgs) -> Result<Database, Failure> {
+    let what = &args.what;
+    let names_any = what.did_file.is_some()
+        || what.from_cars.is_some()
+        || !what.did.is_empty()
+        || !what.handle.is_empty();
+    if names_any || discovers(args) {
+        return Database::open_to_work(&args.load.database);
+    }
+    Database::open_to_go_on(&args.load.database)
+}
+
 /// A run that came to an end.
 pub(crate) struct Done {
     run: Run,
@@ -137,7 +213,8 @@ pub(crate) struct Done {
 }
 
 impl Setting {
-    pub(crate) fn new(args: &LoadArgs) -> Result<Self, Failure> {
+    pub(crate) fn new(database: Database, args: &LoadArgs) -> Result<Self, Failure> {
+        fetch_args::OptOut::of(&args.fetch)?;
         let keep = match &args.keep_cars {
             Some(folder) => {
                 let writer = ArchiveWriter::open(folder).map_err(|error| {
@@ -147,9 +224,6 @@ impl Setting {
             }
             None => None,
         };
-        let database = Database::open(&args.database)?;
-        database.require_current()?;
-        database.prepare_ledger()?;
         let workers = Workers::default();
         let stop = signals::listen(workers.clone())?;
         let runtime = threads::start()?;
@@ -163,7 +237,7 @@ impl Setting {
     }
 
     fn stopped(&self) -> Ended {
-        observe::log!("stopped; go on with: skyfill run");
+        observe::log!("stopped; go on with: {}", told::line_to_go_on_with());
         Ended::Stopped
     }
 
@@ -292,6 +366,7 @@ fn current_run(
     waits: Waits<'_>,
 ) -> Result<Option<Run>, Failure> {
     let refused = |error: postgres::Error| database.failure(error);
+    let begun = || told::done(&["mode", "now", "collections", "notifications"]);
     if let Some(run) = last.filter(|run| run.phase != Phase::Done) {
         observe::log!(
             "going on with run {} of {}, a {} load, in phase {}",
@@ -300,38 +375,18 @@ fn current_run(
             run.mode.word(),
             run.phase.word()
         );
-        if let Some(wanted) = &new.choice
-            && !wanted.goes_with(run)
-        {
-            return Err(Failure::usage(format!(
-                "run {} loads collections {} and notifications {}",
-                run.id,
-                run.collections.as_ref().map_or("all".to_owned(), |c| c.join(",")),
-                run.notifications
-            ))
-            .hint("end it first with: skyfill run"));
+        if let Some(wanted) = &new.choice {
+            wanted.require_of(run)?;
         }
+        begun();
         return Ok(Some(run.clone()));
     }
     if open == 0 {
         return Ok(None);
     }
-    let mode = match new.mode {
-        LoadMode::Merge => Mode::Merge,
-        LoadMode::Fresh => Mode::Fresh,
-        LoadMode::Auto => match fresh::filled_table(client, &database.schema).map_err(refused)? {
-            Some(_) => Mode::Merge,
-            None => Mode::Fresh,
-        },
-    };
-    if let (Mode::Merge, Some(wanted)) = (mode, &new.choice) {
-        wanted.require_same(last, database)?;
-    }
-    let (collections, notifications) = match (&new.choice, last) {
-        (Some(wanted), _) => (wanted.collections.clone(), wanted.notifications.text()),
-        (None, Some(last)) => (last.collections.clone(), last.notifications.clone()),
-        (None, None) => (None, Notifications::All.text()),
-    };
+    let filled = fresh::filled_table(client, &database.schema).map_err(refused)?;
+    let mode = new.mode_over(filled);
+    let (collections, notifications) = new.taken(mode, last, database)?;
     let mut run = Run {
         id: 0,
         now: rows::datetime::print(new.now),
@@ -341,6 +396,7 @@ fn current_run(
         notifications,
     };
     run.id = begin(client, database, &mut run, new.mode == LoadMode::Auto, waits)?;
+    begun();
     observe::log!("run {} of {}: a {} load", run.id, run.now, run.mode.word());
     Ok(Some(run))
 }
@@ -555,7 +611,10 @@ impl Stages<'_> {
             self.set.database.schema,
             self.set.database.shown()
         ))
-        .hint("what is loaded stays loaded; mend this, then go on with: skyfill run")
+        .hint(format!(
+            "what is loaded stays loaded; mend this, then go on with: {}",
+            told::line_to_go_on_with()
+        ))
     }
 }
 
@@ -612,10 +671,13 @@ pub(crate) fn summary(
         .collect();
     observe::log!("repos: {}; {seconds:.1} s", listed.join(", "));
     if states.iter().any(|(state, _)| state == "failed") {
-        observe::log!("why repos failed is in skyfill.repo; try them again with: skyfill run --retry-failed");
+        observe::log!(
+            "why repos failed is in skyfill.repo; try them again with: {}",
+            told::line_of("run --retry-failed")
+        );
     }
     match outcome {
-        phases::Outcome::Stopped => observe::log!("stopped; go on with: skyfill run"),
+        phases::Outcome::Stopped => observe::log!("stopped; go on with: {}", told::line_to_go_on_with()),
         phases::Outcome::Done { differences: 0 } => {
             observe::log!(
                 "run {} is done: schema {} of {}",

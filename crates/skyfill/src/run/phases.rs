@@ -5,7 +5,7 @@ use crate::database::Database;
 use crate::exit::{Ended, Failure};
 use crate::run::NewRun;
 use crate::signals::Stop;
-use crate::{finalize, identities, verify};
+use crate::{finalize, identities, told, verify};
 use ledger::failpoint;
 use ledger::identity::Again;
 use ledger::locks::{self, Hold, Lock};
@@ -39,9 +39,10 @@ fn persist<T>(
     Persistent::new(&database.url, stop.waits())
         .run(step)
         .map_err(|error| {
-            database
-                .db_failure(&error)
-                .hint("what is done stays done; mend this, then go on with: skyfill run")
+            database.db_failure(&error).hint(format!(
+                "what is done stays done; mend this, then go on with: {}",
+                told::line_to_go_on_with()
+            ))
         })
 }
 
@@ -196,11 +197,12 @@ fn not_made(database: &Database, at: Option<&(String, String)>, error: &DbError)
         database.shown()
     ));
     if error.sqlstate.as_deref() == Some("23505") {
-        return failure.hint(
-            "a row that skyfill did not write breaks the constraint; remove it (the message names its key), then go on with: skyfill run",
-        );
+        return failure.hint(format!("a row that skyfill did not write breaks the constraint; remove it (the message names its key), then go on with: {}", told::line_to_go_on_with()));
     }
-    failure.hint("what was made stays; mend this, then go on with: skyfill run")
+    failure.hint(format!(
+        "what was made stays; mend this, then go on with: {}",
+        told::line_to_go_on_with()
+    ))
 }
 
 /// Tells how far the indexes that are being made have come.
@@ -292,6 +294,7 @@ fn identities_args(
         caller: args.caller.clone(),
         concurrency: 32,
         allow_private_hosts: args.fetch.allow_private_hosts,
+        memory: args.remember,
         output: quiet(args),
     }
 }

@@ -12,16 +12,41 @@ use identity::resolve::Found;
 use ledger::repos::{self, ADD_AT_ONCE, Wanted};
 use postgres::Client;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
 /// Lines that are not of a DID file, named one by one up to here.
 const NAMED_BAD_LINES: u64 = 20;
 
+/// A DID file that is open.
+pub(crate) struct DidFile {
+    shown: String,
+    reader: BufReader<File>,
+}
+
+impl DidFile {
+    /// Opens it, and looks at its first lines, without taking any: it may be a pipe.
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        let shown = path.display().to_string();
+        let hint = r#"a DID file has one JSON array a line: ["did:plc:...","https://pds.example"]; skyfill unpack-as-did-file makes one of a DID cache"#;
+        let failed = |error: std::io::Error| Failure::new(format!("read {shown}: {error}")).hint(hint);
+        let mut reader = BufReader::with_capacity(HEAD, File::open(path).map_err(failed)?);
+        let head = reader.fill_buf().map_err(failed)?;
+        if let Some(bad) = did_file::refused_head(head) {
+            return Err(Failure::usage(format!("{shown} is no DID file: {bad}")).hint(hint));
+        }
+        Ok(Self { shown, reader })
+    }
+}
+
+/// Bytes of a DID file that are looked at before work begins: some hundred lines.
+const HEAD: usize = 64 << 10;
+
 /// Adds all that the arguments name; whether they name anything, and how many lines named no repo.
 pub(crate) fn add_all(
-    what: &WhatArgs,
+    (what, did_file): (&WhatArgs, Option<DidFile>),
     args: &LoadArgs,
     runtime: &Runtime,
     client: &mut Client,
@@ -34,19 +59,21 @@ pub(crate) fn add_all(
         wanted: Vec::new(),
     };
     let mut bad_lines = 0;
-    if let Some(path) = &what.did_file {
-        let failed = |error: std::io::Error| Failure::new(format!("read {}: {error}", path.display()));
-        let file = File::open(path).map_err(failed)?;
-        for line in did_file::read(BufReader::new(file), 0, 0) {
+    if let Some(DidFile { shown, reader }) = did_file {
+        let failed = |error: std::io::Error| Failure::new(format!("read {shown}: {error}"));
+        for line in did_file::read(reader, 0, 0) {
             match line.map_err(failed)? {
                 Ok(line) => adding.add(line.did, line.pds)?,
                 Err(bad) => {
                     bad_lines += 1;
                     if bad_lines <= NAMED_BAD_LINES {
-                        observe::log!("{}: {bad}", path.display());
+                        observe::log!("{shown}: {bad}");
                     }
                 }
             }
+        }
+        if bad_lines > 0 {
+            observe::log!("{bad_lines} lines of {shown} name no repo; the others are taken");
         }
     } else if let Some(archive) = archive.filter(|_| what.did.is_empty() && what.handle.is_empty()) {
         for (did, pds) in archive.dids() {

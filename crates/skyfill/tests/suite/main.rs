@@ -7,6 +7,7 @@ mod chaos;
 mod conformance;
 mod consumer;
 mod finalize;
+mod first_hour;
 mod golden;
 mod hostile;
 mod identities;

@@ -171,7 +171,10 @@ fn recreating_spares_what_no_repo_can_refill() {
     db.client()
         .batch_execute(r#"UPDATE bsky.record SET "takedownRef" = NULL"#)
         .unwrap();
-    assert_eq!(migrate(&db, &["--recreate-schema"]).status.code(), Some(0));
+    assert_eq!(
+        migrate(&db, &["--recreate-schema", "--yes"]).status.code(),
+        Some(0)
+    );
     assert_eq!(db.count("record"), 0);
 }
 

@@ -16,22 +16,29 @@ use std::time::{Duration, Instant};
 /// The binary under test.
 pub(crate) fn skyfill() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_skyfill"));
-    for variable in [
-        "BSKY_DB_POSTGRES_URL",
-        "BSKY_DB_POSTGRES_SCHEMA",
-        "CONSUMER_BATCH_SIZE",
-        "CONSUMER_TRANSACTION_SIZE",
-        "CONSUMER_PG_NATIVE",
-        "CONSUMER_MAX_DB_CONNECTIONS",
-        "LOGGING_INTERVAL",
-        "PRODUCER_CONCURRENCY",
-        "PRODUCER_PROCESSING_TIMEOUT",
-        "SKYFILL_DATA_DIR",
-    ] {
+    for variable in VARIABLES {
         command.env_remove(variable);
     }
     command
 }
+
+/// All variables that commands read.
+pub(crate) const VARIABLES: &[&str] = &[
+    "BSKY_DB_POSTGRES_URL",
+    "BSKY_DB_POSTGRES_SCHEMA",
+    "BSKY_DID_PLC_URL",
+    "BSKY_REPO_PROVIDER",
+    "CONSUMER_BATCH_SIZE",
+    "CONSUMER_TRANSACTION_SIZE",
+    "CONSUMER_PG_NATIVE",
+    "CONSUMER_MAX_DB_CONNECTIONS",
+    "LOGGING_INTERVAL",
+    "PRODUCER_CONCURRENCY",
+    "PRODUCER_PROCESSING_TIMEOUT",
+    "SKYFILL_CONTACT",
+    "SKYFILL_DATA_DIR",
+    "SKYFILL_FAILPOINT",
+];
 
 /// A folder for one test that the server's user can reach, too.
 pub(crate) fn folder() -> tempfile::TempDir {
@@ -480,6 +487,7 @@ impl Drop for Consumer {
 pub(crate) fn signal(child: &Child, name: &str) {
     let signal = match name {
         "TERM" => Signal::TERM,
+        "HUP" => Signal::HUP,
         "INT" => Signal::INT,
         "USR1" => Signal::USR1,
         other => panic!("no signal {other}"),

@@ -1,0 +1,49 @@
+//! Who works on a schema: a lock that each command holds, shared, while it works, so that nobody drops the schema meanwhile.
+//!
+//! The lock belongs to a session, so it ends with its process, however that ends.
+
+use crate::locks::{HOLDERS, PRESENCE};
+use postgres::{Error, GenericClient};
+
+/// Says that this session works on `schema`, until it ends. False if somebody is about to drop it.
+///
+/// # Errors
+/// The server refused.
+pub fn announce(client: &mut impl GenericClient, schema: &str) -> Result<bool, Error> {
+    let sql = format!("SELECT pg_try_advisory_lock_shared({PRESENCE}, hashtext($1))");
+    client.query_one(&sql, &[&schema])?.try_get(0)
+}
+
+/// Makes sure that nobody works on `schema`, and that nobody begins to until this session ends; else the process ids of the server that
+/// work for those who do.
+///
+/// # Errors
+/// The server refused.
+pub fn alone(client: &mut impl GenericClient, schema: &str) -> Result<Result<(), Vec<i32>>, Error> {
+    let sql = format!("SELECT pg_try_advisory_lock({PRESENCE}, hashtext($1))");
+    if client.query_one(&sql, &[&schema])?.try_get(0)? {
+        return Ok(Ok(()));
+    }
+    let sql = format!(
+        "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = {PRESENCE} AND objsubid = 2
+           AND objid::bigint = hashtext($1)::bigint & 4294967295
+           AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND granted ORDER BY pid"
+    );
+    let rows = client.query(&sql, &[&schema])?;
+    let holders: Result<Vec<i32>, Error> = rows.iter().map(|row| row.try_get(0)).collect();
+    Ok(Err(holders?))
+}
+
+/// Whether a session that is alive leases a host of `schema`: a load works there, though its lock may have been lost with a connection.
+///
+/// # Errors
+/// The server refused.
+pub fn has_lease(client: &mut impl GenericClient, schema: &str) -> Result<bool, Error> {
+    let sql = format!(
+        "SELECT EXISTS (SELECT FROM skyfill.host h JOIN pg_locks l ON l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+             AND l.classid = {HOLDERS} AND l.objid::bigint = h.holder
+             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+           WHERE h.schema_name = $1 AND h.lease_until > now())"
+    );
+    client.query_one(&sql, &[&schema])?.try_get(0)
+}

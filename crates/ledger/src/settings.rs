@@ -1,0 +1,91 @@
+//! What commands were told about the network and about loading (table `setting`), so that those that come later need not be told again.
+//!
+//! Names and values are those of the command line; what they mean is not the ledger's business. No secret gets here.
+
+use postgres::{Error, GenericClient};
+
+/// A setting that somebody gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The option's name, without its dashes.
+    pub name: String,
+    /// Its values; a switch has none.
+    pub values: Vec<String>,
+    /// Whether the environment gave it: then it holds only where neither a command line nor the environment says otherwise.
+    pub from_environment: bool,
+    /// Whether it goes with the run that is under way; else later runs keep to it, too.
+    pub of_run: bool,
+}
+
+/// All settings of `schema`, by name.
+///
+/// # Errors
+/// The server refused.
+pub fn all(client: &mut impl GenericClient, schema: &str) -> Result<Vec<Setting>, Error> {
+    let rows = client.query(
+        "SELECT name, given_values, from_environment, of_run FROM skyfill.setting WHERE schema_name = $1 ORDER BY name",
+        &[&schema],
+    )?;
+    rows.iter()
+        .map(|row| {
+            Ok(Setting {
+                name: row.try_get(0)?,
+                values: row.try_get(1)?,
+                from_environment: row.try_get(2)?,
+                of_run: row.try_get(3)?,
+            })
+        })
+        .collect()
+}
+
+/// Notes settings; each replaces what was noted under its name.
+///
+/// # Errors
+/// The server refused.
+pub fn note(client: &mut impl GenericClient, schema: &str, settings: &[Setting]) -> Result<(), Error> {
+    for setting in settings {
+        client.execute(
+            "INSERT INTO skyfill.setting (schema_name, name, given_values, from_environment, of_run)
+             VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (schema_name, name) DO UPDATE SET given_values = excluded.given_values,
+               from_environment = excluded.from_environment, of_run = excluded.of_run, noted_at = now()",
+            &[
+                &schema,
+                &setting.name,
+                &setting.values,
+                &setting.from_environment,
+                &setting.of_run,
+            ],
+        )?;
+    }
+    Ok(())
+}
+
+/// Forgets the settings of these names.
+///
+/// # Errors
+/// The server refused.
+pub fn forget(client: &mut impl GenericClient, schema: &str, names: &[&str]) -> Result<(), Error> {
+    let sql = "DELETE FROM skyfill.setting WHERE schema_name = $1 AND name = ANY($2)";
+    client.execute(sql, &[&schema, &names])?;
+    Ok(())
+}
+
+/// Forgets all settings.
+///
+/// # Errors
+/// The server refused.
+pub fn forget_all(client: &mut impl GenericClient, schema: &str) -> Result<(), Error> {
+    client.execute("DELETE FROM skyfill.setting WHERE schema_name = $1", &[&schema])?;
+    Ok(())
+}
+
+/// Forgets what goes with a run, when none is under way any more.
+///
+/// # Errors
+/// The server refused.
+pub fn forget_run(client: &mut impl GenericClient, schema: &str) -> Result<(), Error> {
+    let sql = "DELETE FROM skyfill.setting WHERE schema_name = $1 AND of_run";
+    client.execute(sql, &[&schema])?;
+    Ok(())
+}
