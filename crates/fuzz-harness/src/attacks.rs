@@ -96,7 +96,7 @@ fn records() -> Vec<Vec<u8>> {
     );
     let null = value(|w| _ = w.null());
     let controls = value(|w| {
-        w.text(&"\u{1}".repeat(many as usize));
+        w.text(&"\u{1}".repeat(20_000));
     });
     vec![
         post(&index_keys(zeros(4)), None),
