@@ -183,6 +183,7 @@ fn run(binary: &Path, network: &Network, discovers: bool, args: &[&str]) -> Came
             .env("BSKY_DB_POSTGRES_URL", scene.url("filled"))
             .args([
                 "discover",
+                "--allow-private-hosts",
                 "--relay",
                 &network.relay_url(),
                 "--plc-url",

@@ -17,3 +17,4 @@ pub mod did_cache;
 pub mod did_file;
 pub mod events;
 pub mod lists;
+pub mod walk;

@@ -1,5 +1,6 @@
 //! What can come of asking a PDS for a repo, closed and complete.
 
+use observe::printable;
 use std::fmt;
 use std::time::Duration;
 
@@ -113,18 +114,21 @@ impl fmt::Display for FetchError {
         match self {
             Self::Account(_) | Self::RateLimited(_) | Self::Stopped => write!(f, "{reason}"),
             Self::Server(status, _) => write!(f, "{reason}: status {status}"),
-            Self::Refused(status, name) => write!(f, "{reason}: status {status} {name}"),
+            Self::Refused(status, name) => {
+                write!(f, "{reason}: status {status} {}", printable(name))
+            }
             Self::BadUrl(why)
             | Self::Connect(why)
             | Self::Redirect(why)
             | Self::BrokenBody(why)
             | Self::BadRepo(why, _)
             | Self::NoDocument(why)
-            | Self::Spool(why) => write!(f, "{reason}: {why}"),
+            | Self::Spool(why) => write!(f, "{reason}: {}", printable(why)),
             Self::Blocked(address) => {
                 write!(
                     f,
-                    "{reason}: {address} is not on the public internet (--allow-private-hosts lets it pass)"
+                    "{reason}: {} is not on the public internet (--allow-private-hosts lets it pass)",
+                    printable(address)
                 )
             }
             Self::Stalled(time) => write!(

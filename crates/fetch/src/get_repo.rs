@@ -3,11 +3,11 @@
 use crate::body::{Body, Incoming, MEMORY_BYTES};
 use crate::error::{AccountState, FetchError};
 use crate::get_small::Small;
-use crate::guard::{self, Blocked, OwnResolver};
+use crate::guard::{self, Blocked, OwnResolver, Private};
 use crate::schedule::Seen;
 use crate::schedule::pace::Announced;
 use reqwest::header::HeaderMap;
-use reqwest::{Response, StatusCode, Url, redirect};
+use reqwest::{RequestBuilder, Response, StatusCode, Url, redirect};
 use serde::Deserialize;
 use std::error::Error;
 use std::sync::Arc;
@@ -22,8 +22,8 @@ pub struct Limits {
     pub stall: Duration,
     /// Size of the body after decompression, in bytes.
     pub bytes: u64,
-    /// Whether hosts on private networks and on this machine may be asked.
-    pub allow_private_hosts: bool,
+    /// Which hosts may lie on private networks and on this machine.
+    pub private: Private,
     /// Which redirects are followed.
     pub redirects: Redirects,
 }
@@ -48,7 +48,10 @@ const IDLE_CONNECTIONS: usize = 8;
 
 /// Asks PDSes for repos, keeping connections.
 pub struct Client {
-    pub(crate) http: reqwest::Client,
+    /// For public addresses.
+    guarded: reqwest::Client,
+    /// For hosts that may lie anywhere.
+    open: reqwest::Client,
     pub(crate) limits: Limits,
     most_memory: usize,
 }
@@ -73,37 +76,63 @@ impl Client {
     fn build(user_agent: &str, limits: Limits, http1_only: bool) -> Result<Self, FetchError> {
         // A second call finds the provider installed; that is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
-        let (guarded, follows) = (!limits.allow_private_hosts, limits.redirects);
-        let mut builder = reqwest::Client::builder()
-            .user_agent(user_agent)
-            // A proxy would resolve names itself, past the guard.
-            .no_proxy()
-            .connect_timeout(limits.stall)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .redirect(redirect::Policy::custom(move |attempt| {
-                if follows == Redirects::Never {
-                    return attempt.error("it redirects");
-                }
-                if attempt.previous().len() > MAX_REDIRECTS {
-                    return attempt.error("too many redirects");
-                }
-                match guard::check_literal(attempt.url()) {
-                    Err(blocked) if guarded => attempt.error(blocked),
-                    _ => attempt.follow(),
-                }
-            }));
-        if http1_only {
-            builder = builder.http1_only();
-        }
-        builder = builder.dns_resolver(Arc::new(OwnResolver { guarded }));
-        let http = builder
-            .build()
-            .map_err(|error| FetchError::Connect(chain(&error)))?;
+        let client = |guarded: bool| {
+            let mut builder = reqwest::Client::builder()
+                .user_agent(user_agent)
+                // A proxy would resolve names itself, past the guard.
+                .no_proxy()
+                .connect_timeout(limits.stall)
+                .pool_max_idle_per_host(IDLE_CONNECTIONS)
+                // Where a redirect leads is looked at as every URL is: `send` follows it.
+                .redirect(redirect::Policy::none())
+                .dns_resolver(Arc::new(OwnResolver { guarded }));
+            if http1_only {
+                builder = builder.http1_only();
+            }
+            builder
+                .build()
+                .map_err(|error| FetchError::Connect(chain(&error)))
+        };
         Ok(Self {
-            http,
+            guarded: client(true)?,
+            open: client(false)?,
             limits,
             most_memory: MEMORY_BYTES,
         })
+    }
+
+    /// The client for `url`, if it may be asked at all.
+    pub(crate) fn for_url(&self, url: &Url) -> Result<&reqwest::Client, FetchError> {
+        self.limits.private.check_form(url)?;
+        if self.limits.private.allows(url) {
+            return Ok(&self.open);
+        }
+        guard::check_literal(url).map_err(|blocked| FetchError::Blocked(blocked.0))?;
+        Ok(&self.guarded)
+    }
+
+    /// Sends what `with` makes of a request for `url`, and follows redirects as far as the limits allow it.
+    pub(crate) async fn send(
+        &self,
+        mut url: Url,
+        with: impl Fn(RequestBuilder, &Url) -> RequestBuilder,
+    ) -> Result<Response, FetchError> {
+        for _ in 0..=MAX_REDIRECTS {
+            let request = with(self.for_url(&url)?.get(url.clone()), &url);
+            let response = request.send().await.map_err(|error| judge(&error))?;
+            let Some(place) = place_of_redirect(&url, &response) else {
+                return Ok(response);
+            };
+            if self.limits.redirects == Redirects::Never {
+                return Err(FetchError::Redirect("it redirects".to_owned()));
+            }
+            if !matches!(place.scheme(), "http" | "https") {
+                let scheme = guard::shown(place.scheme());
+                return Err(FetchError::Redirect(format!("to a URL of scheme {scheme}")));
+            }
+            url = place;
+        }
+        Err(FetchError::Redirect("too many redirects".to_owned()))
     }
 
     /// Keeps bodies of up to so many bytes in memory.
@@ -141,9 +170,6 @@ impl Client {
     /// See [`FetchError`].
     pub async fn get_repo(&self, did: &str, pds: &str, seen: &mut Seen) -> Result<Body, FetchError> {
         let url = repo_url(did, pds)?;
-        if !self.limits.allow_private_hosts {
-            guard::check_literal(&url).map_err(|blocked| FetchError::Blocked(blocked.0))?;
-        }
         let total = self.limits.total;
         tokio::time::timeout(total, self.attempt(url, seen))
             .await
@@ -153,15 +179,12 @@ impl Client {
     async fn attempt(&self, url: Url, seen: &mut Seen) -> Result<Body, FetchError> {
         let stalled = || FetchError::Stalled(self.limits.stall);
         let asked = Instant::now();
-        let request = self
-            .http
-            .get(url)
-            .header("accept", "application/vnd.ipld.car")
-            .send();
+        let request = self.send(url, |request, _| {
+            request.header("accept", "application/vnd.ipld.car")
+        });
         let response = tokio::time::timeout(self.limits.stall, request)
             .await
-            .map_err(|_| stalled())?
-            .map_err(|e| judge(&e))?;
+            .map_err(|_| stalled())??;
         look(seen, &response, asked);
         let mut response = match response.status() {
             StatusCode::OK => response,
@@ -224,10 +247,7 @@ impl Client {
             // A limit's reset says nothing about an error of the server.
             return FetchError::Server(status.as_u16(), retry_after);
         }
-        FetchError::Refused(
-            status.as_u16(),
-            name.chars().filter(|c| !c.is_control()).take(60).collect(),
-        )
+        FetchError::Refused(status.as_u16(), name.chars().take(60).collect())
     }
 }
 
@@ -265,7 +285,6 @@ impl Steady {
 
 /// Notes what is to be seen of an answer beside its body.
 pub(crate) fn look(seen: &mut Seen, response: &Response, asked: Instant) {
-    seen.address = response.remote_addr();
     seen.first_byte = Some(asked.elapsed());
     seen.at = Some(Instant::now());
     seen.announced = announced(response.headers(), SystemTime::now());
@@ -324,17 +343,23 @@ fn until_reset(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     )
 }
 
+/// Where an answer redirects to, if it does.
+fn place_of_redirect(url: &Url, response: &Response) -> Option<Url> {
+    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return None;
+    }
+    let place = response.headers().get("location")?.to_str().ok()?;
+    url.join(place).ok()
+}
+
 #[derive(Deserialize)]
 struct XrpcError {
     error: String,
 }
 
 fn repo_url(did: &str, pds: &str) -> Result<Url, FetchError> {
-    let bad = || FetchError::BadUrl(pds.chars().filter(|c| !c.is_control()).take(200).collect());
-    let mut url = Url::parse(pds).map_err(|_| bad())?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
-        return Err(bad());
-    }
+    let mut url = Url::parse(pds).map_err(|_| FetchError::BadUrl(guard::shown(pds)))?;
+    Private::default().check_form(&url)?;
     url.set_path("/xrpc/com.atproto.sync.getRepo");
     url.set_fragment(None);
     url.query_pairs_mut().clear().append_pair("did", did);
@@ -439,7 +464,15 @@ mod tests {
                 .as_str(),
             "https://pds.example/xrpc/com.atproto.sync.getRepo?did=did%3Aplc%3Aa"
         );
-        for bad in ["", "pds.example", "file:///etc/passwd", "unix:/x", "ftp://x"] {
+        for bad in [
+            "",
+            "pds.example",
+            "file:///etc/passwd",
+            "unix:/x",
+            "ftp://x",
+            "https://me@pds.example",
+            "https://:pw@pds.example",
+        ] {
             assert!(
                 matches!(repo_url("did:plc:a", bad), Err(FetchError::BadUrl(_))),
                 "{bad}"

@@ -1,7 +1,7 @@
 //! One attempt at a small body: DID documents, handles, pages of an export.
 
 use crate::error::FetchError;
-use crate::get_repo::{Client, chain, judge, look};
+use crate::get_repo::{Client, chain, look};
 use crate::guard;
 use crate::schedule::Seen;
 use reqwest::header::{ACCEPT, HOST};
@@ -43,14 +43,7 @@ impl Client {
         seen: &mut Seen,
         most: u64,
     ) -> Result<Vec<u8>, FetchError> {
-        let bad = || FetchError::BadUrl(small.url.chars().filter(|c| !c.is_control()).take(200).collect());
-        let url = Url::parse(small.url).map_err(|_| bad())?;
-        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
-            return Err(bad());
-        }
-        if !self.limits.allow_private_hosts {
-            guard::check_literal(&url).map_err(|blocked| FetchError::Blocked(blocked.0))?;
-        }
+        let url = Url::parse(small.url).map_err(|_| FetchError::BadUrl(guard::shown(small.url)))?;
         let total = self.limits.total;
         tokio::time::timeout(total, self.attempt_small(url, small, seen, most))
             .await
@@ -65,12 +58,17 @@ impl Client {
         seen: &mut Seen,
         most: u64,
     ) -> Result<Vec<u8>, FetchError> {
-        let mut request = self.http.get(url).header(ACCEPT, small.accept);
-        if let Some(host) = small.host {
-            request = request.header(HOST, host);
-        }
         let asked = Instant::now();
-        let mut response = request.send().await.map_err(|error| judge(&error))?;
+        let first = url.clone();
+        let request = self.send(url, |request, place| {
+            let request = request.header(ACCEPT, small.accept);
+            match small.host {
+                // Another name is that of the first place only.
+                Some(host) if *place == first => request.header(HOST, host),
+                _ => request,
+            }
+        });
+        let mut response = request.await?;
         look(seen, &response, asked);
         match response.status() {
             StatusCode::OK => {}

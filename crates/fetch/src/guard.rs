@@ -1,9 +1,72 @@
-//! The SSRF guard: which addresses a PDS may have. A DID document is written by its owner, so its PDS may name
-//! anything, this machine's own network among it.
+//! The SSRF guard: which addresses may be asked. A DID document, a handle, a list of hosts or a redirect may name anything, the
+//! private network of whoever runs skyfill among it. Only the operator may name hosts there: each by itself, or all with
+//! `--allow-private-hosts`.
 
+use crate::FetchError;
+use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use std::collections::HashSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Which hosts may lie on private networks and on this machine: those that the operator named, or all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Private {
+    named: HashSet<String>,
+    all: bool,
+}
+
+impl Private {
+    /// The hosts of these URLs at their ports, and no others.
+    pub fn named<'a>(urls: impl IntoIterator<Item = &'a str>) -> Self {
+        let parsed = urls.into_iter().filter_map(|url| Url::parse(url).ok());
+        Self {
+            named: parsed.filter_map(|url| authority(&url)).collect(),
+            all: false,
+        }
+    }
+
+    /// All others too, if the operator wants that.
+    #[must_use]
+    pub fn or_all(self, all: bool) -> Self {
+        Self { all, ..self }
+    }
+
+    /// Whether the operator named the host of `url`.
+    fn is_named(&self, url: &Url) -> bool {
+        authority(url).is_some_and(|authority| self.named.contains(&authority))
+    }
+
+    /// Whether the host of `url` may lie anywhere.
+    pub(crate) fn allows(&self, url: &Url) -> bool {
+        self.all || self.is_named(url)
+    }
+
+    /// Refuses what no URL of a host may be: another scheme, no host, or a password that the operator did not give.
+    pub(crate) fn check_form(&self, url: &Url) -> Result<(), FetchError> {
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
+            return Err(FetchError::BadUrl(shown(url.as_str())));
+        }
+        if (!url.username().is_empty() || url.password().is_some()) && !self.is_named(url) {
+            let host = shown(url.host_str().unwrap_or_default());
+            return Err(FetchError::BadUrl(format!(
+                "the URL of {host} has a user name or a password in it"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Host and port.
+fn authority(url: &Url) -> Option<String> {
+    let host = url.host_str()?.trim_end_matches('.');
+    Some(format!("{host}:{}", url.port_or_known_default()?))
+}
+
+/// So much of a text from outside as an error needs.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().take(200).collect()
+}
 
 /// Whether `address` is on the public internet: global unicast, going by the IANA special-purpose registries.
 #[must_use]
@@ -154,6 +217,17 @@ mod tests {
         ] {
             assert!(!is_public(private.parse().unwrap()), "{private}");
         }
+    }
+
+    #[test]
+    fn only_what_the_operator_named_may_be_private_and_only_at_its_port() {
+        let named = Private::named(["http://10.0.0.1:2583", "https://relay.internal/"]);
+        let allows = |url: &str| named.allows(&url.parse().unwrap());
+        assert!(allows("http://10.0.0.1:2583/xrpc/x") && allows("https://relay.internal:443/"));
+        assert!(!allows("http://10.0.0.1:22/") && !allows("http://relay.internal/"));
+        assert!(
+            !allows("http://10.0.0.2:2583/") && !Private::default().allows(&"http://[::1]/".parse().unwrap())
+        );
     }
 
     #[test]

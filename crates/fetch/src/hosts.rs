@@ -1,8 +1,11 @@
 //! Hosts that asked to be left alone for a while.
 
 use crate::FetchError;
+use crate::guard;
 use crate::retry::LONGEST_ASKED;
+use observe::printable;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -64,7 +67,7 @@ pub fn host_of(pds: &str) -> String {
                 .map_or_else(|| host.clone(), |port| format!("{host}:{port}")),
         )
     });
-    let mut host = host.unwrap_or_else(|| pds.to_owned());
+    let mut host = host.unwrap_or_else(|| printable(pds).into_owned());
     if host.len() > MAX_HOST_BYTES {
         let fits = host
             .char_indices()
@@ -74,9 +77,36 @@ pub fn host_of(pds: &str) -> String {
     host
 }
 
+/// The domain of a host as it is paced: what one owner registered, of which all names may be the same owner's (`evil.example` of
+/// `a.b.evil.example:8080`; by the public suffix list, so that `alice.github.io` is a domain). Of public addresses the network that one customer gets:
+/// the first three bytes, or 64 bits. A private address is its own, with its port: that is somebody's test network.
+#[must_use]
+pub fn domain_of(host: &str) -> String {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    match bare.parse::<IpAddr>() {
+        Ok(address) if !guard::is_public(address) => host.to_owned(),
+        Ok(IpAddr::V4(v4)) => {
+            let [a, b, c, _] = v4.octets();
+            format!("{a}.{b}.{c}.0/24")
+        }
+        Ok(IpAddr::V6(v6)) => {
+            let [a, b, c, d, ..] = v6.segments();
+            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+        }
+        Err(_) if name == "localhost" || name.ends_with(".localhost") => host.to_owned(),
+        Err(_) => psl::domain_str(name.trim_end_matches('.'))
+            .unwrap_or(name)
+            .to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::host_of;
+    use super::*;
 
     #[test]
     fn a_host_is_an_authority_that_fits_a_key() {
@@ -86,5 +116,22 @@ mod tests {
         let longest = format!("https://{}.example", "a".repeat(2000));
         assert_eq!(host_of(&longest), "a".repeat(259));
         assert_eq!(host_of(&"ä".repeat(2000)).len(), 258);
+    }
+
+    #[test]
+    fn a_domain_is_what_one_owner_has() {
+        for (host, domain) in [
+            ("pds.example.com", "example.com"),
+            ("a.b.c.example.co.uk:8080", "example.co.uk"),
+            ("alice.github.io", "alice.github.io"),
+            ("localhost:2583", "localhost:2583"),
+            ("127.0.0.1:2583", "127.0.0.1:2583"),
+            ("8.8.4.4:2583", "8.8.4.0/24"),
+            ("[2606:4700::1]:80", "2606:4700:0:0::/64"),
+            ("com", "com"),
+            ("", ""),
+        ] {
+            assert_eq!(domain_of(host), domain, "{host}");
+        }
     }
 }

@@ -28,22 +28,15 @@ impl crate::Client {
     /// # Errors
     /// See [`FetchError`].
     pub async fn subscribe(&self, relay: &str, cursor: Option<i64>) -> Result<Events, FetchError> {
-        let bad = || FetchError::BadUrl(relay.chars().filter(|c| !c.is_control()).take(200).collect());
-        let mut url = Url::parse(relay).map_err(|_| bad())?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(bad());
-        }
+        let mut url = Url::parse(relay).map_err(|_| FetchError::BadUrl(guard::shown(relay)))?;
         url.set_path("/xrpc/com.atproto.sync.subscribeRepos");
         url.set_query(None);
         if let Some(cursor) = cursor {
             url.query_pairs_mut().append_pair("cursor", &cursor.to_string());
         }
-        if !self.limits.allow_private_hosts {
-            guard::check_literal(&url).map_err(|blocked| FetchError::Blocked(blocked.0))?;
-        }
         let key = generate_key();
         let request = self
-            .http
+            .for_url(&url)?
             .get(url)
             .version(Version::HTTP_11)
             .header("connection", "upgrade")

@@ -103,12 +103,23 @@ impl Turns {
         Some(state.scheduler.away_until(id, now)?.saturating_sub(now))
     }
 
+    /// Leaves `host` alone for so long: whoever waits for it gets an error.
+    pub fn leave(&self, host: &str, time: Duration) {
+        let now = self.shared.now();
+        let mut state = self.shared.lock();
+        let id = state.host(host, now);
+        state.scheduler.leave(id, now + time, now);
+        state.send_away(id, now);
+        drop(state);
+        self.shared.changed.notify_one();
+    }
+
     /// Goes on with what was learned of `host` before.
     pub fn learn(&self, host: &str, learned: &Learned) {
         let now = self.shared.now();
         let mut state = self.shared.lock();
         let id = state.host(host, now);
-        state.scheduler.learn(id, learned, now);
+        state.scheduler.learn(id, learned);
     }
 
     /// What was learned of all hosts.
@@ -150,6 +161,21 @@ impl State {
     }
 }
 
+impl State {
+    /// Those who wait for a host that is away do not wait any longer.
+    fn send_away(&mut self, host: HostId, now: Duration) {
+        let left = self
+            .scheduler
+            .away_until(host, now)
+            .map_or(Duration::ZERO, |until| until.saturating_sub(now));
+        for waiter in std::mem::take(&mut self.waiting[host.index()]) {
+            self.scheduler.give_up(host, now);
+            // Whoever waited may have gone.
+            drop(waiter.send(Err(FetchError::HostAway(left))));
+        }
+    }
+}
+
 impl Turn {
     /// Says how it went.
     pub fn end<T>(mut self, result: &Result<T, FetchError>) {
@@ -167,16 +193,7 @@ impl Drop for Turn {
         let now = self.shared.now();
         let mut state = self.shared.lock();
         if state.scheduler.ended(self.host, now, self.outcome, &self.seen) {
-            let left = state
-                .scheduler
-                .away_until(self.host, now)
-                .map_or(Duration::ZERO, |until| until.saturating_sub(now));
-            let waiting = std::mem::take(&mut state.waiting[self.host.index()]);
-            for waiter in waiting {
-                state.scheduler.give_up(self.host, now);
-                // Whoever waited may have gone.
-                drop(waiter.send(Err(FetchError::HostAway(left))));
-            }
+            state.send_away(self.host, now);
         }
         drop(state);
         self.shared.changed.notify_one();

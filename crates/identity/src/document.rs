@@ -26,7 +26,9 @@ pub enum DocumentError {
 impl std::fmt::Display for DocumentError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Malformed(what) => write!(f, "no DID document of this account: {what}"),
+            Self::Malformed(what) => {
+                write!(f, "no DID document of this account: {}", observe::printable(what))
+            }
             Self::Lacks(what) => write!(f, "the DID document lacks {what}"),
         }
     }
@@ -112,7 +114,7 @@ pub(crate) fn of_parts(
     let handle = handle.filter(|handle| !handle.is_empty() && handle.len() <= MAX_HANDLE && is_plain(handle));
     Ok(Document {
         handle: handle.map(str::to_owned),
-        pds: pds.to_owned(),
+        pds: without_credentials(pds),
         signing_key,
     })
 }
@@ -158,6 +160,17 @@ fn is_url(text: &str) -> bool {
         })
 }
 
+/// The URL without a user name and a password: nobody is asked in somebody's name because a document says so.
+fn without_credentials(pds: &str) -> String {
+    let mut url = match url::Url::parse(pds) {
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => url,
+        _ => return pds.to_owned(),
+    };
+    // A URL with a host takes both.
+    let _is_done = url.set_username("").and_then(|()| url.set_password(None));
+    url.to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,6 +189,8 @@ mod tests {
             (Some("Alice.Example"), "https://pds.example")
         );
         assert!(parse_with("did:plc:a#atproto", "#atproto").is_ok());
+        let with_password = parse_with("https://pds", "https://me:secret@pds").unwrap();
+        assert_eq!(with_password.pds, "https://pds.example/");
         assert_eq!(parse_with("at://", "ftp://").unwrap().handle, None);
         assert_eq!(parse_with("Alice", "A\\u0000lice").unwrap().handle, None);
         assert_eq!(parse_with("Alice", &"a".repeat(300)).unwrap().handle, None);

@@ -2,6 +2,7 @@
 
 use crate::document::{self, Document, DocumentError};
 use atrepo::syntax::is_did;
+use fetch::guard::Private;
 use fetch::{Client, FetchError, Limits, Redirects, Small};
 use serde::Deserialize;
 use serde_json::Value;
@@ -62,7 +63,7 @@ impl Export {
             total: timeout,
             stall: timeout,
             bytes: MAX_PAGE,
-            allow_private_hosts: true,
+            private: Private::named([plc_url]),
             redirects: Redirects::Never,
         };
         Ok(Self {

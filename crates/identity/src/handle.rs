@@ -1,13 +1,15 @@
 //! Where a handle leads: a TXT record of `_atproto.HANDLE`, then `https://HANDLE/.well-known/atproto-did` (`handle/index.ts` of
 //! `@atproto/identity`).
 
+use crate::domains::Domains;
+use fetch::guard::Private;
 use fetch::{Client, FetchError, Limits, Redirects, Small};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Where a handle leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +43,7 @@ pub struct Resolver {
     dns: TokioResolver,
     http: Client,
     well_known_server: Option<String>,
+    domains: Domains,
 }
 
 impl Resolver {
@@ -73,13 +76,15 @@ impl Resolver {
             total: settings.timeout,
             stall: settings.timeout,
             bytes: MAX_ANSWER,
-            allow_private_hosts: settings.allow_private_hosts || settings.well_known_server.is_some(),
+            private: Private::named(settings.well_known_server.as_deref())
+                .or_all(settings.allow_private_hosts),
             redirects: Redirects::Any,
         };
         Ok(Self {
             dns,
             http: Client::new(user_agent, limits).map_err(|error| error.to_string())?,
             well_known_server: settings.well_known_server,
+            domains: Domains::default(),
         })
     }
 
@@ -89,14 +94,20 @@ impl Resolver {
         if !atrepo::syntax::is_handle(handle) {
             return Leads::Nowhere;
         }
+        if let Some(why) = self.domains.put_off(handle) {
+            return Leads::Unreachable(why);
+        }
+        let started = Instant::now();
         let by_dns = self.ask_dns(handle).await;
-        if let Leads::To(_) = by_dns {
-            return by_dns;
-        }
-        match (self.ask_http(handle).await, by_dns) {
-            (Leads::Nowhere, Leads::Unreachable(reason)) => Leads::Unreachable(reason),
-            (by_http, _) => by_http,
-        }
+        let (has_answered, leads) = match by_dns {
+            Leads::To(_) => (true, by_dns),
+            by_dns => match (self.ask_http(handle).await, by_dns) {
+                (Leads::Nowhere, Leads::Unreachable(reason)) => (true, Leads::Unreachable(reason)),
+                (by_http, _) => (!matches!(by_http, Leads::Unreachable(_)), by_http),
+            },
+        };
+        self.domains.asked(handle, has_answered, started.elapsed());
+        leads
     }
 
     /// Exactly one text that begins with `did=`; the parts of a text are put together.
@@ -104,7 +115,9 @@ impl Resolver {
         let answer = match self.dns.txt_lookup(format!("_atproto.{handle}.")).await {
             Ok(answer) => answer,
             Err(error) if error.is_no_records_found() => return Leads::Nowhere,
-            Err(error) => return Leads::Unreachable(format!("DNS: {error}")),
+            Err(error) => {
+                return Leads::Unreachable(format!("DNS: {}", observe::printable(&error.to_string())));
+            }
         };
         let texts = answer.answers().iter().filter_map(|record| match &record.data {
             RData::TXT(txt) => Some(
@@ -160,5 +173,35 @@ impl Resolver {
             ) => Leads::Nowhere,
             Err(error) => Leads::Unreachable(error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use simnet::{Answer, Server};
+    use std::collections::HashMap;
+
+    #[test]
+    fn a_named_server_does_not_lead_into_a_private_network() {
+        let (named, private) = (Server::start(HashMap::new()), Server::start(HashMap::new()));
+        let place = format!("{}/.well-known/atproto-did", private.url());
+        named.set("handle alice.example", Answer::Redirect(place));
+        let resolver = |allow_private_hosts| {
+            let settings = Settings {
+                dns_server: Some("127.0.0.1:9".parse().unwrap()),
+                well_known_server: Some(named.url()),
+                allow_private_hosts,
+                timeout: Duration::from_secs(2),
+            };
+            Resolver::new("test", settings).unwrap()
+        };
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let ask = |allow| runtime.block_on(resolver(allow).ask_http("alice.example"));
+        assert_eq!(ask(false), Leads::Nowhere);
+        assert_eq!((named.requests(), private.requests()), (1, 0));
+        // But where the operator allows it.
+        ask(true);
+        assert_eq!(private.requests(), 1);
     }
 }

@@ -15,6 +15,7 @@
 )]
 
 pub mod document;
+mod domains;
 pub mod export;
 pub mod handle;
 pub mod resolve;

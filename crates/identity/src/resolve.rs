@@ -1,6 +1,8 @@
 //! DID documents one by one: did:plc from a PLC directory, did:web from its own host.
 
 use crate::document::{self, Document, DocumentError};
+use crate::domains::Domains;
+use fetch::guard::Private;
 use fetch::hosts::{Hosts, host_of};
 use fetch::retry::{self, Retry};
 use fetch::{Client, FetchError, Limits, Redirects, Small};
@@ -54,6 +56,8 @@ pub struct Resolver {
     /// For addresses that DIDs name.
     guarded: Client,
     hosts: Hosts,
+    /// Of the hosts that DIDs name.
+    domains: Domains,
     /// When the directory may be asked next.
     next: Mutex<Instant>,
 }
@@ -64,18 +68,24 @@ impl Resolver {
     /// # Errors
     /// TLS cannot be set up.
     pub fn new(user_agent: &str, settings: Settings) -> Result<Self, FetchError> {
-        let limits = |allow_private_hosts| Limits {
+        let limits = |private| Limits {
             total: settings.timeout,
             stall: settings.timeout,
             bytes: MAX_DOCUMENT,
-            allow_private_hosts,
+            private,
             redirects: Redirects::Never,
         };
+        let named = [Some(&settings.plc_url), settings.web_server.as_ref()];
+        let named = named.into_iter().flatten().map(String::as_str);
         Ok(Self {
-            trusted: Client::new(user_agent, limits(true))?,
-            guarded: Client::new(user_agent, limits(settings.allow_private_hosts))?,
+            trusted: Client::new(user_agent, limits(Private::named(named)))?,
+            guarded: Client::new(
+                user_agent,
+                limits(Private::default().or_all(settings.allow_private_hosts)),
+            )?,
             settings,
             hosts: Hosts::default(),
+            domains: Domains::default(),
             next: Mutex::new(Instant::now()),
         })
     }
@@ -134,7 +144,14 @@ impl Resolver {
         let is_local = host.split(':').next() == Some("localhost");
         let scheme = if is_local { "http" } else { "https" };
         let url = format!("{scheme}://{host}/.well-known/did.json");
-        self.ask(&self.guarded, did, &url, None, false).await
+        if let Some(why) = self.domains.put_off(&host) {
+            return Found::Unreachable(why);
+        }
+        let started = Instant::now();
+        let found = self.ask(&self.guarded, did, &url, None, false).await;
+        let has_answered = !matches!(found, Found::Unreachable(_));
+        self.domains.asked(&host, has_answered, started.elapsed());
+        found
     }
 
     async fn ask(&self, client: &Client, did: &str, url: &str, host: Option<&str>, is_plc: bool) -> Found {

@@ -8,6 +8,9 @@ use crate::locks::HOLDERS;
 use postgres::{Error, GenericClient};
 use std::time::Duration;
 
+/// So many hosts of a domain (the last two labels of a name, here) are leased before all others have their turn.
+const FIRST_OF_DOMAIN: i64 = 256;
+
 /// How long a lease lasts without being renewed.
 pub const LEASE: Duration = Duration::from_secs(60);
 /// A lease that was renewed so lately stands, even if its holder's session is gone: that may be on its way back.
@@ -59,7 +62,8 @@ pub struct Leased {
     pub learned: Option<String>,
 }
 
-/// Leases up to `count` hosts that have open repos and that nobody else has, those with the most first.
+/// Leases up to `count` hosts that have open repos and that nobody else has, those with the most first; but the many hosts of one domain
+/// ([`FIRST_OF_DOMAIN`]) do not keep others waiting.
 ///
 /// # Errors
 /// The server refused.
@@ -71,11 +75,15 @@ pub fn lease(client: &mut impl GenericClient, schema: &str, count: i64) -> Resul
            SELECT objid::bigint AS holder FROM pg_locks
            WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND classid::bigint = $4
              AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+         ), ranked AS MATERIALIZED (
+           SELECT host, repos, row_number() OVER (
+             PARTITION BY substring(host FROM '[^.]+[.][^.]+$') ORDER BY repos DESC, host) > $6 AS is_one_of_many
+           FROM open
          ), picked AS (
-           SELECT h.host, o.repos FROM skyfill.host h JOIN open o ON o.host = h.host
+           SELECT h.host, o.repos FROM skyfill.host h JOIN ranked o ON o.host = h.host
            WHERE h.schema_name = $1 AND (h.lease_until IS NULL OR h.lease_until < now()
              OR h.lease_until < now() + make_interval(secs => $5) AND h.holder NOT IN (SELECT holder FROM alive))
-           ORDER BY o.repos DESC, h.host LIMIT $2 FOR UPDATE OF h SKIP LOCKED)
+           ORDER BY o.is_one_of_many, o.repos DESC, h.host LIMIT $2 FOR UPDATE OF h SKIP LOCKED)
          UPDATE skyfill.host h SET lease = nextval('skyfill.lease_number'), lease_until = now() + make_interval(secs => $3),
            holder = nullif(current_setting('skyfill.holder', true), '')::integer
          FROM picked WHERE h.schema_name = $1 AND h.host = picked.host RETURNING h.host, h.lease, picked.repos, h.learned",
@@ -85,6 +93,7 @@ pub fn lease(client: &mut impl GenericClient, schema: &str, count: i64) -> Resul
             &LEASE.as_secs_f64(),
             &i64::from(HOLDERS),
             &(LEASE - GRACE).as_secs_f64(),
+            &FIRST_OF_DOMAIN,
         ],
     )?;
     Ok(rows

@@ -67,11 +67,13 @@ pub struct HostToList {
     pub url: String,
     /// Where to go on, if it was begun.
     pub cursor: Option<String>,
+    /// Whether the pass before ended there.
+    pub goes_on: bool,
     /// What was learned of it, as it was stored.
     pub learned: Option<String>,
 }
 
-/// Adds hosts to a pass; those that are in it already stay as they are.
+/// Adds hosts to a pass; those that are in it already stay as they are. One that the pass before listed in part goes on where that ended.
 ///
 /// # Errors
 /// The server refused.
@@ -85,8 +87,9 @@ pub fn add_hosts(
     client.execute(
         "INSERT INTO skyfill.host AS h (schema_name, host, url, listing)
          SELECT DISTINCT ON (n.host) $1, n.host, n.url, $4::bigint FROM unnest($2::text[], $3::text[]) n (host, url) ORDER BY n.host
-         ON CONFLICT (schema_name, host) DO UPDATE SET url = excluded.url, listing = excluded.listing, cursor = NULL, listed = 0,
-           listed_at = NULL, listing_error = NULL
+         ON CONFLICT (schema_name, host) DO UPDATE SET url = excluded.url, listing = excluded.listing, listed = 0, listed_at = NULL,
+           cursor = CASE WHEN h.listing_error IS NOT NULL THEN h.cursor END,
+           listing_error = CASE WHEN h.cursor IS NOT NULL THEN h.listing_error END
          WHERE h.listing IS DISTINCT FROM excluded.listing",
         &[&schema, &names, &urls, &listing],
     )
@@ -102,7 +105,7 @@ pub fn hosts_to_list(
     listing: i64,
 ) -> Result<Vec<HostToList>, Error> {
     let rows = client.query(
-        "SELECT host, url, cursor, learned FROM skyfill.host
+        "SELECT host, url, cursor, learned, listing_error IS NOT NULL FROM skyfill.host
          WHERE schema_name = $1 AND listing = $2 AND listed_at IS NULL AND url IS NOT NULL ORDER BY listed DESC, host",
         &[&schema, &listing],
     )?;
@@ -111,6 +114,7 @@ pub fn hosts_to_list(
         url: row.get(1),
         cursor: row.get(2),
         learned: row.get(3),
+        goes_on: row.get(4),
     };
     Ok(rows.iter().map(of).collect())
 }
@@ -127,7 +131,18 @@ pub fn known_hosts(client: &mut impl GenericClient, schema: &str) -> Result<Vec<
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// Notes that a host is listed to its end, or why it cannot be.
+/// How the list of a host ended in a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listing<'a> {
+    /// At its end.
+    Whole,
+    /// Before that, and why; the next pass goes on there.
+    InPart(&'a str),
+    /// It cannot be listed, and why; the next pass lists all of it.
+    Failed(&'a str),
+}
+
+/// Notes how the list of a host ended.
 ///
 /// # Errors
 /// The server refused.
@@ -135,11 +150,17 @@ pub fn host_ended(
     client: &mut impl GenericClient,
     schema: &str,
     host: &str,
-    error: Option<&str>,
+    end: Listing<'_>,
 ) -> Result<(), Error> {
+    let (error, keeps_cursor) = match end {
+        Listing::Whole => (None, false),
+        Listing::InPart(why) => (Some(why), true),
+        Listing::Failed(why) => (Some(why), false),
+    };
     client.execute(
-        "UPDATE skyfill.host SET listed_at = now(), listing_error = $3, cursor = NULL WHERE schema_name = $1 AND host = $2",
-        &[&schema, &host, &error.map(reason)],
+        "UPDATE skyfill.host SET listed_at = now(), listing_error = $3, cursor = CASE WHEN $4 THEN cursor END
+         WHERE schema_name = $1 AND host = $2",
+        &[&schema, &host, &error.map(reason), &keeps_cursor],
     )?;
     Ok(())
 }

@@ -2,8 +2,10 @@
 //! state of each worker on request; and the one way to print. Nothing here decides anything.
 
 pub mod output;
+mod printable;
 mod progress;
 mod workers;
 
+pub use printable::printable;
 pub use progress::{Counter, Progress};
 pub use workers::{Worker, Workers};

@@ -2,7 +2,10 @@
 //!
 //! Output that fails never ends the work. What cannot be written to stderr is lost. The first error of stdout is kept, so that
 //! the command can say at its end that its data are incomplete ([`lost_data`]); a reader that closed its pipe had enough.
+//!
+//! Lines for people may quote what hosts, documents, files and databases say. Whatever that is, it does not act on the terminal.
 
+use crate::printable::shown;
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::sync::OnceLock;
@@ -24,7 +27,9 @@ macro_rules! data {
 /// [`log!`](crate::log!), as a function.
 pub fn log(line: fmt::Arguments<'_>) {
     // In one piece: lines of several processes may share the terminal or file.
-    drop(io::stderr().write_all(format!("{line}\n").as_bytes()));
+    let line = line.to_string();
+    let shown: Vec<_> = line.split('\n').map(shown).collect();
+    drop(io::stderr().write_all(format!("{}\n", shown.join("\n")).as_bytes()));
 }
 
 /// [`data!`](crate::data!), as a function.

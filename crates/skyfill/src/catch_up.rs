@@ -18,12 +18,12 @@ pub(crate) fn run(given: &CatchUpArgs) -> Result<Ended, Failure> {
     let database = Database::open_to_go_on(&given.load.database)?;
     let forget = given.load.remember.forget_settings;
     let args: &CatchUpArgs = &told::complete(&database, forget)?;
-    let load = &fetch_args::trusting(&args.load, &args.source);
+    let load = &fetch_args::load_naming(&args.load, &args.source)?;
     let now = args.now.as_deref();
     let set = Setting::new(database, load)?;
     told::remember(&set.database, forget)?;
     let relay = discovery::relay_of(&args.source)?;
-    let http = discovery::trusted_client(&load.fetch, &load.caller)?;
+    let http = discovery::list_client(&load.fetch, &load.caller)?;
     let mut client = set.database.connect()?;
     let last = runs::last(&mut client, &set.database.schema).map_err(|error| set.database.failure(error))?;
     drop(client);
@@ -73,11 +73,14 @@ pub(crate) fn run(given: &CatchUpArgs) -> Result<Ended, Failure> {
         };
         let keeps = set
             .runtime
-            .block_on(discovery::relay::keeps(&http, &relay, seq))
-            .map_err(|error| {
-                Failure::new(format!("the relay {relay}: {error}"))
-                    .hint("the tables are up to date; run it again when the relay answers")
-            })?;
+            .block_on(discovery::relay::keeps(&http, &relay, seq, &set.stop));
+        if set.stop.is_set() {
+            return Ok(stopped());
+        }
+        let keeps = keeps.map_err(|error| {
+            Failure::new(format!("the relay {relay}: {error}"))
+                .hint("the tables are up to date; run it again when the relay answers")
+        })?;
         if !keeps {
             observe::log!("pass {number}: {relay} does not keep what came after {seq} any more; once more");
             continue;

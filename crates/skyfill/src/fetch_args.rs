@@ -2,7 +2,8 @@
 
 use crate::cli::{CallerArgs, DirectoryArgs, FetchArgs, LoadArgs, SourceArgs};
 use crate::exit::Failure;
-use crate::told;
+use discover::lists;
+use fetch::guard::Private;
 use fetch::schedule::Settings;
 use fetch::{Client, Limits, Redirects};
 use identity::resolve;
@@ -24,39 +25,57 @@ pub(crate) fn client(args: &FetchArgs, caller: &CallerArgs, redirects: Redirects
         total: Duration::from_secs(args.processing_timeout),
         stall: Duration::from_secs(args.stall_timeout),
         bytes: args.max_repo_bytes,
-        allow_private_hosts: args.allow_private_hosts,
+        private: private(args),
         redirects,
     };
     Client::new(&user_agent(caller), limits).map_err(Failure::new)
 }
 
-/// The arguments for a network that is named by a server on this machine: its hosts may be there, too. A relay on another private address may
-/// well be one of the public network, whose accounts must not lead anybody into the private one.
-pub(crate) fn private_too(args: &FetchArgs, source: &SourceArgs) -> FetchArgs {
-    let is_private = |url: &String| {
-        let host = discover::lists::base_url(url).and_then(|url| url::Url::parse(&url).ok());
-        match host.as_ref().and_then(url::Url::host) {
-            Some(url::Host::Ipv4(v4)) => v4.is_loopback(),
-            Some(url::Host::Ipv6(v6)) => v6.is_loopback(),
-            Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-            None => false,
-        }
-    };
-    let mut args = args.clone();
-    if !args.allow_private_hosts && source.relay.iter().chain(&source.pds).any(is_private) {
-        observe::log!("the source is on this machine: its hosts may be, too");
-        args.allow_private_hosts = true;
-        told::imply("allow_private_hosts");
-    }
-    args
+/// Which hosts may lie on private networks: those that arguments name, or all if the operator wants that.
+pub(crate) fn private(args: &FetchArgs) -> Private {
+    Private::named(args.named.iter().map(String::as_str)).or_all(args.allow_private_hosts)
+}
+
+/// The arguments, with the servers that the operator names: those may lie on private networks. What they list may not.
+pub(crate) fn naming(args: &FetchArgs, source: &SourceArgs) -> Result<FetchArgs, Failure> {
+    let mut named: Vec<String> = named_hosts(source)?;
+    named.extend(source.relay.as_deref().and_then(lists::base_url));
+    Ok(FetchArgs {
+        named,
+        ..args.clone()
+    })
 }
 
 /// The same for all that loads.
-pub(crate) fn trusting(args: &LoadArgs, source: &SourceArgs) -> LoadArgs {
-    LoadArgs {
-        fetch: private_too(&args.fetch, source),
+pub(crate) fn load_naming(args: &LoadArgs, source: &SourceArgs) -> Result<LoadArgs, Failure> {
+    Ok(LoadArgs {
+        fetch: naming(&args.fetch, source)?,
         ..args.clone()
+    })
+}
+
+/// URLs of the hosts that arguments name.
+pub(crate) fn named_hosts(source: &SourceArgs) -> Result<Vec<String>, Failure> {
+    let mut urls = Vec::new();
+    for pds in &source.pds {
+        urls.push(base_url("--pds", pds)?);
     }
+    if let Some(path) = &source.pds_file {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::new(format!("read {}: {error}", path.display())))?;
+        let lines = text
+            .lines()
+            .map(|line| line.split('#').next().unwrap_or_default().trim());
+        for line in lines.filter(|line| !line.is_empty()) {
+            urls.push(base_url(&path.display().to_string(), line)?);
+        }
+    }
+    Ok(urls)
+}
+
+/// The URL that an argument names.
+pub(crate) fn base_url(argument: &str, text: &str) -> Result<String, Failure> {
+    lists::base_url(text).ok_or_else(|| Failure::usage(format!("{argument}: {text} is no URL of a server")))
 }
 
 /// Lets the process have as many connections at once as the system allows it.

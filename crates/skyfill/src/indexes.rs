@@ -4,6 +4,7 @@ use crate::cli::{IndexesAction, IndexesArgs, IndexesTarget};
 use crate::database::Database;
 use crate::exit::{Ended, Failure};
 use load::indexes::Conflicts;
+use observe::printable;
 
 pub(crate) fn run(args: &IndexesArgs) -> Result<Ended, Failure> {
     match &args.action {
@@ -25,7 +26,9 @@ fn status(target: &IndexesTarget) -> Result<Ended, Failure> {
         observe::data!("{}", serde_json::json!({ "dropped": names }));
     } else {
         for dropped in &missing {
-            observe::data!("{}\t{}\t{}", dropped.table, dropped.name, dropped.ddl);
+            let [table, name, ddl] =
+                [&dropped.table, &dropped.name, &dropped.ddl].map(|text| printable(text));
+            observe::data!("{table}\t{name}\t{ddl}");
         }
         observe::log!("{} dropped by skyfill", missing.len());
     }

@@ -7,6 +7,7 @@ use crate::signals::PATIENT;
 use crate::told;
 use ledger::runs::Phase;
 use ledger::{hosts, repos, runs, settings};
+use observe::printable;
 
 pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
     let database = Database::open_existing(&args.database)?;
@@ -65,10 +66,10 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
             observe::data!("told\t{}", told::options(&told_before));
         }
         for (state, repos) in &states {
-            observe::data!("{repos}\t{state}");
+            observe::data!("{repos}\t{}", printable(state));
         }
         for (host, learned) in &hosts {
-            observe::data!("{host}\t{learned}");
+            observe::data!("{}\t{}", printable(host), printable(learned));
         }
         if !missing.is_empty() {
             observe::log!(

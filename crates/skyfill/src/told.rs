@@ -45,6 +45,7 @@ const REMEMBERED: &[(&str, Scope)] = &[
     ("processing_timeout", Scope::Network),
     ("skip_host", Scope::Network),
     ("stall_timeout", Scope::Network),
+    ("straggler_grace", Scope::Network),
     ("timeout", Scope::Network),
     ("well_known_server", Scope::Network),
     ("handles", Scope::Loads),
@@ -289,21 +290,6 @@ fn absolute(id: &str, value: &str) -> String {
         return value.to_owned();
     }
     std::path::absolute(Path::new(value)).map_or(value.to_owned(), |path| path.to_string_lossy().into_owned())
-}
-
-/// Counts a switch as given, since something else that was given implies it.
-pub(crate) fn imply(id: &str) {
-    let Some(told) = TOLD.get() else { return };
-    let mut given = told.given();
-    if given.iter().all(|given| given.id != id) {
-        given.push(Given {
-            id: id.to_owned(),
-            long: Some(long_of(id)),
-            values: Vec::new(),
-            delimiter: None,
-            from_environment: false,
-        });
-    }
 }
 
 /// Says that these arguments, by name, have had their effect, and that it stands in the ledger: nobody need give them again.

@@ -3,20 +3,26 @@
 //! It does no I/O and has no clock of its own: it is told what time it is, what waits, and what came back, and it says who is next. The same
 //! code works for a run ([`crate::turns`]) and on paper time, for a simulated network.
 //!
-//! Each host has its [`pace`] and its [`health`]. Where 429s come although no single name did too much, the names that share the server's address
-//! share one pace, too. Of the hosts that may be asked now, the one goes first that has the longest way to go: so that no large host is
-//! left alone at the end. Hosts that have not answered yet, or not lately, get a quarter of all slots at most: however many there are, they
-//! cost the others nothing.
+//! Each host has its own [`pace`] and [`health`], learned from what it answered itself and from nothing else: whoever controls one host changes
+//! nothing for another, even if both answer at one address. Names that share the limit of an address each meet it themselves, and each
+//! backs off until all of them fit below it.
+//!
+//! Of the hosts that may be asked now, the one goes first that has the longest way to go, so that no large host is left alone at the end.
+//! Slots are what hosts compete for, so nobody holds most of them ([`domains`]): hosts that have not answered yet, or not lately, get a quarter
+//! of all slots, those of one domain a quarter of that, a single host a quarter, a domain three quarters. Domains whose requests hold their
+//! slots for long come after those whose requests are quick.
 
+mod domains;
 pub mod health;
 pub mod pace;
 
+use crate::hosts::domain_of;
+use domains::{Domain, Parked};
 use health::Health;
 use pace::{Announced, Limit, Pace};
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// A host, as the scheduler numbers them.
@@ -59,10 +65,6 @@ impl Default for Settings {
 pub const HOST_RATE: f64 = 9.9;
 /// A host that wants to be left alone for longer than this counts as away.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-/// An address that shares a limit is asked at most so many times as often as one host.
-const SHARED: f64 = 5.0;
-/// Two names that get unexpected 429s within this time share the limit of their address.
-const TOGETHER: Duration = Duration::from_secs(60);
 
 /// What came back.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -84,8 +86,6 @@ pub enum Outcome {
 pub struct Seen {
     /// The limit that it announced.
     pub announced: Option<Announced>,
-    /// The server's address.
-    pub address: Option<SocketAddr>,
     /// Time until its first byte.
     pub first_byte: Option<Duration>,
     /// When that came, if the body came later.
@@ -118,26 +118,19 @@ pub struct Learned {
     /// Requests at once that it takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<f64>,
-    /// Its address, if that has a limit for all of its names.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub address: Option<SocketAddr>,
-    /// That limit: most requests a second.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub address_ceiling: Option<f64>,
 }
 
 struct Host {
     name: String,
     pace: Pace,
     health: Health,
-    address: Option<SocketAddr>,
+    /// The number of its domain.
+    domain: usize,
     /// Requests that wait for their turn.
     waiting: usize,
     /// Requests that are still to be made, as far as is known.
     expected: u64,
     under_way: u32,
-    /// When it came last: an unexpected 429.
-    surprised_at: Option<Duration>,
     /// Since when it gives nothing but 429s.
     limited_since: Option<Duration>,
     /// Where it stands in the queues.
@@ -145,19 +138,24 @@ struct Host {
     is_new: bool,
 }
 
-/// A server's address.
-#[derive(Default)]
-struct Address {
-    /// The hosts that answer there.
-    members: Vec<HostId>,
-    /// Their common pace, where they share a limit.
-    pace: Option<Pace>,
-}
+/// How urgent it is to ask a host: how long requests to its domain hold their slots, then how long a way it has to go, in milliseconds.
+type Urgency = (u8, Reverse<u64>);
 
 #[derive(Clone, Copy)]
 enum Queued {
+    /// It may be asked at this time.
     Timed(Duration),
-    Due(Reverse<u64>),
+    /// It may be asked now.
+    Due(Urgency, Standing),
+    /// It may be asked when its domain gives a slot back.
+    Parked(Parked),
+}
+
+/// Whether the last thing that was heard of a host was an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Proven,
+    Unproven,
 }
 
 impl Host {
@@ -176,10 +174,12 @@ pub struct Scheduler {
     settings: Settings,
     hosts: Vec<Host>,
     by_name: HashMap<String, HostId>,
-    addresses: HashMap<SocketAddr, Address>,
+    domains: Vec<Domain>,
+    domain_by_name: HashMap<String, usize>,
     overall: Option<Pace>,
     timed: BTreeSet<(Duration, HostId)>,
-    due: BTreeSet<(Reverse<u64>, HostId)>,
+    due: BTreeSet<(Urgency, HostId)>,
+    due_unproven: BTreeSet<(Urgency, HostId)>,
     under_way: usize,
     /// Of those, to hosts that have not answered lately.
     unproven: usize,
@@ -203,10 +203,12 @@ impl Scheduler {
             settings,
             hosts: Vec::new(),
             by_name: HashMap::new(),
-            addresses: HashMap::new(),
+            domains: Vec::new(),
+            domain_by_name: HashMap::new(),
             overall,
             timed: BTreeSet::new(),
             due: BTreeSet::new(),
+            due_unproven: BTreeSet::new(),
             under_way: 0,
             unproven: 0,
             is_unproven: Vec::new(),
@@ -220,15 +222,19 @@ impl Scheduler {
         }
         let id = HostId(self.hosts.len());
         self.by_name.insert(name.to_owned(), id);
+        let domain = domain_of(name);
+        let domain = *self.domain_by_name.entry(domain).or_insert_with(|| {
+            self.domains.push(Domain::default());
+            self.domains.len() - 1
+        });
         self.hosts.push(Host {
             name: name.to_owned(),
             pace: Pace::new(now, self.settings.host_rate),
             health: Health::new(None),
-            address: None,
+            domain,
             waiting: 0,
             expected: 0,
             under_way: 0,
-            surprised_at: None,
             limited_since: None,
             queued: None,
             is_new: true,
@@ -244,23 +250,13 @@ impl Scheduler {
     }
 
     /// Goes on with what was learned of a host before; only the first time that it is named.
-    pub fn learn(&mut self, id: HostId, learned: &Learned, now: Duration) {
+    pub fn learn(&mut self, id: HostId, learned: &Learned) {
         let host = &mut self.hosts[id.0];
         if !std::mem::take(&mut host.is_new) {
             return;
         }
         host.pace.learn(learned.limit, learned.ceiling, learned.lessons);
         host.health = Health::new(learned.concurrency);
-        if let (Some(address), Some(ceiling)) = (learned.address, learned.address_ceiling) {
-            host.address = Some(address);
-            let known = self.addresses.entry(address).or_default();
-            known.members.push(id);
-            if known.pace.is_none() {
-                let mut shared = Pace::new(now, self.settings.host_rate * SHARED);
-                shared.learn(None, Some(ceiling), 0);
-                known.pace = Some(shared);
-            }
-        }
     }
 
     /// What was learned of a host.
@@ -268,16 +264,11 @@ impl Scheduler {
     pub fn learned(&self, id: HostId) -> Learned {
         let host = &self.hosts[id.0];
         let (ceiling, lessons) = host.pace.lessons();
-        let shared = host
-            .address
-            .and_then(|address| Some((address, self.addresses.get(&address)?.pace.as_ref()?)));
         Learned {
             limit: host.pace.limit(),
             ceiling,
             lessons,
             concurrency: Some((host.health.window() * 10.0).round() / 10.0),
-            address: shared.map(|(address, _)| address),
-            address_ceiling: shared.and_then(|(_, pace)| pace.lessons().0),
         }
     }
 
@@ -293,8 +284,12 @@ impl Scheduler {
 
     /// Another request waits for its turn.
     pub fn wait(&mut self, id: HostId, now: Duration) {
-        self.hosts[id.0].waiting += 1;
-        self.queue(id, now);
+        let host = &mut self.hosts[id.0];
+        host.waiting += 1;
+        // One that is parked keeps its place.
+        if !matches!(host.queued, Some(Queued::Parked(_))) {
+            self.queue(id, now);
+        }
     }
 
     /// A request does not wait any more.
@@ -320,11 +315,16 @@ impl Scheduler {
     #[must_use]
     pub fn away_until(&self, id: HostId, now: Duration) -> Option<Duration> {
         let host = &self.hosts[id.0];
-        let shared = self.shared(id).and_then(|shared| shared.next_at(now));
-        let next = host.pace.next_at(now).max(shared);
+        let next = host.pace.next_at(now);
         host.health
             .away_until(now)
             .or(next.filter(|until| *until > now + LONGEST_PAUSE))
+    }
+
+    /// Leaves a host alone until then: it counts as away.
+    pub fn leave(&mut self, id: HostId, until: Duration, now: Duration) {
+        self.hosts[id.0].health.leave(until);
+        self.queue(id, now);
     }
 
     /// Time that is left, going by the host that needs the longest, and which that is.
@@ -357,31 +357,58 @@ impl Scheduler {
         if host.waiting == 0 || host.under_way >= host.health.room().min(most) {
             return None;
         }
-        let mut at = host.pace.next_at(now)?.max(host.health.rest_until());
-        if let Some(shared) = self.shared(id) {
-            at = at.max(shared.next_at(now)?);
+        Some(host.pace.next_at(now)?.max(host.health.rest_until()))
+    }
+
+    fn standing(&self, id: HostId) -> Standing {
+        if self.hosts[id.0].health.is_proven() {
+            Standing::Proven
+        } else {
+            Standing::Unproven
         }
-        Some(at)
     }
 
-    fn shared(&self, id: HostId) -> Option<&Pace> {
-        self.addresses.get(&self.hosts[id.0].address?)?.pace.as_ref()
+    /// Whether a host's domain has as many slots as it gets.
+    fn is_domain_full(&self, id: HostId) -> bool {
+        let domain = &self.domains[self.hosts[id.0].domain];
+        let most = (self.settings.slots * 3 / 4).max(1);
+        let most_unproven = (self.settings.slots / 16).max(1);
+        domain.under_way() >= most
+            || self.standing(id) == Standing::Unproven && domain.unproven() >= most_unproven
     }
 
-    fn shared_mut(&mut self, id: HostId) -> Option<&mut Pace> {
-        self.addresses.get_mut(&self.hosts[id.0].address?)?.pace.as_mut()
+    /// Takes a host out of the queues.
+    fn dequeue(&mut self, id: HostId) {
+        match self.hosts[id.0].queued.take() {
+            Some(Queued::Timed(at)) => _ = self.timed.remove(&(at, id)),
+            Some(Queued::Due(urgency, Standing::Proven)) => _ = self.due.remove(&(urgency, id)),
+            Some(Queued::Due(urgency, Standing::Unproven)) => _ = self.due_unproven.remove(&(urgency, id)),
+            Some(Queued::Parked(place)) => self.domains[self.hosts[id.0].domain].unpark(place),
+            None => {}
+        }
     }
 
     /// Puts a host where it belongs in the queues.
     fn queue(&mut self, id: HostId, now: Duration) {
-        match self.hosts[id.0].queued.take() {
-            Some(Queued::Timed(at)) => _ = self.timed.remove(&(at, id)),
-            Some(Queued::Due(left)) => _ = self.due.remove(&(left, id)),
-            None => {}
-        }
+        self.dequeue(id);
         if let Some(at) = self.next_at(id, now) {
             self.timed.insert((at, id));
             self.hosts[id.0].queued = Some(Queued::Timed(at));
+        }
+    }
+
+    /// Moves the hosts whose time has come to those that are due.
+    fn collect_due(&mut self, now: Duration) {
+        while let Some((at, id)) = self.timed.first().copied().filter(|(at, _)| *at <= now) {
+            self.timed.remove(&(at, id));
+            let standing = self.standing(id);
+            let cost = self.domains[self.hosts[id.0].domain].cost_class(now);
+            let urgency = (cost, Reverse(self.millis_left(id)));
+            match standing {
+                Standing::Proven => self.due.insert((urgency, id)),
+                Standing::Unproven => self.due_unproven.insert((urgency, id)),
+            };
+            self.hosts[id.0].queued = Some(Queued::Due(urgency, standing));
         }
     }
 
@@ -395,35 +422,28 @@ impl Scheduler {
         {
             return Next::At(at);
         }
-        while let Some((at, id)) = self.timed.first().copied().filter(|(at, _)| *at <= now) {
-            self.timed.remove(&(at, id));
-            let left = Reverse(self.millis_left(id));
-            self.due.insert((left, id));
-            self.hosts[id.0].queued = Some(Queued::Due(left));
-        }
-        let is_crowded = self.unproven >= (self.settings.slots / 4).max(1);
-        let mut moved = Vec::new();
-        let mut found = None;
-        for (_, id) in &self.due {
-            // What shares an address may have to wait for the one before.
-            match self.next_at(*id, now) {
-                Some(at) if at <= now => {
-                    if !is_crowded || self.hosts[id.0].health.is_proven() {
-                        found = Some(*id);
-                        break;
-                    }
-                }
-                _ => moved.push(*id),
+        self.collect_due(now);
+        loop {
+            let is_crowded = self.unproven >= (self.settings.slots / 4).max(1);
+            let proven = self.due.first();
+            let unproven = self.due_unproven.first().filter(|_| !is_crowded);
+            let first = match (proven, unproven) {
+                (Some(proven), Some(unproven)) => Some(proven.min(unproven)),
+                (proven, unproven) => proven.or(unproven),
+            };
+            let Some((_, id)) = first.copied() else {
+                return self.timed.first().map_or(Next::Nobody, |(at, _)| Next::At(*at));
+            };
+            self.dequeue(id);
+            if self.is_domain_full(id) {
+                let is_unproven = self.standing(id) == Standing::Unproven;
+                let place = self.domains[self.hosts[id.0].domain].park(id, is_unproven);
+                self.hosts[id.0].queued = Some(Queued::Parked(place));
+                continue;
             }
+            self.asks(id, now);
+            return Next::Ask(id);
         }
-        for id in moved {
-            self.queue(id, now);
-        }
-        let Some(id) = found else {
-            return self.timed.first().map_or(Next::Nobody, |(at, _)| Next::At(*at));
-        };
-        self.asks(id, now);
-        Next::Ask(id)
     }
 
     fn asks(&mut self, id: HostId, now: Duration) {
@@ -431,14 +451,13 @@ impl Scheduler {
         host.waiting = host.waiting.saturating_sub(1);
         host.under_way += 1;
         host.pace.sends(now);
-        if !host.health.is_proven() {
+        let is_unproven = !host.health.is_proven();
+        if is_unproven {
             self.unproven += 1;
             self.is_unproven[id.0] += 1;
         }
+        self.domains[host.domain].takes_slot(now, is_unproven);
         self.under_way += 1;
-        if let Some(shared) = self.shared_mut(id) {
-            shared.sends(now);
-        }
         if let Some(overall) = &mut self.overall {
             overall.sends(now);
         }
@@ -458,10 +477,14 @@ impl Scheduler {
     /// What came of a request to a host. True if the host counts as away from now on: what waits for it should give up.
     pub fn ended(&mut self, id: HostId, now: Duration, outcome: Outcome, seen: &Seen) -> bool {
         self.under_way = self.under_way.saturating_sub(1);
-        if let Some(unproven) = self.is_unproven.get_mut(id.0).filter(|count| **count > 0) {
-            *unproven -= 1;
+        let was_unproven = self.is_unproven[id.0] > 0;
+        if was_unproven {
+            self.is_unproven[id.0] -= 1;
             self.unproven = self.unproven.saturating_sub(1);
         }
+        let domain = &mut self.domains[self.hosts[id.0].domain];
+        domain.gives_back(now, was_unproven, outcome == Outcome::Answered);
+        let freed = domain.first_parked();
         let patience = self.settings.patience;
         let host = &mut self.hosts[id.0];
         let is_full = host.under_way >= host.health.room();
@@ -473,130 +496,39 @@ impl Scheduler {
         if let Some(announced) = &seen.announced {
             host.pace.hears(now, announced, others);
         }
-        let mut is_away = false;
         match outcome {
             Outcome::Answered => {
                 host.limited_since = None;
                 host.pace.passes(now);
                 host.health.answered(now, seen.first_byte, is_full);
-                if let Some(shared) = self.shared_mut(id) {
-                    shared.passes(now);
-                }
             }
             Outcome::Limited(wait) => {
                 host.health.answered(now, None, false);
                 host.is_put_off(now, patience);
-                self.limited(id, now, wait, seen.announced.is_some());
-                is_away = self.away_until(id, now).is_some();
+                match wait.filter(|_| seen.announced.is_some()) {
+                    Some(wait) => host.pace.is_over(now, wait),
+                    None => host.pace.is_limited(now, wait),
+                }
             }
             Outcome::Busy(wait) => {
                 host.health.answered(now, None, false);
                 host.is_put_off(now, patience);
                 host.pace.is_lost();
                 host.pace.pause(now, wait);
-                if let Some(shared) = self.shared_mut(id) {
-                    shared.is_lost();
-                }
-                is_away = self.away_until(id, now).is_some();
             }
             Outcome::Failed => {
                 host.pace.is_lost();
-                is_away = host.health.failed(now, patience);
-                if let Some(shared) = self.shared_mut(id) {
-                    shared.is_lost();
-                }
+                host.health.failed(now, patience);
             }
-            Outcome::Unused => {
-                host.pace.did_not_send();
-                if let Some(shared) = self.shared_mut(id) {
-                    shared.did_not_send();
-                }
-            }
-        }
-        // What is under way was counted at the address that was known then.
-        if let Some(address) = seen.address
-            && self.hosts[id.0].under_way == 0
-        {
-            self.is_at(id, address);
+            Outcome::Unused => host.pace.did_not_send(),
         }
         self.queue(id, now);
-        // What this one was waited for by others of its address.
-        let members = self.hosts[id.0]
-            .address
-            .and_then(|address| self.addresses.get(&address));
-        if let Some(address) = members.filter(|address| address.pace.is_some()) {
-            for member in address.members.clone() {
-                if self.hosts[member.0].queued.is_none() {
-                    self.queue(member, now);
-                }
-            }
+        // Whatever the answer was: one that is left alone for long has nobody waiting.
+        let is_away = self.away_until(id, now).is_some();
+        for parked in freed.into_iter().flatten().filter(|parked| *parked != id) {
+            self.queue(parked, now);
         }
         is_away
-    }
-
-    /// A host answers at this address.
-    fn is_at(&mut self, id: HostId, address: SocketAddr) {
-        let before = self.hosts[id.0].address.replace(address);
-        if before == Some(address) {
-            return;
-        }
-        if let Some(before) = before.and_then(|before| self.addresses.get_mut(&before)) {
-            before.members.retain(|member| *member != id);
-        }
-        self.addresses.entry(address).or_default().members.push(id);
-    }
-
-    /// A 429: of the host's own limit, or of its address's.
-    fn limited(&mut self, id: HostId, now: Duration, wait: Option<Duration>, is_announced: bool) {
-        if let (Some(wait), true) = (wait, is_announced) {
-            self.hosts[id.0].pace.is_over(now, wait);
-            if let Some(shared) = self.shared_mut(id) {
-                shared.is_lost();
-            }
-            return;
-        }
-        if let Some(shared) = self.shared_mut(id) {
-            shared.is_limited(now, wait, None);
-            self.hosts[id.0].pace.passes(now);
-            return;
-        }
-        let host = &mut self.hosts[id.0];
-        // One that announces its limit and was not asked too much has this from somewhere else.
-        let met = host.pace.measured(now);
-        host.pace.is_limited(now, wait, None);
-        host.surprised_at = Some(now);
-        let Some(address) = host.address else { return };
-        let members = self
-            .addresses
-            .get(&address)
-            .map_or_else(Vec::new, |known| known.members.clone());
-        let surprised = members.iter().filter(|other| {
-            let at = self.hosts[other.0].surprised_at;
-            at.is_some_and(|at| now.saturating_sub(at) <= TOGETHER)
-        });
-        if surprised.count() < 2 {
-            return;
-        }
-        let together: f64 = members
-            .iter()
-            .filter(|other| **other != id)
-            .map(|other| self.hosts[other.0].pace.measured(now))
-            .sum::<f64>()
-            + met;
-        let mut pace = Pace::new(now, self.settings.host_rate * SHARED);
-        pace.takes_over(
-            members
-                .iter()
-                .map(|member| self.hosts[member.0].under_way)
-                .sum::<u32>()
-                + 1,
-        );
-        pace.is_limited(now, wait, Some(together));
-        self.addresses.entry(address).or_default().pace = Some(pace);
-        for member in members {
-            self.hosts[member.0].pace.is_excused();
-            self.queue(member, now);
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! How many requests in which time: the limit of a host, or of an address that several hosts share.
+//! How many requests in which time: the limit of a host, as its own answers teach it.
 //!
 //! A host that announces its limit is asked evenly at a hair below it, so that no window of its length holds more requests than it
 //! allows, wherever the host's own window begins. What it says is left of its window is believed, too: somebody else may ask from the same address.
@@ -37,6 +37,19 @@ impl Limit {
         (f64::from(self.requests) / 200.0).max(1.0)
     }
 
+    /// The limit, if it makes sense; at most [`MOST_RATE`], whatever a host announces.
+    fn sound(self) -> Option<Self> {
+        if self.requests == 0 || !(1.0..=LONGEST_WINDOW).contains(&self.seconds) {
+            return None;
+        }
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let most = (MOST_RATE * self.seconds) as u32;
+        Some(Self {
+            requests: self.requests.min(most),
+            ..self
+        })
+    }
+
     /// Requests a second: a five-hundredth below what burst and rate together may be, for clocks and networks that are not exact.
     #[must_use]
     pub fn rate(self) -> f64 {
@@ -62,6 +75,8 @@ const FIRST_WAIT: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// Longest window that is believed.
 const LONGEST_WINDOW: f64 = 86_400.0;
+/// Highest rate that is believed, in requests a second: a hundred times what PDSes take.
+const MOST_RATE: f64 = 1000.0;
 
 /// The pace towards one host or address.
 #[derive(Clone, Debug)]
@@ -74,8 +89,6 @@ pub struct Pace {
     most: f64,
     ceiling: Option<f64>,
     lessons: u32,
-    /// The ceiling before the last lesson.
-    before_lesson: Option<f64>,
     tokens: f64,
     counted_at: Duration,
     raised_at: Duration,
@@ -99,7 +112,6 @@ impl Pace {
             most,
             ceiling: None,
             lessons: 0,
-            before_lesson: None,
             tokens: 1.0,
             counted_at: now,
             raised_at: now,
@@ -111,13 +123,12 @@ impl Pace {
         }
     }
 
-    /// Goes on with what was learned before.
+    /// Goes on with what was learned before, as far as it makes sense: it comes from a database.
     pub fn learn(&mut self, limit: Option<Limit>, ceiling: Option<f64>, lessons: u32) {
-        let sound = |limit: &Limit| {
-            limit.requests > 0 && limit.seconds.is_finite() && (1.0..=LONGEST_WINDOW).contains(&limit.seconds)
-        };
-        self.limit = limit.filter(sound);
-        self.ceiling = ceiling.filter(|ceiling| ceiling.is_finite() && *ceiling > 0.0);
+        self.limit = limit.and_then(Limit::sound);
+        self.ceiling = ceiling
+            .filter(|ceiling| ceiling.is_finite() && *ceiling > 0.0)
+            .map(|ceiling| ceiling.clamp(LOWEST_RATE, MOST_RATE));
         self.lessons = lessons;
         if let Some(ceiling) = self.ceiling {
             self.rate = self.rate.max(ceiling / 2.0).min(ceiling);
@@ -210,11 +221,6 @@ impl Pace {
         self.sent.pop_back();
     }
 
-    /// So many requests are under way that were counted elsewhere.
-    pub fn takes_over(&mut self, under_way: u32) {
-        self.under_way = under_way;
-    }
-
     /// A request is back; whether it was the one that is let through after a silent 429.
     fn comes_back(&mut self) -> bool {
         self.under_way = self.under_way.saturating_sub(1);
@@ -250,9 +256,6 @@ impl Pace {
 
     /// What an answer announced; `others` requests are under way beside it.
     pub fn hears(&mut self, now: Duration, announced: &Announced, others: u32) {
-        if announced.limit == 0 {
-            return;
-        }
         let reset_in = announced
             .reset_in
             .filter(|reset| reset.as_secs_f64() <= LONGEST_WINDOW);
@@ -262,14 +265,15 @@ impl Pace {
             .window
             .map(|window| window.as_secs_f64())
             .or_else(|| reset_in.map(|reset| reset.as_secs_f64().max(known)));
-        let Some(window) = window.filter(|window| (1.0..=LONGEST_WINDOW).contains(window)) else {
-            return;
-        };
-        self.count_up(now);
-        self.limit = Some(Limit {
-            requests: announced.limit,
-            seconds: window,
+        let limit = window.and_then(|seconds| {
+            let requests = announced.limit;
+            Limit { requests, seconds }.sound()
         });
+        if limit.is_none() {
+            return;
+        }
+        self.count_up(now);
+        self.limit = limit;
         self.tokens = self.tokens.min(self.burst());
         if let (Some(remaining), Some(reset_in)) = (announced.remaining, reset_in) {
             // Servers cut the time to whole seconds.
@@ -303,16 +307,15 @@ impl Pace {
         self.pause(now, wait);
     }
 
-    /// A 429 of a limit that nobody announced: a lesson; with the wait that it asks for, if it does. `rate` is what was asked a second when it
-    /// came, or what is measured here. What comes before the next good answer belongs to the same lesson.
-    pub fn is_limited(&mut self, now: Duration, wait: Option<Duration>, rate: Option<f64>) {
+    /// A 429 of a limit that nobody announced: a lesson; with the wait that it asks for, if it does. What comes before the next good answer belongs
+    /// to the same lesson.
+    pub fn is_limited(&mut self, now: Duration, wait: Option<Duration>) {
         let was_probe = self.comes_back();
         if self.silent == 0 {
-            let met = rate.unwrap_or_else(|| self.measured(now).min(self.rate()));
+            let met = self.measured(now).min(self.rate());
             let ceiling = (met * CEILING)
                 .min(self.ceiling.unwrap_or(f64::MAX))
                 .max(LOWEST_RATE);
-            self.before_lesson = self.ceiling;
             self.ceiling = Some(ceiling.max(LOWEST_RATE));
             self.lessons = self.lessons.saturating_add(1);
             self.rate = (ceiling / 2.0).max(LOWEST_RATE);
@@ -324,17 +327,6 @@ impl Pace {
         }
         let own = FIRST_WAIT.saturating_mul(1 << self.silent.saturating_sub(1).min(10));
         self.pause(now, wait.unwrap_or(own.min(LONGEST_WAIT)));
-    }
-
-    /// The 429s before now were of another limit.
-    pub fn is_excused(&mut self) {
-        if self.silent > 0 {
-            self.silent = 0;
-            self.probing = false;
-            self.paused_until = Duration::ZERO;
-            self.ceiling = self.before_lesson;
-            self.lessons = self.lessons.saturating_sub(1);
-        }
     }
 
     /// Nothing goes out for so long.
@@ -444,7 +436,7 @@ mod tests {
             if count > limit {
                 let before = pace.lessons().1;
                 let rate = pace.measured(at);
-                pace.is_limited(at, None, None);
+                pace.is_limited(at, None);
                 if pace.lessons().1 > before {
                     lessons.push(rate);
                 }
@@ -466,6 +458,11 @@ mod tests {
         for announced in [
             Announced {
                 limit: 0,
+                window: Some(Duration::from_secs(10)),
+                ..Announced::default()
+            },
+            Announced {
+                limit: 1,
                 window: Some(MS),
                 ..Announced::default()
             },
@@ -491,6 +488,20 @@ mod tests {
             1,
         );
         assert_eq!(pace.limit(), None);
+        pace.learn(None, Some(1e-300), 1);
+        assert!(pace.rate() >= LOWEST_RATE / 2.0);
+        let boundless = Announced {
+            limit: u32::MAX,
+            window: Some(Duration::from_secs(1)),
+            remaining: Some(0),
+            reset_in: Some(Duration::from_secs(u64::MAX)),
+        };
+        pace.hears(now, &boundless, 0);
+        assert!(pace.limit().is_some_and(|limit| limit.rate() <= MOST_RATE));
+        assert!(
+            pace.next_at(now)
+                .is_some_and(|at| at < now + Duration::from_secs(86_400))
+        );
         pace.pause(now, Duration::MAX);
         assert!(pace.next_at(now).is_some());
     }

@@ -144,12 +144,7 @@ fn hosts_that_never_answer_cost_the_others_nothing() {
 }
 
 #[test]
-fn names_that_share_an_address_share_its_limit_when_that_is_what_answers() {
-    let address: SocketAddr = "192.0.2.1:443".parse().unwrap();
-    let seen = Seen {
-        address: Some(address),
-        ..quick()
-    };
+fn names_that_share_the_limit_of_an_address_each_back_off_until_all_fit_below_it() {
     // 40 requests in 10 seconds for all of them together.
     let window = std::cell::RefCell::new((Duration::ZERO, 0u32));
     let refused = std::cell::RefCell::new(0u32);
@@ -165,7 +160,7 @@ fn names_that_share_an_address_share_its_limit_when_that_is_what_answers() {
         } else {
             Outcome::Answered
         };
-        (outcome, seen, 50 * MS)
+        (outcome, quick(), 50 * MS)
     };
     let mut servers: BTreeMap<&str, Server<'_>> = BTreeMap::new();
     for name in ["a", "b", "c", "d"] {
@@ -175,16 +170,93 @@ fn names_that_share_an_address_share_its_limit_when_that_is_what_answers() {
     let work = [("a", 3000), ("b", 3000), ("c", 3000), ("d", 3000)];
     let ends = drive(&mut scheduler, &work, &mut servers, S * 3600);
     let total: u64 = ends.values().map(|(_, requests)| *requests).sum();
-    let learned = scheduler.learned(scheduler.by_name["a"]);
-    assert_eq!(learned.address, Some(address));
     let refused = *refused.borrow();
     assert!(refused < 60, "{refused} 429s");
     assert!(total > 3600 * 4 * 6 / 10, "{total} requests in an hour");
     // What was learned holds the next time.
+    let learned = scheduler.learned(scheduler.by_name["a"]);
     let mut next = Scheduler::new(Settings::default());
-    let id = next.host("b", Duration::ZERO);
-    next.learn(id, &learned, Duration::ZERO);
-    assert_eq!(next.learned(id).address_ceiling, learned.address_ceiling);
+    let id = next.host("a", Duration::ZERO);
+    next.learn(id, &learned);
+    assert_eq!(next.learned(id).ceiling, learned.ceiling);
+}
+
+/// How long it takes ten honest hosts to give all they have, beside others.
+fn honest_time(others: &[String], server: impl Fn(Duration) -> (Outcome, Seen, Duration) + Copy) -> f64 {
+    let names: Vec<String> = (0..10).map(|n| format!("pds{n}.example.com")).collect();
+    let mut servers: BTreeMap<&str, Server<'_>> = BTreeMap::new();
+    let mut work = Vec::new();
+    for name in &names {
+        servers.insert(name, Box::new(|_| (Outcome::Answered, quick(), 200 * MS)));
+        work.push((name.as_str(), 1000));
+    }
+    for name in others {
+        servers.insert(name, Box::new(server));
+        work.push((name, 30_000 / others.len() as u64));
+    }
+    let mut scheduler = Scheduler::new(Settings {
+        slots: 128,
+        ..Settings::default()
+    });
+    let ends = drive(&mut scheduler, &work, &mut servers, 400 * S);
+    for name in &names {
+        assert_eq!(ends[name].1, 1000, "{name}");
+        let id = scheduler.by_name[name];
+        assert_eq!(scheduler.learned(id).ceiling, None, "{name} learned from others");
+    }
+    let last = names.iter().map(|name| ends[name].0).max().unwrap_or_default();
+    last.as_secs_f64()
+}
+
+#[test]
+fn whatever_one_host_answers_ten_honest_ones_take_no_longer() {
+    let alone = honest_time(&[], |_| (Outcome::Failed, quick(), S));
+    let nonsense = Seen {
+        announced: Some(Announced {
+            limit: u32::MAX,
+            window: Some(S),
+            remaining: Some(0),
+            reset_in: Some(Duration::MAX),
+        }),
+        ..quick()
+    };
+    let faults = [
+        (Outcome::Limited(None), quick(), 10 * MS),
+        (Outcome::Limited(Some(86_400 * S)), quick(), 10 * MS),
+        (Outcome::Limited(Some(Duration::MAX)), nonsense, 10 * MS),
+        (Outcome::Busy(Duration::MAX), quick(), 10 * MS),
+        (Outcome::Failed, quick(), 15 * S),
+        (Outcome::Failed, quick(), MS),
+        (Outcome::Answered, quick(), 59 * S),
+        (Outcome::Answered, nonsense, MS),
+    ];
+    let others: [Vec<String>; 3] = [
+        vec!["evil.example.org".to_owned()],
+        // Two names on one address, as far as the server knows.
+        vec!["one.example.org".to_owned(), "two.example.net".to_owned()],
+        (0..300).map(|n| format!("evil{n}.example.org")).collect(),
+    ];
+    for names in &others {
+        for fault in faults {
+            let beside = honest_time(names, |_| fault);
+            let many = names.len();
+            assert!(
+                beside < alone * 1.1,
+                "{many} hosts that answer {fault:?}: {beside} s instead of {alone} s"
+            );
+        }
+    }
+}
+
+#[test]
+fn hosts_that_answer_once_and_then_stall_cost_no_more() {
+    let alone = honest_time(&[], |_| (Outcome::Failed, quick(), S));
+    let names: Vec<String> = (0..300).map(|n| format!("evil{n}.example.org")).collect();
+    let beside = honest_time(&names, |now| match now.as_millis() % 5 {
+        0 => (Outcome::Answered, quick(), 100 * MS),
+        _ => (Outcome::Failed, quick(), 15 * S),
+    });
+    assert!(beside < alone * 1.1, "{beside} s instead of {alone} s");
 }
 
 #[test]
@@ -216,6 +288,35 @@ fn a_host_that_gives_nothing_but_429s_counts_as_away_in_the_end() {
         let ends = drive(&mut scheduler, &[("a", 100)], &mut servers, 20_000 * S);
         assert!(ends["a"].1 < 40, "{wait:?}: {} requests", ends["a"].1);
         assert_eq!(scheduler.waiting(scheduler.by_name["a"]), 0);
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_host_that_wants_to_be_left_alone_for_a_day() {
+    let until_tomorrow = Announced {
+        limit: 3000,
+        window: Some(86_400 * S),
+        remaining: Some(0),
+        reset_in: Some(86_000 * S),
+    };
+    let seen = Seen {
+        announced: Some(until_tomorrow),
+        ..quick()
+    };
+    for (outcome, seen) in [
+        (Outcome::Answered, seen),
+        (Outcome::Limited(None), seen),
+        (Outcome::Limited(Some(86_400 * S)), quick()),
+        (Outcome::Busy(86_400 * S), quick()),
+    ] {
+        let mut scheduler = Scheduler::new(Settings::default());
+        let a = scheduler.host("a", Duration::ZERO);
+        for _ in 0..5 {
+            scheduler.wait(a, Duration::ZERO);
+        }
+        assert_eq!(scheduler.next(Duration::ZERO), Next::Ask(a));
+        assert!(scheduler.ended(a, S, outcome, &seen), "{outcome:?}");
+        assert!(scheduler.away_until(a, S).is_some(), "{outcome:?}");
     }
 }
 

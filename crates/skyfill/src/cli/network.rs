@@ -25,6 +25,9 @@ pub(crate) struct FetchArgs {
     /// Also fetch from private networks and from this machine.
     #[arg(long, help_heading = "Fetching")]
     pub(crate) allow_private_hosts: bool,
+    /// URLs of the hosts that the operator names: these may lie on private networks.
+    #[arg(skip)]
+    pub(crate) named: Vec<String>,
     /// Leave this host and its subdomains out. May be given several times.
     #[arg(
         long,
@@ -42,7 +45,8 @@ pub(crate) struct FetchArgs {
     /// Most requests a second to a host that announces no limit. One that does is asked a hair below it.
     #[arg(long, value_name = "R", default_value_t = fetch::schedule::HOST_RATE, value_parser = rate, help_heading = "Fetching")]
     pub(crate) host_rate: f64,
-    /// Seconds for which a host that does not answer is tried again, before its repos have failed [default: 60 for the producer, else 600].
+    /// Seconds for which a host that does not answer is tried again, and for which a run waits for hosts that hardly give anything, before their repos
+    /// have failed [default: 60 for the producer, else 600].
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = "Fetching")]
     pub(crate) host_patience: Option<u64>,
 }
@@ -110,6 +114,9 @@ pub(crate) struct SourceArgs {
     /// The accounts that have records of this collection, as the relay lists them.
     #[arg(long, value_name = "NSID", value_parser = nsid, help_heading = "Sources")]
     pub(crate) collection: Option<String>,
+    /// Time for which hosts that list their repos far too slowly are waited for when all others are done [seconds].
+    #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = "Sources")]
+    pub(crate) straggler_grace: u64,
 }
 
 impl SourceArgs {

@@ -29,7 +29,7 @@ pub(crate) fn run(given: &DiscoverArgs) -> Result<Ended, Failure> {
     told::remember(&database, forget)?;
     let stop = signals::listen(Workers::default())?;
     let runtime = threads::start()?;
-    let fetch = fetch_args::private_too(&args.fetch, &args.source);
+    let fetch = fetch_args::naming(&args.fetch, &args.source)?;
     let scout = Scout {
         database: &database,
         runtime: &runtime,
@@ -65,6 +65,7 @@ pub(crate) fn run(given: &DiscoverArgs) -> Result<Ended, Failure> {
                 "contested": pass.changes.contested,
                 "unsettled": pass.unsettled,
                 "failedHosts": failed,
+                "badLines": pass.bad_lines,
             })
         );
     }
@@ -85,6 +86,9 @@ pub(crate) fn tell(pass: &Pass) {
             "... and {} more; all are in skyfill.host",
             pass.failed_hosts.len() - NAMED_HOSTS
         );
+    }
+    for (host, lines) in pass.bad_lines.iter().take(NAMED_HOSTS) {
+        observe::log!("{host}: {lines} lines of its list make no sense and were left out");
     }
     observe::log!(
         "{} repos listed: {} new, {} to be loaded again, {} claimed by two hosts; {} are not listed any more; {} could not be settled",

@@ -1,34 +1,52 @@
 //! Listing hosts: a task for each, at the pace of the host, page after page; the pages go to the thread that stores them.
+//!
+//! A host lists as long as what it lists is worth the time ([`discover::walk`]), others are still being listed ([`race`]), and most of the new
+//! accounts exist, as far as the directory was asked. What it listed until then is kept and loaded; the host is noted as listed in part.
 
+use crate::discovery::race::{Race, Runner};
 use crate::discovery::relay::page_url;
 use crate::discovery::{Listing, Scout, list_client, store};
 use crate::exit::Failure;
-use crate::fetch_args::OptOut;
+use crate::fetch_args::{self, OptOut};
 use crate::signals::Stop;
 use discover::lists::{self, ListedRepo, Page};
+use discover::walk::{Allowance, Step, Walk};
 use fetch::retry::{self, Retry};
 use fetch::turns::Turns;
 use fetch::{Client as HttpClient, FetchError, Small};
-use ledger::listing::{self, HostToList, Listed};
-use std::collections::HashSet;
-use std::hash::{BuildHasher, RandomState};
+use identity::resolve::{Found, Resolver};
+use ledger::listing::{self, HostToList, Listed, Listing as ListingEnd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 /// Pages that wait to be stored.
 const WAITING_PAGES: usize = 32;
-/// Most repos that are believed of one host; the fullest hold half a million.
-const MOST_REPOS: u64 = 5_000_000;
-/// So many pages may hold next to nothing; the rest has ten repos a page at least, or the list is not believed.
-const THIN_PAGES: u64 = 1000;
+/// When so many accounts of a host are new, the directory is asked whether a few of them exist.
+const SPOT_CHECKS: [u64; 2] = [20_000, 200_000];
+/// So many are asked for; if most of them answer, and less than a third of those exist, the host makes them up.
+const SPOT: usize = 10;
+/// Looks at who is still waited for come at least this often.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What a task tells of its host.
 enum Told {
     Page(Page<ListedRepo>),
-    /// The list has come to its end, or why it has not.
-    End(Option<String>),
+    End(End),
+}
+
+/// How the list of a host ended.
+enum End {
+    Whole,
+    /// There is more; whether the next pass should go on where this one ended.
+    InPart {
+        why: String,
+        goes_on: bool,
+    },
+    Failed(FetchError),
+    Stopped,
 }
 
 /// What the tasks share.
@@ -37,6 +55,10 @@ struct Shared {
     turns: Turns,
     stop: Stop,
     attempts: u32,
+    race: Arc<Race>,
+    documents: Resolver,
+    /// New accounts by host.
+    new: Vec<AtomicU64>,
 }
 
 impl Scout<'_> {
@@ -52,20 +74,29 @@ impl Scout<'_> {
             client,
             counts,
             changes,
+            bad_lines,
         } = listing;
         let id = *id;
         let schema = &self.database.schema;
         let mut hosts = client.run(|client| listing::hosts_to_list(client, schema, id))?;
         for host in hosts.iter().filter(|host| opt_out.has_host(&host.host)) {
-            let why = Some("it opted out");
-            client.run(|client| listing::host_ended(client, schema, &host.host, why))?;
+            let end = ListingEnd::Failed("it opted out");
+            client.run(|client| listing::host_ended(client, schema, &host.host, end))?;
         }
         hosts.retain(|host| !opt_out.has_host(&host.host));
         let shared = Arc::new(Shared {
-            http: list_client(self.fetch, self.caller, self.fetch.allow_private_hosts)?,
+            http: list_client(self.fetch, self.caller)?,
             turns: turns.clone(),
             stop: self.stop.clone(),
             attempts: self.fetch.max_attempts,
+            race: Race::new(Duration::from_secs(self.source.straggler_grace)),
+            documents: fetch_args::documents(
+                self.directory,
+                self.caller,
+                self.fetch.allow_private_hosts,
+                self.fetch.max_attempts,
+            )?,
+            new: hosts.iter().map(|_| AtomicU64::new(0)).collect(),
         });
         let (told, mut pages) = mpsc::channel::<(usize, Told)>(WAITING_PAGES);
         let mut tasks = JoinSet::new();
@@ -80,26 +111,40 @@ impl Scout<'_> {
             let (shared, told) = (Arc::clone(&shared), told.clone());
             tasks.spawn_on(
                 async move {
-                    let end = list(&shared, &host, number, &told).await;
-                    let why = match end {
-                        Ok(()) => None,
-                        Err(FetchError::Stopped) => return,
-                        Err(error) => Some(error.to_string()),
+                    let runner = shared.race.runner(&host.host);
+                    let end = tokio::select! {
+                        end = list(&shared, &host, number, runner, &told) => end,
+                        () = shared.race.is_over() => End::InPart {
+                            why: "all others had ended, and it took too long after that".to_owned(),
+                            goes_on: true,
+                        },
+                        () = shared.stop.wait() => End::Stopped,
                     };
                     // Nobody listens any more only when all is broken off.
-                    drop(told.send((number, Told::End(why))).await);
+                    drop(told.send((number, Told::End(end))).await);
                 },
                 self.runtime.handle(),
             );
         }
         drop(told);
-        while let Some((number, told)) = pages.blocking_recv() {
+        loop {
+            let next = async { tokio::time::timeout(LOOK, pages.recv()).await };
+            let next = self.runtime.block_on(next);
+            shared.race.look();
+            let (number, told) = match next {
+                Ok(Some(told)) => told,
+                Ok(None) => break,
+                Err(_) => continue,
+            };
             let Some(host) = hosts.get(number) else { continue };
             match told {
                 Told::Page(page) => {
                     let lines: Vec<Listed> = page.lines.into_iter().map(|line| listed(line, host)).collect();
                     counts.listed.add(lines.len() as u64);
                     counts.bad.add(page.bad);
+                    if page.bad > 0 {
+                        *bad_lines.entry(host.host.clone()).or_default() += page.bad;
+                    }
                     let changed = store(client, schema, id, &lines, |txn| match &page.cursor {
                         Some(cursor) => {
                             listing::host_page(txn, schema, &host.host, cursor, lines.len() as u64)
@@ -107,10 +152,18 @@ impl Scout<'_> {
                         None => Ok(()),
                     })?;
                     ledger::failpoint::pass("page");
+                    shared.new[number].fetch_add(changed.new, Ordering::Relaxed);
                     counts.add(changes, changed);
                 }
-                Told::End(why) => {
-                    client.run(|client| listing::host_ended(client, schema, &host.host, why.as_deref()))?;
+                Told::End(End::Stopped) => {}
+                Told::End(end) => {
+                    let why = end.why(host.goes_on);
+                    let end = match (&end, &why) {
+                        (_, None) => ListingEnd::Whole,
+                        (End::InPart { goes_on: true, .. }, Some(why)) => ListingEnd::InPart(why),
+                        (_, Some(why)) => ListingEnd::Failed(why),
+                    };
+                    client.run(|client| listing::host_ended(client, schema, &host.host, end))?;
                     counts.hosts.add(1);
                     counts.failed.add(u64::from(why.is_some()));
                 }
@@ -123,6 +176,20 @@ impl Scout<'_> {
             .collect();
         client.run(|client| ledger::hosts::learn(client, schema, &learned))?;
         Ok(!self.stop.is_set())
+    }
+}
+
+impl End {
+    /// Why the list is not whole; `had_begun` if the pass before listed the beginning.
+    fn why(&self, had_begun: bool) -> Option<String> {
+        match self {
+            Self::Whole if had_begun => {
+                Some("listed from where the last pass had ended; the next one lists all of it".to_owned())
+            }
+            Self::Whole | Self::Stopped => None,
+            Self::InPart { why, .. } => Some(format!("listed in part: {why}")),
+            Self::Failed(error) => Some(error.to_string()),
+        }
     }
 }
 
@@ -141,39 +208,60 @@ async fn list(
     shared: &Shared,
     host: &HostToList,
     number: usize,
+    mut runner: Runner,
     told: &mpsc::Sender<(usize, Told)>,
-) -> Result<(), FetchError> {
-    let in_circles = |why: &str| FetchError::BrokenBody(why.to_owned());
+) -> End {
+    let in_part = |why: &str, goes_on| End::InPart {
+        why: why.to_owned(),
+        goes_on,
+    };
     let mut cursor = host.cursor.clone();
-    // Hashes do: cursors are the host's own and may be long.
-    let hasher = RandomState::new();
-    let mut seen: HashSet<u64> = cursor.iter().map(|cursor| hasher.hash_one(cursor)).collect();
-    let (mut pages, mut repos) = (0u64, 0u64);
+    let mut walk = Walk::new(Allowance::HOST, cursor.as_deref());
+    let mut spot_checks = SPOT_CHECKS.into_iter().peekable();
     loop {
         shared.turns.expect(&host.host, 1);
-        let page = next_page(shared, host, cursor.as_deref()).await?;
-        pages += 1;
-        repos += page.lines.len() as u64;
-        let after = page.cursor.clone();
-        if told.send((number, Told::Page(page))).await.is_err() {
-            return Err(FetchError::Stopped);
+        let page = match next_page(shared, host, cursor.as_deref(), &mut runner).await {
+            Ok(page) => page,
+            Err(FetchError::Stopped) => return End::Stopped,
+            Err(error) => return End::Failed(error),
+        };
+        let lines = page.lines.len() as u64;
+        runner.came(lines);
+        let step = walk.page(lines, page.cursor.clone(), runner.took());
+        let is_due = spot_checks
+            .next_if(|due| shared.new[number].load(Ordering::Relaxed) >= *due)
+            .is_some();
+        if is_due && are_made_up(shared, &page.lines).await {
+            return in_part("most of the accounts that it lists do not exist", false);
         }
-        match after {
-            None => return Ok(()),
-            // Some say so that there is nothing after.
-            Some(after) if cursor.as_ref() == Some(&after) => return Ok(()),
-            Some(after) if !seen.insert(hasher.hash_one(&after)) => {
-                return Err(in_circles("its list goes round in circles"));
-            }
-            Some(_) if pages > THIN_PAGES && repos < pages * 10 => {
-                return Err(in_circles("its list has next to nothing on too many pages"));
-            }
-            Some(_) if repos >= MOST_REPOS => {
-                return Err(in_circles("it lists more repos than a host can have"));
-            }
-            Some(after) => cursor = Some(after),
+        if told.send((number, Told::Page(page))).await.is_err() {
+            return End::Stopped;
+        }
+        match step {
+            Step::Next(after) => cursor = Some(after),
+            Step::End => return End::Whole,
+            Step::InPart(why) => return in_part(why, true),
+            Step::Broken(why) => return in_part(why, false),
         }
     }
+}
+
+/// Whether most of some accounts of a page do not exist, as far as the directory says.
+async fn are_made_up(shared: &Shared, lines: &[ListedRepo]) -> bool {
+    let plc: Vec<&str> = lines
+        .iter()
+        .filter(|line| line.status.is_none() && line.did.starts_with("did:plc:"))
+        .map(|line| line.did.as_str())
+        .collect();
+    let (mut exist, mut answered) = (0, 0);
+    for did in plc.iter().step_by((plc.len() / SPOT).max(1)).take(SPOT) {
+        match shared.documents.resolve(did).await {
+            Found::Document(_) => (exist, answered) = (exist + 1, answered + 1),
+            Found::Gone | Found::Useless(_) | Found::Unsupported => answered += 1,
+            Found::Unreachable(_) => {}
+        }
+    }
+    answered > SPOT / 2 && exist * 3 < answered
 }
 
 /// One page, with the usual patience.
@@ -181,6 +269,7 @@ async fn next_page(
     shared: &Shared,
     host: &HostToList,
     cursor: Option<&str>,
+    runner: &mut Runner,
 ) -> Result<Page<ListedRepo>, FetchError> {
     let url = page_url(&host.url, "com.atproto.sync.listRepos", cursor, &[]);
     let small = Small {
@@ -196,10 +285,7 @@ async fn next_page(
             turn.end(&got);
             got
         };
-        let got = tokio::select! {
-            got = asked => got,
-            () = shared.stop.wait() => return Err(FetchError::Stopped),
-        };
+        let got = runner.wait_for(asked).await;
         let error = match got.map(|body| lists::repos(&body)) {
             Ok(Ok(page)) => return Ok(page),
             Ok(Err(why)) => FetchError::BrokenBody(why.to_owned()),
@@ -212,9 +298,7 @@ async fn next_page(
             Retry::Never | Retry::NeverHost(_) => return Err(error),
         };
         attempt += u32::from(!matches!(error, FetchError::RateLimited(_)));
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = shared.stop.wait() => return Err(FetchError::Stopped),
-        }
+        runner.failed();
+        runner.wait_for(tokio::time::sleep(wait)).await;
     }
 }

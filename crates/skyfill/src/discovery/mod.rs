@@ -6,16 +6,16 @@
 
 pub(crate) mod command;
 mod hosts;
+mod race;
 pub(crate) mod relay;
 mod settle;
 
 use crate::cli::{CallerArgs, DirectoryArgs, FetchArgs, LoadArgs, OutputArgs, SourceArgs};
 use crate::database::{Database, Patient};
 use crate::exit::Failure;
-use crate::fetch_args::{self, OptOut};
+use crate::fetch_args::{self, OptOut, base_url};
 use crate::run::{PATIENCE, Setting};
 use crate::signals::Stop;
-use discover::lists;
 use fetch::hosts::host_of;
 use fetch::turns::Turns;
 use fetch::{Client as HttpClient, Limits, Redirects};
@@ -24,7 +24,7 @@ use ledger::locks::Lock;
 use ledger::runs;
 use observe::{Counter, Progress};
 use postgres::{Client, GenericClient};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
@@ -57,6 +57,8 @@ pub(crate) struct Pass {
     /// Repos that hosts and relays listed, each time that they did.
     pub(crate) listed: u64,
     pub(crate) changes: Changes,
+    /// By host or relay: lines of its list that make no sense.
+    pub(crate) bad_lines: BTreeMap<String, u64>,
     /// Hosts that could not be listed to their end, with the reasons.
     pub(crate) failed_hosts: Vec<(String, String)>,
     /// Repos of which it is not settled where they are.
@@ -79,6 +81,8 @@ pub(crate) struct Listing<'s> {
     client: Patient<'s>,
     counts: Counts,
     changes: Changes,
+    /// By host: lines of its list that make no sense.
+    bad_lines: BTreeMap<String, u64>,
 }
 
 /// Counts for the progress.
@@ -166,8 +170,8 @@ pub(crate) fn note_seq(
         // A pass of discovery came first: what it listed is older.
         return runs::note_relay(client, run, &relay, seq).map_err(refused);
     }
-    let http = trusted_client(&args.fetch, &args.caller)?;
-    match set.runtime.block_on(relay::current_seq(&http, &relay)) {
+    let http = list_client(&args.fetch, &args.caller)?;
+    match set.runtime.block_on(relay::current_seq(&http, &relay, &set.stop)) {
         Ok(seq) => {
             observe::log!("{relay} is at sequence number {seq}");
             runs::note_relay(client, run, &relay, Some(seq)).map_err(refused)
@@ -179,26 +183,13 @@ pub(crate) fn note_seq(
     }
 }
 
-/// The URL that an argument names.
-pub(crate) fn base_url(argument: &str, text: &str) -> Result<String, Failure> {
-    lists::base_url(text).ok_or_else(|| Failure::usage(format!("{argument}: {text} is no URL of a server")))
-}
-
-/// For servers that the operator names: they may be on private networks.
-pub(crate) fn trusted_client(fetch: &FetchArgs, caller: &CallerArgs) -> Result<HttpClient, Failure> {
-    list_client(fetch, caller, true)
-}
-
-fn list_client(
-    fetch: &FetchArgs,
-    caller: &CallerArgs,
-    allow_private_hosts: bool,
-) -> Result<HttpClient, Failure> {
+/// For relays and for the lists of hosts.
+pub(crate) fn list_client(fetch: &FetchArgs, caller: &CallerArgs) -> Result<HttpClient, Failure> {
     let limits = Limits {
         total: Duration::from_secs(fetch.processing_timeout),
         stall: Duration::from_secs(fetch.stall_timeout),
         bytes: MAX_PAGE,
-        allow_private_hosts,
+        private: fetch_args::private(fetch),
         redirects: Redirects::Never,
     };
     HttpClient::for_streams(&fetch_args::user_agent(caller), limits).map_err(Failure::new)
@@ -257,7 +248,7 @@ impl<'s> Scout<'s> {
         let schema = &self.database.schema;
         let relay = relay_of(self.source)?;
         let client = self.database.patient_alone(self.stop, Lock::Passes);
-        let http = trusted_client(self.fetch, self.caller)?;
+        let http = list_client(self.fetch, self.caller)?;
         let named = self.named_hosts()?;
         let (mut listing, seq) = self.begin(client, &http, &relay, with_known_hosts)?;
         let interval = Duration::from_secs(self.output.logging_interval);
@@ -273,6 +264,7 @@ impl<'s> Scout<'s> {
             mut client,
             counts,
             changes,
+            bad_lines,
         } = listing;
         let unlisted = client.run(|client| listing::open_unlisted(client, schema, id))?;
         client.run(|client| listing::end(client, id))?;
@@ -281,6 +273,7 @@ impl<'s> Scout<'s> {
             seq,
             listed: counts.listed.get(),
             changes,
+            bad_lines,
             failed_hosts: client.run(|client| listing::failed_hosts(client, schema, id))?,
             unsettled: client.run(|client| listing::count_unsettled(client, schema))?,
             unlisted,
@@ -296,7 +289,7 @@ impl<'s> Scout<'s> {
         with_known_hosts: bool,
     ) -> Result<(Listing<'s>, Option<i64>), Failure> {
         // Before anything is listed: what happens from here on, the relay has.
-        let seq = match self.runtime.block_on(relay::current_seq(http, relay)) {
+        let seq = match self.runtime.block_on(relay::current_seq(http, relay, self.stop)) {
             Ok(seq) => Some(seq),
             Err(error) => {
                 observe::log!("note: where {relay} is could not be learned: {error}");
@@ -317,6 +310,7 @@ impl<'s> Scout<'s> {
             client,
             counts: Counts::new(),
             changes: Changes::default(),
+            bad_lines: BTreeMap::new(),
         };
         Ok((listing, seq))
     }
@@ -397,20 +391,7 @@ impl<'s> Scout<'s> {
 
     /// Name and URL of the hosts that arguments name.
     fn named_hosts(&self) -> Result<Vec<(String, String)>, Failure> {
-        let mut urls = Vec::new();
-        for pds in &self.source.pds {
-            urls.push(base_url("--pds", pds)?);
-        }
-        if let Some(path) = &self.source.pds_file {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| Failure::new(format!("read {}: {error}", path.display())))?;
-            let lines = text
-                .lines()
-                .map(|line| line.split('#').next().unwrap_or_default().trim());
-            for line in lines.filter(|line| !line.is_empty()) {
-                urls.push(base_url(&path.display().to_string(), line)?);
-            }
-        }
+        let urls = fetch_args::named_hosts(self.source)?;
         Ok(urls.into_iter().map(|url| (host_of(&url), url)).collect())
     }
 }

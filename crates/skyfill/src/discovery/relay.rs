@@ -5,14 +5,15 @@ use crate::exit::Failure;
 use crate::signals::Stop;
 use discover::events::{self, Frame};
 use discover::lists;
+use discover::walk::{Allowance, Step, Walk};
 use fetch::hosts::host_of;
 use fetch::retry::{self, Retry};
 use fetch::{Client as HttpClient, FetchError, Small};
 use identity::export::{Export, Latest};
 use ledger::identity::{cursor, set_cursor};
 use ledger::listing::{Changes, Listed};
-use std::collections::HashSet;
-use std::time::Duration;
+use std::future::Future;
+use std::time::{Duration, Instant};
 
 /// How long a relay is listened to until an event comes: a network that is alive has hundreds a second.
 const LIVE: Duration = Duration::from_secs(3);
@@ -23,21 +24,32 @@ const QUIET: Duration = Duration::from_secs(2);
 /// The error of a relay that drops a subscriber because it has not read fast enough: on a busy day
 /// that may be one that has only just come. It subscribes again.
 const TOO_SLOW: &str = "ConsumerTooSlow";
+/// Longest time for a question about a stream, however much comes.
+const LONGEST: Duration = Duration::from_secs(120);
 /// Most events that are replayed to find the end.
 const MOST_REPLAYED: u64 = 1_000_000;
-/// Most hosts that are believed of a relay.
-const MOST_HOSTS: usize = 1_000_000;
+/// Most hosts that are believed of a relay; the network has some thousands.
+const MOST_HOSTS: u64 = 100_000;
 /// Attempts at a page.
 const ATTEMPTS: u32 = 6;
-/// Pages of a relay without anything in them, after which its list is not believed.
-const MOST_EMPTY: u32 = 1000;
+
+/// What is asked of a relay's stream, unless that takes too long, or skyfill is told to stop.
+async fn bounded<T>(
+    stop: &Stop,
+    asked: impl Future<Output = Result<T, FetchError>>,
+) -> Result<T, FetchError> {
+    tokio::select! {
+        got = tokio::time::timeout(LONGEST, asked) => got.unwrap_or(Err(FetchError::Stalled(LONGEST))),
+        () = stop.wait() => Err(FetchError::Stopped),
+    }
+}
 
 /// The sequence number at which a relay's stream is now.
 ///
 /// # Errors
 /// See [`FetchError`].
-pub(crate) async fn current_seq(http: &HttpClient, relay: &str) -> Result<i64, FetchError> {
-    unless_dropped(|| current_seq_once(http, relay)).await
+pub(crate) async fn current_seq(http: &HttpClient, relay: &str, stop: &Stop) -> Result<i64, FetchError> {
+    bounded(stop, unless_dropped(|| current_seq_once(http, relay))).await
 }
 
 /// What comes of `subscribe`, which is done again if the relay dropped the subscriber.
@@ -82,8 +94,8 @@ async fn current_seq_once(http: &HttpClient, relay: &str) -> Result<i64, FetchEr
 ///
 /// # Errors
 /// See [`FetchError`].
-pub(crate) async fn keeps(http: &HttpClient, relay: &str, seq: i64) -> Result<bool, FetchError> {
-    unless_dropped(|| keeps_once(http, relay, seq)).await
+pub(crate) async fn keeps(http: &HttpClient, relay: &str, seq: i64, stop: &Stop) -> Result<bool, FetchError> {
+    bounded(stop, unless_dropped(|| keeps_once(http, relay, seq))).await
 }
 
 async fn keeps_once(http: &HttpClient, relay: &str, seq: i64) -> Result<bool, FetchError> {
@@ -114,7 +126,14 @@ pub(crate) enum Hosts {
 pub(crate) async fn hosts(http: &HttpClient, relay: &str, stop: &Stop) -> Result<Option<Hosts>, Failure> {
     let mut found = Vec::new();
     let mut cursor: Option<String> = None;
-    let mut seen = HashSet::new();
+    let mut walk = Walk::new(
+        Allowance {
+            lines: MOST_HOSTS,
+            ..Allowance::HOST
+        },
+        None,
+    );
+    let started = Instant::now();
     loop {
         let url = page_url(relay, "com.atproto.sync.listHosts", cursor.as_deref(), &[]);
         let body = match get(http, &url, stop).await {
@@ -128,19 +147,17 @@ pub(crate) async fn hosts(http: &HttpClient, relay: &str, stop: &Stop) -> Result
             Err(error) => return Err(away(relay, &error)),
         };
         let page = lists::hosts(&body).map_err(|why| away(relay, &FetchError::BrokenBody(why.to_owned())))?;
+        let step = walk.page(page.lines.len() as u64, page.cursor, started.elapsed());
         let good = page
             .lines
             .into_iter()
             .filter(|host| host.status.as_deref() != Some("banned"));
         found.extend(good.map(|host| (host_of(&host.url), host.url)));
-        match page.cursor {
-            None => return Ok(Some(Hosts::Listed(found))),
-            Some(next) if seen.insert(next.clone()) && found.len() < MOST_HOSTS => cursor = Some(next),
-            Some(_) => {
-                return Err(away(
-                    relay,
-                    &FetchError::BrokenBody("its list of hosts has no end".to_owned()),
-                ));
+        match step {
+            Step::Next(next) => cursor = Some(next),
+            Step::End => return Ok(Some(Hosts::Listed(found))),
+            Step::InPart(why) | Step::Broken(why) => {
+                return Err(away(relay, &FetchError::BrokenBody(why.to_owned())));
             }
         }
     }
@@ -209,6 +226,7 @@ impl Scout<'_> {
             client,
             counts,
             changes,
+            bad_lines,
         } = listing;
         let id = *id;
         let schema = &self.database.schema;
@@ -225,8 +243,8 @@ impl Scout<'_> {
             // It was read to its end before the pass was stopped.
             return Ok(true);
         }
-        let mut seen: HashSet<String> = next.iter().cloned().collect();
-        let mut empty = 0;
+        let mut walk = Walk::new(Allowance::RELAY, next.as_deref());
+        let started = Instant::now();
         loop {
             let url = page_url(relay, method, next.as_deref(), more);
             let body = match self.runtime.block_on(get(http, &url, self.stop)) {
@@ -254,15 +272,18 @@ impl Scout<'_> {
             };
             counts.listed.add(lines.len() as u64);
             counts.bad.add(bad);
-            empty = if lines.is_empty() { empty + 1 } else { 0 };
+            if bad > 0 {
+                *bad_lines.entry(relay.to_owned()).or_default() += bad;
+            }
+            let step = walk.page(lines.len() as u64, after.clone(), started.elapsed());
             let changed = store(client, schema, id, &lines, |txn| {
                 set_cursor(txn, &name, after.as_deref().unwrap_or_default())
             })?;
             counts.add(changes, changed);
-            match after {
-                Some(after) if seen.insert(after.clone()) && empty < MOST_EMPTY => next = Some(after),
-                Some(_) => return Err(no_page("its list goes round in circles")),
-                None => return Ok(true),
+            match step {
+                Step::Next(after) => next = Some(after),
+                Step::End => return Ok(true),
+                Step::InPart(why) | Step::Broken(why) => return Err(no_page(why)),
             }
         }
     }
@@ -274,6 +295,7 @@ impl Scout<'_> {
             client,
             counts,
             changes,
+            bad_lines,
         } = listing;
         let id = *id;
         let schema = &self.database.schema;
@@ -315,6 +337,9 @@ impl Scout<'_> {
             };
             attempt = 0;
             counts.bad.add(page.bad_lines);
+            if page.bad_lines > 0 {
+                *bad_lines.entry(plc.to_owned()).or_default() += page.bad_lines;
+            }
             let Some(next) = page.cursor else {
                 if page.bad_lines > 0 {
                     return Err(Failure::new(format!(

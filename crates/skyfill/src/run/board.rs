@@ -1,6 +1,7 @@
 //! What the stages of a run share: counts, repos under way, what became of them, whether to stop.
 
 use crate::run::loading::Settle;
+use crate::run::stragglers::Got;
 use crate::signals::Stop;
 use ledger::repos::{Moved, Note};
 use load::{DbError, LoadedRepo};
@@ -19,6 +20,36 @@ pub(crate) enum Settled {
     Moved(Moved),
 }
 
+/// A repo that waits for its host.
+pub(crate) struct Asking<'b>(&'b Board);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.asking.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// What came of a host's repos.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Came {
+    /// Stored, or as they were stored.
+    pub(crate) good: u64,
+    /// Not there, as far as the host says: not found, or not active.
+    pub(crate) absent: u64,
+    pub(crate) failed: u64,
+}
+
+impl Came {
+    /// Whether the host gives too little for what it lists: most of it is not there or fails. A failure costs attempts and their time, a host that
+    /// says that it does not have an account costs one answer.
+    pub(crate) fn is_little(self) -> bool {
+        self.absent + self.failed * 10 > FREE + self.good
+    }
+}
+
+/// So many accounts of a host may not be there, or a tenth as many fail, whatever else it gives.
+const FREE: u64 = 1000;
+
 /// All of it.
 pub(crate) struct Board {
     pub(crate) done: Counter,
@@ -32,8 +63,12 @@ pub(crate) struct Board {
     pub(crate) again: Counter,
     /// Repos that were handed out, and of which nothing is settled yet.
     under_way: AtomicU64,
-    /// The same by the leases of their hosts.
+    /// Those of them that wait for a host, or for its answer.
+    asking: AtomicU64,
+    /// What is under way by the leases of their hosts.
     by_lease: Mutex<HashMap<i64, u64>>,
+    /// What came of them, by the same.
+    came: Mutex<HashMap<i64, Came>>,
     notes: Mutex<Vec<Settled>>,
     broken: Mutex<Option<String>>,
     pub(crate) stop: Stop,
@@ -52,7 +87,9 @@ impl Board {
             retried: Counter::plain("retries"),
             again: Counter::plain("to be fetched again"),
             under_way: AtomicU64::new(0),
+            asking: AtomicU64::new(0),
             by_lease: Mutex::default(),
+            came: Mutex::default(),
             notes: Mutex::new(Vec::new()),
             broken: Mutex::new(None),
             stop: stop.clone(),
@@ -111,11 +148,38 @@ impl Board {
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
     }
 
+    /// A repo waits for a host, until the value is dropped.
+    pub(crate) fn asks(&self) -> Asking<'_> {
+        self.asking.fetch_add(1, Ordering::SeqCst);
+        Asking(self)
+    }
+
+    /// What came of all repos so far.
+    pub(crate) fn got(&self) -> Got {
+        let repos = self.lock_came().values().map(|came| came.good).sum();
+        let asking = self.asking.load(Ordering::SeqCst);
+        Got {
+            repos,
+            bytes: self.bytes.get(),
+            in_work: self.under_way().saturating_sub(asking),
+        }
+    }
+
+    /// What came of the repos of a host, under its lease.
+    pub(crate) fn came_of(&self, lease: i64) -> Came {
+        self.lock_came().get(&lease).copied().unwrap_or_default()
+    }
+
+    fn lock_came(&self) -> std::sync::MutexGuard<'_, HashMap<i64, Came>> {
+        self.came.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A repo is stored.
     pub(crate) fn stored(&self, repo: &LoadedRepo) {
         self.done.add(1);
         self.records.add(repo.records);
         self.bytes.add(repo.car_bytes);
+        self.lock_came().entry(repo.lease).or_default().good += 1;
         self.settled(repo.lease);
     }
 
@@ -149,6 +213,14 @@ impl Board {
             match note {
                 Settled::Noted(note) => {
                     self.done.add(1);
+                    let mut came = self.lock_came();
+                    let came_of = came.entry(note.lease).or_default();
+                    match note.state {
+                        "failed" => came_of.failed += 1,
+                        "loaded" => came_of.good += 1,
+                        _ => came_of.absent += 1,
+                    }
+                    drop(came);
                     match note.state {
                         "failed" => self.failed.add(1),
                         "loaded" => self.unchanged.add(1),

@@ -5,6 +5,7 @@
 //! way, with a connection or a server, is open there still, and comes again.
 
 use crate::run::board::{Board, Settled, wait_for_database};
+use crate::run::stragglers::Stragglers;
 use fetch::FetchError;
 use fetch::turns::Turns;
 use ledger::hosts::{self, Leased};
@@ -27,6 +28,12 @@ const PAGE: usize = 500;
 const RENEW: Duration = Duration::from_secs(20);
 /// So many accounts may go from any host in a run.
 const FEW_DELETIONS: u64 = 20;
+/// What a host that gives too little lists beside that is left alone for so long.
+const PUT_OFF: Duration = Duration::from_secs(24 * 3600);
+/// A host that hardly gives anything is left alone for so long.
+const LEFT: Duration = Duration::from_secs(3600);
+/// What comes is looked at this often.
+const CHECK: Duration = Duration::from_secs(1);
 /// A repo that failed so often is left to a later run.
 const MOST_FAILURES: i32 = 3;
 /// The ledger is asked this often for hosts that became free or are new, and for failed repos whose time has come.
@@ -69,6 +76,8 @@ pub(crate) struct Feeder<'f> {
     pub(crate) accept_deletions: bool,
     /// By lease: accounts that were removed, and that were stored when they were counted.
     pub(crate) deletions: Mutex<HashMap<i64, (u64, Option<u64>)>>,
+    /// How long hosts that hardly give anything are waited for when nothing else goes on.
+    pub(crate) patience: Duration,
 }
 
 /// Repos that may be under way with so many slots.
@@ -122,6 +131,7 @@ impl Feeder<'_> {
     fn feed(&self, client: &mut Client, queues: &mut Vec<Queue>) -> Result<Option<Fed>, DbError> {
         let (mut renewed, mut looked) = (Instant::now(), Instant::now());
         let (mut waiting_for_others, mut look_again) = (0u32, LOOK_AGAIN);
+        let (mut stragglers, mut checked) = (Stragglers::new(self.patience), Instant::now());
         // After a while without the server, leases may be somebody else's.
         self.renew(client, queues)?;
         if queues.is_empty() {
@@ -143,6 +153,12 @@ impl Feeder<'_> {
                 }
                 std::thread::sleep(Duration::from_millis(20));
                 continue;
+            }
+            if checked.elapsed() > CHECK && self.from_network {
+                if stragglers.look(checked.elapsed(), self.board.got()) {
+                    self.leave_stragglers(client, queues)?;
+                }
+                checked = Instant::now();
             }
             if looked.elapsed() > look_again {
                 let again = repos::retry_failed(client, self.schema, RetryFailed::DueBelow(MOST_FAILURES))?;
@@ -258,6 +274,9 @@ impl Feeder<'_> {
         if !queues.is_empty() {
             queues.rotate_left(1);
         }
+        // No host may have so many waiting that there is no room for those of others.
+        let most_each = usize::try_from(self.most_under_way).unwrap_or(usize::MAX) / queues.len().max(1);
+        let most_each = most_each.max(2);
         for queue in queues.iter_mut() {
             if queue.at_end && queue.page.is_empty() {
                 continue;
@@ -267,11 +286,16 @@ impl Feeder<'_> {
                 .away_for(&queue.leased.host)
                 .filter(|_| self.from_network)
             {
-                self.fail_host(client, queue, away_for)?;
+                let error = FetchError::HostAway(away_for);
+                self.fail_host(client, queue, (error.reason(), &error.to_string()), away_for)?;
+                continue;
+            }
+            if self.from_network && self.board.came_of(queue.leased.lease).is_little() {
+                self.put_off(client, queue)?;
                 continue;
             }
             let room = if self.from_network {
-                self.turns.room(&queue.leased.host)
+                self.turns.room(&queue.leased.host).min(most_each)
             } else {
                 PAGE
             };
@@ -305,17 +329,47 @@ impl Feeder<'_> {
         Ok(any)
     }
 
-    /// Notes that the repos of a host that is away have failed, until it is asked again.
-    fn fail_host(&self, client: &mut Client, queue: &mut Queue, away_for: Duration) -> Result<(), DbError> {
-        let error = FetchError::HostAway(away_for);
+    /// Leaves the rest of what a host lists to later, since most of what it was asked for is not there or fails.
+    fn put_off(&self, client: &mut Client, queue: &mut Queue) -> Result<(), DbError> {
+        let came = self.board.came_of(queue.leased.lease);
+        let error = format!(
+            "its host gave {} repos, did not have {} and failed {} times: the rest of what it lists is left to later",
+            came.good, came.absent, came.failed
+        );
+        observe::log!("{}: {error}", queue.leased.host);
+        self.fail_host(client, queue, ("host put off", &error), PUT_OFF)
+    }
+
+    /// Goes on without the repos that are left: nothing else is going on, and hardly any of them come.
+    fn leave_stragglers(&self, client: &mut Client, queues: &mut [Queue]) -> Result<(), DbError> {
+        let error = "its host hardly gave any repos, and all others were done: it is left to later";
+        for queue in queues {
+            let is_busy = self.board.under_way_at(queue.leased.lease) > 0;
+            if is_busy || !queue.at_end || !queue.page.is_empty() {
+                observe::log!("{}: {error}", queue.leased.host);
+                self.turns.leave(&queue.leased.host, LEFT);
+                self.fail_host(client, queue, ("host too slow", error), LEFT)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that the repos of a host that are not asked for now have failed, until they are tried again.
+    fn fail_host(
+        &self,
+        client: &mut Client,
+        queue: &mut Queue,
+        (code, error): (&str, &str),
+        retry_in: Duration,
+    ) -> Result<(), DbError> {
         let failed = repos::fail_host(
             client,
             self.schema,
             (&queue.leased.host, queue.leased.lease),
             // Those that are under way end by themselves.
             &queue.handed_out,
-            (error.reason(), &error.to_string()),
-            away_for,
+            (code, error),
+            retry_in,
         )?;
         self.board.host_failed(failed);
         queue.page.clear();

@@ -191,10 +191,12 @@ enum Outcome {
 async fn fetch_checked(shared: &Fetching, job: &Job) -> Result<Outcome, FetchError> {
     let mut attempt = 1;
     loop {
+        let asking = shared.board.asks();
         let got = tokio::select! {
             got = get(shared, job) => got,
             () = shared.board.stop.wait() => return Err(FetchError::Stopped),
         };
+        drop(asking);
         // From here on it is waited for: its rows may be on their way.
         let outcome = match got {
             Ok(Some((body, memory))) => encode(shared, job, body, memory).await,
@@ -211,6 +213,7 @@ async fn fetch_checked(shared: &Fetching, job: &Job) -> Result<Outcome, FetchErr
         // That a host has a limit says nothing against a repo: the scheduler's patience is what ends it.
         attempt += u32::from(!matches!(error, FetchError::RateLimited(_)));
         shared.board.retried.add(1);
+        let _asking = shared.board.asks();
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = shared.board.stop.wait() => return Err(FetchError::Stopped),

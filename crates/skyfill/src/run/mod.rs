@@ -11,6 +11,7 @@ mod feeder;
 mod fetching;
 pub(crate) mod loading;
 pub(crate) mod phases;
+mod stragglers;
 mod wanted;
 
 use crate::cli::{LoadArgs, LoadMode, RunArgs, WhatArgs};
@@ -57,7 +58,7 @@ pub(crate) fn run(given: &RunArgs) -> Result<Ended, Failure> {
     let database = open_database(given)?;
     let forget = given.load.remember.forget_settings;
     let args: RunArgs = told::complete(&database, forget)?;
-    let (what, load) = (&args.what, &fetch_args::trusting(&args.load, &args.source));
+    let (what, load) = (&args.what, &fetch_args::load_naming(&args.load, &args.source)?);
     let new = NewRun {
         now: clock::now(what.now.as_deref())?,
         mode: what.mode,
@@ -492,7 +493,7 @@ impl Stages<'_> {
         );
         let connections = usize::from(args.max_db_connections);
         let pace = fetch_args::pace(&args.fetch, CONCURRENCY, PATIENCE);
-        let concurrency = pace.slots;
+        let (concurrency, patience) = (pace.slots, pace.patience);
         let memory = Memory::share(args.memory, concurrency, threads, connections);
         let choice = choice(self.run);
         let indexed = {
@@ -584,6 +585,7 @@ impl Stages<'_> {
                 progress: &progress,
                 accept_deletions: args.accept_deletions,
                 deletions: Mutex::default(),
+                patience,
             };
             let fed = feeder.run();
             if fed.is_err() {

@@ -10,6 +10,7 @@ mod finalize;
 mod first_hour;
 mod golden;
 mod hostile;
+mod hosts;
 mod identities;
 mod kill;
 mod migrate;

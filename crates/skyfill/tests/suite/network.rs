@@ -22,7 +22,7 @@ pub(crate) fn settings(seed: u64, repos: usize, hosts: usize) -> NetworkSettings
 }
 
 /// A command with all that it needs to know of a network; add the source.
-fn on(network: &Network, db: &TestDb, command: &str) -> Command {
+pub(crate) fn on(network: &Network, db: &TestDb, command: &str) -> Command {
     on_with(network, db, command, "claimed")
 }
 
@@ -32,6 +32,7 @@ pub(crate) fn on_with(network: &Network, db: &TestDb, command: &str, handles: &s
     skyfill.args([
         command,
         "--json",
+        "--allow-private-hosts",
         "--plc-url",
         &network.plc_url(),
         "--did-web-server",
@@ -198,11 +199,7 @@ fn every_source_finds_the_same_accounts() {
         vec![],
         vec!["--relay-repos".into()],
         pds,
-        vec![
-            "--pds-file".into(),
-            file.display().to_string(),
-            "--allow-private-hosts".into(),
-        ],
+        vec!["--pds-file".into(), file.display().to_string()],
         vec!["--plc-export".into()],
     ];
     let mut found: Vec<String> = Vec::new();
@@ -255,7 +252,7 @@ fn every_source_finds_the_same_accounts() {
         assert_eq!(output.status.code(), Some(0), "{source:?}: {}", told(&output));
         assert_eq!(summary(&output)["contested"], 0, "{source:?}");
     }
-    run_well(on(&network, &db, "run").args(FAST).arg("--allow-private-hosts"));
+    run_well(on(&network, &db, "run").args(FAST));
     assert_as_expected(&db, &network, &|_| false);
     let db = TestDb::migrated();
     let collection = ["--relay", &relay, "--collection", "app.bsky.actor.profile"];
@@ -538,7 +535,7 @@ fn accounts_that_are_unusual_but_right_are_loaded_and_known() {
     let relay = network.relay_url();
     run_well(on(&network, &db, "discover").args(FAST).args(["--relay", &relay]));
     let mut run = on_with(&network, &db, "run", "verified");
-    run.args(FAST).args(["--allow-private-hosts", "--certificate"]);
+    run.args(FAST).arg("--certificate");
     let output = run.arg(dir.path().join("c.json")).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
     assert_as_expected(&db, &network, &|_| false);

@@ -1,0 +1,199 @@
+//! How far a list is followed. A host says itself how many pages its list has, so that each page has to be worth what it costs: a list that goes
+//! in circles, holds next to nothing on its pages, takes far longer than its lines need or is longer than a list can be is not followed
+//! any further.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+/// What a list may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowance {
+    /// So many pages may hold anything or nothing.
+    pub free_pages: u64,
+    /// Lines that the others have to hold, on average.
+    pub lines_per_page: u64,
+    /// Most lines.
+    pub lines: u64,
+    /// Time for the first lines, and for each.
+    pub first_time: Duration,
+    /// The time for each line that came.
+    pub time_per_line: Duration,
+}
+
+impl Allowance {
+    /// For the repos of a host. The fullest hold half a million and give a thousand a page, in less than a second: so this is for hosts twice as full, with
+    /// pages a twentieth as large, that are some twenty times slower.
+    pub const HOST: Self = Self {
+        free_pages: 64,
+        lines_per_page: 50,
+        lines: 1_000_000,
+        first_time: Duration::from_secs(120),
+        time_per_line: Duration::from_millis(20),
+    };
+    /// For lists of a relay: the whole network, ten times over.
+    pub const RELAY: Self = Self {
+        lines: 500_000_000,
+        ..Self::HOST
+    };
+}
+
+/// What comes after a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The page after this cursor.
+    Next(String),
+    /// Nothing: the list has come to its end.
+    End,
+    /// Nothing now, though there is more; the list may be gone on with later.
+    InPart(&'static str),
+    /// Nothing: the list is of no use beyond this.
+    Broken(&'static str),
+}
+
+/// A list that is being followed.
+#[derive(Debug)]
+pub struct Walk {
+    allowance: Allowance,
+    hasher: RandomState,
+    last: Option<u64>,
+    /// The hash of an earlier cursor, and how many pages ago it was. It is replaced at twice the distance each time, so that a circle of any length
+    /// comes back to it, and one hash is all that is kept (Brent's algorithm).
+    mark: Option<u64>,
+    since_mark: u64,
+    next_mark: u64,
+    pages: u64,
+    lines: u64,
+}
+
+impl Walk {
+    /// The walk from `cursor` on.
+    #[must_use]
+    pub fn new(allowance: Allowance, cursor: Option<&str>) -> Self {
+        let hasher = RandomState::new();
+        let last = cursor.map(|cursor| hasher.hash_one(cursor));
+        Self {
+            allowance,
+            hasher,
+            last,
+            mark: last,
+            since_mark: 0,
+            next_mark: 1,
+            pages: 0,
+            lines: 0,
+        }
+    }
+
+    /// Lines so far.
+    #[must_use]
+    pub fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    /// A page of so many lines came, with the cursor after it; the list took `took` until now.
+    pub fn page(&mut self, lines: u64, cursor: Option<String>, took: Duration) -> Step {
+        self.pages = self.pages.saturating_add(1);
+        self.lines = self.lines.saturating_add(lines);
+        let Some(cursor) = cursor else { return Step::End };
+        let hash = self.hasher.hash_one(&cursor);
+        if self.last.replace(hash) == Some(hash) {
+            return match lines {
+                // Some say so that nothing comes after.
+                0 => Step::End,
+                _ => Step::Broken("its list gives the same cursor again and again"),
+            };
+        }
+        if self.mark == Some(hash) {
+            return Step::Broken("its list goes round in circles");
+        }
+        self.since_mark = self.since_mark.saturating_add(1);
+        if self.since_mark >= self.next_mark {
+            self.mark = Some(hash);
+            self.since_mark = 0;
+            self.next_mark = self.next_mark.saturating_mul(2);
+        }
+        let of = &self.allowance;
+        let costly_pages = self.pages.saturating_sub(of.free_pages);
+        if self.lines < costly_pages.saturating_mul(of.lines_per_page) {
+            return Step::InPart("its pages hold next to nothing");
+        }
+        if self.lines >= of.lines {
+            return Step::InPart("it lists more repos than a host can have");
+        }
+        if took > allowed(of.first_time, of.time_per_line, self.lines) {
+            return Step::InPart("its list takes far longer than its length needs");
+        }
+        Step::Next(cursor)
+    }
+}
+
+/// The time that so many lines may take.
+#[must_use]
+pub fn allowed(first: Duration, each: Duration, lines: u64) -> Duration {
+    let lines = u32::try_from(lines).unwrap_or(u32::MAX);
+    first.saturating_add(each.saturating_mul(lines))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Follows a list of pages of `lines` lines, each of which takes `each`; pages and the last step.
+    fn follow(lines: u64, each: Duration, mut cursor: impl FnMut(u64) -> Option<String>) -> (u64, Step) {
+        let mut walk = Walk::new(Allowance::HOST, None);
+        for page in 1u64.. {
+            let took = each.saturating_mul(u32::try_from(page).unwrap());
+            match walk.page(lines, cursor(page), took) {
+                Step::Next(_) => {}
+                end => return (page, end),
+            }
+        }
+        unreachable!()
+    }
+
+    #[test]
+    fn an_honest_list_is_followed_to_its_end() {
+        let to = |last: u64| move |page: u64| (page < last).then(|| page.to_string());
+        // Half a million repos, a page a second; a small host, a page a minute; a host whose pages are small.
+        for (lines, last, each) in [(1000, 500, 1), (20, 2, 60), (100, 1000, 1)] {
+            let each = Duration::from_secs(each);
+            assert_eq!(follow(lines, each, to(last)), (last, Step::End));
+        }
+        // Some give the last cursor again when there is nothing after it.
+        let mut walk = Walk::new(Allowance::HOST, Some("b"));
+        assert_eq!(walk.page(0, Some("b".to_owned()), Duration::ZERO), Step::End);
+    }
+
+    #[test]
+    fn circles_of_any_length_are_noticed() {
+        for length in [1u64, 2, 3, 7, 100, 2000] {
+            let (pages, end) = follow(100, Duration::ZERO, |page| Some((page % length).to_string()));
+            assert!(matches!(end, Step::Broken(_)), "{length}: {end:?}");
+            assert!(pages <= 4 * length + 4, "{length}: {pages} pages");
+        }
+        // One that leads into a circle, and one whose every page has the same cursor and the same lines.
+        let (_, end) = follow(100, Duration::ZERO, |page| {
+            Some((page.min(40) + page % 3).to_string())
+        });
+        assert!(matches!(end, Step::Broken(_)), "{end:?}");
+    }
+
+    #[test]
+    fn a_list_that_is_not_worth_its_cost_is_not_followed() {
+        let on = |page: u64| Some(page.to_string());
+        // Ten invented repos every four seconds.
+        let (pages, end) = follow(10, Duration::from_secs(4), on);
+        assert!(pages < 100, "{pages}");
+        assert_eq!(
+            end,
+            Step::InPart("its list takes far longer than its length needs")
+        );
+        let (pages, end) = follow(0, Duration::ZERO, on);
+        assert_eq!((pages, end), (65, Step::InPart("its pages hold next to nothing")));
+        // Five million invented ones, as fast as can be.
+        let (pages, end) = follow(1000, Duration::ZERO, on);
+        assert_eq!(
+            (pages, end),
+            (1000, Step::InPart("it lists more repos than a host can have"))
+        );
+    }
+}
