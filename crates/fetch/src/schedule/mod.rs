@@ -371,7 +371,7 @@ impl Scheduler {
     /// Whether a host's domain has as many slots as it gets.
     fn is_domain_full(&self, id: HostId) -> bool {
         let domain = &self.domains[self.hosts[id.0].domain];
-        let most = (self.settings.slots * 3 / 4).max(1);
+        let most = (self.settings.slots * 3 / 4).max(2);
         let most_unproven = (self.settings.slots / 16).max(1);
         domain.under_way() >= most
             || self.standing(id) == Standing::Unproven && domain.unproven() >= most_unproven
