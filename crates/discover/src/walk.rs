@@ -2,7 +2,7 @@
 //! in circles, holds next to nothing on its pages, takes far longer than its lines need or is longer than a list can be is not followed
 //! any further.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::time::Duration;
 
 /// What a list may cost.
@@ -30,8 +30,9 @@ impl Allowance {
         first_time: Duration::from_secs(120),
         time_per_line: Duration::from_millis(20),
     };
-    /// For lists of a relay: the whole network, ten times over.
+    /// For lists of a relay, which the operator chose: the whole network, ten times over, in pages as small as it likes.
     pub const RELAY: Self = Self {
+        lines_per_page: 5,
         lines: 500_000_000,
         ..Self::HOST
     };
@@ -56,6 +57,10 @@ pub struct Walk {
     allowance: Allowance,
     hasher: RandomState,
     last: Option<u64>,
+    /// The hash of the lines of the page before.
+    last_lines: Option<u64>,
+    /// Whether the same cursor came once more and is asked for again, to see whether that is the end.
+    is_confirming: bool,
     /// The hash of an earlier cursor, and how many pages ago it was. It is replaced at twice the distance each time, so that a circle of any length
     /// comes back to it, and one hash is all that is kept (Brent's algorithm).
     mark: Option<u64>,
@@ -75,6 +80,8 @@ impl Walk {
             allowance,
             hasher,
             last,
+            last_lines: None,
+            is_confirming: false,
             mark: last,
             since_mark: 0,
             next_mark: 1,
@@ -89,19 +96,37 @@ impl Walk {
         self.lines
     }
 
-    /// A page of so many lines came, with the cursor after it; the list took `took` until now.
-    pub fn page(&mut self, lines: u64, cursor: Option<String>, took: Duration) -> Step {
+    /// A page of these lines came, with the cursor after it; the list took `took` until now.
+    pub fn page<'l>(
+        &mut self,
+        names: impl IntoIterator<Item = &'l str>,
+        cursor: Option<String>,
+        took: Duration,
+    ) -> Step {
+        let mut hasher = self.hasher.build_hasher();
+        let mut lines = 0u64;
+        for name in names {
+            name.hash(&mut hasher);
+            lines = lines.saturating_add(1);
+        }
+        let is_same_page = self.last_lines.replace(hasher.finish()) == Some(hasher.finish());
         self.pages = self.pages.saturating_add(1);
         self.lines = self.lines.saturating_add(lines);
         let Some(cursor) = cursor else { return Step::End };
         let hash = self.hasher.hash_one(&cursor);
         if self.last.replace(hash) == Some(hash) {
-            return match lines {
-                // Some say so that nothing comes after.
-                0 => Step::End,
-                _ => Step::Broken("its list gives the same cursor again and again"),
+            // Some hosts say so that nothing comes after. Asked again, they say the same again.
+            return match (lines, is_same_page, self.is_confirming) {
+                (0, _, _) | (_, true, true) => Step::End,
+                (_, true, false) => Step::Broken("its list gives the same page again and again"),
+                (_, false, true) => Step::Broken("its list gives other repos for the same cursor each time"),
+                (_, false, false) => {
+                    self.is_confirming = true;
+                    Step::Next(cursor)
+                }
             };
         }
+        self.is_confirming = false;
         if self.mark == Some(hash) {
             return Step::Broken("its list goes round in circles");
         }
@@ -142,7 +167,8 @@ mod tests {
         let mut walk = Walk::new(Allowance::HOST, None);
         for page in 1u64.. {
             let took = each.saturating_mul(u32::try_from(page).unwrap());
-            match walk.page(lines, cursor(page), took) {
+            let names: Vec<String> = (0..lines).map(|line| format!("{page} {line}")).collect();
+            match walk.page(names.iter().map(String::as_str), cursor(page), took) {
                 Step::Next(_) => {}
                 end => return (page, end),
             }
@@ -158,19 +184,42 @@ mod tests {
             let each = Duration::from_secs(each);
             assert_eq!(follow(lines, each, to(last)), (last, Step::End));
         }
-        // Some give the last cursor again when there is nothing after it.
+        // Some give the last cursor again when there is nothing after it, with the last lines or without.
+        let same = || Some("b".to_owned());
         let mut walk = Walk::new(Allowance::HOST, Some("b"));
-        assert_eq!(walk.page(0, Some("b".to_owned()), Duration::ZERO), Step::End);
+        assert_eq!(walk.page([], same(), Duration::ZERO), Step::End);
+        let mut walk = Walk::new(Allowance::HOST, Some("b"));
+        assert_eq!(
+            walk.page(["x"], same(), Duration::ZERO),
+            Step::Next("b".to_owned())
+        );
+        assert_eq!(walk.page(["x"], same(), Duration::ZERO), Step::End);
     }
 
     #[test]
     fn circles_of_any_length_are_noticed() {
-        for length in [1u64, 2, 3, 7, 100, 2000] {
+        for length in [2u64, 3, 7, 100, 2000] {
             let (pages, end) = follow(100, Duration::ZERO, |page| Some((page % length).to_string()));
             assert!(matches!(end, Step::Broken(_)), "{length}: {end:?}");
             assert!(pages <= 4 * length + 4, "{length}: {pages} pages");
         }
-        // One that leads into a circle, and one whose every page has the same cursor and the same lines.
+        // A host that does not look at the cursor, and one that gives something else for it each time.
+        let mut walk = Walk::new(Allowance::HOST, None);
+        let same = || Some("b".to_owned());
+        assert_eq!(
+            walk.page(["x"], same(), Duration::ZERO),
+            Step::Next("b".to_owned())
+        );
+        assert!(matches!(
+            walk.page(["x"], same(), Duration::ZERO),
+            Step::Broken(_)
+        ));
+        let (pages, end) = follow(100, Duration::ZERO, |_| same());
+        assert!(
+            matches!(end, Step::Broken(_)) && pages == 3,
+            "{end:?} after {pages}"
+        );
+        // One that leads into a circle.
         let (_, end) = follow(100, Duration::ZERO, |page| {
             Some((page.min(40) + page % 3).to_string())
         });

@@ -227,7 +227,8 @@ async fn list(
         };
         let lines = page.lines.len() as u64;
         runner.came(lines);
-        let step = walk.page(lines, page.cursor.clone(), runner.took());
+        let names = page.lines.iter().map(|line| line.did.as_str());
+        let step = walk.page(names, page.cursor.clone(), runner.took());
         let is_due = spot_checks
             .next_if(|due| shared.new[number].load(Ordering::Relaxed) >= *due)
             .is_some();

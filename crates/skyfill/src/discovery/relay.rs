@@ -129,7 +129,7 @@ pub(crate) async fn hosts(http: &HttpClient, relay: &str, stop: &Stop) -> Result
     let mut walk = Walk::new(
         Allowance {
             lines: MOST_HOSTS,
-            ..Allowance::HOST
+            ..Allowance::RELAY
         },
         None,
     );
@@ -147,7 +147,8 @@ pub(crate) async fn hosts(http: &HttpClient, relay: &str, stop: &Stop) -> Result
             Err(error) => return Err(away(relay, &error)),
         };
         let page = lists::hosts(&body).map_err(|why| away(relay, &FetchError::BrokenBody(why.to_owned())))?;
-        let step = walk.page(page.lines.len() as u64, page.cursor, started.elapsed());
+        let names = page.lines.iter().map(|host| host.url.as_str());
+        let step = walk.page(names, page.cursor, started.elapsed());
         let good = page
             .lines
             .into_iter()
@@ -275,7 +276,8 @@ impl Scout<'_> {
             if bad > 0 {
                 *bad_lines.entry(relay.to_owned()).or_default() += bad;
             }
-            let step = walk.page(lines.len() as u64, after.clone(), started.elapsed());
+            let names = lines.iter().map(|line| line.did.as_str());
+            let step = walk.page(names, after.clone(), started.elapsed());
             let changed = store(client, schema, id, &lines, |txn| {
                 set_cursor(txn, &name, after.as_deref().unwrap_or_default())
             })?;

@@ -237,7 +237,7 @@ fn lists_that_go_round_in_circles_are_noted_and_bad_lines_are_counted() {
         "{summary}"
     );
     assert!(
-        why(&same.url).is_some_and(|why| why.contains("same cursor")),
+        why(&same.url).is_some_and(|why| why.contains("same page")),
         "{summary}"
     );
     assert_eq!(why(&senseless.url), None, "{summary}");
