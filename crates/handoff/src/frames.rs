@@ -201,6 +201,7 @@ pub struct Frames<R> {
     buffer: Vec<u8>,
     filled: usize,
     has_magic: bool,
+    bytes: u64,
 }
 
 impl<R: Read> Frames<R> {
@@ -213,12 +214,23 @@ impl<R: Read> Frames<R> {
             filled: read.len(),
             buffer,
             has_magic: false,
+            bytes: read.len() as u64,
         }
     }
 
     /// The stream.
     pub fn stream(&self) -> &R {
         &self.stream
+    }
+
+    /// How many bytes came so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether a frame has begun to come, and is not complete.
+    pub fn is_within(&self) -> bool {
+        self.filled > 0
     }
 
     /// Reads once and hands every frame that is complete now to `each`.
@@ -238,6 +250,7 @@ impl<R: Read> Frames<R> {
             Ok(0) => return Ok(Step::End),
             Ok(count) => {
                 self.filled = self.filled.saturating_add(count);
+                self.bytes = self.bytes.saturating_add(count as u64);
                 Step::Read
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Step::Read,

@@ -222,6 +222,9 @@ pub(crate) struct ConsumerArgs {
     /// With --db-test: end after N rows (of each test).
     #[arg(long, value_name = "N", requires = "db_test", required_if_eq("db_test", "all"), value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rows: Option<u64>,
+    /// End the connection of a producer that begins a part of a repo, and sends next to nothing of it for so long [seconds].
+    #[arg(long, value_name = "S", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) part_timeout: u64,
     /// Refused lines are added to this file, with their reasons.
     #[arg(long, value_name = "FILE", default_value = "skyfill-rejects.jsonl")]
     pub(crate) rejects: PathBuf,

@@ -4,6 +4,8 @@
 //! what it has no answer for.
 
 use crate::consumer::intake::Counts;
+use crate::consumer::peer::Peer;
+use crate::consumer::spool::Spool;
 use crate::run::loading::{Loaders, Settle};
 use crate::signals::Stop;
 use atrepo::{Cid, Codec, Commit, Entry, RecordError};
@@ -16,19 +18,46 @@ use load::{Choice, Chunk, DbError, EncodeError, Encoder, LoadedRepo, PartOf};
 use observe::Counter;
 use postgres::Client;
 use std::collections::{HashMap, HashSet};
-use std::io::Write;
-use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Rows of a chunk, in bytes.
 const CHUNK_BYTES: usize = 8 << 20;
-/// A producer that takes no answer for so long is given up.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Without a frame for so long, what is pending is stored.
 const IDLE: Duration = Duration::from_millis(100);
+/// Whole parts wait no longer than this for more to fill a chunk, whatever comes meanwhile.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// A part of which so few bytes come in the time that it may be silent does not come on.
+const LEAST_BYTES: u64 = 2048;
+
+/// Whether parts come on.
+struct Steady {
+    span: Duration,
+    since: Instant,
+    bytes: u64,
+}
+
+impl Steady {
+    fn new(span: Duration) -> Self {
+        Self {
+            span,
+            since: Instant::now(),
+            bytes: 0,
+        }
+    }
+
+    /// Whether enough came, of `bytes` in all, while the stream is within a part or a frame.
+    fn is_steady(&mut self, is_within: bool, bytes: u64) -> bool {
+        let came = bytes.saturating_sub(self.bytes);
+        if is_within && came < LEAST_BYTES {
+            return self.since.elapsed() < self.span;
+        }
+        (self.since, self.bytes) = (Instant::now(), bytes);
+        true
+    }
+}
 
 /// What all framed connections share; it is told what became of parts.
 #[derive(Clone)]
@@ -39,34 +68,15 @@ struct Inner {
     schema: String,
     indexed: Vec<(String, String)>,
     loaders: Loaders,
-    connections: Mutex<HashMap<i64, Arc<Connection>>>,
+    connections: Mutex<HashMap<i64, Arc<Peer>>>,
     /// Accounts of which a part is on its way to the database.
     under_way: Mutex<HashSet<String>>,
     next: AtomicI64,
     broken: Mutex<Option<String>>,
     counts: Counts,
     refused: Counter,
+    part_timeout: Duration,
     stop: Stop,
-}
-
-/// The producer's side of a connection.
-struct Connection {
-    stream: UnixStream,
-    /// Parts that are not settled.
-    open: AtomicI64,
-    /// Whether something was lost: the producer has to come again.
-    lost: AtomicBool,
-}
-
-impl Connection {
-    fn answer(&self, answer: &Answer) {
-        // A producer that is gone, or does not listen, comes again and asks again.
-        if (&self.stream).write_all(&answer.line()).is_err() {
-            self.lost.store(true, Ordering::SeqCst);
-            drop(self.stream.shutdown(Shutdown::Both));
-        }
-        self.open.fetch_sub(1, Ordering::SeqCst);
-    }
 }
 
 impl Framed {
@@ -76,6 +86,7 @@ impl Framed {
         indexed: Vec<(String, String)>,
         loaders: Loaders,
         counts: &Counts,
+        part_timeout: Duration,
         stop: &Stop,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -89,6 +100,7 @@ impl Framed {
             broken: Mutex::default(),
             counts: counts.clone(),
             refused: Counter::plain("refused"),
+            part_timeout,
             stop: stop.clone(),
         }))
     }
@@ -119,7 +131,7 @@ impl Framed {
         self.lock_under_way().remove(did);
     }
 
-    fn connection(&self, number: i64) -> Option<Arc<Connection>> {
+    fn connection(&self, number: i64) -> Option<Arc<Peer>> {
         let connections = self.0.connections.lock().unwrap_or_else(PoisonError::into_inner);
         connections.get(&number).cloned()
     }
@@ -141,15 +153,10 @@ impl Framed {
     fn read(&self, number: i64, stream: &UnixStream, read: &[u8]) -> Result<(), End> {
         stream
             .set_read_timeout(Some(IDLE))
-            .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
             .and_then(|()| stream.try_clone())
             .map_err(|error| End::Frames(FrameError::Io(error)))
             .and_then(|answers| {
-                let connection = Arc::new(Connection {
-                    stream: answers,
-                    open: AtomicI64::new(0),
-                    lost: AtomicBool::new(false),
-                });
+                let connection = Arc::new(Peer::new(answers));
                 self.0
                     .connections
                     .lock()
@@ -164,6 +171,7 @@ impl Framed {
                     sticky: None,
                     client: None,
                     probes: Probes::new(&self.0.url, &self.0.schema),
+                    waiting: None,
                 };
                 let outcome = intake.read(stream, read);
                 if outcome.is_err() {
@@ -189,7 +197,7 @@ impl Settle for Framed {
     fn lost(&self, repo: &LoadedRepo) {
         self.settled(&repo.did);
         if let Some(connection) = self.connection(repo.lease) {
-            connection.lost.store(true, Ordering::SeqCst);
+            connection.lose();
         }
     }
 
@@ -253,46 +261,55 @@ impl From<FrameError> for End {
     }
 }
 
-/// A part that is coming in.
+/// A part that is coming in. Nothing is asked about it and nothing of it is stored before it is whole.
 struct Coming {
-    did: String,
+    header: PartHeader,
     rev: String,
-    part: u8,
-    parts: u8,
     entries: u64,
     last_key: Vec<u8>,
-    /// A part that is not wanted is read, and thrown away.
-    known: PartState,
+    spool: Spool,
 }
 
 /// A connection that is read.
 struct Intake<'f> {
     framed: &'f Framed,
     number: i64,
-    connection: Arc<Connection>,
+    connection: Arc<Peer>,
     /// For the time of the run that parts say.
     encoder: Option<(i64, i64, Encoder)>,
     part: Option<Coming>,
     sticky: Option<usize>,
     client: Option<Client>,
     probes: Probes,
+    /// Since when whole parts wait for more to fill a chunk.
+    waiting: Option<Instant>,
 }
 
 impl Intake<'_> {
     fn read(&mut self, stream: &UnixStream, read: &[u8]) -> Result<(), End> {
         let mut frames = Frames::new(stream, read);
-        let stop = self.framed.0.stop.clone();
+        let mut steady = Steady::new(self.framed.0.part_timeout);
         loop {
-            if self.connection.lost.load(Ordering::SeqCst) {
-                return Err(End::Lost);
-            }
-            if stop.is_set() {
-                return Err(End::Stopped("the consumer was told to stop".to_owned()));
+            self.go_on()?;
+            if self.connection.is_behind() {
+                // It has to listen before it may say more.
+                std::thread::sleep(IDLE / 10);
+                continue;
             }
             match frames.step(|frame| self.take(frame))? {
                 Step::Read => {}
                 Step::Idle => self.flush()?,
                 Step::End => break,
+            }
+            if self.waiting.is_some_and(|since| since.elapsed() > LONGEST_WAIT) {
+                self.flush()?;
+            }
+            let is_within = self.part.is_some() || frames.is_within();
+            if !steady.is_steady(is_within, frames.bytes()) {
+                return Err(End::Part(format!(
+                    "nothing, or next to nothing, came of a part for {} s; the producer has to send it again",
+                    self.framed.0.part_timeout.as_secs()
+                )));
             }
         }
         if self.part.is_some() {
@@ -300,20 +317,34 @@ impl Intake<'_> {
         }
         self.flush()?;
         // All answers first, then the end.
+        self.wait_until(Peer::is_answered)?;
+        self.connection.say(COMMITTED);
+        self.wait_until(Peer::has_taken_all)
+    }
+
+    /// Sends the producer what it takes; an error if this connection is to end.
+    fn go_on(&self) -> Result<(), End> {
+        self.connection.send();
+        if self.connection.is_lost() {
+            return Err(End::Lost);
+        }
+        if self.framed.0.stop.is_set() {
+            return Err(End::Stopped("the consumer was told to stop".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Waits for the end of a connection whose producer has sent all; being told to stop does not end that.
+    fn wait_until(&self, done: impl Fn(&Peer) -> bool) -> Result<(), End> {
         let since = Instant::now();
-        while self.connection.open.load(Ordering::SeqCst) > 0 {
-            if self.connection.lost.load(Ordering::SeqCst) || self.framed.broken().is_some() {
+        while !done(&self.connection) {
+            self.connection.send();
+            if self.connection.is_lost() || self.framed.broken().is_some() {
                 return Err(End::Lost);
             }
-            std::thread::sleep(Duration::from_millis(
-                if since.elapsed() < Duration::from_secs(1) {
-                    1
-                } else {
-                    50
-                },
-            ));
+            let is_fresh = since.elapsed() < Duration::from_secs(1);
+            std::thread::sleep(Duration::from_millis(if is_fresh { 1 } else { 50 }));
         }
-        drop((&self.connection.stream).write_all(COMMITTED));
         Ok(())
     }
 
@@ -339,53 +370,23 @@ impl Intake<'_> {
                 header.did, commit.did
             )));
         }
-        self.wait_for(&header.did)?;
-        let host = host_of(&header.pds);
-        let known = self.known(&header, &host, &commit.rev)?;
-        self.connection.open.fetch_add(1, Ordering::SeqCst);
+        self.connection.expect_answer();
         self.part = Some(Coming {
-            did: header.did.clone(),
-            rev: commit.rev.clone(),
-            part: header.part,
-            parts: header.parts,
+            header,
+            rev: commit.rev,
             entries: 0,
             last_key: Vec::new(),
-            known: known.clone(),
-        });
-        if known != PartState::Wanted {
-            return Ok(());
-        }
-        let run = self.encoder_for(header.now)?;
-        self.framed.lock_under_way().insert(header.did.clone());
-        let Some((.., encoder)) = &mut self.encoder else {
-            return Err(End::Lost);
-        };
-        encoder.begin_part(LoadedRepo {
-            did: header.did.clone(),
-            lease: self.number,
-            part: Some(PartOf {
-                number: i16::from(header.part),
-                parts: i16::from(header.parts),
-                pds: header.pds,
-                host,
-                run,
-            }),
-            rev: commit.rev,
-            commit_cid: Cid::of(Codec::DagCbor, &header.commit).to_string(),
-            commit: header.commit,
-            car_bytes: header.car_bytes,
-            ..LoadedRepo::default()
+            spool: Spool::default(),
         });
         Ok(())
     }
 
-    /// Waits until nothing of an account is on its way: of a DID that comes twice the second is looked at when the first is stored.
+    /// Waits until nothing of an account is on its way, and has the account for itself: of a DID that comes twice the second is looked at
+    /// when the first is stored.
     fn wait_for(&mut self, did: &str) -> Result<(), End> {
-        while self.framed.lock_under_way().contains(did) {
+        while !self.framed.lock_under_way().insert(did.to_owned()) {
             self.flush()?;
-            if self.connection.lost.load(Ordering::SeqCst) || self.framed.is_stopping() {
-                return Err(End::Lost);
-            }
+            self.go_on()?;
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
@@ -413,13 +414,7 @@ impl Intake<'_> {
         {
             return Ok(*run);
         }
-        if let Some((.., encoder)) = &mut self.encoder
-            && encoder.waiting() > 0
-        {
-            let coming = self.part.take();
-            self.flush()?;
-            self.part = coming;
-        }
+        self.flush()?;
         let schema = self.framed.0.schema.clone();
         let run = ledger::runs::of_producer(self.client()?, &schema, &rows::datetime::print(now))
             .map_err(|error| End::Database(error.into()))?;
@@ -444,77 +439,114 @@ impl Intake<'_> {
         let Some(coming) = &mut self.part else {
             return Err(End::Part("an entry outside of a part".to_owned()));
         };
+        let header = &coming.header;
+        let wrong = |why: &str| End::Part(format!("{}: {why}", header.did));
         if coming.entries > 0 && key <= coming.last_key.as_slice() {
-            return Err(End::Part(format!("{}: keys out of order", coming.did)));
+            return Err(wrong("keys out of order"));
         }
         if block.as_ref().is_ok_and(|block| !cid.matches(block)) {
-            return Err(End::Part(format!(
-                "{}: a block that is not that of its CID",
-                coming.did
-            )));
+            return Err(wrong("a block that is not that of its CID"));
         }
         let collection = atrepo::syntax::split_key(key).map_or("", |(collection, _)| collection);
-        if rows::route::socket_of(collection, usize::from(coming.parts)) != usize::from(coming.part) {
-            return Err(End::Part(format!(
-                "{}: {collection} is not of this part",
-                coming.did
-            )));
+        if rows::route::socket_of(collection, usize::from(header.parts)) != usize::from(header.part) {
+            return Err(wrong(&format!("{collection} is not of this part")));
         }
+        coming
+            .spool
+            .add(key, &cid, &block)
+            .map_err(|error| wrong(&format!("its entries cannot be kept: {error}")))?;
         coming.entries += 1;
-        let is_wanted = coming.known == PartState::Wanted;
         coming.last_key.clear();
         coming.last_key.extend_from_slice(key);
-        self.framed
-            .0
-            .counts
-            .entry(block.as_ref().map_or(0, |block| block.len() as u64));
-        if !is_wanted {
-            return Ok(());
-        }
-        let entry = match block {
-            Ok(block) => Entry::of(key, cid, block),
-            Err(error) => Entry::unread(key, cid, error),
-        };
-        self.encode(|encoder, probe, hand_on| encoder.part_entry(&entry, probe, hand_on))
+        let bytes = block.as_ref().map_or(0, |block| block.len() as u64);
+        self.framed.0.counts.entry(bytes);
+        Ok(())
     }
 
+    /// A part is whole: it is encoded, unless the ledger has it.
     fn end(&mut self, entries: u64) -> Result<(), End> {
         let Some(coming) = self.part.take() else {
             return Err(End::Part("the end of no part".to_owned()));
         };
+        let did = coming.header.did.clone();
         if coming.entries != entries {
             return Err(End::Part(format!(
-                "{}: {} entries came of {entries}",
-                coming.did, coming.entries
+                "{did}: {} entries came of {entries}",
+                coming.entries
             )));
         }
-        match coming.known {
-            PartState::Wanted => self.encode(|encoder, _, hand_on| encoder.end_part(hand_on)),
+        self.wait_for(&did)?;
+        let outcome = self.whole(coming);
+        if outcome.is_err() {
+            self.framed.settled(&did);
+            self.framed.0.loaders.abandon(&did);
+        }
+        outcome
+    }
+
+    fn whole(&mut self, coming: Coming) -> Result<(), End> {
+        let host = host_of(&coming.header.pds);
+        let known = self.known(&coming.header, &host, &coming.rev)?;
+        let (did, rev) = (coming.header.did.clone(), coming.rev.clone());
+        match known {
+            PartState::Wanted => self.store(coming, host),
             PartState::There => {
+                self.framed.settled(&did);
                 self.framed.0.counts.repeated(coming.entries);
-                self.connection.answer(&Answer::Stored {
-                    did: coming.did,
-                    rev: coming.rev,
-                });
+                self.connection.answer(&Answer::Stored { did, rev });
                 Ok(())
             }
             PartState::Older(newer) => {
+                self.framed.settled(&did);
                 self.framed.0.refused.add(1);
-                self.connection.answer(&Answer::Refused {
-                    error: format!("it is stored at the newer rev {newer}"),
-                    did: coming.did,
-                    rev: coming.rev,
-                });
+                let error = format!("it is stored at the newer rev {newer}");
+                self.connection.answer(&Answer::Refused { did, rev, error });
                 Ok(())
             }
         }
+    }
+
+    /// Encodes a part that is whole; its rows go on their way.
+    fn store(&mut self, coming: Coming, host: String) -> Result<(), End> {
+        let Coming {
+            header, rev, spool, ..
+        } = coming;
+        let run = self.encoder_for(header.now)?;
+        let Some((.., encoder)) = &mut self.encoder else {
+            return Err(End::Lost);
+        };
+        encoder.begin_part(LoadedRepo {
+            did: header.did,
+            lease: self.number,
+            part: Some(PartOf {
+                number: i16::from(header.part),
+                parts: i16::from(header.parts),
+                pds: header.pds,
+                host,
+                run,
+            }),
+            rev,
+            commit_cid: Cid::of(Codec::DagCbor, &header.commit).to_string(),
+            commit: header.commit,
+            car_bytes: header.car_bytes,
+            ..LoadedRepo::default()
+        });
+        self.waiting.get_or_insert_with(Instant::now);
+        spool.replay(|key, cid, block| {
+            let entry = match block {
+                Ok(block) => Entry::of(key, cid, block),
+                Err(error) => Entry::unread(key, cid, error),
+            };
+            self.encode(|encoder, probe, hand_on| encoder.part_entry(&entry, probe, hand_on))
+        })?;
+        self.encode(|encoder, _, hand_on| encoder.end_part(hand_on))
     }
 
     fn status(&mut self, did: &str, status: &str) -> Result<(), End> {
         let schema = self.framed.0.schema.clone();
         load::store_states(self.client()?, &schema, &[(did, Some(status))])
             .map_err(|error| End::Database(error.into()))?;
-        self.connection.open.fetch_add(1, Ordering::SeqCst);
+        self.connection.expect_answer();
         self.connection.answer(&Answer::Stored {
             did: did.to_owned(),
             rev: String::new(),
@@ -523,8 +555,8 @@ impl Intake<'_> {
     }
 
     fn flush(&mut self) -> Result<(), End> {
-        // What is pending of a part that goes on waits for the rest.
-        if self.part.is_some() || self.encoder.is_none() {
+        self.waiting = None;
+        if self.encoder.is_none() {
             return Ok(());
         }
         self.encode(|encoder, _, hand_on| encoder.flush(hand_on))
@@ -550,21 +582,13 @@ impl Intake<'_> {
         }
     }
 
-    /// The rest of the part at hand will not come.
+    /// What waits for more to fill a chunk will not be stored: the producer sends it again.
     fn abandon(&mut self) {
         if let Some((.., encoder)) = &mut self.encoder {
             encoder
                 .discard()
                 .iter()
                 .for_each(|repo| self.framed.settled(&repo.did));
-        }
-        if let Some(coming) = self
-            .part
-            .take()
-            .filter(|coming| coming.known == PartState::Wanted)
-        {
-            self.framed.settled(&coming.did);
-            self.framed.0.loaders.abandon(&coming.did);
         }
     }
 }

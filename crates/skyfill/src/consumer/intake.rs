@@ -17,10 +17,13 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes of rows that one connection's unfinished batches may hold; past it the largest is stored as it is.
 const PENDING_BYTES: usize = 64 << 20;
+/// What is stored is committed after so long at the latest, whatever comes meanwhile: it is in a transaction of the
+/// AppView's database, and other producers' rows are in the same one.
+const LONGEST_OPEN: Duration = Duration::from_secs(10);
 /// Without a line for so long, what is pending is stored and committed.
 const IDLE: Duration = Duration::from_millis(500);
 
@@ -144,8 +147,8 @@ pub(crate) struct Intake {
     pending: BTreeMap<(Collection, usize), Batch>,
     pending_bytes: usize,
     accounts: Accounts,
-    /// Whether something was stored since the last commit.
-    dirty: bool,
+    /// Since when something is stored and not committed.
+    dirty: Option<Instant>,
     counts: Counts,
     rejects: Arc<Rejects>,
     stop: Stop,
@@ -191,7 +194,7 @@ impl Intake {
             pending: BTreeMap::new(),
             pending_bytes: 0,
             accounts: Accounts::default(),
-            dirty: false,
+            dirty: None,
             counts: counts.clone(),
             rejects: Arc::clone(rejects),
             stop: stop.clone(),
@@ -226,6 +229,10 @@ impl Intake {
         let mut lines = Lines::new(stream, &[first]);
         let mut ended = false;
         while !self.stop.is_set() {
+            // A producer that drips is never idle, and must not keep a transaction open.
+            if self.dirty.is_some_and(|since| since.elapsed() > LONGEST_OPEN) {
+                self.commit()?;
+            }
             let mut outcome = Ok(());
             let step = lines.step(|line| {
                 if outcome.is_ok() {
@@ -342,7 +349,7 @@ impl Intake {
         if accounts.len() == 0 {
             return Ok(());
         }
-        self.dirty = true;
+        self.dirty.get_or_insert_with(Instant::now);
         self.shards.store_accounts(accounts)
     }
 
@@ -351,7 +358,7 @@ impl Intake {
             return Ok(());
         };
         self.pending_bytes -= batch.bytes();
-        self.dirty = true;
+        self.dirty.get_or_insert_with(Instant::now);
         self.shards.store(key.1, batch)
     }
 
@@ -364,7 +371,7 @@ impl Intake {
     /// Stores all that is pending and commits it.
     fn commit(&mut self) -> Result<(), Gone> {
         self.store_all()?;
-        if std::mem::take(&mut self.dirty) {
+        if self.dirty.take().is_some() {
             self.shards.commit()
         } else {
             Ok(())

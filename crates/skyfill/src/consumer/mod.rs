@@ -8,8 +8,10 @@
 
 mod frames;
 mod intake;
+mod peer;
 mod rejects;
 mod shards;
+mod spool;
 
 use crate::checks;
 use crate::cli::ConsumerArgs;
@@ -60,7 +62,7 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
         transaction_bytes: (TRANSACTION_BYTES / connections).max(1 << 20),
     };
     let shards = Shards::start(connections, &options, &counts, &rejects, &workers, &stop)?;
-    let framed = start_framed(&database, connections, &counts, &workers, &stop)?;
+    let framed = start_framed(args, &database, &counts, &workers, &stop)?;
     observe::log!(
         "listening on {}, storing in schema {} of {}",
         socket.display(),
@@ -153,8 +155,8 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
 
 /// What stores parts that come in frames: as many connections as for lines, opened when they are needed.
 fn start_framed(
+    args: &ConsumerArgs,
     database: &Database,
-    connections: usize,
     counts: &Counts,
     workers: &Workers,
     stop: &Stop,
@@ -164,8 +166,16 @@ fn start_framed(
     fresh::prepare_probes(&mut client, &database.schema, stop.waits())
         .map_err(|error| database.db_failure(&error))?;
     let indexed = fresh::indexed_columns(&mut client, &database.schema).map_err(refused)?;
-    let (loaders, ends) = Loaders::new(connections);
-    let framed = Framed::new(&database.url, &database.schema, indexed, loaders, counts, stop);
+    let (loaders, ends) = Loaders::new(args.max_db_connections as usize);
+    let framed = Framed::new(
+        &database.url,
+        &database.schema,
+        indexed,
+        loaders,
+        counts,
+        Duration::from_secs(args.part_timeout),
+        stop,
+    );
     let threads = ends
         .into_iter()
         .enumerate()

@@ -294,3 +294,109 @@ fn a_live_lost_connection_is_told_to_stop_within_reason() {
     send_lines(&consumer.socket, "");
     assert_eq!(consumer.stop(), Some(0), "nothing was open, so nothing is lost");
 }
+
+/// The frames of half a part that is larger than a chunk.
+fn half_a_part(did: &str) -> Vec<u8> {
+    use atrepo::{Cid, Codec, cbor::Writer};
+    use handoff::frames::{self, MAGIC, PartHeader};
+    let data = Cid::of(Codec::DagCbor, b"nothing");
+    let commit = simnet::build_commit(did, "3jzfcijpj2z2a", &data);
+    let mut bytes = MAGIC.to_vec();
+    let header = PartHeader {
+        did: did.to_owned(),
+        pds: "https://pds.example".to_owned(),
+        part: 0,
+        parts: 1,
+        commit,
+        car_bytes: 1,
+        now: 1_793_000_000_000,
+    };
+    frames::append_part(&mut bytes, &header);
+    for n in 0..40 {
+        let mut w = Writer::new();
+        w.map(2).text("x").text(&"y".repeat(500_000));
+        w.text("$type").text("app.bsky.actor.profile");
+        let key = format!("app.bsky.actor.profile/{n:02}");
+        frames::append_entry(
+            &mut bytes,
+            key.as_bytes(),
+            &Cid::of(Codec::DagCbor, w.as_bytes()),
+            w.as_bytes(),
+        );
+    }
+    bytes
+}
+
+/// Sessions of consumers in the test's database that hold a transaction open and do nothing.
+fn open_transactions(db: &TestDb) -> i64 {
+    let sql = "SELECT count(*) FROM pg_stat_activity
+         WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = 'idle in transaction'
+           AND xact_start < clock_timestamp() - interval '200 ms'";
+    db.client().query_one(sql, &[]).unwrap().get(0)
+}
+
+#[test]
+fn a_producer_that_falls_silent_in_a_part_keeps_nobody_and_is_ended() {
+    use std::io::{Read, Write};
+    let tangle = simnet::Tangle::new(71, 3, 60);
+    let net = Net::of_tangle(&tangle);
+    let (db, dir) = (TestDb::migrated(), folder());
+    let consumer = Consumer::start(&db.url, dir.path(), "s", &["--part-timeout", "3"]);
+    let mut silent = std::os::unix::net::UnixStream::connect(&consumer.socket).unwrap();
+    // It names an account of the other producer, too.
+    silent.write_all(&half_a_part(&net.dids[0])).unwrap();
+    let file = did_file(dir.path(), &net.server.url(), net.dids.iter().map(String::as_str));
+    run_well(&mut producer(dir.path(), &file, &[&consumer.socket]));
+    assert!(db.count("record") > 0);
+    assert_eq!(open_transactions(&db), 0);
+    // The greeting, and then the end; a connection that is cut says so in either way.
+    drop(silent.read_to_end(&mut Vec::new()));
+    assert!(
+        consumer.log().contains("came of a part for 3 s"),
+        "{}",
+        consumer.log()
+    );
+    assert_eq!(consumer.stop(), Some(0));
+}
+
+/// A producer that never takes its answers is told of nothing any more; whoever stores rows does not wait for it.
+#[test]
+fn a_producer_that_takes_no_answers_keeps_nobody() {
+    use std::io::Write;
+    let tangle = simnet::Tangle::new(72, 3, 60);
+    let net = Net::of_tangle(&tangle);
+    let (db, dir) = (TestDb::migrated(), folder());
+    let consumer = Consumer::start(&db.url, dir.path(), "s", &[]);
+    let mut deaf = std::os::unix::net::UnixStream::connect(&consumer.socket).unwrap();
+    let mut frames = handoff::frames::MAGIC.to_vec();
+    for n in 0..5000 {
+        handoff::frames::append_status(&mut frames, &format!("did:plc:{n:024}"), "takendown");
+    }
+    let writer = std::thread::spawn(move || drop(deaf.write_all(&frames)));
+    let file = did_file(dir.path(), &net.server.url(), net.dids.iter().map(String::as_str));
+    run_well(&mut producer(dir.path(), &file, &[&consumer.socket]));
+    assert!(db.count("record") > 0);
+    drop(consumer);
+    writer.join().unwrap();
+}
+
+/// A producer of lines that drips is never idle; what it sent is committed all the same.
+#[test]
+fn lines_that_drip_keep_no_transaction_open() {
+    use std::io::Write;
+    use std::time::{Duration, Instant};
+    let (db, dir) = (TestDb::migrated(), folder());
+    let consumer = Consumer::start(&db.url, dir.path(), "s", &["--batch-size", "1"]);
+    let mut drip = std::os::unix::net::UnixStream::connect(&consumer.socket).unwrap();
+    drip.write_all(post("1", "good").as_bytes()).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while db.count("record") == 0 {
+        drip.write_all(b" ").unwrap();
+        assert!(
+            Instant::now() < deadline,
+            "it was never committed: {}",
+            consumer.log()
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

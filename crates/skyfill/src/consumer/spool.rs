@@ -1,0 +1,120 @@
+//! The entries of a part until it is whole.
+//!
+//! A part is encoded when its end has come, so nothing in the database ever waits for a producer: a producer that
+//! falls silent keeps what it sent in here, and nobody else waits for it.
+
+use atrepo::{Cid, RecordError};
+use handoff::frames::{self, Frame, FrameError, Frames, MAGIC, Step};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+
+/// Bytes of a part that are kept in memory; what is beyond them goes to a temporary file.
+const IN_MEMORY: usize = 1 << 20;
+/// Largest part, in bytes: no repo is as large.
+const MAX_BYTES: u64 = 16 << 30;
+
+/// Entries, in the form in which they came.
+#[derive(Default)]
+pub(crate) struct Spool {
+    last: Vec<u8>,
+    file: Option<File>,
+    in_file: u64,
+}
+
+impl Spool {
+    /// Adds an entry.
+    ///
+    /// # Errors
+    /// There is no room on the disk, or the part is larger than a part may be.
+    pub(crate) fn add(
+        &mut self,
+        key: &[u8],
+        cid: &Cid,
+        block: &Result<&[u8], RecordError>,
+    ) -> io::Result<()> {
+        match block {
+            Ok(block) => frames::append_entry(&mut self.last, key, cid, block),
+            Err(error) => frames::append_unread(&mut self.last, key, cid, error),
+        }
+        if self.last.len() < IN_MEMORY {
+            return Ok(());
+        }
+        if self.in_file > MAX_BYTES {
+            return Err(io::Error::other(format!(
+                "it is larger than {} GiB",
+                MAX_BYTES >> 30
+            )));
+        }
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self.file.insert(tempfile::tempfile()?),
+        };
+        file.write_all(&self.last)?;
+        self.in_file += self.last.len() as u64;
+        self.last.clear();
+        Ok(())
+    }
+
+    /// Hands over all entries, in the order in which they came.
+    ///
+    /// # Errors
+    /// What `each` answers; or the file cannot be read.
+    pub(crate) fn replay<E: From<FrameError>>(
+        self,
+        mut each: impl FnMut(&[u8], Cid, Result<&[u8], RecordError>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let front: Box<dyn Read> = match self.file {
+            Some(mut file) => {
+                file.seek(SeekFrom::Start(0)).map_err(FrameError::Io)?;
+                Box::new(file)
+            }
+            None => Box::new(io::empty()),
+        };
+        let mut frames = Frames::new(front.chain(self.last.as_slice()), MAGIC);
+        loop {
+            let step = frames.step(|frame| match frame {
+                Frame::Entry(key, cid, block) => each(key, cid, Ok(block)),
+                Frame::Unread(key, cid, error) => each(key, cid, Err(error)),
+                // Nothing else was added.
+                Frame::Part(_) | Frame::End(_) | Frame::Status(..) => Ok(()),
+            })?;
+            if step == Step::End {
+                return Ok(());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atrepo::Codec;
+
+    #[test]
+    fn entries_come_back_from_memory_and_from_the_file() {
+        for (entries, size) in [(3u32, 10), (50, 100_000)] {
+            let mut spool = Spool::default();
+            for n in 0..entries {
+                let block = vec![u8::try_from(n).unwrap(); size];
+                spool
+                    .add(
+                        format!("a/{n:03}").as_bytes(),
+                        &Cid::of(Codec::DagCbor, &block),
+                        &block,
+                    )
+                    .unwrap();
+            }
+            assert_eq!(spool.file.is_some(), size > 10);
+            let mut next = 0;
+            spool
+                .replay(|key, cid, block| -> Result<(), FrameError> {
+                    assert_eq!(key, format!("a/{next:03}").as_bytes());
+                    assert!(block.is_ok_and(|block| cid.matches(block) && block.len() == size));
+                    next += 1;
+                    Ok(())
+                })
+                .unwrap();
+            assert_eq!(next, entries);
+        }
+    }
+}
