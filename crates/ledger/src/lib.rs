@@ -16,6 +16,7 @@ pub mod settings;
 pub mod skipped;
 pub mod slices;
 pub mod text;
+pub mod trust;
 
 use locks::{Hold, Lock};
 use pg::{DbError, Waits};

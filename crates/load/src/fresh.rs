@@ -259,7 +259,7 @@ pub fn rebuild(
                 lock().failed = true;
                 return Err(RebuildError {
                     at: Some(Box::new((what.name.clone(), what.table.clone()))),
-                    error: error.into(),
+                    error,
                 });
             }
             report(Rebuilding::Done(what));

@@ -2,7 +2,7 @@
 
 use appview::table::TableInfo;
 use ledger::dropped::{self, Dropped};
-use pg::{DbError, Waits};
+use pg::{DbError, DbErrorKind, Waits};
 use postgres::error::SqlState;
 use postgres::{Client, Error, Transaction};
 
@@ -120,12 +120,17 @@ pub enum Conflicts {
 ///
 /// # Errors
 /// The server refused; for a unique constraint, because rows that break it came in meanwhile.
-pub fn restore(client: &mut Client, schema: &str, what: &Dropped, conflicts: Conflicts) -> Result<(), Error> {
+pub fn restore(
+    client: &mut Client,
+    schema: &str,
+    what: &Dropped,
+    conflicts: Conflicts,
+) -> Result<(), DbError> {
     let outcome = try_restore(client, schema, what, None);
     let table = appview::table::ALL
         .iter()
         .find(|table| table.name == what.table && !table.unique.is_empty());
-    let is_conflict = |error: &Error| error.code() == Some(&SqlState::UNIQUE_VIOLATION);
+    let is_conflict = |error: &DbError| error.sqlstate.as_deref() == Some(SqlState::UNIQUE_VIOLATION.code());
     match (outcome, table) {
         (Err(error), Some(table)) if conflicts == Conflicts::Settle && is_conflict(&error) => {
             try_restore(client, schema, what, Some(&settle(table, schema)))
@@ -134,8 +139,23 @@ pub fn restore(client: &mut Client, schema: &str, what: &Dropped, conflicts: Con
     }
 }
 
-fn try_restore(client: &mut Client, schema: &str, what: &Dropped, before: Option<&str>) -> Result<(), Error> {
+fn try_restore(
+    client: &mut Client,
+    schema: &str,
+    what: &Dropped,
+    before: Option<&str>,
+) -> Result<(), DbError> {
     let mut txn = client.transaction()?;
+    if !is_definition(&mut txn, schema, what)? {
+        return Err(DbError {
+            kind: DbErrorKind::Other,
+            sqlstate: None,
+            message: format!(
+                "what skyfill.dropped_ddl has for {} is no definition of an index or a constraint of {}: {}",
+                what.name, what.table, what.ddl
+            ),
+        });
+    }
     // Somebody may have put it back by hand.
     let there = txn.query_opt(
         "SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2",
@@ -145,10 +165,30 @@ fn try_restore(client: &mut Client, schema: &str, what: &Dropped, before: Option
         if let Some(sql) = before {
             txn.batch_execute(sql)?;
         }
-        txn.batch_execute(&what.ddl)?;
+        // Definitions that earlier versions saved name the operator class of pg_trgm without its schema.
+        txn.execute(
+            "SELECT set_config('search_path', format('pg_catalog, %I, %I, pg_temp', $1::text, coalesce(
+               (SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+                WHERE e.extname = 'pg_trgm'), $1::text)), true)",
+            &[&schema],
+        )?;
+        // As a prepared statement, which is one statement.
+        txn.execute(what.ddl.as_str(), &[])?;
     }
     dropped::forget(&mut txn, schema, &what.name)?;
-    txn.commit()
+    Ok(txn.commit()?)
+}
+
+/// Whether what was saved has the form of what [`drop_some`] saves: it is executed as whoever runs this.
+fn is_definition(txn: &mut Transaction<'_>, schema: &str, what: &Dropped) -> Result<bool, Error> {
+    let row = txn.query_one(
+        "SELECT bool_or(starts_with($4::text, form)) FROM (VALUES
+           (format('CREATE INDEX %I ON %I.%I USING ', $3::text, $1::text, $2::text)),
+           (format('CREATE UNIQUE INDEX %I ON %I.%I USING ', $3::text, $1::text, $2::text)),
+           (format('ALTER TABLE %I.%I ADD CONSTRAINT %I ', $1::text, $2::text, $3::text))) f (form)",
+        &[&schema, &what.table, &what.name, &what.ddl],
+    )?;
+    Ok(row.get(0))
 }
 
 /// Turns all rows of `table` but the first of each unique key into duplicates, and takes their notifications back.

@@ -3,10 +3,10 @@
 use crate::PgBoxError;
 use crate::account::Account;
 use crate::binaries::Binaries;
-use crate::folder::NOFOLLOW;
+use crate::folder::{NOFOLLOW, NONBLOCK};
 use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, fchown};
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 use std::process::{Output, Stdio};
 
@@ -14,8 +14,8 @@ use std::process::{Output, Stdio};
 const SMALL_SHM_BYTES: u64 = 1 << 30;
 
 /// The version of the cluster in `cluster`, if one is there.
-pub(crate) fn version(cluster: &Path) -> Option<String> {
-    fs::read_to_string(cluster.join("PG_VERSION"))
+pub(crate) fn version(account: &Account, cluster: &Path) -> Option<String> {
+    read_owned(account, &cluster.join("PG_VERSION"))
         .ok()
         .map(|text| text.trim().to_owned())
 }
@@ -33,7 +33,7 @@ pub(crate) fn init(binaries: &Binaries, account: &Account, cluster: &Path) -> Re
     ]);
     run("initdb", &mut command)?;
     let main = cluster.join("postgresql.conf");
-    let mut text = fs::read_to_string(&main).map_err(PgBoxError::io(format!("read {}", main.display())))?;
+    let mut text = read_owned(account, &main).map_err(PgBoxError::io(format!("read {}", main.display())))?;
     text.push_str("\n# What skyfill sets; written anew at each start.\ninclude = 'skyfill.conf'\n");
     write_as(account, &main, &text)
 }
@@ -71,6 +71,25 @@ pub(crate) fn configure(
         .collect();
     let path = cluster.join("skyfill.conf");
     write_as(account, &path, &text)
+}
+
+/// Reads a file of the account's: no link, and nobody else's file, so that root reads nothing for a user that the
+/// user could not read.
+pub(crate) fn read_owned(account: &Account, path: &Path) -> std::io::Result<String> {
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(NOFOLLOW | NONBLOCK)
+        .open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() || found.uid() != account.uid {
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::PermissionDenied,
+            format!("it is no file of {}", account.name),
+        ));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Writes a file of the account's in one step: another file is made, given away, and takes its place. In a folder that
@@ -127,4 +146,30 @@ pub(crate) fn run(name: &'static str, command: &mut std::process::Command) -> Re
         String::from_utf8_lossy(&output.stdout)
     );
     Err(PgBoxError::Program { name, output: text })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_file_of_the_account_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let me = Account {
+            uid: rustix::process::getuid().as_raw(),
+            gid: rustix::process::getgid().as_raw(),
+            name: "me".to_owned(),
+            drop_root: false,
+        };
+        let other = Account {
+            uid: me.uid + 1,
+            ..me.clone()
+        };
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        fs::write(&file, "text").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert_eq!(read_owned(&me, &file).unwrap(), "text");
+        assert!(read_owned(&me, &link).is_err());
+        assert!(read_owned(&other, &file).is_err());
+    }
 }

@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 /// Links are not followed when files are opened in a folder that is another user's.
 pub(crate) const NOFOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
 
+/// What is opened is looked at first: opening a pipe does not wait for its writer.
+pub(crate) const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+
 /// The folder that is really used.
 pub(crate) struct Folder {
     /// Absolute.

@@ -90,7 +90,7 @@ pub fn start_with(folder: &Path, settings: &[(&str, &str)]) -> Result<Server, Pg
     user.lock_shared().map_err(PgBoxError::io("lock the folder"))?;
     let cluster = folder.cluster();
     let mut notices: Vec<String> = folder.notice.iter().cloned().collect();
-    let version = cluster::version(&cluster);
+    let version = cluster::version(&folder.account, &cluster);
     let binaries = Binaries::find(&cluster, version.as_deref())?;
     binaries.require_trgm()?;
     if version.is_none() {
@@ -115,7 +115,7 @@ pub fn start_with(folder: &Path, settings: &[(&str, &str)]) -> Result<Server, Pg
         cluster::configure(&folder.account, &cluster, &sockets, settings)?;
         launch(&binaries, &folder.account, &cluster)?;
     }
-    let (postmaster, socket_folder) = read_pid_file(&cluster)?;
+    let (postmaster, socket_folder) = read_pid_file(&folder.account, &cluster)?;
     let psql = if on_path("psql") {
         PathBuf::from("psql")
     } else {
@@ -140,7 +140,7 @@ pub fn start_with(folder: &Path, settings: &[(&str, &str)]) -> Result<Server, Pg
 pub fn stop(folder: &Path) -> Result<bool, PgBoxError> {
     let folder = Folder::open(folder)?;
     let cluster = folder.cluster();
-    let Some(version) = cluster::version(&cluster) else {
+    let Some(version) = cluster::version(&folder.account, &cluster) else {
         return Ok(false);
     };
     let binaries = Binaries::find(&cluster, Some(&version))?;
@@ -175,14 +175,14 @@ pub fn is_made(folder: &Path) -> Result<bool, PgBoxError> {
 pub fn status(folder: &Path) -> Result<Option<u32>, PgBoxError> {
     let folder = Folder::open(folder)?;
     let cluster = folder.cluster();
-    let Some(version) = cluster::version(&cluster) else {
+    let Some(version) = cluster::version(&folder.account, &cluster) else {
         return Ok(None);
     };
     let binaries = Binaries::find(&cluster, Some(&version))?;
     if !is_running(&binaries, &folder.account, &cluster)? {
         return Ok(None);
     }
-    Ok(Some(read_pid_file(&cluster)?.0))
+    Ok(Some(read_pid_file(&folder.account, &cluster)?.0))
 }
 
 /// PostgreSQL's own judgement, which knows a stale postmaster.pid from a live one.
@@ -223,7 +223,7 @@ fn launch(binaries: &Binaries, account: &Account, cluster: &Path) -> Result<(), 
     if status.success() {
         return Ok(());
     }
-    let text = fs::read_to_string(&log).unwrap_or_default();
+    let text = cluster::read_owned(account, &log).unwrap_or_default();
     let last: Vec<&str> = text.lines().rev().take(8).collect();
     let last: Vec<&str> = last.into_iter().rev().collect();
     Err(PgBoxError::Program {
@@ -233,9 +233,10 @@ fn launch(binaries: &Binaries, account: &Account, cluster: &Path) -> Result<(), 
 }
 
 /// Process id and socket folder, the first and fifth line of postmaster.pid.
-fn read_pid_file(cluster: &Path) -> Result<(u32, PathBuf), PgBoxError> {
+fn read_pid_file(account: &Account, cluster: &Path) -> Result<(u32, PathBuf), PgBoxError> {
     let path = cluster.join("postmaster.pid");
-    let text = fs::read_to_string(&path).map_err(PgBoxError::io(format!("read {}", path.display())))?;
+    let text =
+        cluster::read_owned(account, &path).map_err(PgBoxError::io(format!("read {}", path.display())))?;
     let mut lines = text.lines();
     let pid = lines.next().and_then(|line| line.trim().parse().ok());
     let sockets = lines.nth(3).filter(|line| !line.is_empty());

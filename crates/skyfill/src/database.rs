@@ -143,9 +143,25 @@ impl Database {
         failure
     }
 
+    /// Makes sure that what lies in schema `skyfill` is skyfill's.
+    pub(crate) fn require_trusted(&self, client: &mut Client) -> Result<(), Failure> {
+        let stranger = ledger::trust::stranger(client, &self.schema).map_err(|error| self.failure(error))?;
+        let Some((what, owner)) = stranger else {
+            return Ok(());
+        };
+        Err(Failure::new(format!(
+            "{what} in {} belongs to {owner}; what is saved there would be executed as the role that skyfill connects as",
+            self.shown()
+        ))
+        .hint(format!(
+            "if {owner} is an operator of skyfill, too: GRANT {owner} to this role; if not: DROP SCHEMA skyfill CASCADE"
+        )))
+    }
+
     /// Makes sure that skyfill's own tables are there.
     pub(crate) fn prepare_ledger(&self) -> Result<(), Failure> {
         let mut client = self.connect()?;
+        self.require_trusted(&mut client)?;
         ledger::prepare(&mut client, PATIENT).map_err(|error| {
             self.db_failure(&error)
                 .hint("skyfill keeps what it needs for itself in schema skyfill; the user must be allowed to make it")

@@ -141,6 +141,7 @@ pub(crate) fn work(
 fn notifications(args: &FinalizeArgs, database: &Database) -> Result<Notifications, Failure> {
     let mut client = database.connect()?;
     let refused = |error| database.failure(error);
+    database.require_trusted(&mut client)?;
     ledger::prepare(&mut client, PATIENT).map_err(|error| database.db_failure(&error))?;
     let run = ledger::runs::last(&mut client, &database.schema).map_err(refused)?;
     let loaded = run.and_then(|run| Notifications::parse(&run.notifications));

@@ -16,6 +16,7 @@ pub(crate) fn run(args: &IndexesArgs) -> Result<Ended, Failure> {
 fn status(target: &IndexesTarget) -> Result<Ended, Failure> {
     let database = Database::open_existing(&target.database)?;
     let mut client = database.connect()?;
+    database.require_trusted(&mut client)?;
     let missing =
         load::indexes::missing(&mut client, &database.schema).map_err(|error| database.failure(error))?;
     if target.json {
@@ -42,6 +43,7 @@ fn status(target: &IndexesTarget) -> Result<Ended, Failure> {
 fn restore(target: &IndexesTarget) -> Result<Ended, Failure> {
     let database = Database::open_existing(&target.database)?;
     let mut client = database.connect()?;
+    database.require_trusted(&mut client)?;
     let missing =
         load::indexes::missing(&mut client, &database.schema).map_err(|error| database.failure(error))?;
     let mut restored = Vec::new();

@@ -14,6 +14,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
     let mut client = database.connect()?;
     let refused = |error| database.failure(error);
     database.require_ledger(&mut client)?;
+    database.require_trusted(&mut client)?;
     ledger::prepare(&mut client, PATIENT).map_err(|error| database.db_failure(&error))?;
     let last = runs::last(&mut client, &database.schema).map_err(refused)?;
     let states = repos::states(&mut client, &database.schema).map_err(refused)?;

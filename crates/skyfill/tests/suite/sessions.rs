@@ -223,3 +223,60 @@ fn finalize_takes_the_notifications_of_the_loads() {
     run_well(&mut finalize(&db));
     assert_eq!(difference(&db.dump(), &before), None);
 }
+
+/// What is saved in schema `skyfill` is executed later: not if somebody else made it, and not if it is anything else.
+#[test]
+fn saved_statements_are_executed_only_if_they_are_skyfills_own() {
+    let db = TestDb::migrated();
+    let mut client = db.client();
+    let restore = || {
+        let mut command = skyfill();
+        command
+            .args(["indexes", "restore"])
+            .env("BSKY_DB_POSTGRES_URL", &db.url);
+        command.output().expect("run skyfill")
+    };
+    ledger::prepare(&mut client, Waits::SILENT).unwrap();
+    for ddl in [
+        "CREATE TABLE public.mine ()",
+        "CREATE INDEX odd ON bsky.\"like\" USING btree (uri); CREATE TABLE public.mine ()",
+        "CREATE INDEX odd ON public.other USING btree (uri)",
+    ] {
+        client
+            .execute(
+                "INSERT INTO skyfill.dropped_ddl (schema_name, table_name, name, ddl) VALUES ('bsky', 'like', 'odd', $1)
+                 ON CONFLICT (schema_name, name) DO UPDATE SET ddl = excluded.ddl",
+                &[&ddl],
+            )
+            .unwrap();
+        let output = restore();
+        assert_eq!(output.status.code(), Some(3), "{ddl}: {}", told(&output));
+        let mine = "SELECT to_regclass('public.mine') IS NULL";
+        assert!(client.query_one(mine, &[]).unwrap().get::<_, bool>(0), "{ddl}");
+    }
+    client
+        .batch_execute(
+            "UPDATE skyfill.dropped_ddl SET ddl = 'CREATE INDEX odd ON bsky.\"like\" USING btree (uri)'",
+        )
+        .unwrap();
+    let role = format!("mallory_{}", std::process::id());
+    client
+        .batch_execute(&format!(
+            "CREATE ROLE {role}; GRANT CREATE ON SCHEMA skyfill TO {role}; ALTER TABLE skyfill.dropped_ddl OWNER TO {role}"
+        ))
+        .unwrap();
+    let output = restore();
+    assert_eq!(output.status.code(), Some(3), "{}", told(&output));
+    assert!(
+        told(&output).contains("skyfill.dropped_ddl in ") && told(&output).contains(&role),
+        "{}",
+        told(&output)
+    );
+    client
+        .batch_execute(&format!(
+            "ALTER TABLE skyfill.dropped_ddl OWNER TO current_user; DROP OWNED BY {role}; DROP ROLE {role}"
+        ))
+        .unwrap();
+    let output = restore();
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+}
