@@ -165,7 +165,7 @@ pub fn stop(folder: &Path) -> Result<bool, PgBoxError> {
 /// See [`PgBoxError`].
 pub fn is_made(folder: &Path) -> Result<bool, PgBoxError> {
     let folder = Folder::open(folder)?;
-    Ok(cluster::version(&folder.cluster()).is_some())
+    Ok(cluster::version(&folder.account, &folder.cluster()).is_some())
 }
 
 /// Whether the server of `folder` runs, and its process id. Nothing is made or started.
