@@ -11,6 +11,7 @@ mod first_hour;
 mod golden;
 mod hostile;
 mod hosts;
+mod hostile_hosts;
 mod identities;
 mod kill;
 mod migrate;

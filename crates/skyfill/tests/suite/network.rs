@@ -55,7 +55,7 @@ pub(crate) fn on_with(network: &Network, db: &TestDb, command: &str, handles: &s
             "--well-known-server",
             &network.well_known_url(),
             "--dns-server",
-            "127.0.0.1:9",
+            &dns().address().to_string(),
         ]);
         skyfill.args(["--now", NOW, "--handles", handles]);
     }
@@ -277,7 +277,7 @@ fn every_source_finds_the_same_accounts() {
 #[test]
 fn every_fault_at_once_costs_only_what_is_bad_and_no_limit_is_passed() {
     let network = Network::start(NetworkSettings {
-        faults: Fault::ORDINARY.to_vec(),
+        faults: Fault::ALL.to_vec(),
         limit: Some(Limit {
             requests: 24,
             window: Duration::from_secs(4),

@@ -233,7 +233,7 @@ impl Net {
 
     /// `skyfill identities` with everything that it asks pointed here. DNS knows nothing.
     pub(crate) fn identities(&self, db: &TestDb) -> Command {
-        self.identities_with(db, self.dns())
+        self.identities_with(db, dns())
     }
 
     /// The same with this DNS server.
@@ -262,11 +262,12 @@ impl Net {
         command.env("BSKY_DB_POSTGRES_URL", &db.url);
         command
     }
+}
 
-    fn dns(&self) -> &'static simnet::Dns {
-        static DNS: std::sync::OnceLock<simnet::Dns> = std::sync::OnceLock::new();
-        DNS.get_or_init(|| simnet::Dns::start(HashMap::new()))
-    }
+/// A DNS server that knows nothing, and says so at once.
+pub(crate) fn dns() -> &'static simnet::Dns {
+    static DNS: std::sync::OnceLock<simnet::Dns> = std::sync::OnceLock::new();
+    DNS.get_or_init(|| simnet::Dns::start(HashMap::new()))
 }
 
 /// The time of every test's run.
