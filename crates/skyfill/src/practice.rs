@@ -11,19 +11,27 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+/// How fast a practice network may be asked: nobody else does.
+const PACE: &str = "--plc-rate 1000 --host-rate 100";
+/// How long one that goes wrong is waited for: on this machine an answer takes milliseconds, and what
+/// does not come within seconds never comes.
+const PATIENCE: &str =
+    " --timeout 2 --stall-timeout 2 --processing-timeout 5 --host-patience 5 --max-repo-bytes 100000000";
+
 pub(crate) fn run(args: &SimnetArgs) -> Result<Ended, Failure> {
     if let Some(path) = &args.lines {
         let population = Population::new(args.seed, args.repos as usize, args.records as usize);
         write_lines(&population, path)?;
         return Ok(Ended::Well);
     }
+    let faults = faults(&args.faults)?;
     let stop = signals::listen(Workers::default())?;
     let network = Network::start(NetworkSettings {
         seed: args.seed,
         repos: args.repos as usize,
         records: args.records as usize,
         hosts: args.hosts as usize,
-        faults: faults(&args.faults)?,
+        faults: faults.clone(),
         limit: args.limit,
         fullest_share: args.fullest_share,
         replay_events: args.replay_events as usize,
@@ -54,12 +62,13 @@ pub(crate) fn run(args: &SimnetArgs) -> Result<Ended, Failure> {
         })
     );
     let hint = format!(
-        "skyfill run --discover --relay {} --plc-url {} --well-known-server {} --did-web-server {} --dns-server {} --allow-private-hosts",
+        "skyfill run --discover --relay {} --plc-url {} --well-known-server {} --did-web-server {} --dns-server {} --allow-private-hosts {PACE}{}",
         network.relay_url(),
         network.plc_url(),
         network.well_known_url(),
         network.well_known_url(),
-        dns.address()
+        dns.address(),
+        if faults.is_empty() { "" } else { PATIENCE },
     );
     observe::log!(
         "{} accounts on {} hosts, until it is stopped. Fill a database from it with:\n  {hint}",
@@ -92,7 +101,7 @@ fn faults(names: &[String]) -> Result<Vec<Fault>, Failure> {
         match name.as_str() {
             "all" => on.extend_from_slice(Fault::ALL),
             "none" => {}
-            name => on.push(named(name).ok_or_else(|| {
+            name => on.push(Fault::parse(name).ok_or_else(|| {
                 let known: Vec<&str> = Fault::ALL.iter().map(|fault| fault.word()).collect();
                 Failure::usage(format!("there is no fault {name}"))
                     .hint(format!("all, none, or some of: {}", known.join(", ")))
@@ -100,13 +109,6 @@ fn faults(names: &[String]) -> Result<Vec<Fault>, Failure> {
         }
     }
     Ok(on)
-}
-
-/// The fault of a name; whoever leaves its dashes away is understood.
-fn named(name: &str) -> Option<Fault> {
-    let plain = |word: &str| word.replace('-', "");
-    let same = |fault: &&Fault| plain(fault.word()) == plain(name);
-    Fault::ALL.iter().find(same).copied()
 }
 
 /// `REQUESTS/SECONDS`.
