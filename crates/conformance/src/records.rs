@@ -179,3 +179,59 @@ fn exotic_prototype(case: &Case) -> bool {
 fn general(reason: &str) -> String {
     reason.split_once(' ').map_or(reason, |(_, rule)| rule).to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Case, cases};
+    use rows::{Collection, Record, Rows};
+
+    /// The rows of a record but that of `record`, as text, by `index`; nothing if it is refused.
+    fn rows_of(
+        case: &Case,
+        cbor: &[u8],
+        index: fn(&Record<'_>, &mut Rows<'_>) -> Result<rows::Indexed, rows::Reject>,
+    ) -> Option<(Vec<String>, String, bool)> {
+        let value = atrepo::cbor::check(cbor).ok()?.as_map()?;
+        let record = Record {
+            did: "did:plc:a",
+            collection: Collection::parse(case.collection)?,
+            rkey: "self",
+            uri: "at://did:plc:a/x/self",
+            cid: "cid",
+            indexed_at: "2024-01-01T00:00:00.000Z",
+            value,
+        };
+        let (mut made, mut json) = (Vec::new(), None);
+        let mut sink = |info: appview::table::TableInfo, values: &[rows::Field<'_>]| {
+            if let ("record", rows::Field::Text(text)) = (info.name, values[3]) {
+                json = Some(text.to_owned());
+            } else {
+                made.push(format!("{} {values:?}", info.name));
+            }
+        };
+        let indexed = index(&record, &mut Rows::new(&mut sink)).ok()?;
+        Some((made, json?, indexed.is_reversible))
+    }
+
+    /// What `verify` rests on: the rows of a record follow from `record.json`, also where the record
+    /// itself does not.
+    #[test]
+    fn rows_follow_from_the_stored_json() {
+        let (mut accepted, mut irreversible) = (0, 0);
+        for case in cases(7, 20_000) {
+            let Some((rows, json, is_reversible)) = rows_of(&case, &case.cbor, rows::index) else {
+                continue;
+            };
+            accepted += 1;
+            irreversible += u32::from(!is_reversible);
+            let stored = rows::from_stored_json(&json).unwrap_or_else(|| panic!("{json}"));
+            let again = rows_of(&case, &stored, rows::index_stored);
+            let (rows_again, json_again, _) = again.unwrap_or_else(|| panic!("refused: {json}"));
+            assert_eq!((rows_again, json_again), (rows, json));
+            if is_reversible {
+                assert_eq!(stored, case.cbor);
+            }
+        }
+        assert!(accepted > 2000 && irreversible > 50, "{accepted} {irreversible}");
+    }
+}

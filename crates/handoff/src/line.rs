@@ -182,7 +182,7 @@ pub struct Outgoing<'a> {
 /// The record cannot be written as JSON that JavaScript reads the same way; `out` is as before.
 pub fn append(out: &mut Vec<u8>, record: &Outgoing<'_>) -> Result<(), Reject> {
     let json = rows::to_whole_json(record.value)?;
-    let created_at = record.value.get("createdAt").and_then(|item| item.as_text());
+    let created_at = rows::created_at(&record.value);
     let timestamp = datetime::print(datetime::indexed_at(created_at, record.rkey, record.now));
     let (did, collection, rkey, cid) = (record.did, record.collection, record.rkey, record.cid);
     // None of these can hold a character that JSON escapes.

@@ -3,6 +3,7 @@
 //! The definitions of what it dropped, so that they can be put back after any crash; runs, repos and hosts; what of the repos is not in
 //! the AppView's tables; what is known of accounts; how far finalize has come.
 
+pub mod coverage;
 pub mod dropped;
 pub mod failpoint;
 pub mod hosts;
@@ -15,6 +16,7 @@ pub mod runs;
 pub mod settings;
 pub mod skipped;
 pub mod slices;
+pub mod states;
 pub mod text;
 pub mod trust;
 
@@ -150,6 +152,11 @@ const STEPS: &[&str] = &[
         of_run boolean NOT NULL,
         noted_at timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (schema_name, name))",
+    // The last comparison of all tables with the signed commits.
+    "CREATE TABLE skyfill.proof (
+        schema_name text PRIMARY KEY,
+        began_at timestamptz NOT NULL,
+        differences bigint NOT NULL)",
 ];
 
 /// Makes the schema, or brings it up to date. Twice is a no-op, two at once wait for each other.
@@ -194,6 +201,7 @@ pub fn forget_schema(client: &mut Client, schema: &str) -> Result<(), Error> {
         "skipped",
         "part",
         "setting",
+        "proof",
     ] {
         txn.execute(
             &format!("DELETE FROM skyfill.{table} WHERE schema_name = $1"),

@@ -131,6 +131,9 @@ pub fn known_hosts(client: &mut impl GenericClient, schema: &str) -> Result<Vec<
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
+/// Why a host is not listed that the operator's opt-out list names ([`host_ended`]).
+pub const OPTED_OUT: &str = "it opted out";
+
 /// How the list of a host ended in a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listing<'a> {
@@ -165,7 +168,8 @@ pub fn host_ended(
     Ok(())
 }
 
-/// Hosts of a pass that could not be listed, with the reasons.
+/// Hosts of a pass that could not be listed, with the reasons. Those that the operator's opt-out list
+/// names are none of them.
 ///
 /// # Errors
 /// The server refused.
@@ -176,8 +180,9 @@ pub fn failed_hosts(
 ) -> Result<Vec<(String, String)>, Error> {
     let rows = client.query(
         "SELECT host, coalesce(listing_error, 'it was not asked') FROM skyfill.host
-         WHERE schema_name = $1 AND listing = $2 AND (listing_error IS NOT NULL OR listed_at IS NULL) ORDER BY host",
-        &[&schema, &listing],
+         WHERE schema_name = $1 AND listing = $2 AND (listing_error IS NOT NULL OR listed_at IS NULL)
+           AND listing_error IS DISTINCT FROM $3 ORDER BY host",
+        &[&schema, &listing, &OPTED_OUT],
     )?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }

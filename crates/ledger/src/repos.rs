@@ -127,19 +127,13 @@ pub fn open(
         .collect())
 }
 
-/// How many repos are in which state.
+/// How many repos there are.
 ///
 /// # Errors
 /// The server refused.
-pub fn states(client: &mut impl GenericClient, schema: &str) -> Result<Vec<(String, u64)>, Error> {
-    let rows = client.query(
-        "SELECT state, count(*) FROM skyfill.repo WHERE schema_name = $1 GROUP BY 1 ORDER BY 1",
-        &[&schema],
-    )?;
-    Ok(rows
-        .iter()
-        .map(|row| (row.get(0), u64::try_from(row.get::<_, i64>(1)).unwrap_or(0)))
-        .collect())
+pub fn count(client: &mut impl GenericClient, schema: &str) -> Result<u64, Error> {
+    let sql = "SELECT count(*) FROM skyfill.repo WHERE schema_name = $1";
+    Ok(u64::try_from(client.query_one(sql, &[&schema])?.get::<_, i64>(0)).unwrap_or(0))
 }
 
 /// How many repos are open.

@@ -119,6 +119,11 @@ pub(crate) const NOT_MUTED: &str = "NOT EXISTS (
     SELECT FROM thread_mute m JOIN post p ON m.\"rootUri\" = coalesce(p.\"replyRoot\", p.uri)
     WHERE m.\"mutedByDid\" = n.did AND p.uri = n.\"reasonSubject\")";
 
+/// Reasons of notifications that do not follow from their record alone, as SQL lists them: quotes and
+/// replies need other repos' rows, and of a verification that is gone the official code tells after
+/// its record is.
+pub const RELATIONAL_REASONS: &str = "'quote', 'reply', 'unverified'";
+
 /// Moves what is staged in `tables` to the real ones. The statement answers how many rows of `own` it inserted.
 pub(crate) fn merge(own: Option<TableInfo>, tables: &[TableInfo]) -> String {
     let mut parts = Vec::new();

@@ -5,7 +5,6 @@
 
 use crate::driver::{DbError, Driver, RustDriver};
 use crate::loader::commit;
-use crate::repo_rows::LoadedRepo;
 use crate::{merge, replace};
 use ledger::repos;
 
@@ -42,12 +41,7 @@ impl Remover {
             self.driver.batch("ROLLBACK")?;
             return Ok(false);
         }
-        // A repo without records: all that it had is gone.
-        let nothing = LoadedRepo {
-            did: did.to_owned(),
-            ..LoadedRepo::default()
-        };
-        replace::apply(&mut self.driver, &[nothing], &self.schema)?;
+        replace::remove(&mut self.driver, did)?;
         for table in ["actor_sync", "actor"] {
             self.driver
                 .client()

@@ -3,19 +3,30 @@
 //!
 //! Runs in the transaction that staged the rows in temporary tables ([`crate::merge`]). A record is *touched* when it is gone, has another
 //! CID, or became or ceased to be a duplicate: its rows are deleted and written anew; its row in `record` is updated in place.
+//!
+//! Two kinds of repos need more than that:
+//! - A repo that skyfill loads for the first time, of which rows are there already: another indexer
+//!   wrote them, in an order of its own. A record whose rows are not those that follow from it is
+//!   touched, too, and rows that belong to no record go ([`crate::inherited`]). So the tables end as
+//!   after a fresh load, except for the times at which that indexer saw the records, which stay.
+//! - A repo that is repaired, or removed: nothing of it is believed. All of its records are touched,
+//!   and all rows that name it as their owner or begin with its URI go before the new ones come
+//!   ([`crate::owned`]).
 
 use crate::driver::{DbError, Driver, RustDriver};
 use crate::merge::{self, staging};
+use crate::owned::Owned;
 use crate::repo_rows::LoadedRepo;
+use crate::{inherited, owned};
 use appview::table::{self, TableInfo};
-use postgres::{Client, Error};
+use postgres::Client;
 use rows::route;
 use std::fmt::Write;
 
 /// Temporary tables of a connection, beside those of [`merge::prepare_session`].
 pub(crate) fn prepare_session(driver: &mut RustDriver) -> Result<(), DbError> {
     driver.batch(
-        "CREATE TEMPORARY TABLE had (uri text PRIMARY KEY, cid text NOT NULL);
+        "CREATE TEMPORARY TABLE had (uri text PRIMARY KEY, cid text NOT NULL, did text NOT NULL, \"indexedAt\" text NOT NULL);
          CREATE TEMPORARY TABLE touched (uri text PRIMARY KEY)",
     )
 }
@@ -32,65 +43,130 @@ pub(crate) fn empty(driver: &mut RustDriver) -> Result<(), DbError> {
     ))
 }
 
+/// What is known of the repos at hand before their rows are compared.
+struct Before {
+    /// Those of which nothing is believed.
+    distrusted: Vec<String>,
+    /// Those that skyfill loads for the first time.
+    new: Vec<String>,
+}
+
 /// Makes the rows of repos, or of the collections of their parts, those that are staged.
 pub(crate) fn apply(driver: &mut RustDriver, repos: &[LoadedRepo], schema: &str) -> Result<(), DbError> {
     let client = driver.client();
     let dids: Vec<&str> = repos.iter().map(|repo| repo.did.as_str()).collect();
-    let mut had = 0;
+    let rows = client.query(
+        "SELECT did, rebuild, rev IS NULL FROM skyfill.repo
+         WHERE schema_name = $1 AND did = ANY($2) AND (rebuild OR rev IS NULL)",
+        &[&schema, &dids],
+    )?;
+    let (distrusted, new): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.get(1));
+    let names = |rows: Vec<&postgres::Row>| rows.iter().map(|row| row.get(0)).collect();
+    let before = Before {
+        distrusted: names(distrusted),
+        new: names(new),
+    };
+    replace(client, repos, &before)
+}
+
+/// Removes all rows of a repo, whatever they are.
+pub(crate) fn remove(driver: &mut RustDriver, did: &str) -> Result<(), DbError> {
+    // A repo without records: all that it had is gone.
+    let nothing = LoadedRepo {
+        did: did.to_owned(),
+        ..LoadedRepo::default()
+    };
+    let before = Before {
+        distrusted: vec![did.to_owned()],
+        new: Vec::new(),
+    };
+    replace(driver.client(), &[nothing], &before)
+}
+
+fn replace(client: &mut Client, repos: &[LoadedRepo], before: &Before) -> Result<(), DbError> {
     let mut parts: Vec<(i16, i16)> = repos.iter().map(part_of).collect();
     parts.sort_unstable();
     parts.dedup();
-    for part in parts {
-        let of_part: Vec<&str> = repos
-            .iter()
-            .filter(|repo| part_of(repo) == part)
-            .map(|repo| repo.did.as_str())
-            .collect();
-        let sql = format!(
-            "INSERT INTO pg_temp.had SELECT uri, cid FROM record WHERE did = ANY($1){}",
-            in_part(part)
-        );
-        had += client.execute(&sql, &[&of_part])?;
-    }
-    let touched = if had > 0 {
-        // The planner takes temporary tables for small ones, and reads large tables by index: what it does not know it has to be told.
-        client.batch_execute("ANALYZE pg_temp.had; ANALYZE pg_temp.new_record")?;
-        let touched = client.execute(
-            "INSERT INTO pg_temp.touched
-             SELECT h.uri FROM pg_temp.had h LEFT JOIN pg_temp.new_record n ON n.uri = h.uri
-             WHERE n.uri IS NULL OR n.cid <> h.cid
-               OR n.did IN (SELECT did FROM skyfill.repo WHERE schema_name = $1 AND did = ANY($2) AND rebuild)
-             UNION
-             SELECT h.uri FROM pg_temp.had h
-               LEFT JOIN duplicate_record d ON d.uri = h.uri LEFT JOIN pg_temp.new_duplicate_record n ON n.uri = h.uri
-             WHERE (d.cid, d.\"duplicateOf\", d.\"indexedAt\") IS DISTINCT FROM (n.cid, n.\"duplicateOf\", n.\"indexedAt\")",
-            &[&schema, &dids],
-        )?;
-        if touched > 0 {
-            client.batch_execute("ANALYZE pg_temp.touched")?;
-            client.batch_execute(&delete_touched())?;
-            client.batch_execute(
-                "DELETE FROM record r USING pg_temp.touched t
-                 WHERE r.uri = t.uri AND NOT EXISTS (SELECT FROM pg_temp.new_record n WHERE n.uri = t.uri);
-                 UPDATE record r SET cid = n.cid, json = n.json, \"indexedAt\" = n.\"indexedAt\"
-                 FROM pg_temp.new_record n JOIN pg_temp.touched t ON t.uri = n.uri WHERE r.uri = n.uri;
-                 DELETE FROM pg_temp.had h USING pg_temp.touched t WHERE h.uri = t.uri",
-            )?;
-        }
-        touched
-    } else {
-        0
+    let of_part = |part| -> Vec<&str> {
+        let repos = repos.iter().filter(|repo| part_of(repo) == part);
+        repos.map(|repo| repo.did.as_str()).collect()
     };
-    client.batch_execute(&insert_all(had > touched))?;
-    let rebuilt = client.query(
-        "SELECT did FROM skyfill.repo WHERE schema_name = $1 AND did = ANY($2) AND rebuild",
-        &[&schema, &dids],
-    )?;
-    if !rebuilt.is_empty() {
-        let rebuilt: Vec<String> = rebuilt.iter().map(|row| row.get(0)).collect();
-        delete_strays(client, &rebuilt)?;
+    let mut had = 0;
+    for part in &parts {
+        let sql = format!(
+            "INSERT INTO pg_temp.had SELECT uri, cid, did, \"indexedAt\" FROM record WHERE did = ANY($1){}",
+            in_part(*part, "uri")
+        );
+        had += client.execute(&sql, &[&of_part(*part)])?;
     }
+    // Repos of which another indexer wrote rows.
+    let inherited: Vec<String> = match had {
+        0 => Vec::new(),
+        _ => client
+            .query(
+                "SELECT DISTINCT did FROM pg_temp.had WHERE did = ANY($1)",
+                &[&before.new],
+            )?
+            .iter()
+            .map(|row| row.get(0))
+            .collect(),
+    };
+    let touched = match had {
+        0 => 0,
+        _ => find_touched(client, before, &inherited)?,
+    };
+    if touched > 0 {
+        client.batch_execute("ANALYZE pg_temp.touched")?;
+        client.batch_execute(&delete_touched())?;
+        client.batch_execute(
+            "DELETE FROM record r USING pg_temp.touched t
+             WHERE r.uri = t.uri AND NOT EXISTS (SELECT FROM pg_temp.new_record n WHERE n.uri = t.uri);
+             UPDATE record r SET cid = n.cid, json = n.json, \"indexedAt\" = n.\"indexedAt\"
+             FROM pg_temp.new_record n JOIN pg_temp.touched t ON t.uri = n.uri WHERE r.uri = n.uri;
+             DELETE FROM pg_temp.had h USING pg_temp.touched t WHERE h.uri = t.uri",
+        )?;
+    }
+    // What is left in `had` stays as it is.
+    for part in parts {
+        let of_part = of_part(part);
+        let chosen = |dids: &[String]| -> Vec<String> {
+            let chosen = dids.iter().filter(|did| of_part.contains(&did.as_str()));
+            chosen.cloned().collect()
+        };
+        let owned = Owned {
+            collections: &|column| in_part(part, column),
+        };
+        owned.delete_all(client, &chosen(&before.distrusted))?;
+        owned.delete_unstaged(client, &chosen(&inherited))?;
+    }
+    if !before.distrusted.is_empty() || !inherited.is_empty() {
+        owned::delete_holders_of_keys(client)?;
+        owned::delete_mislabeled(client)?;
+    }
+    client.batch_execute(&insert_all(had > touched))?;
     Ok(())
+}
+
+/// Notes in `touched` whose rows are to be written anew; how many.
+fn find_touched(client: &mut Client, before: &Before, inherited: &[String]) -> Result<u64, DbError> {
+    // The planner takes temporary tables for small ones, and reads large tables by index: what it does not know it has to be told.
+    client.batch_execute("ANALYZE pg_temp.had; ANALYZE pg_temp.new_record")?;
+    // A duplicate is noted with the time that its record has.
+    let mut touched = client.execute(
+        "INSERT INTO pg_temp.touched
+         SELECT h.uri FROM pg_temp.had h LEFT JOIN pg_temp.new_record n ON n.uri = h.uri
+         WHERE n.uri IS NULL OR n.cid <> h.cid OR h.did = ANY($1)
+         UNION
+         SELECT h.uri FROM pg_temp.had h
+           LEFT JOIN duplicate_record d ON d.uri = h.uri LEFT JOIN pg_temp.new_duplicate_record n ON n.uri = h.uri
+         WHERE (d.cid, d.\"duplicateOf\", d.\"indexedAt\")
+           IS DISTINCT FROM (n.cid, n.\"duplicateOf\", CASE WHEN n.uri IS NOT NULL THEN h.\"indexedAt\" END)",
+        &[&before.distrusted],
+    )?;
+    if !inherited.is_empty() {
+        touched += inherited::find_touched(client, inherited)?;
+    }
+    Ok(touched)
 }
 
 fn part_of(repo: &LoadedRepo) -> (i16, i16) {
@@ -99,10 +175,10 @@ fn part_of(repo: &LoadedRepo) -> (i16, i16) {
         .map_or((0, 1), |part| (part.number, part.parts))
 }
 
-/// The condition that a record is of a collection that such a part holds ([`rows::route`]).
-fn in_part((number, parts): (i16, i16)) -> String {
+/// The condition that the record of `uri` is of a collection that such a part holds ([`rows::route`]).
+fn in_part((number, parts): (i16, i16), uri: &str) -> String {
     let list = |collections: &[&str]| format!("('{}')", collections.join("', '"));
-    let collection = "split_part(uri, '/', 4)";
+    let collection = format!("split_part({uri}, '/', 4)");
     match (parts, number) {
         (3, 0) => format!(
             " AND {collection} NOT IN {} AND {collection} NOT IN {}",
@@ -113,29 +189,6 @@ fn in_part((number, parts): (i16, i16)) -> String {
         (3, _) => format!(" AND {collection} IN {}", list(route::THIRD)),
         _ => String::new(),
     }
-}
-
-/// Deletes rows of these accounts that belong to no record. Reads whole tables: only for repos that are repaired.
-fn delete_strays(client: &mut Client, dids: &[String]) -> Result<(), Error> {
-    for info in table::ALL
-        .iter()
-        .filter(|info| info.id != table::RECORD.info().id)
-    {
-        let mut condition = "";
-        if info.id == table::NOTIFICATION.info().id {
-            // The official code tells of a verification that is gone after its record is.
-            condition = " AND x.reason <> 'unverified'";
-        }
-        client.execute(
-            &format!(
-                "DELETE FROM \"{0}\" x WHERE split_part(x.\"{1}\", '/', 3) = ANY($1)
-                 AND NOT EXISTS (SELECT FROM record r WHERE r.uri = x.\"{1}\"){condition}",
-                info.name, info.uri
-            ),
-            &[&dids],
-        )?;
-    }
-    Ok(())
 }
 
 /// Deletes all rows of touched records but those of `record`. Large tables are read by index, whatever the planner thinks.

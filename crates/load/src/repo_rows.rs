@@ -528,7 +528,7 @@ impl Encoder {
         }
         self.cid.clear();
         cid.append_to(&mut self.cid);
-        let created_at = value.get("createdAt").and_then(|item| item.as_text());
+        let created_at = rows::created_at(&value);
         self.indexed_at.clear();
         match created_at.filter(|text| datetime::is_plain(text)) {
             // Times in the one form sort as texts. The epoch does not count.

@@ -45,6 +45,16 @@ impl DbError {
         }
     }
 
+    /// An error that waiting does not mend.
+    #[must_use]
+    pub fn other(message: impl Into<String>) -> Self {
+        Self {
+            kind: DbErrorKind::Other,
+            sqlstate: None,
+            message: message.into(),
+        }
+    }
+
     /// The connection is gone, or there was none.
     pub fn lost(message: impl Into<String>) -> Self {
         Self {

@@ -21,6 +21,33 @@ pub fn from_json(json: &str) -> Option<Vec<u8>> {
     serde_json::from_str::<DagCbor>(json).ok().map(|value| value.0)
 }
 
+/// The DAG-CBOR of JSON that stands in `record.json`; `None` if it is no JSON.
+///
+/// The same as [`from_json`], except that a `$link` or `$bytes` in another spelling than the one
+/// that [`crate::to_json`] writes stays the map that it must have been in the record. So the
+/// result always prints as `json` again, also where the record itself cannot be recovered.
+#[must_use]
+pub fn from_stored_json(json: &str) -> Option<Vec<u8>> {
+    let mut to = Target {
+        spelling: Spelling::Ours,
+        ..Target::default()
+    };
+    let mut reader = serde_json::Deserializer::from_str(json);
+    Value { to: &mut to }.deserialize(&mut reader).ok()?;
+    reader.end().ok()?;
+    Some(to.builder.finish().into_bytes())
+}
+
+/// Which spellings of links and bytes count.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Spelling {
+    /// All that can be read.
+    #[default]
+    Any,
+    /// Only the one that [`crate::to_json`] writes.
+    Ours,
+}
+
 impl<'de> Deserialize<'de> for DagCbor {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut to = Target::default();
@@ -35,6 +62,7 @@ struct Target {
     builder: Builder,
     /// Where each entry begins of the maps that are being read, the outermost first.
     entries: Vec<usize>,
+    spelling: Spelling,
 }
 
 /// Reads one value and appends it. Depth is bounded by serde_json's own limit of 128.
@@ -169,8 +197,14 @@ impl Target {
         let atrepo::cbor::Value::Text(text) = cursor.value() else {
             return None;
         };
+        let is_any = self.spelling == Spelling::Any;
         let bytes = match key {
-            "$link" => Link::parse(text)?,
+            "$link" => {
+                let bytes = Link::parse(text)?;
+                let is_ours = Link::from_bytes(&bytes).is_some_and(|link| link.to_string() == text);
+                (is_any || is_ours).then_some(bytes)?
+            }
+            _ if text.ends_with('=') && !is_any => return None,
             _ if text.ends_with('=') => BASE64.decode(text.as_bytes()).ok()?,
             _ => BASE64_NOPAD.decode(text.as_bytes()).ok()?,
         };

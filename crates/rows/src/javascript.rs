@@ -42,7 +42,8 @@ pub(crate) fn copy(record: Map<'_>) -> Result<Option<Writer>, Reject> {
     Ok(Some(out))
 }
 
-fn read(text: &str) -> &str {
+/// A text without the mark that the official decoder drops.
+pub(crate) fn read(text: &str) -> &str {
     text.strip_prefix(MARK).unwrap_or(text)
 }
 

@@ -33,7 +33,7 @@ pub mod route;
 mod row;
 
 pub use collection::Collection;
-pub use from_json::{DagCbor, from_json};
+pub use from_json::{DagCbor, from_json, from_stored_json};
 pub use json::{to_json, to_whole_json};
 pub use lexicon::MAX_SAFE_INTEGER;
 pub use reject::Reject;
@@ -96,17 +96,29 @@ pub struct Indexed {
 /// # Errors
 /// The record leaves nothing; the rows that were handed over already are to be thrown away.
 pub fn index(record: &Record<'_>, rows: &mut Rows<'_>) -> Result<Indexed, Reject> {
+    let copy = javascript::copy(record.value)?;
+    let read = Record {
+        value: copied(record.value, copy.as_ref()),
+        ..*record
+    };
+    let indexed = index_stored(&read, rows)?;
+    Ok(Indexed {
+        is_reversible: indexed.is_reversible && copy.is_none(),
+    })
+}
+
+/// Hands the rows of a record whose value comes from `record.json` ([`from_stored_json`]) to
+/// `rows`, as [`index`] does. JavaScript has read such a value already: what it drops is dropped.
+///
+/// # Errors
+/// As [`index`].
+pub fn index_stored(record: &Record<'_>, rows: &mut Rows<'_>) -> Result<Indexed, Reject> {
     // What follows the DID in the URI was checked by those who made it. Of DIDs, only those with these characters may be no authority.
     if memchr::memchr2(b'_', b'%', record.did.as_bytes()).is_some() && !aturi::is_authority(record.did) {
         return Err(aturi::no_authority("the URI of the record"));
     }
-    let copy = javascript::copy(record.value)?;
-    let record = &Record {
-        value: copied(record.value, copy.as_ref()),
-        ..*record
-    };
     let mut json = rows.take_text();
-    let is_reversible = check_copied(record.collection, record.value, &mut json)? && copy.is_none();
+    let is_reversible = check_copied(record.collection, record.value, &mut json)?;
     rows.push(
         &table::RECORD,
         [record.uri, record.cid, record.did, &json, record.indexed_at].map(Field::Text),
@@ -114,4 +126,14 @@ pub fn index(record: &Record<'_>, rows: &mut Rows<'_>) -> Result<Indexed, Reject
     rows.give_back(json);
     collections::index(record, rows)?;
     Ok(Indexed { is_reversible })
+}
+
+/// The `createdAt` of a record as the official code reads it, if it is a text: without the byte
+/// order mark that its decoder drops in front of a key or a text.
+#[must_use]
+pub fn created_at<'a>(value: &Map<'a>) -> Option<&'a str> {
+    let field = value
+        .get("createdAt")
+        .or_else(|| value.get("\u{feff}createdAt"))?;
+    field.as_text().map(javascript::read)
 }

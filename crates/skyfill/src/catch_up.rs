@@ -4,15 +4,17 @@
 //! that place in the stream is in the tables then. As long as the relay still has all that came after it, an AppView that
 //! subscribes gets the rest; docs/hand-over.md says why nothing falls in between.
 
+use crate::certificate;
 use crate::cli::{CatchUpArgs, LoadMode};
 use crate::clock;
 use crate::database::Database;
 use crate::discovery;
 use crate::exit::{Ended, Failure};
 use crate::fetch_args;
-use crate::run::{NewRun, Setting, phases, states_of};
+use crate::run::{NewRun, Setting, phases};
 use crate::told;
 use ledger::runs::{self, Phase};
+use ledger::states::State;
 
 pub(crate) fn run(given: &CatchUpArgs) -> Result<Ended, Failure> {
     let database = Database::open_to_go_on(&given.load.database)?;
@@ -55,15 +57,12 @@ pub(crate) fn run(given: &CatchUpArgs) -> Result<Ended, Failure> {
             mode: LoadMode::Auto,
             choice: None,
         };
-        let mut differs = false;
         if !phases::look_at_changed(load, &set.database, &new, &set.stop)? {
             return Ok(stopped());
         }
-        if let Some(done) = set.load_open(load, &new, None, Some((&relay, pass.seq)))? {
-            if done.is_stopped() {
-                return Ok(stopped());
-            }
-            differs = done.differs();
+        let done = set.load_open(load, &new, None, Some((&relay, pass.seq)))?;
+        if done.is_some_and(|done| done.is_stopped()) {
+            return Ok(stopped());
         }
         let Some(seq) = pass.seq else {
             return Err(Failure::new(format!(
@@ -85,16 +84,13 @@ pub(crate) fn run(given: &CatchUpArgs) -> Result<Ended, Failure> {
             observe::log!("pass {number}: {relay} does not keep what came after {seq} any more; once more");
             continue;
         }
-        let failed: u64 = states_of(&set.database)?
-            .iter()
-            .filter(|(state, _)| matches!(state.as_str(), "failed" | "open" | "unresolved"))
-            .map(|(_, repos)| repos)
-            .sum();
+        let coverage = certificate::coverage(&set.database)?;
+        let missing = coverage.count(State::is_unfinished);
         if load.output.json {
             observe::data!(
                 "{}",
                 serde_json::json!({
-                    "relay": relay, "cursor": seq, "passes": number, "failedHosts": pass.failed_hosts.len(), "missingRepos": failed,
+                    "relay": relay, "cursor": seq, "passes": number, "failedHosts": pass.failed_hosts.len(), "missingRepos": missing,
                 })
             );
         }
@@ -102,14 +98,13 @@ pub(crate) fn run(given: &CatchUpArgs) -> Result<Ended, Failure> {
             "{relay} still has all that came after sequence number {seq}: an AppView that subscribes to it may be started now. The official one \
              takes no cursor, it replays all that the relay keeps; others begin at {seq} or before"
         );
-        if pass.is_complete() && failed == 0 && !differs {
-            return Ok(Ended::Well);
+        if missing > 0 || !pass.failed_hosts.is_empty() {
+            observe::log!(
+                "but {} hosts could not be listed and {missing} repos not be loaded: of those, older changes may be missing; run it again later",
+                pass.failed_hosts.len()
+            );
         }
-        observe::log!(
-            "but {} hosts could not be listed and {failed} repos not be loaded: of those, older changes may be missing; run it again later",
-            pass.failed_hosts.len()
-        );
-        return Ok(Ended::WithFailures);
+        return Ok(set.judged(load, &coverage, 0));
     }
     Err(Failure::new(format!(
         "after {} passes {relay} still forgets events faster than a pass takes",

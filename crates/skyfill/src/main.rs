@@ -1,6 +1,7 @@
 //! The command `skyfill`: arguments, environment, wiring, exit codes. What the commands do is in the other crates.
 
 mod catch_up;
+mod certificate;
 mod checks;
 mod cli;
 mod clock;

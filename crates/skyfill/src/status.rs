@@ -1,13 +1,14 @@
 //! `skyfill status`.
 
+use crate::certificate;
 use crate::cli::StatusArgs;
 use crate::database::Database;
 use crate::exit::{Ended, Failure};
 use crate::signals::PATIENT;
 use crate::told;
-use ledger::runs::Phase;
-use ledger::{hosts, repos, runs, settings};
+use ledger::{hosts, settings};
 use observe::printable;
+use verify::verdict::{self, Compared};
 
 pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
     let database = Database::open_existing(&args.database)?;
@@ -16,21 +17,17 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
     database.require_ledger(&mut client)?;
     database.require_trusted(&mut client)?;
     ledger::prepare(&mut client, PATIENT).map_err(|error| database.db_failure(&error))?;
-    let last = runs::last(&mut client, &database.schema).map_err(refused)?;
-    let states = repos::states(&mut client, &database.schema).map_err(refused)?;
+    let coverage = certificate::coverage(&database)?;
+    let judgment = verdict::judge(&coverage, &Compared::before(&coverage));
     let missing = load::indexes::missing(&mut client, &database.schema).map_err(refused)?;
     let told_before = settings::all(&mut client, &database.schema).map_err(refused)?;
     let hosts = match args.hosts {
         true => hosts::learned(&mut client, &database.schema).map_err(refused)?,
         false => Vec::new(),
     };
-    let is_done = last.as_ref().is_none_or(|run| run.phase == Phase::Done);
     if args.json {
-        let states: serde_json::Map<String, serde_json::Value> = states
-            .iter()
-            .map(|(state, repos)| (state.clone(), (*repos).into()))
-            .collect();
-        let run = last.as_ref().map(|run| {
+        let states = certificate::words(&coverage.repos);
+        let run = coverage.run.as_ref().map(|run| {
             serde_json::json!({
                 "id": run.id, "now": run.now, "mode": run.mode.word(), "phase": run.phase.word(),
                 "collections": run.collections, "notifications": run.notifications,
@@ -39,7 +36,8 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
         observe::data!(
             "{}",
             serde_json::json!({
-                "run": run, "repos": states, "droppedIndexes": missing.len(),
+                "run": run, "verdict": judgment.verdict.word(), "missing": judgment.missing, "scope": judgment.scope,
+                "provedAt": coverage.proof.as_ref().map(|proof| &proof.began), "repos": states, "droppedIndexes": missing.len(),
                 "settings": told_before.iter().map(|setting| (setting.name.clone(), setting.values.clone().into()))
                     .collect::<serde_json::Map<_, _>>(),
                 "hosts": hosts.iter().map(|(host, learned)| {
@@ -49,7 +47,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
             })
         );
     } else {
-        match &last {
+        match &coverage.run {
             Some(run) => observe::data!(
                 "run {}\t{} load, now {}, phase {}, notifications {}, collections {}",
                 run.id,
@@ -66,12 +64,13 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
         if !told_before.is_empty() {
             observe::data!("told\t{}", told::options(&told_before));
         }
-        for (state, repos) in &states {
-            observe::data!("{repos}\t{}", printable(state));
+        for (state, repos) in &coverage.repos {
+            observe::data!("{repos}\t{}", state.word());
         }
         for (host, learned) in &hosts {
             observe::data!("{}\t{}", printable(host), printable(learned));
         }
+        certificate::print_judgment(&judgment);
         if !missing.is_empty() {
             observe::log!(
                 "{} indexes are dropped; skyfill run goes on and makes them again",
@@ -79,5 +78,9 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
             );
         }
     }
-    Ok(if is_done { Ended::Well } else { Ended::WithFailures })
+    Ok(if judgment.verdict.is_complete() {
+        Ended::Well
+    } else {
+        Ended::WithFailures
+    })
 }

@@ -1,5 +1,6 @@
 //! `skyfill verify`, and the proof at the end of a run.
 
+use crate::certificate::{self, Place, Signatures};
 use crate::cli::{LoadArgs, VerifyArgs};
 use crate::database::Database;
 use crate::exit::{Ended, Failure};
@@ -13,10 +14,10 @@ use identity::signature;
 use load::{Decision, decide};
 use observe::{Counter, Progress, Workers};
 use postgres::Client;
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::runtime::Runtime;
+use verify::verdict::{self, Compared, Judgment};
 use verify::{Finding, Report, Verify};
 
 /// Most waits for the server in a row.
@@ -29,15 +30,18 @@ pub(crate) fn run(given: &VerifyArgs) -> Result<Ended, Failure> {
     let forget = given.memory.forget_settings;
     let args: &VerifyArgs = &told::complete(&database, forget)?;
     told::remember(&database, forget)?;
+    let place = args.certificate.as_deref().map(Place::claim).transpose()?;
     let stop = signals::listen(Workers::default())?;
     let runtime = threads::start()?;
     let keys = match args.signatures {
         true => Some(Keys::new(&database, args, &runtime)?),
         false => None,
     };
+    let only = args.did.as_slice();
+    let began = server_time(&database)?;
     let report = go_over(
         &database,
-        (!args.did.is_empty()).then_some(args.did.as_slice()),
+        (!only.is_empty()).then_some(only),
         keys.as_ref(),
         args.output.logging_interval,
         &stop,
@@ -46,36 +50,90 @@ pub(crate) fn run(given: &VerifyArgs) -> Result<Ended, Failure> {
         observe::log!("stopped; it begins anew with: {}", told::line_to_go_on_with());
         return Ok(Ended::Stopped);
     }
-    if let Some(path) = &args.certificate {
-        write_certificate(path, &database, &report, keys.as_ref(), &args.did)?;
+    if only.is_empty() {
+        note_proof(&database, &began, &report)?;
     }
-    tell(&report, keys.as_ref());
+    let signatures = keys.as_ref().map(Keys::counts);
+    let coverage = certificate::coverage(&database)?;
+    let compared = Compared {
+        differences: Some(report.differences),
+        unchecked_signatures: signatures.map_or(0, |checked| checked.unchecked),
+        ..Compared::default()
+    };
+    let judgment = if only.is_empty() {
+        verdict::judge(&coverage, &compared)
+    } else {
+        let unfinished = report.hosts.values().flat_map(|host| &host.states);
+        let unfinished = unfinished.filter(|(state, _)| state.is_unfinished());
+        verdict::judge_accounts(only, unfinished.map(|(_, repos)| repos).sum(), &compared)
+    };
+    let certificate = certificate::certificate(&database, &report, &coverage, &judgment, signatures, only);
+    if let Some(place) = place {
+        place.write(&certificate)?;
+    }
+    tell(&report, signatures);
+    observe::log!(
+        "accounts whose signature nobody has checked: {}",
+        certificate::unproved(&coverage, signatures)
+    );
+    certificate::print_judgment(&judgment);
     if args.output.json {
-        observe::data!("{}", certificate(&database, &report, keys.as_ref(), &args.did)?);
+        observe::data!("{certificate}");
     }
     if args.repair && !report.differing.is_empty() {
         repair(&database, &report)?;
     }
-    let unchecked = keys.as_ref().map_or(0, |keys| keys.unchecked.get());
-    Ok(if report.findings > 0 || unchecked > 0 {
-        Ended::WithFailures
-    } else {
-        Ended::Well
-    })
+    Ok(ended(&judgment))
 }
 
-/// The proof at the end of a run: the number of findings, or nothing if it was told to stop.
+/// Exit code 0 means "complete", and nothing else does.
+fn ended(judgment: &Judgment) -> Ended {
+    match judgment.verdict.is_complete() {
+        true => Ended::Well,
+        false => Ended::WithFailures,
+    }
+}
+
+/// The proof at the end of a run: the number of differences, or nothing if it was told to stop.
 pub(crate) fn after_run(args: &LoadArgs, database: &Database, stop: &Stop) -> Result<Option<u64>, Failure> {
+    let place = args.certificate.as_deref().map(Place::claim).transpose()?;
     observe::log!("comparing the tables with the signed commits");
+    let began = server_time(database)?;
     let report = go_over(database, None, None, args.output.logging_interval, stop)?;
     if report.stopped {
         return Ok(None);
     }
-    if let Some(path) = &args.certificate {
-        write_certificate(path, database, &report, None, &[])?;
+    note_proof(database, &began, &report)?;
+    if let Some(place) = place {
+        let coverage = certificate::coverage(database)?;
+        let compared = Compared {
+            differences: Some(report.differences),
+            ..Compared::default()
+        };
+        let judgment = verdict::judge(&coverage, &compared);
+        place.write(&certificate::certificate(
+            database,
+            &report,
+            &coverage,
+            &judgment,
+            None,
+            &[],
+        ))?;
     }
     tell(&report, None);
-    Ok(Some(report.findings))
+    Ok(Some(report.differences))
+}
+
+fn server_time(database: &Database) -> Result<String, Failure> {
+    let mut client = database.connect()?;
+    ledger::coverage::now(&mut client).map_err(|error| database.failure(error))
+}
+
+/// Notes what a comparison of all tables found, for `skyfill status` and for the next run.
+fn note_proof(database: &Database, began: &str, report: &Report) -> Result<(), Failure> {
+    let mut client = database.connect()?;
+    ledger::coverage::note_proof(&mut client, &database.schema, began, report.differences)
+        .map_err(|error| database.failure(error))
 }
 
 fn go_over(
@@ -88,11 +146,9 @@ fn go_over(
     let mut client = database.connect()?;
     let total = match dids {
         Some(dids) => dids.len() as u64,
-        None => ledger::repos::states(&mut client, &database.schema)
-            .map_err(|error| database.failure(error))?
-            .iter()
-            .map(|(_, repos)| repos)
-            .sum(),
+        None => {
+            ledger::repos::count(&mut client, &database.schema).map_err(|error| database.failure(error))?
+        }
     };
     drop(client);
     let (repos, records) = (
@@ -111,7 +167,7 @@ fn go_over(
         ledger::failpoint::pass("compare");
     };
     let finding = |finding: &Finding| {
-        differences.add(1);
+        differences.add(u64::from(finding.is_difference()));
         observe::data!("{}", finding.json());
     };
     let signature = keys.map(|keys| |did: &str, block: &[u8]| keys.check(did, block));
@@ -157,27 +213,34 @@ fn go_over(
     })
 }
 
-fn tell(report: &Report, keys: Option<&Keys<'_>>) {
+fn tell(report: &Report, signatures: Option<Signatures>) {
     let sum = |pick: fn(&verify::HostCounts) -> u64| report.hosts.values().map(pick).sum::<u64>();
     let skipped = sum(|host| host.skipped.values().sum());
     observe::log!(
         "{} repos compared with their commits: {} records stored, {skipped} skipped with a reason; {} differences in {} accounts",
         sum(|host| host.verified),
         sum(|host| host.records),
-        report.findings,
+        report.differences,
         report.differing.len()
     );
-    if let Some(keys) = keys {
+    if !report.never_loaded.is_empty() {
+        observe::log!(
+            "{} rows are of {} accounts that skyfill never loaded; they were not compared and are left alone",
+            report.never_loaded.values().sum::<u64>(),
+            report.never_loaded.len()
+        );
+    }
+    if let Some(checked) = signatures {
         observe::log!(
             "signatures: {} hold, {} were made by an older key of the account, {} could not be checked",
-            keys.good.get(),
-            keys.older.get(),
-            keys.unchecked.get()
+            checked.good,
+            checked.older,
+            checked.unchecked
         );
     }
 }
 
-/// Marks the accounts that differ; those that were never loaded have no repo to fetch.
+/// Marks the accounts that differ.
 fn repair(database: &Database, report: &Report) -> Result<(), Failure> {
     let mut client = database.connect()?;
     let marked = ledger::repos::rebuild(&mut client, &database.schema, &report.differing)
@@ -185,76 +248,9 @@ fn repair(database: &Database, report: &Report) -> Result<(), Failure> {
     observe::log!("{marked} repos are to be fetched again: {}", told::line_of("run"));
     let left = report.differing.len() as u64 - marked;
     if left > 0 {
-        observe::log!(
-            "{left} accounts are none that skyfill loaded; what they have in the tables was left alone"
-        );
+        observe::log!("{left} accounts are none that the ledger knows; there is nothing to fetch");
     }
     Ok(())
-}
-
-/// The result, as JSON.
-fn certificate(
-    database: &Database,
-    report: &Report,
-    keys: Option<&Keys<'_>>,
-    only: &[String],
-) -> Result<serde_json::Value, Failure> {
-    let mut client = database.connect()?;
-    let run = ledger::runs::last(&mut client, &database.schema).map_err(|error| database.failure(error))?;
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(0));
-    let hosts: Vec<_> = report
-        .hosts
-        .iter()
-        .map(|(host, counts)| {
-            serde_json::json!({
-                "host": host, "repos": counts.states, "verified": counts.verified, "differing": counts.differing,
-                "records": counts.records, "skipped": counts.skipped,
-            })
-        })
-        .collect();
-    let unaccounted: u64 = report
-        .hosts
-        .values()
-        .flat_map(|host| &host.states)
-        .filter(|(state, _)| matches!(state.as_str(), "open" | "failed" | "coming"))
-        .map(|(_, repos)| repos)
-        .sum();
-    let result = match (report.findings, unaccounted) {
-        (0, 0) => "complete",
-        (0, _) => "complete but for repos that are open or failed",
-        _ => "different",
-    };
-    Ok(serde_json::json!({
-        "result": result,
-        "onlyAccounts": (!only.is_empty()).then_some(only),
-        "database": database.shown(),
-        "schema": database.schema,
-        "checkedAt": rows::datetime::print(now),
-        "skyfill": env!("CARGO_PKG_VERSION"),
-        "run": run.map(|run| serde_json::json!({
-            "id": run.id, "now": run.now, "mode": run.mode.word(), "collections": run.collections,
-            "notifications": run.notifications,
-        })),
-        "differences": report.findings,
-        "openOrFailed": unaccounted,
-        "signatures": keys.map(|keys| serde_json::json!({
-            "good": keys.good.get(), "olderKey": keys.older.get(), "unchecked": keys.unchecked.get(),
-        })),
-        "hosts": hosts,
-    }))
-}
-
-fn write_certificate(
-    path: &Path,
-    database: &Database,
-    report: &Report,
-    keys: Option<&Keys<'_>>,
-    only: &[String],
-) -> Result<(), Failure> {
-    let text = format!("{:#}\n", certificate(database, report, keys, only)?);
-    std::fs::write(path, text).map_err(|error| Failure::new(format!("write {}: {error}", path.display())))
 }
 
 /// The keys of accounts: from the ledger, else from their documents; older ones from the PLC directory's log.
@@ -281,6 +277,14 @@ impl<'k> Keys<'k> {
             older: Counter::plain("older"),
             unchecked: Counter::plain("unchecked"),
         })
+    }
+
+    fn counts(&self) -> Signatures {
+        Signatures {
+            good: self.good.get(),
+            older: self.older.get(),
+            unchecked: self.unchecked.get(),
+        }
     }
 
     /// Why the signature does not hold, if it does not.

@@ -59,17 +59,23 @@ pub enum What {
         /// The row, by column.
         row: Value,
     },
-    /// A row belongs to no record.
+    /// Rows of a loaded account that belong to no record.
     Stray {
-        /// Its table.
+        /// Their table.
         table: &'static str,
-        /// The record that it names.
+        /// The record that the first of them names.
         uri: String,
-    },
-    /// Records of an account that the ledger does not have as loaded.
-    Unknown {
         /// How many.
-        records: u64,
+        rows: u64,
+    },
+    /// Rows of an account that skyfill never loaded: nothing is known that they could differ from.
+    NeverLoaded {
+        /// Their table.
+        table: &'static str,
+        /// The record that the first of them names.
+        uri: String,
+        /// How many.
+        rows: u64,
     },
     /// `actor_sync` has another rev or commit.
     Sync {
@@ -83,6 +89,13 @@ pub enum What {
 }
 
 impl Finding {
+    /// Whether it says that tables differ from signed commits. Rows of accounts that skyfill never
+    /// loaded say nothing about that.
+    #[must_use]
+    pub fn is_difference(&self) -> bool {
+        !matches!(self.what, What::NeverLoaded { .. })
+    }
+
     /// As a line of JSON.
     #[must_use]
     pub fn json(&self) -> Value {
@@ -107,8 +120,12 @@ impl Finding {
             What::Extra { table, uri, row } => {
                 json!({"did": did, "what": "extra", "table": table, "uri": uri, "row": row})
             }
-            What::Stray { table, uri } => json!({"did": did, "what": "stray", "table": table, "uri": uri}),
-            What::Unknown { records } => json!({"did": did, "what": "unknown account", "records": records}),
+            What::Stray { table, uri, rows } => {
+                json!({"did": did, "what": "stray", "table": table, "uri": uri, "rows": rows})
+            }
+            What::NeverLoaded { table, uri, rows } => {
+                json!({"did": did, "what": "never loaded", "table": table, "uri": uri, "rows": rows})
+            }
             What::Sync { loaded, stored } => {
                 json!({"did": did, "what": "actor_sync", "loaded": loaded, "stored": stored})
             }

@@ -10,6 +10,7 @@ mod pure;
 mod repos;
 mod strays;
 mod tree;
+pub mod verdict;
 
 pub use finding::{Finding, What};
 pub use repos::{HostCounts, Report, Verify};

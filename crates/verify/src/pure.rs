@@ -12,10 +12,6 @@ use std::collections::{HashMap, HashSet};
 /// A row: its values as text, `jsonb` in one form.
 type Row = Vec<Option<String>>;
 
-/// Notifications that need other rows, and are not compared.
-/// The official code tells of a verification that is gone after its record is.
-const RELATIONAL: &[&str] = &["quote", "reply", "unverified"];
-
 /// Some records of one repo, and the rows that they should have.
 #[derive(Default)]
 pub(crate) struct Batch {
@@ -23,6 +19,8 @@ pub(crate) struct Batch {
     wanted: HashMap<(usize, String), Vec<Row>>,
     /// Tables that the collections of the batch fill.
     tables: HashSet<usize>,
+    /// Profiles without `createdAt`: another indexer takes the clock for it.
+    without_time: HashSet<String>,
 }
 
 /// Which record of a repo has which unique key.
@@ -37,12 +35,14 @@ impl Batch {
         self.uris.len()
     }
 
-    /// Adds a record; why it should not be there, if it should not.
+    /// Adds a record; why it should not be there, if it should not. `alone` is whether all rows are
+    /// skyfill's.
     pub(crate) fn add(
         &mut self,
         record: &Record<'_>,
         notifications: &Notifications,
         winners: &mut Winners,
+        alone: bool,
     ) -> Result<(), String> {
         if winners.collection != Some(record.collection) {
             // Records come in the order of keys, so a collection comes in one piece.
@@ -50,7 +50,7 @@ impl Batch {
             winners.by_key.clear();
         }
         let mut made: Vec<(TableInfo, Row)> = Vec::new();
-        rows::index(
+        rows::index_stored(
             record,
             &mut Rows::new(&mut |info, values| {
                 let row = values.iter().map(|value| text_of(*value)).collect();
@@ -82,6 +82,9 @@ impl Batch {
             }
         }
         self.uris.push(record.uri.to_owned());
+        if record.collection == Collection::Profile && !alone && record.value.get("createdAt").is_none() {
+            self.without_time.insert(record.uri.to_owned());
+        }
         self.tables.extend(tables_of(record.collection));
         for (info, row) in made {
             let is_record = info.id == table::RECORD.info().id;
@@ -120,12 +123,16 @@ impl Batch {
             uris,
             mut wanted,
             tables,
+            without_time,
         } = std::mem::take(self);
         for info in table::ALL.iter().filter(|info| tables.contains(&info.id)) {
             for (uri, row) in stored(client, info, &uris)? {
                 let rows = wanted.get_mut(&(info.id, uri.clone()));
+                let is_free = |column: &str| column == "createdAt" && without_time.contains(&uri);
                 let found = rows.and_then(|rows| {
-                    let at = rows.iter().position(|wanted| *wanted == row)?;
+                    let at = rows
+                        .iter()
+                        .position(|wanted| is_same(info, wanted, &row, &is_free))?;
                     Some(rows.swap_remove(at))
                 });
                 if found.is_none() {
@@ -158,6 +165,15 @@ impl Batch {
         }
         Ok(())
     }
+}
+
+/// Whether two rows are the same, apart from columns of the profile table that are free.
+fn is_same(info: &TableInfo, wanted: &Row, stored: &Row, is_free: &dyn Fn(&str) -> bool) -> bool {
+    let has_free = info.id == table::PROFILE.info().id;
+    info.columns
+        .iter()
+        .zip(wanted.iter().zip(stored))
+        .all(|(column, (wanted, stored))| wanted == stored || (has_free && is_free(column.name)))
 }
 
 /// Tables that records of a collection may have rows in, but `record`.
@@ -193,7 +209,7 @@ fn stored(client: &mut Client, info: &TableInfo, uris: &[String]) -> Result<Vec<
         .collect();
     let mut condition = String::new();
     if info.id == table::NOTIFICATION.info().id {
-        condition = format!(" AND x.reason NOT IN ('{}')", RELATIONAL.join("', '"));
+        condition = format!(" AND x.reason NOT IN ({})", load::RELATIONAL_REASONS);
     }
     // By index, whatever the planner thinks of so many URIs; the key of op_thread_reply begins with the root, which the post knows.
     let from = if info.id == table::OP_THREAD_REPLY.info().id {

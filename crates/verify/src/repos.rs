@@ -5,6 +5,7 @@ use crate::pure::{Batch, Winners};
 use crate::strays;
 use crate::tree::{List, ListError, is_stored};
 use atrepo::{Cid, Codec, Commit, Link, RootBuilder, syntax};
+use ledger::states::State;
 use load::{DbError, Notifications};
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::ToSql;
@@ -42,7 +43,7 @@ pub struct Verify<'v> {
 #[derive(Clone, Debug, Default)]
 pub struct HostCounts {
     /// Repos by their state.
-    pub states: BTreeMap<String, u64>,
+    pub states: BTreeMap<State, u64>,
     /// Repos that were compared.
     pub verified: u64,
     /// Of those, repos with findings.
@@ -58,10 +59,12 @@ pub struct HostCounts {
 pub struct Report {
     /// By host.
     pub hosts: BTreeMap<String, HostCounts>,
-    /// Number of findings.
-    pub findings: u64,
-    /// Accounts with findings.
+    /// Number of differences between tables and commits.
+    pub differences: u64,
+    /// Accounts with differences.
     pub differing: Vec<String>,
+    /// Rows of accounts that skyfill never loaded, by account.
+    pub never_loaded: BTreeMap<String, u64>,
     /// Whether it was told to stop before the end.
     pub stopped: bool,
 }
@@ -70,7 +73,7 @@ pub struct Report {
 struct Loaded {
     did: String,
     host: String,
-    state: String,
+    state: State,
     rev: Option<String>,
     commit_cid: Option<String>,
     commit: Option<Vec<u8>>,
@@ -141,9 +144,13 @@ impl Verify<'_> {
     }
 
     fn found(&self, report: &mut Report, finding: &Finding) {
-        report.findings += 1;
-        if report.differing.last() != Some(&finding.did) {
-            report.differing.push(finding.did.clone());
+        if let What::NeverLoaded { rows, .. } = &finding.what {
+            *report.never_loaded.entry(finding.did.clone()).or_default() += rows;
+        } else {
+            report.differences += 1;
+            if report.differing.last() != Some(&finding.did) {
+                report.differing.push(finding.did.clone());
+            }
         }
         (self.finding)(finding);
     }
@@ -200,9 +207,9 @@ impl Verify<'_> {
                     break;
                 }
                 let (mut counts, mut findings) = (HostCounts::default(), Vec::new());
-                *counts.states.entry(repo.state.clone()).or_default() += 1;
+                *counts.states.entry(repo.state).or_default() += 1;
                 // One whose parts are coming in is of two revs at once.
-                if repo.rev.is_some() && repo.state != "coming" {
+                if repo.rev.is_some() && repo.state != State::Coming {
                     self.repo(&mut client, &mut lists, runs, &repo, &mut counts, &mut |f| {
                         findings.push(f);
                     })?;
@@ -220,25 +227,26 @@ impl Verify<'_> {
         Ok(())
     }
 
-    fn page(&self, client: &mut Client, after: &str) -> Result<Vec<Loaded>, Error> {
+    fn page(&self, client: &mut Client, after: &str) -> Result<Vec<Loaded>, DbError> {
         let rows = client.query(
             "SELECT did, host, state, rev, commit_cid, commit, coalesce(records, 0), run FROM skyfill.repo
              WHERE schema_name = $1 AND did > $2 AND ($3::text[] IS NULL OR did = ANY($3)) ORDER BY did LIMIT $4",
             &[&self.schema, &after, &self.dids, &PAGE],
         )?;
-        Ok(rows
-            .iter()
-            .map(|row| Loaded {
-                did: row.get(0),
-                host: row.get(1),
-                state: row.get(2),
-                rev: row.get(3),
-                commit_cid: row.get(4),
-                commit: row.get(5),
-                records: u64::try_from(row.get::<_, i64>(6)).unwrap_or(0),
-                run: row.get(7),
+        rows.iter()
+            .map(|row| {
+                Ok(Loaded {
+                    did: row.get(0),
+                    host: row.get(1),
+                    state: State::parse(row.get(2)).map_err(|error| DbError::other(error.to_string()))?,
+                    rev: row.get(3),
+                    commit_cid: row.get(4),
+                    commit: row.get(5),
+                    records: u64::try_from(row.get::<_, i64>(6)).unwrap_or(0),
+                    run: row.get(7),
+                })
             })
-            .collect())
+            .collect()
     }
 
     /// Goes over one repo.
@@ -354,7 +362,7 @@ impl Verify<'_> {
 impl HostCounts {
     fn add(&mut self, other: &Self) {
         for (state, repos) in &other.states {
-            *self.states.entry(state.clone()).or_default() += repos;
+            *self.states.entry(*state).or_default() += repos;
         }
         for (reason, records) in &other.skipped {
             *self.skipped.entry(reason.clone()).or_default() += records;
@@ -463,11 +471,10 @@ impl Walk<'_> {
             tell(wrong("it is on the list of skipped records, too, or there twice"));
         }
         let irreversible = self.irreversible.remove(key.as_bytes());
-        let Some(bytes) = rows::from_json(json) else {
+        let Some(bytes) = rows::from_stored_json(json) else {
             tell(wrong("it is no JSON of a record"));
             return Ok(());
         };
-        let is_irreversible = irreversible.is_some();
         let is_right = match irreversible {
             Some((of, digest)) => {
                 of == cid.to_bytes() && digest == Cid::of(Codec::Raw, json.as_bytes()).to_string()
@@ -484,16 +491,13 @@ impl Walk<'_> {
             tell(wrong("it is of no collection that is indexed"));
             return Ok(());
         };
+        // JavaScript has read it already, so no byte order mark goes.
         let created_at = value.get("createdAt").and_then(|item| item.as_text());
         if !self.is_time(created_at, rkey, indexed_at) {
             tell(What::IndexedAt {
                 uri: uri.to_owned(),
                 stored: indexed_at.to_owned(),
             });
-        }
-        if is_irreversible {
-            // Its rows were made of the record, not of its JSON, which is another one.
-            return Ok(());
         }
         let record = Record {
             did: self.did,
@@ -504,7 +508,10 @@ impl Walk<'_> {
             indexed_at,
             value,
         };
-        if let Err(why) = self.batch.add(&record, self.notifications, &mut self.winners) {
+        if let Err(why) = self
+            .batch
+            .add(&record, self.notifications, &mut self.winners, self.runs.alone)
+        {
             // Its JSON was found wrong, or it should have been skipped.
             tell(wrong(&why));
         }

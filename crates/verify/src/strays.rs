@@ -1,58 +1,129 @@
-//! Rows that belong to no record, and records of accounts that were never loaded.
+//! Rows that belong to no record, and rows of accounts that skyfill never loaded.
+//!
+//! Each table is read once or twice as a whole and joined with `record`; nothing is looked up row by
+//! row. What is found is grouped by account before it leaves the server.
 
 use crate::finding::{Finding, What};
-use appview::table;
+use appview::table::{self, TableInfo};
+use postgres::fallible_iterator::FallibleIterator;
+use postgres::types::ToSql;
 use postgres::{Client, Error};
 use rows::Collection;
 
-/// Strays that are named, of each table.
-const NAMED: i64 = 1000;
-
 /// Looks for them.
 pub(crate) fn find(client: &mut Client, schema: &str, report: &mut dyn FnMut(Finding)) -> Result<(), Error> {
-    for info in table::ALL
+    let of_records = table::ALL
         .iter()
-        .filter(|info| info.id != table::RECORD.info().id)
-    {
-        let mut condition = "true".to_owned();
-        if info.id == table::NOTIFICATION.info().id {
-            condition = "x.reason <> 'unverified'".to_owned();
-        }
-        let own = Collection::ALL
-            .iter()
-            .find(|collection| load::own_table(**collection).is_some_and(|own| own.id == info.id));
-        let mut other = String::new();
-        if let Some(own) = own {
-            other = format!(" OR split_part(x.\"{}\", '/', 4) <> '{}'", info.uri, own.nsid());
-        }
-        let sql = format!(
-            "SELECT DISTINCT x.\"{0}\", split_part(x.\"{0}\", '/', 3) FROM \"{1}\" x
-             WHERE (NOT EXISTS (SELECT FROM record r WHERE r.uri = x.\"{0}\"){other}) AND {condition} LIMIT {NAMED}",
-            info.uri, info.name
-        );
-        for row in client.query(&sql, &[])? {
-            report(Finding {
-                did: row.get(1),
-                what: What::Stray {
-                    table: info.name,
-                    uri: row.get(0),
-                },
-            });
-        }
+        .filter(|info| info.id != table::RECORD.info().id);
+    for info in of_records {
+        strays_of(client, schema, info, report)?;
     }
-    let unknown = client.query(
-        "SELECT r.did, count(*) FROM record r
-         WHERE NOT EXISTS (SELECT FROM skyfill.repo l WHERE l.schema_name = $1 AND l.did = r.did AND l.rev IS NOT NULL)
-         GROUP BY r.did ORDER BY r.did LIMIT 1000",
-        &[&schema],
-    )?;
-    for row in unknown {
+    let sql = format!(
+        "SELECT r.did, count(*), min(r.uri COLLATE \"C\") FROM record r WHERE NOT {} GROUP BY r.did",
+        is_loaded("r.did")
+    );
+    let mut accounts = client.query_raw(&sql, [&schema as &(dyn ToSql + Sync)])?;
+    while let Some(row) = accounts.next()? {
         report(Finding {
             did: row.get(0),
-            what: What::Unknown {
-                records: u64::try_from(row.get::<_, i64>(1)).unwrap_or(0),
+            what: What::NeverLoaded {
+                table: table::RECORD.info().name,
+                uri: row.get(2),
+                rows: count(row.get(1)),
             },
         });
     }
     Ok(())
+}
+
+fn count(rows: i64) -> u64 {
+    u64::try_from(rows).unwrap_or(0)
+}
+
+/// Whether the ledger, of schema `$1`, has the account as loaded.
+fn is_loaded(did: &str) -> String {
+    format!(
+        "EXISTS (SELECT FROM skyfill.repo l WHERE l.schema_name = $1 AND l.did = {did} AND l.rev IS NOT NULL)"
+    )
+}
+
+/// Rows without a record, or of a record whose collection leaves none in this table.
+fn strays_of(
+    client: &mut Client,
+    schema: &str,
+    info: &TableInfo,
+    report: &mut dyn FnMut(Finding),
+) -> Result<(), Error> {
+    let uri = format!("x.\"{}\"", info.uri);
+    // Whoever the row says that it is of, where its URI names nobody that was loaded.
+    let owner =
+        load::indexed_owner(info).map_or_else(|| "NULL::text".to_owned(), |owner| format!("x.\"{owner}\""));
+    let select = format!("SELECT {uri} AS uri, {owner} AS owner FROM \"{}\" x", info.name);
+    let without_record = format!("NOT EXISTS (SELECT FROM record r WHERE r.uri = {uri})");
+    let mut queries = Vec::new();
+    if info.id == table::NOTIFICATION.info().id {
+        // The official code tells of a verification that is gone after its record is.
+        queries.push(format!(
+            "{select} WHERE {without_record} AND x.reason <> 'unverified'"
+        ));
+    } else {
+        queries.push(format!("{select} WHERE {without_record}"));
+    }
+    let collections: Vec<String> = collections_of(info)
+        .iter()
+        .map(|collection| format!("'{}'", collection.nsid()))
+        .collect();
+    if !collections.is_empty() {
+        queries.push(format!(
+            "{select} WHERE split_part({uri}, '/', 4) NOT IN ({})",
+            collections.join(", ")
+        ));
+    }
+    if info.id == table::OP_THREAD_REPLY.info().id {
+        queries.push(format!(
+            "{select} LEFT JOIN post p ON p.uri = x.uri WHERE p.\"replyRoot\" IS DISTINCT FROM x.\"rootUri\""
+        ));
+    }
+    // Without ALL: a row that two of them find is one.
+    let sql = format!(
+        "WITH stray AS ({}), named AS (
+           SELECT uri, split_part(uri, '/', 3) AS did, owner FROM stray
+         ), owned AS (
+           SELECT uri, CASE WHEN {} OR owner IS NULL THEN did ELSE owner END AS did FROM named
+         )
+         SELECT o.did, count(*), min(o.uri COLLATE \"C\"), {} FROM owned o GROUP BY o.did",
+        queries.join(" UNION "),
+        is_loaded("did"),
+        is_loaded("o.did")
+    );
+    let mut accounts = client.query_raw(&sql, [&schema as &(dyn ToSql + Sync)])?;
+    while let Some(row) = accounts.next()? {
+        let (uri, rows, is_loaded) = (row.get(2), count(row.get(1)), row.get(3));
+        let table = info.name;
+        report(Finding {
+            did: row.get(0),
+            what: if is_loaded {
+                What::Stray { table, uri, rows }
+            } else {
+                What::NeverLoaded { table, uri, rows }
+            },
+        });
+    }
+    Ok(())
+}
+
+/// The collections whose records may have rows in a table; none means any.
+fn collections_of(info: &TableInfo) -> Vec<Collection> {
+    let shared = [table::NOTIFICATION.info().id, table::DUPLICATE_RECORD.info().id];
+    if shared.contains(&info.id) {
+        return Vec::new();
+    }
+    if info.id == table::FEED_ITEM.info().id {
+        return vec![Collection::Post, Collection::Repost];
+    }
+    let own = Collection::ALL
+        .iter()
+        .find(|collection| load::own_table(**collection).is_some_and(|own| own.id == info.id));
+    // What is left are the tables of embeds, quotes and the author's own replies.
+    vec![own.copied().unwrap_or(Collection::Post)]
 }

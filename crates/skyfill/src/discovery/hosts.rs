@@ -80,7 +80,7 @@ impl Scout<'_> {
         let schema = &self.database.schema;
         let mut hosts = client.run(|client| listing::hosts_to_list(client, schema, id))?;
         for host in hosts.iter().filter(|host| opt_out.has_host(&host.host)) {
-            let end = ListingEnd::Failed("it opted out");
+            let end = ListingEnd::Failed(listing::OPTED_OUT);
             client.run(|client| listing::host_ended(client, schema, &host.host, end))?;
         }
         hosts.retain(|host| !opt_out.has_host(&host.host));

@@ -351,7 +351,7 @@ impl<'s> Scout<'s> {
         let opt_out = OptOut::of(self.fetch)?;
         // The first one to name a URL is who knows best: the operator, then the ledger, then the relay.
         let mut known = HashSet::new();
-        hosts.retain(|(host, _)| !opt_out.has_host(host) && known.insert(host.clone()));
+        hosts.retain(|(host, _)| known.insert(host.clone()));
         let id = listing.id;
         listing
             .client

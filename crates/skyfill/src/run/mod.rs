@@ -14,6 +14,7 @@ pub(crate) mod phases;
 mod stragglers;
 mod wanted;
 
+use crate::certificate::{self, Place};
 use crate::cli::{LoadArgs, LoadMode, RunArgs, WhatArgs};
 use crate::clock;
 use crate::database::Database;
@@ -23,6 +24,8 @@ use crate::fetch_args;
 use crate::signals::{self, Stop};
 use crate::threads;
 use crate::told;
+use crate::verify;
+use ::verify::verdict::{self, Compared, Verdict};
 use board::{Board, Budget};
 use encoding::Encoding;
 use feeder::{Fed, Feeder};
@@ -30,10 +33,12 @@ use fetch::Redirects;
 use fetch::archive::{Archive, ArchiveWriter};
 use fetch::turns::Turns;
 use fetching::Fetching;
+use ledger::coverage::Coverage;
 use ledger::locks::{self, Hold, Lock};
 use ledger::repos::{self, RetryFailed};
 use ledger::runs::{self, Mode, Phase, Run};
 use ledger::settings;
+use ledger::states::State;
 use load::fresh::{self, FreshError};
 use load::{Choice, DbError, LoaderOptions, Notifications};
 use loading::{Loaders, Loading};
@@ -79,13 +84,10 @@ pub(crate) fn run(given: &RunArgs) -> Result<Ended, Failure> {
     )?;
     told::done(&["did_file", "did", "handle"]);
     let discovers = discovers(&args);
-    let (mut is_complete, mut seq) = (bad_lines == 0, None);
+    let mut seq = None;
     if discovers {
         match discovery::pass(&set, &args.source, load, false)? {
-            Some(pass) => {
-                is_complete &= pass.is_complete();
-                seq = pass.seq;
-            }
+            Some(pass) => seq = pass.seq,
             None => return Ok(set.stopped()),
         }
     }
@@ -124,10 +126,13 @@ pub(crate) fn run(given: &RunArgs) -> Result<Ended, Failure> {
     let Some(done) = set.load_open(load, &new, archive, relay.as_deref().map(|relay| (relay, seq)))? else {
         settings::forget_run(&mut client, &set.database.schema).map_err(refused)?;
         observe::log!("nothing is open");
-        return set.ended_with(is_complete);
+        if load.certificate.is_some() && verify::after_run(load, &set.database, &set.stop)?.is_none() {
+            return Ok(set.stopped());
+        }
+        let coverage = certificate::coverage(&set.database)?;
+        return Ok(set.judged(load, &coverage, bad_lines));
     };
-    summary(load, &set.database, &done, started)?;
-    set.ended(&done, is_complete)
+    set.ended(load, &done, bad_lines, started)
 }
 
 /// What every command that loads works with.
@@ -216,6 +221,8 @@ pub(crate) struct Done {
 impl Setting {
     pub(crate) fn new(database: Database, args: &LoadArgs) -> Result<Self, Failure> {
         fetch_args::OptOut::of(&args.fetch)?;
+        // Before any work: the place is claimed for good when the comparison is near.
+        args.certificate.as_deref().map(Place::claim).transpose()?;
         let keep = match &args.keep_cars {
             Some(folder) => {
                 let writer = ArchiveWriter::open(folder).map_err(|error| {
@@ -242,24 +249,36 @@ impl Setting {
         Ended::Stopped
     }
 
-    /// How the command ends.
-    pub(crate) fn ended(&self, done: &Done, is_complete: bool) -> Result<Ended, Failure> {
-        Ok(match done.outcome {
-            phases::Outcome::Stopped => Ended::Stopped,
-            phases::Outcome::Done { differences } => self.ended_with(is_complete && differences == 0)?,
-        })
+    /// Reports how a run ended: what was done, and what the database holds now.
+    pub(crate) fn ended(
+        &self,
+        args: &LoadArgs,
+        done: &Done,
+        bad_lines: u64,
+        started: Instant,
+    ) -> Result<Ended, Failure> {
+        let coverage = certificate::coverage(&self.database)?;
+        summary(args, &self.database, &coverage, done, started);
+        if done.is_stopped() {
+            return Ok(Ended::Stopped);
+        }
+        Ok(self.judged(args, &coverage, bad_lines))
     }
 
-    /// How it ends when all went well that was done, or not.
-    fn ended_with(&self, is_complete: bool) -> Result<Ended, Failure> {
-        let unfinished = states_of(&self.database)?
-            .iter()
-            .any(|(state, _)| matches!(state.as_str(), "failed" | "open" | "unresolved"));
-        Ok(if unfinished || !is_complete {
-            Ended::WithFailures
-        } else {
-            Ended::Well
-        })
+    /// Reports the one word for what the database holds. Whoever asked for no comparison with the
+    /// commits is told that there was none, and that is no failure.
+    pub(crate) fn judged(&self, args: &LoadArgs, coverage: &Coverage, bad_lines: u64) -> Ended {
+        let compared = Compared {
+            bad_lines,
+            ..Compared::before(coverage)
+        };
+        let judgment = verdict::judge(coverage, &compared);
+        certificate::print_judgment(&judgment);
+        match judgment.verdict {
+            Verdict::Complete => Ended::Well,
+            Verdict::Unverified if args.no_verify => Ended::Well,
+            _ => Ended::WithFailures,
+        }
     }
 
     /// Loads what is open and does what comes after that, in the run that is not done or a new one; nothing if there is nothing to do.
@@ -331,11 +350,6 @@ impl Done {
             board,
             outcome: phases::Outcome::Stopped,
         }
-    }
-
-    /// Whether the proof found differences.
-    pub(crate) fn differs(&self) -> bool {
-        !matches!(self.outcome, phases::Outcome::Done { differences: 0 })
     }
 
     /// Whether it was told to stop.
@@ -438,11 +452,6 @@ fn failure(database: &Database, error: &FreshError) -> Failure {
             "a fresh load drops and makes indexes: the user must own the tables; or load with --mode merge",
         ),
     }
-}
-
-pub(crate) fn states_of(database: &Database) -> Result<Vec<(String, u64)>, Failure> {
-    let mut client = database.connect()?;
-    repos::states(&mut client, &database.schema).map_err(|error| database.failure(error))
 }
 
 /// What the stages of loading work with.
@@ -631,25 +640,16 @@ fn choice(run: &Run) -> Choice {
     }
 }
 
-pub(crate) fn summary(
-    args: &LoadArgs,
-    database: &Database,
-    done: &Done,
-    started: Instant,
-) -> Result<(), Failure> {
+fn summary(args: &LoadArgs, database: &Database, coverage: &Coverage, done: &Done, started: Instant) {
     let Done { run, board, outcome } = done;
     let board = board.as_deref();
-    let states = states_of(database)?;
+    let states = certificate::words(&coverage.repos);
     let seconds = started.elapsed().as_secs_f64();
     let differences = match outcome {
         phases::Outcome::Done { differences } => Some(*differences),
         phases::Outcome::Stopped => None,
     };
     if args.output.json {
-        let repos: serde_json::Map<String, serde_json::Value> = states
-            .iter()
-            .map(|(state, repos)| (state.clone(), (*repos).into()))
-            .collect();
         observe::data!(
             "{}",
             serde_json::json!({
@@ -657,7 +657,7 @@ pub(crate) fn summary(
                 "now": run.now,
                 "mode": run.mode.word(),
                 "phase": run.phase.word(),
-                "repos": repos,
+                "repos": states,
                 "records": board.map_or(0, |b| b.records.get()),
                 "bytes": board.map_or(0, |b| b.bytes.get()),
                 "unchanged": board.map_or(0, |b| b.unchanged.get()),
@@ -672,7 +672,7 @@ pub(crate) fn summary(
         .map(|(state, repos)| format!("{repos} {state}"))
         .collect();
     observe::log!("repos: {}; {seconds:.1} s", listed.join(", "));
-    if states.iter().any(|(state, _)| state == "failed") {
+    if coverage.repos.contains_key(&State::Failed) {
         observe::log!(
             "why repos failed is in skyfill.repo; try them again with: {}",
             told::line_of("run --retry-failed")
@@ -694,5 +694,4 @@ pub(crate) fn summary(
             );
         }
     }
-    Ok(())
 }

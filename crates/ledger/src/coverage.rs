@@ -1,0 +1,191 @@
+//! What the ledger says that is loaded and what is not: hosts, repos, and what was left out by
+//! choice. `verify::verdict` makes one word of it.
+
+use crate::listing;
+use crate::runs::{self, Run};
+use crate::states::{State, UnknownState};
+use postgres::{Error, GenericClient};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What a database is known to hold and to lack.
+#[derive(Clone, Debug, Default)]
+pub struct Coverage {
+    /// Passes of discovery; nothing if all repos were named by the operator.
+    pub discovery: Option<Discovery>,
+    /// The number of repos in each state.
+    pub repos: BTreeMap<State, u64>,
+    /// Repos that a host other than theirs lists as active, too, in whatever state they are.
+    pub contested: u64,
+    /// Stored repos whose commit's signature nobody has checked.
+    pub unproved: u64,
+    /// The run that is not done, else the last one.
+    pub run: Option<Run>,
+    /// The last comparison of all tables with the signed commits.
+    pub proof: Option<Proof>,
+}
+
+/// What passes of discovery have come to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Discovery {
+    /// Whether the last pass came to its end.
+    pub is_ended: bool,
+    /// Hosts whose list of repos was read to its end.
+    pub listed: u64,
+    /// Hosts whose list was not, with the reasons.
+    pub not_listed: Vec<(String, String)>,
+    /// Hosts that the operator's opt-out list names.
+    pub opted_out: Vec<String>,
+}
+
+/// A comparison of all tables with the signed commits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// When it began, as an ISO time.
+    pub began: String,
+    /// How many differences it found.
+    pub differences: u64,
+    /// Whether no repo was stored since.
+    pub is_current: bool,
+}
+
+/// Why the coverage could not be read.
+#[derive(Debug)]
+pub enum CoverageError {
+    /// The server refused.
+    Database(Error),
+    /// A repo is in a state that this version does not know.
+    State(UnknownState),
+}
+
+impl fmt::Display for CoverageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Database(error) => error.fmt(f),
+            Self::State(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for CoverageError {}
+
+impl From<Error> for CoverageError {
+    fn from(error: Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<UnknownState> for CoverageError {
+    fn from(error: UnknownState) -> Self {
+        Self::State(error)
+    }
+}
+
+impl Coverage {
+    /// Reads it. Goes over all repos once.
+    ///
+    /// # Errors
+    /// See [`CoverageError`].
+    pub fn read(client: &mut impl GenericClient, schema: &str) -> Result<Self, CoverageError> {
+        let mut coverage = Self {
+            discovery: discovery(client, schema)?,
+            run: runs::last(client, schema)?,
+            ..Self::default()
+        };
+        let number = |count: i64| u64::try_from(count).unwrap_or(0);
+        let rows = client.query(
+            "SELECT state, count(*), count(*) FILTER (WHERE contested), count(*) FILTER (WHERE rev IS NOT NULL)
+             FROM skyfill.repo WHERE schema_name = $1 GROUP BY state",
+            &[&schema],
+        )?;
+        for row in rows {
+            coverage
+                .repos
+                .insert(State::parse(row.get(0))?, number(row.get(1)));
+            coverage.contested += number(row.get(2));
+            coverage.unproved += number(row.get(3));
+        }
+        coverage.proof = proof(client, schema)?;
+        Ok(coverage)
+    }
+
+    /// Repos in any of these states.
+    pub fn count(&self, wanted: impl Fn(State) -> bool) -> u64 {
+        let chosen = self.repos.iter().filter(|(state, _)| wanted(**state));
+        chosen.map(|(_, repos)| repos).sum()
+    }
+}
+
+fn discovery(client: &mut impl GenericClient, schema: &str) -> Result<Option<Discovery>, Error> {
+    let last = client.query_opt(
+        "SELECT ended_at IS NOT NULL FROM skyfill.listing WHERE schema_name = $1 ORDER BY id DESC LIMIT 1",
+        &[&schema],
+    )?;
+    let Some(last) = last else { return Ok(None) };
+    let mut discovery = Discovery {
+        is_ended: last.get(0),
+        ..Discovery::default()
+    };
+    let hosts = client.query(
+        "SELECT host, listed_at IS NOT NULL, listing_error FROM skyfill.host
+         WHERE schema_name = $1 AND listing IS NOT NULL ORDER BY host",
+        &[&schema],
+    )?;
+    for row in hosts {
+        let (host, was_asked, error): (String, bool, Option<String>) = (row.get(0), row.get(1), row.get(2));
+        match error {
+            Some(error) if error == listing::OPTED_OUT => discovery.opted_out.push(host),
+            Some(error) => discovery.not_listed.push((host, error)),
+            None if !was_asked => discovery
+                .not_listed
+                .push((host, "it was not asked, or not to its end".to_owned())),
+            None => discovery.listed += 1,
+        }
+    }
+    Ok(Some(discovery))
+}
+
+/// Notes that all tables were compared with the signed commits; `began` is what [`now`] answered
+/// before.
+///
+/// # Errors
+/// The server refused.
+pub fn note_proof(
+    client: &mut impl GenericClient,
+    schema: &str,
+    began: &str,
+    differences: u64,
+) -> Result<(), Error> {
+    client.execute(
+        "INSERT INTO skyfill.proof (schema_name, began_at, differences) VALUES ($1, $2::text::timestamptz, $3)
+         ON CONFLICT (schema_name) DO UPDATE SET began_at = excluded.began_at, differences = excluded.differences",
+        &[
+            &schema,
+            &began,
+            &i64::try_from(differences).unwrap_or(i64::MAX),
+        ],
+    )?;
+    Ok(())
+}
+
+/// The server's time, for [`note_proof`].
+///
+/// # Errors
+/// The server refused.
+pub fn now(client: &mut impl GenericClient) -> Result<String, Error> {
+    Ok(client.query_one("SELECT now()::text", &[])?.get(0))
+}
+
+fn proof(client: &mut impl GenericClient, schema: &str) -> Result<Option<Proof>, Error> {
+    let row = client.query_opt(
+        "SELECT to_char(p.began_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'), p.differences,
+           NOT EXISTS (SELECT FROM skyfill.repo r WHERE r.schema_name = $1 AND r.loaded_at >= p.began_at)
+         FROM skyfill.proof p WHERE p.schema_name = $1",
+        &[&schema],
+    )?;
+    Ok(row.map(|row| Proof {
+        began: row.get(0),
+        differences: u64::try_from(row.get::<_, i64>(1)).unwrap_or(0),
+        is_current: row.get(2),
+    }))
+}

@@ -1,0 +1,77 @@
+//! Rows that another indexer wrote for a repo that skyfill loads for the first time.
+//!
+//! The official indexer follows events, so what it leaves depends on their order: of two follows of
+//! one account the first to arrive has the row, a deleted one leaves its notification to the one that
+//! takes its place. Rows that do not follow from their record alone are found here; all others stay,
+//! with the times at which that indexer saw the records.
+
+use crate::merge::{self, staging};
+use appview::table::{self, TableInfo};
+use postgres::{Client, Error};
+
+/// Adds to `touched` the records of these accounts whose stored rows, apart from times, are not those
+/// that are staged; how many. Reads the rows of these accounts by the index of each table.
+pub(crate) fn find_touched(client: &mut Client, dids: &[String]) -> Result<u64, Error> {
+    let mut touched = 0;
+    // Duplicates were compared before.
+    let elsewhere = [table::RECORD.info().id, table::DUPLICATE_RECORD.info().id];
+    let compared = table::ALL.iter().filter(|info| !elsewhere.contains(&info.id));
+    for info in compared {
+        touched += client.execute(&differing(info), &[&dids])?;
+    }
+    Ok(touched)
+}
+
+/// Records whose rows in a table differ: rows of both sides are counted against each other.
+fn differing(info: &TableInfo) -> String {
+    let columns: Vec<&str> = info
+        .columns
+        .iter()
+        .map(|column| column.name)
+        .filter(|name| is_compared(info, name))
+        .collect();
+    let of = |row: &str, record: &str| -> String {
+        let values = columns.iter().map(|name| match *name {
+            // A row has the time of its record; which one that is, is that indexer's affair.
+            "indexedAt" => format!("{record}.\"indexedAt\"::text"),
+            name => format!("{row}.\"{name}\"::text"),
+        });
+        values.collect::<Vec<_>>().join(", ")
+    };
+    let (mut of_stored, mut of_staged) = (String::new(), String::new());
+    if info.id == table::NOTIFICATION.info().id {
+        of_stored = format!(" AND x.reason NOT IN ({})", merge::RELATIONAL_REASONS);
+        of_staged = format!(" AND {}", merge::NOT_MUTED);
+    }
+    // The key of op_thread_reply begins with the root, which the post knows.
+    let mut from = format!("\"{}\" x WHERE x.\"{}\" = h.uri", info.name, info.uri);
+    if info.id == table::OP_THREAD_REPLY.info().id {
+        from = "post p JOIN op_thread_reply x ON x.\"rootUri\" = p.\"replyRoot\" AND x.uri = p.uri
+             WHERE p.uri = h.uri"
+            .to_owned();
+    }
+    let fields: Vec<String> = (0..columns.len()).map(|at| format!("f{at}")).collect();
+    format!(
+        "INSERT INTO pg_temp.touched
+         SELECT uri FROM (
+           SELECT h.uri, {stored}, 1 AS side FROM pg_temp.had h CROSS JOIN LATERAL (
+             SELECT x.* FROM {from}{of_stored} OFFSET 0) x WHERE h.did = ANY($1)
+           UNION ALL
+           SELECT h.uri, {staged}, -1 FROM pg_temp.had h JOIN pg_temp.\"{staging}\" n ON n.\"{uri}\" = h.uri
+           WHERE h.did = ANY($1){of_staged}
+         ) sides (uri, {fields}, side) GROUP BY uri, {fields} HAVING sum(side) <> 0
+         ON CONFLICT DO NOTHING",
+        stored = of("x", "x"),
+        staged = of("n", "h"),
+        uri = info.uri,
+        staging = staging(info),
+        fields = fields.join(", "),
+    )
+}
+
+/// Whether a column follows from the record alone. A profile without `createdAt` has the time of
+/// whoever stored it.
+fn is_compared(info: &TableInfo, column: &str) -> bool {
+    let is_profile = info.id == table::PROFILE.info().id;
+    column != "sortAt" && !(is_profile && column == "createdAt")
+}

@@ -1,0 +1,182 @@
+//! All rows of accounts, found by who owns them, whether or not a record of theirs is there.
+//!
+//! Repairs and removals need them. A row is an account's if its URI begins with the account's, or if
+//! it names the account as its creator, author or originator. Each is found by an index: the primary
+//! keys begin with the URI, so that in a database whose text sorts by bytes (collation C) an
+//! account's rows are one range of each. Where text sorts otherwise, URIs can only be found by
+//! reading the table; that is done for repairs alone.
+
+use crate::merge::staging;
+use appview::table::{self, TableInfo};
+use postgres::{Client, Error};
+use std::fmt::Write;
+
+/// Accounts that one statement looks for.
+const AT_ONCE: usize = 50;
+
+/// Deletes rows of accounts.
+pub(crate) struct Owned<'o> {
+    /// The condition that the record whose URI is in a column is of a collection at hand; it begins
+    /// with AND, or is empty.
+    pub(crate) collections: &'o dyn Fn(&str) -> String,
+}
+
+impl Owned<'_> {
+    /// Deletes all rows of these accounts, except those of `record`.
+    pub(crate) fn delete_all(&self, client: &mut Client, dids: &[String]) -> Result<(), Error> {
+        if dids.is_empty() {
+            return Ok(());
+        }
+        let by_range = sorts_by_bytes(client)?;
+        for dids in dids.chunks(AT_ONCE) {
+            for info in of_records() {
+                if by_range {
+                    self.delete_ranges(client, info, dids)?;
+                } else {
+                    let uri = format!("x.\"{}\"", info.uri);
+                    let condition = format!("split_part({uri}, '/', 3) = ANY($1)");
+                    client.execute(&self.delete(info, &condition), &[&dids])?;
+                }
+                self.delete_by_owner(client, info, dids)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes the rows of these accounts whose records are not in `had`, as far as an index finds
+    /// them.
+    pub(crate) fn delete_unstaged(&self, client: &mut Client, dids: &[String]) -> Result<(), Error> {
+        if dids.is_empty() {
+            return Ok(());
+        }
+        let by_range = sorts_by_bytes(client)?;
+        for dids in dids.chunks(AT_ONCE) {
+            for info in of_records() {
+                if by_range {
+                    self.delete_ranges(client, info, dids)?;
+                }
+                self.delete_by_owner(client, info, dids)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn delete_ranges(&self, client: &mut Client, info: &TableInfo, dids: &[String]) -> Result<(), Error> {
+        // The range of all that begins with at://DID/: a 0 follows a slash.
+        let bounds: Vec<String> = dids
+            .iter()
+            .flat_map(|did| [format!("at://{did}/"), format!("at://{did}0")])
+            .collect();
+        let ranges: Vec<String> = (0..dids.len())
+            .map(|at| {
+                let (low, high) = (2 * at + 1, 2 * at + 2);
+                format!("x.\"{uri}\" >= ${low} AND x.\"{uri}\" < ${high}", uri = info.uri)
+            })
+            .collect();
+        let parameters: Vec<&(dyn postgres::types::ToSql + Sync)> = bounds
+            .iter()
+            .map(|bound| bound as &(dyn postgres::types::ToSql + Sync))
+            .collect();
+        let mut condition = format!("({})", ranges.join(" OR "));
+        if info.id == table::OP_THREAD_REPLY.info().id {
+            // Its key begins with the root, which is the account's as well.
+            let roots: Vec<String> = ranges
+                .iter()
+                .map(|range| range.replace("x.\"uri\"", "x.\"rootUri\""))
+                .collect();
+            let _ = write!(condition, " AND ({})", roots.join(" OR "));
+        }
+        client.execute(&self.delete(info, &condition), &parameters)?;
+        Ok(())
+    }
+
+    fn delete_by_owner(&self, client: &mut Client, info: &TableInfo, dids: &[String]) -> Result<(), Error> {
+        let Some(owner) = indexed_owner(info) else {
+            return Ok(());
+        };
+        let condition = format!("x.\"{owner}\" = ANY($1)");
+        client.execute(&self.delete(info, &condition), &[&dids])?;
+        Ok(())
+    }
+
+    /// The statement that deletes such rows unless their record is in `had`.
+    fn delete(&self, info: &TableInfo, condition: &str) -> String {
+        let uri = format!("x.\"{}\"", info.uri);
+        let mut sql = format!(
+            "DELETE FROM \"{}\" x WHERE {condition} AND NOT EXISTS (SELECT FROM pg_temp.had h WHERE h.uri = {uri}){}",
+            info.name,
+            (self.collections)(&uri)
+        );
+        if info.id == table::NOTIFICATION.info().id {
+            // The official code tells of a verification that is gone after its record is.
+            sql.push_str(" AND x.reason <> 'unverified'");
+        }
+        sql
+    }
+}
+
+fn of_records() -> impl Iterator<Item = &'static TableInfo> {
+    table::ALL
+        .iter()
+        .filter(|info| info.id != table::RECORD.info().id)
+}
+
+/// The column that names the account that a row is of, where an index begins with it (or the table is
+/// small, as that of labelers).
+#[must_use]
+pub fn indexed_owner(info: &TableInfo) -> Option<&'static str> {
+    let without_index = [
+        table::THREAD_GATE.info().id,
+        table::POST_GATE.info().id,
+        table::VERIFICATION.info().id,
+    ];
+    let names = ["creator", "author", "originatorDid"];
+    info.columns
+        .iter()
+        .map(|column| column.name)
+        .find(|name| names.contains(name))
+        .filter(|_| !without_index.contains(&info.id))
+}
+
+/// Deletes rows that hold the unique key of a staged row and are of another record: nobody else's
+/// record can have it.
+pub(crate) fn delete_holders_of_keys(client: &mut Client) -> Result<(), Error> {
+    // By index, whatever the planner thinks of the temporary tables.
+    let mut sql = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;".to_owned();
+    for info in of_records().filter(|info| !info.unique.is_empty()) {
+        let same: Vec<String> = info
+            .unique
+            .iter()
+            .map(|column| format!("x.\"{column}\" = n.\"{column}\""))
+            .collect();
+        let _ = write!(
+            sql,
+            "DELETE FROM \"{}\" x USING pg_temp.\"{}\" n WHERE {} AND x.uri <> n.uri
+               AND NOT EXISTS (SELECT FROM pg_temp.had h WHERE h.uri = x.uri);",
+            info.name,
+            staging(info),
+            same.join(" AND ")
+        );
+    }
+    sql.push_str("RESET enable_hashjoin; RESET enable_mergejoin");
+    client.batch_execute(&sql)
+}
+
+/// Deletes rows of `record` that have the URI of a staged record and name another account.
+pub(crate) fn delete_mislabeled(client: &mut Client) -> Result<(), Error> {
+    client.batch_execute(
+        "DELETE FROM record r USING pg_temp.new_record n WHERE r.uri = n.uri AND r.did <> n.did",
+    )
+}
+
+/// Whether the database compares text byte by byte, so that a prefix is a range of an index.
+fn sorts_by_bytes(client: &mut Client) -> Result<bool, Error> {
+    // PostgreSQL 14 has no column `datlocprovider`.
+    Ok(client
+        .query_one(
+            "SELECT datcollate IN ('C', 'POSIX') AND to_jsonb(d) ->> 'datlocprovider' IS DISTINCT FROM 'i'
+             FROM pg_database d WHERE datname = current_database()",
+            &[],
+        )?
+        .get(0))
+}
