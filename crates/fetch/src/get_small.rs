@@ -5,7 +5,7 @@ use crate::get_repo::{Client, chain, look};
 use crate::guard;
 use crate::schedule::Seen;
 use reqwest::header::{ACCEPT, HOST};
-use reqwest::{StatusCode, Url};
+use reqwest::{Response, StatusCode, Url};
 use std::time::Instant;
 
 /// What to ask for.
@@ -51,6 +51,48 @@ impl Client {
             .unwrap_or(Err(FetchError::Stalled(total)))
     }
 
+    /// Asks once for the first line of a body, whatever the status of the answer: the status, and what
+    /// came up to the end of the line, the end of the body or the client's limit.
+    ///
+    /// # Errors
+    /// See [`FetchError`]; a status is none.
+    pub async fn get_first_line(&self, small: Small<'_>) -> Result<(u16, Vec<u8>), FetchError> {
+        let url = Url::parse(small.url).map_err(|_| FetchError::BadUrl(guard::shown(small.url)))?;
+        let total = self.limits.total;
+        tokio::time::timeout(total, self.attempt_first_line(url, small))
+            .await
+            .unwrap_or(Err(FetchError::Stalled(total)))
+    }
+
+    async fn ask(&self, url: Url, small: Small<'_>) -> Result<Response, FetchError> {
+        let first = url.clone();
+        self.send(url, |request, place| {
+            let request = request.header(ACCEPT, small.accept);
+            match small.host {
+                // Another name is that of the first place only.
+                Some(host) if *place == first => request.header(HOST, host),
+                _ => request,
+            }
+        })
+        .await
+    }
+
+    async fn attempt_first_line(&self, url: Url, small: Small<'_>) -> Result<(u16, Vec<u8>), FetchError> {
+        let mut response = self.ask(url, small).await?;
+        let most = usize::try_from(self.limits.bytes).unwrap_or(usize::MAX);
+        let mut line = Vec::new();
+        while line.len() < most && !line.contains(&b'\n') {
+            let chunk = response.chunk().await;
+            match chunk.map_err(|error| FetchError::BrokenBody(chain(&error)))? {
+                Some(chunk) => line.extend_from_slice(&chunk),
+                None => break,
+            }
+        }
+        let end = line.iter().position(|byte| *byte == b'\n').unwrap_or(most);
+        line.truncate(end);
+        Ok((response.status().as_u16(), line))
+    }
+
     async fn attempt_small(
         &self,
         url: Url,
@@ -59,16 +101,7 @@ impl Client {
         most: u64,
     ) -> Result<Vec<u8>, FetchError> {
         let asked = Instant::now();
-        let first = url.clone();
-        let request = self.send(url, |request, place| {
-            let request = request.header(ACCEPT, small.accept);
-            match small.host {
-                // Another name is that of the first place only.
-                Some(host) if *place == first => request.header(HOST, host),
-                _ => request,
-            }
-        });
-        let mut response = request.await?;
+        let mut response = self.ask(url, small).await?;
         look(seen, &response, asked);
         match response.status() {
             StatusCode::OK => {}

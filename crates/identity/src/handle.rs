@@ -35,7 +35,8 @@ pub struct Settings {
     pub timeout: Duration,
 }
 
-/// Most bytes of a well-known answer that are of interest: a DID and a line end.
+/// Most bytes of a well-known answer that are read: a DID is at most 2 KiB long. What comes after the
+/// first line is not waited for, however long it is.
 const MAX_ANSWER: u64 = 64 << 10;
 
 /// Asks where handles lead.
@@ -135,12 +136,14 @@ impl Resolver {
                 .map(str::to_owned)
         });
         match (dids.next(), dids.next()) {
-            (Some(did), None) => Leads::To(did),
+            // A text without a DID says nothing: the file counts.
+            (Some(did), None) if !did.is_empty() => Leads::To(did),
             _ => Leads::Nowhere,
         }
     }
 
-    /// The first line of the well-known file, if it is a DID.
+    /// The first line of the well-known file, if it is a DID. As the official resolver reads it: whatever
+    /// the status says, without a byte order mark and spaces around it.
     async fn ask_http(&self, handle: &str) -> Leads {
         let (base, host) = match &self.well_known_server {
             Some(server) => (server.trim_end_matches('/').to_owned(), Some(handle)),
@@ -152,25 +155,18 @@ impl Resolver {
             accept: "text/plain",
             host,
         };
-        match self.http.get_small(small).await {
-            Ok(body) => {
-                let text = String::from_utf8_lossy(&body);
-                let first = text.split('\n').next().unwrap_or_default().trim();
-                if first.starts_with("did:") {
-                    Leads::To(first.to_owned())
-                } else {
-                    Leads::Nowhere
+        match self.http.get_first_line(small).await {
+            Ok((status, line)) => {
+                let line = String::from_utf8_lossy(&line);
+                let first = line.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+                match status {
+                    _ if first.starts_with("did:") => Leads::To(first.to_owned()),
+                    429 | 500.. => Leads::Unreachable(format!("status {status}")),
+                    // A host that answers with something else than a DID has given its answer.
+                    _ => Leads::Nowhere,
                 }
             }
-            // A host that answers with something else than a DID has given its answer.
-            Err(
-                FetchError::Refused(..)
-                | FetchError::Account(_)
-                | FetchError::TooLarge(_)
-                | FetchError::Redirect(_)
-                | FetchError::Blocked(_)
-                | FetchError::BadUrl(_),
-            ) => Leads::Nowhere,
+            Err(FetchError::Redirect(_) | FetchError::Blocked(_) | FetchError::BadUrl(_)) => Leads::Nowhere,
             Err(error) => Leads::Unreachable(error.to_string()),
         }
     }

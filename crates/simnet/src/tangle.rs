@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 enum Value {
     Text(String),
     Number(i64),
+    Float(f64),
     Link(Cid),
     List(Vec<Value>),
     Map(Vec<(&'static str, Value)>),
@@ -49,6 +50,8 @@ struct Maker {
     /// Records that are no posts, to be replied to and quoted.
     others: Vec<(String, String)>,
     clock: u64,
+    /// Whether to add what [`Tangle::knotted`] has.
+    is_knotted: bool,
     repos: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
 }
 
@@ -56,6 +59,17 @@ impl Tangle {
     /// `accounts` accounts with about `records` records in all.
     #[must_use]
     pub fn new(seed: u64, accounts: usize, records: usize) -> Self {
+        Self::make(seed, accounts, records, false)
+    }
+
+    /// The same with more in it: records of which JSON does not keep all, many duplicates, some of them
+    /// such records, and posts that reply to each other in circles.
+    #[must_use]
+    pub fn knotted(seed: u64, accounts: usize, records: usize) -> Self {
+        Self::make(seed, accounts, records, true)
+    }
+
+    fn make(seed: u64, accounts: usize, records: usize, is_knotted: bool) -> Self {
         let mut random = Random::new(seed ^ 0x7461_6e67_6c65);
         let dids: Vec<String> = (0..accounts)
             .map(|_| {
@@ -70,6 +84,7 @@ impl Tangle {
             lists: Vec::new(),
             others: Vec::new(),
             clock: BEGINNING,
+            is_knotted,
             repos: dids.iter().map(|did| (did.clone(), BTreeMap::new())).collect(),
             dids,
         };
@@ -202,6 +217,9 @@ impl Maker {
     fn one(&mut self) {
         self.clock += 1 + self.random.below(90_000_000);
         let did = self.did();
+        if self.is_knotted && self.random.percent(4) {
+            return self.circle();
+        }
         match self.random.below(100) {
             0..45 => self.make_post(&did),
             45..55 => self.gate(&did),
@@ -223,13 +241,72 @@ impl Maker {
         if self.random.percent(97) {
             fields.push(("$type", text(collection)));
         }
-        let mut w = Writer::new();
-        write(&Value::Map(fields), &mut w);
-        let bytes = w.into_bytes();
+        if self.is_knotted {
+            self.knot(did, collection, rkey, &mut fields);
+        }
+        let bytes = encoded(fields);
         let cid = Cid::of(Codec::DagCbor, &bytes).to_string();
         let repo = self.repos.entry(did.to_owned()).or_default();
         repo.insert(format!("{collection}/{rkey}"), bytes);
         (format!("at://{did}/{collection}/{rkey}"), cid)
+    }
+
+    /// Adds what JSON does not keep to one record in four, and a duplicate to one in five.
+    fn knot(&mut self, did: &str, collection: &str, rkey: &str, fields: &mut Vec<(&'static str, Value)>) {
+        if self.random.percent(20) && rkey.len() == 13 && !collection.ends_with("gate") {
+            let again = syntax::tid(self.clock - self.random.below(1000), 8 + self.random.below(4));
+            let mut copy = fields.clone();
+            self.add_odd_field(&mut copy);
+            let repo = self.repos.entry(did.to_owned()).or_default();
+            repo.insert(format!("{collection}/{again}"), encoded(copy));
+        }
+        self.add_odd_field(fields);
+    }
+
+    fn add_odd_field(&mut self, fields: &mut Vec<(&'static str, Value)>) {
+        let link = Cid::of(Codec::Raw, &self.random.next_u64().to_be_bytes()).to_string();
+        let odd = match self.random.below(20) {
+            0 => Value::Float(3.0),
+            1 => Value::Map(vec![("__proto__", Value::Map(vec![("a", Value::Number(1))]))]),
+            2 => Value::Map(vec![("$link", text(link))]),
+            3 => Value::Map(vec![("$bytes", text("AQ=="))]),
+            4 => text("\u{feff}\u{feff}two marks"),
+            _ => return,
+        };
+        fields.push(("odd", odd));
+    }
+
+    /// Two to four posts of which each replies to the next, and the last to the first.
+    fn circle(&mut self) {
+        let cid = Cid::of(Codec::DagCbor, &self.random.next_u64().to_be_bytes()).to_string();
+        let members: Vec<(String, String)> = (0..2 + self.random.below(3))
+            .map(|_| {
+                self.clock += 1 + self.random.below(1_000_000);
+                (self.did(), self.tid())
+            })
+            .collect();
+        let uri = |at: usize| {
+            let (did, rkey) = &members[at % members.len()];
+            format!("at://{did}/app.bsky.feed.post/{rkey}")
+        };
+        let root = match self.post() {
+            Some(post) if self.random.percent(50) => post.uri,
+            _ => uri(0),
+        };
+        for (at, (did, rkey)) in members.iter().enumerate() {
+            let reply = vec![
+                ("root", strong_ref(&root, &cid)),
+                ("parent", strong_ref(&uri(at + 1), &cid)),
+            ];
+            let fields = vec![
+                ("text", text("round and round")),
+                ("createdAt", self.created_at()),
+                ("reply", Value::Map(reply)),
+            ];
+            let (uri, cid) = self.put(did, "app.bsky.feed.post", rkey, fields);
+            let (did, root) = (did.clone(), Some((root.clone(), cid.clone())));
+            self.posts.push(Post { did, uri, cid, root });
+        }
     }
 
     fn tid(&mut self) -> String {
@@ -557,10 +634,17 @@ impl Maker {
     }
 }
 
+fn encoded(fields: Vec<(&'static str, Value)>) -> Vec<u8> {
+    let mut w = Writer::new();
+    write(&Value::Map(fields), &mut w);
+    w.into_bytes()
+}
+
 fn write(value: &Value, out: &mut Writer) {
     match value {
         Value::Text(text) => _ = out.text(text),
         Value::Number(number) => _ = out.integer(*number),
+        Value::Float(number) => _ = out.float(*number),
         Value::Link(cid) => _ = out.cid(cid),
         Value::List(items) => {
             out.list(items.len() as u64);
@@ -589,6 +673,13 @@ mod tests {
             let car = one.car(did);
             atrepo::Repo::open(&car, did).unwrap().check().unwrap();
             assert!(car == two.car(did));
+        }
+        let knotted = Tangle::knotted(1, 8, 800);
+        for did in knotted.dids() {
+            atrepo::Repo::open(&knotted.car(did), did)
+                .unwrap()
+                .check()
+                .unwrap();
         }
     }
 }

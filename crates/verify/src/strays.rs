@@ -89,11 +89,11 @@ fn strays_of(
         "WITH stray AS ({}), named AS (
            SELECT uri, split_part(uri, '/', 3) AS did, owner FROM stray
          ), owned AS (
-           SELECT uri, CASE WHEN {} OR owner IS NULL THEN did ELSE owner END AS did FROM named
+           SELECT n.uri, CASE WHEN {} OR n.owner IS NULL THEN n.did ELSE n.owner END AS did FROM named n
          )
          SELECT o.did, count(*), min(o.uri COLLATE \"C\"), {} FROM owned o GROUP BY o.did",
         queries.join(" UNION "),
-        is_loaded("did"),
+        is_loaded("n.did"),
         is_loaded("o.did")
     );
     let mut accounts = client.query_raw(&sql, [&schema as &(dyn ToSql + Sync)])?;

@@ -285,10 +285,10 @@ mod tests {
             }),
             ("18 repos failed", |c| _ = c.repos.insert(State::Failed, 18)),
             ("1 repo is on no host", |c| {
-                _ = c.repos.insert(State::Unresolved, 1)
+                _ = c.repos.insert(State::Unresolved, 1);
             }),
             ("2 repos are still to be loaded", |c| {
-                _ = c.repos.insert(State::Open, 2)
+                _ = c.repos.insert(State::Open, 2);
             }),
             ("1 repo is contested", |c| c.contested = 1),
             ("run 1 is still in phase finalize", |c| {

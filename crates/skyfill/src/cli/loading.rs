@@ -13,7 +13,7 @@ use std::path::PathBuf;
 /// What is to be loaded is kept in the database, in schema `skyfill`, with how far it has come: without arguments it goes on with what is open, whatever
 /// stopped it. Given repos that are loaded already it fetches those again whose PDS has a newer rev. Empty tables are loaded fresh, at the
 /// speed of COPY, with indexes made at the end; tables with rows are merged into, while an AppView serves from them (its ingester must be
-/// stopped). Exit code 1 if repos failed or the proof found differences.
+/// stopped). Exit code 0 if the database is "complete" at the end (docs/certificate.md), else 1.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill run dids.jsonl

@@ -258,13 +258,14 @@ pub(crate) enum RunHandles {
 ///
 /// For every repo the root of its tree is computed again, from `record` and the list of skipped records, and compared with the commit; the JSON of
 /// each record is turned back into DAG-CBOR and compared with its CID; the rows that follow from a record alone are made again and
-/// compared. What is missing, extra or changed is named on stdout, one JSON object a line. Exit code 1 if anything is.
+/// compared. What is missing, extra or changed is named on stdout, one JSON object a line. The last line on stderr is the verdict, one word for
+/// what the database holds (docs/certificate.md). Exit code 0 if it is "complete", else 1.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill verify
   skyfill verify --certificate certificate.json
   skyfill verify --signatures
-  skyfill verify --repair && skyfill run            # fetch again what differs")]
+  skyfill verify --repair; skyfill run              # fetch again what differs")]
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
@@ -293,7 +294,9 @@ pub(crate) struct VerifyArgs {
     pub(crate) output: OutputArgs,
 }
 
-/// Tells how far a run has come.
+/// Tells how far a run has come, and what the database holds.
+///
+/// Exit code 0 if the verdict, by the last comparison with the commits, is "complete", else 1.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill status --json

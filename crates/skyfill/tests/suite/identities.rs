@@ -101,6 +101,58 @@ fn handles_are_checked_both_ways_by_dns_first() {
     assert_eq!(net.server.requests(), before);
 }
 
+/// As `resolveHttp` and `parseDnsResult` of the official resolver (`packages/identity/src/handle`).
+#[test]
+fn odd_answers_for_handles_are_read_as_the_official_resolver_reads_them() {
+    let statuses = [201, 203, 302, 403, 404, 500, 503];
+    let named: Vec<String> = statuses
+        .iter()
+        .map(|status| format!("did:plc:status{status}"))
+        .collect();
+    let others = [
+        "did:plc:mark",
+        "did:plc:long",
+        "did:plc:empty",
+        "did:plc:later",
+        "did:plc:page",
+    ];
+    let dids: Vec<&str> = named.iter().map(String::as_str).chain(others).collect();
+    let (net, db) = loaded(&dids);
+    let answer = |name: &str, answer: Answer| {
+        let handle = format!("{name}.example.com");
+        set(&net, &format!("did:plc:{name}"), &handle);
+        net.server.set(&format!("handle {handle}"), answer);
+    };
+    for status in statuses {
+        let name = format!("status{status}");
+        let body = format!("did:plc:{name}");
+        answer(&name, Answer::Status(status, Vec::new(), body));
+    }
+    answer("mark", Answer::text("\u{feff} did:plc:mark \r\n"));
+    answer(
+        "long",
+        Answer::text(format!("did:plc:long\n{}", "x".repeat(3 << 20))),
+    );
+    answer("empty", Answer::text("did:plc:empty"));
+    // The DID is not on the first line.
+    answer("later", Answer::text("hello\ndid:plc:later"));
+    answer(
+        "page",
+        Answer::Status(404, Vec::new(), "<html>not here</html>".to_owned()),
+    );
+    let dns = Dns::start(HashMap::from([(
+        "_atproto.empty.example.com".to_owned(),
+        vec!["did=".to_owned()],
+    )]));
+    assert_eq!(code(&mut net.identities_with(&db, &dns)).0, Some(0));
+    for did in dids {
+        let name = did.trim_start_matches("did:plc:");
+        let right = format!("{name}.example.com");
+        let is_right = !["later", "page"].contains(&name);
+        assert_eq!(handle_of(&db, did), is_right.then_some(right), "{did}");
+    }
+}
+
 #[test]
 fn documents_that_are_gone_or_useless_leave_no_row_and_what_is_away_comes_later() {
     let dids = [
