@@ -4,8 +4,10 @@
 pub mod output;
 mod printable;
 mod progress;
+mod waiting;
 mod workers;
 
 pub use printable::printable;
 pub use progress::{Counter, Progress};
+pub use waiting::Waiting;
 pub use workers::{Worker, Workers};

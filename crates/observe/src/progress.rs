@@ -1,5 +1,6 @@
 //! Progress on stderr: a bar on a terminal, else a line every so often.
 
+use crate::waiting::Waiting;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt::Write;
 use std::io::{IsTerminal, stderr};
@@ -57,6 +58,7 @@ pub struct Progress {
     bar: Option<ProgressBar>,
     quiet: Arc<AtomicBool>,
     floor: Arc<Mutex<Option<(String, Instant)>>>,
+    waiting: Arc<Mutex<Waiting>>,
 }
 
 impl Progress {
@@ -68,12 +70,15 @@ impl Progress {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let quiet = Arc::new(AtomicBool::new(false));
         let floor: Arc<Mutex<Option<(String, Instant)>>> = Arc::default();
-        let (stopped, shown, muted, slowest) = (
+        let waiting: Arc<Mutex<Waiting>> = Arc::default();
+        let (stopped, shown, muted, slowest, waited_for) = (
             Arc::clone(&stop),
             bar.clone(),
             Arc::clone(&quiet),
             Arc::clone(&floor),
+            Arc::clone(&waiting),
         );
+        let waits = move || waited_for.lock().unwrap_or_else(PoisonError::into_inner).text();
         let every = if bar.is_some() {
             Duration::from_millis(200)
         } else {
@@ -99,7 +104,11 @@ impl Progress {
                     // Rates over a whole interval are steadier than the bar's own step.
                     if seconds >= interval.as_secs_f64().min(2.0) {
                         let line = line(&counters, &mut before, seconds);
-                        bar.set_message(format!("{line}{}", floor_text(&slowest, Duration::ZERO)));
+                        bar.set_message(format!(
+                            "{line}{}{}",
+                            floor_text(&slowest, Duration::ZERO),
+                            waits()
+                        ));
                         since = Instant::now();
                     }
                 } else if !muted.load(Ordering::Relaxed) {
@@ -111,7 +120,7 @@ impl Progress {
                     if let (true, Some(left)) = (end.is_empty(), left) {
                         end = format!(", about {:.0} s left", left.as_secs_f64());
                     }
-                    crate::log!("{}{share}{end}", line(&counters, &mut before, seconds));
+                    crate::log!("{}{share}{end}{}", line(&counters, &mut before, seconds), waits());
                     since = Instant::now();
                 }
             }
@@ -122,7 +131,13 @@ impl Progress {
             bar,
             quiet,
             floor,
+            waiting,
         }
+    }
+
+    /// Also shows what is waited for.
+    pub fn shows(&self, waiting: &Waiting) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = waiting.clone();
     }
 
     /// Says what alone takes how long from now on, whatever the rest does: the end is not earlier.

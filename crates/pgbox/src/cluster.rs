@@ -5,7 +5,7 @@ use crate::account::Account;
 use crate::binaries::Binaries;
 use crate::folder::{NOFOLLOW, NONBLOCK};
 use std::fs::{self, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -14,10 +14,17 @@ use std::process::{Output, Stdio};
 const SMALL_SHM_BYTES: u64 = 1 << 30;
 
 /// The version of the cluster in `cluster`, if one is there.
-pub(crate) fn version(account: &Account, cluster: &Path) -> Option<String> {
-    read_owned(account, &cluster.join("PG_VERSION"))
-        .ok()
-        .map(|text| text.trim().to_owned())
+///
+/// What this user may not read is an error, not an absent cluster.
+pub(crate) fn version(account: &Account, cluster: &Path) -> Result<Option<String>, PgBoxError> {
+    match read_owned(account, &cluster.join("PG_VERSION")) {
+        Ok(text) => Ok(Some(text.trim().to_owned())),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(PgBoxError::Folder {
+            path: cluster.to_owned(),
+            why: "is another user's; run skyfill as that user, or as root".to_owned(),
+        }),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Makes a cluster: UTF-8, collation C, superuser `skyfill`, no password on its private socket.

@@ -90,7 +90,7 @@ pub fn start_with(folder: &Path, settings: &[(&str, &str)]) -> Result<Server, Pg
     user.lock_shared().map_err(PgBoxError::io("lock the folder"))?;
     let cluster = folder.cluster();
     let mut notices: Vec<String> = folder.notice.iter().cloned().collect();
-    let version = cluster::version(&folder.account, &cluster);
+    let version = cluster::version(&folder.account, &cluster)?;
     let binaries = Binaries::find(&cluster, version.as_deref())?;
     binaries.require_trgm()?;
     if version.is_none() {
@@ -140,7 +140,7 @@ pub fn start_with(folder: &Path, settings: &[(&str, &str)]) -> Result<Server, Pg
 pub fn stop(folder: &Path) -> Result<bool, PgBoxError> {
     let folder = Folder::open(folder)?;
     let cluster = folder.cluster();
-    let Some(version) = cluster::version(&folder.account, &cluster) else {
+    let Some(version) = cluster::version(&folder.account, &cluster)? else {
         return Ok(false);
     };
     let binaries = Binaries::find(&cluster, Some(&version))?;
@@ -165,7 +165,7 @@ pub fn stop(folder: &Path) -> Result<bool, PgBoxError> {
 /// See [`PgBoxError`].
 pub fn is_made(folder: &Path) -> Result<bool, PgBoxError> {
     let folder = Folder::open(folder)?;
-    Ok(cluster::version(&folder.account, &folder.cluster()).is_some())
+    Ok(cluster::version(&folder.account, &folder.cluster())?.is_some())
 }
 
 /// Whether the server of `folder` runs, and its process id. Nothing is made or started.
@@ -175,7 +175,7 @@ pub fn is_made(folder: &Path) -> Result<bool, PgBoxError> {
 pub fn status(folder: &Path) -> Result<Option<u32>, PgBoxError> {
     let folder = Folder::open(folder)?;
     let cluster = folder.cluster();
-    let Some(version) = cluster::version(&folder.account, &cluster) else {
+    let Some(version) = cluster::version(&folder.account, &cluster)? else {
         return Ok(None);
     };
     let binaries = Binaries::find(&cluster, Some(&version))?;

@@ -2,6 +2,7 @@
 
 use crate::cli::{CallerArgs, DirectoryArgs, FetchArgs, LoadArgs, SourceArgs};
 use crate::exit::Failure;
+use crate::told;
 use discover::lists;
 use fetch::guard::Private;
 use fetch::schedule::Settings;
@@ -38,8 +39,12 @@ pub(crate) fn private(args: &FetchArgs) -> Private {
 
 /// The arguments, with the servers that the operator names: those may lie on private networks. What they list may not.
 pub(crate) fn naming(args: &FetchArgs, source: &SourceArgs) -> Result<FetchArgs, Failure> {
-    let mut named: Vec<String> = named_hosts(source)?;
+    let mut named = args.named.clone();
+    named.extend(named_hosts(source)?);
     named.extend(source.relay.as_deref().and_then(lists::base_url));
+    named.sort_unstable();
+    named.dedup();
+    told::imply("named", &named);
     Ok(FetchArgs {
         named,
         ..args.clone()

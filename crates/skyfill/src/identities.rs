@@ -220,6 +220,7 @@ fn read_export(
     .map_err(Failure::new)?;
     let name = export_cursor(&args.directory, database);
     let mut cursor = client.run(|client| ledger::identity::cursor(client, &name))?;
+    let from_the_start = cursor.is_none();
     let operations = Counter::with_rate("pages of the export");
     let noted = Counter::with_rate("documents noted");
     let bad = Counter::plain("lines that could not be read");
@@ -298,6 +299,16 @@ fn read_export(
     }
     progress.finish();
     observe::log!("{} documents noted from the export", noted.get());
+    if from_the_start && noted.get() == 0 {
+        let due = client.run(|client| ledger::identity::count_due(client, &database.schema))?;
+        if due > 0 {
+            observe::log!(
+                "warning: {due} accounts are to be looked up, and the export of {} knows none of them. Is it the directory of their \
+                 network? Name another one with --plc-url",
+                args.directory.plc_url
+            );
+        }
+    }
     Ok(true)
 }
 

@@ -39,6 +39,7 @@ const REMEMBERED: &[(&str, Scope)] = &[
     ("max_attempts", Scope::Network),
     ("max_rate", Scope::Network),
     ("max_repo_bytes", Scope::Network),
+    ("named", Scope::Network),
     ("opt_out", Scope::Network),
     ("plc_rate", Scope::Network),
     ("plc_url", Scope::Network),
@@ -290,6 +291,22 @@ fn absolute(id: &str, value: &str) -> String {
         return value.to_owned();
     }
     std::path::absolute(Path::new(value)).map_or(value.to_owned(), |path| path.to_string_lossy().into_owned())
+}
+
+/// Counts an option as given with these values, since other arguments imply it.
+pub(crate) fn imply(id: &str, values: &[String]) {
+    let Some(told) = TOLD.get().filter(|_| !values.is_empty()) else {
+        return;
+    };
+    let mut given = told.given();
+    given.retain(|given| given.id != id);
+    given.push(Given {
+        id: id.to_owned(),
+        long: Some(long_of(id)),
+        values: values.to_vec(),
+        delimiter: None,
+        from_environment: false,
+    });
 }
 
 /// Says that these arguments, by name, have had their effect, and that it stands in the ledger: nobody need give them again.

@@ -25,8 +25,8 @@ pub(crate) struct FetchArgs {
     /// Also fetch from private networks and from this machine.
     #[arg(long, help_heading = "Fetching")]
     pub(crate) allow_private_hosts: bool,
-    /// URLs of the hosts that the operator names: these may lie on private networks.
-    #[arg(skip)]
+    /// URLs of the hosts that the operator names: these may lie on private networks. Sources imply it; as an option, it is remembered.
+    #[arg(long, value_name = "URL", hide = true)]
     pub(crate) named: Vec<String>,
     /// Leave this host and its subdomains out. May be given several times.
     #[arg(

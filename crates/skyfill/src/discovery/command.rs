@@ -26,10 +26,10 @@ pub(crate) fn run(given: &DiscoverArgs) -> Result<Ended, Failure> {
     let forget = given.memory.forget_settings;
     let args: &DiscoverArgs = &told::complete(&database, forget)?;
     OptOut::of(&args.fetch)?;
+    let fetch = fetch_args::naming(&args.fetch, &args.source)?;
     told::remember(&database, forget)?;
     let stop = signals::listen(Workers::default())?;
     let runtime = threads::start()?;
-    let fetch = fetch_args::naming(&args.fetch, &args.source)?;
     let scout = Scout {
         database: &database,
         runtime: &runtime,

@@ -16,6 +16,7 @@ use fetch::turns::Turns;
 use fetch::{Client as HttpClient, FetchError, Small};
 use identity::resolve::{Found, Resolver};
 use ledger::listing::{self, HostToList, Listed, Listing as ListingEnd};
+use observe::Waiting;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -59,6 +60,7 @@ struct Shared {
     documents: Resolver,
     /// New accounts by host.
     new: Vec<AtomicU64>,
+    waiting: Waiting,
 }
 
 impl Scout<'_> {
@@ -75,6 +77,7 @@ impl Scout<'_> {
             counts,
             changes,
             bad_lines,
+            waiting,
         } = listing;
         let id = *id;
         let schema = &self.database.schema;
@@ -97,10 +100,12 @@ impl Scout<'_> {
                 self.fetch.max_attempts,
             )?,
             new: hosts.iter().map(|_| AtomicU64::new(0)).collect(),
+            waiting: waiting.clone(),
         });
         let (told, mut pages) = mpsc::channel::<(usize, Told)>(WAITING_PAGES);
         let mut tasks = JoinSet::new();
         for (number, host) in hosts.iter().cloned().enumerate() {
+            waiting.begin(&host.host);
             if let Some(learned) = host
                 .learned
                 .as_deref()
@@ -164,6 +169,7 @@ impl Scout<'_> {
                         (_, Some(why)) => ListingEnd::Failed(why),
                     };
                     client.run(|client| listing::host_ended(client, schema, &host.host, end))?;
+                    waiting.end(&host.host);
                     counts.hosts.add(1);
                     counts.failed.add(u64::from(why.is_some()));
                 }
@@ -288,7 +294,10 @@ async fn next_page(
         };
         let got = runner.wait_for(asked).await;
         let error = match got.map(|body| lists::repos(&body)) {
-            Ok(Ok(page)) => return Ok(page),
+            Ok(Ok(page)) => {
+                shared.waiting.answers(&host.host);
+                return Ok(page);
+            }
             Ok(Err(why)) => FetchError::BrokenBody(why.to_owned()),
             Err(error) => error,
         };
@@ -298,6 +307,7 @@ async fn next_page(
             Retry::AfterHost(_) => Duration::ZERO,
             Retry::Never | Retry::NeverHost(_) => return Err(error),
         };
+        shared.waiting.fails(&host.host, &error);
         attempt += u32::from(!matches!(error, FetchError::RateLimited(_)));
         runner.failed();
         runner.wait_for(tokio::time::sleep(wait)).await;

@@ -22,7 +22,7 @@ use fetch::{Client as HttpClient, Limits, Redirects};
 use ledger::listing::{self, Changes, Listed};
 use ledger::locks::Lock;
 use ledger::runs;
-use observe::{Counter, Progress};
+use observe::{Counter, Progress, Waiting};
 use postgres::{Client, GenericClient};
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -83,6 +83,8 @@ pub(crate) struct Listing<'s> {
     changes: Changes,
     /// By host: lines of its list that make no sense.
     bad_lines: BTreeMap<String, u64>,
+    /// Hosts that are not listed to their end yet.
+    waiting: Waiting,
 }
 
 /// Counts for the progress.
@@ -253,6 +255,7 @@ impl<'s> Scout<'s> {
         let (mut listing, seq) = self.begin(client, &http, &relay, with_known_hosts)?;
         let interval = Duration::from_secs(self.output.logging_interval);
         let progress = Progress::start(listing.counts.shown(), None, interval);
+        progress.shows(&listing.waiting);
         let is_done = self.list_all(&mut listing, &http, &relay, named, with_known_hosts)?
             && self.settle(&mut listing)?;
         progress.finish();
@@ -265,6 +268,7 @@ impl<'s> Scout<'s> {
             counts,
             changes,
             bad_lines,
+            ..
         } = listing;
         let unlisted = client.run(|client| listing::open_unlisted(client, schema, id))?;
         client.run(|client| listing::end(client, id))?;
@@ -311,6 +315,7 @@ impl<'s> Scout<'s> {
             counts: Counts::new(),
             changes: Changes::default(),
             bad_lines: BTreeMap::new(),
+            waiting: Waiting::default(),
         };
         Ok((listing, seq))
     }

@@ -228,6 +228,7 @@ impl Scout<'_> {
             counts,
             changes,
             bad_lines,
+            ..
         } = listing;
         let id = *id;
         let schema = &self.database.schema;
@@ -298,6 +299,7 @@ impl Scout<'_> {
             counts,
             changes,
             bad_lines,
+            ..
         } = listing;
         let id = *id;
         let schema = &self.database.schema;

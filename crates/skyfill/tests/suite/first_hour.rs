@@ -199,6 +199,29 @@ fn a_run_that_is_stopped_anywhere_goes_on_with_the_line_that_it_printed() {
     }
 }
 
+/// Hosts that a source names may be on private networks; the line to go on with does not name them again.
+#[test]
+fn hosts_that_were_named_stay_named() {
+    let practice = Practice::start(48);
+    let db = TestDb::migrated();
+    let run = practice.command(&db, &["run", "--now", NOW, "--handles", "skip"], true);
+    let mut with_sources = skyfill();
+    with_sources
+        .args(run.get_args().filter(|arg| *arg != "--allow-private-hosts"))
+        .current_dir(practice.dir.path())
+        .env("BSKY_DB_POSTGRES_URL", &db.url);
+    for pds in practice.network.host_urls() {
+        with_sources.args(["--pds", &pds]);
+    }
+    let output = stop_and_go_on(&mut with_sources, "committed=1", &db, practice.dir.path());
+    assert_eq!(
+        usize::try_from(states(&db)["loaded"]).unwrap(),
+        practice.loaded(),
+        "{}",
+        told(&output)
+    );
+}
+
 fn status(db: &TestDb) -> Output {
     skyfill()
         .arg("status")

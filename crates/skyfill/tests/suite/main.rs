@@ -17,6 +17,7 @@ mod inherited;
 mod kill;
 mod knots;
 mod migrate;
+mod mistakes;
 mod network;
 mod private_database;
 mod probe;

@@ -80,6 +80,11 @@ pub(crate) struct TestDb {
 impl TestDb {
     /// An empty one.
     pub(crate) fn empty() -> Self {
+        Self::made_with("")
+    }
+
+    /// An empty one with these options of CREATE DATABASE.
+    pub(crate) fn made_with(options: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let server = server();
         let name = format!(
@@ -92,7 +97,7 @@ impl TestDb {
             .batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
             .expect("drop an old database");
         client
-            .batch_execute(&format!("CREATE DATABASE {name}"))
+            .batch_execute(&format!("CREATE DATABASE {name} {options}"))
             .expect("make a database");
         let url = server.url_of(&name);
         Self { server, name, url }
