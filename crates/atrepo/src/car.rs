@@ -264,6 +264,12 @@ impl<C: AsRef<[u8]>> BlockIndex<C> {
     pub fn car(&self) -> &C {
         &self.car
     }
+
+    /// Gives the CAR back.
+    #[must_use]
+    pub fn into_car(self) -> C {
+        self.car
+    }
 }
 
 fn prefix(cid: &Cid) -> u64 {

@@ -250,6 +250,12 @@ impl<C: AsRef<[u8]>> Repo<C> {
         self.blocks.car()
     }
 
+    /// Gives the bytes back that the repo was read from.
+    #[must_use]
+    pub fn into_car(self) -> C {
+        self.blocks.into_car()
+    }
+
     /// The account.
     #[must_use]
     pub fn did(&self) -> &str {

@@ -70,7 +70,13 @@ fn round(cars: &[(String, Vec<u8>)], encoder: &mut Encoder) -> Round {
         for (did, car) in cars {
             let repo = Repo::open(car, did).expect("a repo");
             encoder
-                .add(&repo, 0, &mut |_| (), &mut |_| Ok(None), &mut sink)
+                .add(
+                    &repo,
+                    load::Origin::default(),
+                    &mut |_| (),
+                    &mut |_| Ok(None),
+                    &mut sink,
+                )
                 .expect("rows");
         }
         encoder.flush(&mut sink).expect("rows");

@@ -62,7 +62,7 @@ pub(crate) fn run(binary: &Path) -> String {
     ] {
         eprintln!("generating {name}");
         let did = "did:plc:large";
-        let car = simnet::build_repo(did, "3mzfcijpj2z2a", records);
+        let car = simnet::build_repo(did, "3lzfcijpj2z2a", records);
         let bytes = car.len();
         let server = Server::start(HashMap::from([(did.to_owned(), Answer::Repo(Arc::new(car)))]));
         let dids = scene.folder().join("dids.jsonl");

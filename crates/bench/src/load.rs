@@ -26,7 +26,13 @@ fn prepare(population: &Population) -> (Vec<Chunk>, u64) {
         let car = population.car(account);
         let repo = atrepo::Repo::open(&car, &population.did(account)).expect("a repo");
         encoder
-            .add(&repo, 0, &mut |_| (), &mut |_| Ok(None), &mut keep)
+            .add(
+                &repo,
+                load::Origin::default(),
+                &mut |_| (),
+                &mut |_| Ok(None),
+                &mut keep,
+            )
             .expect("rows");
     }
     encoder.flush(&mut keep).expect("rows");
@@ -98,7 +104,7 @@ pub(crate) fn run(binary: &Path, records: usize, rounds: usize) -> String {
         let mut round = Round::default();
         scene.fresh("bare");
         let mut client = scene.connect("bare");
-        ledger::prepare(&mut client).expect("the ledger");
+        ledger::prepare(&mut client, pg::Waits::SILENT).expect("the ledger");
         let empty = Run {
             id: 0,
             now: String::new(),
@@ -107,7 +113,7 @@ pub(crate) fn run(binary: &Path, records: usize, rounds: usize) -> String {
             collections: None,
             notifications: "all".to_owned(),
         };
-        fresh::begin(&mut client, "bsky", &empty).expect("drop indexes");
+        fresh::begin(&mut client, "bsky", &empty, pg::Waits::SILENT).expect("drop indexes");
         client.batch_execute("CHECKPOINT").expect("checkpoint");
         round.copy = scene.time(|| bare_copy(&scene.url("bare"), &chunks));
         round.indexes = scene.time(|| bare_indexes(&scene, "bare"));

@@ -78,6 +78,8 @@ pub enum FetchError {
     NoDocument(String),
     /// skyfill was told to stop before it came to this.
     Stopped,
+    /// The repo is whole, but not believed: a short name, and why.
+    Untrusted(&'static str, String),
     /// There is no room to keep the body.
     Spool(String),
 }
@@ -103,6 +105,7 @@ impl FetchError {
             Self::HostAway(_) => "host away",
             Self::NoDocument(_) => "no DID document",
             Self::Stopped => "stopped",
+            Self::Untrusted(reason, _) => reason,
             Self::Spool(_) => "no space",
         }
     }
@@ -123,6 +126,7 @@ impl fmt::Display for FetchError {
             | Self::BrokenBody(why)
             | Self::BadRepo(why, _)
             | Self::NoDocument(why)
+            | Self::Untrusted(_, why)
             | Self::Spool(why) => write!(f, "{reason}: {}", printable(why)),
             Self::Blocked(address) => {
                 write!(

@@ -56,6 +56,15 @@ pub struct Client {
     most_memory: usize,
 }
 
+/// The newest commit of a repo, as its host has it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Latest {
+    /// Its rev.
+    pub rev: String,
+    /// Its CID.
+    pub cid: String,
+}
+
 impl Client {
     /// A client that calls itself `user_agent`.
     ///
@@ -142,15 +151,11 @@ impl Client {
         self
     }
 
-    /// Asks `pds` for the rev of the repo of `did`, once (`com.atproto.sync.getLatestCommit`).
+    /// Asks `pds` for rev and CID of the newest commit of `did`, once (`com.atproto.sync.getLatestCommit`).
     ///
     /// # Errors
     /// See [`FetchError`].
-    pub async fn latest_rev(&self, did: &str, pds: &str, seen: &mut Seen) -> Result<String, FetchError> {
-        #[derive(Deserialize)]
-        struct Latest {
-            rev: String,
-        }
+    pub async fn latest_commit(&self, did: &str, pds: &str, seen: &mut Seen) -> Result<Latest, FetchError> {
         let mut url = repo_url(did, pds)?;
         url.set_path("/xrpc/com.atproto.sync.getLatestCommit");
         let small = Small {
@@ -159,9 +164,7 @@ impl Client {
             host: None,
         };
         let body = self.get_small_within(small, seen, MAX_LATEST).await?;
-        serde_json::from_slice::<Latest>(&body)
-            .map(|latest| latest.rev)
-            .map_err(|_| FetchError::BrokenBody("no rev in it".to_owned()))
+        serde_json::from_slice(&body).map_err(|_| FetchError::BrokenBody("no commit in it".to_owned()))
     }
 
     /// Asks `pds` for the repo of `did`, once.

@@ -18,6 +18,6 @@ pub mod turns;
 
 pub use body::Body;
 pub use error::{AccountState, FetchError};
-pub use get_repo::{Client, Limits, Redirects};
+pub use get_repo::{Client, Latest, Limits, Redirects};
 pub use get_small::Small;
 pub use subscribe::Events;

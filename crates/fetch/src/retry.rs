@@ -72,6 +72,7 @@ pub fn decide(error: &FetchError, attempt: u32, attempts: u32) -> Retry {
         | FetchError::Redirect(_)
         | FetchError::BrokenBody(_)
         | FetchError::BadRepo(..)
+        | FetchError::Untrusted(..)
         | FetchError::HostAway(_)
         | FetchError::NoDocument(_)
         | FetchError::Stopped
@@ -107,6 +108,7 @@ pub fn outcome(error: Option<&FetchError>) -> Outcome {
             | FetchError::TooLarge(_)
             | FetchError::Redirect(_)
             | FetchError::BadRepo(..)
+            | FetchError::Untrusted(..)
             | FetchError::Spool(_),
         ) => Outcome::Answered,
     }

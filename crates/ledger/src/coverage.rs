@@ -2,6 +2,7 @@
 //! choice. `verify::verdict` makes one word of it.
 
 use crate::listing;
+use crate::proofs::Counts;
 use crate::runs::{self, Run};
 use crate::states::{State, UnknownState};
 use postgres::{Error, GenericClient};
@@ -17,8 +18,8 @@ pub struct Coverage {
     pub repos: BTreeMap<State, u64>,
     /// Repos that a host other than theirs lists as active, too, in whatever state they are.
     pub contested: u64,
-    /// Stored repos whose commit's signature nobody has checked.
-    pub unproved: u64,
+    /// Whose word stands behind the repos that are stored.
+    pub proofs: Counts,
     /// The run that is not done, else the last one.
     pub run: Option<Run>,
     /// The last comparison of all tables with the signed commits.
@@ -94,7 +95,10 @@ impl Coverage {
         };
         let number = |count: i64| u64::try_from(count).unwrap_or(0);
         let rows = client.query(
-            "SELECT state, count(*), count(*) FILTER (WHERE contested), count(*) FILTER (WHERE rev IS NOT NULL)
+            "SELECT state, count(*), count(*) FILTER (WHERE contested),
+               count(*) FILTER (WHERE rev IS NOT NULL AND proof = 'signed'), count(*) FILTER (WHERE rev IS NOT NULL AND proof = 'older key'),
+               count(*) FILTER (WHERE rev IS NOT NULL AND (proof IS NULL OR proof = 'elsewhere')),
+               count(*) FILTER (WHERE rev IS NOT NULL AND proof = 'forged'), sum(forks)::bigint
              FROM skyfill.repo WHERE schema_name = $1 GROUP BY state",
             &[&schema],
         )?;
@@ -103,7 +107,12 @@ impl Coverage {
                 .repos
                 .insert(State::parse(row.get(0))?, number(row.get(1)));
             coverage.contested += number(row.get(2));
-            coverage.unproved += number(row.get(3));
+            let proofs = &mut coverage.proofs;
+            proofs.signed += number(row.get(3));
+            proofs.older_key += number(row.get(4));
+            proofs.unchecked += number(row.get(5));
+            proofs.forged += number(row.get(6));
+            proofs.forks += number(row.get(7));
         }
         coverage.proof = proof(client, schema)?;
         Ok(coverage)

@@ -29,7 +29,7 @@ pub fn enter(client: &mut impl GenericClient) -> Result<(), Error> {
 }
 
 /// Adds hosts of which repos are known: their names and the URLs of PDSes there. Only scheme and authority of a URL count: it may come from a
-/// DID document.
+/// DID document, which speaks for its own account alone. So nobody's URL takes TLS away from a host, whoever was first to name it.
 ///
 /// # Errors
 /// The server refused.
@@ -41,9 +41,10 @@ pub fn add<'a>(
     let (hosts, urls): (Vec<Option<&str>>, Vec<Option<&str>>) = hosts.unzip();
     client.execute(
         "INSERT INTO skyfill.host AS h (schema_name, host, url)
-         SELECT $1, host, min(substring(url FROM '^https?://[^/?#]+')) FROM unnest($2::text[], $3::text[]) n (host, url)
+         SELECT $1, host, max(substring(url FROM '^https?://[^/?#]+') COLLATE \"C\") FROM unnest($2::text[], $3::text[]) n (host, url)
          WHERE host IS NOT NULL GROUP BY host ORDER BY host
-         ON CONFLICT (schema_name, host) DO UPDATE SET url = excluded.url WHERE h.url IS NULL AND excluded.url IS NOT NULL",
+         ON CONFLICT (schema_name, host) DO UPDATE SET url = excluded.url
+         WHERE h.url IS NULL AND excluded.url IS NOT NULL OR h.url LIKE 'http://%' AND excluded.url LIKE 'https://%'",
         &[&schema, &hosts, &urls],
     )?;
     Ok(())

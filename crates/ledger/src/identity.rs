@@ -1,5 +1,7 @@
 //! What is known of accounts (table `identity`): their state, their DID document, whether their handle is theirs; and how far the
 //! PLC's export was read.
+//!
+//! A document may be known before its account is loaded. Such an account has the handle state `unknown` and is not due; the load makes it due.
 
 use crate::text::reason;
 use postgres::{Error, GenericClient};
@@ -8,7 +10,9 @@ use std::borrow::Cow;
 /// Notes states that a load learned: schema, DIDs and states as array literals; a NULL state is an active account.
 pub const NOTE_STATUSES: &str = "INSERT INTO skyfill.identity AS i (schema_name, did, status)
      SELECT $1::text, * FROM unnest($2::text::text[], $3::text::text[])
-     ON CONFLICT (schema_name, did) DO UPDATE SET status = excluded.status WHERE i.status IS DISTINCT FROM excluded.status";
+     ON CONFLICT (schema_name, did) DO UPDATE SET status = excluded.status,
+       due = CASE WHEN i.handle = 'unknown' AND i.due IS NULL THEN '-infinity' ELSE i.due END
+     WHERE i.status IS DISTINCT FROM excluded.status OR i.handle = 'unknown' AND i.due IS NULL";
 
 /// Adds accounts of which nothing is known yet.
 ///
@@ -16,7 +20,8 @@ pub const NOTE_STATUSES: &str = "INSERT INTO skyfill.identity AS i (schema_name,
 /// The server refused.
 pub fn enroll(client: &mut impl GenericClient, schema: &str, dids: &[String]) -> Result<u64, Error> {
     client.execute(
-        "INSERT INTO skyfill.identity (schema_name, did) SELECT $1, * FROM unnest($2::text[]) ON CONFLICT DO NOTHING",
+        "INSERT INTO skyfill.identity AS i (schema_name, did) SELECT $1, * FROM unnest($2::text[])
+         ON CONFLICT (schema_name, did) DO UPDATE SET due = '-infinity' WHERE i.handle = 'unknown' AND i.due IS NULL",
         &[&schema, &dids],
     )
 }
@@ -48,7 +53,7 @@ pub fn look_again(client: &mut impl GenericClient, schema: &str, again: Again) -
     client.execute(
         &format!(
             "UPDATE skyfill.identity SET due = '-infinity', documented_at = CASE WHEN $2 THEN NULL ELSE documented_at END
-             WHERE schema_name = $1 AND {which}"
+             WHERE schema_name = $1 AND {which} AND NOT (handle = 'unknown' AND due IS NULL)"
         ),
         &[&schema, &matches!(again, Again::All | Again::Web)],
     )
@@ -120,6 +125,24 @@ pub struct DocumentNote {
     pub is_fresh: bool,
 }
 
+/// Notes documents, also of accounts that nobody has loaded yet: those are not looked up before they are.
+///
+/// # Errors
+/// The server refused.
+pub fn add_documents(
+    client: &mut impl GenericClient,
+    schema: &str,
+    notes: &[DocumentNote],
+) -> Result<u64, Error> {
+    let dids: Vec<&str> = notes.iter().map(|note| note.did.as_str()).collect();
+    client.execute(
+        "INSERT INTO skyfill.identity (schema_name, did, due) SELECT $1, did, NULL FROM unnest($2::text[]) n (did) ORDER BY did
+         ON CONFLICT DO NOTHING",
+        &[&schema, &dids],
+    )?;
+    note_documents(client, schema, notes)
+}
+
 /// Notes documents of accounts that are known. An account whose document changed is due again; what could not be reached keeps what was
 /// known of it.
 ///
@@ -132,13 +155,31 @@ pub fn note_documents(
 ) -> Result<u64, Error> {
     let column =
         |pick: fn(&DocumentNote) -> Option<&str>| notes.iter().map(pick).collect::<Vec<Option<&str>>>();
+    // Where a document names another PDS than before, what was proved and what was claimed has to be looked at again.
+    client.execute(
+        "WITH moved AS MATERIALIZED (
+           SELECT i.did FROM unnest($2::text[], $3::text[], $4::text[]) n (did, state, pds)
+             JOIN skyfill.identity i ON i.schema_name = $1 AND i.did = n.did
+           WHERE n.state = 'good' AND i.pds <> n.pds
+         ), heard AS (
+           DELETE FROM skyfill.lost_claim c USING moved m WHERE c.schema_name = $1 AND c.did = m.did)
+         UPDATE skyfill.repo r SET proof = NULL FROM moved m
+         WHERE r.schema_name = $1 AND r.did = m.did AND r.proof IN ('signed', 'older key')",
+        &[
+            &schema,
+            &column(|n| Some(&n.did)),
+            &column(|n| Some(n.state)),
+            &column(|n| n.pds.as_deref()),
+        ],
+    )?;
     client.execute(
         "UPDATE skyfill.identity i SET document = n.state,
            claimed_handle = CASE WHEN n.state = 'unreachable' THEN i.claimed_handle ELSE n.handle END,
            pds = CASE WHEN n.state = 'unreachable' THEN i.pds ELSE n.pds END,
            signing_key = CASE WHEN n.state = 'unreachable' THEN i.signing_key ELSE n.key END,
            error = n.error, documented_at = CASE WHEN n.fresh THEN now() END,
-           due = CASE WHEN (i.document, i.claimed_handle) IS DISTINCT FROM (n.state, n.handle) THEN '-infinity' ELSE i.due END
+           due = CASE WHEN i.handle = 'unknown' AND i.due IS NULL THEN NULL
+                      WHEN (i.document, i.claimed_handle) IS DISTINCT FROM (n.state, n.handle) THEN '-infinity' ELSE i.due END
          FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::boolean[])
            n (did, state, handle, pds, key, error, fresh)
          WHERE i.schema_name = $1 AND i.did = n.did",

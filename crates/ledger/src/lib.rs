@@ -3,6 +3,7 @@
 //! The definitions of what it dropped, so that they can be put back after any crash; runs, repos and hosts; what of the repos is not in
 //! the AppView's tables; what is known of accounts; how far finalize has come.
 
+pub mod claims;
 pub mod coverage;
 pub mod dropped;
 pub mod failpoint;
@@ -11,6 +12,7 @@ pub mod identity;
 pub mod listing;
 pub mod locks;
 pub mod presence;
+pub mod proofs;
 pub mod repos;
 pub mod runs;
 pub mod settings;
@@ -157,6 +159,20 @@ const STEPS: &[&str] = &[
         schema_name text PRIMARY KEY,
         began_at timestamptz NOT NULL,
         differences bigint NOT NULL)",
+    // `proof` is whose word stands behind what is stored, NULL while nobody could check it; `forks` how often a commit took the place of
+    // another one of the same rev. What was loaded before is unproved.
+    "ALTER TABLE skyfill.repo ADD COLUMN proof text, ADD COLUMN forks integer NOT NULL DEFAULT 0",
+    "CREATE INDEX repo_unproved_idx ON skyfill.repo (schema_name, did)
+       WHERE rev IS NOT NULL AND (proof IS NULL OR proof IN ('forged', 'elsewhere'))",
+    // `claimant` is the host that claims a contested repo; `delisted` whether its own host said that it has it no more. A claim is lost when
+    // the document names another host.
+    "ALTER TABLE skyfill.repo ADD COLUMN claimant text COLLATE \"C\", ADD COLUMN delisted boolean NOT NULL DEFAULT false",
+    "ALTER TABLE skyfill.host ADD COLUMN claims_lost bigint NOT NULL DEFAULT 0, ADD COLUMN claims_won bigint NOT NULL DEFAULT 0",
+    "CREATE TABLE skyfill.lost_claim (
+        schema_name text NOT NULL,
+        did text COLLATE \"C\" NOT NULL,
+        host text COLLATE \"C\" NOT NULL,
+        PRIMARY KEY (schema_name, did, host))",
 ];
 
 /// Makes the schema, or brings it up to date. Twice is a no-op, two at once wait for each other.
@@ -202,6 +218,7 @@ pub fn forget_schema(client: &mut Client, schema: &str) -> Result<(), Error> {
         "part",
         "setting",
         "proof",
+        "lost_claim",
     ] {
         txn.execute(
             &format!("DELETE FROM skyfill.{table} WHERE schema_name = $1"),

@@ -3,8 +3,9 @@
 //! A page and the cursor after it are stored in one transaction, so that a pass goes on where it was stopped. What a page says of a repo that
 //! is known opens it again if the listed rev is newer than the stored one, or changes its state; what a host that was listed to its end
 //! does not list any more is opened, too, so that it is asked for and found gone or moved. A repo that two hosts claim is contested until
-//! its DID document was asked ([`settle`]).
+//! its DID document was asked ([`settle`]), once ([`crate::claims`]).
 
+use crate::claims::{IS_LIAR, IS_PROVED};
 use crate::text::reason;
 use postgres::{Error, GenericClient, Row};
 
@@ -89,7 +90,8 @@ pub fn add_hosts(
          SELECT DISTINCT ON (n.host) $1, n.host, n.url, $4::bigint FROM unnest($2::text[], $3::text[]) n (host, url) ORDER BY n.host
          ON CONFLICT (schema_name, host) DO UPDATE SET url = excluded.url, listing = excluded.listing, listed = 0, listed_at = NULL,
            cursor = CASE WHEN h.listing_error IS NOT NULL THEN h.cursor END,
-           listing_error = CASE WHEN h.cursor IS NOT NULL THEN h.listing_error END
+           listing_error = CASE WHEN h.cursor IS NOT NULL THEN h.listing_error END,
+           claims_lost = h.claims_lost / 2, claims_won = h.claims_won / 2
          WHERE h.listing IS DISTINCT FROM excluded.listing",
         &[&schema, &names, &urls, &listing],
     )
@@ -214,7 +216,7 @@ pub struct Changes {
 }
 
 /// Compares a page of a pass with the ledger and stores the cursor after it, in the caller's transaction. Of a DID that a page has twice the
-/// last line counts.
+/// last line counts. A rev after `newest_believed` says nothing, and a stored one keeps nothing out.
 ///
 /// # Errors
 /// The server refused.
@@ -223,6 +225,7 @@ pub fn page(
     schema: &str,
     listing: i64,
     lines: &[Listed],
+    newest_believed: &str,
 ) -> Result<Changes, Error> {
     let texts = |pick: fn(&Listed) -> Option<&str>| lines.iter().map(pick).collect::<Vec<Option<&str>>>();
     let hosts = texts(|line| line.pds.as_ref().map(|(_, host)| host.as_str()));
@@ -239,16 +242,23 @@ pub fn page(
         &[&schema, &texts(|line| Some(&line.did))],
     )?;
     // An active repo in the list of another host than its own is contested, unless the DID document has spoken; that a host still has it as not
-    // active says nothing. A deletion is looked into where rows are stored, not believed: it only opens the repo. The same for a repo of which no
-    // host is known.
+    // active says nothing, and neither does the rev that another host names. A deletion is looked into where rows are stored, not believed: it
+    // only opens the repo. The same for a repo of which no host is known. What claims are worth: [`crate::claims`].
     let row = client.query_one(
-        "WITH n AS MATERIALIZED (
-           SELECT DISTINCT ON (did) did, pds, host, rev COLLATE \"C\" AS rev, status, settled
+        &format!("WITH n AS MATERIALIZED (
+           SELECT DISTINCT ON (did) did, pds, host, CASE WHEN rev COLLATE \"C\" <= $9 THEN rev COLLATE \"C\" END AS rev,
+             status, settled
            FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::boolean[]) WITH ORDINALITY
              x (did, pds, host, rev, status, settled, number)
            ORDER BY did, number DESC
+         ), liar AS MATERIALIZED (
+           SELECT host FROM skyfill.host h WHERE schema_name = $1 AND {IS_LIAR}
          ), known AS MATERIALIZED (
-           SELECT n.*, r.host AS old_host, r.rev COLLATE \"C\" AS old_rev, r.state AS old_state, r.contested AS old_contested
+           SELECT n.*, r.host AS old_host, CASE WHEN r.rev COLLATE \"C\" > $9 THEN '' ELSE r.rev COLLATE \"C\" END AS old_rev,
+             r.state AS old_state, r.contested AS old_contested, {IS_PROVED} AS is_proved,
+             n.host IN (SELECT host FROM liar) AS is_liar, r.host IN (SELECT host FROM liar) AS is_on_liar,
+             r.claimant IS NOT NULL AND r.claimant NOT IN (SELECT host FROM liar) AS has_claimant,
+             EXISTS (SELECT FROM skyfill.lost_claim c WHERE c.schema_name = $1 AND c.did = n.did AND c.host = n.host) AS is_lost
            FROM n JOIN skyfill.repo r ON r.schema_name = $1 AND r.did = n.did
          ), added AS (
            INSERT INTO skyfill.repo (schema_name, did, pds, host, state, listing)
@@ -257,36 +267,47 @@ pub fn page(
                   WHEN host IS NULL THEN 'unresolved' ELSE 'open' END, $8
            FROM n WHERE NOT EXISTS (SELECT FROM known k WHERE k.did = n.did)
            ON CONFLICT DO NOTHING RETURNING 1
-         ), judged AS (
-           SELECT k.*,
-             k.host IS NOT NULL AND k.old_host <> '' AND k.host <> k.old_host AND NOT k.settled AS is_other,
-             k.host IS NOT NULL AND k.old_host <> '' AND k.host <> k.old_host AND NOT k.settled AND k.status IS NULL AS is_claim,
-             k.settled AND k.host <> k.old_host OR k.old_host = '' AND k.host IS NOT NULL AS is_new_host,
-             k.status IS NULL AND (k.old_state IN ('deactivated', 'suspended', 'takendown', 'deleted', 'not found', 'failed', 'unresolved',
-                 'host opted out')
-               OR coalesce(k.rev > k.old_rev, false)) AS is_newer
+         ), other AS (
+           SELECT k.*, k.host IS NOT NULL AND k.old_host <> '' AND k.host <> k.old_host AND NOT k.settled AS is_other,
+             k.old_state IN ('deactivated', 'suspended', 'takendown', 'deleted', 'not found') AS is_inactive
            FROM known k
+         ), claims AS (
+           SELECT o.*, o.is_other AND o.status IS NULL AND NOT o.is_liar
+               AND (NOT o.is_lost OR o.old_state IN ('deactivated', 'suspended', 'takendown')) AS counts,
+             o.is_on_liar AND NOT o.is_proved AND NOT o.is_lost AS takes_over
+           FROM other o
+         ), judged AS (
+           SELECT c.*, c.counts AND NOT c.takes_over AS is_claim, c.counts AND c.takes_over AS is_taken_over,
+             c.settled AND c.host <> c.old_host OR c.old_host = '' AND c.host IS NOT NULL OR c.counts AND c.takes_over AS is_new_host,
+             NOT c.is_other AND coalesce(c.rev > c.old_rev, false) AS has_newer_rev,
+             c.status IS NULL AND (c.is_inactive OR c.old_state IN ('failed', 'unresolved', 'host opted out')
+               OR NOT c.is_other AND coalesce(c.rev > c.old_rev, false)) AS is_newer
+           FROM claims c
          ), changed AS (
            UPDATE skyfill.repo r SET
              pds = CASE WHEN j.is_new_host THEN j.pds ELSE r.pds END,
              host = CASE WHEN j.is_new_host THEN j.host ELSE r.host END,
-             contested = CASE WHEN j.settled THEN false ELSE r.contested OR j.is_claim END,
-             listing = CASE WHEN j.is_other THEN r.listing ELSE $8 END,
-             newer = r.newer OR coalesce(j.rev > j.old_rev, false),
+             proof = CASE WHEN j.is_new_host AND j.old_host <> '' AND r.rev IS NOT NULL THEN coalesce(r.proof, 'elsewhere') ELSE r.proof END,
+             contested = NOT j.settled AND NOT j.is_taken_over AND (r.contested OR j.is_claim),
+             claimant = CASE WHEN j.settled OR j.is_taken_over THEN NULL WHEN j.is_claim AND NOT j.has_claimant THEN j.host ELSE r.claimant END,
+             delisted = CASE WHEN j.is_other OR j.host IS NULL THEN r.delisted ELSE j.status IS NOT DISTINCT FROM 'deleted' END,
+             listing = CASE WHEN j.is_other AND NOT j.is_taken_over THEN r.listing ELSE $8 END,
+             newer = r.newer OR j.has_newer_rev,
              attempts = CASE WHEN j.is_newer OR j.is_new_host THEN 0 ELSE r.attempts END,
              moves = CASE WHEN j.is_newer OR j.is_new_host THEN 0 ELSE r.moves END,
              state = CASE
                WHEN j.is_claim THEN CASE WHEN r.state = 'open' AND r.rev IS NULL THEN 'unresolved' ELSE r.state END
+               WHEN j.is_taken_over THEN 'open'
                WHEN j.is_other THEN r.state
                WHEN j.status = 'deleted' THEN CASE WHEN r.rev IS NULL THEN 'deleted' WHEN r.host = '' THEN 'unresolved' ELSE 'open' END
                WHEN j.status IS NOT NULL THEN j.status
-               WHEN r.contested AND NOT j.settled THEN r.state
+               WHEN r.contested AND NOT j.settled THEN CASE WHEN j.is_newer AND r.state <> 'loaded' THEN 'unresolved' ELSE r.state END
                WHEN r.host = '' AND NOT j.is_new_host THEN CASE WHEN j.is_newer THEN 'unresolved' ELSE r.state END
                WHEN j.is_newer OR j.is_new_host THEN 'open' ELSE r.state END
            FROM judged j WHERE r.schema_name = $1 AND r.did = j.did
            RETURNING j.is_claim AND NOT j.old_contested AS claim, r.state = 'open' AND j.old_state <> 'open' AS opened
          )
-         SELECT (SELECT count(*) FROM added), count(*) FILTER (WHERE opened), count(*) FILTER (WHERE claim) FROM changed",
+         SELECT (SELECT count(*) FROM added), count(*) FILTER (WHERE opened), count(*) FILTER (WHERE claim) FROM changed"),
         &[
             &schema,
             &texts(|line| Some(&line.did)),
@@ -296,6 +317,7 @@ pub fn page(
             &texts(|line| line.status.as_deref()),
             &lines.iter().map(|line| line.is_settled).collect::<Vec<bool>>(),
             &listing,
+            &newest_believed,
         ],
     )?;
     let number = |at: usize| u64::try_from(row.get::<_, i64>(at)).unwrap_or(0);
@@ -347,15 +369,15 @@ pub fn host_page(
 /// The server refused.
 pub fn open_unlisted(client: &mut impl GenericClient, schema: &str, listing: i64) -> Result<u64, Error> {
     client.execute(
-        "UPDATE skyfill.repo r SET state = 'open', attempts = 0, moves = 0 FROM skyfill.host h
+        "UPDATE skyfill.repo r SET state = 'open', attempts = 0, moves = 0, delisted = true FROM skyfill.host h
          WHERE r.schema_name = $1 AND h.schema_name = $1 AND r.host = h.host AND h.listing = $2 AND h.listed_at IS NOT NULL
            AND h.listing_error IS NULL AND r.listing IS DISTINCT FROM $2 AND NOT r.contested
-           AND r.state IN ('loaded', 'deactivated', 'suspended', 'takendown')",
+           AND (r.state IN ('loaded', 'deactivated', 'suspended', 'takendown') OR r.state IN ('open', 'failed') AND r.rev IS NOT NULL)",
         &[&schema, &listing],
     )
 }
 
-/// Repos that are contested, or of which no host is known, after `after` in the order of DIDs.
+/// Repos that are contested, or of which no host is known, after `after` in the order of DIDs; `contested_too` or not.
 ///
 /// # Errors
 /// The server refused.
@@ -364,13 +386,14 @@ pub fn unsettled(
     schema: &str,
     after: &str,
     count: i64,
-) -> Result<Vec<String>, Error> {
+    contested_too: bool,
+) -> Result<Vec<(String, bool)>, Error> {
     let rows = client.query(
-        "SELECT did FROM skyfill.repo WHERE schema_name = $1 AND (contested OR state = 'unresolved') AND did > $2
-         ORDER BY did LIMIT $3",
-        &[&schema, &after, &count],
+        "SELECT did, contested FROM skyfill.repo WHERE schema_name = $1 AND (contested OR state = 'unresolved') AND did > $2
+           AND ($4 OR NOT contested) ORDER BY did LIMIT $3",
+        &[&schema, &after, &count, &contested_too],
     )?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 /// How many there are.
@@ -417,9 +440,37 @@ pub fn settle(
         Settled::Nowhere => None,
     });
     crate::hosts::add(client, schema, hosts.iter().copied().zip(pds.iter().copied()))?;
+    let rows = client.query(
+        &format!(
+            "SELECT r.did, r.host, r.claimant, {IS_PROVED}, n.host
+             FROM unnest($2::text[], $3::text[]) n (did, host) JOIN skyfill.repo r ON r.schema_name = $1 AND r.did = n.did
+             WHERE r.contested ORDER BY r.did FOR NO KEY UPDATE OF r"
+        ),
+        &[&schema, &dids, &hosts],
+    )?;
+    let (mut lost, mut won) = (Vec::new(), Vec::new());
+    for row in &rows {
+        let (did, old, claimant): (String, String, Option<String>) = (row.get(0), row.get(1), row.get(2));
+        let (is_proved, named): (bool, Option<String>) = (row.get(3), row.get(4));
+        if named.as_ref().is_some_and(|named| *named != old) && !is_proved {
+            lost.push((did.clone(), old));
+        }
+        match claimant {
+            Some(claimant) if Some(&claimant) == named.as_ref() => won.push(claimant),
+            Some(claimant) => lost.push((did, claimant)),
+            None => {}
+        }
+    }
+    crate::claims::note_lost(client, schema, &lost, &won)?;
     client.execute(
-        "UPDATE skyfill.repo r SET contested = false, pds = coalesce(n.pds, r.pds), host = coalesce(n.host, r.host),
+        "DELETE FROM skyfill.lost_claim c USING unnest($2::text[], $3::text[]) n (did, host)
+         WHERE c.schema_name = $1 AND c.did = n.did AND c.host = n.host",
+        &[&schema, &dids, &hosts],
+    )?;
+    client.execute(
+        "UPDATE skyfill.repo r SET contested = false, claimant = NULL, pds = coalesce(n.pds, r.pds), host = coalesce(n.host, r.host),
            attempts = 0, moves = 0, next_attempt = NULL,
+           proof = CASE WHEN n.host <> r.host AND r.rev IS NOT NULL THEN coalesce(r.proof, 'elsewhere') ELSE r.proof END,
            state = CASE WHEN n.host IS NULL THEN CASE WHEN r.host = '' THEN 'not found' ELSE 'open' END
                         WHEN r.state = 'unresolved' OR n.host <> r.host OR r.newer AND r.state = 'loaded' THEN 'open' ELSE r.state END
          FROM unnest($2::text[], $3::text[], $4::text[]) n (did, pds, host) WHERE r.schema_name = $1 AND r.did = n.did",

@@ -1,5 +1,6 @@
 //! Repos (table `repo`): what is to be loaded, and what became of it. It is also the queue of work, host by host ([`crate::hosts`]).
 
+use crate::proofs::Proof;
 use crate::text::reason;
 use postgres::{Error, GenericClient};
 use std::borrow::Cow;
@@ -38,6 +39,51 @@ pub fn add(client: &mut impl GenericClient, schema: &str, repos: &[Wanted]) -> R
          ON CONFLICT (schema_name, did) DO UPDATE SET pds = excluded.pds, host = excluded.host, state = 'open', attempts = 0, moves = 0,
            next_attempt = NULL, error_code = NULL, error = NULL",
         &[&schema, &dids, &pds, &hosts],
+    )
+}
+
+/// An account whose DID document leads to no PDS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfound {
+    /// The account.
+    pub did: String,
+    /// `failed`, or `not found`.
+    pub state: &'static str,
+    /// One short name of the error.
+    pub code: &'static str,
+    /// The error.
+    pub error: String,
+}
+
+/// Adds accounts without a PDS, with the reasons. One that is known already is opened where it is known to be: its host and its document
+/// are asked there.
+///
+/// # Errors
+/// The server refused.
+pub fn add_unfound(
+    client: &mut impl GenericClient,
+    schema: &str,
+    accounts: &[Unfound],
+) -> Result<u64, Error> {
+    if accounts.is_empty() {
+        return Ok(0);
+    }
+    crate::hosts::add(client, schema, std::iter::once((Some(""), None)))?;
+    let column = |pick: fn(&Unfound) -> &str| accounts.iter().map(pick).collect::<Vec<&str>>();
+    client.execute(
+        "INSERT INTO skyfill.repo AS r (schema_name, did, pds, host, state, error_code, error, attempts, next_attempt)
+         SELECT DISTINCT ON (did) $1, did, '', '', state, code, error, 1, CASE WHEN state = 'failed' THEN now() + interval '1 hour' END
+         FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) n (did, state, code, error) ORDER BY did
+         ON CONFLICT (schema_name, did) DO UPDATE SET state = CASE WHEN r.pds = '' THEN excluded.state ELSE 'open' END,
+           attempts = 0, moves = 0, next_attempt = CASE WHEN r.pds = '' THEN excluded.next_attempt END,
+           error_code = excluded.error_code, error = excluded.error",
+        &[
+            &schema,
+            &column(|a| &a.did),
+            &column(|a| a.state),
+            &column(|a| a.code),
+            &column(|a| &a.error),
+        ],
     )
 }
 
@@ -90,12 +136,20 @@ pub struct Open {
     pub pds: String,
     /// The rev that is stored, if one is.
     pub rev: Option<String>,
+    /// CID of the commit that is stored.
+    pub commit_cid: Option<String>,
     /// Whether all of its rows are to be written again.
     pub rebuild: bool,
     /// Whether a list says that it is newer than what is stored.
     pub is_newer: bool,
+    /// Whether its host said in a list that it has it no more.
+    pub is_delisted: bool,
     /// How often it was found elsewhere since it was opened.
     pub moves: i32,
+    /// Whose word stands behind what is stored.
+    pub proof: Option<Proof>,
+    /// PDS and signing key of the account's document, if the ledger has it.
+    pub document: Option<(String, String)>,
 }
 
 /// Open repos of a host after `after`, in the order of DIDs.
@@ -110,8 +164,13 @@ pub fn open(
     count: i64,
 ) -> Result<Vec<Open>, Error> {
     let rows = client.query(
-        "SELECT did, pds, rev, rebuild, newer, moves FROM skyfill.repo
-         WHERE schema_name = $1 AND host = $2 AND state = 'open' AND did > $3 ORDER BY did LIMIT $4",
+        // Documents are looked up by index, one for each repo, whatever the statistics say.
+        "SELECT r.did, r.pds, r.rev, r.commit_cid, r.rebuild, r.newer, r.moves, r.proof, i.pds, i.signing_key, r.delisted
+         FROM (SELECT did, pds, rev, commit_cid, rebuild, newer, moves, proof, delisted FROM skyfill.repo
+               WHERE schema_name = $1 AND host = $2 AND state = 'open' AND did > $3 ORDER BY did LIMIT $4) r
+           LEFT JOIN LATERAL (SELECT pds, signing_key FROM skyfill.identity
+                              WHERE schema_name = $1 AND did = r.did AND document = 'good' OFFSET 0) i ON true
+         ORDER BY r.did",
         &[&schema, &host, &after, &count],
     )?;
     Ok(rows
@@ -120,9 +179,13 @@ pub fn open(
             did: row.get(0),
             pds: row.get(1),
             rev: row.get(2),
-            rebuild: row.get(3),
-            is_newer: row.get(4),
-            moves: row.get(5),
+            commit_cid: row.get(3),
+            rebuild: row.get(4),
+            is_newer: row.get(5),
+            moves: row.get(6),
+            proof: row.get::<_, Option<&str>>(7).and_then(Proof::parse),
+            document: row.get::<_, Option<String>>(8).zip(row.get(9)),
+            is_delisted: row.get(10),
         })
         .collect())
 }
@@ -159,6 +222,8 @@ pub struct Note {
     pub code: Option<&'static str>,
     /// The error.
     pub error: Option<String>,
+    /// What was found of the stored rev, if it is the newest.
+    pub proof: Option<Proof>,
 }
 
 /// Notes what became of repos; only for those whose lease is held.
@@ -168,10 +233,12 @@ pub struct Note {
 pub fn note(client: &mut impl GenericClient, schema: &str, notes: &[Note]) -> Result<u64, Error> {
     let texts = |pick: fn(&Note) -> Option<&str>| notes.iter().map(pick).collect::<Vec<Option<&str>>>();
     client.execute(
+        // A stored commit that the host of its document confirms did not come from elsewhere.
         "UPDATE skyfill.repo r SET state = n.state, newer = false, error_code = n.code, error = n.error,
+           proof = CASE WHEN n.state = 'loaded' THEN coalesce(n.proof, nullif(r.proof, 'elsewhere')) ELSE r.proof END,
            attempts = r.attempts + (n.state = 'failed')::int,
            next_attempt = CASE WHEN n.state = 'failed' THEN now() + interval '1 hour' * 2 ^ least(r.attempts, 5) END
-         FROM unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[]) n (did, lease, state, code, error),
+         FROM unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[]) n (did, lease, state, code, error, proof),
            skyfill.host h
          WHERE r.schema_name = $1 AND r.did = n.did AND r.state = 'open'
            AND h.schema_name = $1 AND h.host = r.host AND h.lease = n.lease",
@@ -185,6 +252,7 @@ pub fn note(client: &mut impl GenericClient, schema: &str, notes: &[Note]) -> Re
                 .iter()
                 .map(|n| n.error.as_deref().map(reason))
                 .collect::<Vec<Option<Cow<'_, str>>>>(),
+            &texts(|n| n.proof.map(Proof::word)),
         ],
     )
 }
@@ -215,7 +283,8 @@ pub fn moved(client: &mut impl GenericClient, schema: &str, moved: &[Moved]) -> 
         .map(|(host, pds)| (Some(*host), Some(*pds)));
     crate::hosts::add(client, schema, named)?;
     client.execute(
-        "UPDATE skyfill.repo r SET pds = n.pds, host = n.host, moves = r.moves + 1, contested = false
+        "UPDATE skyfill.repo r SET pds = n.pds, host = n.host, moves = r.moves + 1, contested = false, claimant = NULL, delisted = false,
+           proof = CASE WHEN r.rev IS NOT NULL AND r.host <> n.host THEN coalesce(r.proof, 'elsewhere') ELSE r.proof END
          FROM unnest($2::text[], $3::bigint[], $4::text[], $5::text[]) n (did, lease, pds, host), skyfill.host h
          WHERE r.schema_name = $1 AND r.did = n.did AND r.state = 'open'
            AND h.schema_name = $1 AND h.host = r.host AND h.lease = n.lease",
@@ -276,7 +345,7 @@ pub fn count_stored(client: &mut impl GenericClient, schema: &str, lease: i64) -
 pub fn deleted(client: &mut impl GenericClient, schema: &str, did: &str) -> Result<(), Error> {
     client.execute(
         "UPDATE skyfill.repo SET state = 'deleted', rev = NULL, commit = NULL, commit_cid = NULL, records = NULL, skipped = NULL,
-           duplicates = NULL, car_bytes = NULL, newer = false, rebuild = false, error_code = NULL, error = NULL
+           duplicates = NULL, car_bytes = NULL, newer = false, rebuild = false, delisted = false, proof = NULL, error_code = NULL, error = NULL
          WHERE schema_name = $1 AND did = $2",
         &[&schema, &did],
     )?;
@@ -289,8 +358,36 @@ pub fn deleted(client: &mut impl GenericClient, schema: &str, did: &str) -> Resu
     Ok(())
 }
 
-/// Locks repos that are about to be stored until the transaction ends; answers those that are open and whose lease is held, with the rev that
-/// `actor_sync` of the AppView has.
+/// What is stored of a repo that is about to be stored anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The account.
+    pub did: String,
+    /// The rev that `actor_sync` of the AppView has.
+    pub synced: Option<String>,
+    /// The rev that the ledger has.
+    pub rev: Option<String>,
+    /// Whether all of its rows are to be written again.
+    pub rebuild: bool,
+    /// Whose word stands behind it.
+    pub proof: Option<Proof>,
+}
+
+/// Whether a stored rev keeps an older one out. A rev does not if it lies in the future (after `newest_believed`), nor if the repo is to be
+/// rebuilt, nor if nobody proved it and the one that comes is proved.
+#[must_use]
+pub fn is_binding(
+    stored: &str,
+    newest_believed: &str,
+    rebuild: bool,
+    proof: Option<Proof>,
+    coming: Option<Proof>,
+) -> bool {
+    let is_proved = |proof: Option<Proof>| proof.is_some_and(Proof::is_good);
+    !rebuild && stored <= newest_believed && (is_proved(proof) || !is_proved(coming))
+}
+
+/// Locks repos that are about to be stored until the transaction ends; answers those that are open and whose lease is held.
 ///
 /// # Errors
 /// The server refused.
@@ -299,10 +396,10 @@ pub fn lock(
     schema: &str,
     dids: &[&str],
     leases: &[i64],
-) -> Result<Vec<(String, Option<String>)>, Error> {
+) -> Result<Vec<Held>, Error> {
     let rows = client.query(
         &format!(
-            "SELECT r.did, a.\"repoRev\"
+            "SELECT r.did, a.\"repoRev\", r.rev, r.rebuild, r.proof
              FROM unnest($2::text[], $3::bigint[]) n (did, lease)
                JOIN skyfill.repo r ON r.schema_name = $1 AND r.did = n.did AND r.state = 'open'
                JOIN skyfill.host h ON h.schema_name = $1 AND h.host = r.host AND h.lease = n.lease
@@ -311,7 +408,16 @@ pub fn lock(
         ),
         &[&schema, &dids, &leases],
     )?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    Ok(rows
+        .iter()
+        .map(|row| Held {
+            did: row.get(0),
+            synced: row.get(1),
+            rev: row.get(2),
+            rebuild: row.get(3),
+            proof: row.get::<_, Option<&str>>(4).and_then(Proof::parse),
+        })
+        .collect())
 }
 
 /// What is known of a repo whose rows are all stored by this transaction.
@@ -333,6 +439,10 @@ pub struct Stored<'s> {
     pub duplicates: u64,
     /// Bytes of the CAR.
     pub car_bytes: u64,
+    /// Whose word stands behind it.
+    pub proof: Option<Proof>,
+    /// Whether it takes the place of another commit of the same rev.
+    pub is_fork: bool,
 }
 
 /// Notes repos as loaded, in the transaction that stores their rows.
@@ -353,11 +463,12 @@ pub fn loaded(
             .collect::<Vec<i64>>()
     };
     client.execute(
-        "UPDATE skyfill.repo r SET state = 'loaded', run = $2, loaded_at = now(), rebuild = false, newer = false, attempts = 0, moves = 0, error_code = NULL, error = NULL,
+        "UPDATE skyfill.repo r SET state = 'loaded', run = $2, loaded_at = now(), rebuild = false, newer = false, delisted = false, attempts = 0, moves = 0,
+           error_code = NULL, error = NULL,
            rev = n.rev, commit_cid = n.commit_cid, commit = n.block, records = n.records, skipped = n.skipped,
-           duplicates = n.duplicates, car_bytes = n.bytes
-         FROM unnest($3::text[], $4::text[], $5::text[], $6::bytea[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[])
-           n (did, rev, commit_cid, block, records, skipped, duplicates, bytes)
+           duplicates = n.duplicates, car_bytes = n.bytes, proof = n.proof, forks = r.forks + n.fork::int
+         FROM unnest($3::text[], $4::text[], $5::text[], $6::bytea[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::text[],
+             $12::boolean[]) n (did, rev, commit_cid, block, records, skipped, duplicates, bytes, proof, fork)
          WHERE r.schema_name = $1 AND r.did = n.did",
         &[
             &schema,
@@ -370,6 +481,8 @@ pub fn loaded(
             &numbers(|r| r.skipped),
             &numbers(|r| r.duplicates),
             &numbers(|r| r.car_bytes),
+            &repos.iter().map(|r| r.proof.map(Proof::word)).collect::<Vec<Option<&str>>>(),
+            &repos.iter().map(|r| r.is_fork).collect::<Vec<bool>>(),
         ],
     )?;
     Ok(())
@@ -406,7 +519,7 @@ pub fn lock_part(
     schema: &str,
     did: &str,
     (pds, host): (&str, &str),
-    rev: &str,
+    (rev, newest_believed): (&str, &str),
     part: (i16, i16),
 ) -> Result<PartState, Error> {
     crate::hosts::add(client, schema, std::iter::once((Some(host), Some(pds))))?;
@@ -417,15 +530,18 @@ pub fn lock_part(
     )?;
     let row = client.query_one(
         &format!(
-            "SELECT r.state = 'loaded' AND NOT r.rebuild, greatest(r.rev COLLATE \"C\", a.\"repoRev\" COLLATE \"C\", (
-               SELECT max(p.rev COLLATE \"C\") FROM skyfill.part p WHERE p.schema_name = r.schema_name AND p.did = r.did)), r.rev
+            "SELECT r.state = 'loaded' AND NOT r.rebuild, r.rebuild, r.rev, a.\"repoRev\", (
+               SELECT max(p.rev COLLATE \"C\") FROM skyfill.part p WHERE p.schema_name = r.schema_name AND p.did = r.did)
              FROM skyfill.repo r LEFT JOIN \"{schema}\".actor_sync a ON a.did = r.did
              WHERE r.schema_name = $1 AND r.did = $2 FOR NO KEY UPDATE OF r"
         ),
         &[&schema, &did],
     )?;
-    let (is_loaded, newest, loaded): (bool, Option<String>, Option<String>) =
-        (row.get(0), row.get(1), row.get(2));
+    let (is_loaded, rebuild, loaded): (bool, bool, Option<String>) = (row.get(0), row.get(1), row.get(2));
+    let stored = [loaded.clone(), row.get(3), row.get(4)].into_iter().flatten();
+    let newest = stored
+        .filter(|stored| is_binding(stored, newest_believed, rebuild, None, None))
+        .max();
     if let Some(newest) = newest.filter(|newest| newest.as_str() > rev) {
         return Ok(PartState::Older(newest));
     }

@@ -1,7 +1,8 @@
 //! What a load learns of accounts: `actor_sync`, and states for the `actor` rows that [`ledger::identity`] leads to.
 
 use crate::driver::{DbError, Driver};
-use std::collections::HashMap;
+use crate::revs;
+use std::collections::{BTreeSet, HashMap};
 
 /// Some accounts; of what is said twice about one, the last stands.
 #[derive(Default)]
@@ -10,14 +11,23 @@ pub struct Accounts {
     repos: HashMap<String, (String, String)>,
     /// DID to state; none for an active account.
     statuses: HashMap<String, Option<String>>,
+    /// Accounts whose stored rev counts for nothing.
+    overruled: BTreeSet<String>,
 }
 
 impl Accounts {
-    /// A repo that came whole: its account is active.
+    /// A repo that came whole: its account is active. A rev in the future is not noted: it would keep all later ones out.
     pub fn repo(&mut self, did: &str, rev: &str, commit: &str) {
-        self.repos
-            .insert(did.to_owned(), (rev.to_owned(), commit.to_owned()));
+        if revs::refuse(rev).is_none() {
+            self.repos
+                .insert(did.to_owned(), (rev.to_owned(), commit.to_owned()));
+        }
         self.statuses.insert(did.to_owned(), None);
+    }
+
+    /// Lets the rev of this account win over a newer one that is stored.
+    pub(crate) fn overrule(&mut self, did: &str) {
+        self.overruled.insert(did.to_owned());
     }
 
     /// An account that has no repo to give.
@@ -32,7 +42,8 @@ impl Accounts {
         self.statuses.len()
     }
 
-    /// Stores them. A newer rev is never overwritten by an older one; a commit that was signed anew at the same rev is taken.
+    /// Stores them. A newer rev is never overwritten by an older one, unless it was overruled; a commit that was signed anew at the same rev
+    /// is taken.
     pub(crate) fn store(&self, driver: &mut dyn Driver, schema: &str) -> Result<(), DbError> {
         let mut repos: Vec<_> = self.repos.iter().collect();
         repos.sort();
@@ -41,11 +52,13 @@ impl Accounts {
              SELECT * FROM unnest($1::text::text[], $2::text::text[], $3::text::text[])
              ON CONFLICT (did) DO UPDATE SET \"commitCid\" = excluded.\"commitCid\", \"repoRev\" = excluded.\"repoRev\"
              WHERE a.\"repoRev\" IS NULL OR a.\"repoRev\" COLLATE \"C\" < excluded.\"repoRev\" COLLATE \"C\"
-               OR a.\"repoRev\" = excluded.\"repoRev\" AND a.\"commitCid\" <> excluded.\"commitCid\"",
+               OR a.\"repoRev\" = excluded.\"repoRev\" AND a.\"commitCid\" <> excluded.\"commitCid\"
+               OR a.did = ANY ($4::text::text[])",
             &[
                 &array(repos.iter().map(|(did, _)| Some(did.as_str()))),
                 &array(repos.iter().map(|(_, (_, commit))| Some(commit.as_str()))),
                 &array(repos.iter().map(|(_, (rev, _))| Some(rev.as_str()))),
+                &array(self.overruled.iter().map(|did| Some(did.as_str()))),
             ],
             true,
         )?;

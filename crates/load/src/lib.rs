@@ -21,6 +21,7 @@ mod owned;
 mod remove;
 mod replace;
 mod repo_rows;
+pub mod revs;
 mod writer;
 
 pub use accounts::{Accounts, store_states};
@@ -32,5 +33,5 @@ pub use merge::{RELATIONAL_REASONS, copy_rows, own_table};
 pub use owned::indexed_owner;
 pub use pg::{Decision, decide};
 pub use remove::Remover;
-pub use repo_rows::{Chunk, EncodeError, Encoder, HandOn, LoadedRepo, PartOf, Probe};
+pub use repo_rows::{Chunk, EncodeError, Encoder, HandOn, LoadedRepo, Origin, PartOf, Probe};
 pub use writer::{Refused, Writer, WriterOptions, WriterReport};

@@ -5,8 +5,9 @@ use crate::accounts::Accounts;
 use crate::copy::{HEADER, TRAILER};
 use crate::driver::{DbError, Driver, RustDriver};
 use crate::repo_rows::{Chunk, LoadedRepo};
-use crate::{merge, replace};
+use crate::{merge, replace, revs};
 use ledger::failpoint;
+use ledger::proofs::Proof;
 use ledger::repos::{self, PartState, Stored, StoredPart};
 use ledger::runs::Mode;
 use std::collections::HashSet;
@@ -71,6 +72,8 @@ pub struct Loader {
     staged: Vec<LoadedRepo>,
     /// Repos that ended in the open transaction.
     ended: Vec<LoadedRepo>,
+    /// Repos in the open transaction whose stored rev counts for nothing.
+    overruled: HashSet<String>,
 }
 
 impl Loader {
@@ -84,6 +87,7 @@ impl Loader {
             lost: HashSet::new(),
             staged: Vec::new(),
             ended: Vec::new(),
+            overruled: HashSet::new(),
         }
     }
 
@@ -104,6 +108,7 @@ impl Loader {
         self.open.clear();
         self.staged.clear();
         self.ended.clear();
+        self.overruled.clear();
         Ok(())
     }
 
@@ -144,6 +149,7 @@ impl Loader {
         self.lost.extend(self.open.drain());
         self.staged.clear();
         self.ended.clear();
+        self.overruled.clear();
     }
 
     fn try_load(&mut self, chunk: &Chunk) -> Result<(), LoadError> {
@@ -165,7 +171,8 @@ impl Loader {
                 replace::empty(driver)?;
             }
         }
-        lock(driver, &options.schema, chunk, &self.open)?;
+        self.overruled
+            .extend(lock(driver, &options.schema, chunk, &self.open)?);
         match options.mode {
             Mode::Fresh => {
                 for (info, rows) in chunk.tables() {
@@ -191,8 +198,9 @@ impl Loader {
             replace::apply(driver, &self.staged, &options.schema)?;
             self.staged.clear();
         }
-        note(driver, &options, &self.ended)?;
+        note(driver, &options, &self.ended, &self.overruled)?;
         self.ended.clear();
+        self.overruled.clear();
         failpoint::pass("commit");
         commit(driver, &options.schema)?;
         failpoint::pass("committed");
@@ -200,13 +208,16 @@ impl Loader {
     }
 }
 
-/// Makes sure that all repos of the chunk are ours, and stay so until the commit.
+/// Makes sure that all repos of the chunk are ours, and stay so until the commit. Answers those whose stored rev counts for nothing, though it
+/// is newer.
 fn lock(
     driver: &mut RustDriver,
     schema: &str,
     chunk: &Chunk,
     open: &HashSet<String>,
-) -> Result<(), LoadError> {
+) -> Result<Vec<String>, LoadError> {
+    let newest_believed = revs::newest_believed();
+    let mut overruled = Vec::new();
     // A repo that was begun in an earlier chunk was locked then.
     let begins = || {
         chunk
@@ -223,34 +234,38 @@ fn lock(
             schema,
             &repo.did,
             (&part.pds, &part.host),
-            &repo.rev,
+            (&repo.rev, &newest_believed),
             numbers,
         )?;
         match state {
-            PartState::Wanted => {}
+            PartState::Wanted => overruled.push(repo.did.clone()),
             PartState::There => return Err(LoadError::There(repo.did.clone())),
             PartState::Older(rev) => return Err(LoadError::Older(repo.did.clone(), rev)),
         }
     }
-    let wanted: Vec<(&str, i64, &str)> = begins()
-        .filter(|repo| repo.part.is_none())
-        .map(|repo| (repo.did.as_str(), repo.lease, repo.rev.as_str()))
-        .collect();
+    let wanted: Vec<&LoadedRepo> = begins().filter(|repo| repo.part.is_none()).collect();
     if wanted.is_empty() {
-        return Ok(());
+        return Ok(overruled);
     }
-    let dids: Vec<&str> = wanted.iter().map(|(did, ..)| *did).collect();
-    let leases: Vec<i64> = wanted.iter().map(|(_, lease, _)| *lease).collect();
+    let dids: Vec<&str> = wanted.iter().map(|repo| repo.did.as_str()).collect();
+    let leases: Vec<i64> = wanted.iter().map(|repo| repo.lease).collect();
     let held = repos::lock(driver.client(), schema, &dids, &leases)?;
-    for (did, _, rev) in &wanted {
-        let Some((_, stored)) = held.iter().find(|(held, _)| held == did) else {
-            return Err(LoadError::NotOurs((*did).to_owned()));
+    for repo in wanted {
+        let Some(held) = held.iter().find(|held| held.did == repo.did) else {
+            return Err(LoadError::NotOurs(repo.did.clone()));
         };
-        if let Some(stored) = stored.as_ref().filter(|stored| stored.as_str() > *rev) {
-            return Err(LoadError::Older((*did).to_owned(), stored.clone()));
+        let Some(synced) = held.synced.as_ref().filter(|synced| **synced > repo.rev) else {
+            continue;
+        };
+        // What another program wrote there is not skyfill's to doubt.
+        let is_ours = held.rev.as_ref() == Some(synced);
+        let proof = if is_ours { held.proof } else { Some(Proof::Signed) };
+        if repos::is_binding(synced, &newest_believed, held.rebuild, proof, repo.proof) {
+            return Err(LoadError::Older(repo.did.clone(), synced.clone()));
         }
+        overruled.push(repo.did.clone());
     }
-    Ok(())
+    Ok(overruled)
 }
 
 /// Stores the pieces of the lists of skipped records; those of an older rev go first.
@@ -304,7 +319,12 @@ fn store_pieces(driver: &mut RustDriver, schema: &str, chunk: &Chunk, mode: Mode
 }
 
 /// Notes the repos that ended in the transaction.
-fn note(driver: &mut RustDriver, options: &LoaderOptions, ended: &[LoadedRepo]) -> Result<(), DbError> {
+fn note(
+    driver: &mut RustDriver,
+    options: &LoaderOptions,
+    ended: &[LoadedRepo],
+    overruled: &HashSet<String>,
+) -> Result<(), DbError> {
     if ended.is_empty() {
         return Ok(());
     }
@@ -334,6 +354,9 @@ fn note(driver: &mut RustDriver, options: &LoaderOptions, ended: &[LoadedRepo]) 
             }
         }
         accounts.repo(&repo.did, &repo.rev, &repo.commit_cid);
+        if overruled.contains(&repo.did) {
+            accounts.overrule(&repo.did);
+        }
     }
     accounts.store(driver, &options.schema)
 }
@@ -348,6 +371,8 @@ fn stored_of(repo: &LoadedRepo) -> Stored<'_> {
         skipped: repo.skipped,
         duplicates: repo.duplicates,
         car_bytes: repo.car_bytes,
+        proof: repo.proof,
+        is_fork: repo.is_fork,
     }
 }
 

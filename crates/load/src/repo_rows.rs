@@ -8,6 +8,7 @@ use crate::choice::Choice;
 use crate::copy;
 use appview::table::{self, TableInfo};
 use atrepo::{Cid, Entry, RecordError, Repo, RepoError};
+use ledger::proofs::Proof;
 use ledger::skipped::{ListWriter, Reason};
 use rows::{Collection, Field, Record, Rows, datetime};
 use std::collections::HashMap;
@@ -76,6 +77,21 @@ pub struct LoadedRepo {
     pub car_bytes: u64,
     /// Pieces of its list.
     pub pieces: i32,
+    /// Whose word stands behind it.
+    pub proof: Option<Proof>,
+    /// Whether it takes the place of another commit of the same rev.
+    pub is_fork: bool,
+}
+
+/// Where a repo comes from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Origin {
+    /// The lease of its host.
+    pub lease: i64,
+    /// Whose word stands behind it.
+    pub proof: Option<Proof>,
+    /// Whether it takes the place of another commit of the same rev.
+    pub is_fork: bool,
 }
 
 /// Which part of a repo came over a socket.
@@ -292,7 +308,7 @@ impl Encoder {
     pub fn add<C: AsRef<[u8]>>(
         &mut self,
         repo: &Repo<C>,
-        lease: i64,
+        origin: Origin,
         watch: &mut dyn FnMut(&C),
         probe: &mut Probe<'_>,
         hand_on: &mut HandOn<'_>,
@@ -307,7 +323,9 @@ impl Encoder {
         }
         let loaded = LoadedRepo {
             did: repo.did().to_owned(),
-            lease,
+            lease: origin.lease,
+            proof: origin.proof,
+            is_fork: origin.is_fork,
             part: None,
             rev: repo.commit().rev.clone(),
             commit_cid: repo.commit_cid().to_string(),

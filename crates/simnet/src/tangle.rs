@@ -41,6 +41,8 @@ struct Post {
 }
 
 const BEGINNING: u64 = 1_700_000_000_000_000;
+/// From then to the commits, in microseconds: nobody believes one in the future.
+const AGE: u64 = 60_000_000_000_000;
 
 struct Maker {
     random: Random,
@@ -108,7 +110,7 @@ impl Tangle {
         let records = self.repos[did]
             .iter()
             .map(|(key, bytes)| (key.clone(), bytes.clone()));
-        build_repo(did, &syntax::tid(BEGINNING * 2, 7), records.collect())
+        build_repo(did, &syntax::tid(BEGINNING + AGE, 7), records.collect())
     }
 
     /// The handle that an account claims; every seventh claims that of the account before.

@@ -5,6 +5,7 @@
 use crate::database::Database;
 use crate::exit::Failure;
 use ledger::coverage::{Coverage, CoverageError};
+use ledger::proofs::Counts;
 use ledger::states::State;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -148,6 +149,7 @@ pub(crate) fn certificate(
         "repos": words(&coverage.repos),
         "contested": coverage.contested,
         "unproved": unproved(coverage, signatures),
+        "proof": proof(&coverage.proofs),
         "signatures": signatures.map(|checked| json!({
             "good": checked.good, "olderKey": checked.older, "unchecked": checked.unchecked,
         })),
@@ -160,7 +162,15 @@ pub(crate) fn certificate(
 
 /// Accounts whose signature nobody has checked.
 pub(crate) fn unproved(coverage: &Coverage, signatures: Option<Signatures>) -> u64 {
-    signatures.map_or(coverage.unproved, |checked| checked.unchecked)
+    signatures.map_or(coverage.proofs.unproved(), |checked| checked.unchecked)
+}
+
+/// Whose word stands behind what is stored, as JSON.
+pub(crate) fn proof(counts: &Counts) -> Value {
+    json!({
+        "signed": counts.signed, "olderKey": counts.older_key, "unproved": counts.unchecked, "forged": counts.forged,
+        "forks": counts.forks,
+    })
 }
 
 /// States by their words, as JSON has them.

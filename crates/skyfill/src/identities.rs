@@ -8,6 +8,7 @@ use crate::clock;
 use crate::database::{Database, Patient};
 use crate::exit::{Ended, Failure};
 use crate::fetch_args::{self, user_agent};
+use crate::proof::{self, Proved};
 use crate::signals::{self, Stop};
 use crate::threads;
 use crate::told;
@@ -22,6 +23,7 @@ use ledger::locks::{self, Lock};
 use load::actors::Actor;
 use observe::{Counter, Progress, Workers};
 use postgres::Client;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
 use std::sync::Arc;
@@ -95,7 +97,34 @@ pub(crate) fn run(given: &IdentitiesArgs) -> Result<Ended, Failure> {
     let args: &IdentitiesArgs = &told::complete(&database, forget)?;
     told::remember(&database, forget)?;
     let stop = signals::listen(Workers::default())?;
-    look_up_due(args, &database, &stop, false)
+    let ended = look_up_due(args, &database, &stop, false)?;
+    if ended != Ended::Stopped && prove(args, &database, &stop)?.is_stopped {
+        return Ok(Ended::Stopped);
+    }
+    Ok(ended)
+}
+
+/// Proves what was stored unproved, by the documents that are known now.
+pub(crate) fn prove(args: &IdentitiesArgs, database: &Database, stop: &Stop) -> Result<Proved, Failure> {
+    let runtime = threads::start()?;
+    let documents = Arc::new(fetch_args::documents(
+        &args.directory,
+        &args.caller,
+        args.allow_private_hosts,
+        ATTEMPTS,
+    )?);
+    let mut client = database.patient_alone(stop, Lock::Identities);
+    let proved = proof::prove(&database.schema, &mut client, &runtime, &documents, stop)?;
+    if proved.forged + proved.elsewhere > 0 {
+        observe::log!(
+            "{} repos were proved; {} are forged and {} came from another host than their documents name: {} are to be fetched anew",
+            proved.proved,
+            proved.forged,
+            proved.elsewhere,
+            proved.opened
+        );
+    }
+    Ok(proved)
 }
 
 /// The same, as a part of a run. Another one that looks up accounts is waited for if `patient`.
@@ -271,19 +300,7 @@ fn read_export(
             }
             break;
         };
-        let notes: Vec<DocumentNote> = page
-            .latest
-            .into_iter()
-            .map(|(did, latest)| match latest {
-                Latest::Document(document) => good(did, document),
-                Latest::Useless(error) => bare(did, "useless", Some(error.to_string())),
-                Latest::Tombstone => bare(did, "gone", None),
-            })
-            .map(|note| DocumentNote {
-                is_fresh: false,
-                ..note
-            })
-            .collect();
+        let notes = document_notes(&page.latest);
         noted.add(client.run(|client| -> Result<u64, postgres::Error> {
             let mut txn = client.transaction()?;
             let count = ledger::identity::note_documents(&mut txn, &database.schema, &notes)?;
@@ -310,6 +327,22 @@ fn read_export(
         }
     }
     Ok(true)
+}
+
+/// What a page of the export says of documents. They are as fresh as the export: whoever reads it to its end knows.
+pub(crate) fn document_notes(latest: &BTreeMap<String, Latest>) -> Vec<DocumentNote> {
+    let note = |(did, latest): (&String, &Latest)| {
+        let note = match latest {
+            Latest::Document(document) => good(did.clone(), document.clone()),
+            Latest::Useless(error) => bare(did.clone(), "useless", Some(error.to_string())),
+            Latest::Tombstone => bare(did.clone(), "gone", None),
+        };
+        DocumentNote {
+            is_fresh: false,
+            ..note
+        }
+    };
+    latest.iter().map(note).collect()
 }
 
 /// Looks up all that is due. False if it was told to stop.
@@ -420,7 +453,8 @@ async fn look_up(
     learned
 }
 
-fn good(did: String, document: Document) -> DocumentNote {
+/// A good document that was fetched now.
+pub(crate) fn good(did: String, document: Document) -> DocumentNote {
     DocumentNote {
         claimed_handle: document.handle,
         pds: Some(document.pds),
@@ -489,7 +523,7 @@ fn store(
     txn.commit()
 }
 
-fn document_note(did: String, found: &Found) -> DocumentNote {
+pub(crate) fn document_note(did: String, found: &Found) -> DocumentNote {
     match found {
         Found::Document(document) => good(did, document.clone()),
         Found::Gone => bare(did, "gone", None),

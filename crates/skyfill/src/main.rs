@@ -17,6 +17,7 @@ mod indexes;
 mod migrate;
 mod practice;
 mod producer;
+mod proof;
 mod reference;
 mod run;
 mod server;

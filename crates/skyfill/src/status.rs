@@ -37,7 +37,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
             "{}",
             serde_json::json!({
                 "run": run, "verdict": judgment.verdict.word(), "missing": judgment.missing, "scope": judgment.scope,
-                "provedAt": coverage.proof.as_ref().map(|proof| &proof.began), "repos": states, "droppedIndexes": missing.len(),
+                "provedAt": coverage.proof.as_ref().map(|proof| &proof.began), "repos": states, "proof": certificate::proof(&coverage.proofs), "droppedIndexes": missing.len(),
                 "settings": told_before.iter().map(|setting| (setting.name.clone(), setting.values.clone().into()))
                     .collect::<serde_json::Map<_, _>>(),
                 "hosts": hosts.iter().map(|(host, learned)| {
@@ -66,6 +66,16 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
         }
         for (state, repos) in &coverage.repos {
             observe::data!("{repos}\t{}", state.word());
+        }
+        let proofs = &coverage.proofs;
+        let proof = [
+            ("signed by the key of their document", proofs.signed),
+            ("signed by an older key", proofs.older_key),
+            ("unproved", proofs.unchecked),
+            ("forged", proofs.forged),
+        ];
+        for (what, repos) in proof.into_iter().filter(|(_, repos)| *repos > 0) {
+            observe::data!("{repos}\t{what}");
         }
         for (host, learned) in &hosts {
             observe::data!("{}\t{}", printable(host), printable(learned));

@@ -5,12 +5,14 @@ use crate::cli::{LoadArgs, VerifyArgs};
 use crate::database::Database;
 use crate::exit::{Ended, Failure};
 use crate::fetch_args;
+use crate::identities::document_note;
 use crate::signals::{self, Stop};
 use crate::threads;
 use crate::told;
 use atrepo::Commit;
 use identity::resolve::{self, Found};
 use identity::signature;
+use ledger::identity::DocumentNote;
 use load::{Decision, decide};
 use observe::{Counter, Progress, Workers};
 use postgres::Client;
@@ -81,7 +83,7 @@ pub(crate) fn run(given: &VerifyArgs) -> Result<Ended, Failure> {
         observe::data!("{certificate}");
     }
     if args.repair && !report.differing.is_empty() {
-        repair(&database, &report)?;
+        repair(&database, &report, keys.as_ref())?;
     }
     Ok(ended(&judgment))
 }
@@ -240,9 +242,15 @@ fn tell(report: &Report, signatures: Option<Signatures>) {
     }
 }
 
-/// Marks the accounts that differ.
-fn repair(database: &Database, report: &Report) -> Result<(), Failure> {
+/// Marks the accounts that differ. Documents that contradict what is stored are kept, so that those repos are fetched from where their
+/// documents say.
+fn repair(database: &Database, report: &Report, keys: Option<&Keys<'_>>) -> Result<(), Failure> {
     let mut client = database.connect()?;
+    if let Some(keys) = keys {
+        let doubted = keys.doubted.lock().unwrap_or_else(PoisonError::into_inner);
+        ledger::identity::add_documents(&mut client, &database.schema, &doubted)
+            .map_err(|error| database.failure(error))?;
+    }
     let marked = ledger::repos::rebuild(&mut client, &database.schema, &report.differing)
         .map_err(|error| database.failure(error))?;
     observe::log!("{marked} repos are to be fetched again: {}", told::line_of("run"));
@@ -262,6 +270,8 @@ struct Keys<'k> {
     good: Counter,
     older: Counter,
     unchecked: Counter,
+    /// Documents of accounts whose signatures do not hold.
+    doubted: Mutex<Vec<DocumentNote>>,
 }
 
 impl<'k> Keys<'k> {
@@ -276,6 +286,7 @@ impl<'k> Keys<'k> {
             good: Counter::plain("good"),
             older: Counter::plain("older"),
             unchecked: Counter::plain("unchecked"),
+            doubted: Mutex::default(),
         })
     }
 
@@ -300,7 +311,9 @@ impl<'k> Keys<'k> {
             self.good.add(1);
             return None;
         }
-        let error = match self.runtime.block_on(self.resolver.resolve(did)) {
+        let found = self.runtime.block_on(self.resolver.resolve(did));
+        let note = document_note(did.to_owned(), &found);
+        let error = match found {
             Found::Document(document) => match signature::check(&document.signing_key, &commit) {
                 Ok(()) => {
                     self.good.add(1);
@@ -322,7 +335,11 @@ impl<'k> Keys<'k> {
                 self.older.add(1);
                 None
             }
-            Ok(_) => Some(format!("{error}, nor by an older key")),
+            Ok(_) => {
+                let mut doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
+                doubted.push(note);
+                Some(format!("{error}, nor by an older key"))
+            }
             Err(unreachable) => {
                 observe::log!("older keys of {did} could not be looked up: {unreachable}");
                 self.unchecked.add(1);

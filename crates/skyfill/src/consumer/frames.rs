@@ -401,7 +401,7 @@ impl Intake<'_> {
             &schema,
             &header.did,
             (&header.pds, host),
-            rev,
+            (rev, &load::revs::newest_believed()),
             part,
         )
         .map_err(|error| End::Database(error.into()))
@@ -485,6 +485,13 @@ impl Intake<'_> {
     }
 
     fn whole(&mut self, coming: Coming) -> Result<(), End> {
+        if let Some(error) = load::revs::refuse(&coming.rev) {
+            let (did, rev) = (coming.header.did, coming.rev);
+            self.framed.settled(&did);
+            self.framed.0.refused.add(1);
+            self.connection.answer(&Answer::Refused { did, rev, error });
+            return Ok(());
+        }
         let host = host_of(&coming.header.pds);
         let known = self.known(&coming.header, &host, &coming.rev)?;
         let (did, rev) = (coming.header.did.clone(), coming.rev.clone());

@@ -24,7 +24,8 @@ use ledger::locks::Lock;
 use ledger::runs;
 use observe::{Counter, Progress, Waiting};
 use postgres::{Client, GenericClient};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
@@ -230,7 +231,7 @@ fn store_page(
     id: i64,
     lines: &[Listed],
 ) -> Result<Changes, postgres::Error> {
-    let changes = listing::page(client, schema, id, lines)?;
+    let changes = listing::page(client, schema, id, lines, &load::revs::newest_believed())?;
     let with_status = lines.iter().filter(|line| line.status.is_some());
     let dids: Vec<&str> = with_status.map(|line| line.did.as_str()).collect();
     if !dids.is_empty() {
@@ -242,6 +243,30 @@ fn store_page(
         load::store_states(client, schema, &states)?;
     }
     Ok(changes)
+}
+
+/// One URL for each host: the one that the operator `named`; else the first one with TLS, since nobody else's word takes that away from a
+/// host; else the first one. The ledger's come before the relay's.
+fn best_urls(named: Vec<(String, String)>, all: Vec<(String, String)>) -> Vec<(String, String)> {
+    let mut best: BTreeMap<String, String> = BTreeMap::new();
+    for (host, url) in all {
+        match best.entry(host) {
+            Entry::Vacant(entry) => _ = entry.insert(url),
+            Entry::Occupied(mut entry)
+                if url.starts_with("https://") && entry.get().starts_with("http://") =>
+            {
+                entry.insert(url);
+            }
+            Entry::Occupied(_) => {}
+        }
+    }
+    // Of two that the operator names, the first one.
+    for (host, url) in named.into_iter().rev() {
+        if let Some(best) = best.get_mut(&host) {
+            *best = url;
+        }
+    }
+    best.into_iter().collect()
 }
 
 impl<'s> Scout<'s> {
@@ -326,11 +351,12 @@ impl<'s> Scout<'s> {
         listing: &mut Listing<'_>,
         http: &HttpClient,
         relay: &str,
-        mut hosts: Vec<(String, String)>,
+        named: Vec<(String, String)>,
         with_known_hosts: bool,
     ) -> Result<bool, Failure> {
         let schema = &self.database.schema;
         let mut takes_relay_repos = self.source.relay_repos;
+        let mut hosts = named.clone();
         if with_known_hosts {
             hosts.extend(
                 listing
@@ -354,9 +380,7 @@ impl<'s> Scout<'s> {
             }
         }
         let opt_out = OptOut::of(self.fetch)?;
-        // The first one to name a URL is who knows best: the operator, then the ledger, then the relay.
-        let mut known = HashSet::new();
-        hosts.retain(|(host, _)| known.insert(host.clone()));
+        let hosts = best_urls(named, hosts);
         let id = listing.id;
         listing
             .client

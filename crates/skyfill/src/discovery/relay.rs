@@ -2,6 +2,7 @@
 
 use crate::discovery::{Counts, Listing, Scout, store};
 use crate::exit::Failure;
+use crate::identities::document_notes;
 use crate::signals::Stop;
 use discover::events::{self, Frame};
 use discover::lists;
@@ -352,6 +353,7 @@ impl Scout<'_> {
                 }
                 return Ok(true);
             };
+            let notes = document_notes(&page.latest);
             let lines: Vec<Listed> = page
                 .latest
                 .into_iter()
@@ -371,7 +373,10 @@ impl Scout<'_> {
                 })
                 .collect();
             counts.listed.add(lines.len() as u64);
-            let changed = store(client, schema, id, &lines, |txn| set_cursor(txn, &name, &next))?;
+            let changed = store(client, schema, id, &lines, |txn| {
+                ledger::identity::add_documents(txn, schema, &notes)?;
+                set_cursor(txn, &name, &next)
+            })?;
             counts.add(changes, changed);
             // The end: nothing but what the page before had.
             if at.as_deref() == Some(&next) {

@@ -4,7 +4,7 @@ use crate::fetch_args::OptOut;
 use crate::producer::parcel::{Checked, Handed};
 use crate::producer::tally::Tally;
 use crate::signals::Stop;
-use atrepo::{Repo, RepoSummary};
+use atrepo::{Repo, RepoError, RepoSummary};
 use discover::did_file::DidLine;
 use fetch::hosts::host_of;
 use fetch::retry::{self, Retry};
@@ -124,16 +124,14 @@ async fn fetch_checked(shared: &Shared, line: &DidLine, host: &str) -> Result<Ch
 /// Checks the whole CAR, on a thread where computing hinders nobody.
 async fn check(body: fetch::Body, did: String) -> Result<CheckedRepo, FetchError> {
     let checked = tokio::task::spawn_blocking(move || {
-        let repo = Repo::open(body, &did)?;
-        let summary = repo.check()?;
+        let bad = |error: RepoError| FetchError::BadRepo(error.to_string(), error.may_be_transport());
+        let repo = Repo::open(body, &did).map_err(bad)?;
+        if let Some(why) = load::revs::refuse(&repo.commit().rev) {
+            return Err(FetchError::Untrusted("rev in the future", why));
+        }
+        let summary = repo.check().map_err(bad)?;
         Ok((repo, summary))
     });
-    match checked.await {
-        Ok(Ok(checked)) => Ok(checked),
-        Ok(Err(error)) => {
-            let error: atrepo::RepoError = error;
-            Err(FetchError::BadRepo(error.to_string(), error.may_be_transport()))
-        }
-        Err(_) => Err(FetchError::BadRepo("the check broke off".to_owned(), false)),
-    }
+    let broke_off = |_| Err(FetchError::BadRepo("the check broke off".to_owned(), false));
+    checked.await.unwrap_or_else(broke_off)
 }

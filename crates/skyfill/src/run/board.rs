@@ -3,6 +3,7 @@
 use crate::run::loading::Settle;
 use crate::run::stragglers::Got;
 use crate::signals::Stop;
+use ledger::identity::DocumentNote;
 use ledger::repos::{Moved, Note};
 use load::{DbError, LoadedRepo};
 use observe::Counter;
@@ -61,6 +62,8 @@ pub(crate) struct Board {
     pub(crate) unchanged: Counter,
     pub(crate) retried: Counter,
     pub(crate) again: Counter,
+    /// Commits of a rev that is stored with another one.
+    pub(crate) forks: Counter,
     /// Repos that were handed out, and of which nothing is settled yet.
     under_way: AtomicU64,
     /// Those of them that wait for a host, or for its answer.
@@ -70,6 +73,7 @@ pub(crate) struct Board {
     /// What came of them, by the same.
     came: Mutex<HashMap<i64, Came>>,
     notes: Mutex<Vec<Settled>>,
+    documents: Mutex<Vec<DocumentNote>>,
     broken: Mutex<Option<String>>,
     pub(crate) stop: Stop,
 }
@@ -86,11 +90,13 @@ impl Board {
             unchanged: Counter::plain("unchanged"),
             retried: Counter::plain("retries"),
             again: Counter::plain("to be fetched again"),
+            forks: Counter::plain("other commits of a stored rev"),
             under_way: AtomicU64::new(0),
             asking: AtomicU64::new(0),
             by_lease: Mutex::default(),
             came: Mutex::default(),
             notes: Mutex::new(Vec::new()),
+            documents: Mutex::default(),
             broken: Mutex::new(None),
             stop: stop.clone(),
         }
@@ -108,6 +114,7 @@ impl Board {
             &self.unchanged,
             &self.retried,
             &self.again,
+            &self.forks,
         ]
         .into_iter()
         .cloned()
@@ -195,6 +202,20 @@ impl Board {
 
     fn lock_notes(&self) -> std::sync::MutexGuard<'_, Vec<Settled>> {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A document was asked for, and is good: the ledger keeps it.
+    pub(crate) fn learned(&self, document: DocumentNote) {
+        self.lock_documents().push(document);
+    }
+
+    fn lock_documents(&self) -> std::sync::MutexGuard<'_, Vec<DocumentNote>> {
+        self.documents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Documents that are to be written to the ledger. What of them is lost is asked for once more.
+    pub(crate) fn take_documents(&self) -> Vec<DocumentNote> {
+        std::mem::take(&mut *self.lock_documents())
     }
 
     /// What is to be written to the ledger.
@@ -293,6 +314,7 @@ impl Settle for Arc<Board> {
             state: "failed",
             code: Some(code),
             error: Some(why),
+            proof: None,
         });
     }
 

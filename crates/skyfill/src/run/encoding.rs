@@ -3,13 +3,16 @@
 use crate::run::board::{Board, Budget, wait_for_database};
 use crate::run::fetching::keep;
 use crate::run::loading::{LAST_TRIES, Loaders};
+use crate::run::trust::{self, Known, Verdict};
 use appview::table::TableInfo;
-use atrepo::{Repo, RepoError};
+use atrepo::{Commit, Repo, RepoError};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use fetch::Body;
 use fetch::archive::ArchiveWriter;
+use ledger::proofs::Proof;
+use ledger::repos::{self, Open};
 use load::fresh::Probes;
-use load::{Choice, Chunk, Decision, EncodeError, Encoder, decide};
+use load::{Choice, Chunk, Decision, EncodeError, Encoder, Origin, decide, revs};
 use observe::Workers;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -24,11 +27,12 @@ const LET_GO_ENTRIES: u32 = 2000;
 
 /// A CAR to be checked and encoded.
 pub(crate) struct Encode {
-    pub(crate) did: String,
-    pub(crate) pds: String,
+    pub(crate) open: Open,
+    /// The name of its host; empty if it comes from files.
+    pub(crate) host: String,
     pub(crate) lease: i64,
-    /// The rev that is stored: an older one is refused, the same one changes nothing.
-    pub(crate) stored_rev: Option<String>,
+    /// What is known of its account's document.
+    pub(crate) known: Option<Known>,
     pub(crate) body: Body,
     /// Its share of the memory.
     pub(crate) memory: OwnedSemaphorePermit,
@@ -39,12 +43,14 @@ pub(crate) struct Encode {
 pub(crate) enum Encoded {
     /// Its rows are on their way.
     Well,
-    /// The stored rev is the same.
-    Unchanged,
+    /// The stored commit is the same; whose word stands behind it.
+    Unchanged(Option<Proof>),
     /// It is not whole.
     Bad(RepoError),
-    /// It is older than what is stored.
-    Older(String),
+    /// It is whole, and not believed: a short name, and why.
+    Refused(&'static str, String),
+    /// The directory has to be asked about this commit first.
+    Doubtful(Box<Commit>, Body, OwnedSemaphorePermit),
     /// It could not be added to the archive.
     NotKept(String),
     /// Its rows were lost.
@@ -94,14 +100,16 @@ pub(crate) fn work(shared: &Encoding, number: usize, work: &Receiver<Encode>, lo
             }
         };
         let Encode {
-            did,
-            pds,
+            open,
+            host,
             lease,
-            stored_rev,
+            known,
             body,
             memory,
             answer,
         } = next;
+        let did = &open.did;
+        let mut memory = Some(memory);
         worker.doing(format!("encode {did}, {} bytes", body.len()));
         // The index of blocks, and the unique keys of the largest collection, see `atrepo::BlockIndex` and `load::Encoder`.
         let _share = shared.memory.take(body.len() / 6);
@@ -113,20 +121,32 @@ pub(crate) fn work(shared: &Encoding, number: usize, work: &Receiver<Encode>, lo
                 }
             };
             let mut last = 0;
-            let repo = match Repo::open_watched(body, &did, |body, at| watch(body, at, &mut last)) {
+            let repo = match Repo::open_watched(body, did, |body, at| watch(body, at, &mut last)) {
                 Ok(repo) => repo,
                 Err(error) => return Encoded::Bad(error),
             };
-            let rev = &repo.commit().rev;
-            match &stored_rev {
-                Some(stored) if stored == rev => return Encoded::Unchanged,
-                Some(stored) if stored > rev => {
-                    return Encoded::Older(format!("rev {rev} is older than {stored}, which is stored"));
+            let (proof, is_fork) = match weigh(&repo, &open, &host, known.as_ref()) {
+                Weighed::Store { proof, is_fork } => (proof, is_fork),
+                Weighed::Unchanged(proof) => return Encoded::Unchanged(proof),
+                Weighed::Refused(code, why) => return Encoded::Refused(code, why),
+                Weighed::Doubtful => {
+                    let Some(memory) = memory.take() else {
+                        return Encoded::Lost;
+                    };
+                    let commit = Box::new(repo.commit().clone());
+                    return Encoded::Doubtful(commit, repo.into_car(), memory);
                 }
-                _ => {}
+            };
+            if is_fork {
+                shared.board.forks.add(1);
             }
+            let origin = Origin {
+                lease,
+                proof,
+                is_fork,
+            };
             if let Some(writer) = &shared.keep
-                && let Err(why) = keep(writer, &did, &pds, rev, repo.car())
+                && let Err(why) = keep(writer, did, &open.pds, &repo.commit().rev, repo.car())
             {
                 return Encoded::NotKept(why);
             }
@@ -140,13 +160,13 @@ pub(crate) fn work(shared: &Encoding, number: usize, work: &Receiver<Encode>, lo
             };
             let mut probe = |rows: &[(TableInfo, &[u8])]| ask(&mut probes, rows, &shared.board);
             let waiting = encoder.waiting() as u64;
-            match encoder.add(&repo, lease, &mut watch, &mut probe, &mut hand_on) {
+            match encoder.add(&repo, origin, &mut watch, &mut probe, &mut hand_on) {
                 Ok(_) => Encoded::Well,
                 Err(EncodeError::Repo(error)) => Encoded::Bad(error),
                 Err(EncodeError::Stopped(_)) => {
                     // Repos that waited in the same chunk are lost with it.
                     shared.board.lost_some(waiting);
-                    loaders.abandon(&did);
+                    loaders.abandon(did);
                     Encoded::Lost
                 }
             }
@@ -155,6 +175,56 @@ pub(crate) fn work(shared: &Encoding, number: usize, work: &Receiver<Encode>, lo
         // The task waits for it, unless it broke off; then its repo is noted as failed.
         drop(answer.send(encoded));
         worker.doing("waiting for repos");
+    }
+}
+
+/// What a whole repo is worth beside what is stored of it.
+enum Weighed {
+    Store { proof: Option<Proof>, is_fork: bool },
+    Unchanged(Option<Proof>),
+    Refused(&'static str, String),
+    Doubtful,
+}
+
+fn weigh(repo: &Repo<Body>, open: &Open, host: &str, known: Option<&Known>) -> Weighed {
+    let (commit, did) = (repo.commit(), &open.did);
+    let rev = &commit.rev;
+    if let Some(why) = revs::refuse(rev) {
+        return Weighed::Refused("rev in the future", why);
+    }
+    let proof = match trust::judge(commit, host, known) {
+        Verdict::Take(proof) => proof,
+        Verdict::Doubtful => return Weighed::Doubtful,
+        Verdict::Forged => return Weighed::Refused("forged", trust::forged(did, rev)),
+    };
+    let Some(stored) = open.rev.as_ref().filter(|_| !open.rebuild) else {
+        return Weighed::Store {
+            proof,
+            is_fork: false,
+        };
+    };
+    if stored == rev {
+        let is_same = open.commit_cid.as_ref() == Some(&repo.commit_cid().to_string());
+        return match proof {
+            _ if is_same && open.proof != Some(Proof::Forged) => Weighed::Unchanged(proof),
+            // Which of two commits of one rev is the account's, its document tells.
+            None if !is_same => Weighed::Doubtful,
+            _ => Weighed::Store {
+                proof,
+                is_fork: !is_same,
+            },
+        };
+    }
+    let is_older = stored > rev;
+    if is_older && repos::is_binding(stored, &revs::newest_believed(), false, open.proof, proof) {
+        return Weighed::Refused(
+            "older",
+            format!("rev {rev} is older than {stored}, which is stored"),
+        );
+    }
+    Weighed::Store {
+        proof,
+        is_fork: false,
     }
 }
 

@@ -427,6 +427,10 @@ impl Feeder<'_> {
     }
 
     fn write_notes(&self, client: &mut Client) -> Result<(), DbError> {
+        let documents = self.board.take_documents();
+        if !documents.is_empty() {
+            ledger::identity::add_documents(client, self.schema, &documents)?;
+        }
         let notes = self.board.take_notes();
         if notes.is_empty() {
             return Ok(());
@@ -481,6 +485,7 @@ impl Feeder<'_> {
                             "its host does not know it any more, and many others; are they gone? --accept-deletions removes them"
                                 .to_owned(),
                         ),
+                        proof: None,
                         ..note.clone()
                     };
                     repos::note(client, self.schema, &[doubted])?;

@@ -8,14 +8,17 @@ use crate::fetch_args::OptOut;
 use crate::run::board::Board;
 use crate::run::encoding::{Encode, Encoded};
 use crate::run::feeder::Job;
+use crate::run::trust::{self, Known, Now};
 use fetch::archive::{Archive, ArchiveWriter};
 use fetch::hosts::host_of;
 use fetch::retry::{self, Retry};
 use fetch::turns::Turns;
-use fetch::{AccountState, Body, Client, FetchError};
+use fetch::{AccountState, Body, Client, FetchError, Latest};
 use identity::resolve::{Found, Resolver};
+use ledger::proofs::Proof;
 use ledger::repos::{Moved, Note};
 use ledger::runs::Mode;
+use load::revs;
 use observe::Workers;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -37,6 +40,8 @@ pub(crate) struct Fetching {
     pub(crate) max_attempts: u32,
     pub(crate) opt_out: OptOut,
     pub(crate) archive: Option<Archive>,
+    /// Whether a host's word that it does not have an account is enough.
+    pub(crate) accept_deletions: bool,
     pub(crate) mode: Mode,
     /// Bounded in number by the tasks, in bytes by the memory that each holds.
     pub(crate) encode: crossbeam_channel::Sender<Encode>,
@@ -75,6 +80,7 @@ fn failed(did: &str, lease: i64, code: &'static str, error: String) -> Note {
         state: "failed",
         code: Some(code),
         error: Some(error),
+        proof: None,
     }
 }
 
@@ -85,6 +91,7 @@ fn state(job: &Job, state: &'static str, error: Option<String>) -> Note {
         state,
         code: None,
         error,
+        proof: None,
     }
 }
 
@@ -93,9 +100,22 @@ async fn process(shared: &Fetching, job: Job) {
         return shared.board.note(state(&job, "host opted out", None));
     }
     let (did, lease) = (&job.open.did, job.lease);
-    match fetch_checked(shared, &job).await {
+    let outcome = match ask_first(shared, &job).await {
+        Ok(known) => fetch_checked(shared, &job, known).await,
+        Err(outcome) => outcome,
+    };
+    match outcome {
         Ok(Outcome::Encoded) => {}
-        Ok(Outcome::Unchanged) => shared.board.note(state(&job, "loaded", None)),
+        Ok(Outcome::Unchanged(proof)) => shared.board.note(Note {
+            proof,
+            ..state(&job, "loaded", None)
+        }),
+        Ok(Outcome::Elsewhere(pds)) => shared.board.has_moved(Moved {
+            did: did.clone(),
+            lease,
+            host: host_of(&pds),
+            pds,
+        }),
         Ok(Outcome::Lost) | Err(FetchError::Stopped) => shared.board.lost(lease),
         Err(error) => match look_elsewhere(shared, &job, error).await {
             Elsewhere::Moved(pds) => shared.board.has_moved(Moved {
@@ -114,6 +134,10 @@ async fn process(shared: &Fetching, job: Job) {
                 shared.board.note(state(&job, word, why));
             }
             Elsewhere::Stopped => shared.board.lost(lease),
+            // What is stored is nobody's word, and the account has none: the rows go.
+            Elsewhere::No(FetchError::Account(_)) if job.open.proof == Some(Proof::Forged) => {
+                shared.board.note(state(&job, "deleted", None));
+            }
             Elsewhere::No(FetchError::Account(of)) => shared.board.note(state(&job, of.word(), None)),
             Elsewhere::No(error) => {
                 shared
@@ -151,6 +175,12 @@ async fn look_elsewhere(shared: &Fetching, job: &Job, error: FetchError) -> Else
         found = shared.documents.resolve(&job.open.did) => found,
         () = shared.board.stop.wait() => return Elsewhere::Stopped,
     };
+    if let Found::Document(document) = &found {
+        shared
+            .board
+            .learned(crate::identities::good(job.open.did.clone(), document.clone()));
+    }
+    let is_stored = job.open.rev.is_some();
     match found {
         Found::Document(document) if host_of(&document.pds) != job.host => {
             if job.open.moves < MOST_MOVES {
@@ -161,15 +191,24 @@ async fn look_elsewhere(shared: &Fetching, job: &Job, error: FetchError) -> Else
             ))
         }
         // The host of a did:web says much when it is not well: rows are not removed for that.
-        Found::Gone if is_missing && job.open.rev.is_some() && !job.open.did.starts_with("did:plc:") => {
+        Found::Gone if is_missing && is_stored && !job.open.did.starts_with("did:plc:") => {
             Elsewhere::No(FetchError::NoDocument("its host has none".to_owned()))
+        }
+        // One word of a host is not enough while the account's document names it: a list without the account has to say the same.
+        Found::Document(_) if is_missing && is_stored && !job.open.is_delisted && !shared.accept_deletions => {
+            Elsewhere::No(FetchError::Untrusted(
+                "host forgot",
+                "its host does not have it, but its DID document names it: its rows stay until the host lists its repos without it (catch-up), \
+                 or --accept-deletions says that it is gone"
+                    .to_owned(),
+            ))
         }
         Found::Document(_) | Found::Gone if is_missing => Elsewhere::Gone(None),
         // Rows are not removed because a directory is away, or a document cannot be read.
-        Found::Unreachable(why) if is_missing && job.open.rev.is_some() => {
+        Found::Unreachable(why) if is_missing && is_stored => {
             Elsewhere::No(FetchError::NoDocument(why))
         }
-        Found::Useless(why) if is_missing && job.open.rev.is_some() => {
+        Found::Useless(why) if is_missing && is_stored => {
             Elsewhere::No(FetchError::NoDocument(why.to_string()))
         }
         Found::Unreachable(why) if is_missing => Elsewhere::Gone(Some(format!("its DID document: {why}"))),
@@ -181,14 +220,62 @@ async fn look_elsewhere(shared: &Fetching, job: &Job, error: FetchError) -> Else
 enum Outcome {
     /// Its rows are on their way to the database.
     Encoded,
-    /// The stored rev is the newest.
-    Unchanged,
+    /// The stored rev is the newest; whose word stands behind it.
+    Unchanged(Option<Proof>),
+    /// Its document names this PDS.
+    Elsewhere(String),
     /// It was lost on the way to the database; the ledger has it as open.
     Lost,
 }
 
+/// What is known of the account's document. Where it names another host than the one that is to be asked, the directory is asked first.
+async fn ask_first(shared: &Fetching, job: &Job) -> Result<Option<Known>, Result<Outcome, FetchError>> {
+    let known = Known::of_ledger(job.open.document.as_ref());
+    if job.open.pds.is_empty() && shared.archive.is_none() {
+        return match ask(shared, job, None).await {
+            None => Err(Err(FetchError::Stopped)),
+            Some(Now::Elsewhere(pds)) => Err(elsewhere(job, pds)),
+            Some(Now::Unknown(why)) => Err(Err(why)),
+            Some(Now::Known(_)) => Err(Err(FetchError::NoDocument("it names no host".to_owned()))),
+        };
+    }
+    let is_elsewhere = known.as_ref().is_some_and(|known| known.host != job.host);
+    if !is_elsewhere || shared.archive.is_some() {
+        return Ok(known);
+    }
+    match ask(shared, job, None).await {
+        None => Err(Err(FetchError::Stopped)),
+        Some(Now::Known(now)) => Ok(Some(now)),
+        Some(Now::Elsewhere(pds)) => Err(elsewhere(job, pds)),
+        // What comes from there is not proved, and what the known key did not sign is not taken.
+        Some(Now::Unknown(_)) => Ok(known),
+    }
+}
+
+/// How the document of an account is now; nothing if it was told to stop.
+async fn ask(shared: &Fetching, job: &Job, commit: Option<&atrepo::Commit>) -> Option<Now> {
+    let learned = |document| shared.board.learned(document);
+    tokio::select! {
+        now = trust::ask(&shared.documents, job, commit, learned) => Some(now),
+        () = shared.board.stop.wait() => None,
+    }
+}
+
+fn elsewhere(job: &Job, pds: String) -> Result<Outcome, FetchError> {
+    if job.open.moves < MOST_MOVES {
+        return Ok(Outcome::Elsewhere(pds));
+    }
+    Err(FetchError::Redirect(
+        "its DID document names another PDS each time".to_owned(),
+    ))
+}
+
 /// Tries until there is a repo that passes every check, or no use in trying.
-async fn fetch_checked(shared: &Fetching, job: &Job) -> Result<Outcome, FetchError> {
+async fn fetch_checked(
+    shared: &Fetching,
+    job: &Job,
+    mut known: Option<Known>,
+) -> Result<Outcome, FetchError> {
     let mut attempt = 1;
     loop {
         let asking = shared.board.asks();
@@ -199,8 +286,8 @@ async fn fetch_checked(shared: &Fetching, job: &Job) -> Result<Outcome, FetchErr
         drop(asking);
         // From here on it is waited for: its rows may be on their way.
         let outcome = match got {
-            Ok(Some((body, memory))) => encode(shared, job, body, memory).await,
-            Ok(None) => Ok(Outcome::Unchanged),
+            Ok(Some((body, memory))) => encode(shared, job, &mut known, body, memory).await,
+            Ok(None) => Ok(Outcome::Unchanged(None)),
             Err(error) => Err(error),
         };
         let Err(error) = outcome else { return outcome };
@@ -243,9 +330,14 @@ async fn get(shared: &Fetching, job: &Job) -> Result<Option<(Body, OwnedSemaphor
         let missing = || FetchError::BadRepo("not in the archive".to_owned(), false);
         return Ok(Some((body.ok_or_else(missing)?, memory)));
     }
-    if let (Some(rev), false) = (&job.open.rev, job.open.rebuild || job.open.is_newer) {
-        let latest = latest_rev(shared, job).await?;
-        if latest.as_ref() == Some(rev) {
+    if let Some(stored) = &job.open.rev
+        && may_be_unchanged(job, stored)
+        && let Some(latest) = latest_commit(shared, job).await?
+    {
+        if let Some(why) = revs::refuse(&latest.rev) {
+            return Err(FetchError::Untrusted("rev in the future", why));
+        }
+        if latest.rev == *stored && Some(&latest.cid) == job.open.commit_cid.as_ref() {
             return Ok(None);
         }
     }
@@ -262,50 +354,85 @@ async fn get(shared: &Fetching, job: &Job) -> Result<Option<(Body, OwnedSemaphor
     Ok(memory.map(|memory| (body, memory)))
 }
 
-/// The newest rev, if the PDS says; a PDS that does not know the question is asked for the repo.
-async fn latest_rev(shared: &Fetching, job: &Job) -> Result<Option<String>, FetchError> {
+/// Whether the host's word that it has the stored commit is enough.
+fn may_be_unchanged(job: &Job, stored: &str) -> bool {
+    let open = &job.open;
+    !open.rebuild && !open.is_newer && open.proof != Some(Proof::Forged) && revs::refuse(stored).is_none()
+}
+
+/// The newest commit, if the PDS says; a PDS that does not know the question is asked for the repo.
+async fn latest_commit(shared: &Fetching, job: &Job) -> Result<Option<Latest>, FetchError> {
     let mut turn = shared.turns.turn(&job.host).await?;
     let latest = shared
         .client
-        .latest_rev(&job.open.did, &job.open.pds, &mut turn.seen)
+        .latest_commit(&job.open.did, &job.open.pds, &mut turn.seen)
         .await;
     turn.end(&latest);
     match latest {
-        Ok(rev) => Ok(Some(rev)),
+        Ok(latest) => Ok(Some(latest)),
         Err(error @ (FetchError::Account(_) | FetchError::RateLimited(_))) => Err(error),
         Err(_) => Ok(None),
     }
 }
 
-/// Has it checked and encoded, and kept if CARs are kept.
+/// Has it checked and encoded, and kept if CARs are kept. Where the commit is doubtful, the directory is asked, and it is encoded once more.
 async fn encode(
     shared: &Fetching,
     job: &Job,
-    body: Body,
-    memory: OwnedSemaphorePermit,
+    known: &mut Option<Known>,
+    mut body: Body,
+    mut memory: OwnedSemaphorePermit,
 ) -> Result<Outcome, FetchError> {
-    let (answer, encoded) = oneshot::channel();
-    let work = Encode {
-        did: job.open.did.clone(),
-        pds: job.open.pds.clone(),
-        lease: job.lease,
-        stored_rev: job.open.rev.clone().filter(|_| !job.open.rebuild),
-        body,
-        memory,
-        answer,
-    };
-    // The queue is not bounded but by the memory that each holds, so this does not wait.
-    if shared.encode.send(work).is_err() {
-        return Ok(Outcome::Lost);
-    }
-    match encoded.await {
-        Ok(Encoded::Well) => Ok(Outcome::Encoded),
-        Ok(Encoded::Unchanged) => Ok(Outcome::Unchanged),
-        Ok(Encoded::Bad(error)) => Err(FetchError::BadRepo(error.to_string(), error.may_be_transport())),
-        Ok(Encoded::Older(why)) => Err(FetchError::BadRepo(why, false)),
-        Ok(Encoded::NotKept(why)) => Err(FetchError::Spool(why)),
-        Ok(Encoded::Lost) => Ok(Outcome::Lost),
-        Err(_) => Err(FetchError::BadRepo("the check broke off".to_owned(), false)),
+    let mut was_asked = false;
+    loop {
+        let (answer, encoded) = oneshot::channel();
+        let work = Encode {
+            open: job.open.clone(),
+            host: job.host.clone(),
+            lease: job.lease,
+            known: known.clone(),
+            body,
+            memory,
+            answer,
+        };
+        // The queue is not bounded but by the memory that each holds, so this does not wait.
+        if shared.encode.send(work).is_err() {
+            return Ok(Outcome::Lost);
+        }
+        let commit = match encoded.await {
+            Ok(Encoded::Well) => return Ok(Outcome::Encoded),
+            Ok(Encoded::Unchanged(proof)) => return Ok(Outcome::Unchanged(proof)),
+            Ok(Encoded::Bad(error)) => {
+                return Err(FetchError::BadRepo(error.to_string(), error.may_be_transport()));
+            }
+            Ok(Encoded::Refused(code, why)) => return Err(FetchError::Untrusted(code, why)),
+            Ok(Encoded::NotKept(why)) => return Err(FetchError::Spool(why)),
+            Ok(Encoded::Lost) => return Ok(Outcome::Lost),
+            Err(_) => return Err(FetchError::BadRepo("the check broke off".to_owned(), false)),
+            Ok(Encoded::Doubtful(commit, back, share)) => {
+                (body, memory) = (back, share);
+                commit
+            }
+        };
+        let in_doubt = |why: &str| {
+            let rev = &commit.rev;
+            let what = if job.open.rev.as_ref() == Some(rev) {
+                format!("rev {rev} is stored with another commit")
+            } else {
+                format!("the signature of rev {rev} is not of the key that is known")
+            };
+            FetchError::Untrusted("in doubt", format!("{what}, and {why}"))
+        };
+        if was_asked || shared.archive.is_some() {
+            return Err(in_doubt("nothing tells which is the account's"));
+        }
+        was_asked = true;
+        match ask(shared, job, Some(&commit)).await {
+            None => return Err(FetchError::Stopped),
+            Some(Now::Known(now)) => *known = Some(now),
+            Some(Now::Elsewhere(pds)) => return elsewhere(job, pds),
+            Some(Now::Unknown(why)) => return Err(in_doubt(&why.to_string())),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod fetching;
 pub(crate) mod loading;
 pub(crate) mod phases;
 mod stragglers;
+pub(crate) mod trust;
 mod wanted;
 
 use crate::certificate::{self, Place};
@@ -56,6 +57,8 @@ use wanted::DidFile;
 pub(crate) const CONCURRENCY: u32 = 512;
 /// Seconds.
 pub(crate) const PATIENCE: u64 = 600;
+/// So often a run loads what it found to be forged: what it brings then is proved at once or fails, so that once is nearly always enough.
+const MOST_ROUNDS: u32 = 3;
 
 pub(crate) fn run(given: &RunArgs) -> Result<Ended, Failure> {
     let started = Instant::now();
@@ -321,25 +324,40 @@ impl Setting {
         }
         drop(client);
         let mut counts = None;
-        if run.phase == Phase::Load {
-            let stages = Stages {
-                args,
-                set: self,
-                run: &run,
-            };
-            let (fed, board) = stages.load(archive, open)?;
-            counts = Some(board);
-            if fed == Fed::Stopped {
-                return Ok(Some(Done::stopped(run, counts)));
+        let (mut archive, mut open, mut rounds) = (archive, open, 1);
+        loop {
+            if run.phase == Phase::Load {
+                let stages = Stages {
+                    args,
+                    set: self,
+                    run: &run,
+                };
+                let (fed, board) = stages.load(archive.take(), open)?;
+                if fed == Fed::Stopped {
+                    return Ok(Some(Done::stopped(run, Some(board))));
+                }
+                counts.get_or_insert(board);
+                run = phases::loaded(database, run)?;
             }
-            run = phases::loaded(database, run)?;
+            match phases::finish(args, database, &mut run, &self.stop, rounds < MOST_ROUNDS)? {
+                phases::Finish::Ended(outcome) => {
+                    return Ok(Some(Done {
+                        run,
+                        board: counts,
+                        outcome,
+                    }));
+                }
+                phases::Finish::LoadAgain(repos) => {
+                    observe::log!(
+                        "{repos} repos are not their accounts' word: they are fetched from where their documents say"
+                    );
+                    let mut client = database.connect()?;
+                    runs::load_again(&mut client, run.id).map_err(refused)?;
+                    (run.phase, run.mode, open) = (Phase::Load, Mode::Merge, repos);
+                    rounds += 1;
+                }
+            }
         }
-        let outcome = phases::finish(args, database, &mut run, &self.stop)?;
-        Ok(Some(Done {
-            run,
-            board: counts,
-            outcome,
-        }))
     }
 }
 
@@ -543,6 +561,7 @@ impl Stages<'_> {
             max_attempts: args.fetch.max_attempts,
             opt_out: fetch_args::OptOut::of(&args.fetch)?,
             archive,
+            accept_deletions: args.accept_deletions,
             mode: self.run.mode,
             encode,
             board: Arc::clone(&board),
@@ -662,6 +681,8 @@ fn summary(args: &LoadArgs, database: &Database, coverage: &Coverage, done: &Don
                 "bytes": board.map_or(0, |b| b.bytes.get()),
                 "unchanged": board.map_or(0, |b| b.unchanged.get()),
                 "fetchedAgain": board.map_or(0, |b| b.again.get()),
+                "forks": board.map_or(0, |b| b.forks.get()),
+                "unproved": coverage.proofs.unproved(),
                 "differences": differences,
                 "seconds": seconds,
             })

@@ -26,6 +26,13 @@ pub(crate) enum Outcome {
     Stopped,
 }
 
+/// How what comes after loading ended.
+pub(crate) enum Finish {
+    Ended(Outcome),
+    /// So many repos were found that are not their accounts' word: they are open again.
+    LoadAgain(u64),
+}
+
 /// An index that the server cannot make now, because its disk is full, say, is begun again so often: each try
 /// may take hours.
 const MAX_TRIES: u32 = 5;
@@ -88,10 +95,11 @@ pub(crate) fn finish(
     database: &Database,
     run: &mut Run,
     stop: &Stop,
-) -> Result<Outcome, Failure> {
+    may_load_again: bool,
+) -> Result<Finish, Failure> {
     let mut client = database.connect()?;
     if !lock(&mut client, database, stop)? {
-        return Ok(Outcome::Stopped);
+        return Ok(Finish::Ended(Outcome::Stopped));
     }
     let last = runs::last(&mut client, &database.schema).map_err(|error| database.failure(error))?;
     if let Some(last) = last.filter(|last| last.id == run.id && last.phase > run.phase) {
@@ -100,33 +108,37 @@ pub(crate) fn finish(
     let mut differences = 0;
     while run.phase != Phase::Done {
         if stop.is_set() {
-            return Ok(Outcome::Stopped);
+            return Ok(Finish::Ended(Outcome::Stopped));
         }
         let (ended, next) = match run.phase {
             Phase::Load => {
                 observe::log!("another skyfill loads more; what comes after loading is left to it");
-                return Ok(Outcome::Done { differences });
+                return Ok(Finish::Ended(Outcome::Done { differences }));
             }
             Phase::Indexes => (indexes(args, database, stop)?, Phase::Vacuum),
             Phase::Vacuum => (vacuum(args, database, run, stop)?, Phase::Identities),
-            Phase::Identities => (look_up(args, database, run, stop)?, Phase::Finalize),
+            Phase::Identities => match look_up(args, database, run, stop)? {
+                None => (false, Phase::Finalize),
+                Some(repos @ 1..) if may_load_again => return Ok(Finish::LoadAgain(repos)),
+                Some(_) => (true, Phase::Finalize),
+            },
             Phase::Finalize => (finalize(args, database, run, stop)?, Phase::Verify),
             Phase::Verify | Phase::Done => {
                 if !args.no_verify {
                     match verify::after_run(args, database, stop)? {
                         Some(found) => differences = found,
-                        None => return Ok(Outcome::Stopped),
+                        None => return Ok(Finish::Ended(Outcome::Stopped)),
                     }
                 }
                 (true, Phase::Done)
             }
         };
         if !ended {
-            return Ok(Outcome::Stopped);
+            return Ok(Finish::Ended(Outcome::Stopped));
         }
         advance(database, run, next, stop)?;
     }
-    Ok(Outcome::Done { differences })
+    Ok(Finish::Ended(Outcome::Done { differences }))
 }
 
 /// Makes all that is missing again.
@@ -265,15 +277,20 @@ fn vacuum(args: &LoadArgs, database: &Database, run: &Run, stop: &Stop) -> Resul
     })
 }
 
-fn look_up(args: &LoadArgs, database: &Database, run: &Run, stop: &Stop) -> Result<bool, Failure> {
+/// Looks up accounts, and proves what was stored unproved; how many repos are to be fetched anew for that, or nothing if it was told to stop.
+fn look_up(args: &LoadArgs, database: &Database, run: &Run, stop: &Stop) -> Result<Option<u64>, Failure> {
     let handles = match args.handles {
-        RunHandles::Skip => return Ok(true),
+        RunHandles::Skip => return Ok(Some(0)),
         RunHandles::Verified => HandleMode::Verified,
         RunHandles::Claimed => HandleMode::Claimed,
     };
     observe::log!("looking up accounts");
     let args = identities_args(args, handles, Some(run.now.clone()), false);
-    Ok(identities::look_up_due(&args, database, stop, true)? != Ended::Stopped)
+    if identities::look_up_due(&args, database, stop, true)? == Ended::Stopped {
+        return Ok(None);
+    }
+    let proved = identities::prove(&args, database, stop)?;
+    Ok((!proved.is_stopped).then_some(proved.opened))
 }
 
 fn identities_args(
@@ -321,7 +338,10 @@ pub(crate) fn look_at_changed(
     drop(client);
     observe::log!("looking up accounts that changed");
     let args = identities_args(args, handles, Some(rows::datetime::print(new.now)), true);
-    Ok(identities::look_up_due(&args, database, stop, true)? != Ended::Stopped)
+    if identities::look_up_due(&args, database, stop, true)? == Ended::Stopped {
+        return Ok(false);
+    }
+    Ok(!identities::prove(&args, database, stop)?.is_stopped)
 }
 
 fn finalize(args: &LoadArgs, database: &Database, run: &Run, stop: &Stop) -> Result<bool, Failure> {

@@ -4,12 +4,15 @@ use crate::cli::{LoadArgs, WhatArgs};
 use crate::database::Database;
 use crate::exit::Failure;
 use crate::fetch_args::{self, user_agent};
+use crate::identities::good;
 use discover::did_file;
 use fetch::archive::Archive;
 use fetch::hosts::host_of;
+use identity::document::Document;
 use identity::handle;
 use identity::resolve::Found;
-use ledger::repos::{self, ADD_AT_ONCE, Wanted};
+use ledger::identity::DocumentNote;
+use ledger::repos::{self, ADD_AT_ONCE, Unfound, Wanted};
 use postgres::Client;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -44,7 +47,7 @@ impl DidFile {
 /// Bytes of a DID file that are looked at before work begins: some hundred lines.
 const HEAD: usize = 64 << 10;
 
-/// Adds all that the arguments name; whether they name anything, and how many lines named no repo.
+/// Adds all that the arguments name; whether they name anything, and how many lines and names led to no repo.
 pub(crate) fn add_all(
     (what, did_file): (&WhatArgs, Option<DidFile>),
     args: &LoadArgs,
@@ -57,6 +60,8 @@ pub(crate) fn add_all(
         client,
         database,
         wanted: Vec::new(),
+        learned: Vec::new(),
+        unfound: Vec::new(),
     };
     let mut bad_lines = 0;
     if let Some(DidFile { shown, reader }) = did_file {
@@ -80,8 +85,23 @@ pub(crate) fn add_all(
             adding.add(did.to_owned(), pds.to_owned())?;
         }
     }
-    for (did, pds) in named(what, args, runtime, archive)? {
-        adding.add(did, pds)?;
+    for named in named(what, args, runtime, archive)? {
+        match named {
+            Named::Repo(did, pds) => adding.add(did, pds)?,
+            Named::Document(did, document) => {
+                adding.learned.push(good(did.clone(), document.clone()));
+                adding.add(did, document.pds)?;
+            }
+            Named::Nowhere(unfound) => {
+                bad_lines += 1;
+                observe::log!("{}: {}", unfound.did, unfound.error);
+                adding.unfound.push(unfound);
+            }
+            Named::NoAccount(why) => {
+                bad_lines += 1;
+                observe::log!("{why}");
+            }
+        }
     }
     adding.write()?;
     let any = what.did_file.is_some() || archive.is_some() || !what.did.is_empty() || !what.handle.is_empty();
@@ -92,6 +112,10 @@ struct Adding<'a> {
     client: &'a mut Client,
     database: &'a Database,
     wanted: Vec<Wanted>,
+    /// Documents that were asked for.
+    learned: Vec<DocumentNote>,
+    /// Accounts whose documents lead to no PDS.
+    unfound: Vec<Unfound>,
 }
 
 impl Adding<'_> {
@@ -108,20 +132,37 @@ impl Adding<'_> {
     }
 
     fn write(&mut self) -> Result<(), Failure> {
-        repos::add(self.client, &self.database.schema, &self.wanted)
-            .map_err(|error| self.database.failure(error))?;
+        let schema = &self.database.schema;
+        let written = repos::add(self.client, schema, &self.wanted)
+            .and_then(|_| ledger::identity::add_documents(self.client, schema, &self.learned))
+            .and_then(|_| repos::add_unfound(self.client, schema, &self.unfound));
+        written.map_err(|error| self.database.failure(error))?;
         self.wanted.clear();
+        self.learned.clear();
+        self.unfound.clear();
         Ok(())
     }
 }
 
-/// The accounts of `--did` and `--handle`, with their PDSes.
+/// What an account that was named leads to.
+enum Named {
+    /// A repo in an archive, or on this PDS.
+    Repo(String, String),
+    /// A repo on the PDS of its document.
+    Document(String, Document),
+    /// Its document leads to no PDS now.
+    Nowhere(Unfound),
+    /// A handle of no account.
+    NoAccount(String),
+}
+
+/// The accounts of `--did` and `--handle`, with their PDSes. One that leads nowhere costs the others nothing.
 fn named(
     what: &WhatArgs,
     args: &LoadArgs,
     runtime: &Runtime,
     archive: Option<&Archive>,
-) -> Result<Vec<(String, String)>, Failure> {
+) -> Result<Vec<Named>, Failure> {
     if what.did.is_empty() && what.handle.is_empty() {
         return Ok(Vec::new());
     }
@@ -143,41 +184,52 @@ fn named(
     )
     .map_err(Failure::new)?;
     let mut dids = what.did.clone();
+    let mut named = Vec::new();
     for name in &what.handle {
         match runtime.block_on(handles.resolve(name)) {
             handle::Leads::To(did) => dids.push(did),
-            handle::Leads::Nowhere => {
-                return Err(Failure::new(format!("handle {name} leads to no account"))
-                    .hint("check its spelling, or name the account with --did"));
-            }
+            handle::Leads::Nowhere => named.push(Named::NoAccount(format!(
+                "handle {name} leads to no account; check its spelling, or name the account with --did"
+            ))),
             handle::Leads::Unreachable(error) => {
-                return Err(Failure::new(format!("handle {name}: {error}")).hint("try again later"));
+                named.push(Named::NoAccount(format!(
+                    "handle {name}: {error}; try again later"
+                )));
             }
         }
     }
-    let mut named = Vec::new();
     for did in dids {
         if !atrepo::syntax::is_did(&did) {
             return Err(Failure::usage(format!("{did} is no DID")));
         }
         if archive.is_some() {
-            named.push((did, String::new()));
+            named.push(Named::Repo(did, String::new()));
             continue;
         }
-        match runtime.block_on(documents.resolve(&did)) {
-            Found::Document(document) => named.push((did, document.pds)),
-            Found::Unreachable(error) => {
-                return Err(
-                    Failure::new(format!("the DID document of {did}: {error}")).hint("try again later")
-                );
+        let (state, code, error) = match runtime.block_on(documents.resolve(&did)) {
+            Found::Document(document) => {
+                named.push(Named::Document(did, document));
+                continue;
             }
-            Found::Gone => return Err(Failure::new(format!("{did} does not exist, or no more"))),
-            Found::Useless(error) => return Err(Failure::new(format!("the DID document of {did}: {error}"))),
-            Found::Unsupported => {
-                return Err(Failure::new(format!("{did} is of a method that nobody resolves"))
-                    .hint("did:plc and did:web are known"));
-            }
-        }
+            Found::Unreachable(error) => ("failed", "no DID document", format!("its DID document: {error}")),
+            Found::Gone => (
+                "not found",
+                "no account",
+                "it does not exist, or no more".to_owned(),
+            ),
+            Found::Useless(error) => ("failed", "no DID document", format!("its DID document: {error}")),
+            Found::Unsupported => (
+                "failed",
+                "no DID document",
+                "nobody resolves its method; did:plc and did:web are known".to_owned(),
+            ),
+        };
+        named.push(Named::Nowhere(Unfound {
+            did,
+            state,
+            code,
+            error,
+        }));
     }
     Ok(named)
 }

@@ -329,7 +329,7 @@ fn states_of_accounts_come_with_the_load_and_change_with_it() {
     );
     // The account of a is taken down, that of b comes back.
     net.server.set("did:plc:a", Answer::error(400, "RepoTakendown"));
-    let rev = atrepo::syntax::tid(1_800_000_000_000_000, 0);
+    let rev = atrepo::syntax::tid(1_720_000_000_000_000, 0);
     let car = simnet::build_repo("did:plc:b", &rev, Vec::new());
     net.server
         .set("did:plc:b", Answer::Repo(std::sync::Arc::new(car)));

@@ -25,6 +25,7 @@ mod producer;
 mod run;
 mod sessions;
 mod support;
+mod trust;
 mod unpack;
 mod verdict;
 mod verify;

@@ -252,7 +252,7 @@ fn a_large_repo_goes_through_in_pieces() {
             }
         }
     }
-    let car = simnet::build_repo(&did, "3mzfcijpj2z2a", records);
+    let car = simnet::build_repo(&did, "3lzfcijpj2z2a", records);
     assert!(car.len() > 12 << 20, "{} bytes", car.len());
     net.server.set(&did, Answer::Repo(Arc::new(car)));
     net.dids.push(did);
