@@ -430,6 +430,8 @@ fn current_run(
     };
     run.id = begin(client, database, &mut run, new.mode == LoadMode::Auto, waits)?;
     begun();
+    // The run before it, which this command may have ended, took what goes with a run along.
+    told::remember(database, false)?;
     observe::log!("run {} of {}: a {} load", run.id, run.now, run.mode.word());
     Ok(Some(run))
 }
