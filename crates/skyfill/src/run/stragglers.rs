@@ -9,7 +9,7 @@ use std::time::Duration;
 const REPO: u64 = 128 << 10;
 /// Repos that a run has to have, and how many per second on average, before it calls anything slow: else it may be its own network that is.
 const ENOUGH: u64 = 100;
-const QUICK: u64 = 5;
+const QUICK: u64 = 2;
 
 /// What a run got so far.
 #[derive(Clone, Copy, Debug, Default)]

@@ -366,7 +366,7 @@ fn a_host_that_answers_slowly_for_ever_does_not_keep_a_run_from_its_end() {
     let output = run.output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", told(&output));
     assert!(
-        started.elapsed() < Duration::from_secs(90),
+        started.elapsed() < Duration::from_secs(240),
         "{:?}",
         started.elapsed()
     );
