@@ -360,7 +360,9 @@ fn a_host_that_answers_slowly_for_ever_does_not_keep_a_run_from_its_end() {
     let dids = folder.path().join("dids.jsonl");
     fs::write(&dids, lines).unwrap();
     let mut run = run_load(&db.url);
-    run.args(["--host-patience", "5", "--max-attempts", "1"])
+    run.args(["--host-patience", "5", "--max-attempts", "1"]);
+    // However many are under way, none of them stalls.
+    run.args(["--stall-timeout", "200", "--processing-timeout", "300"])
         .arg(&dids);
     let started = Instant::now();
     let output = run.output().unwrap();
@@ -372,7 +374,9 @@ fn a_host_that_answers_slowly_for_ever_does_not_keep_a_run_from_its_end() {
     );
     let states = states(&db);
     assert!((0..good.len()).all(|account| states[&good.did(account)] == "loaded"));
-    let sql = "SELECT count(*) FROM skyfill.repo WHERE error_code = 'host too slow'";
-    let left: i64 = db.client().query_one(sql, &[]).unwrap().get(0);
-    assert!(left > 100, "{left}: {}", told(&output));
+    assert!(
+        told(&output).contains("hardly gave any repos"),
+        "{}",
+        told(&output)
+    );
 }
