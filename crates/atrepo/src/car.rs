@@ -12,8 +12,15 @@ pub const MAX_HEADER_BYTES: u64 = 4096;
 /// not its repo: it is hashed, and never looked at. A length above it is no length of a block.
 pub const MAX_SECTION_BYTES: u64 = 256 << 20;
 
-/// Most sections of a CAR: their index then takes 256 MiB. A repo of 2 GB has about half as many.
+/// Most sections of a CAR: their index then takes 320 MiB. A repo of 2 GB has about half as many.
 pub const MAX_BLOCKS: usize = 16 << 20;
+
+/// A section of a CAR has at least so many bytes on the average. Its length and its CID take 37, so what has less consists of
+/// empty or tiny blocks that nothing can refer to in earnest, or of the same ones again and again.
+pub const LEAST_SECTION_BYTES: usize = 40;
+
+/// So many sections are taken whatever their size.
+const FEW_SECTIONS: usize = 1024;
 
 /// The sections of a CAR, in file order. Hashes are not checked here, see [`BlockIndex::build`].
 pub struct Blocks<'a> {
@@ -60,8 +67,39 @@ impl<'a> Blocks<'a> {
         Ok((root, Self { car, at }))
     }
 
+    /// Counts the sections by their lengths alone; `progress` is told where each begins.
+    fn count_sections(mut self, mut progress: impl FnMut(usize)) -> Result<usize, RepoError> {
+        let size = self.car.len();
+        let most = size
+            .checked_div(LEAST_SECTION_BYTES)
+            .unwrap_or(0)
+            .max(FEW_SECTIONS);
+        let mut count = 0usize;
+        while let Some((at, _)) = self.next_section()? {
+            progress(at);
+            count = count.saturating_add(1);
+            if count > MAX_BLOCKS {
+                return Err(RepoError::TooManyBlocks);
+            }
+            if count > most {
+                return Err(RepoError::TinySections { bytes: size });
+            }
+        }
+        Ok(count)
+    }
+
     #[inline]
     fn section(&mut self) -> Result<Option<(Cid, usize, &'a [u8])>, RepoError> {
+        let Some((at, section)) = self.next_section()? else {
+            return Ok(None);
+        };
+        let (cid, bytes) = Cid::read(section).ok_or(RepoError::BlockName { at })?;
+        Ok(Some((cid, at, bytes)))
+    }
+
+    /// Where the next section begins, and its bytes after the length.
+    #[inline]
+    fn next_section(&mut self) -> Result<Option<(usize, &'a [u8])>, RepoError> {
         let at = self.at;
         let rest = self.car.get(at..).unwrap_or_default();
         if rest.is_empty() {
@@ -75,13 +113,12 @@ impl<'a> Blocks<'a> {
             .ok()
             .and_then(|n| body.get(..n))
             .ok_or(RepoError::Truncated { at })?;
-        let (cid, bytes) = Cid::read(section).ok_or(RepoError::BlockName { at })?;
         self.at = self
             .car
             .len()
             .saturating_sub(body.len())
             .saturating_add(section.len());
-        Ok(Some((cid, at, bytes)))
+        Ok(Some((at, section)))
     }
 }
 
@@ -106,7 +143,14 @@ impl<'a> Iterator for Blocks<'a> {
     }
 }
 
-/// A CAR and where each of its blocks lies, every hash checked: 20 to 24 bytes a block, whatever its size.
+/// What an index of so many blocks takes in memory, in bytes.
+#[must_use]
+pub fn index_bytes(blocks: usize) -> usize {
+    let place = size_of::<(u64, u64)>().saturating_add(size_of::<u32>());
+    blocks.saturating_add(2).saturating_mul(place)
+}
+
+/// A CAR and where each of its blocks lies, every hash checked: 20 bytes a block, whatever its size ([`index_bytes`]).
 pub struct BlockIndex<C> {
     car: C,
     /// First eight bytes of the digest, and the offset of the section; sorted, each CID once. Digests were checked,
@@ -124,25 +168,29 @@ impl<C: AsRef<[u8]>> BlockIndex<C> {
     /// # Errors
     /// Anything that [`Blocks`] refuses, or a block whose bytes have another hash.
     pub fn build(car: C) -> Result<(Cid, Self), RepoError> {
-        Self::build_watched(car, |_, _| ())
+        Self::build_within(car, |_| Ok(()), |_, _| ())
     }
 
-    /// The same; `progress` is told the offset of each block before it is hashed.
+    /// The same. `admit` is told what the index will take before memory is allocated ([`index_bytes`]). `progress` is told the offset
+    /// of each block twice: before sections are counted, and before they are hashed.
     ///
     /// # Errors
-    /// As [`BlockIndex::build`].
-    pub fn build_watched(car: C, mut progress: impl FnMut(&C, usize)) -> Result<(Cid, Self), RepoError> {
+    /// As [`BlockIndex::build`]; or what `admit` answers.
+    pub fn build_within<E: From<RepoError>>(
+        car: C,
+        admit: impl FnOnce(usize) -> Result<(), E>,
+        mut progress: impl FnMut(&C, usize),
+    ) -> Result<(Cid, Self), E> {
+        let (_, sections) = Blocks::open(car.as_ref())?;
+        let count = sections.count_sections(|at| progress(&car, at))?;
+        admit(index_bytes(count))?;
         let (root, blocks) = Blocks::open(car.as_ref())?;
-        // A block takes 250 bytes on the average.
-        let mut places = Vec::with_capacity(car.as_ref().len().div_euclid(250));
+        let mut places = Vec::with_capacity(count);
         for block in blocks {
             let (cid, at, bytes) = block?;
             progress(&car, at);
             if !cid.matches_in_pieces(bytes, |done| progress(&car, at.saturating_add(done))) {
-                return Err(RepoError::HashMismatch(cid));
-            }
-            if places.len() >= MAX_BLOCKS {
-                return Err(RepoError::TooManyBlocks);
+                return Err(RepoError::HashMismatch(cid).into());
             }
             places.push((prefix(&cid), u64::try_from(at).unwrap_or(u64::MAX)));
         }
@@ -179,6 +227,7 @@ impl<C: AsRef<[u8]>> BlockIndex<C> {
             }
         }
         places.truncate(kept);
+        places.shrink_to_fit();
         index.places = places;
         index.fill_buckets();
         Ok((root, index))
@@ -188,6 +237,9 @@ impl<C: AsRef<[u8]>> BlockIndex<C> {
     fn fill_buckets(&mut self) {
         let bits = self.places.len().checked_ilog2().unwrap_or(0).clamp(1, 24);
         self.shift = 64u32.saturating_sub(bits);
+        // Not more than there are places, and one at the end.
+        self.buckets
+            .reserve_exact(1usize.checked_shl(bits).unwrap_or(0).saturating_add(1));
         let mut next = 0u64;
         for (at, (prefix, _)) in self.places.iter().enumerate() {
             while next <= prefix >> self.shift {
@@ -257,6 +309,12 @@ impl<C: AsRef<[u8]>> BlockIndex<C> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
+    }
+
+    /// What it takes in memory beside the CAR, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        index_bytes(self.places.len())
     }
 
     /// The CAR itself.

@@ -91,6 +91,16 @@ pub enum RepoError {
     },
     /// There are more than [`crate::MAX_BLOCKS`] sections.
     TooManyBlocks,
+    /// There is more than one section for [`crate::LEAST_SECTION_BYTES`] bytes.
+    TinySections {
+        /// Bytes of the CAR.
+        bytes: usize,
+    },
+    /// The commit's block is larger than [`crate::MAX_COMMIT_BYTES`].
+    CommitTooLarge {
+        /// Its size.
+        bytes: usize,
+    },
     /// A section does not begin with a CIDv1 of SHA-256.
     BlockName {
         /// Offset of the section.
@@ -131,6 +141,8 @@ impl RepoError {
             | Self::SectionTooLarge { .. }
             | Self::NodeTooLarge { .. }
             | Self::TooManyBlocks
+            | Self::TinySections { .. }
+            | Self::CommitTooLarge { .. }
             | Self::BlockName { .. }
             | Self::Commit(_)
             | Self::OtherDid { .. }
@@ -162,6 +174,16 @@ impl fmt::Display for RepoError {
                 crate::mst::MAX_NODE_BYTES
             ),
             Self::TooManyBlocks => write!(f, "the CAR has more than {} sections", crate::MAX_BLOCKS),
+            Self::TinySections { bytes } => write!(
+                f,
+                "the CAR of {bytes} bytes has more than one section for {} bytes: blocks that nothing refers to, or the same ones again",
+                crate::LEAST_SECTION_BYTES
+            ),
+            Self::CommitTooLarge { bytes } => write!(
+                f,
+                "the commit has {bytes} bytes, more than the limit of {}",
+                crate::MAX_COMMIT_BYTES
+            ),
             Self::BlockName { at } => write!(f, "the section at byte {at} has no CIDv1 of SHA-256"),
             Self::HashMismatch(cid) => write!(f, "the bytes of block {cid} have another hash"),
             Self::Missing(cid) => write!(f, "block {cid} is missing"),

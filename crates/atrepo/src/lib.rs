@@ -32,9 +32,11 @@ pub mod syntax;
 mod varint;
 pub mod work;
 
-pub use car::{BlockIndex, Blocks, MAX_BLOCKS, MAX_HEADER_BYTES, MAX_SECTION_BYTES};
+pub use car::{
+    BlockIndex, Blocks, LEAST_SECTION_BYTES, MAX_BLOCKS, MAX_HEADER_BYTES, MAX_SECTION_BYTES, index_bytes,
+};
 pub use cid::{Cid, Codec, Link};
-pub use commit::Commit;
+pub use commit::{Commit, MAX_COMMIT_BYTES};
 pub use error::{RecordError, RepoError};
 pub use mst_builder::RootBuilder;
-pub use repo::{Entry, MAX_RECORD_BYTES, Repo, RepoSummary, SHARED_TIMES};
+pub use repo::{Entry, MAX_RECORD_BYTES, Repo, RepoSize, RepoSummary, SHARED_TIMES};

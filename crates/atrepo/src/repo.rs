@@ -3,7 +3,7 @@
 use crate::car::BlockIndex;
 use crate::cbor::{self, CborError, Item};
 use crate::cid::{Cid, Codec};
-use crate::commit::Commit;
+use crate::commit::{Commit, MAX_COMMIT_BYTES};
 use crate::error::{RecordError, RepoError};
 use crate::{mst, syntax};
 
@@ -37,6 +37,17 @@ pub struct RepoSummary {
     pub unusable: u64,
     /// Blocks in the CAR.
     pub blocks: u64,
+}
+
+/// How large the tree of a repo is that is whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RepoSize {
+    /// Entries of the tree.
+    pub entries: usize,
+    /// Entries of the collection that has most.
+    pub most_of_a_collection: usize,
+    /// Bytes of the keys of that collection.
+    pub key_bytes: usize,
 }
 
 /// An entry of the tree and what to think of it.
@@ -130,23 +141,31 @@ impl<C: AsRef<[u8]>> Repo<C> {
     /// # Errors
     /// See [`RepoError`].
     pub fn open(car: C, did: &str) -> Result<Self, RepoError> {
-        Self::open_watched(car, did, |_, _| ())
+        Self::open_within(car, did, |_| Ok(()), |_, _| ())
     }
 
-    /// The same; `progress` is told the offset of each block before it is hashed, so that whoever keeps the CAR in a file can let go of
-    /// what was read.
+    /// The same. `admit` is told how much memory the index of the blocks will take before it is allocated. `progress` is told the
+    /// offset of each block before it is read, twice over, so that whoever keeps the CAR in a file can let go of what was read.
     ///
     /// # Errors
-    /// See [`RepoError`].
-    pub fn open_watched(car: C, did: &str, progress: impl FnMut(&C, usize)) -> Result<Self, RepoError> {
-        let (commit_cid, blocks) = BlockIndex::build_watched(car, progress)?;
+    /// See [`RepoError`]; or what `admit` answers.
+    pub fn open_within<E: From<RepoError>>(
+        car: C,
+        did: &str,
+        admit: impl FnOnce(usize) -> Result<(), E>,
+        progress: impl FnMut(&C, usize),
+    ) -> Result<Self, E> {
+        let (commit_cid, blocks) = BlockIndex::build_within(car, admit, progress)?;
         let block = blocks.get(&commit_cid).ok_or(RepoError::Missing(commit_cid))?;
         if commit_cid.codec() != Codec::DagCbor {
-            return Err(RepoError::Commit("its CID does not say DAG-CBOR"));
+            return Err(RepoError::Commit("its CID does not say DAG-CBOR").into());
+        }
+        if block.len() > MAX_COMMIT_BYTES {
+            return Err(RepoError::CommitTooLarge { bytes: block.len() }.into());
         }
         let commit = Commit::parse(block).map_err(RepoError::Commit)?;
         if commit.did != did {
-            return Err(RepoError::OtherDid { found: commit.did });
+            return Err(RepoError::OtherDid { found: commit.did }.into());
         }
         Ok(Self {
             commit_cid,
@@ -160,11 +179,20 @@ impl<C: AsRef<[u8]>> Repo<C> {
     /// # Errors
     /// The first node or record that is missing or wrong.
     pub fn check(&self) -> Result<RepoSummary, RepoError> {
+        self.check_watched(|_| ())
+    }
+
+    /// The same; `watch` is told of each entry.
+    ///
+    /// # Errors
+    /// As [`Repo::check`].
+    pub fn check_watched(&self, mut watch: impl FnMut(&C)) -> Result<RepoSummary, RepoError> {
         let mut summary = RepoSummary {
             blocks: u64::try_from(self.blocks.len()).unwrap_or(u64::MAX),
             ..RepoSummary::default()
         };
         self.entries(|entry| -> Result<(), RepoError> {
+            watch(self.car());
             summary.entries = summary.entries.saturating_add(1);
             if !matches!(entry, Entry::Record { .. }) {
                 summary.unusable = summary.unusable.saturating_add(1);
@@ -172,6 +200,35 @@ impl<C: AsRef<[u8]>> Repo<C> {
             Ok(())
         })?;
         Ok(summary)
+    }
+
+    /// Walks the whole tree without looking into records: what is there is complete and in order, and this large. `watch` is told of
+    /// each entry.
+    ///
+    /// # Errors
+    /// As [`Repo::check`]; or what `watch` answers.
+    pub fn measure<E: From<RepoError>>(
+        &self,
+        mut watch: impl FnMut(&C) -> Result<(), E>,
+    ) -> Result<RepoSize, E> {
+        let (mut size, mut entries, mut key_bytes) = (RepoSize::default(), 0usize, 0usize);
+        let mut collection = Vec::new();
+        self.raw_entries(|key, _, _| -> Result<(), E> {
+            watch(self.car())?;
+            let of_key = key.split(|byte| *byte == b'/').next().unwrap_or_default();
+            if collection != of_key {
+                (entries, key_bytes) = (0, 0);
+                collection.clear();
+                collection.extend_from_slice(of_key);
+            }
+            size.entries = size.entries.saturating_add(1);
+            entries = entries.saturating_add(1);
+            key_bytes = key_bytes.saturating_add(key.len());
+            size.most_of_a_collection = size.most_of_a_collection.max(entries);
+            size.key_bytes = size.key_bytes.max(key_bytes);
+            Ok(())
+        })?;
+        Ok(size)
     }
 
     /// Hands every entry, in key order, to `each`.
@@ -242,6 +299,12 @@ impl<C: AsRef<[u8]>> Repo<C> {
     #[must_use]
     pub fn blocks(&self) -> usize {
         self.blocks.len()
+    }
+
+    /// What the index of its blocks takes in memory, in bytes.
+    #[must_use]
+    pub fn index_bytes(&self) -> usize {
+        self.blocks.memory_bytes()
     }
 
     /// The bytes that the repo was read from.

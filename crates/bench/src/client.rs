@@ -1,7 +1,7 @@
 //! What skyfill's own work costs on one core: repos in memory to rows that go nowhere, and beside it SHA-256 alone over the same blocks.
 
 use atrepo::{BlockIndex, Repo, RepoError, mst};
-use load::{Choice, Chunk, Encoder};
+use load::{Choice, Chunk, Costs, Encoder};
 use rustix::time::{ClockId, clock_gettime};
 use sha2::{Digest, Sha256};
 use simnet::Population;
@@ -64,7 +64,7 @@ fn round(cars: &[(String, Vec<u8>)], encoder: &mut Encoder) -> Round {
         let mut sink = |mut chunk: Chunk| {
             records += chunk.records();
             black_box(chunk.bytes());
-            chunk.clear();
+            chunk.clear(8 << 20);
             Ok(chunk)
         };
         for (did, car) in cars {
@@ -73,7 +73,10 @@ fn round(cars: &[(String, Vec<u8>)], encoder: &mut Encoder) -> Round {
                 .add(
                     &repo,
                     load::Origin::default(),
-                    &mut |_| (),
+                    &mut Costs {
+                        watch: &mut |_| Ok(()),
+                        keys: &mut |_| Ok(()),
+                    },
                     &mut |_| Ok(None),
                     &mut sink,
                 )

@@ -4,7 +4,7 @@ use crate::cpu;
 use crate::scene::{Scene, Took, median, run as run_command, skyfill_run, write_cars};
 use ledger::runs::{Mode, Phase, Run};
 use load::fresh::{self, Rebuilding};
-use load::{Choice, Chunk, DriverKind, Encoder};
+use load::{Choice, Chunk, Costs, DriverKind, Encoder};
 use simnet::Population;
 use std::fmt::Write;
 use std::path::Path;
@@ -29,7 +29,10 @@ fn prepare(population: &Population) -> (Vec<Chunk>, u64) {
             .add(
                 &repo,
                 load::Origin::default(),
-                &mut |_| (),
+                &mut Costs {
+                    watch: &mut |_| Ok(()),
+                    keys: &mut |_| Ok(()),
+                },
                 &mut |_| Ok(None),
                 &mut keep,
             )

@@ -17,4 +17,5 @@ pub mod did_cache;
 pub mod did_file;
 pub mod events;
 pub mod lists;
+mod page;
 pub mod walk;

@@ -1,10 +1,10 @@
 //! The lists that hosts and relays give: pages of `com.atproto.sync.listRepos`, `listHosts` and `listReposByCollection`.
 //!
-//! What a page says is untrusted: lines that make no sense are left out and counted, and a page is never more than its size allows.
+//! What a page says is untrusted: lines that make no sense are left out and counted, and a page takes no more memory than its
+//! lines that make sense ([`crate::page`]).
 
+use crate::page::{self, Line};
 use atrepo::syntax;
-use serde::Deserialize;
-use serde_json::Value;
 
 /// Repos or hosts a page, the most that PDSes and relays give.
 pub const PAGE: usize = 1000;
@@ -49,34 +49,28 @@ pub struct ListedHost {
     pub status: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Body {
-    cursor: Option<String>,
-    #[serde(alias = "hosts")]
-    repos: Vec<Value>,
-}
-
 /// Why a body is no page.
 pub type NoPage = &'static str;
 
-fn read<T>(body: &[u8], line: impl Fn(&Value) -> Option<T>) -> Result<Page<T>, NoPage> {
-    let body: Body = serde_json::from_slice(body).map_err(|_| "it is no list")?;
-    if body.repos.len() > MAX_LINES {
+fn read<T>(body: &[u8], line: impl Fn(Line) -> Option<T>) -> Result<Page<T>, NoPage> {
+    let page = page::read(body, MAX_LINES, line).map_err(|_| "it is no list")?;
+    if page.is_too_long {
         return Err("it has more lines than a page has");
     }
-    let cursor = body.cursor.filter(|cursor| !cursor.is_empty());
+    let cursor = page.cursor.filter(|cursor| !cursor.is_empty());
     let is_odd = |cursor: &String| cursor.len() > MAX_CURSOR || cursor.chars().any(char::is_control);
     if cursor.as_ref().is_some_and(is_odd) {
         return Err("its cursor is too long, or no text");
     }
-    let lines: Vec<T> = body.repos.iter().filter_map(line).collect();
-    let bad = body.repos.len().saturating_sub(lines.len()) as u64;
-    Ok(Page { cursor, lines, bad })
+    Ok(Page {
+        cursor,
+        lines: page.lines,
+        bad: page.bad,
+    })
 }
 
-fn did_of(line: &Value) -> Option<String> {
-    let did = line.get("did")?.as_str()?;
-    syntax::is_did(did).then(|| did.to_owned())
+fn did_of(line: Line) -> Option<String> {
+    line.did.filter(|did| syntax::is_did(did))
 }
 
 /// Reads a page of `listRepos`.
@@ -84,19 +78,16 @@ fn did_of(line: &Value) -> Option<String> {
 /// # Errors
 /// It is none.
 pub fn repos(body: &[u8]) -> Result<Page<ListedRepo>, NoPage> {
-    read(body, |line| {
-        let is_active = line.get("active").and_then(Value::as_bool).unwrap_or(true);
-        let status = line.get("status").and_then(Value::as_str);
+    read(body, |mut line| {
+        let is_active = line.active.unwrap_or(true);
         let known = ["deactivated", "suspended", "takendown", "deleted"];
-        let rev = line.get("rev").and_then(Value::as_str);
+        let status = line.status.take();
         Some(ListedRepo {
+            rev: line.rev.take().filter(|rev| syntax::tid_micros(rev).is_some()),
             did: did_of(line)?,
-            rev: rev
-                .filter(|rev| syntax::tid_micros(rev).is_some())
-                .map(str::to_owned),
             status: known
                 .into_iter()
-                .find(|known| status == Some(*known))
+                .find(|known| status.as_deref() == Some(*known))
                 .filter(|_| !is_active),
         })
     })
@@ -117,9 +108,9 @@ pub fn dids(body: &[u8]) -> Result<Page<String>, NoPage> {
 pub fn hosts(body: &[u8]) -> Result<Page<ListedHost>, NoPage> {
     read(body, |line| {
         Some(ListedHost {
-            url: host_url(line.get("hostname")?.as_str()?)?,
-            accounts: line.get("accountCount").and_then(Value::as_u64),
-            status: line.get("status").and_then(Value::as_str).map(str::to_owned),
+            url: host_url(&line.hostname?)?,
+            accounts: line.accounts,
+            status: line.status,
         })
     })
 }
@@ -187,7 +178,7 @@ mod tests {
         }
         assert!(repos(br#"{"cursor":"a\u0000","repos":[]}"#).is_err());
         let many = format!("{{\"repos\":[{}1]}}", "1,".repeat(20_000));
-        assert!(repos(many.as_bytes()).is_err());
+        assert_eq!(repos(many.as_bytes()), Err("it has more lines than a page has"));
         let hosts =
             hosts(br#"{"hosts":[{"hostname":"pds.example","accountCount":5},{"hostname":"a/b"}]}"#).unwrap();
         assert_eq!(

@@ -6,6 +6,7 @@
 //! archive, too.
 
 use crate::body::{Body, Incoming};
+use crate::spool::Spool;
 use atrepo::{Blocks, Commit};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -318,11 +319,11 @@ impl Archive {
         self.places.get(did).map(|place| place.rev.as_str())
     }
 
-    /// The CAR of an account; nothing if it is not here. Larger ones than `most_memory` are mapped.
+    /// The CAR of an account; nothing if it is not here. Larger ones than `most_memory` go to `spool` and are mapped.
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn read(&self, did: &str, most_memory: usize) -> Result<Option<Body>, ArchiveError> {
+    pub fn read(&self, did: &str, most_memory: usize, spool: &Spool) -> Result<Option<Body>, ArchiveError> {
         let Some(place) = self.places.get(did) else {
             return Ok(None);
         };
@@ -333,7 +334,7 @@ impl Archive {
         };
         file.seek(SeekFrom::Start(offset)).map_err(at)?;
         let mut decoder = zstd::Decoder::new(file.take(bytes)).map_err(at)?.single_frame();
-        let mut body = Incoming::new(most_memory);
+        let mut body = Incoming::new(most_memory, spool, "the archive");
         let mut chunk = vec![0; 256 << 10];
         loop {
             let length = decoder.read(&mut chunk).map_err(at)?;
@@ -390,7 +391,9 @@ mod tests {
             .add("did:plc:b", "https://b", "3jzfcijpj2z2b", b"new")
             .unwrap();
         writer.sync().unwrap();
-        let read = |archive: &Archive, did: &str| archive.read(did, 1000).unwrap().map(|body| body.to_vec());
+        let spool = Spool::open(&std::env::temp_dir(), None).unwrap();
+        let read =
+            |archive: &Archive, did: &str| archive.read(did, 1000, &spool).unwrap().map(|body| body.to_vec());
         let archive = Archive::open(folder.path()).unwrap();
         assert_eq!(read(&archive, "did:plc:a").as_deref(), Some(&car[..]));
         assert_eq!(read(&archive, "did:plc:b").as_deref(), Some(&b"new"[..]));
@@ -416,7 +419,11 @@ mod tests {
         assert!(
             Archive::open(folder.path())
                 .unwrap()
-                .read("did:plc:a", 1000)
+                .read(
+                    "did:plc:a",
+                    1000,
+                    &Spool::open(&std::env::temp_dir(), None).unwrap()
+                )
                 .is_err()
         );
     }

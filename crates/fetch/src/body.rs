@@ -1,8 +1,9 @@
-//! A response body: in memory while it is small, in an unnamed temporary file when it is not.
+//! A response body: in memory while it is small, in a file of the spool when it is not.
 
+use crate::spool::{Claim, Spool, SpoolFile};
 use memmap2::{Mmap, UncheckedAdvice};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::ops::Deref;
 
 /// Up to so many bytes a body stays in memory, unless the client was told otherwise.
@@ -13,7 +14,11 @@ pub struct Body(Kept);
 
 enum Kept {
     Memory(Vec<u8>),
-    File(Mmap),
+    /// With its place in the spool, if it has one.
+    File(
+        Mmap,
+        #[allow(dead_code, reason = "it is there to be dropped")] Option<Claim>,
+    ),
 }
 
 impl Body {
@@ -26,7 +31,7 @@ impl Body {
     /// Lets go of the pages of a body that lies in a file: they are read again when they are needed, and count for nobody's memory until then.
     #[allow(unsafe_code)]
     pub fn let_go(&self) {
-        if let Kept::File(map) = &self.0 {
+        if let Kept::File(map, _) = &self.0 {
             // SAFETY: the map is of a file and read-only: what is dropped is read from the file again. Failing changes nothing.
             drop(unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) });
         }
@@ -35,7 +40,7 @@ impl Body {
     /// Whether it lies in a file.
     #[must_use]
     pub fn is_file(&self) -> bool {
-        matches!(self.0, Kept::File(_))
+        matches!(self.0, Kept::File(..))
     }
 
     /// A body that lies in `file`, which nobody else may change.
@@ -45,7 +50,7 @@ impl Body {
     #[allow(unsafe_code)]
     pub fn of_file(file: &File) -> io::Result<Self> {
         // SAFETY: by the promise above; a file of the archive is only ever added to.
-        Ok(Self(Kept::File(unsafe { Mmap::map(file)? })))
+        Ok(Self(Kept::File(unsafe { Mmap::map(file)? }, None)))
     }
 
     /// What it costs in memory while it waits: itself, or, for what lies in a file, a sixteenth, which stands for an
@@ -53,8 +58,39 @@ impl Body {
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         match &self.0 {
-            Kept::Memory(bytes) => bytes.len(),
-            Kept::File(map) => map.len() / 16,
+            Kept::Memory(bytes) => bytes.capacity(),
+            Kept::File(map, _) => map.len() / 16,
+        }
+    }
+}
+
+/// Pages of a mapped body are let go of after so many bytes of reading from front to back,
+const LET_GO_BYTES: usize = 2 << 20;
+/// and after so many entries in the order of the tree: each may have touched a page of its own, and the system maps 64 KiB around it.
+const LET_GO_ENTRIES: u32 = 64;
+
+/// What was read of a body, to let go of its pages: those of a file that is mapped count for the process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pages {
+    at: usize,
+    entries: u32,
+}
+
+impl Pages {
+    /// Reading from front to back has come to `at`; it may begin at the front again.
+    pub fn read_to(&mut self, body: &Body, at: usize) {
+        self.at = self.at.min(at);
+        if at - self.at >= LET_GO_BYTES {
+            self.at = at;
+            body.let_go();
+        }
+    }
+
+    /// Another entry of the tree is read.
+    pub fn read_entry(&mut self, body: &Body) {
+        self.entries = self.entries.wrapping_add(1);
+        if self.entries.is_multiple_of(LET_GO_ENTRIES) {
+            body.let_go();
         }
     }
 }
@@ -65,7 +101,7 @@ impl Deref for Body {
     fn deref(&self) -> &[u8] {
         match &self.0 {
             Kept::Memory(bytes) => bytes,
-            Kept::File(map) => map,
+            Kept::File(map, _) => map,
         }
     }
 }
@@ -77,19 +113,24 @@ impl AsRef<[u8]> for Body {
 }
 
 /// A body that is coming in.
-pub(crate) struct Incoming {
+pub(crate) struct Incoming<'s> {
     memory: Vec<u8>,
-    file: Option<File>,
+    file: Option<SpoolFile>,
+    spool: &'s Spool,
+    /// Whose it is.
+    host: &'s str,
     total: u64,
     /// Up to so many bytes it stays in memory.
     most_memory: usize,
 }
 
-impl Incoming {
-    pub(crate) fn new(most_memory: usize) -> Self {
+impl<'s> Incoming<'s> {
+    pub(crate) fn new(most_memory: usize, spool: &'s Spool, host: &'s str) -> Self {
         Self {
             memory: Vec::new(),
             file: None,
+            spool,
+            host,
             total: 0,
             most_memory,
         }
@@ -102,27 +143,33 @@ impl Incoming {
 
     pub(crate) fn push(&mut self, chunk: &[u8]) -> io::Result<()> {
         self.total = self.total.saturating_add(chunk.len() as u64);
-        if self.file.is_none() && self.memory.len() + chunk.len() > self.most_memory {
-            let mut file = tempfile::tempfile()?;
-            file.write_all(&self.memory)?;
+        let wanted = self.memory.len() + chunk.len();
+        if self.file.is_none() && wanted > self.most_memory {
+            let mut file = self.spool.file(self.host)?;
+            file.push(&self.memory)?;
             self.memory = Vec::new();
             self.file = Some(file);
         }
-        match &mut self.file {
-            Some(file) => file.write_all(chunk),
-            None => {
-                self.memory.extend_from_slice(chunk);
-                Ok(())
-            }
+        if let Some(file) = &mut self.file {
+            return file.push(chunk);
         }
+        if self.memory.capacity() < wanted {
+            let room = (self.memory.capacity() * 2).clamp(wanted, self.most_memory);
+            self.memory.reserve_exact(room - self.memory.len());
+        }
+        self.memory.extend_from_slice(chunk);
+        Ok(())
     }
 
     #[allow(unsafe_code)]
     pub(crate) fn finish(self) -> io::Result<Body> {
         match self.file {
             None => Ok(Body(Kept::Memory(self.memory))),
-            // SAFETY: the file has no name and only this process ever had it open; nobody can change or cut it.
-            Some(file) => Ok(Body(Kept::File(unsafe { Mmap::map(&file)? }))),
+            Some(file) => {
+                let (file, claim) = file.into_parts();
+                // SAFETY: the file has no name and only this process ever had it open; nobody can change or cut it.
+                Ok(Body(Kept::File(unsafe { Mmap::map(&file)? }, Some(claim))))
+            }
         }
     }
 }
@@ -133,7 +180,8 @@ mod tests {
 
     #[test]
     fn a_large_body_leaves_the_memory_and_reads_the_same() {
-        let mut incoming = Incoming::new(MEMORY_BYTES);
+        let spool = Spool::open(&std::env::temp_dir(), None).unwrap();
+        let mut incoming = Incoming::new(MEMORY_BYTES, &spool, "host");
         let chunk: Vec<u8> = (0..=255).cycle().take(1_000_003).collect();
         for _ in 0..10 {
             incoming.push(&chunk).unwrap();

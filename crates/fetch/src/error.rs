@@ -66,6 +66,11 @@ pub enum FetchError {
     TooSlow(Duration),
     /// The body is larger than a repo may be, in bytes.
     TooLarge(u64),
+    /// The body unpacks to far more than its size accounts for.
+    Swollen {
+        /// Its size as it came, in bytes.
+        packed: u64,
+    },
     /// More redirects than are followed, or one to nowhere.
     Redirect(String),
     /// The body broke off, or does not decode.
@@ -98,7 +103,7 @@ impl FetchError {
             Self::Connect(_) => "no connection",
             Self::Stalled(_) => "stalled",
             Self::TooSlow(_) => "timed out",
-            Self::TooLarge(_) => "too large",
+            Self::TooLarge(_) | Self::Swollen { .. } => "too large",
             Self::Redirect(_) => "bad redirect",
             Self::BrokenBody(_) => "broken body",
             Self::BadRepo(..) => "bad repo",
@@ -149,6 +154,11 @@ impl fmt::Display for FetchError {
                 )
             }
             Self::TooLarge(bytes) => write!(f, "{reason}: more than {bytes} bytes"),
+            Self::Swollen { packed } => write!(
+                f,
+                "{reason}: its {packed} bytes decompress to more than {} times as many",
+                crate::MAX_RATIO
+            ),
         }
     }
 }

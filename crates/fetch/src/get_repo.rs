@@ -1,17 +1,22 @@
 //! One attempt at `com.atproto.sync.getRepo`.
 
 use crate::body::{Body, Incoming, MEMORY_BYTES};
+use crate::encoding::{self, ACCEPTED, Encoding};
 use crate::error::{AccountState, FetchError};
 use crate::get_small::Small;
 use crate::guard::{self, Blocked, OwnResolver, Private};
+use crate::hosts::host_of;
 use crate::schedule::Seen;
 use crate::schedule::pace::Announced;
-use reqwest::header::HeaderMap;
+use crate::spool::Spool;
+use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{RequestBuilder, Response, StatusCode, Url, redirect};
 use serde::Deserialize;
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::Semaphore;
 
 /// What a repo may cost.
 #[derive(Clone, Debug)]
@@ -43,8 +48,20 @@ const MAX_LATEST: u64 = 64 << 10;
 const MAX_REDIRECTS: usize = 5;
 /// Most bytes of an error's body that are read.
 const MAX_ERROR_BYTES: usize = 16 << 10;
+/// Most bytes of an error's body after decompression.
+const MAX_ERROR_UNPACKED: u64 = 64 << 10;
 /// Connections to a host that are kept for the next request.
 const IDLE_CONNECTIONS: usize = 8;
+/// What a host may send over HTTP/2 before it is read: of an answer, and of all answers on a connection.
+const HTTP2_WINDOWS: (u32, u32) = (256 << 10, 1 << 20);
+/// Most bytes of the headers of an answer over HTTP/2.
+const HTTP2_HEADERS: u32 = 64 << 10;
+/// Bodies of up to so many bytes are unpacked at once. Larger ones go to a thread where that holds up nobody.
+const UNPACKED_HERE: usize = 16 << 10;
+/// Pages of a packed body in a file are let go of after so many pieces.
+const LET_GO_PIECES: u32 = 64;
+/// Bodies that are unpacked at once, unless the client was told otherwise.
+const DECODERS: usize = 2;
 
 /// Asks PDSes for repos, keeping connections.
 pub struct Client {
@@ -54,6 +71,9 @@ pub struct Client {
     open: reqwest::Client,
     pub(crate) limits: Limits,
     most_memory: usize,
+    spool: Spool,
+    /// One for each body that is unpacked.
+    decoders: Arc<Semaphore>,
 }
 
 /// The newest commit of a repo, as its host has it.
@@ -88,6 +108,10 @@ impl Client {
         let client = |guarded: bool| {
             let mut builder = reqwest::Client::builder()
                 .user_agent(user_agent)
+                .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED))]))
+                .http2_initial_stream_window_size(HTTP2_WINDOWS.0)
+                .http2_initial_connection_window_size(HTTP2_WINDOWS.1)
+                .http2_max_header_list_size(HTTP2_HEADERS)
                 // A proxy would resolve names itself, past the guard.
                 .no_proxy()
                 .connect_timeout(limits.stall)
@@ -102,11 +126,15 @@ impl Client {
                 .build()
                 .map_err(|error| FetchError::Connect(chain(&error)))
         };
+        let spool =
+            Spool::open(&std::env::temp_dir(), None).map_err(|error| FetchError::Spool(error.to_string()))?;
         Ok(Self {
             guarded: client(true)?,
             open: client(false)?,
             limits,
             most_memory: MEMORY_BYTES,
+            spool,
+            decoders: Arc::new(Semaphore::new(DECODERS)),
         })
     }
 
@@ -151,6 +179,20 @@ impl Client {
         self
     }
 
+    /// Keeps larger ones there, not in the system's folder for temporary files.
+    #[must_use]
+    pub fn with_spool(mut self, spool: Spool) -> Self {
+        self.spool = spool;
+        self
+    }
+
+    /// Unpacks so many bodies at once: each takes up to 16 MiB of memory.
+    #[must_use]
+    pub fn with_decoders(mut self, decoders: usize) -> Self {
+        self.decoders = Arc::new(Semaphore::new(decoders));
+        self
+    }
+
     /// Asks `pds` for rev and CID of the newest commit of `did`, once (`com.atproto.sync.getLatestCommit`).
     ///
     /// # Errors
@@ -174,12 +216,12 @@ impl Client {
     pub async fn get_repo(&self, did: &str, pds: &str, seen: &mut Seen) -> Result<Body, FetchError> {
         let url = repo_url(did, pds)?;
         let total = self.limits.total;
-        tokio::time::timeout(total, self.attempt(url, seen))
+        tokio::time::timeout(total, self.attempt(url, &host_of(pds), seen))
             .await
             .unwrap_or(Err(FetchError::TooSlow(total)))
     }
 
-    async fn attempt(&self, url: Url, seen: &mut Seen) -> Result<Body, FetchError> {
+    async fn attempt(&self, url: Url, host: &str, seen: &mut Seen) -> Result<Body, FetchError> {
         let stalled = || FetchError::Stalled(self.limits.stall);
         let asked = Instant::now();
         let request = self.send(url, |request, _| {
@@ -197,7 +239,8 @@ impl Client {
         if response.content_length().is_some_and(|length| length > limit) {
             return Err(FetchError::TooLarge(limit));
         }
-        let mut body = Incoming::new(self.most_memory);
+        let encoding = Encoding::of(response.headers())?;
+        let mut body = Incoming::new(self.most_memory, &self.spool, host);
         let mut steady = Steady::new(self.limits.stall);
         loop {
             let chunk = tokio::time::timeout(self.limits.stall, response.chunk())
@@ -215,8 +258,50 @@ impl Client {
             body.push(&chunk)
                 .map_err(|error| FetchError::Spool(error.to_string()))?;
         }
-        body.finish()
-            .map_err(|error| FetchError::Spool(error.to_string()))
+        let body = body
+            .finish()
+            .map_err(|error| FetchError::Spool(error.to_string()))?;
+        match encoding {
+            Encoding::Plain => Ok(body),
+            _ => self.unpack(encoding, body, host).await,
+        }
+    }
+
+    /// Unpacks a body that is complete, where that holds up nobody.
+    async fn unpack(&self, encoding: Encoding, packed: Body, host: &str) -> Result<Body, FetchError> {
+        let (most, most_memory) = (self.limits.bytes, self.most_memory);
+        let (spool, host) = (self.spool.clone(), host.to_owned());
+        let is_small = packed.len() <= UNPACKED_HERE;
+        let unpack = move |abandoned: &AtomicBool| {
+            let no_room = |error: std::io::Error| FetchError::Spool(error.to_string());
+            let mut body = Incoming::new(most_memory, &spool, &host);
+            let mut pieces = 0u32;
+            encoding::unpack(encoding, &packed, most, |piece| {
+                if abandoned.load(Ordering::Relaxed) {
+                    return Err(FetchError::Stopped);
+                }
+                pieces = pieces.wrapping_add(1);
+                if pieces.is_multiple_of(LET_GO_PIECES) {
+                    packed.let_go();
+                }
+                body.push(piece).map_err(no_room)
+            })?;
+            body.finish().map_err(no_room)
+        };
+        if is_small {
+            return unpack(&AtomicBool::new(false));
+        }
+        let decoder = Arc::clone(&self.decoders).acquire_owned();
+        let decoder = decoder.await.map_err(|_| FetchError::Stopped)?;
+        let abandoned = Abandoned::default();
+        let is_abandoned = Arc::clone(&abandoned.0);
+        let unpacked = tokio::task::spawn_blocking(move || {
+            let _decoder = decoder;
+            unpack(&is_abandoned)
+        });
+        unpacked
+            .await
+            .unwrap_or_else(|_| Err(FetchError::BrokenBody("unpacking it broke off".to_owned())))
     }
 
     /// What a status other than 200 says.
@@ -226,6 +311,7 @@ impl Client {
         if status == StatusCode::TOO_MANY_REQUESTS {
             return FetchError::RateLimited(wait);
         }
+        let encoding = Encoding::of(response.headers());
         let mut text = Vec::new();
         let read = async {
             while let Ok(Some(chunk)) = response.chunk().await {
@@ -237,7 +323,10 @@ impl Client {
         };
         // What came until then will do.
         drop(tokio::time::timeout(self.limits.stall, read).await);
-        let name = serde_json::from_slice::<XrpcError>(&text)
+        let name = encoding
+            .and_then(|encoding| encoding::unpack_small(encoding, text, MAX_ERROR_UNPACKED))
+            .ok()
+            .and_then(|text| serde_json::from_slice::<XrpcError>(&text).ok())
             .map(|error| error.error)
             .unwrap_or_default();
         if let Some(state) = AccountState::of_error(&name) {
@@ -251,6 +340,16 @@ impl Client {
             return FetchError::Server(status.as_u16(), retry_after);
         }
         FetchError::Refused(status.as_u16(), name.chars().take(60).collect())
+    }
+}
+
+/// Nobody waits for the work any more that has this.
+#[derive(Default)]
+struct Abandoned(Arc<AtomicBool>);
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

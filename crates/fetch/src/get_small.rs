@@ -1,5 +1,6 @@
 //! One attempt at a small body: DID documents, handles, pages of an export.
 
+use crate::encoding::{self, Encoding};
 use crate::error::FetchError;
 use crate::get_repo::{Client, chain, look};
 use crate::guard;
@@ -79,15 +80,18 @@ impl Client {
 
     async fn attempt_first_line(&self, url: Url, small: Small<'_>) -> Result<(u16, Vec<u8>), FetchError> {
         let mut response = self.ask(url, small).await?;
+        let encoding = Encoding::of(response.headers())?;
         let most = usize::try_from(self.limits.bytes).unwrap_or(usize::MAX);
         let mut line = Vec::new();
-        while line.len() < most && !line.contains(&b'\n') {
+        // Where a line ends in a packed body is seen when it is unpacked.
+        while line.len() < most && (encoding != Encoding::Plain || !line.contains(&b'\n')) {
             let chunk = response.chunk().await;
             match chunk.map_err(|error| FetchError::BrokenBody(chain(&error)))? {
                 Some(chunk) => line.extend_from_slice(&chunk),
                 None => break,
             }
         }
+        let mut line = encoding::unpack_small(encoding, line, self.limits.bytes)?;
         let end = line.iter().position(|byte| *byte == b'\n').unwrap_or(most);
         line.truncate(end);
         Ok((response.status().as_u16(), line))
@@ -107,6 +111,7 @@ impl Client {
             StatusCode::OK => {}
             status => return Err(self.refusal(status, response).await),
         }
+        let encoding = Encoding::of(response.headers())?;
         let mut body = Vec::new();
         while let Some(chunk) = response
             .chunk()
@@ -118,6 +123,6 @@ impl Client {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(body)
+        encoding::unpack_small(encoding, body, most)
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod archive;
 mod body;
+mod encoding;
 mod error;
 mod get_repo;
 mod get_small;
@@ -13,11 +14,14 @@ pub mod guard;
 pub mod hosts;
 pub mod retry;
 pub mod schedule;
+mod spool;
 mod subscribe;
 pub mod turns;
 
-pub use body::Body;
+pub use body::{Body, Pages};
+pub use encoding::MAX_RATIO;
 pub use error::{AccountState, FetchError};
 pub use get_repo::{Client, Latest, Limits, Redirects};
 pub use get_small::Small;
+pub use spool::{Spool, SpoolError};
 pub use subscribe::Events;

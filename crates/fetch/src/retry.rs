@@ -69,6 +69,7 @@ pub fn decide(error: &FetchError, attempt: u32, attempts: u32) -> Retry {
         | FetchError::Stalled(_)
         | FetchError::TooSlow(_)
         | FetchError::TooLarge(_)
+        | FetchError::Swollen { .. }
         | FetchError::Redirect(_)
         | FetchError::BrokenBody(_)
         | FetchError::BadRepo(..)
@@ -106,6 +107,7 @@ pub fn outcome(error: Option<&FetchError>) -> Outcome {
             FetchError::Account(_)
             | FetchError::Refused(..)
             | FetchError::TooLarge(_)
+            | FetchError::Swollen { .. }
             | FetchError::Redirect(_)
             | FetchError::BadRepo(..)
             | FetchError::Untrusted(..)

@@ -18,6 +18,8 @@ pub const MAGIC: &[u8] = b"\xf5skyfill frames 1\n";
 const MAX_PAYLOAD: usize = 9 << 20;
 /// How much is read at once.
 const CHUNK: usize = 256 << 10;
+/// Room that is kept when a long frame was read.
+const KEPT: usize = 1 << 20;
 
 const PART: u8 = 1;
 const ENTRY: u8 = 2;
@@ -242,7 +244,11 @@ impl<R: Read> Frames<R> {
         mut each: impl FnMut(Frame<'_>) -> Result<(), E>,
     ) -> Result<Step, E> {
         if self.filled == self.buffer.len() {
-            self.buffer.resize(self.buffer.len().saturating_mul(2), 0);
+            // Not larger than the longest frame and the beginning of the next one.
+            let most = MAX_PAYLOAD.saturating_add(CHUNK);
+            let wanted = self.buffer.len().saturating_mul(2).min(most);
+            self.buffer
+                .resize(wanted.max(self.filled.saturating_add(CHUNK)), 0);
         }
         let space = self.buffer.get_mut(self.filled..).unwrap_or_default();
         let step = match self.stream.read(space) {
@@ -279,6 +285,7 @@ impl<R: Read> Frames<R> {
         self.filled = left;
         if left == 0 {
             self.buffer.truncate(CHUNK);
+            self.buffer.shrink_to(KEPT);
         }
         Ok(step)
     }

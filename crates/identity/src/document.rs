@@ -1,7 +1,8 @@
 //! DID documents, as `@atproto/identity` reads them (`did/atproto-data.ts`, `did-doc.ts` of `@atproto/common-web`).
 
-use serde::Deserialize;
-use serde_json::Value;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use std::fmt;
 
 /// What an AppView wants to know of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +24,8 @@ pub enum DocumentError {
     Lacks(&'static str),
 }
 
-impl std::fmt::Display for DocumentError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for DocumentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(what) => {
                 write!(f, "no DID document of this account: {}", observe::printable(what))
@@ -62,7 +63,58 @@ struct Service {
     id: String,
     r#type: String,
     #[serde(rename = "serviceEndpoint")]
-    endpoint: Value,
+    endpoint: Text,
+}
+
+/// A value of which only a text is kept: others are passed over, and never built.
+struct Text(Option<String>);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Text;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("anything")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Text, E> {
+                Ok(Text(Some(text.to_owned())))
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Text, E> {
+                Ok(Text(None))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Text, E> {
+                Ok(Text(None))
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Text, E> {
+                Ok(Text(None))
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Text, E> {
+                Ok(Text(None))
+            }
+
+            fn visit_unit<E>(self) -> Result<Text, E> {
+                Ok(Text(None))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Text, A::Error> {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Text(None))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Text, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Text(None))
+            }
+        }
+        json.deserialize_any(TextVisitor)
+    }
 }
 
 /// Reads the document of `did`.
@@ -93,7 +145,7 @@ pub fn parse(json: &[u8], did: &str) -> Result<Document, DocumentError> {
         .iter()
         .find(|service| is(&service.id, "#atproto_pds"))
         .filter(|service| service.r#type == "AtprotoPersonalDataServer")
-        .and_then(|service| service.endpoint.as_str());
+        .and_then(|service| service.endpoint.0.as_deref());
     of_parts(key, handle, pds)
 }
 

@@ -13,6 +13,11 @@ use std::time::Duration;
 pub const PAGE: usize = 1000;
 /// Largest page, in bytes: real operations stay under 4 KB.
 const MAX_PAGE: u64 = 32 << 20;
+/// Longest line that is read, in bytes. The directory takes operations of up to 7,500 bytes; a line takes a hundred times its size while it
+/// is read, if it is made for that.
+const MAX_LINE: usize = 64 << 10;
+/// Most lines of a page that are read.
+const MAX_LINES: usize = 4 * PAGE;
 
 /// What the last operation of a DID says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +104,10 @@ pub fn read_page(body: &[u8]) -> Page {
     let (mut lines, mut before_last) = (0usize, None);
     for line in body.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
         lines = lines.saturating_add(1);
-        let line = serde_json::from_slice::<Line>(line).ok();
+        let is_readable = line.len() <= MAX_LINE && lines <= MAX_LINES;
+        let line = is_readable
+            .then(|| serde_json::from_slice::<Line>(line).ok())
+            .flatten();
         // Both go into the database as they are.
         let Some(line) = line.filter(|line| is_did(&line.did) && is_cursor(&line.created_at)) else {
             page.bad_lines = page.bad_lines.saturating_add(1);
@@ -194,6 +202,7 @@ mod tests {
             "nonsense".to_owned(),
             line("did:plc:\\u0000", &old, false, "6"),
             line("did:plc:d", &old, false, "7\\u0000"),
+            format!("[{}0]", "0,".repeat(MAX_LINE)),
         ]
         .join("\n");
         let page = read_page(body.as_bytes());
@@ -204,6 +213,6 @@ mod tests {
         assert_eq!(handle("did:plc:a"), "b.example");
         assert_eq!(page.latest["did:plc:b"], Latest::Tombstone);
         assert_eq!(handle("did:plc:c"), "old.example");
-        assert_eq!((page.cursor.as_deref(), page.bad_lines), (Some("5"), 3));
+        assert_eq!((page.cursor.as_deref(), page.bad_lines), (Some("5"), 4));
     }
 }

@@ -192,7 +192,8 @@ impl Resolver {
                     error @ (FetchError::BadUrl(_)
                     | FetchError::Blocked(_)
                     | FetchError::Redirect(_)
-                    | FetchError::TooLarge(_)),
+                    | FetchError::TooLarge(_)
+                    | FetchError::Swollen { .. }),
                 ) => return Found::Useless(DocumentError::Malformed(error.to_string())),
                 Err(error) => error,
             };

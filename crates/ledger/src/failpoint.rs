@@ -1,4 +1,5 @@
-//! Places at which tests end the process as `kill -9` would, or stop it as a signal would, to see that the next start goes on well.
+//! Places at which tests end the process as `kill -9` would, stop it as a signal would, or have a thread break off, to see that the next start
+//! goes on well.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +15,7 @@ pub const PLACES: &[&str] = &[
     "commit",
     "committed",
     "compare",
+    "encode",
     "look-up",
     "page",
     "phase",

@@ -5,6 +5,9 @@ use appview::table::{self, TableInfo};
 use rows::{Collection, Record, Reject, Rows};
 use std::collections::HashSet;
 
+/// What a record takes in a batch beside its rows and its URI: places in the set of URIs and in the list of ends.
+const BESIDE_ROWS: usize = 128;
+
 /// Rows of up to some thousand records of one collection, and where each record's rows end.
 pub struct Batch {
     collection: Collection,
@@ -13,6 +16,8 @@ pub struct Batch {
     /// For each record, the end of its rows in each of `tables` (tables that came later count as empty before).
     ends: Vec<Vec<usize>>,
     uris: HashSet<String>,
+    /// What its records take beside their rows, in bytes.
+    beside_rows: usize,
 }
 
 /// Encoded rows of one table.
@@ -30,6 +35,7 @@ impl Batch {
             tables: Vec::new(),
             ends: Vec::new(),
             uris: HashSet::new(),
+            beside_rows: 0,
         }
     }
 
@@ -63,6 +69,7 @@ impl Batch {
             return Err(reject);
         }
         self.uris.insert(record.uri.to_owned());
+        self.beside_rows += BESIDE_ROWS + record.uri.len() + self.tables.len() * size_of::<usize>();
         self.ends
             .push(self.tables.iter().map(|(_, rows)| rows.bytes.len()).collect());
         Ok(true)
@@ -80,10 +87,11 @@ impl Batch {
         self.ends.len()
     }
 
-    /// Bytes of encoded rows.
+    /// Bytes of all that it holds.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.tables.iter().map(|(_, rows)| rows.bytes.len()).sum()
+        let rows: usize = self.tables.iter().map(|(_, rows)| rows.bytes.len()).sum();
+        rows + self.beside_rows
     }
 
     /// The encoded rows of each table, as [`crate::copy_rows`] takes them.

@@ -6,6 +6,8 @@ use rows::Field;
 pub(crate) const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// What every stream ends with.
 pub(crate) const TRAILER: &[u8] = &[0xff, 0xff];
+/// Rows go to the driver in pieces of this size: it copies what it is given.
+pub(crate) const SENT_AT_ONCE: usize = 256 << 10;
 /// Version of `jsonb`'s binary form.
 const JSONB_VERSION: u8 = 1;
 
@@ -15,6 +17,7 @@ const JSONB_VERSION: u8 = 1;
 /// A value has 2 GiB or more, which no line or block that is read here can hold.
 pub(crate) fn append_row(out: &mut Vec<u8>, values: &[Field<'_>]) {
     let count = i16::try_from(values.len()).expect("tables have few columns");
+    make_room(out, 2 + values.iter().map(encoded_length).sum::<usize>());
     out.extend(count.to_be_bytes());
     for value in values {
         match value {
@@ -29,6 +32,21 @@ pub(crate) fn append_row(out: &mut Vec<u8>, values: &[Field<'_>]) {
                 out.extend(json.as_bytes());
             }
         }
+    }
+}
+
+/// Grows by a quarter at a time, not twofold: what is counted are the bytes, what is held is the capacity.
+fn make_room(out: &mut Vec<u8>, bytes: usize) {
+    if out.capacity() - out.len() < bytes {
+        out.reserve_exact(bytes.max(out.len() / 4));
+    }
+}
+
+fn encoded_length(value: &Field<'_>) -> usize {
+    match value {
+        Field::Null => 4,
+        Field::Text(text) => 4 + text.len(),
+        Field::Jsonb(json) => 5 + json.len(),
     }
 }
 

@@ -2,9 +2,9 @@
 //! kept in memory when that fails: its repos are still open in the ledger, and come again.
 
 use crate::accounts::Accounts;
+use crate::chunk::{Chunk, LoadedRepo};
 use crate::copy::{HEADER, TRAILER};
 use crate::driver::{DbError, Driver, RustDriver};
-use crate::repo_rows::{Chunk, LoadedRepo};
 use crate::{merge, replace, revs};
 use ledger::failpoint;
 use ledger::proofs::Proof;

@@ -13,10 +13,10 @@
 //!   and all rows that name it as their owner or begin with its URI go before the new ones come
 //!   ([`crate::owned`]).
 
+use crate::chunk::LoadedRepo;
 use crate::driver::{DbError, Driver, RustDriver};
 use crate::merge::{self, staging};
 use crate::owned::Owned;
-use crate::repo_rows::LoadedRepo;
 use crate::{inherited, owned};
 use appview::table::{self, TableInfo};
 use postgres::Client;

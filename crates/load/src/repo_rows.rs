@@ -5,83 +5,30 @@
 //! small repos; a large repo goes through several chunks, so that memory does not grow with it.
 
 use crate::choice::Choice;
+use crate::chunk::{Chunk, LoadedRepo, Piece};
 use crate::copy;
+use crate::unique_keys::{self, UniqueKeys};
 use appview::table::{self, TableInfo};
 use atrepo::{Cid, Entry, RecordError, Repo, RepoError};
 use ledger::proofs::Proof;
 use ledger::skipped::{ListWriter, Reason};
 use rows::{Collection, Field, Record, Rows, datetime};
-use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 
 /// Number of tables.
 const TABLES: usize = table::ALL.len();
-/// A repo whose CAR is larger is checked as a whole before its first row is made, since its rows leave before its last one is read. The rows of
-/// smaller ones stay together.
+/// A repo whose CAR is larger, or larger than half a chunk, is checked as a whole before its first row is made, since its rows leave
+/// before its last one is read. The rows of smaller ones stay together.
 const LARGE_CAR: usize = 4 << 20;
 /// A btree takes entries of up to 2,704 bytes after compression (`BTMaxItemSize` in PostgreSQL's `nbtree.h`). Records with less than this
 /// in indexed columns are certain to fit, others are shown to the server.
 const CERTAIN_INDEX_BYTES: usize = 2000;
 
-/// Unique keys for which room is kept.
-const KEPT_KEYS: usize = 1 << 16;
-/// Room that is kept in a chunk for each table, in bytes.
-const KEPT_BYTES: usize = 8 << 20;
+/// The rows of a small repo may take so many chunks; one whose rows swell beyond that goes the way of large ones.
+const SMALL_ROWS: usize = 2;
+/// Room that is kept for the JSON of a record, in bytes.
+const KEPT_TEXT: usize = 1 << 20;
 /// A `createdAt` that says nothing.
 const EPOCH: &str = "1970-01-01T00:00:00.000Z";
-
-/// Encoded rows on their way to the database.
-pub struct Chunk {
-    /// By [`TableInfo::id`].
-    pub(crate) tables: Vec<Vec<u8>>,
-    /// Pieces of lists of skipped records: DID, part, number, bytes.
-    pub(crate) pieces: Vec<Piece>,
-    /// The repos that end in this chunk.
-    pub(crate) repos: Vec<LoadedRepo>,
-    /// The repo that goes on in the next chunk.
-    pub(crate) open: Option<LoadedRepo>,
-    bytes: usize,
-    records: u64,
-}
-
-/// A piece of a list of skipped records.
-pub(crate) struct Piece {
-    pub(crate) did: String,
-    pub(crate) part: i16,
-    pub(crate) number: i32,
-    pub(crate) bytes: Vec<u8>,
-}
-
-/// What is known of a repo when all of its rows are made.
-#[derive(Clone, Debug, Default)]
-pub struct LoadedRepo {
-    /// The account.
-    pub did: String,
-    /// The lease of its host; for a part that came over a socket, whatever finds that again.
-    pub lease: i64,
-    /// Which part of the repo this is, and of how many, if it came over a socket.
-    pub part: Option<PartOf>,
-    /// Revision.
-    pub rev: String,
-    /// CID of the commit, as text.
-    pub commit_cid: String,
-    /// The commit's block.
-    pub commit: Vec<u8>,
-    /// Entries of the tree that are rows of `record`.
-    pub records: u64,
-    /// Entries that were skipped.
-    pub skipped: u64,
-    /// Records that are duplicates of another.
-    pub duplicates: u64,
-    /// Bytes of the CAR.
-    pub car_bytes: u64,
-    /// Pieces of its list.
-    pub pieces: i32,
-    /// Whose word stands behind it.
-    pub proof: Option<Proof>,
-    /// Whether it takes the place of another commit of the same rev.
-    pub is_fork: bool,
-}
 
 /// Where a repo comes from.
 #[derive(Clone, Copy, Debug, Default)]
@@ -94,98 +41,15 @@ pub struct Origin {
     pub is_fork: bool,
 }
 
-/// Which part of a repo came over a socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PartOf {
-    /// Its number, from 0.
-    pub number: i16,
-    /// Of how many.
-    pub parts: i16,
-    /// The URL of the PDS.
-    pub pds: String,
-    /// The name under which that is paced.
-    pub host: String,
-    /// The run that its time belongs to.
-    pub run: i64,
-}
-
-impl Default for Chunk {
-    fn default() -> Self {
-        Self {
-            tables: (0..TABLES).map(|_| Vec::new()).collect(),
-            pieces: Vec::new(),
-            repos: Vec::new(),
-            open: None,
-            bytes: 0,
-            records: 0,
-        }
-    }
-}
-
-impl Chunk {
-    /// Bytes of rows.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Rows of `record`.
-    #[must_use]
-    pub fn records(&self) -> u64 {
-        self.records
-    }
-
-    /// The repos that end in it.
-    #[must_use]
-    pub fn repos(&self) -> &[LoadedRepo] {
-        &self.repos
-    }
-
-    /// The repo that goes on in the next chunk, if one does.
-    #[must_use]
-    pub fn open_repo(&self) -> Option<&LoadedRepo> {
-        self.open.as_ref()
-    }
-
-    /// Whether it holds a part of this repo that is its last one, or not its last one.
-    #[must_use]
-    pub fn mentions(&self, did: &str) -> bool {
-        self.repos.iter().chain(&self.open).any(|repo| repo.did == did)
-    }
-
-    /// The encoded rows of each table that has some, as [`crate::copy_rows`] takes them.
-    pub fn tables(&self) -> impl Iterator<Item = (TableInfo, &[u8])> {
-        table::ALL
-            .iter()
-            .zip(&self.tables)
-            .filter(|(_, rows)| !rows.is_empty())
-            .map(|(info, rows)| (*info, rows.as_slice()))
-    }
-
-    /// Whether it holds nothing.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.bytes == 0 && self.repos.is_empty() && self.pieces.is_empty()
-    }
-
-    /// Empties it, keeping its room.
-    pub fn clear(&mut self) {
-        for rows in &mut self.tables {
-            rows.clear();
-            rows.shrink_to(KEPT_BYTES);
-        }
-        self.pieces.clear();
-        self.repos.clear();
-        self.open = None;
-        (self.bytes, self.records) = (0, 0);
-    }
-}
-
 /// Why a repo did not become rows.
 #[derive(Debug)]
 pub enum EncodeError {
     /// It is not whole. Nothing of it is in a chunk.
     Repo(RepoError),
+    /// It takes more memory than it may: how much, and of what. Nothing of it is in a chunk that stays.
+    TooLarge(String),
+    /// Whoever watches broke it off. Nothing of it is in a chunk that stays.
+    BrokenOff,
     /// The server could not be asked, or a chunk could not be handed on.
     Stopped(String),
 }
@@ -199,6 +63,34 @@ impl From<RepoError> for EncodeError {
 /// Shows rows that may be too long for an index to the server: the reason why it refuses them, if it does.
 pub type Probe<'p> = dyn FnMut(&[(TableInfo, &[u8])]) -> Result<Option<String>, String> + 'p;
 
+/// What a repo may cost, asked of whoever has it encoded.
+pub struct Costs<'c, C> {
+    /// Is told of each entry; what it answers breaks the repo off.
+    pub watch: &'c mut dyn FnMut(&C) -> Result<(), EncodeError>,
+    /// Is asked for so many bytes of memory.
+    pub keys: &'c mut dyn FnMut(usize) -> Result<(), EncodeError>,
+}
+
+/// Why a repo does not stay in one chunk.
+enum Small {
+    /// Its rows, or its unique keys, take more than is meant for one.
+    Swells,
+    /// It is not encoded at all.
+    Error(EncodeError),
+}
+
+impl From<RepoError> for Small {
+    fn from(error: RepoError) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+impl From<EncodeError> for Small {
+    fn from(error: EncodeError) -> Self {
+        Self::Error(error)
+    }
+}
+
 /// Takes full chunks away, and gives an empty one back.
 pub type HandOn<'h> = dyn FnMut(Chunk) -> Result<Chunk, String> + 'h;
 
@@ -211,41 +103,21 @@ pub struct Encoder {
     chunk: Chunk,
     /// The part at hand, if entries come one by one.
     part: Option<Progress>,
+    /// Where it began.
+    part_mark: Option<Mark>,
     /// Whether the repo or part at hand went on in another chunk.
     spans: bool,
     /// Columns of a btree index, a bit each, by table.
     indexed: [u32; TABLES],
     /// The same for the unique key.
     unique: [u32; TABLES],
-    hasher: RandomState,
-    /// Unique keys of the collection at hand, and the number of the record that has each.
-    seen: HashMap<[u32; 4], u32, BuildHasherDefault<Given>>,
-    /// Record keys of those, end to end, and where each ends.
-    rkeys: Vec<u8>,
-    rkey_ends: Vec<u32>,
+    /// Those of the collection at hand.
+    keys: UniqueKeys,
     uri: String,
     cid: String,
     indexed_at: String,
     json: String,
     touched: Vec<(TableInfo, usize)>,
-}
-
-/// A hash of what is a hash already.
-#[derive(Default)]
-struct Given(u64);
-
-impl Hasher for Given {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for part in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..part.len()].copy_from_slice(part);
-            self.0 ^= u64::from_ne_bytes(word);
-        }
-    }
 }
 
 /// Where a repo began in a chunk.
@@ -286,13 +158,11 @@ impl Encoder {
             chunk_bytes,
             chunk: Chunk::default(),
             part: None,
+            part_mark: None,
             spans: false,
             indexed: masks,
             unique,
-            hasher: RandomState::new(),
-            seen: HashMap::default(),
-            rkeys: Vec::new(),
-            rkey_ends: Vec::new(),
+            keys: UniqueKeys::default(),
             uri: String::new(),
             cid: String::new(),
             indexed_at: String::new(),
@@ -301,7 +171,10 @@ impl Encoder {
         }
     }
 
-    /// Adds a repo. Full chunks go to `hand_on`; what is left stays here, for the next repo or [`Encoder::take`].
+    /// Adds a repo. Full chunks go to `hand_on`; what is left stays here, for the next repo or [`Encoder::flush`].
+    ///
+    /// `costs.watch` is told of each entry. `costs.keys` is asked for the memory that the table of unique keys of a large repo takes, before it
+    /// is taken; it is free again when this returns.
     ///
     /// # Errors
     /// See [`EncodeError`]. After [`EncodeError::Stopped`] the open chunk is of no use; it was emptied.
@@ -309,18 +182,11 @@ impl Encoder {
         &mut self,
         repo: &Repo<C>,
         origin: Origin,
-        watch: &mut dyn FnMut(&C),
+        costs: &mut Costs<'_, C>,
         probe: &mut Probe<'_>,
         hand_on: &mut HandOn<'_>,
-    ) -> Result<LoadedRepo, EncodeError> {
+    ) -> Result<(), EncodeError> {
         let car_bytes = repo.car().as_ref().len();
-        let is_large = car_bytes > LARGE_CAR;
-        if is_large {
-            repo.entries(|_| -> Result<(), RepoError> {
-                watch(repo.car());
-                Ok(())
-            })?;
-        }
         let loaded = LoadedRepo {
             did: repo.did().to_owned(),
             lease: origin.lease,
@@ -329,44 +195,98 @@ impl Encoder {
             part: None,
             rev: repo.commit().rev.clone(),
             commit_cid: repo.commit_cid().to_string(),
-            commit: repo.commit().block.clone(),
+            commit: repo.commit().block.as_slice().into(),
             car_bytes: u64::try_from(car_bytes).unwrap_or(u64::MAX),
             ..LoadedRepo::default()
         };
+        let is_small = car_bytes <= LARGE_CAR.min(self.chunk_bytes / 2);
+        if is_small && self.add_small(repo, loaded.clone(), costs, probe)? {
+            return self.hand_on_if_full(None, hand_on);
+        }
+        // All that can refuse the repo as a whole does so now.
+        let size = repo.measure(&mut *costs.watch)?;
+        let expected = (size.most_of_a_collection, size.key_bytes);
+        (costs.keys)(unique_keys::memory_for(expected.0, expected.1))?;
+        // What came before does not wait for it.
+        self.flush(hand_on)?;
+        let mut open = self.begin(loaded);
+        self.keys.clear(Some(expected));
+        let outcome = self.add_large(repo, &mut open, costs, probe, hand_on);
+        self.keys.clear(None);
+        if let Err(error) = outcome {
+            self.chunk.clear(self.chunk_bytes);
+            return Err(error);
+        }
+        self.end(open);
+        self.spans = false;
+        // Its first chunks wait for this one.
+        self.hand_on(None, hand_on)
+    }
+
+    /// Whether the repo that was given last left rows in chunks that were handed on, though it was not added.
+    #[must_use]
+    pub fn take_spans(&mut self) -> bool {
+        std::mem::take(&mut self.spans)
+    }
+
+    /// Adds a repo whose rows all stay in the open chunk; false if they swell beyond what is meant for that, and nothing was added.
+    fn add_small<C: AsRef<[u8]>>(
+        &mut self,
+        repo: &Repo<C>,
+        loaded: LoadedRepo,
+        costs: &mut Costs<'_, C>,
+        probe: &mut Probe<'_>,
+    ) -> Result<bool, EncodeError> {
         let mark = self.mark();
         let mut open = self.begin(loaded);
-        let outcome = repo.entries(|entry| -> Result<(), EncodeError> {
-            watch(repo.car());
+        let most = mark.bytes + SMALL_ROWS * self.chunk_bytes;
+        let outcome = repo.entries(|entry| -> Result<(), Small> {
+            (costs.watch)(repo.car())?;
             self.entry(&mut open, &entry, probe)?;
-            if is_large {
-                self.hand_on_if_full(Some(&open.loaded), hand_on)?;
+            if self.chunk.bytes > most || self.keys.memory_bytes() > self.chunk_bytes {
+                return Err(Small::Swells);
             }
             Ok(())
         });
         match outcome {
-            Ok(()) => {}
-            Err(EncodeError::Repo(error)) => {
+            Ok(()) => {
+                self.end(open);
+                Ok(true)
+            }
+            Err(Small::Swells) => {
                 self.back_to(&mark);
-                return Err(EncodeError::Repo(error));
+                Ok(false)
             }
-            Err(stopped) => {
-                self.chunk.clear();
-                return Err(stopped);
+            Err(Small::Error(EncodeError::Stopped(why))) => {
+                self.chunk.clear(self.chunk_bytes);
+                Err(EncodeError::Stopped(why))
+            }
+            Err(Small::Error(error)) => {
+                self.back_to(&mark);
+                Err(error)
             }
         }
-        self.end(open);
-        let loaded = self.chunk.repos.last().cloned().unwrap_or_default();
-        if std::mem::take(&mut self.spans) {
-            // Its first chunks wait for this one.
-            self.hand_on(None, hand_on)?;
-        } else {
-            self.hand_on_if_full(None, hand_on)?;
-        }
-        Ok(loaded)
+    }
+
+    /// Adds the entries of a repo that goes through several chunks.
+    fn add_large<C: AsRef<[u8]>>(
+        &mut self,
+        repo: &Repo<C>,
+        open: &mut Progress,
+        costs: &mut Costs<'_, C>,
+        probe: &mut Probe<'_>,
+        hand_on: &mut HandOn<'_>,
+    ) -> Result<(), EncodeError> {
+        repo.entries(|entry| {
+            (costs.watch)(repo.car())?;
+            self.entry(open, &entry, probe)?;
+            self.hand_on_if_full(Some(&open.loaded), hand_on)
+        })
     }
 
     /// Begins a part of a repo whose entries come one by one, in the order of keys ([`Encoder::part_entry`]).
     pub fn begin_part(&mut self, loaded: LoadedRepo) {
+        self.part_mark = Some(self.mark());
         self.part = Some(self.begin(loaded));
     }
 
@@ -388,10 +308,30 @@ impl Encoder {
             .and_then(|()| self.hand_on_if_full(Some(&open.loaded), hand_on));
         self.part = Some(open);
         if outcome.is_err() {
-            self.chunk.clear();
+            self.chunk.clear(self.chunk_bytes);
             self.part = None;
         }
         outcome
+    }
+
+    /// What the table of unique keys of the part at hand takes, in bytes.
+    #[must_use]
+    pub fn key_bytes(&self) -> usize {
+        self.keys.memory_bytes()
+    }
+
+    /// Lets go of the part that was begun: the rest of it is not wanted. What is in chunks that were handed on is told by the answer.
+    pub fn drop_part(&mut self) -> bool {
+        let spans = self.take_spans();
+        if let (Some(_), Some(mark)) = (self.part.take(), self.part_mark.take()) {
+            if spans {
+                self.chunk.clear(self.chunk_bytes);
+            } else {
+                self.back_to(&mark);
+            }
+        }
+        self.keys.clear(None);
+        spans
     }
 
     /// Ends the part that was begun: all of its entries came.
@@ -402,6 +342,7 @@ impl Encoder {
         if let Some(open) = self.part.take() {
             self.end(open);
         }
+        self.keys.clear(None);
         if std::mem::take(&mut self.spans) {
             // Its first chunks wait for this one.
             return self.hand_on(None, hand_on);
@@ -457,24 +398,12 @@ impl Encoder {
     /// Empties the open chunk: the repos in it.
     pub fn discard(&mut self) -> Vec<LoadedRepo> {
         let repos = std::mem::take(&mut self.chunk.repos);
-        self.chunk.clear();
+        self.chunk.clear(self.chunk_bytes);
         repos
     }
 
-    fn forget_keys(&mut self) {
-        // What a large repo needed is given back: clearing a map takes as long as it is large.
-        if self.seen.capacity() > KEPT_KEYS {
-            self.seen = HashMap::default();
-            self.rkeys = Vec::new();
-            self.rkey_ends = Vec::new();
-        }
-        self.seen.clear();
-        self.rkeys.clear();
-        self.rkey_ends.clear();
-    }
-
     fn begin(&mut self, loaded: LoadedRepo) -> Progress {
-        self.forget_keys();
+        self.keys.clear(None);
         Progress {
             loaded,
             list: ListWriter::default(),
@@ -536,7 +465,7 @@ impl Encoder {
     ) -> Result<(), EncodeError> {
         if open.collection != Some(collection) {
             // Entries come in the order of keys, so a collection comes in one piece.
-            self.forget_keys();
+            self.keys.clear_for_next();
             open.collection = Some(collection);
         }
         self.uri.clear();
@@ -571,7 +500,7 @@ impl Encoder {
         touched.clear();
         let mut key: Option<[u32; 4]> = None;
         let mut indexed_bytes = 0usize;
-        let (choice, indexed, unique, hasher) = (&self.choice, &self.indexed, &self.unique, &self.hasher);
+        let (choice, indexed, unique, keys) = (&self.choice, &self.indexed, &self.unique, &self.keys);
         let mut sink = |info: TableInfo, values: &[Field<'_>]| {
             if info.id == table::NOTIFICATION.info().id
                 && !matches!(values.last(), Some(Field::Text(sort_at)) if choice.notifications.takes(sort_at))
@@ -584,13 +513,14 @@ impl Encoder {
             }
             indexed_bytes = indexed_bytes.max(indexed_length(indexed[info.id], values));
             if unique[info.id] != 0 {
-                key = Some(unique_key(hasher, unique[info.id], values));
+                key = Some(keys.key(unique[info.id], values));
             }
             copy::append_row(rows, values);
         };
         let mut to = Rows::with_text(&mut sink, std::mem::take(&mut self.json));
         let outcome = rows::index(&record, &mut to);
         self.json = to.into_text();
+        self.json.shrink_to(KEPT_TEXT);
         let take_back = |tables: &mut [Vec<u8>], touched: &[(TableInfo, usize)]| {
             for (info, start) in touched {
                 tables[info.id].truncate(*start);
@@ -621,27 +551,19 @@ impl Encoder {
                 return Ok(());
             }
         }
-        if let Some(key) = key {
-            let number = u32::try_from(self.rkey_ends.len()).unwrap_or(u32::MAX);
-            let winner = *self.seen.entry(key).or_insert(number);
-            if winner == number {
-                self.rkeys.extend_from_slice(rkey.as_bytes());
-                self.rkey_ends
-                    .push(u32::try_from(self.rkeys.len()).unwrap_or(u32::MAX));
-            } else {
-                for (info, start) in &touched {
-                    if !info.stands_alone() {
-                        self.chunk.tables[info.id].truncate(*start);
-                    }
+        if let Some(winner) = key.and_then(|key| self.keys.claim(key, rkey)) {
+            for (info, start) in &touched {
+                if !info.stands_alone() {
+                    self.chunk.tables[info.id].truncate(*start);
                 }
-                let info = table::DUPLICATE_RECORD.info();
-                let winner = format!("at://{}/{nsid}/{}", open.loaded.did, self.rkey(winner));
-                let rows = &mut self.chunk.tables[info.id];
-                touched.push((info, rows.len()));
-                let values = [&self.uri, &self.cid, &winner, &self.indexed_at];
-                copy::append_row(rows, &values.map(|text| Field::Text(text)));
-                open.loaded.duplicates += 1;
             }
+            let info = table::DUPLICATE_RECORD.info();
+            let winner = format!("at://{}/{nsid}/{winner}", open.loaded.did);
+            let rows = &mut self.chunk.tables[info.id];
+            touched.push((info, rows.len()));
+            let values = [&self.uri, &self.cid, &winner, &self.indexed_at];
+            copy::append_row(rows, &values.map(|text| Field::Text(text)));
+            open.loaded.duplicates += 1;
         }
         for (info, start) in &touched {
             self.chunk.bytes += self.chunk.tables[info.id].len().saturating_sub(*start);
@@ -680,8 +602,7 @@ impl Encoder {
 
     fn keep(&mut self, loaded: &mut LoadedRepo, piece: Option<Vec<u8>>) {
         let Some(bytes) = piece else { return };
-        self.chunk.bytes += bytes.len();
-        self.chunk.pieces.push(Piece {
+        self.chunk.push_piece(Piece {
             did: loaded.did.clone(),
             part: loaded.part.as_ref().map_or(0, |part| part.number),
             number: loaded.pieces,
@@ -690,19 +611,10 @@ impl Encoder {
         loaded.pieces += 1;
     }
 
-    /// The record key of the first record that had a unique key.
-    fn rkey(&self, number: u32) -> &str {
-        let at = usize::try_from(number).unwrap_or(usize::MAX);
-        let end = |at: usize| self.rkey_ends.get(at).map_or(0, |end| *end as usize);
-        let start = at.checked_sub(1).map_or(0, end);
-        let rkey = self.rkeys.get(start..end(at)).unwrap_or_default();
-        std::str::from_utf8(rkey).unwrap_or_default()
-    }
-
     fn end(&mut self, mut open: Progress) {
         let piece = open.list.take();
         self.keep(&mut open.loaded, piece);
-        self.chunk.repos.push(open.loaded);
+        self.chunk.push_repo(open.loaded);
     }
 
     fn mark(&self) -> Mark {
@@ -737,25 +649,4 @@ fn indexed_length(mask: u32, values: &[Field<'_>]) -> usize {
         }
     }
     total
-}
-
-/// A keyed hash of the row's unique key, 128 bits: nobody can choose two that are the same.
-fn unique_key(hasher: &RandomState, mask: u32, values: &[Field<'_>]) -> [u32; 4] {
-    let hash = |salt: u8| {
-        let mut state = hasher.build_hasher();
-        salt.hash(&mut state);
-        for (at, value) in values.iter().enumerate() {
-            if let (true, Field::Text(text)) = (mask & (1 << at) != 0, value) {
-                text.hash(&mut state);
-            }
-        }
-        state.finish().to_ne_bytes()
-    };
-    let (a, b) = (hash(0), hash(1));
-    let word = |bytes: [u8; 8], at: usize| {
-        let mut word = [0; 4];
-        word.copy_from_slice(&bytes[at..at + 4]);
-        u32::from_ne_bytes(word)
-    };
-    [word(a, 0), word(a, 4), word(b, 0), word(b, 4)]
 }

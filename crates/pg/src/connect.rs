@@ -1,6 +1,6 @@
 //! Making a connection.
 
-use crate::DbError;
+use crate::{DbError, cancel};
 use postgres::config::Host;
 use postgres::{Client, Config, NoTls};
 use std::sync::OnceLock;
@@ -58,6 +58,7 @@ pub fn name_process(command: &str) {
 /// See [`DbError`].
 pub fn connect(url: &str) -> Result<Client, DbError> {
     let mut client = configured(url)?.connect(NoTls)?;
+    cancel::remember(&client);
     client.batch_execute(SESSION)?;
     Ok(client)
 }

@@ -4,10 +4,12 @@
 //! Nothing else in skyfill connects to a database, so that every session has the settings that skyfill's
 //! statements rely on, notices a peer that vanished, and is named in `pg_stat_activity`.
 
+mod cancel;
 mod connect;
 mod error;
 mod wait;
 
+pub use cancel::cancel_all;
 pub use connect::{SESSION, connect, name_process, search_path, shown};
 pub use error::{DbError, DbErrorKind, Decision, decide};
 pub use wait::{Halt, Persistent, Waiting, Waits};

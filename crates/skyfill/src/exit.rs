@@ -1,6 +1,7 @@
 //! How commands end: an exit code that means something, and for errors a line that names the thing and one that
 //! names the next step.
 
+use crate::signals;
 use std::fmt;
 use std::process::ExitCode;
 
@@ -69,6 +70,11 @@ pub(crate) fn report(outcome: Result<Ended, Failure>) -> ExitCode {
         Ok(Ended::Well) => ExitCode::SUCCESS,
         Ok(Ended::WithFailures) => ExitCode::from(WITH_FAILURES),
         Ok(Ended::Stopped) => ExitCode::from(STOPPED),
+        // What was canceled to end in time has not failed.
+        Err(failure) if failure.code != USAGE && signals::is_hurried() => {
+            observe::log!("stopped: {}", failure.message);
+            ExitCode::from(STOPPED)
+        }
         Err(failure) => {
             observe::log!("error: {}", failure.message);
             if let Some(hint) = failure.hint {

@@ -1,12 +1,12 @@
 //! What of the arguments says how hosts are asked: limits, pace, who asks, who does not want to be asked.
 
-use crate::cli::{CallerArgs, DirectoryArgs, FetchArgs, LoadArgs, SourceArgs};
+use crate::cli::{CallerArgs, DirectoryArgs, FetchArgs, LoadArgs, SourceArgs, SpoolArgs};
 use crate::exit::Failure;
 use crate::told;
 use discover::lists;
 use fetch::guard::Private;
 use fetch::schedule::Settings;
-use fetch::{Client, Limits, Redirects};
+use fetch::{Client, Limits, Redirects, Spool};
 use identity::resolve;
 use std::collections::HashSet;
 use std::time::Duration;
@@ -30,6 +30,21 @@ pub(crate) fn client(args: &FetchArgs, caller: &CallerArgs, redirects: Redirects
         redirects,
     };
     Client::new(&user_agent(caller), limits).map_err(Failure::new)
+}
+
+/// The spool of the arguments; says so where it lies in memory.
+pub(crate) fn spool(args: &SpoolArgs) -> Result<Spool, Failure> {
+    let folder = args.spool_dir.clone().unwrap_or_else(std::env::temp_dir);
+    let spool = Spool::open(&folder, args.spool_size).map_err(|error| {
+        Failure::new(error).hint("name a folder that can be written to, with --spool-dir")
+    })?;
+    if spool.is_in_memory() {
+        observe::log!(
+            "note: {} lies in memory, where large repos take it beside --memory; name a folder on a disk with --spool-dir",
+            folder.display()
+        );
+    }
+    Ok(spool)
 }
 
 /// Which hosts may lie on private networks: those that arguments name, or all if the operator wants that.

@@ -76,13 +76,14 @@ fn arm_failpoint() -> Result<(), exit::Failure> {
     };
     let unknown = || {
         exit::Failure::usage(format!("SKYFILL_FAILPOINT: {wanted} is no failpoint")).hint(format!(
-            "for tests only: PLACE=COUNT ends there when it is passed for the COUNTth time, PLACE=COUNT,stop stops there; the places are: {}",
+            "for tests only: PLACE=COUNT ends there when it is passed for the COUNTth time, PLACE=COUNT,stop stops there, PLACE=COUNT,panic breaks its thread off; the places are: {}",
             ledger::failpoint::PLACES.join(", ")
         ))
     };
-    let (place, act): (&str, fn()) = match wanted.strip_suffix(",stop") {
-        Some(place) => (place, signals::stop_this_process),
-        None => (&wanted, || std::process::abort()),
+    let (place, act): (&str, fn()) = match wanted.split_once(',') {
+        Some((place, "stop")) => (place, signals::stop_this_process),
+        Some((place, "panic")) => (place, || panic!("a failpoint")),
+        _ => (&wanted, || std::process::abort()),
     };
     let (name, times) = place.split_once('=').unwrap_or((place, "1"));
     let times = times.parse().map_err(|_| unknown())?;

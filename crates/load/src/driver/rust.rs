@@ -1,6 +1,7 @@
 //! The Rust driver.
 
 use super::{DbError, Driver};
+use crate::copy::SENT_AT_ONCE;
 use postgres::types::ToSql;
 use postgres::{Client, Statement};
 use std::collections::HashMap;
@@ -47,9 +48,9 @@ impl Driver for RustDriver {
 
     fn copy_in(&mut self, sql: &str, chunks: &[&[u8]]) -> Result<(), DbError> {
         let mut writer = self.client.copy_in(sql)?;
-        for chunk in chunks {
+        for piece in chunks.iter().flat_map(|chunk| chunk.chunks(SENT_AT_ONCE)) {
             writer
-                .write_all(chunk)
+                .write_all(piece)
                 .map_err(|error| match error.downcast::<postgres::Error>() {
                     Ok(error) => error.into(),
                     Err(error) => DbError::lost(error.to_string()),

@@ -2,7 +2,7 @@
 
 use super::{
     CallerArgs, DatabaseArgs, DirectoryArgs, FetchArgs, LoadMode, MemoryArgs, OutputArgs, RunHandles,
-    SourceArgs,
+    SourceArgs, SpoolArgs,
 };
 use super::{collection, notifications, size};
 use clap::Args;
@@ -100,6 +100,8 @@ pub(crate) struct LoadArgs {
     pub(crate) max_db_connections: u8,
     #[command(flatten)]
     pub(crate) fetch: FetchArgs,
+    #[command(flatten)]
+    pub(crate) spool: SpoolArgs,
     #[command(flatten)]
     pub(crate) directory: DirectoryArgs,
     #[command(flatten)]

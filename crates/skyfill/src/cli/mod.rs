@@ -4,7 +4,9 @@ mod loading;
 mod network;
 
 pub(crate) use loading::{CatchUpArgs, LoadArgs, RunArgs, WhatArgs};
-pub(crate) use network::{CallerArgs, DirectoryArgs, DiscoverArgs, FetchArgs, SimnetArgs, SourceArgs};
+pub(crate) use network::{
+    CallerArgs, DirectoryArgs, DiscoverArgs, FetchArgs, SimnetArgs, SourceArgs, SpoolArgs,
+};
 
 use crate::exit;
 use clap::builder::{PossibleValuesParser, Resettable};
@@ -144,8 +146,13 @@ pub(crate) struct ProducerArgs {
     #[command(flatten)]
     pub(crate) fetch: FetchArgs,
     #[command(flatten)]
+    pub(crate) spool: SpoolArgs,
+    #[command(flatten)]
     pub(crate) caller: CallerArgs,
-    /// Most bytes of checked repos that wait in memory for the consumers.
+    /// Memory of the whole process, in bytes or with KiB, MiB, GiB.
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
+    pub(crate) memory: u64,
+    /// Most bytes of checked repos that wait in memory for the consumers; not more than a quarter of --memory.
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u32).range(1 << 20..))]
     pub(crate) buffer_bytes: u32,
     /// Failed repos are added to this file, a DID file with reasons.
@@ -207,7 +214,10 @@ pub(crate) struct ConsumerArgs {
     /// Records of a collection a COPY.
     #[arg(long, value_name = "N", env = "CONSUMER_BATCH_SIZE", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub(crate) batch_size: u32,
-    /// Records a transaction. It ends earlier when the records in it take more than 128 MiB, over all connections.
+    /// Memory of the whole process, in bytes or with KiB, MiB, GiB. Not PostgreSQL's.
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
+    pub(crate) memory: u64,
+    /// Maximum records per transaction. It ends earlier when its records take more than a quarter of --memory or 128 MiB, over all connections.
     #[arg(long, value_name = "N", env = "CONSUMER_TRANSACTION_SIZE", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) transaction_size: u32,
     /// Connections to the database.

@@ -19,7 +19,7 @@ pub(crate) struct FetchArgs {
     /// Attempts at a repo before it has failed.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100), help_heading = "Fetching")]
     pub(crate) max_attempts: u32,
-    /// Largest repo, in bytes after decompression. Repos over 4 MiB wait in a temporary file, not in memory.
+    /// Largest repo, in bytes after decompression. A repo that decompresses to more than 100 times what came is refused, too.
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 30, help_heading = "Fetching")]
     pub(crate) max_repo_bytes: u64,
     /// Also fetch from private networks and from this machine.
@@ -49,6 +49,22 @@ pub(crate) struct FetchArgs {
     /// have failed [default: 60 for the producer, else 600].
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = "Fetching")]
     pub(crate) host_patience: Option<u64>,
+}
+
+/// Where bodies wait that are too large for memory.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct SpoolArgs {
+    /// Folder for repos that are too large to wait in memory; they lie there without a name [default: the system's for temporary files]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "SKYFILL_SPOOL_DIR",
+        help_heading = "Fetching"
+    )]
+    pub(crate) spool_dir: Option<PathBuf>,
+    /// Most that they may take there, in bytes or with KiB, MiB, GiB; one host gets at most half [default: half of what is free]
+    #[arg(long, value_name = "SIZE", value_parser = super::size, help_heading = "Fetching")]
+    pub(crate) spool_size: Option<u64>,
 }
 
 /// Who asks.

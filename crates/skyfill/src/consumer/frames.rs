@@ -6,6 +6,7 @@
 use crate::consumer::intake::Counts;
 use crate::consumer::peer::Peer;
 use crate::consumer::spool::Spool;
+use crate::run::board::{Budget, Share};
 use crate::run::loading::{Loaders, Settle};
 use crate::signals::Stop;
 use atrepo::{Cid, Codec, Commit, Entry, RecordError};
@@ -23,8 +24,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Rows of a chunk, in bytes.
-const CHUNK_BYTES: usize = 8 << 20;
 /// Without a frame for so long, what is pending is stored.
 const IDLE: Duration = Duration::from_millis(100);
 /// Whole parts wait no longer than this for more to fill a chunk, whatever comes meanwhile.
@@ -68,6 +67,10 @@ struct Inner {
     schema: String,
     indexed: Vec<(String, String)>,
     loaders: Loaders,
+    /// Rows of a chunk, in bytes. The unique keys of a part may take as much.
+    chunk: usize,
+    /// Memory for the unique keys of larger parts: one of them has all of it.
+    keys: Budget,
     connections: Mutex<HashMap<i64, Arc<Peer>>>,
     /// Accounts of which a part is on its way to the database.
     under_way: Mutex<HashSet<String>>,
@@ -85,6 +88,7 @@ impl Framed {
         schema: &str,
         indexed: Vec<(String, String)>,
         loaders: Loaders,
+        (chunk, keys): (usize, usize),
         counts: &Counts,
         part_timeout: Duration,
         stop: &Stop,
@@ -94,6 +98,8 @@ impl Framed {
             schema: schema.to_owned(),
             indexed,
             loaders,
+            chunk,
+            keys: Budget::new(keys),
             connections: Mutex::default(),
             under_way: Mutex::default(),
             next: AtomicI64::new(1),
@@ -169,6 +175,7 @@ impl Framed {
                     encoder: None,
                     part: None,
                     sticky: None,
+                    keys: None,
                     client: None,
                     probes: Probes::new(&self.0.url, &self.0.schema),
                     waiting: None,
@@ -225,10 +232,6 @@ impl Settle for Framed {
     fn is_broken(&self) -> bool {
         self.broken().is_some()
     }
-
-    fn is_stopping(&self) -> bool {
-        self.0.stop.is_set()
-    }
 }
 
 /// Why a connection ended before its end.
@@ -238,6 +241,8 @@ enum End {
     Part(String),
     Database(DbError),
     Stopped(String),
+    /// A part takes more memory than there is for one.
+    TooLarge(String),
     /// Something was lost.
     Lost,
 }
@@ -246,7 +251,7 @@ impl std::fmt::Display for End {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Frames(error) => error.fmt(f),
-            Self::Part(why) | Self::Stopped(why) => f.write_str(why),
+            Self::Part(why) | Self::Stopped(why) | Self::TooLarge(why) => f.write_str(why),
             Self::Database(error) => error.fmt(f),
             Self::Lost => {
                 f.write_str("parts were lost on the way to the database; the producer has to send them again")
@@ -279,6 +284,8 @@ struct Intake<'f> {
     encoder: Option<(i64, i64, Encoder)>,
     part: Option<Coming>,
     sticky: Option<usize>,
+    /// For the unique keys of the part at hand, if they are many.
+    keys: Option<Share<'f>>,
     client: Option<Client>,
     probes: Probes,
     /// Since when whole parts wait for more to fill a chunk.
@@ -418,7 +425,7 @@ impl Intake<'_> {
         let schema = self.framed.0.schema.clone();
         let run = ledger::runs::of_producer(self.client()?, &schema, &rows::datetime::print(now))
             .map_err(|error| End::Database(error.into()))?;
-        let encoder = Encoder::new(Choice::ALL, now, CHUNK_BYTES, &self.framed.0.indexed);
+        let encoder = Encoder::new(Choice::ALL, now, self.framed.0.chunk, &self.framed.0.indexed);
         self.encoder = Some((now, run, encoder));
         Ok(run)
     }
@@ -518,12 +525,13 @@ impl Intake<'_> {
         let Coming {
             header, rev, spool, ..
         } = coming;
+        let (did, of_rev) = (header.did.clone(), rev.clone());
         let run = self.encoder_for(header.now)?;
         let Some((.., encoder)) = &mut self.encoder else {
             return Err(End::Lost);
         };
         encoder.begin_part(LoadedRepo {
-            did: header.did,
+            did: did.clone(),
             lease: self.number,
             part: Some(PartOf {
                 number: i16::from(header.part),
@@ -534,19 +542,71 @@ impl Intake<'_> {
             }),
             rev,
             commit_cid: Cid::of(Codec::DagCbor, &header.commit).to_string(),
-            commit: header.commit,
+            commit: header.commit.into(),
             car_bytes: header.car_bytes,
             ..LoadedRepo::default()
         });
         self.waiting.get_or_insert_with(Instant::now);
-        spool.replay(|key, cid, block| {
+        let outcome = spool.replay(|key, cid, block| {
+            if self.framed.0.stop.is_set() {
+                return Err(End::Stopped("the consumer was told to stop".to_owned()));
+            }
             let entry = match block {
                 Ok(block) => Entry::of(key, cid, block),
                 Err(error) => Entry::unread(key, cid, error),
             };
-            self.encode(|encoder, probe, hand_on| encoder.part_entry(&entry, probe, hand_on))
-        })?;
-        self.encode(|encoder, _, hand_on| encoder.end_part(hand_on))
+            self.encode(|encoder, probe, hand_on| encoder.part_entry(&entry, probe, hand_on))?;
+            self.bound_keys()
+        });
+        let outcome = match outcome {
+            Ok(()) => self.encode(|encoder, _, hand_on| encoder.end_part(hand_on)),
+            Err(End::TooLarge(why)) => {
+                self.refuse(did, of_rev, why);
+                Ok(())
+            }
+            Err(end) => Err(end),
+        };
+        self.keys = None;
+        outcome
+    }
+
+    /// Sees to it that the unique keys of the part at hand have their share of the memory.
+    fn bound_keys(&mut self) -> Result<(), End> {
+        let key_bytes = self
+            .encoder
+            .as_ref()
+            .map_or(0, |(.., encoder)| encoder.key_bytes());
+        let framed = self.framed;
+        if key_bytes <= framed.0.chunk {
+            return Ok(());
+        }
+        if self.keys.is_none() {
+            let share = framed.0.keys.take(framed.0.keys.total(), &framed.0.stop);
+            self.keys = Some(share.map_err(|_| End::Stopped("the consumer was told to stop".to_owned()))?);
+        }
+        // When it grows, the old table is there for as long as the new one is filled.
+        let most = framed.0.keys.total() / 3 * 2;
+        if key_bytes <= most {
+            return Ok(());
+        }
+        Err(End::TooLarge(format!(
+            "the unique keys of its records take more than {} MiB of memory: give the consumer more with --memory",
+            most >> 20
+        )))
+    }
+
+    /// A part is not stored, now or later.
+    fn refuse(&mut self, did: String, rev: String, error: String) {
+        let spans = self
+            .encoder
+            .as_mut()
+            .is_some_and(|(.., encoder)| encoder.drop_part());
+        if spans {
+            self.framed.0.loaders.abandon(&did);
+        }
+        self.framed.settled(&did);
+        self.framed.0.refused.add(1);
+        self.connection.answer(&Answer::Refused { did, rev, error });
     }
 
     fn status(&mut self, did: &str, status: &str) -> Result<(), End> {
@@ -585,6 +645,8 @@ impl Intake<'_> {
         match step(encoder, &mut probe, &mut hand_on) {
             Ok(()) => Ok(()),
             Err(EncodeError::Stopped(why)) => Err(End::Stopped(why)),
+            Err(EncodeError::TooLarge(why)) => Err(End::TooLarge(why)),
+            Err(EncodeError::BrokenOff) => Err(End::Lost),
             Err(EncodeError::Repo(error)) => Err(End::Part(error.to_string())),
         }
     }

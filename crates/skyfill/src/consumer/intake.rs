@@ -17,10 +17,9 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Bytes of rows that one connection's unfinished batches may hold; past it the largest is stored as it is.
-const PENDING_BYTES: usize = 64 << 20;
 /// What is stored is committed after so long at the latest, whatever comes meanwhile: it is in a transaction of the
 /// AppView's database, and other producers' rows are in the same one.
 const LONGEST_OPEN: Duration = Duration::from_secs(10);
@@ -139,13 +138,40 @@ impl Counts {
     }
 }
 
+/// Bytes of rows that the unfinished batches of all producers hold; past the most, whoever adds to them stores its largest as it is.
+pub(crate) struct Pending {
+    bytes: AtomicUsize,
+    most: usize,
+}
+
+impl Pending {
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            bytes: AtomicUsize::new(0),
+            most,
+        }
+    }
+
+    fn add(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn sub(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) > self.most
+    }
+}
+
 /// Reads one connection.
 pub(crate) struct Intake {
     batch_size: usize,
     shards: Handles,
     /// Unfinished batches, by collection and shard, so that storing them in order keeps all shards busy.
     pending: BTreeMap<(Collection, usize), Batch>,
-    pending_bytes: usize,
+    all_pending: Arc<Pending>,
     accounts: Accounts,
     /// Since when something is stored and not committed.
     dirty: Option<Instant>,
@@ -154,6 +180,14 @@ pub(crate) struct Intake {
     stop: Stop,
     workers: Workers,
     framed: Framed,
+}
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        // What a connection that broke off leaves behind is gone.
+        self.all_pending
+            .sub(self.pending.values().map(Batch::bytes).sum());
+    }
 }
 
 /// The first byte of a stream; it tells which form it is in. Nothing if none comes.
@@ -181,7 +215,7 @@ fn first_byte(mut stream: &UnixStream, stop: &Stop) -> Option<u8> {
 impl Intake {
     pub(crate) fn new(
         batch_size: usize,
-        shards: Handles,
+        (shards, all_pending): (Handles, &Arc<Pending>),
         counts: &Counts,
         rejects: &Arc<Rejects>,
         stop: &Stop,
@@ -192,7 +226,7 @@ impl Intake {
             batch_size,
             shards,
             pending: BTreeMap::new(),
-            pending_bytes: 0,
+            all_pending: Arc::clone(all_pending),
             accounts: Accounts::default(),
             dirty: None,
             counts: counts.clone(),
@@ -315,11 +349,11 @@ impl Intake {
                 return Ok(());
             }
         }
-        self.pending_bytes += batch.bytes() - before;
+        self.all_pending.add(batch.bytes() - before);
         if batch.records() >= self.batch_size {
             self.store(key)?;
         }
-        while self.pending_bytes > PENDING_BYTES {
+        while self.all_pending.is_full() {
             let largest = self
                 .pending
                 .iter()
@@ -357,7 +391,7 @@ impl Intake {
         let Some(batch) = self.pending.remove(&key).filter(|batch| batch.records() > 0) else {
             return Ok(());
         };
-        self.pending_bytes -= batch.bytes();
+        self.all_pending.sub(batch.bytes());
         self.dirty.get_or_insert_with(Instant::now);
         self.shards.store(key.1, batch)
     }

@@ -17,12 +17,13 @@ use crate::checks;
 use crate::cli::ConsumerArgs;
 use crate::database::Database;
 use crate::exit::{Ended, Failure};
-use crate::run::loading::{Loaders, Loading};
+use crate::run::loading::{Loaders, Loading, Settle};
 use crate::signals::{self, Stop};
+use crate::threads;
 use frames::Framed;
 use handoff::account::GREETING;
 use handoff::listen::Listener;
-use intake::{Counts, Intake};
+use intake::{Counts, Intake, Pending};
 use ledger::runs::Mode;
 use load::fresh;
 use load::{DriverKind, LoaderOptions, WriterOptions};
@@ -33,10 +34,37 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Most bytes that all open transactions together hold in memory, to write them again when a connection is lost.
-const TRANSACTION_BYTES: usize = 128 << 20;
-/// Most producers at once.
+/// How the memory of the consumer is shared out, in bytes.
+struct Memory {
+    /// What all open transactions together hold, to write it again when a connection is lost.
+    transactions: usize,
+    /// Rows of batches that are not full, over all producers.
+    pending: usize,
+    /// Rows of a chunk.
+    chunk: usize,
+    /// Unique keys of parts that are large.
+    keys: usize,
+    /// Most producers at once: each has a buffer for the longest frame or line, and rows that are not stored yet.
+    producers: usize,
+}
+
+/// Most producers at once, however much memory there is.
 const MAX_PRODUCERS: usize = 64;
+/// Memory for each.
+const PRODUCER: usize = 64 << 20;
+
+impl Memory {
+    fn share(total: u64) -> Self {
+        let total = usize::try_from(total).unwrap_or(usize::MAX);
+        Self {
+            transactions: (total / 8).min(128 << 20),
+            pending: (total / 8).min(64 << 20),
+            chunk: (total / 128).clamp(1 << 20, 8 << 20),
+            keys: total / 4,
+            producers: (total / PRODUCER).clamp(2, MAX_PRODUCERS),
+        }
+    }
+}
 
 pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
     if let Some(test) = &args.db_test {
@@ -54,15 +82,17 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
     let rejects = Arc::new(Rejects::new(&args.rejects));
     let counts = Counts::new();
     let connections = args.max_db_connections as usize;
+    let memory = Memory::share(args.memory);
+    let pending = Arc::new(Pending::new(memory.pending));
     let options = WriterOptions {
         url: database.url.clone(),
         schema: database.schema.clone(),
         driver,
         transaction_records: args.transaction_size as usize,
-        transaction_bytes: (TRANSACTION_BYTES / connections).max(1 << 20),
+        transaction_bytes: (memory.transactions / connections).max(1 << 20),
     };
     let shards = Shards::start(connections, &options, &counts, &rejects, &workers, &stop)?;
-    let framed = start_framed(args, &database, &counts, &workers, &stop)?;
+    let framed = start_framed(args, &database, &memory, &counts, &workers, &stop)?;
     observe::log!(
         "listening on {}, storing in schema {} of {}",
         socket.display(),
@@ -85,9 +115,10 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
         }
         match listener.accept(Duration::from_millis(200)) {
             // Left in the queue of the socket until another producer ends would be as good, but is silent.
-            Ok(Some(stream)) if readers.len() >= MAX_PRODUCERS => {
+            Ok(Some(stream)) if readers.len() >= memory.producers => {
                 progress.say(&format!(
-                    "a producer was turned away: {MAX_PRODUCERS} are connected"
+                    "a producer was turned away: {} are connected, which is what --memory has room for",
+                    memory.producers
                 ));
                 drop(stream);
             }
@@ -96,14 +127,18 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
                 drop((&stream).write_all(GREETING));
                 let intake = Intake::new(
                     args.batch_size as usize,
-                    shards.handles(),
+                    (shards.handles(), &pending),
                     &counts,
                     &rejects,
                     &stop,
                     &workers,
                     &framed.0,
                 );
-                readers.push(std::thread::spawn(move || intake.run(stream)));
+                let framed = framed.0.clone();
+                readers.push(std::thread::spawn(move || {
+                    let broke_off = |why| framed.break_off(why);
+                    threads::guarded("a reading thread", broke_off, || intake.run(stream));
+                }));
             }
             Ok(None) => {}
             Err(error) => {
@@ -157,6 +192,7 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
 fn start_framed(
     args: &ConsumerArgs,
     database: &Database,
+    memory: &Memory,
     counts: &Counts,
     workers: &Workers,
     stop: &Stop,
@@ -166,12 +202,13 @@ fn start_framed(
     fresh::prepare_probes(&mut client, &database.schema, stop.waits())
         .map_err(|error| database.db_failure(&error))?;
     let indexed = fresh::indexed_columns(&mut client, &database.schema).map_err(refused)?;
-    let (loaders, ends) = Loaders::new(args.max_db_connections as usize);
+    let (loaders, ends) = Loaders::new(args.max_db_connections as usize, memory.chunk);
     let framed = Framed::new(
         &database.url,
         &database.schema,
         indexed,
         loaders,
+        (memory.chunk, memory.keys),
         counts,
         Duration::from_secs(args.part_timeout),
         stop,
@@ -193,7 +230,10 @@ fn start_framed(
                 keep: None,
             };
             let framed = framed.clone();
-            std::thread::spawn(move || loading.work(number, &messages, framed.loaders()))
+            std::thread::spawn(move || {
+                let work = || loading.work(number, &messages, framed.loaders());
+                threads::guarded("a loading thread", |why| framed.break_off(why), work);
+            })
         })
         .collect();
     Ok((framed, threads))

@@ -3,7 +3,8 @@
 use crate::consumer::intake::Counts;
 use crate::consumer::rejects::Rejects;
 use crate::exit::Failure;
-use crate::signals::Stop;
+use crate::signals::{self, Stop};
+use crate::threads;
 use load::{Accounts, Batch, DbError, Refused, Writer, WriterOptions};
 use observe::{Counter, Workers};
 use rows::Record;
@@ -14,8 +15,6 @@ use std::thread::JoinHandle;
 
 /// Batches that wait for a connection; the intake waits when there are more.
 const WAITING: usize = 2;
-/// Tries to reach the server after being told to stop.
-const LAST_TRIES: u32 = 8;
 
 /// What a thread is given to do.
 enum Job {
@@ -85,17 +84,15 @@ impl Shards {
         let mut senders = Vec::new();
         let mut threads = Vec::new();
         for number in 0..count {
-            let mut writer = new_writer(
-                options.clone(),
-                Arc::clone(rejects),
-                counts.rejected(),
-                stop.clone(),
-            );
+            let mut writer = new_writer(options.clone(), Arc::clone(rejects), counts.rejected());
             writer.connect().map_err(Failure::new)?;
             let (sender, jobs) = sync_channel(WAITING);
             let (counts, workers, stop) = (counts.clone(), workers.clone(), stop.clone());
             threads.push(std::thread::spawn(move || {
-                let outcome = work(&mut writer, &jobs, &counts, &workers, number);
+                let mut why = String::new();
+                let store = || work(&mut writer, &jobs, &counts, &workers, number);
+                let outcome = threads::guarded("a writing thread", |panic| why = panic, store);
+                let outcome = outcome.unwrap_or_else(|| Err(broke_off(why)));
                 if outcome.is_err() {
                     stop.set();
                 }
@@ -118,15 +115,20 @@ impl Shards {
         drop(self.handles);
         let mut outcome = Ok(());
         for thread in self.threads {
-            outcome = outcome.and(thread.join().unwrap_or_else(|_| {
-                Err(DbError {
-                    kind: load::DbErrorKind::Other,
-                    sqlstate: None,
-                    message: "a writer broke off".to_owned(),
-                })
-            }));
+            let ended = thread.join();
+            outcome = outcome
+                .and(ended.unwrap_or_else(|_| Err(broke_off("a writing thread broke off".to_owned()))));
         }
         outcome
+    }
+}
+
+/// An error that waiting does not mend.
+fn broke_off(message: String) -> DbError {
+    DbError {
+        kind: load::DbErrorKind::Other,
+        sqlstate: None,
+        message,
     }
 }
 
@@ -171,12 +173,7 @@ fn work(
     Ok(())
 }
 
-fn new_writer(
-    options: WriterOptions,
-    rejects: Arc<Rejects>,
-    rejected: Counter,
-    stop: Stop,
-) -> Writer<'static> {
+fn new_writer(options: WriterOptions, rejects: Arc<Rejects>, rejected: Counter) -> Writer<'static> {
     let refused = move |refused: Refused| {
         let Refused {
             uri,
@@ -196,7 +193,7 @@ fn new_writer(
         if tries.is_power_of_two() {
             observe::log!("waiting for the database, try {tries}: {error}");
         }
-        !(stop.is_set() && tries > LAST_TRIES)
+        !signals::is_hurried()
     };
     Writer::new(options, refused, wait)
 }

@@ -9,15 +9,58 @@ use discover::did_file::DidLine;
 use fetch::hosts::host_of;
 use fetch::retry::{self, Retry};
 use fetch::turns::Turns;
-use fetch::{AccountState, Client, FetchError};
+use fetch::{AccountState, Client, FetchError, Pages};
 use observe::Workers;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A repo that passed every check, and what it holds.
-type CheckedRepo = (Repo<fetch::Body>, RepoSummary);
+/// A repo that passed every check, what it holds, and its share of the memory for indexes.
+type CheckedRepo = (Repo<fetch::Body>, RepoSummary, OwnedSemaphorePermit);
+
+/// Memory for indexes of blocks, counted in KiB. Each repo takes one share, before its share of the buffer.
+#[derive(Clone)]
+pub(crate) struct Indexes {
+    free: Arc<Semaphore>,
+    total: usize,
+}
+
+impl Indexes {
+    pub(crate) fn new(bytes: usize) -> Self {
+        let total = bytes >> 10;
+        Self {
+            free: Arc::new(Semaphore::new(total)),
+            total,
+        }
+    }
+
+    /// Waits for a share of so many bytes.
+    async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, FetchError> {
+        let kib = bytes.div_ceil(1 << 10);
+        let (true, Ok(wanted)) = (kib <= self.total, u32::try_from(kib)) else {
+            let why = format!(
+                "the index of its blocks would take {kib} KiB of memory, of which it may have {}: give it more with --memory",
+                self.total
+            );
+            return Err(FetchError::BadRepo(why, false));
+        };
+        let share = Arc::clone(&self.free).acquire_many_owned(wanted);
+        share.await.map_err(|_| FetchError::Stopped)
+    }
+}
+
+/// Why a repo did not pass.
+enum NotChecked {
+    Repo(RepoError),
+    Fetch(FetchError),
+}
+
+impl From<RepoError> for NotChecked {
+    fn from(error: RepoError) -> Self {
+        Self::Repo(error)
+    }
+}
 
 /// What all jobs share.
 pub(crate) struct Shared {
@@ -28,6 +71,7 @@ pub(crate) struct Shared {
     /// Bytes of checked repos that wait for the consumers.
     pub(crate) buffer: Arc<Semaphore>,
     pub(crate) buffer_bytes: u32,
+    pub(crate) indexes: Indexes,
     pub(crate) max_attempts: u32,
     pub(crate) opt_out: OptOut,
     pub(crate) senders: Vec<UnboundedSender<Handed>>,
@@ -43,7 +87,7 @@ pub(crate) async fn process(shared: &Shared, line: DidLine) {
         shared.tally.skipped("host opted out");
         return;
     }
-    let (repo, summary) = match fetch_checked(shared, &line, &host).await {
+    let (repo, summary, index) = match fetch_checked(shared, &line, &host).await {
         Ok(checked) => checked,
         Err(FetchError::Account(state)) => {
             // That this host does not hold a repo says nothing about the account.
@@ -71,7 +115,7 @@ pub(crate) async fn process(shared: &Shared, line: DidLine) {
             .tally
             .failed(&line, "not handed over", "not handed over: it was told to stop");
     };
-    let checked = Arc::new(Checked::new(line, (repo, summary), share));
+    let checked = Arc::new(Checked::new(line, (repo, summary), (share, index)));
     for sender in &shared.senders {
         if sender.send(Handed::Repo(Arc::clone(&checked))).is_err() {
             shared.tally.not_sent(&checked);
@@ -89,14 +133,20 @@ async fn fetch_checked(shared: &Shared, line: &DidLine, host: &str) -> Result<Ch
                 () = shared.stop.wait() => return Err(FetchError::Stopped),
             };
             let worker = shared.workers.start(&format!("fetch {} from {host}", line.did));
-            let got = shared.client.get_repo(&line.did, &line.pds, &mut turn.seen).await;
+            let got = tokio::select! {
+                got = shared.client.get_repo(&line.did, &line.pds, &mut turn.seen) => got,
+                () = shared.stop.wait_until_urgent() => return Err(FetchError::Stopped),
+            };
             // Hosts are asked less while checks are behind.
             let _slot = shared.slots.acquire().await.map_err(|_| FetchError::Stopped)?;
             turn.end(&got);
             match got {
                 Ok(body) => {
                     worker.doing(format!("check {}, {} bytes", line.did, body.len()));
-                    check(body, line.did.clone()).await
+                    tokio::select! {
+                        checked = check(body, line.did.clone(), shared.indexes.clone()) => checked,
+                        () = shared.stop.wait_until_urgent() => return Err(FetchError::Stopped),
+                    }
                 }
                 Err(error) => Err(error),
             }
@@ -122,16 +172,28 @@ async fn fetch_checked(shared: &Shared, line: &DidLine, host: &str) -> Result<Ch
 }
 
 /// Checks the whole CAR, on a thread where computing hinders nobody.
-async fn check(body: fetch::Body, did: String) -> Result<CheckedRepo, FetchError> {
-    let checked = tokio::task::spawn_blocking(move || {
-        let bad = |error: RepoError| FetchError::BadRepo(error.to_string(), error.may_be_transport());
-        let repo = Repo::open(body, &did).map_err(bad)?;
+async fn check(body: fetch::Body, did: String, indexes: Indexes) -> Result<CheckedRepo, FetchError> {
+    let runtime = tokio::runtime::Handle::current();
+    let checked = tokio::task::spawn_blocking(move || -> Result<CheckedRepo, NotChecked> {
+        let (mut index, mut pages) = (None, Pages::default());
+        let admit = |bytes: usize| -> Result<(), NotChecked> {
+            index = Some(runtime.block_on(indexes.take(bytes)).map_err(NotChecked::Fetch)?);
+            Ok(())
+        };
+        let repo = Repo::open_within(body, &did, admit, |body, at| pages.read_to(body, at))?;
         if let Some(why) = load::revs::refuse(&repo.commit().rev) {
-            return Err(FetchError::Untrusted("rev in the future", why));
+            return Err(NotChecked::Fetch(FetchError::Untrusted("rev in the future", why)));
         }
-        let summary = repo.check().map_err(bad)?;
-        Ok((repo, summary))
+        let summary = repo.check_watched(|body| pages.read_entry(body))?;
+        let index = index.ok_or(NotChecked::Fetch(FetchError::Stopped))?;
+        Ok((repo, summary, index))
     });
-    let broke_off = |_| Err(FetchError::BadRepo("the check broke off".to_owned(), false));
-    checked.await.unwrap_or_else(broke_off)
+    match checked.await {
+        Ok(Ok(checked)) => Ok(checked),
+        Ok(Err(NotChecked::Fetch(error))) => Err(error),
+        Ok(Err(NotChecked::Repo(error))) => {
+            Err(FetchError::BadRepo(error.to_string(), error.may_be_transport()))
+        }
+        Err(_) => Err(FetchError::BadRepo("the check broke off".to_owned(), false)),
+    }
 }

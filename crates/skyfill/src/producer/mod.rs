@@ -20,7 +20,7 @@ use fetch::Redirects;
 use fetch::turns::Turns;
 use handoff::send::{Event, Finished, Opened, Sender};
 use handoff::send_frames::FramedSender;
-use job::Shared;
+use job::{Indexes, Shared};
 use observe::{Progress, Workers};
 use parcel::{FramedParcel, Handed, Parcel};
 use std::collections::HashMap;
@@ -41,6 +41,32 @@ const TASKS_PER_SLOT: usize = 8;
 const CONCURRENCY: u32 = 16;
 /// Seconds: lines are taken in order, so that a host that is away holds up others.
 const PATIENCE: u64 = 60;
+
+/// How the memory of the producer is shared out, in bytes.
+struct Memory {
+    /// What one body may take before it goes to a file.
+    body: usize,
+    /// Bodies that are decompressed at once, 16 MiB each.
+    decoders: usize,
+    /// Checked repos that wait, beside their indexes.
+    buffer: u32,
+    /// Indexes of blocks, from the check until every socket has the repo.
+    indexes: usize,
+}
+
+impl Memory {
+    /// Of `total`, a quarter goes to bodies that come in, of which there are `concurrency` and as many that are checked, a quarter to those that
+    /// wait, a quarter to indexes, and an eighth to decompressing. The rest is for the process itself.
+    fn share(total: u64, concurrency: usize) -> Self {
+        let total = usize::try_from(total).unwrap_or(usize::MAX);
+        Self {
+            body: (total / 4 / (2 * concurrency.max(1))).clamp(16 << 10, 4 << 20),
+            decoders: (total / 8 / (16 << 20)).clamp(1, 16),
+            buffer: u32::try_from(total / 4).unwrap_or(u32::MAX),
+            indexes: total / 4,
+        }
+    }
+}
 
 pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
     if !matches!(args.sockets.len(), 1 | 3) {
@@ -73,9 +99,14 @@ pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
     let workers = Workers::default();
     let stop = signals::listen(workers.clone())?;
     let tally = Arc::new(Tally::new(&args.failures));
-    let client = fetch_args::client(&args.fetch, &args.caller, Redirects::Any)?;
     let pace = fetch_args::pace(&args.fetch, CONCURRENCY, PATIENCE);
     let concurrency = pace.slots;
+    let memory = Memory::share(args.memory, concurrency);
+    let client = fetch_args::client(&args.fetch, &args.caller, Redirects::Any)?
+        .with_spool(fetch_args::spool(&args.spool)?)
+        .with_memory(memory.body)
+        .with_decoders(memory.decoders);
+    let buffer_bytes = args.buffer_bytes.min(memory.buffer);
     let runtime = threads::start()?;
     let interval = Duration::from_secs(args.output.logging_interval);
     let progress = Progress::start(tally.counters(), Some(total), interval);
@@ -89,8 +120,9 @@ pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
         client,
         turns,
         slots: Semaphore::new(concurrency),
-        buffer: Arc::new(Semaphore::new(args.buffer_bytes as usize)),
-        buffer_bytes: args.buffer_bytes,
+        buffer: Arc::new(Semaphore::new(buffer_bytes as usize)),
+        buffer_bytes,
+        indexes: Indexes::new(memory.indexes),
         max_attempts: args.fetch.max_attempts,
         opt_out: OptOut::of(&args.fetch)?,
         senders,

@@ -3,6 +3,7 @@
 use crate::producer::tally::Tally;
 use atrepo::{Entry, Repo, RepoError, RepoSummary};
 use discover::did_file::DidLine;
+use fetch::Pages;
 use handoff::account;
 use handoff::frames::{self, PartHeader};
 use handoff::line::{self, Outgoing};
@@ -29,13 +30,15 @@ pub(crate) struct Checked {
     pub(crate) unusable: AtomicU64,
     /// Its share of the buffer, until every socket has it.
     share: Mutex<Option<OwnedSemaphorePermit>>,
+    /// The share of its index, which is there as long as the repo.
+    _index: OwnedSemaphorePermit,
 }
 
 impl Checked {
     pub(crate) fn new(
         line: DidLine,
         (repo, summary): (Repo<fetch::Body>, RepoSummary),
-        share: OwnedSemaphorePermit,
+        (share, index): (OwnedSemaphorePermit, OwnedSemaphorePermit),
     ) -> Self {
         Self {
             line,
@@ -46,6 +49,7 @@ impl Checked {
             records: AtomicU64::new(0),
             unusable: AtomicU64::new(0),
             share: Mutex::new(Some(share)),
+            _index: index,
         }
     }
 
@@ -135,7 +139,9 @@ impl RepoParcel {
         let mut piece = Vec::with_capacity(PIECE_BYTES + (64 << 10));
         let (mut records, mut unusable) = (0u64, 0u64);
         let did = self.checked.repo.did();
+        let mut pages = Pages::default();
         let outcome = self.checked.repo.entries(|entry| -> Result<(), End> {
+            pages.read_entry(self.checked.repo.car());
             let Entry::Record {
                 collection,
                 rkey,
@@ -232,7 +238,9 @@ impl handoff::send_frames::FramedParcel for FramedParcel {
             },
         );
         let mut entries = 0u64;
+        let mut pages = Pages::default();
         let outcome = checked.repo.raw_entries(|key, cid, block| -> Result<(), End> {
+            pages.read_entry(checked.repo.car());
             // What has no collection is nobody's: it goes to the first socket.
             let collection = atrepo::syntax::split_key(key).map_or("", |(collection, _)| collection);
             if socket_of(collection, self.sockets) != self.socket {

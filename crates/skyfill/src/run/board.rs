@@ -2,7 +2,7 @@
 
 use crate::run::loading::Settle;
 use crate::run::stragglers::Got;
-use crate::signals::Stop;
+use crate::signals::{self, Stop};
 use ledger::identity::DocumentNote;
 use ledger::repos::{Moved, Note};
 use load::{DbError, LoadedRepo};
@@ -325,18 +325,14 @@ impl Settle for Arc<Board> {
     fn is_broken(&self) -> bool {
         self.broken().is_some()
     }
-
-    fn is_stopping(&self) -> bool {
-        self.stop.is_set()
-    }
 }
 
-/// Tells of a wait for the database, not too often, and waits.
+/// Tells of a wait for the database, not too often, and waits, not longer than there is time.
 pub(crate) fn wait_for_database(error: &DbError, tries: u32) {
     if tries.is_power_of_two() {
         observe::log!("waiting for the database, try {tries}: {error}");
     }
-    std::thread::sleep(Duration::from_millis(100u64 << tries.min(6)));
+    signals::sleep(Duration::from_millis(100u64 << tries.min(6)));
 }
 
 /// A number of bytes that threads share.
@@ -345,6 +341,18 @@ pub(crate) struct Budget {
     free: Mutex<usize>,
     freed: Condvar,
 }
+
+/// Why there is no share of a budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoShare {
+    /// All of it is less, in bytes.
+    TooLarge { wanted: usize, total: usize },
+    /// It was waited for when somebody asked to stop.
+    Stopped,
+}
+
+/// Whoever waits for a share looks this often whether to stop.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A part of a budget, until it is dropped.
 pub(crate) struct Share<'b>(&'b Budget, usize);
@@ -358,15 +366,31 @@ impl Budget {
         }
     }
 
-    /// Waits until `bytes` are free; more than there are count as all there are.
-    pub(crate) fn take(&self, bytes: usize) -> Share<'_> {
-        let bytes = bytes.min(self.total);
+    /// All of it, in bytes.
+    pub(crate) fn total(&self) -> usize {
+        self.total
+    }
+
+    /// Waits until `bytes` are free.
+    ///
+    /// Whoever holds a share must not wait for another one of the same budget: two could wait for each other.
+    pub(crate) fn take(&self, bytes: usize, stop: &Stop) -> Result<Share<'_>, NoShare> {
+        if bytes > self.total {
+            return Err(NoShare::TooLarge {
+                wanted: bytes,
+                total: self.total,
+            });
+        }
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         while *free < bytes {
-            free = self.freed.wait(free).unwrap_or_else(PoisonError::into_inner);
+            if stop.is_set() {
+                return Err(NoShare::Stopped);
+            }
+            let waited = self.freed.wait_timeout(free, LOOK_EVERY);
+            free = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         *free -= bytes;
-        Share(self, bytes)
+        Ok(Share(self, bytes))
     }
 }
 

@@ -1,18 +1,20 @@
 //! Checking and encoding, on threads of their own: CARs in, chunks of rows out.
 
-use crate::run::board::{Board, Budget, wait_for_database};
+use crate::run::board::{Board, Budget, NoShare, Share, wait_for_database};
 use crate::run::fetching::keep;
-use crate::run::loading::{LAST_TRIES, Loaders};
+use crate::run::loading::Loaders;
 use crate::run::trust::{self, Known, Verdict};
+use crate::signals;
 use appview::table::TableInfo;
 use atrepo::{Commit, Repo, RepoError};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use fetch::Body;
 use fetch::archive::ArchiveWriter;
+use fetch::{Body, Pages};
+use ledger::failpoint;
 use ledger::proofs::Proof;
 use ledger::repos::{self, Open};
 use load::fresh::Probes;
-use load::{Choice, Chunk, Decision, EncodeError, Encoder, Origin, decide, revs};
+use load::{Choice, Chunk, Costs, Decision, EncodeError, Encoder, Origin, decide, revs};
 use observe::Workers;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,11 +22,6 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// Rows wait no longer than this for more.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// Pages of a CAR in a file are let go of after so many bytes of reading from front to back,
-const LET_GO_BYTES: usize = 32 << 20;
-/// and after so many entries in the order of the tree: each may have touched pages of its own.
-const LET_GO_ENTRIES: u32 = 2000;
-
 /// A CAR to be checked and encoded.
 pub(crate) struct Encode {
     pub(crate) open: Open,
@@ -65,11 +62,33 @@ pub(crate) struct Encoding {
     pub(crate) now: i64,
     pub(crate) chunk_bytes: usize,
     pub(crate) indexed: Vec<(String, String)>,
-    /// For indexes of blocks.
-    pub(crate) memory: Budget,
+    /// Memory for indexes of blocks.
+    pub(crate) indexes: Budget,
+    /// Memory for the unique keys of large repos. It is taken by whoever has its share of the indexes already.
+    pub(crate) keys: Budget,
     pub(crate) keep: Option<Arc<Mutex<ArchiveWriter>>>,
     pub(crate) board: Arc<Board>,
     pub(crate) workers: Workers,
+}
+
+/// What is known of a repo beside its CAR.
+struct Wanted {
+    open: Open,
+    host: String,
+    lease: i64,
+    known: Option<Known>,
+}
+
+/// Why a repo could not be opened.
+enum NotOpened {
+    Repo(RepoError),
+    Memory(NoShare),
+}
+
+impl From<RepoError> for NotOpened {
+    fn from(error: RepoError) -> Self {
+        Self::Repo(error)
+    }
 }
 
 /// Works until there is no more to come.
@@ -83,13 +102,13 @@ pub(crate) fn work(shared: &Encoding, number: usize, work: &Receiver<Encode>, lo
     let mut probes = Probes::new(&shared.url, &shared.schema);
     // A repo that does not fit into a chunk goes to one loader, piece by piece.
     let mut sticky: Option<usize> = None;
-    let mut hand_on = |chunk: Chunk| loaders.hand_on(chunk, number, &mut sticky);
     let worker = shared.workers.start("waiting for repos");
     loop {
         let next = match work.recv_timeout(PATIENCE) {
             Ok(next) => next,
             Err(ended) => {
                 let waiting = encoder.waiting() as u64;
+                let mut hand_on = |chunk: Chunk| loaders.hand_on(chunk, number, &mut sticky);
                 if encoder.flush(&mut hand_on).is_err() {
                     shared.board.lost_some(waiting);
                 }
@@ -99,83 +118,144 @@ pub(crate) fn work(shared: &Encoding, number: usize, work: &Receiver<Encode>, lo
                 }
             }
         };
+        worker.doing(format!("encode {}, {} bytes", next.open.did, next.body.len()));
         let Encode {
-            open,
-            host,
-            lease,
-            known,
-            body,
-            memory,
-            answer,
+            body, memory, answer, ..
         } = next;
-        let did = &open.did;
+        let wanted = Wanted {
+            open: next.open,
+            host: next.host,
+            lease: next.lease,
+            known: next.known,
+        };
         let mut memory = Some(memory);
-        worker.doing(format!("encode {did}, {} bytes", body.len()));
-        // The index of blocks, and the unique keys of the largest collection, see `atrepo::BlockIndex` and `load::Encoder`.
-        let _share = shared.memory.take(body.len() / 6);
-        let encoded = (|| {
-            let watch = |body: &Body, at: usize, last: &mut usize| {
-                if body.is_file() && at.saturating_sub(*last) > LET_GO_BYTES {
-                    *last = at;
-                    body.let_go();
-                }
-            };
-            let mut last = 0;
-            let repo = match Repo::open_watched(body, did, |body, at| watch(body, at, &mut last)) {
-                Ok(repo) => repo,
-                Err(error) => return Encoded::Bad(error),
-            };
-            let (proof, is_fork) = match weigh(&repo, &open, &host, known.as_ref()) {
-                Weighed::Store { proof, is_fork } => (proof, is_fork),
-                Weighed::Unchanged(proof) => return Encoded::Unchanged(proof),
-                Weighed::Refused(code, why) => return Encoded::Refused(code, why),
-                Weighed::Doubtful => {
-                    let Some(memory) = memory.take() else {
-                        return Encoded::Lost;
-                    };
-                    let commit = Box::new(repo.commit().clone());
-                    return Encoded::Doubtful(commit, repo.into_car(), memory);
-                }
-            };
-            if is_fork {
-                shared.board.forks.add(1);
-            }
-            let origin = Origin {
-                lease,
-                proof,
-                is_fork,
-            };
-            if let Some(writer) = &shared.keep
-                && let Err(why) = keep(writer, did, &open.pds, &repo.commit().rev, repo.car())
-            {
-                return Encoded::NotKept(why);
-            }
-            repo.car().let_go();
-            let mut entries = 0u32;
-            let mut watch = |body: &Body| {
-                entries = entries.wrapping_add(1);
-                if body.is_file() && entries.is_multiple_of(LET_GO_ENTRIES) {
-                    body.let_go();
-                }
-            };
-            let mut probe = |rows: &[(TableInfo, &[u8])]| ask(&mut probes, rows, &shared.board);
-            let waiting = encoder.waiting() as u64;
-            match encoder.add(&repo, origin, &mut watch, &mut probe, &mut hand_on) {
-                Ok(_) => Encoded::Well,
-                Err(EncodeError::Repo(error)) => Encoded::Bad(error),
-                Err(EncodeError::Stopped(_)) => {
-                    // Repos that waited in the same chunk are lost with it.
-                    shared.board.lost_some(waiting);
-                    loaders.abandon(did);
-                    Encoded::Lost
-                }
-            }
-        })();
+        let mut hand_on = |chunk: Chunk| loaders.hand_on(chunk, number, &mut sticky);
+        let encoded = encode(
+            shared,
+            &wanted,
+            (body, &mut memory),
+            &mut encoder,
+            &mut probes,
+            &mut hand_on,
+        );
+        if encoder.take_spans() {
+            // Its first chunks wait for a rest that will not come.
+            loaders.abandon(&wanted.open.did);
+        }
         drop(memory);
         // The task waits for it, unless it broke off; then its repo is noted as failed.
         drop(answer.send(encoded));
         worker.doing("waiting for repos");
     }
+}
+
+/// Checks a CAR and makes its rows.
+fn encode(
+    shared: &Encoding,
+    wanted: &Wanted,
+    (body, memory): (Body, &mut Option<OwnedSemaphorePermit>),
+    encoder: &mut Encoder,
+    probes: &mut Probes,
+    hand_on: &mut load::HandOn<'_>,
+) -> Encoded {
+    let stop = &shared.board.stop;
+    if stop.is_set() {
+        return Encoded::Lost;
+    }
+    failpoint::pass("encode");
+    let mut _index: Option<Share<'_>> = None;
+    let admit = |bytes: usize| -> Result<(), NotOpened> {
+        _index = Some(shared.indexes.take(bytes, stop).map_err(NotOpened::Memory)?);
+        Ok(())
+    };
+    let mut pages = Pages::default();
+    let opened = Repo::open_within(body, &wanted.open.did, admit, |body, at| pages.read_to(body, at));
+    let repo = match opened {
+        Ok(repo) => repo,
+        Err(NotOpened::Repo(error)) => return Encoded::Bad(error),
+        Err(NotOpened::Memory(NoShare::Stopped)) => return Encoded::Lost,
+        Err(NotOpened::Memory(NoShare::TooLarge { wanted, total })) => {
+            return Encoded::Refused("too large", too_large("the index of its blocks", wanted, total));
+        }
+    };
+    let (proof, is_fork) = match weigh(&repo, &wanted.open, &wanted.host, wanted.known.as_ref()) {
+        Weighed::Store { proof, is_fork } => (proof, is_fork),
+        Weighed::Unchanged(proof) => return Encoded::Unchanged(proof),
+        Weighed::Refused(code, why) => return Encoded::Refused(code, why),
+        Weighed::Doubtful => {
+            let Some(memory) = memory.take() else {
+                return Encoded::Lost;
+            };
+            let commit = Box::new(repo.commit().clone());
+            return Encoded::Doubtful(commit, repo.into_car(), memory);
+        }
+    };
+    if is_fork {
+        shared.board.forks.add(1);
+    }
+    let origin = Origin {
+        lease: wanted.lease,
+        proof,
+        is_fork,
+    };
+    if let Some(writer) = &shared.keep
+        && let Err(why) = keep(
+            writer,
+            &wanted.open.did,
+            &wanted.open.pds,
+            &repo.commit().rev,
+            repo.car(),
+        )
+    {
+        return Encoded::NotKept(why);
+    }
+    repo.car().let_go();
+    let mut watch = |body: &Body| {
+        pages.read_entry(body);
+        if stop.is_set() {
+            return Err(EncodeError::BrokenOff);
+        }
+        Ok(())
+    };
+    let mut _keys: Option<Share<'_>> = None;
+    let mut admit = |bytes: usize| match shared.keys.take(bytes, stop) {
+        Ok(share) => {
+            _keys = Some(share);
+            Ok(())
+        }
+        Err(NoShare::Stopped) => Err(EncodeError::BrokenOff),
+        Err(NoShare::TooLarge { wanted, total }) => Err(EncodeError::TooLarge(too_large(
+            "the unique keys of its records",
+            wanted,
+            total,
+        ))),
+    };
+    let mut costs = Costs {
+        watch: &mut watch,
+        keys: &mut admit,
+    };
+    let mut probe = |rows: &[(TableInfo, &[u8])]| ask(probes, rows, &shared.board);
+    let waiting = encoder.waiting() as u64;
+    match encoder.add(&repo, origin, &mut costs, &mut probe, hand_on) {
+        Ok(()) => Encoded::Well,
+        Err(EncodeError::Repo(error)) => Encoded::Bad(error),
+        Err(EncodeError::TooLarge(why)) => Encoded::Refused("too large", why),
+        Err(EncodeError::BrokenOff) => Encoded::Lost,
+        Err(EncodeError::Stopped(_)) => {
+            // Repos that waited in the same chunk are lost with it.
+            shared.board.lost_some(waiting);
+            Encoded::Lost
+        }
+    }
+}
+
+fn too_large(what: &str, wanted: usize, total: usize) -> String {
+    let mib = |bytes: usize| bytes.div_ceil(1 << 20);
+    format!(
+        "{what} would take {} MiB of memory, of which it may have {}: give it more with --memory",
+        mib(wanted),
+        total >> 20
+    )
 }
 
 /// What a whole repo is worth beside what is stored of it.
@@ -237,7 +317,7 @@ fn ask(probes: &mut Probes, rows: &[(TableInfo, &[u8])], board: &Board) -> Resul
             Err(error) => error,
         };
         match decide(&error) {
-            Decision::Reconnect | Decision::Wait if !(board.stop.is_set() && tries > LAST_TRIES) => {
+            Decision::Reconnect | Decision::Wait if !signals::is_hurried() => {
                 tries += 1;
                 wait_for_database(&error, tries);
             }

@@ -6,6 +6,7 @@
 
 use crate::run::board::{Board, Settled, wait_for_database};
 use crate::run::stragglers::Stragglers;
+use crate::signals;
 use fetch::FetchError;
 use fetch::turns::Turns;
 use ledger::hosts::{self, Leased};
@@ -116,7 +117,11 @@ impl Feeder<'_> {
                 Ok(Some(fed)) => return Ok(fed),
                 Ok(None) => {}
                 Err(error) => match decide(&error) {
-                    Decision::Reconnect | Decision::Wait if !(self.board.stop.is_set() && tries > 8) => {
+                    // What is not written down is still open in the ledger.
+                    Decision::Reconnect | Decision::Wait if signals::is_hurried() => {
+                        return Ok(Fed::Stopped);
+                    }
+                    Decision::Reconnect | Decision::Wait => {
                         client = None;
                         tries += 1;
                         wait_for_database(&error, tries);
@@ -148,7 +153,8 @@ impl Feeder<'_> {
                 renewed = Instant::now();
             }
             if self.board.stop.is_set() {
-                if self.board.under_way() == 0 || self.board.broken().is_some() {
+                let is_over = self.board.under_way() == 0 || signals::is_hurried();
+                if is_over || self.board.broken().is_some() {
                     return self.end(client, queues, Fed::Stopped);
                 }
                 std::thread::sleep(Duration::from_millis(20));

@@ -13,7 +13,7 @@ use fetch::archive::{Archive, ArchiveWriter};
 use fetch::hosts::host_of;
 use fetch::retry::{self, Retry};
 use fetch::turns::Turns;
-use fetch::{AccountState, Body, Client, FetchError, Latest};
+use fetch::{AccountState, Body, Client, FetchError, Latest, Spool};
 use identity::resolve::{Found, Resolver};
 use ledger::proofs::Proof;
 use ledger::repos::{Moved, Note};
@@ -37,6 +37,7 @@ pub(crate) struct Fetching {
     pub(crate) memory: Arc<Semaphore>,
     /// What a body may take of that before it goes to a file.
     pub(crate) body_bytes: u32,
+    pub(crate) spool: Spool,
     pub(crate) max_attempts: u32,
     pub(crate) opt_out: OptOut,
     pub(crate) archive: Option<Archive>,
@@ -325,7 +326,7 @@ async fn get(shared: &Fetching, job: &Job) -> Result<Option<(Body, OwnedSemaphor
         }
         let memory = memory().await?;
         let body = archive
-            .read(did, shared.body_bytes as usize)
+            .read(did, shared.body_bytes as usize, &shared.spool)
             .map_err(|error| FetchError::BadRepo(error.to_string(), false))?;
         let missing = || FetchError::BadRepo("not in the archive".to_owned(), false);
         return Ok(Some((body.ok_or_else(missing)?, memory)));
@@ -407,8 +408,8 @@ async fn encode(
             }
             Ok(Encoded::Refused(code, why)) => return Err(FetchError::Untrusted(code, why)),
             Ok(Encoded::NotKept(why)) => return Err(FetchError::Spool(why)),
-            Ok(Encoded::Lost) => return Ok(Outcome::Lost),
-            Err(_) => return Err(FetchError::BadRepo("the check broke off".to_owned(), false)),
+            // A thread that broke off ends the run; the repo is open still.
+            Ok(Encoded::Lost) | Err(_) => return Ok(Outcome::Lost),
             Ok(Encoded::Doubtful(commit, back, share)) => {
                 (body, memory) = (back, share);
                 commit

@@ -1,15 +1,13 @@
 //! Loading: a thread for each database connection, chunks in, commits out.
 
 use crate::run::board::wait_for_database;
+use crate::signals;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use fetch::archive::ArchiveWriter;
 use load::{Chunk, Decision, LoadError, LoadedRepo, Loader, LoaderOptions, decide};
 use observe::Workers;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// Tries to reach the server after being told to stop.
-pub(crate) const LAST_TRIES: u32 = 8;
 
 /// Why a chunk was not stored.
 enum Refused {
@@ -34,15 +32,20 @@ pub(crate) enum Message {
 pub(crate) struct Loaders {
     senders: Vec<Sender<Message>>,
     empty: Mutex<Vec<Chunk>>,
+    /// Memory that an empty chunk keeps for the next rows, in bytes.
+    kept: usize,
 }
 
 impl Loaders {
     /// Loaders, and the ends that their threads read from.
-    pub(crate) fn new(count: usize) -> (Self, Vec<Receiver<Message>>) {
+    ///
+    /// An empty chunk keeps `kept` bytes of memory for the next rows.
+    pub(crate) fn new(count: usize, kept: usize) -> (Self, Vec<Receiver<Message>>) {
         let (senders, receivers) = (0..count).map(|_| crossbeam_channel::bounded(1)).unzip();
         let loaders = Self {
             senders,
             empty: Mutex::default(),
+            kept,
         };
         (loaders, receivers)
     }
@@ -99,7 +102,7 @@ impl Loaders {
     }
 
     fn give_back(&self, mut chunk: Chunk) {
-        chunk.clear();
+        chunk.clear(self.kept);
         let mut empty = self.lock_empty();
         if empty.len() < self.senders.len() {
             empty.push(chunk);
@@ -119,8 +122,6 @@ pub(crate) trait Settle: Send + Sync {
     fn break_off(&self, why: String);
     /// Whether that happened.
     fn is_broken(&self) -> bool;
-    /// Whether to end soon.
-    fn is_stopping(&self) -> bool;
 }
 
 /// What a loading thread works with.
@@ -229,9 +230,7 @@ impl<S: Settle> Loading<S> {
                 }
             };
             match decide(&error) {
-                Decision::Reconnect | Decision::Wait
-                    if !(self.settle.is_stopping() && tries > LAST_TRIES) =>
-                {
+                Decision::Reconnect | Decision::Wait if !signals::is_hurried() => {
                     tries += 1;
                     wait_for_database(&error, tries);
                     if continues {

@@ -10,6 +10,7 @@ mod encoding;
 mod feeder;
 mod fetching;
 pub(crate) mod loading;
+mod memory;
 pub(crate) mod phases;
 mod stragglers;
 pub(crate) mod trust;
@@ -30,9 +31,9 @@ use ::verify::verdict::{self, Compared, Verdict};
 use board::{Board, Budget};
 use encoding::Encoding;
 use feeder::{Fed, Feeder};
-use fetch::Redirects;
 use fetch::archive::{Archive, ArchiveWriter};
 use fetch::turns::Turns;
+use fetch::{Redirects, Spool};
 use fetching::Fetching;
 use ledger::coverage::Coverage;
 use ledger::locks::{self, Hold, Lock};
@@ -43,6 +44,7 @@ use ledger::states::State;
 use load::fresh::{self, FreshError};
 use load::{Choice, DbError, LoaderOptions, Notifications};
 use loading::{Loaders, Loading};
+use memory::Memory;
 use observe::{Progress, Workers};
 use pg::{DbErrorKind, Waits};
 use postgres::Client;
@@ -145,6 +147,7 @@ pub(crate) struct Setting {
     pub(crate) workers: Workers,
     pub(crate) stop: Stop,
     keep: Option<Arc<Mutex<ArchiveWriter>>>,
+    spool: Spool,
 }
 
 /// How a run begins, if a new one is to begin.
@@ -235,6 +238,7 @@ impl Setting {
             }
             None => None,
         };
+        let spool = fetch_args::spool(&args.spool)?;
         let workers = Workers::default();
         let stop = signals::listen(workers.clone())?;
         let runtime = threads::start()?;
@@ -244,6 +248,7 @@ impl Setting {
             workers,
             stop,
             keep,
+            spool,
         })
     }
 
@@ -481,36 +486,6 @@ struct Stages<'r> {
     run: &'r Run,
 }
 
-/// How the memory is shared out.
-struct Memory {
-    /// Bodies that are fetched and wait.
-    bodies: usize,
-    /// What one body may take before it goes to a file.
-    body: u32,
-    /// Indexes of blocks and unique keys of the repos that are encoded.
-    indexes: usize,
-    /// A chunk of rows.
-    chunk: usize,
-}
-
-impl Memory {
-    /// A sixteenth is for the process itself; each chunk exists up to four times for a connection: one that is filled, one that waits, one that is
-    /// sent, and in the driver.
-    fn share(total: u64, concurrency: usize, threads: usize, connections: usize) -> Self {
-        let total = usize::try_from(total).unwrap_or(usize::MAX);
-        let copies = threads + 4 * connections;
-        let chunk = (total / 4 / copies).clamp(1 << 20, 8 << 20);
-        let bodies = total / 4;
-        let body = (bodies / (2 * concurrency)).clamp(64 << 10, 4 << 20);
-        Self {
-            bodies,
-            body: u32::try_from(body).unwrap_or(u32::MAX),
-            indexes: total / 3,
-            chunk,
-        }
-    }
-}
-
 impl Stages<'_> {
     /// Loads all that is open.
     fn load(&self, archive: Option<Archive>, open: u64) -> Result<(Fed, Arc<Board>), Failure> {
@@ -541,7 +516,7 @@ impl Stages<'_> {
             durable: false,
         };
         let (encode, encodes) = crossbeam_channel::unbounded();
-        let (loaders, ends) = Loaders::new(connections);
+        let (loaders, ends) = Loaders::new(connections, memory.chunk);
         let (jobs, next_jobs) = tokio::sync::mpsc::unbounded_channel();
         let turns = {
             let _within = set.runtime.enter();
@@ -550,7 +525,9 @@ impl Stages<'_> {
         let from_network = archive.is_none();
         let fetching = Arc::new(Fetching {
             client: fetch_args::client(&args.fetch, &args.caller, Redirects::Never)?
-                .with_memory(memory.body as usize),
+                .with_memory(memory.body as usize)
+                .with_decoders(memory.decoders)
+                .with_spool(set.spool.clone()),
             turns: turns.clone(),
             documents: fetch_args::documents(
                 &args.directory,
@@ -558,8 +535,9 @@ impl Stages<'_> {
                 args.fetch.allow_private_hosts,
                 args.fetch.max_attempts,
             )?,
-            memory: Arc::new(Semaphore::new(memory.bodies / 2)),
+            memory: Arc::new(Semaphore::new(memory.waiting_bodies)),
             body_bytes: memory.body,
+            spool: set.spool.clone(),
             max_attempts: args.fetch.max_attempts,
             opt_out: fetch_args::OptOut::of(&args.fetch)?,
             archive,
@@ -576,7 +554,8 @@ impl Stages<'_> {
             now: clock::now(Some(&self.run.now))?,
             chunk_bytes: memory.chunk,
             indexed,
-            memory: Budget::new(memory.indexes),
+            indexes: Budget::new(memory.indexes),
+            keys: Budget::new(memory.keys),
             keep: set.keep.clone(),
             board: Arc::clone(&board),
             workers: set.workers.clone(),
@@ -594,15 +573,20 @@ impl Stages<'_> {
         );
         let fed = std::thread::scope(|scope| {
             let (loading, encoding, loaders) = (&loading, &encoding, &loaders);
+            let broke_off = move |why: String| encoding.board.break_off(why);
             for (number, messages) in ends.into_iter().enumerate() {
-                scope.spawn(move || loading.work(number, &messages, loaders));
+                let work = move || loading.work(number, &messages, loaders);
+                scope.spawn(move || threads::guarded("a loading thread", broke_off, work));
             }
             let encoders: Vec<_> = (0..threads)
                 .map(|number| {
                     let encodes = encodes.clone();
-                    scope.spawn(move || encoding::work(encoding, number, &encodes, loaders))
+                    let work = move || encoding::work(encoding, number, &encodes, loaders);
+                    scope.spawn(move || threads::guarded("an encoding thread", broke_off, work))
                 })
                 .collect();
+            // When the last of them is gone, what waits for it is told so.
+            drop(encodes);
             let fetched = set.runtime.spawn(fetching::fetch_all(fetching, next_jobs));
             let feeder = Feeder {
                 url: &database.url,
@@ -617,8 +601,8 @@ impl Stages<'_> {
                 deletions: Mutex::default(),
                 patience,
             };
-            let fed = feeder.run();
-            if fed.is_err() {
+            let fed = threads::guarded("the thread that reads the ledger", broke_off, || feeder.run());
+            if !matches!(fed, Some(Ok(_))) {
                 board.stop.set();
             }
             // Its end closes the way to the encoders, theirs the way to the loaders.
@@ -633,7 +617,9 @@ impl Stages<'_> {
         if let Some(why) = board.broken() {
             return Err(self.broke_off(&why));
         }
-        let fed = fed.map_err(|error: DbError| self.broke_off(&error.to_string()))?;
+        let fed = fed
+            .unwrap_or(Ok(Fed::Stopped))
+            .map_err(|error: DbError| self.broke_off(&error.to_string()))?;
         Ok((fed, board))
     }
 

@@ -38,6 +38,7 @@ pub(crate) const VARIABLES: &[&str] = &[
     "SKYFILL_CONTACT",
     "SKYFILL_DATA_DIR",
     "SKYFILL_FAILPOINT",
+    "SKYFILL_SPOOL_DIR",
 ];
 
 /// A folder for one test that the server's user can reach, too.

@@ -1,0 +1,238 @@
+//! Where bodies lie that are too large for memory: files without a name in one folder, within a bound on their bytes.
+//!
+//! A host may hold as much of the spool as it leaves to others. So one host alone gets half of it, and whoever comes later always finds
+//! half of what is left: a host that fills the spool fails alone. A body that finds no room is fetched again later.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Bytes of the disk that are left to others, whatever the spool may take.
+const LEFT_FREE: u64 = 256 << 20;
+/// The disk is asked what is free each time so many bytes were written.
+const ASK_EVERY: u64 = 16 << 20;
+/// What `statfs` calls a file system in memory (`linux/magic.h`).
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+const RAMFS_MAGIC: u64 = 0x8584_58f6;
+
+/// A folder for bodies. Clones share its bounds.
+#[derive(Clone, Debug)]
+pub struct Spool(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    folder: PathBuf,
+    most: u64,
+    used: Mutex<Used>,
+    /// Bytes that were written since the disk was asked.
+    unasked: AtomicU64,
+}
+
+/// Bytes that lie in the spool.
+#[derive(Debug, Default)]
+struct Used {
+    all: u64,
+    by_host: HashMap<String, u64>,
+}
+
+/// Why a folder is no spool.
+#[derive(Debug)]
+pub struct SpoolError {
+    folder: PathBuf,
+    error: io::Error,
+}
+
+impl fmt::Display for SpoolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "spool in {}: {}", self.folder.display(), self.error)
+    }
+}
+
+impl std::error::Error for SpoolError {}
+
+impl Spool {
+    /// A spool of at most `most` bytes in `folder`; without a number, of half of what is free there.
+    ///
+    /// # Errors
+    /// No file can be made there.
+    pub fn open(folder: &Path, most: Option<u64>) -> Result<Self, SpoolError> {
+        let opened = tempfile::tempfile_in(folder).and_then(|_| free_bytes(folder));
+        let free = opened.map_err(|error| SpoolError {
+            folder: folder.to_owned(),
+            error,
+        })?;
+        Ok(Self(Arc::new(Inner {
+            folder: folder.to_owned(),
+            most: most.unwrap_or(free / 2),
+            used: Mutex::default(),
+            unasked: AtomicU64::new(0),
+        })))
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.0.folder
+    }
+
+    /// Whether its files lie in memory: they then count for nobody, and may take what others need.
+    #[must_use]
+    pub fn is_in_memory(&self) -> bool {
+        rustix::fs::statfs(&self.0.folder)
+            .is_ok_and(|fs| matches!(fs.f_type.cast_unsigned(), TMPFS_MAGIC | RAMFS_MAGIC))
+    }
+
+    /// A new file for a body of `host`.
+    pub(crate) fn file(&self, host: &str) -> io::Result<SpoolFile> {
+        Ok(SpoolFile {
+            file: tempfile::tempfile_in(&self.0.folder)?,
+            claim: Claim {
+                spool: self.clone(),
+                host: host.to_owned(),
+                bytes: 0,
+            },
+        })
+    }
+
+    fn used(&self) -> MutexGuard<'_, Used> {
+        self.0.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks whether the disk has room left, now and then.
+    fn ask_disk(&self, bytes: u64) -> io::Result<()> {
+        if self
+            .0
+            .unasked
+            .fetch_add(bytes, Ordering::Relaxed)
+            .saturating_add(bytes)
+            < ASK_EVERY
+        {
+            return Ok(());
+        }
+        self.0.unasked.store(0, Ordering::Relaxed);
+        if free_bytes(&self.0.folder)? >= LEFT_FREE {
+            return Ok(());
+        }
+        Err(full(format!(
+            "{} has less than {} MiB free, which stay free; name another folder with --spool-dir",
+            self.0.folder.display(),
+            LEFT_FREE >> 20
+        )))
+    }
+}
+
+fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(folder)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+fn full(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::StorageFull, why)
+}
+
+/// Bytes of the spool that a host has, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    spool: Spool,
+    host: String,
+    bytes: u64,
+}
+
+impl Claim {
+    fn grow(&mut self, bytes: u64) -> io::Result<()> {
+        self.spool.ask_disk(bytes)?;
+        let mut used = self.spool.used();
+        let of_host = used
+            .by_host
+            .get(&self.host)
+            .copied()
+            .unwrap_or(0)
+            .saturating_add(bytes);
+        let all = used.all.saturating_add(bytes);
+        if of_host > self.spool.0.most.saturating_sub(all) {
+            return Err(full(format!(
+                "bodies of {} would take {of_host} of the {} bytes of the spool, of which others have {}; give it more with --spool-size",
+                self.host,
+                self.spool.0.most,
+                all.saturating_sub(of_host)
+            )));
+        }
+        used.all = all;
+        used.by_host.insert(self.host.clone(), of_host);
+        drop(used);
+        self.bytes = self.bytes.saturating_add(bytes);
+        Ok(())
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut used = self.spool.used();
+        used.all = used.all.saturating_sub(self.bytes);
+        if let Some(of_host) = used.by_host.get_mut(&self.host) {
+            *of_host = of_host.saturating_sub(self.bytes);
+            if *of_host == 0 {
+                used.by_host.remove(&self.host);
+            }
+        }
+    }
+}
+
+/// A file of the spool that is written.
+#[derive(Debug)]
+pub(crate) struct SpoolFile {
+    file: File,
+    claim: Claim,
+}
+
+impl SpoolFile {
+    /// Adds to the file.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.claim.grow(bytes.len() as u64)?;
+        self.file.write_all(bytes)
+    }
+
+    /// The file, and what keeps its place.
+    pub(crate) fn into_parts(self) -> (File, Claim) {
+        (self.file, self.claim)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_has_as_much_as_it_leaves_and_gives_it_back() {
+        let spool = Spool::open(&std::env::temp_dir(), Some(1000)).unwrap();
+        let fill = |host: &str| {
+            let mut file = spool.file(host).unwrap();
+            let mut pushed = 0;
+            while file.push(&[0; 10]).is_ok() {
+                pushed += 10;
+            }
+            (file, pushed)
+        };
+        let (first, of_first) = fill("a");
+        assert_eq!(of_first, 500);
+        // Another file of the same host finds nothing, another host half of what is left.
+        assert_eq!(fill("a").1, 0);
+        let (_second, of_second) = fill("b");
+        assert_eq!(of_second, 250);
+        drop(first);
+        let error = {
+            let (mut file, of_third) = fill("c");
+            assert_eq!(of_third, 370);
+            file.push(&[0; 10]).unwrap_err().to_string()
+        };
+        assert!(
+            error.contains("bodies of c") && error.contains("--spool-size"),
+            "{error}"
+        );
+        assert_eq!(spool.used().by_host.len(), 1);
+    }
+}

@@ -1,0 +1,34 @@
+//! Ending statements that run: a process that is told to stop does not wait for a long one, or for a lock.
+
+use postgres::{CancelToken, Client, NoTls};
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The sessions that were opened last, whether they are open still or not: asking for the end of one that is closed does nothing.
+static OPENED: Mutex<VecDeque<CancelToken>> = Mutex::new(VecDeque::new());
+
+/// Far more than a process has at once.
+const REMEMBERED: usize = 1024;
+
+/// Remembers a session.
+pub(crate) fn remember(client: &Client) {
+    let mut opened = opened();
+    if opened.len() >= REMEMBERED {
+        opened.pop_front();
+    }
+    opened.push_back(client.cancel_token());
+}
+
+/// Asks the server to end the statements of all sessions of this process. They fail with `query_canceled`; the sessions stay.
+pub fn cancel_all() {
+    // The newest first: they are the ones that are open.
+    let tokens: Vec<CancelToken> = opened().iter().rev().cloned().collect();
+    for token in tokens {
+        // A server that cannot be asked has no statement of ours that would hold us for long.
+        drop(token.cancel_query(NoTls));
+    }
+}
+
+fn opened() -> MutexGuard<'static, VecDeque<CancelToken>> {
+    OPENED.lock().unwrap_or_else(PoisonError::into_inner)
+}
