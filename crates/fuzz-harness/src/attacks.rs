@@ -108,7 +108,7 @@ fn records() -> Vec<Vec<u8>> {
         post(&prototypes(value(|w| _ = w.list(0))), None),
         post(&long_keys, None),
         post(&controls, None),
-        post(&null, Some(("langs", &variants(4_000)))),
+        post(&null, Some(("langs", &variants(12_000)))),
         post(&null, Some(("facets", &mentions(2_000)))),
     ]
 }
