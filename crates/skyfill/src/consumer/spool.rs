@@ -100,7 +100,7 @@ mod tests {
                     .add(
                         format!("a/{n:03}").as_bytes(),
                         &Cid::of(Codec::DagCbor, &block),
-                        &block,
+                        &Ok(block.as_slice()),
                     )
                     .unwrap();
             }
