@@ -3,7 +3,6 @@
 //! The official code leaves some behind (`deleteActor` in `data-plane/server/indexing/index.ts` knows nothing of `feed_item`, `quote` and others) and
 //! also takes what others wrote to the account; here the tables become those of a load without it.
 
-use crate::chunk::LoadedRepo;
 use crate::driver::{DbError, Driver, RustDriver};
 use crate::loader::commit;
 use crate::{merge, replace};
