@@ -70,7 +70,12 @@ fn get_within(url: &str, host: Option<&str>, patience: Duration) -> std::io::Res
 }
 
 pub(crate) fn get(url: &str) -> Got {
-    get_within(url, None, LONG).unwrap_or_else(|error| panic!("{url}: {error}"))
+    get_as(url, None)
+}
+
+/// An answer that must come. The host may be another one than that of the URL.
+pub(crate) fn get_as(url: &str, host: Option<&str>) -> Got {
+    get_within(url, host, LONG).unwrap_or_else(|error| panic!("{url}: {error}"))
 }
 
 pub(crate) fn header(head: &str, name: &str) -> Option<String> {
