@@ -1,9 +1,11 @@
 //! Records that are expensive to read, to write as JSON, or to store.
 //!
 //! All are canonical DAG-CBOR, and valid under their lexicon: the official indexer stores them if
-//! they are not too large. Most carry their load in a field that no lexicon knows (`load`).
+//! they are not too large. Most carry their load in a field that no lexicon knows (`load`). It does
+//! not compress well, so that it gets past whoever looks at ratios alone.
 
 use super::noise;
+use crate::Random;
 use atrepo::cbor::{Writer, key_order};
 use atrepo::{Cid, Codec};
 
@@ -149,10 +151,11 @@ pub fn deep_maps_under_marked_keys(depth: usize, bytes: usize) -> Vec<u8> {
 
 /// A list of `count` numbers of one byte each.
 fn small_numbers(count: usize) -> Vec<u8> {
+    let mut random = Random::new(count as u64);
     let mut w = Writer::new();
     w.list(count as u64);
     for _ in 0..count {
-        w.integer(1);
+        w.unsigned(random.below(24));
     }
     w.into_bytes()
 }
@@ -161,13 +164,18 @@ fn small_numbers(count: usize) -> Vec<u8> {
 /// is six characters of JSON.
 #[must_use]
 pub fn control_characters(length: usize) -> Vec<u8> {
-    post(vec![(LOAD, text(&"\u{1}".repeat(length)))])
+    const LEAST: u8 = 0x0e;
+    const COUNT: u64 = 18;
+    let mut random = Random::new(length as u64);
+    let character = |_| char::from(LEAST + u8::try_from(random.below(COUNT)).unwrap_or(0));
+    let all: String = (0..length).map(character).collect();
+    post(vec![(LOAD, text(&all))])
 }
 
 /// A post of about `bytes` bytes, nearly all of them in one text.
 #[must_use]
 pub fn large(bytes: usize) -> Vec<u8> {
-    post(vec![(LOAD, text(&"x".repeat(bytes)))])
+    post(vec![(LOAD, text(&noise(bytes as u64, bytes)))])
 }
 
 /// The URI of a post with a fragment of `length` characters that do not compress. It is valid up to

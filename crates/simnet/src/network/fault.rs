@@ -310,9 +310,10 @@ impl Fault {
             | Self::RedirectLoop
             | Self::Bomb
             | Self::Endless
+            | Self::CommitBomb
             | Self::ZstdBomb
             | Self::EscapesInErrors => Expected::Failed,
-            Self::CommitBomb | Self::DuplicateSections | Self::UserInEndpoint => Expected::LoadedOrFailed,
+            Self::DuplicateSections | Self::UserInEndpoint => Expected::LoadedOrFailed,
             _ => Expected::Loaded,
         }
     }

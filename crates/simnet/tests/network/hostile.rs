@@ -38,8 +38,8 @@ fn accounts_that_mean_harm_are_named_and_whole_where_they_can_be() {
     let expected = network.expected();
     let count = |wanted: Expected| expected.values().filter(|is| **is == wanted).count();
     // One in 200 of each kind.
-    assert_eq!(count(Expected::Failed), 2 * 2);
-    assert_eq!(count(Expected::LoadedOrFailed), 3 * 2);
+    assert_eq!(count(Expected::Failed), 3 * 2);
+    assert_eq!(count(Expected::LoadedOrFailed), 2 * 2);
     check_all(&network);
     let honest = network.honest();
     let hit = 13 * 2;
