@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,10 @@ fn names_at_the_address_of_an_honest_host_cost_it_nothing() {
     for number in 0..20 {
         let did = format!("did:plc:evil{number}");
         let host = named(&server.url(), if number % 2 == 0 { "evil1" } else { "evil2" });
-        server.set(&did, Answer::Status(429, day.clone(), String::new()));
+        // Each answers once, so that its address is known.
+        if number > 1 {
+            server.set(&did, Answer::Status(429, day.clone(), String::new()));
+        }
         lines += &format!("[\"{did}\",\"{host}\"]\n");
     }
     let (db, folder) = (TestDb::migrated(), folder());
@@ -41,9 +44,10 @@ fn names_at_the_address_of_an_honest_host_cost_it_nothing() {
     let mut run = skyfill();
     run.args(["run", "--allow-private-hosts", "--handles", "skip", "--now", NOW]);
     // Slow enough that both are asked at the same time.
-    run.args(["--host-rate", "20"]).arg(&dids);
+    run.args(["--host-rate", "20", "--plc-url", &server.url()])
+        .arg(&dids);
     run.env("BSKY_DB_POSTGRES_URL", &db.url);
-    let output = run.output().unwrap();
+    let output = ended(&mut run);
     assert_eq!(output.status.code(), Some(1), "{}", told(&output));
     let states = states(&db);
     for account in 0..good.len() {
@@ -70,7 +74,7 @@ fn names_at_the_address_of_an_honest_host_cost_it_nothing() {
         )
         .unwrap()
         .get(0);
-    assert_eq!(failed, 20, "each is tried again when its own host wants it");
+    assert_eq!(failed, 18, "each is tried again when its own host wants it");
 }
 
 #[test]
@@ -156,7 +160,7 @@ fn page(first: u64, repos: u64, cursor: &str) -> String {
     format!("{{\"cursor\":\"{cursor}\",\"repos\":[{}]}}", lines.join(","))
 }
 
-/// `skyfill discover` over these hosts. It must come to an end by itself.
+/// `skyfill discover` over these hosts.
 fn discover(network: &Network, db: &TestDb, hosts: &[String]) -> Output {
     let mut discover = on(network, db, "discover");
     discover
@@ -165,7 +169,12 @@ fn discover(network: &Network, db: &TestDb, hosts: &[String]) -> Output {
     for host in hosts {
         discover.args(["--pds", host]);
     }
-    let mut child = discover
+    ended(&mut discover)
+}
+
+/// What comes of a command, which must come to an end by itself.
+fn ended(command: &mut Command) -> Output {
+    let mut child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
