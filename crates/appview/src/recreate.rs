@@ -67,15 +67,18 @@ pub fn private_data(client: &mut Client, schema: &str) -> Result<Vec<String>, po
     Ok(found)
 }
 
-/// A table of `schema` that has rows, apart from the migrator's own, if there is one.
+/// Tables that have rows as soon as the schema is made.
+const FILLED_BY_MIGRATIONS: &[&str] = &["kysely_migration", "kysely_migration_lock", "view_param"];
+
+/// A table of `schema` that has rows, apart from those that migrations fill, if there is one.
 ///
 /// # Errors
 /// The server refused.
 pub fn filled_table(client: &mut Client, schema: &str) -> Result<Option<String>, postgres::Error> {
     let tables = client.query(
         "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-         WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND c.relname NOT LIKE 'kysely\\_%' ORDER BY 1",
-        &[&schema],
+         WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND c.relname::text <> ALL ($2) ORDER BY 1",
+        &[&schema, &FILLED_BY_MIGRATIONS],
     )?;
     for row in tables {
         let name: String = row.try_get(0)?;

@@ -13,6 +13,7 @@ use crate::cli::{Form, ProducerArgs};
 use crate::clock;
 use crate::exit::{Ended, Failure};
 use crate::fetch_args::{self, OptOut};
+use crate::run::wanted::DidFile;
 use crate::signals::{self, Stop};
 use crate::threads;
 use discover::did_file::{self, DidLine};
@@ -92,6 +93,8 @@ pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
         );
     }
     checks::require_writable("--failures", &args.failures)?;
+    // Looked at, not taken from.
+    drop(DidFile::open(&args.did_file)?);
     let open = || File::open(&args.did_file).map_err(|error| Failure::new(format!("open {path}: {error}")));
     let total =
         lines_to_take(args, open()?).map_err(|error| Failure::new(format!("read {path}: {error}")))?;

@@ -14,7 +14,7 @@ mod memory;
 pub(crate) mod phases;
 mod stragglers;
 pub(crate) mod trust;
-mod wanted;
+pub(crate) mod wanted;
 
 use crate::certificate::{self, Place};
 use crate::cli::{LoadArgs, LoadMode, RunArgs, WhatArgs};

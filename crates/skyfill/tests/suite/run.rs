@@ -180,7 +180,9 @@ fn parts_are_left_out_by_choice_and_accounted_for() {
         told(&output)
     );
     assert_eq!(difference(&part.dump(), &before), None);
-    run_and_prove(run_load(&part.url).args(args));
+    // What was refused has opened nothing.
+    let output = run_well(run_load(&part.url).args(args));
+    assert!(told(&output).contains("nothing is open"), "{}", told(&output));
     let none = TestDb::migrated();
     run_and_prove(run_all(&none, &net, dir.path()).args(["--notifications", "none"]));
     assert_eq!(count(&none, "SELECT count(*) FROM bsky.notification"), 0);
