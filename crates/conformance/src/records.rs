@@ -203,8 +203,8 @@ mod tests {
         };
         let (mut made, mut json) = (Vec::new(), None);
         let mut sink = |info: appview::table::TableInfo, values: &[rows::Field<'_>]| {
-            if let ("record", rows::Field::Text(text)) = (info.name, values[3]) {
-                json = Some(text.to_owned());
+            if let ("record", Some(rows::Field::Text(text))) = (info.name, values.get(3)) {
+                json = Some((*text).to_owned());
             } else {
                 made.push(format!("{} {values:?}", info.name));
             }
