@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// CARs of a file.
@@ -92,6 +93,8 @@ impl ArchiveWriter {
             .create(true)
             .read(true)
             .append(true)
+            // Others may write into the folder: a link there leads nowhere.
+            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
             .open(&path)
             .map_err(|error| failed(&path, error))?;
         // A line that a crash cut off is ended, so that the next one stands alone.

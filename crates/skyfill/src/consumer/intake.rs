@@ -1,6 +1,7 @@
 //! One producer's connection: lines to batches.
 
 use crate::cli::ConsumerArgs;
+use crate::consumer::Silent;
 use crate::consumer::frames::Framed;
 use crate::consumer::rejects::Rejects;
 use crate::consumer::shards::{Gone, Handles};
@@ -16,8 +17,8 @@ use rows::{Collection, Record};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What is stored is committed after so long at the latest, whatever comes meanwhile: it is in a transaction of the
@@ -238,21 +239,23 @@ impl Intake {
     }
 
     /// Reads until the producer ends its stream, or somebody stops it; closes the stream when all is committed.
-    pub(crate) fn run(mut self, stream: UnixStream) {
+    pub(crate) fn run(mut self, stream: UnixStream, silent: &Silent) {
         let worker = self.workers.start("reading lines");
-        let outcome = self.read(stream, &worker);
+        let outcome = self.read(stream, silent, &worker);
         if let Err(Gone) = outcome {
             // The thread that is gone tells why.
             self.stop.set();
         }
     }
 
-    fn read(&mut self, stream: UnixStream, worker: &observe::Worker) -> Result<(), Gone> {
+    fn read(&mut self, stream: UnixStream, silent: &Silent, worker: &observe::Worker) -> Result<(), Gone> {
         if let Err(error) = stream.set_read_timeout(Some(IDLE)) {
             observe::log!("a producer's connection cannot be read: {error}");
             return Ok(());
         }
-        let Some(first) = first_byte(&stream, &self.stop) else {
+        let first = first_byte(&stream, &self.stop);
+        drop(silent.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let Some(first) = first else {
             return Ok(());
         };
         if Some(&first) == MAGIC.first() {

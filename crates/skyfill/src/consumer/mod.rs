@@ -31,7 +31,9 @@ use observe::{Progress, Workers};
 use rejects::Rejects;
 use shards::Shards;
 use std::io::Write;
-use std::sync::Arc;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How the memory of the consumer is shared out, in bytes.
@@ -63,6 +65,31 @@ impl Memory {
             keys: total / 4,
             producers: (total / PRODUCER).clamp(2, MAX_PRODUCERS),
         }
+    }
+}
+
+/// A connection that has said nothing for so long gives way when there is no room for another one.
+const SILENT: Duration = Duration::from_secs(5);
+
+/// A thread that reads one connection.
+struct Reader {
+    thread: std::thread::JoinHandle<()>,
+    silent: Silent,
+    since: Instant,
+}
+
+/// The connection, until its first byte has come: so long it can be ended from outside.
+pub(crate) type Silent = Arc<Mutex<Option<UnixStream>>>;
+
+impl Reader {
+    /// Ends the connection if it has said nothing for long; whether it did.
+    fn gives_way(&self) -> bool {
+        if self.since.elapsed() < SILENT {
+            return false;
+        }
+        let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // One that is closed already is as good.
+        silent.is_some_and(|stream| stream.shutdown(Shutdown::Both).is_ok())
     }
 }
 
@@ -105,20 +132,27 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
         Duration::from_secs(args.output.logging_interval),
     );
     let started = Instant::now();
-    let mut readers: Vec<std::thread::JoinHandle<()>> = Vec::new();
+    let mut readers: Vec<Reader> = Vec::new();
     let mut broke_off = false;
     while !stop.is_set() {
         for at in (0..readers.len()).rev() {
-            if readers[at].is_finished() {
-                broke_off |= readers.swap_remove(at).join().is_err();
+            if readers[at].thread.is_finished() {
+                broke_off |= readers.swap_remove(at).thread.join().is_err();
             }
         }
         match listener.accept(Duration::from_millis(200)) {
             // Left in the queue of the socket until another producer ends would be as good, but is silent.
             Ok(Some(stream)) if readers.len() >= memory.producers => {
+                // It comes again, and finds the place of one that never said anything.
+                let gave_way = readers.iter().any(Reader::gives_way);
                 progress.say(&format!(
-                    "a producer was turned away: {} are connected, which is what --memory has room for",
-                    memory.producers
+                    "a producer was turned away: {} are connected, which is what --memory has room for{}",
+                    memory.producers,
+                    if gave_way {
+                        "; one that said nothing gives way"
+                    } else {
+                        ""
+                    }
                 ));
                 drop(stream);
             }
@@ -135,10 +169,19 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
                     &framed.0,
                 );
                 let framed = framed.0.clone();
-                readers.push(std::thread::spawn(move || {
+                let silent: Silent = Arc::new(Mutex::new(stream.try_clone().ok()));
+                let until_it_speaks = Arc::clone(&silent);
+                let thread = std::thread::spawn(move || {
                     let broke_off = |why| framed.break_off(why);
-                    threads::guarded("a reading thread", broke_off, || intake.run(stream));
-                }));
+                    threads::guarded("a reading thread", broke_off, || {
+                        intake.run(stream, &until_it_speaks);
+                    });
+                });
+                readers.push(Reader {
+                    thread,
+                    silent,
+                    since: Instant::now(),
+                });
             }
             Ok(None) => {}
             Err(error) => {
@@ -149,7 +192,7 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
     }
     drop(listener);
     for reader in readers {
-        broke_off |= reader.join().is_err();
+        broke_off |= reader.thread.join().is_err();
     }
     if broke_off {
         progress.say("a reader broke off; its producer has to send again");

@@ -400,3 +400,19 @@ fn lines_that_drip_keep_no_transaction_open() {
         std::thread::sleep(Duration::from_millis(50));
     }
 }
+
+/// Connections that never say anything do not keep a producer out.
+#[test]
+fn silent_connections_give_way() {
+    let tangle = simnet::Tangle::new(73, 3, 60);
+    let net = Net::of_tangle(&tangle);
+    let (db, dir) = (TestDb::migrated(), folder());
+    let consumer = Consumer::start(&db.url, dir.path(), "s", &[]);
+    let silent: Vec<_> = (0..64)
+        .map(|_| std::os::unix::net::UnixStream::connect(&consumer.socket).unwrap())
+        .collect();
+    let file = did_file(dir.path(), &net.server.url(), net.dids.iter().map(String::as_str));
+    run_well(&mut producer(dir.path(), &file, &[&consumer.socket]));
+    assert!(db.count("record") > 0);
+    drop(silent);
+}
