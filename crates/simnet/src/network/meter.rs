@@ -116,7 +116,17 @@ impl Meter {
         announces: bool,
         window: Duration,
     ) -> Verdict {
-        let now = Instant::now();
+        self.take_at(Instant::now(), client, limit, announces, window)
+    }
+
+    fn take_at(
+        &self,
+        now: Instant,
+        client: IpAddr,
+        limit: Option<Limit>,
+        announces: bool,
+        window: Duration,
+    ) -> Verdict {
         let mut verdict = Verdict {
             headers: String::new(),
             is_refused: false,
@@ -256,12 +266,17 @@ mod tests {
         };
         let (meter, other) = (Meter::new(), Meter::new().beside());
         let beside = meter.beside();
-        let refused = |meter: &Meter| meter.take(CLIENT, Some(limit), false, limit.window).is_refused;
-        let first: Vec<bool> = (0..5).map(|_| refused(&meter)).collect();
+        let refused = |meter: &Meter, now: Instant| {
+            meter
+                .take_at(now, CLIENT, Some(limit), false, limit.window)
+                .is_refused
+        };
+        let begin = Instant::now();
+        let first: Vec<bool> = (0..5).map(|_| refused(&meter, begin)).collect();
         assert_eq!(first, [false, false, false, true, true]);
-        assert!(refused(&beside) && !refused(&other));
-        std::thread::sleep(limit.window);
-        let second: Vec<bool> = (0..4).map(|_| refused(&meter)).collect();
+        assert!(refused(&beside, begin) && !refused(&other, begin));
+        let next = begin + limit.window;
+        let second: Vec<bool> = (0..4).map(|_| refused(&meter, next)).collect();
         assert_eq!(second, [false, false, false, true]);
         let counts = meter.counts("h", Some(limit), false);
         assert_eq!(
