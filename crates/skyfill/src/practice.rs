@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 const PACE: &str = "--plc-rate 1000 --host-rate 100";
 /// How long one that goes wrong is waited for: on this machine an answer takes milliseconds, and what
 /// does not come within seconds never comes.
-const PATIENCE: &str =
-    " --timeout 2 --stall-timeout 2 --processing-timeout 5 --host-patience 5 --max-repo-bytes 100000000";
+const PATIENCE: &str = " --timeout 2 --stall-timeout 2 --processing-timeout 5 --host-patience 5 \
+    --straggler-grace 5 --max-repo-bytes 100000000";
 
 pub(crate) fn run(args: &SimnetArgs) -> Result<Ended, Failure> {
     if let Some(path) = &args.lines {

@@ -25,7 +25,7 @@ fn honest_repos_are_loaded_beside(faults: &[Fault]) {
     let mut run = on_with(&network, &db, "run", "skip");
     run.args(FAST)
         .args(["--discover", "--relay", &network.relay_url()])
-        .args(["--memory", "128MiB", "--no-verify"]);
+        .args(["--straggler-grace", "5", "--memory", "128MiB", "--no-verify"]);
     let mut run = Watched::start(&mut run);
     // One that is held up for good is killed when this gives up.
     wait_until("the end of the run", || run.child.try_wait().unwrap().is_some());

@@ -290,6 +290,8 @@ fn every_fault_at_once_costs_only_what_is_bad_and_no_limit_is_passed() {
             "--discover",
             "--relay",
             &network.relay_url(),
+            "--straggler-grace",
+            "10",
             "--memory",
             "256MiB",
         ])
