@@ -232,7 +232,9 @@ impl<R: Read> Frames<R> {
 
     /// Whether a frame has begun to come, and is not complete.
     pub fn is_within(&self) -> bool {
-        self.filled > 0
+        // The magic alone is the beginning of a stream without frames.
+        let is_magic = !self.has_magic && self.buffer.get(..self.filled) == Some(MAGIC);
+        self.filled > 0 && !is_magic
     }
 
     /// Reads once and hands every frame that is complete now to `each`.
@@ -252,7 +254,7 @@ impl<R: Read> Frames<R> {
         }
         let space = self.buffer.get_mut(self.filled..).unwrap_or_default();
         let step = match self.stream.read(space) {
-            Ok(0) if self.filled > 0 => return Err(FrameError::Form("it ends in a frame").into()),
+            Ok(0) if self.is_within() => return Err(FrameError::Form("it ends in a frame").into()),
             Ok(0) => return Ok(Step::End),
             Ok(count) => {
                 self.filled = self.filled.saturating_add(count);
@@ -481,6 +483,12 @@ mod tests {
             };
             assert!(outcome.is_err(), "{bytes:?}");
         }
+        let mut empty = Frames::new(&b""[..], MAGIC);
+        assert_eq!(
+            empty.step(|_| Ok::<(), FrameError>(())).unwrap(),
+            Step::End,
+            "a stream without frames"
+        );
         let stored = Answer::Stored {
             did: "did:plc:a".to_owned(),
             rev: "3".to_owned(),

@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn entries_come_back_from_memory_and_from_the_file() {
-        for (entries, size) in [(3u32, 10), (50, 100_000)] {
+        for (entries, size) in [(0u32, 10), (3, 10), (50, 100_000)] {
             let mut spool = Spool::default();
             for n in 0..entries {
                 let block = vec![u8::try_from(n).unwrap(); size];
