@@ -148,7 +148,8 @@ fn a_consumer_and_a_producer_stop_though_the_other_does_nothing() {
     consumer.signal("TERM");
     let code = consumer.child.wait().unwrap().code();
     assert!(asked.elapsed() < IN_TIME, "{}", consumer.log());
-    assert_eq!(code, STOPPED, "{}", consumer.log());
+    // What was lost on the way, the producer sends again.
+    assert!(matches!(code, Some(0 | 4)), "{code:?} {}", consumer.log());
     // A producer whose consumer is gone, and does not come back.
     let asked = Instant::now();
     signal(&sending, "TERM");
