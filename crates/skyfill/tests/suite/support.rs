@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// The binary under test.
@@ -71,6 +71,24 @@ fn server() -> pgbox::Server {
     pgbox::start_with(&folder, &settings).expect("the tests' PostgreSQL")
 }
 
+/// Drops what earlier test processes left behind: the template of each, and the databases of those
+/// that were killed.
+fn drop_databases_of_ended_processes() {
+    let mut client = Client::connect(&server().url_of("postgres"), NoTls).expect("connect");
+    let names = "SELECT datname FROM pg_database WHERE datname ~ '^test_[0-9]+_[0-9]+$'";
+    for row in client.query(names, &[]).expect("list databases") {
+        let name: String = row.get(0);
+        let process = name.split('_').nth(1).and_then(|pid| pid.parse().ok());
+        let is_running = process
+            .and_then(Pid::from_raw)
+            .is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok());
+        if !is_running {
+            // Another process that begins at the same time may have dropped it.
+            drop(client.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")));
+        }
+    }
+}
+
 /// A database of a test's own; it goes with the value.
 pub(crate) struct TestDb {
     server: pgbox::Server,
@@ -104,11 +122,17 @@ impl TestDb {
         Self { server, name, url }
     }
 
-    /// One with the official schema.
+    /// One with the official schema: a copy of one that was migrated once, by whichever test came
+    /// first.
     pub(crate) fn migrated() -> Self {
-        let db = Self::empty();
-        appview::migrate::migrate(&mut db.client(), "bsky").expect("migrate");
-        db
+        static TEMPLATE: OnceLock<TestDb> = OnceLock::new();
+        let template = TEMPLATE.get_or_init(|| {
+            drop_databases_of_ended_processes();
+            let db = Self::empty();
+            appview::migrate::migrate(&mut db.client(), "bsky").expect("migrate");
+            db
+        });
+        Self::made_with(&format!("TEMPLATE {}", template.name))
     }
 
     pub(crate) fn client(&self) -> Client {
