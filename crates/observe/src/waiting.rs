@@ -30,7 +30,7 @@ impl Waiting {
     }
 
     /// It makes trouble, and is tried again.
-    pub fn fails(&self, name: &str, why: impl ToString) {
+    pub fn fails(&self, name: &str, why: &(impl ToString + ?Sized)) {
         if let Some(trouble) = self.lock().get_mut(name) {
             *trouble = Some(why.to_string());
         }
@@ -53,9 +53,9 @@ impl Waiting {
         for (at, (name, trouble)) in troubled.chain(fine).take(NAMED).enumerate() {
             let separator = if at == 0 { "" } else { ", " };
             // A text takes all that is written to it.
-            drop(write!(text, "{separator}{name}"));
+            let _ = write!(text, "{separator}{name}");
             if let Some(why) = trouble {
-                drop(write!(text, " ({why})"));
+                let _ = write!(text, " ({why})");
             }
         }
         if waiting.len() > NAMED {
