@@ -39,7 +39,7 @@ const LIVE: &str = r#"
     INSERT INTO record (uri, cid, did, json, "indexedAt")
       SELECT replace(uri, did, 'did:plc:gone'), cid, 'did:plc:gone', json, "indexedAt" FROM record ORDER BY uri LIMIT 4;
     INSERT INTO "like" (uri, cid, creator, subject, "subjectCid", "createdAt", "indexedAt")
-      SELECT 'at://did:plc:gone/app.bsky.feed.like/a', cid, 'did:plc:gone', subject, "subjectCid", "createdAt", "indexedAt" FROM "like" LIMIT 1;
+      SELECT 'at://did:plc:gone/app.bsky.feed.like/a', cid, 'did:plc:gone', 'at://did:plc:gone/app.bsky.feed.post/b', "subjectCid", "createdAt", "indexedAt" FROM "like" LIMIT 1;
 "#;
 
 /// Rows without the times at which records were seen, and without those of the account that is gone.
