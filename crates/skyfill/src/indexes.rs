@@ -59,9 +59,7 @@ fn restore(target: &IndexesTarget) -> Result<Ended, Failure> {
             |error| {
                 Failure::new(format!(
                     "restore {} on {}: {}",
-                    dropped.name,
-                    dropped.table,
-                    load::DbError::from(error)
+                    dropped.name, dropped.table, error
                 ))
                 .hint("what was restored before stays; mend this, then run it again")
             },

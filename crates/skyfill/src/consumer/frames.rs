@@ -82,15 +82,24 @@ struct Inner {
     stop: Stop,
 }
 
+/// What a part may take.
+pub(crate) struct PartLimits {
+    /// Rows of a chunk, in bytes.
+    pub(crate) chunk: usize,
+    /// Unique keys of the parts that are larger than a chunk, in bytes, over all of them.
+    pub(crate) keys: usize,
+    /// Time in which something of a part has to come.
+    pub(crate) timeout: Duration,
+}
+
 impl Framed {
     pub(crate) fn new(
         url: &str,
         schema: &str,
         indexed: Vec<(String, String)>,
         loaders: Loaders,
-        (chunk, keys): (usize, usize),
+        limits: &PartLimits,
         counts: &Counts,
-        part_timeout: Duration,
         stop: &Stop,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -98,15 +107,15 @@ impl Framed {
             schema: schema.to_owned(),
             indexed,
             loaders,
-            chunk,
-            keys: Budget::new(keys),
+            chunk: limits.chunk,
+            keys: Budget::new(limits.keys),
             connections: Mutex::default(),
             under_way: Mutex::default(),
             next: AtomicI64::new(1),
             broken: Mutex::default(),
             counts: counts.clone(),
             refused: Counter::plain("refused"),
-            part_timeout,
+            part_timeout: limits.timeout,
             stop: stop.clone(),
         }))
     }
@@ -358,8 +367,8 @@ impl Intake<'_> {
     fn take(&mut self, frame: Frame<'_>) -> Result<(), End> {
         match frame {
             Frame::Part(header) => self.begin(header),
-            Frame::Entry(key, cid, block) => self.entry(key, cid, Ok(block)),
-            Frame::Unread(key, cid, error) => self.entry(key, cid, Err(error)),
+            Frame::Entry(key, cid, block) => self.entry(key, cid, &Ok(block)),
+            Frame::Unread(key, cid, error) => self.entry(key, cid, &Err(error)),
             Frame::End(entries) => self.end(entries),
             Frame::Status(did, status) => self.status(&did, &status),
         }
@@ -442,7 +451,7 @@ impl Intake<'_> {
         self.client.as_mut().ok_or(End::Lost)
     }
 
-    fn entry(&mut self, key: &[u8], cid: Cid, block: Result<&[u8], RecordError>) -> Result<(), End> {
+    fn entry(&mut self, key: &[u8], cid: Cid, block: &Result<&[u8], RecordError>) -> Result<(), End> {
         let Some(coming) = &mut self.part else {
             return Err(End::Part("an entry outside of a part".to_owned()));
         };
@@ -460,7 +469,7 @@ impl Intake<'_> {
         }
         coming
             .spool
-            .add(key, &cid, &block)
+            .add(key, &cid, block)
             .map_err(|error| wrong(&format!("its entries cannot be kept: {error}")))?;
         coming.entries += 1;
         coming.last_key.clear();

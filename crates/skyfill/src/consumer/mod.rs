@@ -20,7 +20,7 @@ use crate::exit::{Ended, Failure};
 use crate::run::loading::{Loaders, Loading, Settle};
 use crate::signals::{self, Stop};
 use crate::threads;
-use frames::Framed;
+use frames::{Framed, PartLimits};
 use handoff::account::GREETING;
 use handoff::listen::Listener;
 use intake::{Counts, Intake, Pending};
@@ -251,9 +251,12 @@ fn start_framed(
         &database.schema,
         indexed,
         loaders,
-        (memory.chunk, memory.keys),
+        &PartLimits {
+            chunk: memory.chunk,
+            keys: memory.keys,
+            timeout: Duration::from_secs(args.part_timeout),
+        },
         counts,
-        Duration::from_secs(args.part_timeout),
         stop,
     );
     let threads = ends
