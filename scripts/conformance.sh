@@ -16,8 +16,10 @@ done
 "$here/scripts/setup.sh" conformance
 . "$here/scripts/env.sh"
 cd "$here"
-# As the tests build it, so that CI builds it once.
-cargo build --locked --workspace
+# As the tests build it, so that CI builds it once; all features need libpq.
+features=()
+if command -v pg_config >/dev/null; then features=(--all-features); fi
+cargo build --locked --workspace "${features[@]}"
 
 # Installed once, again when package.json changes. Nothing is compiled: its one native module comes built.
 judge=$here/target/conformance
@@ -39,6 +41,7 @@ echo "mutated records, seed $seed:" >&2
 (cd "$judge" && "$tool" records --seed "$seed" --count "$count" "$node" judge.mjs) || status=1
 
 data=$judge/postgres
+"$skyfill" db start --data-dir "$data" >/dev/null
 url=$("$skyfill" db url --data-dir "$data")
 database() { sed -E 's#/[^/?]*(\?|$)#/'"$1"'\1#' <<<"$url"; }
 fresh() {
