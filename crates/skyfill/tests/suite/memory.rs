@@ -42,7 +42,7 @@ fn key(collection: &str, number: usize) -> String {
 
 /// An otherwise good repo whose commit has a field of so many bytes.
 fn with_large_commit(did: &str, bytes: &[u8]) -> Vec<u8> {
-    let car = simnet::build_repo(did, "3mzfcijpj2z2a", Vec::new());
+    let car = simnet::build_repo(did, "3lzfcijpj2z2a", Vec::new());
     let (root, index) = BlockIndex::build(&car).unwrap();
     let commit = atrepo::cbor::check(index.get(&root).unwrap()).unwrap();
     let mut fields: Vec<_> = commit.as_map().unwrap().collect();
@@ -96,7 +96,7 @@ fn swelling(did: &str, seed: u64) -> Vec<u8> {
             (key("app.bsky.feed.post", number), post("hello", &extra))
         })
         .collect();
-    simnet::build_repo(did, "3mzfcijpj2z2a", records)
+    simnet::build_repo(did, "3lzfcijpj2z2a", records)
 }
 
 /// Zeros in zstd, with the largest window that the format's tools take.
@@ -146,7 +146,7 @@ fn attacks(net: &mut Net) -> Vec<(&'static str, Vec<String>)> {
         };
         repo(simnet::build_repo(
             &did("skip", n),
-            "3mzfcijpj2z2a",
+            "3lzfcijpj2z2a",
             (0..4000).map(record).collect(),
         ))
     });
@@ -155,12 +155,12 @@ fn attacks(net: &mut Net) -> Vec<(&'static str, Vec<String>)> {
         let record = |number| (key("app.bsky.graph.follow", number), follow("did:plc:same"));
         repo(simnet::build_repo(
             &did("same", n),
-            "3mzfcijpj2z2a",
+            "3lzfcijpj2z2a",
             (0..4000).map(record).collect(),
         ))
     });
     add(net, "nothing but duplicates", "same", duplicates.collect());
-    let empty = (0..200).map(|n| repo(simnet::build_repo(&did("empty", n), "3mzfcijpj2z2a", Vec::new())));
+    let empty = (0..200).map(|n| repo(simnet::build_repo(&did("empty", n), "3lzfcijpj2z2a", Vec::new())));
     add(net, "empty repos", "empty", empty.collect());
     all
 }
