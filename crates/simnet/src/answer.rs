@@ -104,7 +104,7 @@ impl Answer {
 
     /// Whether its body goes out compressed to a client that takes gzip.
     pub(crate) fn is_packed(&self) -> bool {
-        matches!(self, Self::Repo(body) if body.len() > LEAST_PACKED)
+        matches!(self, Self::Repo(body) if (LEAST_PACKED..MOST_PACKED).contains(&body.len()))
     }
 }
 
@@ -115,6 +115,8 @@ fn json_type() -> (&'static str, String) {
 const CAR: &str = "content-type: application/vnd.ipld.car\r\n";
 /// Smaller bodies are not worth compressing.
 const LEAST_PACKED: usize = 1024;
+/// Larger ones would be late: nothing is sent before all of a body is compressed.
+const MOST_PACKED: usize = 1 << 20;
 /// Time between two bytes of a body that drips.
 const DRIP: Duration = Duration::from_millis(200);
 /// A stalled connection is held for so long, unless the client leaves.

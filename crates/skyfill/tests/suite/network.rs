@@ -95,7 +95,10 @@ fn assert_as_expected(db: &TestDb, network: &Network, except: &dyn Fn(&str) -> b
             Expected::State(state) => &[Some(state)],
         };
         if !wanted.contains(&is) && !except(&did) {
-            wrong.push(format!("{did}: {is:?} instead of {expected:?}"));
+            let sql = "SELECT error FROM skyfill.repo WHERE did = $1";
+            let row = db.client().query_opt(sql, &[&did]).unwrap();
+            let error: Option<String> = row.and_then(|row| row.get(0));
+            wrong.push(format!("{did}: {is:?} instead of {expected:?}, {error:?}"));
         }
     }
     assert!(

@@ -30,13 +30,13 @@ pub(in super::super) fn records(fault: Fault, did: &str, micros: u64) -> Vec<(St
         Fault::Mentions => vec![record::mentions(8_000), record::mentions(25_000)],
         Fault::DeepLists => vec![
             record::deep_lists(DEEPEST, 8, 800_000),
-            record::deep_lists(DEEPEST, 1, 7_500_000),
+            record::deep_lists(DEEPEST, 1, 2_000_000),
             record::deep_lists_under_marked_keys(DEEPEST, 9, 800_000),
             record::deep_maps_under_marked_keys(DEEPEST, 800_000),
         ],
         Fault::ControlCharacters => vec![
             record::control_characters(900_000),
-            record::control_characters(7_000_000),
+            record::control_characters(2_000_000),
         ],
         Fault::LargeRecords => vec![record::large(3 << 19), record::large(9 << 20)],
         Fault::LongKeys => {
