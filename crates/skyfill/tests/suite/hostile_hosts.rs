@@ -27,8 +27,7 @@ fn honest_repos_are_loaded_beside(faults: &[Fault]) {
         .args(["--discover", "--relay", &network.relay_url()])
         .args(["--straggler-grace", "5", "--memory", "128MiB", "--no-verify"]);
     let mut run = Watched::start(&mut run);
-    // One that is held up for good is killed when this gives up.
-    wait_until("the end of the run", || run.child.try_wait().unwrap().is_some());
+    run.wait_for_end();
     let (code, text) = run.end();
     assert!(matches!(code, Some(0 | 1)), "{faults:?}: {text}");
     let (honest, states) = (network.honest(), states(&db));

@@ -646,6 +646,15 @@ impl Watched {
         });
     }
 
+    /// Waits until it ends. One that is held up for good fails the test with all that it printed.
+    pub(crate) fn wait_for_end(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.child.try_wait().expect("wait").is_none() {
+            assert!(Instant::now() < deadline, "it does not end:\n{}", self.printed());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Waits until it ends; its exit code and all that it printed.
     pub(crate) fn end(mut self) -> (Option<i32>, String) {
         let code = self.child.wait().expect("wait").code();
