@@ -19,7 +19,7 @@ cd "$here"
 # As the tests build it, so that CI builds it once; all features need libpq.
 features=()
 if command -v pg_config >/dev/null; then features=(--all-features); fi
-cargo build --locked --workspace "${features[@]}"
+cargo build --locked --workspace --all-targets "${features[@]}"
 
 # Installed once, again when package.json changes. Nothing is compiled: its one native module comes built.
 judge=$here/target/conformance
