@@ -92,7 +92,9 @@ fn a_folder_with_a_long_name_gets_a_short_private_socket() {
 #[test]
 fn a_cluster_of_another_version_is_refused_by_name() {
     let dir = reachable();
-    std::fs::create_dir_all(dir.path().join("pg")).unwrap();
+    drop(pgbox::start(dir.path()).unwrap());
+    assert!(pgbox::stop(dir.path()).unwrap());
+    // Written in place: the file stays the account's.
     std::fs::write(dir.path().join("pg/PG_VERSION"), "9\n").unwrap();
     let Err(error) = pgbox::start(dir.path()) else {
         panic!("started")
