@@ -189,6 +189,8 @@ impl Feeder<'_> {
             for queue in &mut *queues {
                 queue.page.clear();
                 queue.cursor.clear();
+                // Nothing is under way: what is open is neither coming nor settled by somebody else.
+                queue.handed_out.clear();
                 self.read(client, queue)?;
                 any |= !queue.page.is_empty();
             }
