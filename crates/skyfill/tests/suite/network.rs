@@ -345,12 +345,23 @@ fn every_fault_at_once_costs_only_what_is_bad_and_no_limit_is_passed() {
     // What was learned is kept.
     let learned = "SELECT count(*) FROM skyfill.host WHERE learned LIKE '%\"limit\"%'";
     assert!(db.client().query_one(learned, &[]).unwrap().get::<_, i64>(0) >= 15);
-    // Once all is mended, the rest comes; through the relay's own list also what no host listed.
+    // Once all is mended, the rest comes; through the relay's own list also what no host listed. Hosts
+    // that could not be listed count as missing until they are.
     network.set_faults(&[]);
-    let output = on(&network, &db, "run")
-        .args(["--relay", &network.relay_url(), "--relay-repos", "--retry-failed"])
-        .output()
-        .unwrap();
+    let run_again = |source: &str| {
+        on(&network, &db, "run")
+            .args(["--relay", &network.relay_url(), source, "--retry-failed"])
+            .output()
+            .unwrap()
+    };
+    let output = run_again("--relay-repos");
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    assert!(
+        told(&output).contains("hosts could not be listed"),
+        "{}",
+        told(&output)
+    );
+    let output = run_again("--discover");
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
     assert_as_expected(&db, &network, &|_| false);
     assert_same_tables(&db, &filled_from_cars(&network, |_| true));
