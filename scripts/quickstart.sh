@@ -28,8 +28,7 @@ else
   for _ in $(seq 100); do [ -s simnet.json ] && break; sleep 0.1; done
   options=(--allow-private-hosts --host-rate 1000)
   url() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" simnet.json; }
-  # A DNS server that is not there: these handles are known by their files alone.
-  identity_options=(--plc-url "$(url plc)" --well-known-server "$(url wellKnown)" --did-web-server "$(url wellKnown)" --dns-server 127.0.0.1:9
+  identity_options=(--plc-url "$(url plc)" --well-known-server "$(url wellKnown)" --did-web-server "$(url wellKnown)" --dns-server "$(url dns)"
     --timeout 1 --plc-rate 1000)
 fi
 
