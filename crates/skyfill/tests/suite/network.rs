@@ -364,7 +364,9 @@ fn every_fault_at_once_costs_only_what_is_bad_and_no_limit_is_passed() {
     // A list that was cut goes on where it was; the pass after that has all of it.
     run_again("--discover");
     let output = run_again("--discover");
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
     assert_eq!(summary(&output)["differences"], 0, "{}", told(&output));
+    assert_as_expected(&db, &network, &|_| false);
 }
 
 #[test]
