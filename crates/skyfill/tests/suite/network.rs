@@ -365,7 +365,6 @@ fn every_fault_at_once_costs_only_what_is_bad_and_no_limit_is_passed() {
     run_again("--discover");
     let output = run_again("--discover");
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
-    assert_eq!(summary(&output)["differences"], 0, "{}", told(&output));
     assert_as_expected(&db, &network, &|_| false);
 }
 
