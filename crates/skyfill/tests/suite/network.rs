@@ -366,6 +366,14 @@ fn every_fault_at_once_costs_only_what_is_bad_and_no_limit_is_passed() {
     let output = run_again("--discover");
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
     assert_as_expected(&db, &network, &|_| false);
+    // Documents that were read while their handles were odd are good for a day, unless asked for.
+    let output = skyfill()
+        .args(["identities", "--recheck", "--now", NOW, "--handles", "claimed"])
+        .env("BSKY_DB_POSTGRES_URL", &db.url)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert_same_tables(&db, &filled_from_cars(&network, |_| true));
 }
 
 #[test]
