@@ -1,5 +1,5 @@
-//! The schema of the official AppView, `@atproto/bsky`: its migrations step by step and the column lists of
-//! the tables that repos fill. What skyfill keeps for itself is in the crate `ledger`.
+//! The schema of the official AppView, `@atproto/bsky`: its migrations step by step and the column
+//! lists of the tables that repos fill. What skyfill keeps for itself is in the crate `ledger`.
 
 #[cfg(feature = "migrate")]
 pub mod migrate;

@@ -1,8 +1,9 @@
 //! Brings a database to the official schema, from nothing or from any official state.
 //!
-//! The bookkeeping is that of the official migrator (kysely): a row per step in `kysely_migration`, the same
-//! advisory lock while it works, one transaction for all that is missing. So the official service finds nothing
-//! to do afterwards, and skyfill and the service cannot migrate at the same time.
+//! The bookkeeping is that of the official migrator (kysely): a row per step in `kysely_migration`,
+//! the same advisory lock while it works, one transaction for all that is missing. So the official
+//! service finds nothing to do afterwards, and skyfill and the service cannot migrate at the same
+//! time.
 
 use crate::migrations::MIGRATIONS;
 use postgres::Client;
@@ -65,7 +66,9 @@ impl fmt::Display for MigrateError {
                  (Debian: postgresql), or let a superuser run: CREATE EXTENSION pg_trgm WITH SCHEMA public",
                 server_message(error)
             ),
-            Self::Step { name, source } => write!(f, "migration {name}: {}", server_message(source)),
+            Self::Step { name, source } => {
+                write!(f, "migration {name}: {}", server_message(source))
+            }
             Self::Db(error) => write!(f, "{}", server_message(error)),
         }
     }
@@ -98,7 +101,11 @@ pub fn migrate(client: &mut Client, schema: &str) -> Result<Migrated, MigrateErr
 ///
 /// # Errors
 /// See [`MigrateError`].
-pub fn migrate_to(client: &mut Client, schema: &str, last: Option<&str>) -> Result<Migrated, MigrateError> {
+pub fn migrate_to(
+    client: &mut Client,
+    schema: &str,
+    last: Option<&str>,
+) -> Result<Migrated, MigrateError> {
     // A session lock, as kysely takes it: what comes before its transaction is covered, too.
     client.batch_execute(&format!("SELECT pg_advisory_lock({KYSELY_LOCK})"))?;
     let outcome = run(client, schema, last);
@@ -157,7 +164,8 @@ fn run(client: &mut Client, schema: &str, last: Option<&str>) -> Result<Migrated
             break;
         }
         txn.batch_execute(step.sql).map_err(|source| {
-            let about_trgm = step.sql.contains("create extension") && source.to_string().contains("pg_trgm")
+            let about_trgm = step.sql.contains("create extension")
+                && source.to_string().contains("pg_trgm")
                 || source
                     .as_db_error()
                     .is_some_and(|db| db.message().contains("pg_trgm"));

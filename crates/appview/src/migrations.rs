@@ -1,9 +1,10 @@
 //! The official migrations, as the statements that they run on PostgreSQL
 //! (`data-plane/server/db/migrations` of `@atproto/bsky` 0.0.280).
 //!
-//! The name of a step, as it stands in `kysely_migration`, is an underscore and the time in its file name.
-//! Names in the statements are not qualified: they go to the first schema of `search_path`. To follow a new
-//! official version, add its steps as files in `migrations/` and to the list here.
+//! The name of a step, as it stands in `kysely_migration`, is an underscore and the time in its
+//! file name. Names in the statements are not qualified: they go to the first schema of
+//! `search_path`. To follow a new official version, add its steps as files in `migrations/` and to
+//! the list here.
 
 /// One official step.
 #[derive(Debug)]

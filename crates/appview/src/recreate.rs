@@ -1,4 +1,5 @@
-//! Dropping the schema with all in it, guarded: what no repo can bring back is not thrown away by accident.
+//! Dropping the schema with all in it, guarded: what no repo can bring back is not thrown away by
+//! accident.
 
 use postgres::Client;
 
@@ -16,7 +17,8 @@ const REFILLABLE: &[&str] = &[
     "view_param",
 ];
 
-/// Columns of refillable tables that only a person or the service sets; older official states lack some.
+/// Columns of refillable tables that only a person or the service sets; older official states lack
+/// some.
 const PRIVATE_COLUMNS: &[(&str, &str, &str)] = &[
     ("actor", "takedownRef", "IS NOT NULL"),
     ("actor", "takedownId", "IS NOT NULL"),
@@ -27,8 +29,8 @@ const PRIVATE_COLUMNS: &[(&str, &str, &str)] = &[
     ("record", "tags", "IS NOT NULL"),
 ];
 
-/// What in `schema` no repo can refill: names of tables with rows, and of private columns that are set.
-/// Tables that are not the official ones count as private.
+/// What in `schema` no repo can refill: names of tables with rows, and of private columns that are
+/// set. Tables that are not the official ones count as private.
 ///
 /// # Errors
 /// The server refused.
@@ -39,15 +41,17 @@ pub fn private_data(client: &mut Client, schema: &str) -> Result<Vec<String>, po
         &[&schema],
     )?;
     let mut found = Vec::new();
-    let any = |condition: &str, table: &str, client: &mut Client| -> Result<bool, postgres::Error> {
-        let quoted = table.replace('"', "\"\"");
-        let sql = format!(r#"SELECT EXISTS (SELECT FROM "{schema}"."{quoted}" WHERE {condition})"#);
-        Ok(client.query_one(&sql, &[])?.get(0))
-    };
+    let any =
+        |condition: &str, table: &str, client: &mut Client| -> Result<bool, postgres::Error> {
+            let quoted = table.replace('"', "\"\"");
+            let sql =
+                format!(r#"SELECT EXISTS (SELECT FROM "{schema}"."{quoted}" WHERE {condition})"#);
+            Ok(client.query_one(&sql, &[])?.get(0))
+        };
     for row in tables {
         let name: String = row.get(0);
-        let refillable =
-            REFILLABLE.contains(&name.as_str()) || crate::table::ALL.iter().any(|table| table.name == name);
+        let refillable = REFILLABLE.contains(&name.as_str())
+            || crate::table::ALL.iter().any(|table| table.name == name);
         if !refillable {
             if any("true", &name, client)? {
                 found.push(name);

@@ -1,5 +1,6 @@
 //! The tables that repos fill, each column list once. Columns that repos do not own (`takedownRef`,
-//! `record.tags`, counts, flags) and generated ones (`sortAt`, `sortedAt`) are left out: a load never names them.
+//! `record.tags`, counts, flags) and generated ones (`sortAt`, `sortedAt`) are left out: a load
+//! never names them.
 
 /// How a value travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +46,8 @@ pub struct TableInfo {
 }
 
 impl TableInfo {
-    /// Whether its rows stand by themselves. Others hang on the row of their record's own table: a duplicate leaves none. A feed item
-    /// is written even for a repost that is a duplicate.
+    /// Whether its rows stand by themselves. Others hang on the row of their record's own table: a
+    /// duplicate leaves none. A feed item is written even for a repost that is a duplicate.
     #[must_use]
     pub fn stands_alone(&self) -> bool {
         [RECORD.id, FEED_ITEM.id, DUPLICATE_RECORD.id].contains(&self.id)

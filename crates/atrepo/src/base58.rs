@@ -1,4 +1,5 @@
-//! Base 58 in Bitcoin's alphabet, as keys and old CIDs are written. Takes time with the square of the length: for short texts.
+//! Base 58 in Bitcoin's alphabet, as keys and old CIDs are written. Takes time with the square of
+//! the length: for short texts.
 
 /// The bytes that `text` stands for, or nothing if it holds other characters.
 #[must_use]
@@ -31,7 +32,10 @@ mod tests {
 
     #[test]
     fn known_values() {
-        assert_eq!(decode("2NEpo7TZRRrLZSi2U").as_deref(), Some(&b"Hello World!"[..]));
+        assert_eq!(
+            decode("2NEpo7TZRRrLZSi2U").as_deref(),
+            Some(&b"Hello World!"[..])
+        );
         assert_eq!(
             decode("11233QC4").as_deref(),
             Some(&[0, 0, 0x28, 0x7f, 0xb4, 0xcd][..])

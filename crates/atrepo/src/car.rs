@@ -8,15 +8,17 @@ use crate::varint::{self, NoVarint};
 /// Longest header that is read; real ones have about 60 bytes.
 pub const MAX_HEADER_BYTES: u64 = 4096;
 
-/// Longest section that is read. This far above [`crate::MAX_RECORD_BYTES`], since a record that is too large costs that record,
-/// not its repo: it is hashed, and never looked at. A length above it is no length of a block.
+/// Longest section that is read. This far above [`crate::MAX_RECORD_BYTES`], since a record that is
+/// too large costs that record, not its repo: it is hashed, and never looked at. A length above it
+/// is no length of a block.
 pub const MAX_SECTION_BYTES: u64 = 256 << 20;
 
 /// Most sections of a CAR: their index then takes 320 MiB. A repo of 2 GB has about half as many.
 pub const MAX_BLOCKS: usize = 16 << 20;
 
-/// A section of a CAR has at least so many bytes on the average. Its length and its CID take 37, so what has less consists of
-/// empty or tiny blocks that nothing can refer to in earnest, or of the same ones again and again.
+/// A section of a CAR has at least so many bytes on the average. Its length and its CID take 37, so
+/// what has less consists of empty or tiny blocks that nothing can refer to in earnest, or of the
+/// same ones again and again.
 pub const LEAST_SECTION_BYTES: usize = 40;
 
 /// So many sections are taken whatever their size.
@@ -49,7 +51,10 @@ impl<'a> Blocks<'a> {
             .ok()
             .and_then(|item| item.as_map())
             .ok_or(RepoError::Header("no DAG-CBOR map"))?;
-        if !matches!(map.get("version").map(|v| v.value()), Some(Value::Unsigned(1))) {
+        if !matches!(
+            map.get("version").map(|v| v.value()),
+            Some(Value::Unsigned(1))
+        ) {
             return Err(RepoError::Header("not version 1"));
         }
         let Some(Value::List(mut roots)) = map.get("roots").map(|v| v.value()) else {
@@ -63,7 +68,10 @@ impl<'a> Blocks<'a> {
         };
         let root = Cid::from_bytes(link.as_bytes())
             .ok_or(RepoError::Header("a root that is no CIDv1 of SHA-256"))?;
-        let at = car.len().saturating_sub(rest.len()).saturating_add(header.len());
+        let at = car
+            .len()
+            .saturating_sub(rest.len())
+            .saturating_add(header.len());
         Ok((root, Self { car, at }))
     }
 
@@ -107,7 +115,10 @@ impl<'a> Blocks<'a> {
         }
         let (length, body) = varint::read(rest).map_err(|error| no_length(at, error))?;
         if length > MAX_SECTION_BYTES {
-            return Err(RepoError::SectionTooLarge { at, claimed: length });
+            return Err(RepoError::SectionTooLarge {
+                at,
+                claimed: length,
+            });
         }
         let section = usize::try_from(length)
             .ok()
@@ -150,13 +161,16 @@ pub fn index_bytes(blocks: usize) -> usize {
     blocks.saturating_add(2).saturating_mul(place)
 }
 
-/// A CAR and where each of its blocks lies, every hash checked: 20 bytes a block, whatever its size ([`index_bytes`]).
+/// A CAR and where each of its blocks lies, every hash checked: 20 bytes a block, whatever its size
+/// ([`index_bytes`]).
 pub struct BlockIndex<C> {
     car: C,
-    /// First eight bytes of the digest, and the offset of the section; sorted, each CID once. Digests were checked,
-    /// so nobody chooses them: equal prefixes are the same bytes under both codecs, or very rare.
+    /// First eight bytes of the digest, and the offset of the section; sorted, each CID once.
+    /// Digests were checked, so nobody chooses them: equal prefixes are the same bytes under
+    /// both codecs, or very rare.
     places: Vec<(u64, u64)>,
-    /// Where the places of each leading part of a digest begin: digests are evenly spread, so a bucket holds a few.
+    /// Where the places of each leading part of a digest begin: digests are evenly spread, so a
+    /// bucket holds a few.
     buckets: Vec<u32>,
     /// Bits of a prefix that do not tell the bucket.
     shift: u32,
@@ -171,8 +185,9 @@ impl<C: AsRef<[u8]>> BlockIndex<C> {
         Self::build_within(car, |_| Ok(()), |_, _| ())
     }
 
-    /// The same. `admit` is told what the index will take before memory is allocated ([`index_bytes`]). `progress` is told the offset
-    /// of each block twice: before sections are counted, and before they are hashed.
+    /// The same. `admit` is told what the index will take before memory is allocated
+    /// ([`index_bytes`]). `progress` is told the offset of each block twice: before sections
+    /// are counted, and before they are hashed.
     ///
     /// # Errors
     /// As [`BlockIndex::build`]; or what `admit` answers.
@@ -201,13 +216,14 @@ impl<C: AsRef<[u8]>> BlockIndex<C> {
             buckets: Vec::new(),
             shift: 0,
         };
-        // Where a prefix occurs once, which is nearly always, there is nothing to compare. CIDs of the prefix at hand: one, or two where
-        // both codecs occur.
+        // Where a prefix occurs once, which is nearly always, there is nothing to compare. CIDs of
+        // the prefix at hand: one, or two where both codecs occur.
         let mut of_prefix: Vec<Cid> = Vec::new();
         let mut kept = 0usize;
         for at in 0..places.len() {
             let Some(&place) = places.get(at) else { break };
-            let same = |other: Option<&(u64, u64)>| other.is_some_and(|(prefix, _)| *prefix == place.0);
+            let same =
+                |other: Option<&(u64, u64)>| other.is_some_and(|(prefix, _)| *prefix == place.0);
             let after_same = same(kept.checked_sub(1).and_then(|last| places.get(last)));
             if !after_same {
                 of_prefix.clear();

@@ -2,21 +2,22 @@
 //!
 //! [`check`] goes over the bytes once and enforces the strict form (<https://ipld.io/specs/codecs/dag-cbor/spec/>,
 //! <https://dasl.ing/drisl.html>): shortest integers and lengths, definite lengths, map keys that are text, unique
-//! and in canonical order (length first, then bytes), 64-bit floats that are finite, tag 42 around a CID and
-//! nothing else. After that an [`Item`] is a view of the checked bytes: no tree is built, a field is found
-//! by walking over its neighbors. [`Writer`] makes the same form.
+//! and in canonical order (length first, then bytes), 64-bit floats that are finite, tag 42 around
+//! a CID and nothing else. After that an [`Item`] is a view of the checked bytes: no tree is built,
+//! a field is found by walking over its neighbors. [`Writer`] makes the same form.
 //!
-//! The iterators [`List`] and [`Map`] step over an item to find the next one, so whoever goes down with them
-//! looks at what is inside once per level. That is right where the reader knows how deep it goes (a lexicon
-//! does). Whoever reads all of a value, however deep, takes a [`Cursor`], which looks at each byte once.
+//! The iterators [`List`] and [`Map`] step over an item to find the next one, so whoever goes down
+//! with them looks at what is inside once per level. That is right where the reader knows how deep
+//! it goes (a lexicon does). Whoever reads all of a value, however deep, takes a [`Cursor`], which
+//! looks at each byte once.
 
 use crate::cid::{Cid, Link};
 use crate::work;
 use std::cmp::Ordering;
 use std::fmt;
 
-/// Deepest nesting of arrays and maps that is taken. Real records stay under 20; the bound keeps every
-/// later consumer, recursive or not, safe.
+/// Deepest nesting of arrays and maps that is taken. Real records stay under 20; the bound keeps
+/// every later consumer, recursive or not, safe.
 pub const MAX_DEPTH: usize = 100;
 
 /// Which rule of DAG-CBOR the bytes break, and where.
@@ -30,7 +31,11 @@ pub struct CborError {
 
 impl fmt::Display for CborError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not canonical DAG-CBOR at byte {}: {}", self.at, self.rule)
+        write!(
+            f,
+            "not canonical DAG-CBOR at byte {}: {}",
+            self.at, self.rule
+        )
     }
 }
 
@@ -398,15 +403,17 @@ impl<'a> Item<'a> {
                 6 => (0, 1),
                 _ => (0, 0),
             };
-            rest = rest.get(h.length.saturating_add(content)..).unwrap_or_default();
+            rest = rest
+                .get(h.length.saturating_add(content)..)
+                .unwrap_or_default();
             left = left.saturating_sub(1).saturating_add(inside);
         }
         rest
     }
 }
 
-/// Goes over checked bytes in the order in which they lie. What is in an array or a map comes right after it, so that
-/// all of a value, however deep, is looked at once.
+/// Goes over checked bytes in the order in which they lie. What is in an array or a map comes right
+/// after it, so that all of a value, however deep, is looked at once.
 #[derive(Clone, Copy)]
 pub struct Cursor<'a> {
     rest: Item<'a>,
@@ -486,7 +493,9 @@ impl<'a> Iterator for List<'a> {
 
 impl fmt::Debug for List<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.map(|item| item.value())).finish()
+        f.debug_list()
+            .entries(self.map(|item| item.value()))
+            .finish()
     }
 }
 
@@ -576,7 +585,8 @@ impl fmt::Debug for Map<'_> {
     }
 }
 
-/// Writes DAG-CBOR. The caller gives maps their entries in canonical order; [`check`] tells if it did not.
+/// Writes DAG-CBOR. The caller gives maps their entries in canonical order; [`check`] tells if it
+/// did not.
 #[derive(Default)]
 pub struct Writer {
     out: Vec<u8>,
@@ -601,7 +611,8 @@ impl Writer {
         let wide = argument.to_be_bytes();
         let (info, skip): (u8, usize) = match argument {
             0..=23 => {
-                self.out.push(first | wide.last().copied().unwrap_or_default());
+                self.out
+                    .push(first | wide.last().copied().unwrap_or_default());
                 return;
             }
             24..=0xff => (24, 7),
@@ -692,7 +703,12 @@ impl Writer {
     /// A link in binary form.
     pub fn link(&mut self, cid: &[u8]) -> &mut Self {
         self.head(6, CID_TAG);
-        self.head(2, u64::try_from(cid.len()).unwrap_or(u64::MAX).saturating_add(1));
+        self.head(
+            2,
+            u64::try_from(cid.len())
+                .unwrap_or(u64::MAX)
+                .saturating_add(1),
+        );
         self.out.push(0);
         self.out.extend(cid);
         self
@@ -711,7 +727,8 @@ impl Writer {
         &self.out
     }
 
-    /// What was written, which is one item. Order and uniqueness of keys are the writer's; the rest holds by itself.
+    /// What was written, which is one item. Order and uniqueness of keys are the writer's; the rest
+    /// holds by itself.
     #[must_use]
     pub fn item(&self) -> Item<'_> {
         Item { bytes: &self.out }
@@ -725,8 +742,8 @@ impl Writer {
         }
     }
 
-    /// Writes `count` over that of the list or map at `at`, which was begun with none. False if `count` is 24 or more: its
-    /// head would be longer, and nothing is changed.
+    /// Writes `count` over that of the list or map at `at`, which was begun with none. False if
+    /// `count` is 24 or more: its head would be longer, and nothing is changed.
     pub fn set_count(&mut self, at: usize, count: u64) -> bool {
         let (Some(head), Ok(count @ 0..=23)) = (self.out.get_mut(at), u8::try_from(count)) else {
             return false;

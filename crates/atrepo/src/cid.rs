@@ -1,5 +1,5 @@
-//! Content identifiers. A block of a repo is named by a [`Cid`]: CIDv1, SHA-256, DAG-CBOR or raw. A record
-//! may link to anything, so a [`Link`] is any well-formed CIDv1 and keeps its bytes.
+//! Content identifiers. A block of a repo is named by a [`Cid`]: CIDv1, SHA-256, DAG-CBOR or raw. A
+//! record may link to anything, so a [`Link`] is any well-formed CIDv1 and keeps its bytes.
 
 use crate::{varint, work};
 use data_encoding::{BASE32_NOPAD, Encoding};
@@ -24,7 +24,8 @@ pub enum Codec {
     Raw,
 }
 
-/// A CIDv1 with a SHA-256 digest, the only kind that names blocks of a repo. 36 bytes in binary form.
+/// A CIDv1 with a SHA-256 digest, the only kind that names blocks of a repo. 36 bytes in binary
+/// form.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cid {
     codec: Codec,
@@ -100,7 +101,8 @@ impl Cid {
         self.digest[..] == Sha256::digest(bytes)[..]
     }
 
-    /// The same of a block that may be large: `progress` is told after each piece how many bytes are hashed.
+    /// The same of a block that may be large: `progress` is told after each piece how many bytes
+    /// are hashed.
     pub(crate) fn matches_in_pieces(&self, bytes: &[u8], mut progress: impl FnMut(usize)) -> bool {
         const PIECE: usize = 1 << 20;
         if bytes.len() <= PIECE {
@@ -150,7 +152,8 @@ impl<'a> Link<'a> {
     /// Longest binary CID that is taken; real ones have 36 bytes.
     pub const MAX_BYTES: usize = 128;
 
-    /// The CID whose binary form is exactly `bytes`: version 1, any codec, a digest of the stated length.
+    /// The CID whose binary form is exactly `bytes`: version 1, any codec, a digest of the stated
+    /// length.
     #[must_use]
     pub fn from_bytes(bytes: &'a [u8]) -> Option<Self> {
         if bytes.len() > Self::MAX_BYTES {
@@ -175,13 +178,16 @@ impl<'a> Link<'a> {
         self.0
     }
 
-    /// Binary form of a CID in its usual string form (`b`, then lower-case base 32); `None` if it is none.
+    /// Binary form of a CID in its usual string form (`b`, then lower-case base 32); `None` if it
+    /// is none.
     #[must_use]
     pub fn parse(text: &str) -> Option<Vec<u8>> {
         if text.len() > Self::MAX_BYTES.saturating_mul(2) {
             return None;
         }
-        let bytes = BASE32_LOWER.decode(text.strip_prefix('b')?.as_bytes()).ok()?;
+        let bytes = BASE32_LOWER
+            .decode(text.strip_prefix('b')?.as_bytes())
+            .ok()?;
         Link::from_bytes(&bytes)?;
         Some(bytes)
     }

@@ -4,8 +4,9 @@ use crate::cbor::{self, Value, Writer};
 use crate::cid::Cid;
 use crate::syntax;
 
-/// Longest commit block that is read. Real ones have 200 to 300 bytes; a DID may have 2,048, all else of the six fields about
-/// 250. The specification leaves room for fields of later versions, so those are taken as long as they fit.
+/// Longest commit block that is read. Real ones have 200 to 300 bytes; a DID may have 2,048, all
+/// else of the six fields about 250. The specification leaves room for fields of later versions, so
+/// those are taken as long as they fit.
 pub const MAX_COMMIT_BYTES: usize = 4096;
 
 /// A commit, its fields checked for form. The signature is kept, not verified.
@@ -51,7 +52,8 @@ impl Commit {
         let Some(Value::Link(data)) = map.get("data").map(|v| v.value()) else {
             return Err("no data link");
         };
-        let data = Cid::from_bytes(data.as_bytes()).ok_or("a data link that is no CIDv1 of SHA-256")?;
+        let data =
+            Cid::from_bytes(data.as_bytes()).ok_or("a data link that is no CIDv1 of SHA-256")?;
         let Some(Value::Bytes(sig)) = map.get("sig").map(|v| v.value()) else {
             return Err("no signature");
         };

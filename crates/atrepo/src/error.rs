@@ -1,4 +1,5 @@
-//! What an outsider can get wrong in a repo or in a record, one variant each. A refusal for size names the size and the limit.
+//! What an outsider can get wrong in a repo or in a record, one variant each. A refusal for size
+//! names the size and the limit.
 
 use crate::cbor::CborError;
 use crate::cid::Cid;
@@ -15,8 +16,9 @@ pub enum RecordError {
         /// Its size.
         bytes: u64,
     },
-    /// Records that share blocks with others come, each counted under its own key, to far more than the CAR: this one and those
-    /// before it to more than [`crate::SHARED_TIMES`] times as much.
+    /// Records that share blocks with others come, each counted under its own key, to far more than
+    /// the CAR: this one and those before it to more than [`crate::SHARED_TIMES`] times as
+    /// much.
     Shared {
         /// Bytes of this one and those before it.
         bytes: u64,
@@ -127,7 +129,8 @@ pub enum RepoError {
 }
 
 impl RepoError {
-    /// Whether a second fetch may bring something else: the bytes look cut off or are no CAR at all.
+    /// Whether a second fetch may bring something else: the bytes look cut off or are no CAR at
+    /// all.
     #[must_use]
     pub fn may_be_transport(&self) -> bool {
         match self {
@@ -173,7 +176,9 @@ impl fmt::Display for RepoError {
                 "MST node {node} has {bytes} bytes, more than the limit of {}",
                 crate::mst::MAX_NODE_BYTES
             ),
-            Self::TooManyBlocks => write!(f, "the CAR has more than {} sections", crate::MAX_BLOCKS),
+            Self::TooManyBlocks => {
+                write!(f, "the CAR has more than {} sections", crate::MAX_BLOCKS)
+            }
             Self::TinySections { bytes } => write!(
                 f,
                 "the CAR of {bytes} bytes has more than one section for {} bytes: blocks that nothing refers to, or the same ones again",

@@ -1,11 +1,13 @@
 //! AT Protocol repositories from bytes to records, without I/O and without trust.
 //!
-//! A repo travels as a CAR v1 file: a header that names the commit, then blocks in any order. A block is
-//! named by its CID, the hash of its bytes. The commit names the root of a Merkle search tree (MST), whose
-//! entries map `collection/rkey` to the CID of a record. Records, nodes and the commit are DAG-CBOR.
+//! A repo travels as a CAR v1 file: a header that names the commit, then blocks in any order. A
+//! block is named by its CID, the hash of its bytes. The commit names the root of a Merkle search
+//! tree (MST), whose entries map `collection/rkey` to the CID of a record. Records, nodes and the
+//! commit are DAG-CBOR.
 //!
-//! Every length that comes from outside is checked before use, nothing recurses on outside depth, and every
-//! rule of the formats is enforced, so that [`Repo::check`] returning `Ok` means: all of the repo is here.
+//! Every length that comes from outside is checked before use, nothing recurses on outside depth,
+//! and every rule of the formats is enforced, so that [`Repo::check`] returning `Ok` means: all of
+//! the repo is here.
 //!
 //! Terms are those of <https://atproto.com/specs/repository> and <https://ipld.io/specs/transport/car/carv1/>.
 
@@ -33,7 +35,8 @@ mod varint;
 pub mod work;
 
 pub use car::{
-    BlockIndex, Blocks, LEAST_SECTION_BYTES, MAX_BLOCKS, MAX_HEADER_BYTES, MAX_SECTION_BYTES, index_bytes,
+    BlockIndex, Blocks, LEAST_SECTION_BYTES, MAX_BLOCKS, MAX_HEADER_BYTES, MAX_SECTION_BYTES,
+    index_bytes,
 };
 pub use cid::{Cid, Codec, Link};
 pub use commit::{Commit, MAX_COMMIT_BYTES};

@@ -1,14 +1,16 @@
 //! The Merkle search tree, walked in key order with every rule enforced
 //! (<https://atproto.com/specs/repository#mst-structure>).
 //!
-//! Terms: a key has a *layer*, the number of leading zero bits of its SHA-256 divided by two. A node holds
-//! the keys of one layer and, before, between and after them, links to subtrees of the layer below. A key is
-//! stored as the number of bytes that it shares with the key before it in the node, and the rest.
+//! Terms: a key has a *layer*, the number of leading zero bits of its SHA-256 divided by two. A
+//! node holds the keys of one layer and, before, between and after them, links to subtrees of the
+//! layer below. A key is stored as the number of bytes that it shares with the key before it in the
+//! node, and the rest.
 //!
-//! Tricky bits. A node without keys is legal only between two layers that have keys, so it must have a left
-//! link; the root has keys unless the whole tree is empty. The layer falls by exactly one with each link,
-//! which ends every cycle and bounds the depth at 128. Keys rise strictly over the whole walk and every node
-//! leads to a key, so a node reached twice is caught at its first key: no small file can ask for a long walk.
+//! Tricky bits. A node without keys is legal only between two layers that have keys, so it must
+//! have a left link; the root has keys unless the whole tree is empty. The layer falls by exactly
+//! one with each link, which ends every cycle and bounds the depth at 128. Keys rise strictly over
+//! the whole walk and every node leads to a key, so a node reached twice is caught at its first
+//! key: no small file can ask for a long walk.
 
 use crate::cbor::{self, Item, Map, Value};
 use crate::cid::{Cid, Codec};
@@ -16,15 +18,15 @@ use crate::error::RepoError;
 use crate::work;
 use sha2::{Digest, Sha256};
 
-/// Longest key that is taken: an NSID of 317 bytes, a slash, a record key of 512. Longer ones cannot be valid,
-/// but are skipped as records, not refused as trees, up to this length.
+/// Longest key that is taken: an NSID of 317 bytes, a slash, a record key of 512. Longer ones
+/// cannot be valid, but are skipped as records, not refused as trees, up to this length.
 pub const MAX_KEY_BYTES: usize = 1024;
 
 /// Longest node that is read. Real ones have some hundred bytes, on the average four entries.
 pub const MAX_NODE_BYTES: usize = 8 << 20;
 
-/// Most bytes of keys that wait at once. Keys are stored as what differs from the one before, so a small node can
-/// unpack to a large one; real trees stay under some kilobytes.
+/// Most bytes of keys that wait at once. Keys are stored as what differs from the one before, so a
+/// small node can unpack to a large one; real trees stay under some kilobytes.
 const MAX_WAITING_KEY_BYTES: usize = 16 << 20;
 
 /// The layer of a key: leading zero bits of its SHA-256, two to a layer.
@@ -108,15 +110,18 @@ pub fn walk<'a, E: From<RepoError>>(
                     return Err(RepoError::NodeTooLarge { node: cid, bytes }.into());
                 }
                 let is_root = layer.is_none();
-                push_node(block, layer, is_root, &mut node, &mut todo, &mut keys, &mut ends)
-                    .map_err(|rule| RepoError::Mst { node: cid, rule })?;
+                push_node(
+                    block, layer, is_root, &mut node, &mut todo, &mut keys, &mut ends,
+                )
+                .map_err(|rule| RepoError::Mst { node: cid, rule })?;
             }
         }
     }
     Ok(())
 }
 
-/// One entry of a node: where its whole key ends among the node's keys, its value, the subtree after it.
+/// One entry of a node: where its whole key ends among the node's keys, its value, the subtree
+/// after it.
 struct NodeEntry {
     key_end: usize,
     value: Cid,
@@ -146,7 +151,13 @@ impl Node {
     }
 
     /// Adds an entry whose key is the first `shared` bytes of the key before, and `rest`.
-    fn push(&mut self, shared: u64, rest: &[u8], value: Cid, right: Option<Cid>) -> Result<(), &'static str> {
+    fn push(
+        &mut self,
+        shared: u64,
+        rest: &[u8],
+        value: Cid,
+        right: Option<Cid>,
+    ) -> Result<(), &'static str> {
         let start = self.keys.len();
         let last = self
             .entries
@@ -177,7 +188,8 @@ impl Node {
             return Err("keys out of order");
         }
         work::add(shared.saturating_add(rest.len()));
-        self.keys.extend_from_within(last..last.saturating_add(shared));
+        self.keys
+            .extend_from_within(last..last.saturating_add(shared));
         self.keys.extend_from_slice(rest);
         self.entries.push(NodeEntry {
             key_end: self.keys.len(),
@@ -187,7 +199,8 @@ impl Node {
         Ok(())
     }
 
-    /// Reads a node in the one form that nodes have. `None` if it is not in that form: [`Node::read_slowly`] then says why.
+    /// Reads a node in the one form that nodes have. `None` if it is not in that form:
+    /// [`Node::read_slowly`] then says why.
     fn read(&mut self, block: &[u8]) -> Option<Result<(), &'static str>> {
         let rest = block.strip_prefix(b"\xa2ae")?;
         let (4, count, mut rest) = read_head(rest)? else {
@@ -221,7 +234,9 @@ impl Node {
             .and_then(|item| item.as_map())
             .ok_or("not a canonical DAG-CBOR map")?;
         let entries = map.get("e").ok_or("the field e, its entries, is absent")?;
-        let left = map.get("l").ok_or("the field l, its first subtree, is absent")?;
+        let left = map
+            .get("l")
+            .ok_or("the field l, its first subtree, is absent")?;
         if map.len() != 2 {
             return Err("fields other than e and l");
         }
@@ -230,14 +245,16 @@ impl Node {
         };
         self.left = link_or_null(left)?;
         for item in list {
-            let (shared, rest, value, right) = read_entry(item.as_map().ok_or("an entry that is no map")?)?;
+            let (shared, rest, value, right) =
+                read_entry(item.as_map().ok_or("an entry that is no map")?)?;
             self.push(shared, rest, value, right)?;
         }
         Ok(())
     }
 }
 
-/// Major type and argument of a head in its shortest form, up to two bytes of argument, and what follows.
+/// Major type and argument of a head in its shortest form, up to two bytes of argument, and what
+/// follows.
 fn read_head(bytes: &[u8]) -> Option<(u8, u64, &[u8])> {
     let (&first, rest) = bytes.split_first()?;
     let (major, info) = (first >> 5, first & 0x1f);
@@ -323,7 +340,9 @@ fn push_node(
 
 /// Shared length, rest of the key, value and right subtree.
 fn read_entry(map: Map<'_>) -> Result<(u64, &[u8], Cid, Option<Cid>), &'static str> {
-    let rest = map.get("k").ok_or("an entry whose field k, its key, is absent")?;
+    let rest = map
+        .get("k")
+        .ok_or("an entry whose field k, its key, is absent")?;
     let shared = map
         .get("p")
         .ok_or("an entry whose field p, its prefix length, is absent")?;
@@ -345,7 +364,8 @@ fn read_entry(map: Map<'_>) -> Result<(u64, &[u8], Cid, Option<Cid>), &'static s
     let Value::Link(value) = value.value() else {
         return Err("an entry whose record is no link");
     };
-    let value = Cid::from_bytes(value.as_bytes()).ok_or("a record link that is no CIDv1 of SHA-256")?;
+    let value =
+        Cid::from_bytes(value.as_bytes()).ok_or("a record link that is no CIDv1 of SHA-256")?;
     Ok((shared, rest, value, link_or_null(right)?))
 }
 

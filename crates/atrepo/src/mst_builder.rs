@@ -1,5 +1,5 @@
-//! The root of the tree over sorted keys, without keeping them: the tree is closed from below as keys come
-//! (<https://atproto.com/specs/repository#mst-structure>).
+//! The root of the tree over sorted keys, without keeping them: the tree is closed from below as
+//! keys come (<https://atproto.com/specs/repository#mst-structure>).
 
 use crate::cbor::Writer;
 use crate::cid::{Cid, Codec};
@@ -12,7 +12,8 @@ struct OpenNode {
     count: u64,
     /// All entries but the last, as DAG-CBOR.
     entries: Writer,
-    /// The last one: length shared with the key before, rest of its key, its value, the subtree after it.
+    /// The last one: length shared with the key before, rest of its key, its value, the subtree
+    /// after it.
     last: Option<(usize, Vec<u8>, Cid, Option<Cid>)>,
     last_key: Vec<u8>,
 }
@@ -32,7 +33,11 @@ impl OpenNode {
 
     fn push(&mut self, key: &[u8], value: Cid) {
         self.write_last();
-        let shared = key.iter().zip(&self.last_key).take_while(|(a, b)| a == b).count();
+        let shared = key
+            .iter()
+            .zip(&self.last_key)
+            .take_while(|(a, b)| a == b)
+            .count();
         let rest = key.get(shared..).unwrap_or_default().to_vec();
         self.last = Some((shared, rest, value, None));
         self.last_key.clear();
@@ -45,7 +50,8 @@ impl OpenNode {
             return;
         };
         let w = self.entries.map(4).text("k").bytes(&rest).text("p");
-        w.unsigned(u64::try_from(shared).unwrap_or(u64::MAX)).text("t");
+        w.unsigned(u64::try_from(shared).unwrap_or(u64::MAX))
+            .text("t");
         link_or_null(w, right).text("v").cid(&value);
     }
 
@@ -82,7 +88,11 @@ pub struct RootBuilder {
 impl RootBuilder {
     /// Adds a key, which is greater than all before. False if it is not; it is left out then.
     pub fn add(&mut self, key: &[u8], value: Cid) -> bool {
-        if self.last.as_ref().is_some_and(|last| key <= last.as_slice()) {
+        if self
+            .last
+            .as_ref()
+            .is_some_and(|last| key <= last.as_slice())
+        {
             return false;
         }
         let layer = usize::try_from(layer(key)).unwrap_or(usize::MAX).min(128);
@@ -102,7 +112,9 @@ impl RootBuilder {
     /// Closes all nodes below `layer`; each becomes a subtree of the one above.
     fn close_below(&mut self, layer: usize) {
         for at in 0..layer {
-            let Some(node) = self.open.get_mut(at) else { return };
+            let Some(node) = self.open.get_mut(at) else {
+                return;
+            };
             if node.is_empty() {
                 continue;
             }
@@ -116,7 +128,11 @@ impl RootBuilder {
     /// The root.
     #[must_use]
     pub fn root(mut self) -> Cid {
-        let top = self.open.iter().rposition(|node| !node.is_empty()).unwrap_or(0);
+        let top = self
+            .open
+            .iter()
+            .rposition(|node| !node.is_empty())
+            .unwrap_or(0);
         self.close_below(top);
         match self.open.get_mut(top) {
             Some(node) => node.close(),

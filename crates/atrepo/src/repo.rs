@@ -7,18 +7,19 @@ use crate::commit::{Commit, MAX_COMMIT_BYTES};
 use crate::error::{RecordError, RepoError};
 use crate::{mst, syntax};
 
-/// Longest record that is read; a longer one is skipped. The sync specification bounds a record block at one million bytes
-/// (<https://atproto.com/specs/sync>), and the official Go code, which the relay runs, at 1 MiB (`MAX_CBOR_RECORD_SIZE` in
-/// indigo's `atproto/data/const.go`). The larger of the two: whatever got past a relay is read. The official indexer has no limit
-/// of its own, but gets its records through one.
+/// Longest record that is read; a longer one is skipped. The sync specification bounds a record
+/// block at one million bytes (<https://atproto.com/specs/sync>), and the official Go code, which the relay runs, at 1 MiB (`MAX_CBOR_RECORD_SIZE` in
+/// indigo's `atproto/data/const.go`). The larger of the two: whatever got past a relay is read. The
+/// official indexer has no limit of its own, but gets its records through one.
 pub const MAX_RECORD_BYTES: usize = 1 << 20;
 
-/// One block can be the record of many keys, and is then read once for each. Records come to less than the CAR where none is
-/// shared. They may come to so many times the CAR, which leaves room for honest repos that repeat themselves; records past that,
-/// in the order of keys, are skipped.
+/// One block can be the record of many keys, and is then read once for each. Records come to less
+/// than the CAR where none is shared. They may come to so many times the CAR, which leaves room for
+/// honest repos that repeat themselves; records past that, in the order of keys, are skipped.
 pub const SHARED_TIMES: usize = 4;
 
-/// What a CAR of any size may come to: a small one costs little, however often its records are read.
+/// What a CAR of any size may come to: a small one costs little, however often its records are
+/// read.
 const SHARED_BYTES: usize = 64 << 10;
 
 /// A repo whose blocks have all been hashed, together with the bytes of its CAR.
@@ -72,7 +73,8 @@ pub enum Entry<'e, 'a> {
         /// CID of what it points to.
         cid: Cid,
     },
-    /// The record is not canonical DAG-CBOR, its CID says that it is something else, or it exceeds a limit.
+    /// The record is not canonical DAG-CBOR, its CID says that it is something else, or it exceeds
+    /// a limit.
     BadRecord {
         /// The key, `collection/rkey`.
         key: &'e [u8],
@@ -136,7 +138,8 @@ impl<'e, 'a> Entry<'e, 'a> {
 }
 
 impl<C: AsRef<[u8]>> Repo<C> {
-    /// Reads `car`, hashes all blocks and checks the commit against `did`. The tree is not looked at yet.
+    /// Reads `car`, hashes all blocks and checks the commit against `did`. The tree is not looked
+    /// at yet.
     ///
     /// # Errors
     /// See [`RepoError`].
@@ -144,8 +147,9 @@ impl<C: AsRef<[u8]>> Repo<C> {
         Self::open_within(car, did, |_| Ok(()), |_, _| ())
     }
 
-    /// The same. `admit` is told how much memory the index of the blocks will take before it is allocated. `progress` is told the
-    /// offset of each block before it is read, twice over, so that whoever keeps the CAR in a file can let go of what was read.
+    /// The same. `admit` is told how much memory the index of the blocks will take before it is
+    /// allocated. `progress` is told the offset of each block before it is read, twice over, so
+    /// that whoever keeps the CAR in a file can let go of what was read.
     ///
     /// # Errors
     /// See [`RepoError`]; or what `admit` answers.
@@ -156,7 +160,9 @@ impl<C: AsRef<[u8]>> Repo<C> {
         progress: impl FnMut(&C, usize),
     ) -> Result<Self, E> {
         let (commit_cid, blocks) = BlockIndex::build_within(car, admit, progress)?;
-        let block = blocks.get(&commit_cid).ok_or(RepoError::Missing(commit_cid))?;
+        let block = blocks
+            .get(&commit_cid)
+            .ok_or(RepoError::Missing(commit_cid))?;
         if commit_cid.codec() != Codec::DagCbor {
             return Err(RepoError::Commit("its CID does not say DAG-CBOR").into());
         }
@@ -202,8 +208,8 @@ impl<C: AsRef<[u8]>> Repo<C> {
         Ok(summary)
     }
 
-    /// Walks the whole tree without looking into records: what is there is complete and in order, and this large. `watch` is told of
-    /// each entry.
+    /// Walks the whole tree without looking into records: what is there is complete and in order,
+    /// and this large. `watch` is told of each entry.
     ///
     /// # Errors
     /// As [`Repo::check`]; or what `watch` answers.
@@ -254,7 +260,8 @@ impl<C: AsRef<[u8]>> Repo<C> {
         })
     }
 
-    /// Hands every entry, in key order, to `each` as it is in the CAR: key, CID and block, or why the block is not read.
+    /// Hands every entry, in key order, to `each` as it is in the CAR: key, CID and block, or why
+    /// the block is not read.
     ///
     /// # Errors
     /// As [`Repo::check`]; or what `each` answers.
@@ -278,7 +285,10 @@ impl<C: AsRef<[u8]>> Repo<C> {
             self.commit.data,
             |cid| self.blocks.get(cid),
             |leaf| {
-                let bytes = self.blocks.get(&leaf.cid).ok_or(RepoError::Missing(leaf.cid))?;
+                let bytes = self
+                    .blocks
+                    .get(&leaf.cid)
+                    .ok_or(RepoError::Missing(leaf.cid))?;
                 let size = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
                 if bytes.len() > MAX_RECORD_BYTES {
                     let bytes = size(bytes.len());

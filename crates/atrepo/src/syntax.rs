@@ -1,5 +1,5 @@
-//! Identifiers of the protocol: DID, handle, NSID, record key, TID, and the `collection/rkey` path of the MST
-//! (<https://atproto.com/specs>).
+//! Identifiers of the protocol: DID, handle, NSID, record key, TID, and the `collection/rkey` path
+//! of the MST (<https://atproto.com/specs>).
 
 /// Longest DID, handle, NSID and record key that the specifications allow, in bytes.
 const MAX_DID: usize = 2048;
@@ -10,7 +10,10 @@ const MAX_RKEY: usize = 512;
 /// Whether `text` is a DID: `did:method:identifier`.
 #[must_use]
 pub fn is_did(text: &str) -> bool {
-    let Some((method, id)) = text.strip_prefix("did:").and_then(|rest| rest.split_once(':')) else {
+    let Some((method, id)) = text
+        .strip_prefix("did:")
+        .and_then(|rest| rest.split_once(':'))
+    else {
         return false;
     };
     text.len() <= MAX_DID
@@ -31,7 +34,8 @@ fn is_label(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-/// Whether `text` is a handle: a domain name of at least two labels, the last of which begins with a letter.
+/// Whether `text` is a handle: a domain name of at least two labels, the last of which begins with
+/// a letter.
 #[must_use]
 pub fn is_handle(text: &str) -> bool {
     text.len() <= MAX_HANDLE
@@ -74,7 +78,8 @@ pub fn split_key(key: &[u8]) -> Option<(&str, &str)> {
     split_key_like(key, "")
 }
 
-/// The same, for keys one after the other: `before` is a collection that was found valid, most often that of the key before.
+/// The same, for keys one after the other: `before` is a collection that was found valid, most
+/// often that of the key before.
 #[must_use]
 pub fn split_key_like<'k>(key: &'k [u8], before: &str) -> Option<(&'k str, &'k str)> {
     let (collection, rkey) = std::str::from_utf8(key).ok()?.split_once('/')?;
@@ -157,7 +162,10 @@ mod tests {
         assert!(is_did("did:plc:4uz2445cjiw7w4nobfgnu35f"));
         assert!(is_did("did:web:example.com%3A8080"));
         assert!(
-            !is_did("did:plc:") && !is_did("DID:plc:a") && !is_did("did:PLC:a") && !is_did("did:plc:a b")
+            !is_did("did:plc:")
+                && !is_did("DID:plc:a")
+                && !is_did("did:PLC:a")
+                && !is_did("did:plc:a b")
         );
         assert!(is_nsid("app.bsky.feed.post") && is_nsid("a-0.b-1.c"));
         assert!(

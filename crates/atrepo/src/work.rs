@@ -1,13 +1,14 @@
-//! Counts the work of parsing and writing, for tests that bound it by the size of the input: a unit is about a byte that
-//! was looked at, hashed or written. Only builds with debug assertions count, which are those of tests and fuzzers; of a
-//! release nothing of this is left.
+//! Counts the work of parsing and writing, for tests that bound it by the size of the input: a unit
+//! is about a byte that was looked at, hashed or written. Only builds with debug assertions count,
+//! which are those of tests and fuzzers; of a release nothing of this is left.
 
 #[cfg(debug_assertions)]
 thread_local! {
     static DONE: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
-/// What the head of an item counts: reading one takes about as long as copying so many bytes of text.
+/// What the head of an item counts: reading one takes about as long as copying so many bytes of
+/// text.
 pub(crate) const HEAD: usize = 4;
 
 /// Counts `units`.

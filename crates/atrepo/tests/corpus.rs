@@ -1,5 +1,5 @@
-//! Real and hostile repos from the shared corpus. Skipped, and said so, where the corpus is absent; what the
-//! project always needs is generated elsewhere.
+//! Real and hostile repos from the shared corpus. Skipped, and said so, where the corpus is absent;
+//! what the project always needs is generated elsewhere.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::print_stderr, reason = "cargo shows what a test prints")]
@@ -34,8 +34,9 @@ fn complete_real_repos_pass_and_hold_what_the_manifest_counts() {
         );
         let car = fs::read(dir.join(name)).unwrap();
         let outcome = Repo::open(&car, did).and_then(|repo| repo.check());
-        let complete =
-            file["parses_fully"] == true && file["commit_version"] == 3 && file["missing_record_blocks"] == 0;
+        let complete = file["parses_fully"] == true
+            && file["commit_version"] == 3
+            && file["missing_record_blocks"] == 0;
         match outcome {
             Ok(summary) => {
                 assert!(complete, "{name} passed but is not complete");
@@ -65,13 +66,18 @@ fn hostile_repos_end_as_their_manifest_says() {
             ("skip_record", Ok(summary)) => assert_eq!(summary.unusable, 1, "{name}"),
             ("accept", Ok(summary)) => assert_eq!(summary.unusable, 0, "{name}"),
             ("either", Ok(_)) => assert!(
-                !matches!(name, "011_trailing_garbage.car" | "310_mst_extra_fields.car"),
+                !matches!(
+                    name,
+                    "011_trailing_garbage.car" | "310_mst_extra_fields.car"
+                ),
                 "{name}"
             ),
             ("either", Err(error)) => match name {
                 "011_trailing_garbage.car" => assert!(matches!(
                     error,
-                    RepoError::BlockName { .. } | RepoError::Truncated { .. } | RepoError::Length { .. }
+                    RepoError::BlockName { .. }
+                        | RepoError::Truncated { .. }
+                        | RepoError::Length { .. }
                 )),
                 "310_mst_extra_fields.car" => assert!(matches!(error, RepoError::Mst { .. })),
                 _ => panic!("{name}: {error}"),

@@ -1,5 +1,5 @@
-//! What a CAR may ask for before it is looked into: commits of an honest size, sections in proportion to its bytes, and memory only
-//! after somebody has agreed to it.
+//! What a CAR may ask for before it is looked into: commits of an honest size, sections in
+//! proportion to its bytes, and memory only after somebody has agreed to it.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -14,7 +14,11 @@ fn blocks(extra: usize) -> Vec<Vec<u8>> {
     node.map(2).text("e").list(0).text("l").null();
     let node = node.into_bytes();
     let mut w = Writer::new();
-    w.map(7).text("did").text(DID).text("rev").text("3jzfcijpj2z2a");
+    w.map(7)
+        .text("did")
+        .text(DID)
+        .text("rev")
+        .text("3jzfcijpj2z2a");
     w.text("sig").bytes(&[0; 64]);
     w.text("data").cid(&Cid::of(Codec::DagCbor, &node));
     w.text("prev").null().text("extra").bytes(&vec![0; extra]);
@@ -32,7 +36,10 @@ fn car(blocks: &[Vec<u8>], times: usize) -> Vec<u8> {
     section(&mut car, &[&w.into_bytes()]);
     let last = blocks.last().unwrap();
     for block in blocks.iter().chain(std::iter::repeat_n(last, times)) {
-        section(&mut car, &[&Cid::of(Codec::DagCbor, block).to_bytes(), block]);
+        section(
+            &mut car,
+            &[&Cid::of(Codec::DagCbor, block).to_bytes(), block],
+        );
     }
     car
 }
@@ -64,7 +71,9 @@ fn a_car_of_tiny_sections_is_refused_before_anything_is_allocated() {
     blocks.push(Vec::new());
     let car = car(&blocks, 100_000);
     let refused = |_| -> Result<(), RepoError> { panic!("memory is asked for") };
-    let error = Repo::open_within(&car, DID, refused, |_, _| ()).err().unwrap();
+    let error = Repo::open_within(&car, DID, refused, |_, _| ())
+        .err()
+        .unwrap();
     assert_eq!(error, RepoError::TinySections { bytes: car.len() });
 }
 

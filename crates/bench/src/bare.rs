@@ -5,8 +5,8 @@ use crate::stream::Stream;
 use load::DriverKind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Sends all buffers over `connections` connections, one transaction each. CPU seconds and peak memory of this process
-/// are not of interest: the buffers were made before.
+/// Sends all buffers over `connections` connections, one transaction each. CPU seconds and peak
+/// memory of this process are not of interest: the buffers were made before.
 pub(crate) fn run(url: &str, stream: &Stream, connections: usize) -> (f64, u64) {
     let before = cpu::of_process(std::process::id());
     let next = AtomicUsize::new(0);

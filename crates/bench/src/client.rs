@@ -1,4 +1,5 @@
-//! What skyfill's own work costs on one core: repos in memory to rows that go nowhere, and beside it SHA-256 alone over the same blocks.
+//! What skyfill's own work costs on one core: repos in memory to rows that go nowhere, and beside
+//! it SHA-256 alone over the same blocks.
 
 use atrepo::{BlockIndex, Repo, RepoError, mst};
 use load::{Choice, Chunk, Costs, Encoder};
@@ -44,7 +45,8 @@ fn round(cars: &[(String, Vec<u8>)], encoder: &mut Encoder) -> Round {
     let (walk, ()) = timed(|| {
         for (_, car) in cars {
             let (root, index) = BlockIndex::build(car).expect("a CAR");
-            let commit = atrepo::Commit::parse(index.get(&root).expect("a commit")).expect("a commit");
+            let commit =
+                atrepo::Commit::parse(index.get(&root).expect("a commit")).expect("a commit");
             let mut entries = 0u64;
             mst::walk(
                 commit.data,

@@ -1,7 +1,9 @@
-//! A stream of mixed records in the line form through `skyfill consumer`, against a bare binary COPY of the same rows.
+//! A stream of mixed records in the line form through `skyfill consumer`, against a bare binary
+//! COPY of the same rows.
 //!
-//! Both sides write into the same tables with all their indexes, over as many connections, on one server, in turns; each
-//! result is the median of the rounds. The bare side only sends buffers that were prepared before.
+//! Both sides write into the same tables with all their indexes, over as many connections, on one
+//! server, in turns; each result is the median of the rounds. The bare side only sends buffers that
+//! were prepared before.
 
 use crate::cpu::{self, ServerCpu};
 use crate::{bare, stream};
@@ -27,8 +29,11 @@ struct Side {
 /// Runs it; the report.
 pub(crate) fn run(binary: &Path, records: usize, rounds: usize) -> String {
     let folder = tempfile::tempdir().expect("a folder");
-    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .expect("open it");
+    std::fs::set_permissions(
+        folder.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .expect("open it");
     let server = pgbox::start(&folder.path().join("skyfill-data")).expect("PostgreSQL");
     let mut client = Client::connect(&server.url(), NoTls).expect("connect");
     appview::migrate::migrate(&mut client, "bsky").expect("migrate");
@@ -59,8 +64,19 @@ pub(crate) fn run(binary: &Path, records: usize, rounds: usize) -> String {
                 let (client_cpu, client_peak_kib) = match side.name.split([',', ' ']).next() {
                     Some("bare") => bare::run(&server.url(), &stream, connections),
                     _ => {
-                        let batch = if side.name.contains("20000") { 20_000 } else { 1000 };
-                        consume(binary, &server.url(), folder.path(), &lines, batch, connections)
+                        let batch = if side.name.contains("20000") {
+                            20_000
+                        } else {
+                            1000
+                        };
+                        consume(
+                            binary,
+                            &server.url(),
+                            folder.path(),
+                            &lines,
+                            batch,
+                            connections,
+                        )
                     }
                 };
                 let seconds = started.elapsed().as_secs_f64();
@@ -82,14 +98,18 @@ pub(crate) fn run(binary: &Path, records: usize, rounds: usize) -> String {
     report(records, rounds, &stream, &sides)
 }
 
-/// Empties the tables, and lets the server write out what it has, so that no round pays for the one before.
+/// Empties the tables, and lets the server write out what it has, so that no round pays for the one
+/// before.
 fn empty(client: &mut Client) {
     let tables: Vec<String> = appview::table::ALL
         .iter()
         .map(|table| format!("bsky.\"{}\"", table.name))
         .collect();
     client
-        .batch_execute(&format!("TRUNCATE bsky.duplicate_record, {}", tables.join(", ")))
+        .batch_execute(&format!(
+            "TRUNCATE bsky.duplicate_record, {}",
+            tables.join(", ")
+        ))
         .expect("truncate");
     client.batch_execute("CHECKPOINT").expect("checkpoint");
 }
@@ -111,7 +131,8 @@ fn check(client: &mut Client, stream: &stream::Stream) {
     }
 }
 
-/// Sends the lines to a consumer and waits until it has committed them. CPU seconds and peak memory of the consumer.
+/// Sends the lines to a consumer and waits until it has committed them. CPU seconds and peak memory
+/// of the consumer.
 fn consume(
     binary: &Path,
     url: &str,
@@ -183,7 +204,13 @@ fn report(records: usize, rounds: usize, stream: &stream::Stream, sides: &[[Side
     );
     out.push_str("| side | records/s | of bare COPY | client CPU s | server CPU s | client peak MB |\n|---|---|---|---|---|---|\n");
     for group in sides {
-        let rate = |side: &Side| median(side.rounds.iter().map(|r| stream.indexed as f64 / r.seconds));
+        let rate = |side: &Side| {
+            median(
+                side.rounds
+                    .iter()
+                    .map(|r| stream.indexed as f64 / r.seconds),
+            )
+        };
         let bare = rate(&group[0]);
         for side in group {
             let seconds: Vec<f64> = side
@@ -202,7 +229,11 @@ fn report(records: usize, rounds: usize, stream: &stream::Stream, sides: &[[Side
                 rate(side) / bare,
                 median(side.rounds.iter().map(|r| r.client_cpu)),
                 median(side.rounds.iter().map(|r| r.server_cpu)),
-                median(side.rounds.iter().map(|r| r.client_peak_kib as f64 / 1024.0)),
+                median(
+                    side.rounds
+                        .iter()
+                        .map(|r| r.client_peak_kib as f64 / 1024.0)
+                ),
             );
         }
     }

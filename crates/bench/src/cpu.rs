@@ -47,7 +47,8 @@ impl ServerCpu {
     }
 
     pub(crate) fn seconds(&self) -> f64 {
-        let own = stat(self.postmaster).map_or(0.0, |fields| ticks(&fields, OWN) + ticks(&fields, CHILDREN));
+        let own = stat(self.postmaster)
+            .map_or(0.0, |fields| ticks(&fields, OWN) + ticks(&fields, CHILDREN));
         let pids = std::fs::read_dir("/proc")
             .into_iter()
             .flatten()

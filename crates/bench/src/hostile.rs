@@ -32,9 +32,12 @@ pub(crate) fn run(binary: &Path, repos: usize, rounds: usize) -> String {
          | fault | honest repos loaded | with it, s | without, s | ratio |\n|---|---|---|---|---|"
     );
     // Three good hosts share an address: no hostile host does that.
-    let faults = Fault::ALL.iter().filter(|fault| **fault != Fault::SharedAddress);
+    let faults = Fault::ALL
+        .iter()
+        .filter(|fault| **fault != Fault::SharedAddress);
     for fault in faults {
-        let (mut with, mut without, mut least, mut honest) = (Vec::new(), Vec::new(), usize::MAX, 0);
+        let (mut with, mut without, mut least, mut honest) =
+            (Vec::new(), Vec::new(), usize::MAX, 0);
         for round in 0..rounds {
             let network = network(*fault, repos, round as u64 + 1);
             let dids = network.honest();
@@ -110,11 +113,29 @@ fn start(scene: &Scene, binary: &Path, network: &Network) -> Child {
     Command::new(binary)
         .current_dir(scene.folder())
         .env("BSKY_DB_POSTGRES_URL", scene.url("filled"))
-        .args(["run", "--discover", "--allow-private-hosts", "--handles", "skip"])
-        .args(["--relay", &network.relay_url(), "--plc-url", &network.plc_url()])
+        .args([
+            "run",
+            "--discover",
+            "--allow-private-hosts",
+            "--handles",
+            "skip",
+        ])
+        .args([
+            "--relay",
+            &network.relay_url(),
+            "--plc-url",
+            &network.plc_url(),
+        ])
         .args(["--did-web-server", &network.well_known_url()])
         .args(["--well-known-server", &network.well_known_url()])
-        .args(["--plc-rate", "5000", "--host-rate", "100", "--memory", "256MiB"])
+        .args([
+            "--plc-rate",
+            "5000",
+            "--host-rate",
+            "100",
+            "--memory",
+            "256MiB",
+        ])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -124,7 +145,9 @@ fn start(scene: &Scene, binary: &Path, network: &Network) -> Child {
 /// How many of these repos are loaded; none before there is a ledger.
 fn loaded_of(client: &mut Client, dids: &[&str]) -> usize {
     let sql = "SELECT count(*) FROM skyfill.repo WHERE state = 'loaded' AND did = ANY($1)";
-    let count = client.query_one(sql, &[&dids]).map(|row| row.get::<_, i64>(0));
+    let count = client
+        .query_one(sql, &[&dids])
+        .map(|row| row.get::<_, i64>(0));
     count
         .ok()
         .and_then(|count| usize::try_from(count).ok())

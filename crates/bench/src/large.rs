@@ -54,7 +54,8 @@ pub(crate) fn run(binary: &Path) -> String {
     for (name, records) in [
         ("300,000 likes", likes(300_000)),
         ("2 GB", {
-            // Half of it posts that are too long for the lexicon, and so are skipped; the rest likes.
+            // Half of it posts that are too long for the lexicon, and so are skipped; the rest
+            // likes.
             let mut all = posts(300_000, 3500);
             all.extend(likes(3_400_000));
             all
@@ -64,7 +65,10 @@ pub(crate) fn run(binary: &Path) -> String {
         let did = "did:plc:large";
         let car = simnet::build_repo(did, "3lzfcijpj2z2a", records);
         let bytes = car.len();
-        let server = Server::start(HashMap::from([(did.to_owned(), Answer::Repo(Arc::new(car)))]));
+        let server = Server::start(HashMap::from([(
+            did.to_owned(),
+            Answer::Repo(Arc::new(car)),
+        )]));
         let dids = scene.folder().join("dids.jsonl");
         std::fs::write(&dids, format!("[\"{did}\",\"{}\"]\n", server.url())).expect("a DID file");
         scene.fresh("filled");

@@ -1,4 +1,5 @@
-//! `skyfill run` against what the same rows cost at least: a bare COPY of prepared buffers into tables without indexes, and the bare index builds.
+//! `skyfill run` against what the same rows cost at least: a bare COPY of prepared buffers into
+//! tables without indexes, and the bare index builds.
 
 use crate::cpu;
 use crate::scene::{Scene, Took, median, run as run_command, skyfill_run, write_cars};
@@ -66,7 +67,8 @@ fn bare_copy(url: &str, chunks: &[Chunk]) -> (f64, f64) {
     (cpu::of_process(std::process::id()) - before, 0.0)
 }
 
-/// Makes all indexes and constraints, with the same memory and on as many connections as skyfill does.
+/// Makes all indexes and constraints, with the same memory and on as many connections as skyfill
+/// does.
 fn bare_indexes(scene: &Scene, database: &str) -> (f64, f64) {
     let url = scene.url(database);
     let mut client = scene.connect(database);
@@ -199,7 +201,10 @@ fn check(scene: &Scene, stored: u64) {
             scene
                 .connect(database)
                 .query_one(
-                    &format!("SELECT count(*) FROM bsky.\"{}\" WHERE {condition}", info.name),
+                    &format!(
+                        "SELECT count(*) FROM bsky.\"{}\" WHERE {condition}",
+                        info.name
+                    ),
                     &[],
                 )
                 .expect("count")

@@ -1,7 +1,9 @@
-//! `make bench`: skyfill against the least that the same work can cost, in one run, in turns, on one server.
+//! `make bench`: skyfill against the least that the same work can cost, in one run, in turns, on
+//! one server.
 //!
 //! - `client`: repos in memory to rows that go nowhere, on one core, beside SHA-256 alone.
-//! - `load`: `skyfill run` against a bare COPY of the same rows into the same tables without indexes, and the bare index builds.
+//! - `load`: `skyfill run` against a bare COPY of the same rows into the same tables without
+//!   indexes, and the bare index builds.
 //! - `scale`: the load phase at two sizes.
 //! - `large`: single large repos, with their peak memory.
 //! - `consumer`: lines through `skyfill consumer`.

@@ -1,5 +1,6 @@
-//! A whole practice network over HTTP on loopback: is every account as it has to be, is no limit passed, how close is the fullest host to its
-//! limit, and what do hosts that stall cost the others.
+//! A whole practice network over HTTP on loopback: is every account as it has to be, is no limit
+//! passed, how close is the fullest host to its limit, and what do hosts that stall cost the
+//! others.
 
 use crate::cpu::peak_kib as peak_of;
 use crate::scene::Scene;
@@ -108,14 +109,18 @@ pub(crate) fn faults(binary: &Path, repos: usize, hosts: usize) -> String {
     out
 }
 
-/// How close the fullest host is to its limit, alone and beside hosts that stall, drip, never end or are away.
+/// How close the fullest host is to its limit, alone and beside hosts that stall, drip, never end
+/// or are away.
 pub(crate) fn limit(binary: &Path, repos: usize) -> String {
     let limit = Limit {
         requests: 600,
         window: Duration::from_secs(60),
     };
     let mut out = String::new();
-    let _ = writeln!(out, "### The fullest host at its limit of 600 requests in 60 s\n");
+    let _ = writeln!(
+        out,
+        "### The fullest host at its limit of 600 requests in 60 s\n"
+    );
     let _ = writeln!(
         out,
         "| network | requests to it | floor, s | first to last request, s | use of its limit | 429s |\n|---|---|---|---|---|---|"

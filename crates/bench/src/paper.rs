@@ -1,8 +1,10 @@
-//! The full network on paper time: the real scheduler ([`fetch::schedule`]) on a virtual clock, against hosts that are a few numbers each.
+//! The full network on paper time: the real scheduler ([`fetch::schedule`]) on a virtual clock,
+//! against hosts that are a few numbers each.
 //!
-//! Sizes and limits are those of DESIGN, section 8: Bluesky's hosts hold up to 500,000 repos and answer 3,000 requests in five minutes, in fixed
-//! windows that begin with a request; some of them do not say so. Beside them are thousands of self-hosted ones, some of which are
-//! away, or stall. What loading costs is not in it: the question is what the network alone takes.
+//! Sizes and limits are those of DESIGN, section 8: Bluesky's hosts hold up to 500,000 repos and
+//! answer 3,000 requests in five minutes, in fixed windows that begin with a request; some of them
+//! do not say so. Beside them are thousands of self-hosted ones, some of which are away, or stall.
+//! What loading costs is not in it: the question is what the network alone takes.
 
 use fetch::schedule::pace::Announced;
 use fetch::schedule::{HostId, Next, Outcome, Scheduler, Seen, Settings};
@@ -147,7 +149,8 @@ fn network(repos: u64, random: &mut Random) -> Vec<Host> {
         ended: Duration::ZERO,
     };
     let mut hosts = Vec::new();
-    // Sizes of self-hosted ones fall off as 1/rank: the largest has some thousand, most have a handful.
+    // Sizes of self-hosted ones fall off as 1/rank: the largest has some thousand, most have a
+    // handful.
     for rank in 1..=SELF_HOSTED as u64 {
         let class = match random.below(100) {
             0..10 => Class::Away,
@@ -211,7 +214,8 @@ fn simulate(hosts: &mut [Host], random: &mut Random) -> Duration {
             return last;
         };
         let (id, host) = (ids[number], &mut hosts[number]);
-        let outcome = [Outcome::Answered, Outcome::Limited(None), Outcome::Failed][usize::from(what)];
+        let outcome =
+            [Outcome::Answered, Outcome::Limited(None), Outcome::Failed][usize::from(what)];
         let announced = (host.class == Class::Announcing).then(|| Announced {
             limit: LIMIT,
             window: Some(WINDOW),
@@ -257,13 +261,17 @@ impl Host {
             self.window = (now, 0);
         }
         self.window.1 += 1;
-        let is_limited = matches!(self.class, Class::Announcing | Class::Silent) && self.window.1 > LIMIT;
+        let is_limited =
+            matches!(self.class, Class::Announcing | Class::Silent) && self.window.1 > LIMIT;
         if is_limited {
             self.limited += 1;
             return (1, Duration::from_millis(30));
         }
         match self.class {
-            Class::Away => (2, Duration::from_secs(if random.percent(50) { 15 } else { 1 })),
+            Class::Away => (
+                2,
+                Duration::from_secs(if random.percent(50) { 15 } else { 1 }),
+            ),
             Class::Stalling => (2, Duration::from_secs(15)),
             // Mostly a fraction of a second; one repo in fifty is large and takes many.
             _ if random.percent(2) => (0, Duration::from_millis(2000 + random.below(20_000))),

@@ -25,8 +25,11 @@ pub(crate) struct Took {
 impl Scene {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .expect("open it");
+        std::fs::set_permissions(
+            folder.path(),
+            std::os::unix::fs::PermissionsExt::from_mode(0o755),
+        )
+        .expect("open it");
         let server = pgbox::start(&folder.path().join("skyfill-data")).expect("PostgreSQL");
         let scene = Self { folder, server };
         scene
@@ -91,8 +94,8 @@ impl Drop for Scene {
     }
 }
 
-/// Runs a command to its end (or, if it `may_abort`, to its failpoint); its CPU seconds and its peak memory in MiB, looked at every ten
-/// milliseconds.
+/// Runs a command to its end (or, if it `may_abort`, to its failpoint); its CPU seconds and its
+/// peak memory in MiB, looked at every ten milliseconds.
 #[allow(clippy::cast_precision_loss)]
 pub(crate) fn run(command: &mut Command, may_abort: bool) -> (f64, f64) {
     let mut child = command

@@ -34,7 +34,9 @@ pub(crate) fn generate(records: usize) -> Stream {
     let mut indexed = 0;
     for line in lines.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
         let message = Message::parse(line).expect("a message");
-        let Some(record) = message.record() else { continue };
+        let Some(record) = message.record() else {
+            continue;
+        };
         let batch = open
             .entry(record.collection)
             .or_insert_with(|| Batch::new(record.collection));

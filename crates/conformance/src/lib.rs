@@ -1,5 +1,6 @@
-//! What the official indexer wrote for networks that the project generates, as digests of tables: small enough to be kept beside the
-//! code (`conformance/recorded`), and made again by `make conformance`.
+//! What the official indexer wrote for networks that the project generates, as digests of tables:
+//! small enough to be kept beside the code (`conformance/recorded`), and made again by `make
+//! conformance`.
 
 use postgres::{Client, Error};
 use serde::{Deserialize, Serialize};
@@ -40,7 +41,8 @@ impl Recorded {
     /// # Errors
     /// It cannot be read, or is something else.
     pub fn read(path: &Path) -> Result<Self, String> {
-        let text = fs::read_to_string(path).map_err(|error| format!("read {}: {error}", path.display()))?;
+        let text = fs::read_to_string(path)
+            .map_err(|error| format!("read {}: {error}", path.display()))?;
         serde_json::from_str(&text).map_err(|error| format!("read {}: {error}", path.display()))
     }
 
@@ -60,8 +62,9 @@ impl Recorded {
     }
 }
 
-/// All rows of all tables of the AppView as JSON with sorted keys, sorted; less what depends on the clock or on the order of insertion: numbers
-/// of notifications, the time of a profile without one, the migrator's own tables.
+/// All rows of all tables of the AppView as JSON with sorted keys, sorted; less what depends on the
+/// clock or on the order of insertion: numbers of notifications, the time of a profile without one,
+/// the migrator's own tables.
 ///
 /// # Errors
 /// The server refused.
@@ -85,7 +88,8 @@ pub fn dump(client: &mut Client, schema: &str) -> Result<BTreeMap<String, Vec<St
             .iter()
             .map(|row| {
                 let json: String = row.get(0);
-                serde_json::from_str::<serde_json::Value>(&json).map_or(json, |value| value.to_string())
+                serde_json::from_str::<serde_json::Value>(&json)
+                    .map_or(json, |value| value.to_string())
             })
             .collect();
         rows.sort();
@@ -105,7 +109,11 @@ pub fn digests(dump: &BTreeMap<String, Vec<String>>) -> BTreeMap<String, Table> 
                 hash.update(row);
                 hash.update("\n");
             }
-            let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+            let sha256 = hash
+                .finalize()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
             let rows = rows.len();
             (table.clone(), Table { rows, sha256 })
         })

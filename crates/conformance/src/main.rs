@@ -1,4 +1,5 @@
-//! Tools of `make conformance` (see `conformance/README.md`): the official indexer as the judge of skyfill.
+//! Tools of `make conformance` (see `conformance/README.md`): the official indexer as the judge of
+//! skyfill.
 
 #![allow(
     clippy::print_stdout,
@@ -46,7 +47,8 @@ enum Command {
         /// The folder.
         out: PathBuf,
     },
-    /// Serves the repos, documents and handles of a recorded network on loopback; writes a DID file, prints the URL, and stays.
+    /// Serves the repos, documents and handles of a recorded network on loopback; writes a DID
+    /// file, prints the URL, and stays.
     Serve {
         /// What was recorded.
         recorded: PathBuf,
@@ -95,14 +97,18 @@ fn run(command: Command) -> Result<bool, String> {
             network::write(&conformance::Recorded::read(&recorded)?, &out)?;
             Ok(true)
         }
-        Command::Serve { recorded, dids } => network::serve(&conformance::Recorded::read(&recorded)?, &dids),
+        Command::Serve { recorded, dids } => {
+            network::serve(&conformance::Recorded::read(&recorded)?, &dids)
+        }
         Command::Check {
             recorded,
             url,
             record,
         } => {
             let mut wanted = conformance::Recorded::read(&recorded)?;
-            let found = conformance::digests(&dump(&mut connect(&url)?, "bsky").map_err(|e| e.to_string())?);
+            let found = conformance::digests(
+                &dump(&mut connect(&url)?, "bsky").map_err(|e| e.to_string())?,
+            );
             if record {
                 wanted.tables = found;
                 wanted.write(&recorded)?;
@@ -120,7 +126,10 @@ fn run(command: Command) -> Result<bool, String> {
             let mut same = true;
             for (table, rows) in &theirs {
                 let found = ours.get(table).map(Vec::as_slice).unwrap_or_default();
-                for (name, some, others) in [("official", rows.as_slice(), found), ("skyfill", found, rows)] {
+                for (name, some, others) in [
+                    ("official", rows.as_slice(), found),
+                    ("skyfill", found, rows),
+                ] {
                     for row in some.iter().filter(|row| others.binary_search(row).is_err()) {
                         same = false;
                         println!("{table}: only {name}: {row}");

@@ -6,7 +6,8 @@ use simnet::Random;
 /// Changes `record` in one to four places.
 pub(crate) fn mutate(record: &mut Value, random: &mut Random) {
     for _ in 0..=random.below(4) {
-        // The record itself is node 0 and its `$type` often node 1: most of what befalls them says little.
+        // The record itself is node 0 and its `$type` often node 1: most of what befalls them says
+        // little.
         let least = if random.percent(90) { 2 } else { 0 };
         let mut at = least + random.index(count(record).saturating_sub(least));
         if let Some(node) = find(record, &mut at) {
@@ -59,7 +60,10 @@ fn change_map(entries: &mut Vec<(String, Value)>, random: &mut Random) {
 }
 
 fn change_list(items: &mut Vec<Value>, random: &mut Random) {
-    let one = items.first().cloned().unwrap_or_else(|| anything(random, 1));
+    let one = items
+        .first()
+        .cloned()
+        .unwrap_or_else(|| anything(random, 1));
     match random.below(5) {
         0 => items.clear(),
         1 => items.push(anything(random, 2)),
@@ -179,7 +183,9 @@ fn number(random: &mut Random) -> Value {
                 20_001,
             ],
         )),
-        _ => Value::Integer(i64::from_ne_bytes(random.next_u64().to_ne_bytes()) >> random.below(63)),
+        _ => {
+            Value::Integer(i64::from_ne_bytes(random.next_u64().to_ne_bytes()) >> random.below(63))
+        }
     }
 }
 
@@ -189,7 +195,11 @@ fn anything(random: &mut Random, depth: u32) -> Value {
         1 => Value::Bool(random.percent(50)),
         2 => number(random),
         3 | 4 => Value::Text((*pick(random, TEXTS)).to_owned()),
-        5 => Value::Bytes((0..random.below(6)).map(|n| n.to_le_bytes()[0] ^ 0xa5).collect()),
+        5 => Value::Bytes(
+            (0..random.below(6))
+                .map(|n| n.to_le_bytes()[0] ^ 0xa5)
+                .collect(),
+        ),
         6 => Value::Link(link(random)),
         7 => Value::Text(long(random)),
         8 => Value::List(
@@ -249,7 +259,8 @@ fn long(random: &mut Random) -> String {
     let limit = *pick(
         random,
         &[
-            1usize, 5, 14, 20, 24, 50, 64, 100, 128, 200, 240, 256, 300, 500, 640, 2047, 2560, 3000, 10_000,
+            1usize, 5, 14, 20, 24, 50, 64, 100, 128, 200, 240, 256, 300, 500, 640, 2047, 2560,
+            3000, 10_000,
         ],
     );
     let one = *pick(random, PIECES);
@@ -272,9 +283,9 @@ fn long(random: &mut Random) -> String {
 /// One change in the characters of `text`.
 fn change_text(text: &str, random: &mut Random) -> String {
     const CHARACTERS: &[char] = &[
-        'a', 'Z', '0', '9', '-', '.', ':', '/', '#', '?', '%', '_', '~', '+', 'T', 'Z', ' ', '\u{0}', '\n',
-        'ü', '\u{a0}', '\u{feff}', '\u{85}', '=', '\\', '"', '*', 'x', '\u{200d}', '[', '@', '!', '1', '6',
-        'q',
+        'a', 'Z', '0', '9', '-', '.', ':', '/', '#', '?', '%', '_', '~', '+', 'T', 'Z', ' ',
+        '\u{0}', '\n', 'ü', '\u{a0}', '\u{feff}', '\u{85}', '=', '\\', '"', '*', 'x', '\u{200d}',
+        '[', '@', '!', '1', '6', 'q',
     ];
     let mut characters: Vec<char> = text.chars().collect();
     for _ in 0..=random.below(3) {
@@ -343,8 +354,8 @@ fn datetime(random: &mut Random) -> String {
     let zone = *pick(
         random,
         &[
-            "Z", "z", "", "+00:00", "-00:00", "+14:00", "-23:59", "+24:00", "+0100", "+01", "-01:00",
-            "+01:60", " Z",
+            "Z", "z", "", "+00:00", "-00:00", "+14:00", "-23:59", "+24:00", "+0100", "+01",
+            "-01:00", "+01:60", " Z",
         ],
     );
     let t = *pick(random, &["T", "T", "T", "t", " "]);

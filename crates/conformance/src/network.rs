@@ -14,7 +14,9 @@ pub(crate) fn write(recorded: &Recorded, out: &Path) -> Result<(), String> {
     fs::create_dir_all(out.join("cars")).map_err(failed)?;
     let (mut claims, mut leads) = (BTreeMap::new(), BTreeMap::new());
     for did in tangle.dids() {
-        let file = out.join("cars").join(format!("{}.car", did.replace(':', "_")));
+        let file = out
+            .join("cars")
+            .join(format!("{}.car", did.replace(':', "_")));
         fs::write(file, tangle.car(did)).map_err(failed)?;
         let handle = tangle.handle(did);
         let lower = handle.to_lowercase();

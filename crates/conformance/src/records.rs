@@ -1,4 +1,5 @@
-//! The differential fuzzer: mutated records of all collections, judged by the official indexer (`conformance/judge.mjs`) and by skyfill.
+//! The differential fuzzer: mutated records of all collections, judged by the official indexer
+//! (`conformance/judge.mjs`) and by skyfill.
 
 use crate::{examples, mutate};
 use atrepo::cbor::{Item, Value};
@@ -34,8 +35,8 @@ pub(crate) fn compare(seed: u64, count: u64, judge: &[String]) -> Result<u64, St
             .next()
             .ok_or(format!("the judge ended after {number} records"))?
             .map_err(|error| error.to_string())?;
-        let theirs: Json =
-            serde_json::from_str(&line).map_err(|error| format!("the judge said {line:?}: {error}"))?;
+        let theirs: Json = serde_json::from_str(&line)
+            .map_err(|error| format!("the judge said {line:?}: {error}"))?;
         let ours = check(&case);
         let agree = match &ours {
             Ok(json) => theirs["json"].as_str() == Some(json),
@@ -121,8 +122,8 @@ fn feed(stdin: ChildStdin, seed: u64, count: u64) -> std::io::Result<()> {
     out.flush()
 }
 
-/// What skyfill says: the text of `record.json`, or why it refuses. The record goes the way through the line form, too, which must change
-/// nothing.
+/// What skyfill says: the text of `record.json`, or why it refuses. The record goes the way through
+/// the line form, too, which must change nothing.
 fn check(case: &Case) -> Result<String, String> {
     let item = atrepo::cbor::check(&case.cbor).map_err(|error| error.to_string())?;
     let map = item.as_map().ok_or("not an object")?;
@@ -154,10 +155,11 @@ fn check(case: &Case) -> Result<String, String> {
     checked
 }
 
-/// The one kind of record that is known to differ: an object whose `__proto__` is bytes, a link, or a map with a
-/// `__proto__` of its own, or holds integers that the line form cannot write. JavaScript then runs setters and methods of that prototype: keys that look like numbers vanish, a key
-/// `toString` breaks the printing of a link, a prototype without a prototype lends its fields. Nobody writes such records but to
-/// see what happens.
+/// The one kind of record that is known to differ: an object whose `__proto__` is bytes, a link, or
+/// a map with a `__proto__` of its own, or holds integers that the line form cannot write.
+/// JavaScript then runs setters and methods of that prototype: keys that look like numbers vanish,
+/// a key `toString` breaks the printing of a link, a prototype without a prototype lends its
+/// fields. Nobody writes such records but to see what happens.
 fn exotic_prototype(case: &Case) -> bool {
     /// `is_prototype`: the item itself is one; `below`: it is somewhere in one.
     fn has(item: Item<'_>, is_prototype: bool, below: bool) -> bool {
@@ -167,7 +169,9 @@ fn exotic_prototype(case: &Case) -> bool {
             Value::List(mut list) => list.any(|item| has(item, false, below)),
             Value::Map(mut map) => {
                 (is_prototype && map.get("__proto__").is_some())
-                    || map.any(|(key, item)| has(item, key == "__proto__", below || key == "__proto__"))
+                    || map.any(|(key, item)| {
+                        has(item, key == "__proto__", below || key == "__proto__")
+                    })
             }
             _ => false,
         }
@@ -177,7 +181,10 @@ fn exotic_prototype(case: &Case) -> bool {
 
 /// A reason without its path, to count by.
 fn general(reason: &str) -> String {
-    reason.split_once(' ').map_or(reason, |(_, rule)| rule).to_owned()
+    reason
+        .split_once(' ')
+        .map_or(reason, |(_, rule)| rule)
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -213,8 +220,8 @@ mod tests {
         Some((made, json?, indexed.is_reversible))
     }
 
-    /// What `verify` rests on: the rows of a record follow from `record.json`, also where the record
-    /// itself does not.
+    /// What `verify` rests on: the rows of a record follow from `record.json`, also where the
+    /// record itself does not.
     #[test]
     fn rows_follow_from_the_stored_json() {
         let (mut accepted, mut irreversible) = (0, 0);
@@ -232,6 +239,9 @@ mod tests {
                 assert_eq!(stored, case.cbor);
             }
         }
-        assert!(accepted > 2000 && irreversible > 50, "{accepted} {irreversible}");
+        assert!(
+            accepted > 2000 && irreversible > 50,
+            "{accepted} {irreversible}"
+        );
     }
 }

@@ -26,17 +26,22 @@ impl Value {
         match json {
             serde_json::Value::Null => Self::Null,
             serde_json::Value::Bool(value) => Self::Bool(*value),
-            serde_json::Value::Number(number) => number
-                .as_i64()
-                .map_or_else(|| Self::Float(number.as_f64().unwrap_or_default()), Self::Integer),
+            serde_json::Value::Number(number) => number.as_i64().map_or_else(
+                || Self::Float(number.as_f64().unwrap_or_default()),
+                Self::Integer,
+            ),
             serde_json::Value::String(text) => Self::Text(text.clone()),
-            serde_json::Value::Array(items) => Self::List(items.iter().map(Self::from_json).collect()),
+            serde_json::Value::Array(items) => {
+                Self::List(items.iter().map(Self::from_json).collect())
+            }
             serde_json::Value::Object(entries) => {
                 let text = |key: &str| entries.get(key).and_then(serde_json::Value::as_str);
                 if let Some(cid) = text("$link").and_then(Link::parse) {
                     return Self::Link(cid);
                 }
-                if let Some(bytes) = text("$bytes").and_then(|t| BASE64_NOPAD.decode(t.as_bytes()).ok()) {
+                if let Some(bytes) =
+                    text("$bytes").and_then(|t| BASE64_NOPAD.decode(t.as_bytes()).ok())
+                {
                     return Self::Bytes(bytes);
                 }
                 Self::Map(

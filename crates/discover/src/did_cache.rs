@@ -1,8 +1,10 @@
-//! DID caches: pairs of DID and PDS in MessagePack or CBOR, as one array of pairs or as pairs end to end.
+//! DID caches: pairs of DID and PDS in MessagePack or CBOR, as one array of pairs or as pairs end
+//! to end.
 //!
-//! The original scripts keep their DID cache as msgpackr writes it (`pack` of an array, or `PackrStream`) or as cbor-x
-//! does (`EncoderStream`). Which it is, is told from the first bytes. Entries are read one by one: memory does not
-//! grow with the file. An entry that is no pair of strings is reported with its position and skipped.
+//! The original scripts keep their DID cache as msgpackr writes it (`pack` of an array, or
+//! `PackrStream`) or as cbor-x does (`EncoderStream`). Which it is, is told from the first bytes.
+//! Entries are read one by one: memory does not grow with the file. An entry that is no pair of
+//! strings is reported with its position and skipped.
 
 use rmp::Marker;
 use std::fmt;
@@ -177,8 +179,9 @@ pub fn read<E: From<CacheError>>(
     }
 }
 
-/// Tells the form from the first bytes: one that begins with a pair, or an array of pairs, whose first string is a DID; else
-/// whose first string is any text. If none fits (the first entry is a bad one), the first bytes decide.
+/// Tells the form from the first bytes: one that begins with a pair, or an array of pairs, whose
+/// first string is a DID; else whose first string is any text. If none fits (the first entry is a
+/// bad one), the first bytes decide.
 fn tell(start: &[u8]) -> Option<(Encoding, Layout)> {
     let encodings = [Encoding::MessagePack, Encoding::Cbor];
     for prefix in [&b"did:"[..], b""] {
@@ -192,7 +195,9 @@ fn tell(start: &[u8]) -> Option<(Encoding, Layout)> {
         }
     }
     match *start {
-        [0x80 | 0x9f, ..] | [0x98..=0x9b, _, 0x82 | 0xf6, ..] => Some((Encoding::Cbor, Layout::Array)),
+        [0x80 | 0x9f, ..] | [0x98..=0x9b, _, 0x82 | 0xf6, ..] => {
+            Some((Encoding::Cbor, Layout::Array))
+        }
         [0x81..=0x8f, ..] => Some((Encoding::Cbor, Layout::Stream)),
         // A pair whose first part is no string, or an array of two entries.
         [0x92, next, ..] if !matches!(next, 0x90..=0x9f | 0xdc | 0xdd) => {
@@ -210,7 +215,8 @@ fn begins_with_pair(start: &[u8], encoding: Encoding, layout: Layout, prefix: &[
         used: 0,
         at: 0,
     };
-    let in_array = layout == Layout::Stream || matches!(head(&mut source, encoding), Ok(Head::List(_)));
+    let in_array =
+        layout == Layout::Stream || matches!(head(&mut source, encoding), Ok(Head::List(_)));
     in_array
         && matches!(head(&mut source, encoding), Ok(Head::List(Some(2))))
         && matches!(
@@ -287,7 +293,9 @@ impl<R: Read> Source<R> {
     fn skip(&mut self, mut count: u64) -> Result<(), CacheError> {
         let mut waste = [0u8; 4096];
         while count > 0 {
-            let now = usize::try_from(count).unwrap_or(usize::MAX).min(waste.len());
+            let now = usize::try_from(count)
+                .unwrap_or(usize::MAX)
+                .min(waste.len());
             self.fill(waste.get_mut(..now).unwrap_or_default())?;
             count = count.saturating_sub(u64::try_from(now).unwrap_or(u64::MAX));
         }
@@ -322,7 +330,11 @@ fn head<R: Read>(source: &mut Source<R>, encoding: Encoding) -> Result<Head, Cac
     }
 }
 
-fn message_pack_head<R: Read>(source: &mut Source<R>, byte: u8, at: u64) -> Result<Head, CacheError> {
+fn message_pack_head<R: Read>(
+    source: &mut Source<R>,
+    byte: u8,
+    at: u64,
+) -> Result<Head, CacheError> {
     let small = |length: u8| Some(u64::from(length));
     let with_type = |length: u64| Head::Blob(Some(length.saturating_add(1)));
     Ok(match Marker::from_u8(byte) {
@@ -435,7 +447,11 @@ fn read_entry<R: Read>(
 }
 
 /// Skips the rest of an item whose head was read, without recursion.
-fn skip_rest<R: Read>(source: &mut Source<R>, encoding: Encoding, first: Head) -> Result<(), CacheError> {
+fn skip_rest<R: Read>(
+    source: &mut Source<R>,
+    encoding: Encoding,
+    first: Head,
+) -> Result<(), CacheError> {
     // Items still to skip in each open container; `None`: until a break.
     let mut open: Vec<Option<u64>> = vec![Some(1)];
     let mut next = Some(first);
@@ -556,7 +572,12 @@ mod tests {
                 "{found:?}"
             );
         }
-        assert!(entries(b"did:plc:a https://pds\n").1.unwrap().contains("neither"));
+        assert!(
+            entries(b"did:plc:a https://pds\n")
+                .1
+                .unwrap()
+                .contains("neither")
+        );
     }
 
     #[test]

@@ -36,8 +36,8 @@ impl fmt::Display for BadLine {
     }
 }
 
-/// The lines from `starting` (the first to take) to `ending` (the first not to take; 0: to the end), from 0, so
-/// that partitions 0..N and N..2N meet exactly. Empty lines are left out.
+/// The lines from `starting` (the first to take) to `ending` (the first not to take; 0: to the
+/// end), from 0, so that partitions 0..N and N..2N meet exactly. Empty lines are left out.
 pub fn read(
     mut file: impl BufRead,
     starting: u64,
@@ -71,8 +71,9 @@ pub fn read(
     })
 }
 
-/// What is wrong with the first line of `head`, the begin of a file, if no whole line of it is one of a DID file: then the rest is hardly
-/// better. Of a file that is shorter than a line, or empty, nothing is known.
+/// What is wrong with the first line of `head`, the begin of a file, if no whole line of it is one
+/// of a DID file: then the rest is hardly better. Of a file that is shorter than a line, or empty,
+/// nothing is known.
 #[must_use]
 pub fn refused_head(head: &[u8]) -> Option<BadLine> {
     let whole = head.get(..head.iter().rposition(|b| *b == b'\n')?)?;
@@ -87,7 +88,8 @@ pub fn refused_head(head: &[u8]) -> Option<BadLine> {
 }
 
 fn parse(line: &[u8], number: u64) -> Result<DidLine, &'static str> {
-    let values: Vec<serde_json::Value> = serde_json::from_slice(line).map_err(|_| "no JSON array")?;
+    let values: Vec<serde_json::Value> =
+        serde_json::from_slice(line).map_err(|_| "no JSON array")?;
     let mut texts = values.into_iter().map(|value| match value {
         serde_json::Value::String(text) => Some(text),
         _ => None,
@@ -104,7 +106,8 @@ fn parse(line: &[u8], number: u64) -> Result<DidLine, &'static str> {
     Ok(DidLine { number, did, pds })
 }
 
-/// Reads a line without its line feed. `Some(false)`: it was too long, its rest was skipped. `None`: the end.
+/// Reads a line without its line feed. `Some(false)`: it was too long, its rest was skipped.
+/// `None`: the end.
 fn read_line(file: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
     line.clear();
     let mut complete = true;
@@ -116,7 +119,9 @@ fn read_line(file: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<b
         }
         any = true;
         let end = buffer.iter().position(|b| *b == b'\n');
-        let part = buffer.get(..end.unwrap_or(buffer.len())).unwrap_or_default();
+        let part = buffer
+            .get(..end.unwrap_or(buffer.len()))
+            .unwrap_or_default();
         if line.len().saturating_add(part.len()) <= MAX_LINE_BYTES {
             line.extend_from_slice(part);
         } else {
@@ -162,8 +167,9 @@ mod tests {
     #[test]
     fn bad_lines_are_named_by_number_and_cost_only_themselves() {
         let long = "x".repeat(MAX_LINE_BYTES + 1);
-        let text =
-            format!("\n{{}}\n[\"did:plc:a\"]\n{long}\n[\"x\",\"y\"]\n[\"did:plc:a\",\"https://b\",\"why\"]");
+        let text = format!(
+            "\n{{}}\n[\"did:plc:a\"]\n{long}\n[\"x\",\"y\"]\n[\"did:plc:a\",\"https://b\",\"why\"]"
+        );
         let found = dids(&text, 0, 0);
         let numbers: Vec<u64> = found
             .iter()

@@ -1,5 +1,5 @@
-//! What a frame of `com.atproto.sync.subscribeRepos` says of where the stream is: two DAG-CBOR objects, a header and a body
-//! (<https://atproto.com/specs/event-stream>).
+//! What a frame of `com.atproto.sync.subscribeRepos` says of where the stream is: two DAG-CBOR
+//! objects, a header and a body (<https://atproto.com/specs/event-stream>).
 
 use atrepo::cbor::{self, Map, Value};
 
@@ -25,7 +25,11 @@ pub fn read(frame: &[u8]) -> Frame {
     let Some((header, body)) = split(frame) else {
         return Frame::Other;
     };
-    let text = |map: &Map<'_>, key: &str| map.get(key).and_then(|value| value.as_text()).map(str::to_owned);
+    let text = |map: &Map<'_>, key: &str| {
+        map.get(key)
+            .and_then(|value| value.as_text())
+            .map(str::to_owned)
+    };
     match header.get("op").map(|op| op.value()) {
         Some(Value::Unsigned(1)) if text(&header, "t").as_deref() == Some("#info") => {
             match text(&body, "name").as_deref() {

@@ -1,7 +1,8 @@
-//! The lists that hosts and relays give: pages of `com.atproto.sync.listRepos`, `listHosts` and `listReposByCollection`.
+//! The lists that hosts and relays give: pages of `com.atproto.sync.listRepos`, `listHosts` and
+//! `listReposByCollection`.
 //!
-//! What a page says is untrusted: lines that make no sense are left out and counted, and a page takes no more memory than its
-//! lines that make sense ([`crate::page`]).
+//! What a page says is untrusted: lines that make no sense are left out and counted, and a page
+//! takes no more memory than its lines that make sense ([`crate::page`]).
 
 use crate::page::{self, Line};
 use atrepo::syntax;
@@ -33,8 +34,9 @@ pub struct ListedRepo {
     pub did: String,
     /// Revision of its repo.
     pub rev: Option<String>,
-    /// Why it is not active: `deactivated`, `suspended`, `takendown`, `deleted`. Other states (`desynchronized`, `throttled`) are those of
-    /// a relay's own copy, and say nothing about the account.
+    /// Why it is not active: `deactivated`, `suspended`, `takendown`, `deleted`. Other states
+    /// (`desynchronized`, `throttled`) are those of a relay's own copy, and say nothing about
+    /// the account.
     pub status: Option<&'static str>,
 }
 
@@ -58,7 +60,8 @@ fn read<T>(body: &[u8], line: impl Fn(Line) -> Option<T>) -> Result<Page<T>, NoP
         return Err("it has more lines than a page has");
     }
     let cursor = page.cursor.filter(|cursor| !cursor.is_empty());
-    let is_odd = |cursor: &String| cursor.len() > MAX_CURSOR || cursor.chars().any(char::is_control);
+    let is_odd =
+        |cursor: &String| cursor.len() > MAX_CURSOR || cursor.chars().any(char::is_control);
     if cursor.as_ref().is_some_and(is_odd) {
         return Err("its cursor is too long, or no text");
     }
@@ -83,7 +86,10 @@ pub fn repos(body: &[u8]) -> Result<Page<ListedRepo>, NoPage> {
         let known = ["deactivated", "suspended", "takendown", "deleted"];
         let status = line.status.take();
         Some(ListedRepo {
-            rev: line.rev.take().filter(|rev| syntax::tid_micros(rev).is_some()),
+            rev: line
+                .rev
+                .take()
+                .filter(|rev| syntax::tid_micros(rev).is_some()),
             did: did_of(line)?,
             status: known
                 .into_iter()
@@ -115,10 +121,12 @@ pub fn hosts(body: &[u8]) -> Result<Page<ListedHost>, NoPage> {
     })
 }
 
-/// The URL of a host that a relay names: without TLS if it is this machine, as the specifications have it for `did:web:localhost`.
+/// The URL of a host that a relay names: without TLS if it is this machine, as the specifications
+/// have it for `did:web:localhost`.
 #[must_use]
 pub fn host_url(hostname: &str) -> Option<String> {
-    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
+    let is_plain =
+        |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
     if hostname.is_empty() || hostname.len() > MAX_HOST || !hostname.bytes().all(is_plain) {
         return None;
     }
@@ -126,8 +134,10 @@ pub fn host_url(hostname: &str) -> Option<String> {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => hostname,
     };
-    let is_local =
-        name == "localhost" || name.ends_with(".localhost") || name.starts_with("127.") || name == "[::1]";
+    let is_local = name == "localhost"
+        || name.ends_with(".localhost")
+        || name.starts_with("127.")
+        || name == "[::1]";
     Some(format!(
         "{}://{hostname}",
         if is_local { "http" } else { "https" }
@@ -141,7 +151,10 @@ pub fn base_url(text: &str) -> Option<String> {
     let text = text
         .strip_prefix("wss://")
         .map(|rest| format!("https://{rest}"))
-        .or_else(|| text.strip_prefix("ws://").map(|rest| format!("http://{rest}")))
+        .or_else(|| {
+            text.strip_prefix("ws://")
+                .map(|rest| format!("http://{rest}"))
+        })
         .unwrap_or_else(|| text.to_owned());
     let rest = text
         .strip_prefix("https://")
@@ -173,14 +186,24 @@ mod tests {
         );
         assert_eq!(page.lines[2].status, None);
         assert_eq!(repos(br#"{"cursor":"","repos":[]}"#).unwrap().cursor, None);
-        for bad in ["", "[]", "{\"repos\":1}", "<html>", "{\"cursor\":1,\"repos\":[]}"] {
+        for bad in [
+            "",
+            "[]",
+            "{\"repos\":1}",
+            "<html>",
+            "{\"cursor\":1,\"repos\":[]}",
+        ] {
             assert!(repos(bad.as_bytes()).is_err(), "{bad}");
         }
         assert!(repos(br#"{"cursor":"a\u0000","repos":[]}"#).is_err());
         let many = format!("{{\"repos\":[{}1]}}", "1,".repeat(20_000));
-        assert_eq!(repos(many.as_bytes()), Err("it has more lines than a page has"));
+        assert_eq!(
+            repos(many.as_bytes()),
+            Err("it has more lines than a page has")
+        );
         let hosts =
-            hosts(br#"{"hosts":[{"hostname":"pds.example","accountCount":5},{"hostname":"a/b"}]}"#).unwrap();
+            hosts(br#"{"hosts":[{"hostname":"pds.example","accountCount":5},{"hostname":"a/b"}]}"#)
+                .unwrap();
         assert_eq!(
             (hosts.lines[0].url.as_str(), hosts.bad),
             ("https://pds.example", 1)

@@ -1,5 +1,6 @@
-//! The JSON of a page of a list, read line by line: what is not asked for is passed over and never built, so that a page takes no more
-//! memory than the lines that make sense, whatever it consists of.
+//! The JSON of a page of a list, read line by line: what is not asked for is passed over and never
+//! built, so that a page takes no more memory than the lines that make sense, whatever it consists
+//! of.
 
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
@@ -73,7 +74,9 @@ impl<'de, T, F: Fn(Line) -> Option<T>> Visitor<'de> for PageSeed<T, F> {
         while let Some(key) = map.next_key::<Key>()? {
             match key.0 {
                 Some(Name::Cursor) => cursor = map.next_value::<Option<String>>()?,
-                Some(Name::List) if page.is_some() => return Err(de::Error::duplicate_field("repos")),
+                Some(Name::List) if page.is_some() => {
+                    return Err(de::Error::duplicate_field("repos"));
+                }
                 Some(Name::List) => page = Some(map.next_value_seed(&self)?),
                 _ => _ = map.next_value::<IgnoredAny>()?,
             }
@@ -305,8 +308,14 @@ mod tests {
         };
         assert_eq!(page.lines, [first, Line::default()]);
         assert_eq!((page.cursor, page.bad, page.is_too_long), (None, 7, false));
-        let long = format!("{{\"hosts\":[{{\"did\":\"{}\"}}]}}", "a".repeat(MAX_TEXT + 1));
-        assert_eq!(read(long.as_bytes(), 20, Some).unwrap().lines, [Line::default()]);
+        let long = format!(
+            "{{\"hosts\":[{{\"did\":\"{}\"}}]}}",
+            "a".repeat(MAX_TEXT + 1)
+        );
+        assert_eq!(
+            read(long.as_bytes(), 20, Some).unwrap().lines,
+            [Line::default()]
+        );
     }
 
     #[test]

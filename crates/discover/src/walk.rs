@@ -1,5 +1,6 @@
-//! How far a list is followed. A host says itself how many pages its list has, so that each page has to be worth what it costs: a list that goes
-//! in circles, holds next to nothing on its pages, takes far longer than its lines need or is longer than a list can be is not followed
+//! How far a list is followed. A host says itself how many pages its list has, so that each page
+//! has to be worth what it costs: a list that goes in circles, holds next to nothing on its pages,
+//! takes far longer than its lines need or is longer than a list can be is not followed
 //! any further.
 
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
@@ -21,8 +22,9 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    /// For the repos of a host. The fullest hold half a million and give a thousand a page, in less than a second: so this is for hosts twice as full, with
-    /// pages a twentieth as large, that are some twenty times slower.
+    /// For the repos of a host. The fullest hold half a million and give a thousand a page, in less
+    /// than a second: so this is for hosts twice as full, with pages a twentieth as large, that
+    /// are some twenty times slower.
     pub const HOST: Self = Self {
         free_pages: 64,
         lines_per_page: 50,
@@ -30,7 +32,8 @@ impl Allowance {
         first_time: Duration::from_secs(120),
         time_per_line: Duration::from_millis(20),
     };
-    /// For lists of a relay, which the operator chose: the whole network, ten times over, in pages as small as it likes.
+    /// For lists of a relay, which the operator chose: the whole network, ten times over, in pages
+    /// as small as it likes.
     pub const RELAY: Self = Self {
         lines_per_page: 5,
         lines: 500_000_000,
@@ -59,10 +62,12 @@ pub struct Walk {
     last: Option<u64>,
     /// The hash of the lines of the page before.
     last_lines: Option<u64>,
-    /// Whether the same cursor came once more and is asked for again, to see whether that is the end.
+    /// Whether the same cursor came once more and is asked for again, to see whether that is the
+    /// end.
     is_confirming: bool,
-    /// The hash of an earlier cursor, and how many pages ago it was. It is replaced at twice the distance each time, so that a circle of any length
-    /// comes back to it, and one hash is all that is kept (Brent's algorithm).
+    /// The hash of an earlier cursor, and how many pages ago it was. It is replaced at twice the
+    /// distance each time, so that a circle of any length comes back to it, and one hash is
+    /// all that is kept (Brent's algorithm).
     mark: Option<u64>,
     since_mark: u64,
     next_mark: u64,
@@ -112,14 +117,18 @@ impl Walk {
         let is_same_page = self.last_lines.replace(hasher.finish()) == Some(hasher.finish());
         self.pages = self.pages.saturating_add(1);
         self.lines = self.lines.saturating_add(lines);
-        let Some(cursor) = cursor else { return Step::End };
+        let Some(cursor) = cursor else {
+            return Step::End;
+        };
         let hash = self.hasher.hash_one(&cursor);
         if self.last.replace(hash) == Some(hash) {
             // Some hosts say so that nothing comes after. Asked again, they say the same again.
             return match (lines, is_same_page, self.is_confirming) {
                 (0, _, _) | (_, true, true) => Step::End,
                 (_, true, false) => Step::Broken("its list gives the same page again and again"),
-                (_, false, true) => Step::Broken("its list gives other repos for the same cursor each time"),
+                (_, false, true) => {
+                    Step::Broken("its list gives other repos for the same cursor each time")
+                }
                 (_, false, false) => {
                     self.is_confirming = true;
                     Step::Next(cursor)
@@ -162,8 +171,13 @@ pub fn allowed(first: Duration, each: Duration, lines: u64) -> Duration {
 mod tests {
     use super::*;
 
-    /// Follows a list of pages of `lines` lines, each of which takes `each`; pages and the last step.
-    fn follow(lines: u64, each: Duration, mut cursor: impl FnMut(u64) -> Option<String>) -> (u64, Step) {
+    /// Follows a list of pages of `lines` lines, each of which takes `each`; pages and the last
+    /// step.
+    fn follow(
+        lines: u64,
+        each: Duration,
+        mut cursor: impl FnMut(u64) -> Option<String>,
+    ) -> (u64, Step) {
         let mut walk = Walk::new(Allowance::HOST, None);
         for page in 1u64.. {
             let took = each.saturating_mul(u32::try_from(page).unwrap());
@@ -179,12 +193,14 @@ mod tests {
     #[test]
     fn an_honest_list_is_followed_to_its_end() {
         let to = |last: u64| move |page: u64| (page < last).then(|| page.to_string());
-        // Half a million repos, a page a second; a small host, a page a minute; a host whose pages are small.
+        // Half a million repos, a page a second; a small host, a page a minute; a host whose pages
+        // are small.
         for (lines, last, each) in [(1000, 500, 1), (20, 2, 60), (100, 1000, 1)] {
             let each = Duration::from_secs(each);
             assert_eq!(follow(lines, each, to(last)), (last, Step::End));
         }
-        // Some give the last cursor again when there is nothing after it, with the last lines or without.
+        // Some give the last cursor again when there is nothing after it, with the last lines or
+        // without.
         let same = || Some("b".to_owned());
         let mut walk = Walk::new(Allowance::HOST, Some("b"));
         assert_eq!(walk.page([], same(), Duration::ZERO), Step::End);
@@ -199,11 +215,14 @@ mod tests {
     #[test]
     fn circles_of_any_length_are_noticed() {
         for length in [2u64, 3, 7, 100, 2000] {
-            let (pages, end) = follow(100, Duration::ZERO, |page| Some((page % length).to_string()));
+            let (pages, end) = follow(100, Duration::ZERO, |page| {
+                Some((page % length).to_string())
+            });
             assert!(matches!(end, Step::Broken(_)), "{length}: {end:?}");
             assert!(pages <= 4 * length + 4, "{length}: {pages} pages");
         }
-        // A host that does not look at the cursor, and one that gives something else for it each time.
+        // A host that does not look at the cursor, and one that gives something else for it each
+        // time.
         let mut walk = Walk::new(Allowance::HOST, None);
         let same = || Some("b".to_owned());
         assert_eq!(
@@ -237,12 +256,18 @@ mod tests {
             Step::InPart("its list takes far longer than its length needs")
         );
         let (pages, end) = follow(0, Duration::ZERO, on);
-        assert_eq!((pages, end), (65, Step::InPart("its pages hold next to nothing")));
+        assert_eq!(
+            (pages, end),
+            (65, Step::InPart("its pages hold next to nothing"))
+        );
         // Five million invented ones, as fast as can be.
         let (pages, end) = follow(1000, Duration::ZERO, on);
         assert_eq!(
             (pages, end),
-            (1000, Step::InPart("it lists more repos than a host can have"))
+            (
+                1000,
+                Step::InPart("it lists more repos than a host can have")
+            )
         );
     }
 }

@@ -1,9 +1,10 @@
 //! An archive of CARs: what was fetched is kept, so that a second load needs no network.
 //!
-//! A folder with files `NNNNNN.cars.zst`, each some thousand CARs end to end, every one a zstd frame of its own, and `index.jsonl`: one line a CAR with
-//! its DID, PDS, rev, file, offset and lengths. Files and index are only ever added to. A line of the index is written when its CAR is in
-//! the file, so that what a crash tears is at the ends, and is left out when the archive is opened again. A folder of plain `.car` files is an
-//! archive, too.
+//! A folder with files `NNNNNN.cars.zst`, each some thousand CARs end to end, every one a zstd
+//! frame of its own, and `index.jsonl`: one line a CAR with its DID, PDS, rev, file, offset and
+//! lengths. Files and index are only ever added to. A line of the index is written when its CAR is
+//! in the file, so that what a crash tears is at the ends, and is left out when the archive is
+//! opened again. A folder of plain `.car` files is an archive, too.
 
 use crate::body::{Body, Incoming};
 use crate::spool::Spool;
@@ -83,7 +84,9 @@ impl ArchiveWriter {
         let mut next = 0;
         for entry in fs::read_dir(folder).map_err(at)? {
             let name = entry.map_err(at)?.file_name();
-            let number = name.to_str().and_then(|name| name.strip_suffix(".cars.zst"));
+            let number = name
+                .to_str()
+                .and_then(|name| name.strip_suffix(".cars.zst"));
             if let Some(number) = number.and_then(|number| number.parse::<u64>().ok()) {
                 next = next.max(number.saturating_add(1));
             }
@@ -210,7 +213,8 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Opens an archive, or a folder of `.car` files. Of a DID that is there more than once the newest rev counts.
+    /// Opens an archive, or a folder of `.car` files. Of a DID that is there more than once the
+    /// newest rev counts.
     ///
     /// # Errors
     /// The folder cannot be read, or holds neither.
@@ -273,7 +277,11 @@ impl Archive {
             let size = *sizes
                 .entry(line.file.clone())
                 .or_insert_with(|| fs::metadata(&file).map_or(0, |m| m.len()));
-            if line.offset.checked_add(line.bytes).is_none_or(|end| end > size) {
+            if line
+                .offset
+                .checked_add(line.bytes)
+                .is_none_or(|end| end > size)
+            {
                 self.notes.push(format!(
                     "{} is torn: the CAR of {} at {} is not whole, left out",
                     file.display(),
@@ -297,7 +305,10 @@ impl Archive {
     }
 
     fn keep(&mut self, did: String, place: Place) {
-        let newer = self.places.get(&did).is_none_or(|known| known.rev <= place.rev);
+        let newer = self
+            .places
+            .get(&did)
+            .is_none_or(|known| known.rev <= place.rev);
         if newer && atrepo::syntax::is_did(&did) {
             self.places.insert(did, place);
         }
@@ -322,11 +333,17 @@ impl Archive {
         self.places.get(did).map(|place| place.rev.as_str())
     }
 
-    /// The CAR of an account; nothing if it is not here. Larger ones than `most_memory` go to `spool` and are mapped.
+    /// The CAR of an account; nothing if it is not here. Larger ones than `most_memory` go to
+    /// `spool` and are mapped.
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn read(&self, did: &str, most_memory: usize, spool: &Spool) -> Result<Option<Body>, ArchiveError> {
+    pub fn read(
+        &self,
+        did: &str,
+        most_memory: usize,
+        spool: &Spool,
+    ) -> Result<Option<Body>, ArchiveError> {
         let Some(place) = self.places.get(did) else {
             return Ok(None);
         };
@@ -336,7 +353,9 @@ impl Archive {
             return Body::of_file(&file).map(Some).map_err(at);
         };
         file.seek(SeekFrom::Start(offset)).map_err(at)?;
-        let mut decoder = zstd::Decoder::new(file.take(bytes)).map_err(at)?.single_frame();
+        let mut decoder = zstd::Decoder::new(file.take(bytes))
+            .map_err(at)?
+            .single_frame();
         let mut body = Incoming::new(most_memory, spool, "the archive");
         let mut chunk = vec![0; 256 << 10];
         loop {
@@ -344,7 +363,8 @@ impl Archive {
             if length == 0 {
                 break;
             }
-            body.push(chunk.get(..length).unwrap_or_default()).map_err(at)?;
+            body.push(chunk.get(..length).unwrap_or_default())
+                .map_err(at)?;
             if body.total() > car {
                 return Err(failed(
                     &place.file,
@@ -395,8 +415,12 @@ mod tests {
             .unwrap();
         writer.sync().unwrap();
         let spool = Spool::open(&std::env::temp_dir(), None).unwrap();
-        let read =
-            |archive: &Archive, did: &str| archive.read(did, 1000, &spool).unwrap().map(|body| body.to_vec());
+        let read = |archive: &Archive, did: &str| {
+            archive
+                .read(did, 1000, &spool)
+                .unwrap()
+                .map(|body| body.to_vec())
+        };
         let archive = Archive::open(folder.path()).unwrap();
         assert_eq!(read(&archive, "did:plc:a").as_deref(), Some(&car[..]));
         assert_eq!(read(&archive, "did:plc:b").as_deref(), Some(&b"new"[..]));

@@ -28,11 +28,13 @@ impl Body {
         Self(Kept::Memory(bytes))
     }
 
-    /// Lets go of the pages of a body that lies in a file: they are read again when they are needed, and count for nobody's memory until then.
+    /// Lets go of the pages of a body that lies in a file: they are read again when they are
+    /// needed, and count for nobody's memory until then.
     #[allow(unsafe_code)]
     pub fn let_go(&self) {
         if let Kept::File(map, _) = &self.0 {
-            // SAFETY: the map is of a file and read-only: what is dropped is read from the file again. Failing changes nothing.
+            // SAFETY: the map is of a file and read-only: what is dropped is read from the file
+            // again. Failing changes nothing.
             drop(unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) });
         }
     }
@@ -53,8 +55,8 @@ impl Body {
         Ok(Self(Kept::File(unsafe { Mmap::map(file)? }, None)))
     }
 
-    /// What it costs in memory while it waits: itself, or, for what lies in a file, a sixteenth, which stands for an
-    /// index of its blocks and bounds the files, too.
+    /// What it costs in memory while it waits: itself, or, for what lies in a file, a sixteenth,
+    /// which stands for an index of its blocks and bounds the files, too.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         match &self.0 {
@@ -66,10 +68,12 @@ impl Body {
 
 /// Pages of a mapped body are let go of after so many bytes of reading from front to back,
 const LET_GO_BYTES: usize = 2 << 20;
-/// and after so many entries in the order of the tree: each may have touched a page of its own, and the system maps 64 KiB around it.
+/// and after so many entries in the order of the tree: each may have touched a page of its own, and
+/// the system maps 64 KiB around it.
 const LET_GO_ENTRIES: u32 = 64;
 
-/// What was read of a body, to let go of its pages: those of a file that is mapped count for the process.
+/// What was read of a body, to let go of its pages: those of a file that is mapped count for the
+/// process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pages {
     at: usize,
@@ -167,7 +171,8 @@ impl<'s> Incoming<'s> {
             None => Ok(Body(Kept::Memory(self.memory))),
             Some(file) => {
                 let (file, claim) = file.into_parts();
-                // SAFETY: the file has no name and only this process ever had it open; nobody can change or cut it.
+                // SAFETY: the file has no name and only this process ever had it open; nobody can
+                // change or cut it.
                 Ok(Body(Kept::File(unsafe { Mmap::map(&file)? }, Some(claim))))
             }
         }

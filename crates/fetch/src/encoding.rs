@@ -1,8 +1,9 @@
-//! Content encodings: bodies are kept as they come over the wire and decompressed afterwards, so that both sizes are known and no more
-//! is unpacked than the packed size accounts for.
+//! Content encodings: bodies are kept as they come over the wire and decompressed afterwards, so
+//! that both sizes are known and no more is unpacked than the packed size accounts for.
 //!
-//! Repos shrink to a third: half of a CAR are hashes. A body that unpacks to more than [`MAX_RATIO`] times its size was made to be
-//! unpacked. Windows of zstd are those that RFC 9659 allows, 8 MiB; the format itself allows gigabytes.
+//! Repos shrink to a third: half of a CAR are hashes. A body that unpacks to more than
+//! [`MAX_RATIO`] times its size was made to be unpacked. Windows of zstd are those that RFC 9659
+//! allows, 8 MiB; the format itself allows gigabytes.
 
 use crate::error::FetchError;
 use reqwest::header::{CONTENT_ENCODING, HeaderMap};
@@ -55,7 +56,8 @@ impl Encoding {
 /// Unpacks `packed` piece by piece.
 ///
 /// # Errors
-/// It is larger than `most` bytes, or than its packed size accounts for; it is broken; or what `each` answers.
+/// It is larger than `most` bytes, or than its packed size accounts for; it is broken; or what
+/// `each` answers.
 pub(crate) fn unpack(
     encoding: Encoding,
     packed: &[u8],
@@ -97,7 +99,11 @@ pub(crate) fn unpack(
 ///
 /// # Errors
 /// As [`unpack`].
-pub(crate) fn unpack_small(encoding: Encoding, packed: Vec<u8>, most: u64) -> Result<Vec<u8>, FetchError> {
+pub(crate) fn unpack_small(
+    encoding: Encoding,
+    packed: Vec<u8>,
+    most: u64,
+) -> Result<Vec<u8>, FetchError> {
     if encoding == Encoding::Plain {
         return Ok(packed);
     }
@@ -132,7 +138,10 @@ mod tests {
                 Encoding::Gzip,
                 [gzip(&plain[..999]), gzip(&plain[999..])].concat(),
             ),
-            (Encoding::Zstd, zstd::encode_all(plain.as_slice(), 3).unwrap()),
+            (
+                Encoding::Zstd,
+                zstd::encode_all(plain.as_slice(), 3).unwrap(),
+            ),
         ] {
             assert!(unpack_small(encoding, packed.clone(), most).unwrap() == plain);
             if encoding != Encoding::Plain {
@@ -152,7 +161,10 @@ mod tests {
         let zeros = vec![0; 64 << 20];
         for (encoding, packed) in [
             (Encoding::Gzip, gzip(&zeros)),
-            (Encoding::Zstd, zstd::encode_all(zeros.as_slice(), 3).unwrap()),
+            (
+                Encoding::Zstd,
+                zstd::encode_all(zeros.as_slice(), 3).unwrap(),
+            ),
         ] {
             let mut seen = 0u64;
             let error = unpack(encoding, &packed, u64::MAX, |piece| {
@@ -195,7 +207,10 @@ mod tests {
         assert_eq!(of(&["GZIP"]), Ok(Encoding::Gzip));
         assert_eq!(of(&["zstd"]), Ok(Encoding::Zstd));
         for odd in [&["br"][..], &["gzip, gzip"], &["gzip", "gzip"]] {
-            assert!(of(odd).unwrap_err().to_string().contains("encoded as"), "{odd:?}");
+            assert!(
+                of(odd).unwrap_err().to_string().contains("encoded as"),
+                "{odd:?}"
+            );
         }
     }
 }

@@ -77,7 +77,8 @@ pub enum FetchError {
     BrokenBody(String),
     /// The body is no complete repo; `true` if another try may bring one.
     BadRepo(String, bool),
-    /// The host gave no answer for as long as it is waited for, or wants to be left alone for so long.
+    /// The host gave no answer for as long as it is waited for, or wants to be left alone for so
+    /// long.
     HostAway(Duration),
     /// Its host does not have it any more, and where it is now cannot be found out.
     NoDocument(String),

@@ -52,11 +52,13 @@ const MAX_ERROR_BYTES: usize = 16 << 10;
 const MAX_ERROR_UNPACKED: u64 = 64 << 10;
 /// Connections to a host that are kept for the next request.
 const IDLE_CONNECTIONS: usize = 8;
-/// What a host may send over HTTP/2 before it is read: of an answer, and of all answers on a connection.
+/// What a host may send over HTTP/2 before it is read: of an answer, and of all answers on a
+/// connection.
 const HTTP2_WINDOWS: (u32, u32) = (256 << 10, 1 << 20);
 /// Most bytes of the headers of an answer over HTTP/2.
 const HTTP2_HEADERS: u32 = 64 << 10;
-/// Bodies of up to so many bytes are unpacked at once. Larger ones go to a thread where that holds up nobody.
+/// Bodies of up to so many bytes are unpacked at once. Larger ones go to a thread where that holds
+/// up nobody.
 const UNPACKED_HERE: usize = 16 << 10;
 /// Pages of a packed body in a file are let go of after so many pieces.
 const LET_GO_PIECES: u32 = 64;
@@ -126,8 +128,8 @@ impl Client {
                 .build()
                 .map_err(|error| FetchError::Connect(chain(&error)))
         };
-        let spool =
-            Spool::open(&std::env::temp_dir(), None).map_err(|error| FetchError::Spool(error.to_string()))?;
+        let spool = Spool::open(&std::env::temp_dir(), None)
+            .map_err(|error| FetchError::Spool(error.to_string()))?;
         Ok(Self {
             guarded: client(true)?,
             open: client(false)?,
@@ -148,7 +150,8 @@ impl Client {
         Ok(&self.guarded)
     }
 
-    /// Sends what `with` makes of a request for `url`, and follows redirects as far as the limits allow it.
+    /// Sends what `with` makes of a request for `url`, and follows redirects as far as the limits
+    /// allow it.
     pub(crate) async fn send(
         &self,
         mut url: Url,
@@ -193,11 +196,17 @@ impl Client {
         self
     }
 
-    /// Asks `pds` for rev and CID of the newest commit of `did`, once (`com.atproto.sync.getLatestCommit`).
+    /// Asks `pds` for rev and CID of the newest commit of `did`, once
+    /// (`com.atproto.sync.getLatestCommit`).
     ///
     /// # Errors
     /// See [`FetchError`].
-    pub async fn latest_commit(&self, did: &str, pds: &str, seen: &mut Seen) -> Result<Latest, FetchError> {
+    pub async fn latest_commit(
+        &self,
+        did: &str,
+        pds: &str,
+        seen: &mut Seen,
+    ) -> Result<Latest, FetchError> {
         let mut url = repo_url(did, pds)?;
         url.set_path("/xrpc/com.atproto.sync.getLatestCommit");
         let small = Small {
@@ -206,14 +215,20 @@ impl Client {
             host: None,
         };
         let body = self.get_small_within(small, seen, MAX_LATEST).await?;
-        serde_json::from_slice(&body).map_err(|_| FetchError::BrokenBody("no commit in it".to_owned()))
+        serde_json::from_slice(&body)
+            .map_err(|_| FetchError::BrokenBody("no commit in it".to_owned()))
     }
 
     /// Asks `pds` for the repo of `did`, once.
     ///
     /// # Errors
     /// See [`FetchError`].
-    pub async fn get_repo(&self, did: &str, pds: &str, seen: &mut Seen) -> Result<Body, FetchError> {
+    pub async fn get_repo(
+        &self,
+        did: &str,
+        pds: &str,
+        seen: &mut Seen,
+    ) -> Result<Body, FetchError> {
         let url = repo_url(did, pds)?;
         let total = self.limits.total;
         tokio::time::timeout(total, self.attempt(url, &host_of(pds), seen))
@@ -236,7 +251,10 @@ impl Client {
             status => return Err(self.refusal(status, response).await),
         };
         let limit = self.limits.bytes;
-        if response.content_length().is_some_and(|length| length > limit) {
+        if response
+            .content_length()
+            .is_some_and(|length| length > limit)
+        {
             return Err(FetchError::TooLarge(limit));
         }
         let encoding = Encoding::of(response.headers())?;
@@ -268,7 +286,12 @@ impl Client {
     }
 
     /// Unpacks a body that is complete, where that holds up nobody.
-    async fn unpack(&self, encoding: Encoding, packed: Body, host: &str) -> Result<Body, FetchError> {
+    async fn unpack(
+        &self,
+        encoding: Encoding,
+        packed: Body,
+        host: &str,
+    ) -> Result<Body, FetchError> {
         let (most, most_memory) = (self.limits.bytes, self.most_memory);
         let (spool, host) = (self.spool.clone(), host.to_owned());
         let is_small = packed.len() <= UNPACKED_HERE;
@@ -333,7 +356,10 @@ impl Client {
             return FetchError::Account(state);
         }
         if status.is_redirection() {
-            return FetchError::Redirect(format!("status {} without a place to follow to", status.as_u16()));
+            return FetchError::Redirect(format!(
+                "status {} without a place to follow to",
+                status.as_u16()
+            ));
         }
         if status.is_server_error() {
             // A limit's reset says nothing about an error of the server.
@@ -392,8 +418,8 @@ pub(crate) fn look(seen: &mut Seen, response: &Response, asked: Instant) {
     seen.announced = announced(response.headers(), SystemTime::now());
 }
 
-/// The limit that headers announce: `RateLimit-Limit`, `-Remaining`, `-Reset` and `-Policy` as PDSes send them
-/// (`packages/xrpc-server/src/rate-limiter.ts`).
+/// The limit that headers announce: `RateLimit-Limit`, `-Remaining`, `-Reset` and `-Policy` as
+/// PDSes send them (`packages/xrpc-server/src/rate-limiter.ts`).
 fn announced(headers: &HeaderMap, now: SystemTime) -> Option<Announced> {
     let text = |name: &str| headers.get(name)?.to_str().ok();
     let number = |name: &str| text(name)?.trim().parse::<u64>().ok();
@@ -407,7 +433,8 @@ fn announced(headers: &HeaderMap, now: SystemTime) -> Option<Announced> {
     Some(Announced {
         limit,
         window,
-        remaining: number("ratelimit-remaining").map(|left| u32::try_from(left).unwrap_or(u32::MAX)),
+        remaining: number("ratelimit-remaining")
+            .map(|left| u32::try_from(left).unwrap_or(u32::MAX)),
         reset_in: until_reset(headers, now),
     })
 }
@@ -419,7 +446,8 @@ fn server_time(headers: &HeaderMap, now: SystemTime) -> SystemTime {
         .unwrap_or(now)
 }
 
-/// Numbers below this are no unix seconds of our days, but seconds from now, as later drafts of the headers have it.
+/// Numbers below this are no unix seconds of our days, but seconds from now, as later drafts of the
+/// headers have it.
 const FIRST_UNIX_SECOND: u64 = 1_000_000_000;
 
 /// Time until `RateLimit-Reset`: PDSes give it in unix seconds.

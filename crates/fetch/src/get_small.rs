@@ -21,7 +21,8 @@ pub struct Small<'a> {
 }
 
 impl Client {
-    /// Asks once; the body may have as many bytes as the client's limits say, and is kept in memory.
+    /// Asks once; the body may have as many bytes as the client's limits say, and is kept in
+    /// memory.
     ///
     /// # Errors
     /// See [`FetchError`]; a status other than 200 is one.
@@ -33,7 +34,11 @@ impl Client {
     ///
     /// # Errors
     /// See [`FetchError`]; a status other than 200 is one.
-    pub async fn get_small_seen(&self, small: Small<'_>, seen: &mut Seen) -> Result<Vec<u8>, FetchError> {
+    pub async fn get_small_seen(
+        &self,
+        small: Small<'_>,
+        seen: &mut Seen,
+    ) -> Result<Vec<u8>, FetchError> {
         self.get_small_within(small, seen, self.limits.bytes).await
     }
 
@@ -52,8 +57,8 @@ impl Client {
             .unwrap_or(Err(FetchError::Stalled(total)))
     }
 
-    /// Asks once for the first line of a body, whatever the status of the answer: the status, and what
-    /// came up to the end of the line, the end of the body or the client's limit.
+    /// Asks once for the first line of a body, whatever the status of the answer: the status, and
+    /// what came up to the end of the line, the end of the body or the client's limit.
     ///
     /// # Errors
     /// See [`FetchError`]; a status is none.
@@ -78,7 +83,11 @@ impl Client {
         .await
     }
 
-    async fn attempt_first_line(&self, url: Url, small: Small<'_>) -> Result<(u16, Vec<u8>), FetchError> {
+    async fn attempt_first_line(
+        &self,
+        url: Url,
+        small: Small<'_>,
+    ) -> Result<(u16, Vec<u8>), FetchError> {
         let mut response = self.ask(url, small).await?;
         let encoding = Encoding::of(response.headers())?;
         let most = usize::try_from(self.limits.bytes).unwrap_or(usize::MAX);

@@ -1,6 +1,6 @@
-//! The SSRF guard: which addresses may be asked. A DID document, a handle, a list of hosts or a redirect may name anything, the
-//! private network of whoever runs skyfill among it. Only the operator may name hosts there: each by itself, or all with
-//! `--allow-private-hosts`.
+//! The SSRF guard: which addresses may be asked. A DID document, a handle, a list of hosts or a
+//! redirect may name anything, the private network of whoever runs skyfill among it. Only the
+//! operator may name hosts there: each by itself, or all with `--allow-private-hosts`.
 
 use crate::FetchError;
 use reqwest::Url;
@@ -9,7 +9,8 @@ use std::collections::HashSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Which hosts may lie on private networks and on this machine: those that the operator named, or all.
+/// Which hosts may lie on private networks and on this machine: those that the operator named, or
+/// all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Private {
     named: HashSet<String>,
@@ -42,7 +43,8 @@ impl Private {
         self.all || self.is_named(url)
     }
 
-    /// Refuses what no URL of a host may be: another scheme, no host, or a password that the operator did not give.
+    /// Refuses what no URL of a host may be: another scheme, no host, or a password that the
+    /// operator did not give.
     pub(crate) fn check_form(&self, url: &Url) -> Result<(), FetchError> {
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
             return Err(FetchError::BadUrl(shown(url.as_str())));
@@ -68,7 +70,8 @@ pub(crate) fn shown(text: &str) -> String {
     text.chars().take(200).collect()
 }
 
-/// Whether `address` is on the public internet: global unicast, going by the IANA special-purpose registries.
+/// Whether `address` is on the public internet: global unicast, going by the IANA special-purpose
+/// registries.
 #[must_use]
 pub fn is_public(address: IpAddr) -> bool {
     match address {
@@ -126,8 +129,9 @@ impl fmt::Display for Blocked {
 
 impl std::error::Error for Blocked {}
 
-/// The system's resolver; if it is guarded, less private addresses: the connection goes to an address that was looked at, so a name
-/// cannot change its mind in between. Names below `localhost` are this machine, whatever the system's resolver says (RFC 6761).
+/// The system's resolver; if it is guarded, less private addresses: the connection goes to an
+/// address that was looked at, so a name cannot change its mind in between. Names below `localhost`
+/// are this machine, whatever the system's resolver says (RFC 6761).
 pub(crate) struct OwnResolver {
     pub(crate) guarded: bool,
 }
@@ -226,7 +230,8 @@ mod tests {
         assert!(allows("http://10.0.0.1:2583/xrpc/x") && allows("https://relay.internal:443/"));
         assert!(!allows("http://10.0.0.1:22/") && !allows("http://relay.internal/"));
         assert!(
-            !allows("http://10.0.0.2:2583/") && !Private::default().allows(&"http://[::1]/".parse().unwrap())
+            !allows("http://10.0.0.2:2583/")
+                && !Private::default().allows(&"http://[::1]/".parse().unwrap())
         );
     }
 
@@ -239,7 +244,10 @@ mod tests {
             "http://[::1]:80/",
             "http://[::ffff:7f00:1]/",
         ] {
-            assert!(check_literal(&blocked.parse().unwrap()).is_err(), "{blocked}");
+            assert!(
+                check_literal(&blocked.parse().unwrap()).is_err(),
+                "{blocked}"
+            );
         }
         assert!(check_literal(&"https://8.8.8.8/".parse().unwrap()).is_ok());
     }

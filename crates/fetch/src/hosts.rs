@@ -56,8 +56,8 @@ impl Hosts {
 /// Longest name of a host, with its port, in bytes. A longer one does not resolve.
 const MAX_HOST_BYTES: usize = 253 + ":65535".len();
 
-/// The name under which the host of a PDS URL is paced. It is a part of keys in the ledger, so a name that is
-/// longer than any that resolves is cut.
+/// The name under which the host of a PDS URL is paced. It is a part of keys in the ledger, so a
+/// name that is longer than any that resolves is cut.
 #[must_use]
 pub fn host_of(pds: &str) -> String {
     let host = url::Url::parse(pds).ok().and_then(|url| {
@@ -77,9 +77,11 @@ pub fn host_of(pds: &str) -> String {
     host
 }
 
-/// The domain of a host as it is paced: what one owner registered, of which all names may be the same owner's (`evil.example` of
-/// `a.b.evil.example:8080`; by the public suffix list, so that `alice.github.io` is a domain). Of public addresses the network that one customer gets:
-/// the first three bytes, or 64 bits. A private address is its own, with its port: that is somebody's test network.
+/// The domain of a host as it is paced: what one owner registered, of which all names may be the
+/// same owner's (`evil.example` of `a.b.evil.example:8080`; by the public suffix list, so that
+/// `alice.github.io` is a domain). Of public addresses the network that one customer gets:
+/// the first three bytes, or 64 bits. A private address is its own, with its port: that is
+/// somebody's test network.
 #[must_use]
 pub fn domain_of(host: &str) -> String {
     let name = match host.rsplit_once(':') {

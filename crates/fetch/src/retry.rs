@@ -1,4 +1,5 @@
-//! Whether and when a repo is asked for again: decided here and nowhere else, from the closed error type.
+//! Whether and when a repo is asked for again: decided here and nowhere else, from the closed error
+//! type.
 
 use crate::FetchError;
 use crate::schedule::Outcome;
@@ -21,13 +22,15 @@ pub enum Retry {
 const FIRST: Duration = Duration::from_millis(500);
 /// Longest wait of our own making.
 const LONGEST: Duration = Duration::from_secs(30);
-/// First wait after a 429 that does not say how long to wait: a lesson, not to be repeated at the same rate.
+/// First wait after a 429 that does not say how long to wait: a lesson, not to be repeated at the
+/// same rate.
 const HEADERLESS_429: Duration = Duration::from_secs(5);
-/// A host that wants a longer wait than this fails the repo instead: PDSes count in windows of five minutes.
+/// A host that wants a longer wait than this fails the repo instead: PDSes count in windows of five
+/// minutes.
 pub const LONGEST_ASKED: Duration = Duration::from_secs(600);
 
-/// Decides, after attempt number `attempt` (from 1) of at most `attempts`. Waits that a host asked for do not shrink
-/// its patience: 429s are tried twice as often.
+/// Decides, after attempt number `attempt` (from 1) of at most `attempts`. Waits that a host asked
+/// for do not shrink its patience: 429s are tried twice as often.
 #[must_use]
 pub fn decide(error: &FetchError, attempt: u32, attempts: u32) -> Retry {
     let own = || {
@@ -124,8 +127,14 @@ mod tests {
     #[test]
     fn a_host_that_says_how_long_is_believed_within_reason() {
         let asked = |secs| FetchError::RateLimited(Some(Duration::from_secs(secs)));
-        assert_eq!(decide(&asked(7), 1, 4), Retry::AfterHost(Duration::from_secs(7)));
-        assert_eq!(decide(&asked(7), 7, 4), Retry::AfterHost(Duration::from_secs(7)));
+        assert_eq!(
+            decide(&asked(7), 1, 4),
+            Retry::AfterHost(Duration::from_secs(7))
+        );
+        assert_eq!(
+            decide(&asked(7), 7, 4),
+            Retry::AfterHost(Duration::from_secs(7))
+        );
         assert_eq!(decide(&asked(7), 8, 4), Retry::Never);
         assert_eq!(
             decide(&asked(3600), 1, 4),

@@ -1,7 +1,9 @@
-//! Where bodies lie that are too large for memory: files without a name in one folder, within a bound on their bytes.
+//! Where bodies lie that are too large for memory: files without a name in one folder, within a
+//! bound on their bytes.
 //!
-//! A host may hold as much of the spool as it leaves to others. So one host alone gets half of it, and whoever comes later always finds
-//! half of what is left: a host that fills the spool fails alone. A body that finds no room is fetched again later.
+//! A host may hold as much of the spool as it leaves to others. So one host alone gets half of it,
+//! and whoever comes later always finds half of what is left: a host that fills the spool fails
+//! alone. A body that finds no room is fetched again later.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -55,7 +57,8 @@ impl fmt::Display for SpoolError {
 impl std::error::Error for SpoolError {}
 
 impl Spool {
-    /// A spool of at most `most` bytes in `folder`; without a number, of half of what is free there.
+    /// A spool of at most `most` bytes in `folder`; without a number, of half of what is free
+    /// there.
     ///
     /// # Errors
     /// No file can be made there.

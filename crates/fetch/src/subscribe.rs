@@ -1,7 +1,8 @@
-//! A relay's stream of events, `com.atproto.sync.subscribeRepos`: as much of it as tells how far it has come.
+//! A relay's stream of events, `com.atproto.sync.subscribeRepos`: as much of it as tells how far it
+//! has come.
 //!
-//! Over the same HTTP client as everything else, so that the guard, TLS and limits are the same; the WebSocket begins where the upgrade ends
-//! (RFC 6455). What a frame says is for others to read.
+//! Over the same HTTP client as everything else, so that the guard, TLS and limits are the same;
+//! the WebSocket begins where the upgrade ends (RFC 6455). What a frame says is for others to read.
 
 use crate::error::FetchError;
 use crate::get_repo::{chain, judge};
@@ -23,7 +24,8 @@ pub struct Events {
 }
 
 impl crate::Client {
-    /// Opens the stream of `relay` after `cursor`, or from now on; with a client that is made [`crate::Client::for_streams`].
+    /// Opens the stream of `relay` after `cursor`, or from now on; with a client that is made
+    /// [`crate::Client::for_streams`].
     ///
     /// # Errors
     /// See [`FetchError`].
@@ -32,7 +34,8 @@ impl crate::Client {
         url.set_path("/xrpc/com.atproto.sync.subscribeRepos");
         url.set_query(None);
         if let Some(cursor) = cursor {
-            url.query_pairs_mut().append_pair("cursor", &cursor.to_string());
+            url.query_pairs_mut()
+                .append_pair("cursor", &cursor.to_string());
         }
         let key = generate_key();
         let request = self
@@ -51,8 +54,9 @@ impl crate::Client {
             return Err(self.refusal(response.status(), response).await);
         }
         let accepted = response.headers().get("sec-websocket-accept");
-        if accepted.is_none_or(|accepted| accepted.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes())
-        {
+        if accepted.is_none_or(|accepted| {
+            accepted.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes()
+        }) {
             return Err(FetchError::BrokenBody(
                 "it answers, but not as a WebSocket".to_owned(),
             ));

@@ -83,7 +83,8 @@ impl Turns {
         state.scheduler.expect(id, requests);
     }
 
-    /// How many more should wait at `host`, so that it is never short of them: what it gets in two seconds, less what waits.
+    /// How many more should wait at `host`, so that it is never short of them: what it gets in two
+    /// seconds, less what waits.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub fn room(&self, host: &str) -> usize {
@@ -187,12 +188,17 @@ impl Drop for Turn {
     fn drop(&mut self) {
         // What was announced was so when the headers came.
         if let (Some(announced), Some(at)) = (&mut self.seen.announced, self.seen.at) {
-            let left = announced.reset_in.map(|reset| reset.saturating_sub(at.elapsed()));
+            let left = announced
+                .reset_in
+                .map(|reset| reset.saturating_sub(at.elapsed()));
             announced.reset_in = left.filter(|left| !left.is_zero());
         }
         let now = self.shared.now();
         let mut state = self.shared.lock();
-        if state.scheduler.ended(self.host, now, self.outcome, &self.seen) {
+        if state
+            .scheduler
+            .ended(self.host, now, self.outcome, &self.seen)
+        {
             state.send_away(self.host, now);
         }
         drop(state);
@@ -204,7 +210,9 @@ impl Drop for Turn {
 async fn give_out(shared: Weak<Shared>, changed: Arc<Notify>) {
     loop {
         let wake_at = {
-            let Some(shared) = shared.upgrade() else { return };
+            let Some(shared) = shared.upgrade() else {
+                return;
+            };
             let mut unused = Vec::new();
             let next = {
                 let mut state = shared.lock();

@@ -169,8 +169,10 @@ impl Finalize<'_> {
     /// Goes on with an earlier run, or makes the work tables.
     fn begin(&self, client: &mut Client) -> Result<(), FinalizeError> {
         let mut txn = client.transaction()?;
-        // The first stage is planned here and nowhere else, and a load forgets all stages: if it is there, so is the rest.
-        let going_on = !self.restart && slices::count(&mut txn, &self.schema, STAGES[0].name)?.0 > 0;
+        // The first stage is planned here and nowhere else, and a load forgets all stages: if it is
+        // there, so is the rest.
+        let going_on =
+            !self.restart && slices::count(&mut txn, &self.schema, STAGES[0].name)?.0 > 0;
         if going_on {
             (self.report)(Report::GoingOn);
         } else {
@@ -187,7 +189,8 @@ impl Finalize<'_> {
         (self.report)(Report::Slices(total));
         if !going_on {
             self.plan(client, &STAGES[0])?;
-            // A load that deleted nothing because nothing was planned may not have committed yet: its rows must be seen.
+            // A load that deleted nothing because nothing was planned may not have committed yet:
+            // its rows must be seen.
             let mut txn = client.transaction()?;
             slices::after_loads(&mut txn, self.waits())?;
             txn.commit()?;
@@ -214,7 +217,9 @@ impl Finalize<'_> {
             .connections
             .min(usize::try_from(planned - before).unwrap_or(usize::MAX));
         std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..workers).map(|_| scope.spawn(|| self.worker(stage))).collect();
+            let threads: Vec<_> = (0..workers)
+                .map(|_| scope.spawn(|| self.worker(stage)))
+                .collect();
             threads.into_iter().try_for_each(|thread| {
                 thread
                     .join()
@@ -234,7 +239,8 @@ impl Finalize<'_> {
     /// Does slices until none is left.
     fn worker(&self, stage: &Stage) -> Result<(), FinalizeError> {
         let mut client: Option<Client> = None;
-        // A slice that an earlier run still works on (its server process outlives it) is waited for, at the end.
+        // A slice that an earlier run still works on (its server process outlives it) is waited
+        // for, at the end.
         let mut wait = false;
         let mut waiting = Waiting::default();
         while !(self.stop)() {
@@ -252,7 +258,9 @@ impl Finalize<'_> {
                 Err(error) => {
                     client = None;
                     match waiting.pause(error, self.waits()) {
-                        Err(error) if error.kind != DbErrorKind::Stopped => return Err(error.into()),
+                        Err(error) if error.kind != DbErrorKind::Stopped => {
+                            return Err(error.into());
+                        }
                         Ok(()) | Err(_) => {}
                     }
                 }
@@ -296,7 +304,8 @@ impl Finalize<'_> {
     }
 }
 
-/// Vacuums and analyzes tables of which the planner knows little, or whose indexes could not be read alone.
+/// Vacuums and analyzes tables of which the planner knows little, or whose indexes could not be
+/// read alone.
 fn vacuum(client: &mut Client, report: &dyn Fn(Report<'_>)) -> Result<(), FinalizeError> {
     let tables: Vec<String> = TABLES.iter().map(|&table| table.to_owned()).collect();
     let stale = client.query(

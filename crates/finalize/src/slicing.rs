@@ -33,7 +33,11 @@ pub(crate) fn bounds(
 }
 
 /// How many slices that is, as far as it is known before the stage begins.
-pub(crate) fn estimate(client: &mut impl GenericClient, slicing: Slicing, rows: u64) -> Result<u64, Error> {
+pub(crate) fn estimate(
+    client: &mut impl GenericClient,
+    slicing: Slicing,
+    rows: u64,
+) -> Result<u64, Error> {
     Ok(match slicing {
         Slicing::Whole | Slicing::Numbers => 1,
         Slicing::Blocks(table) => 1 + blocks(client, table, rows)?.len() as u64,
@@ -94,7 +98,8 @@ fn values(
     if slices < 2 {
         return Ok(Vec::new());
     }
-    // Some two hundred values for each slice say well enough where it ends. Whole pages are taken: rows of one page are of many subjects.
+    // Some two hundred values for each slice say well enough where it ends. Whole pages are taken:
+    // rows of one page are of many subjects.
     #[allow(clippy::cast_precision_loss)]
     let percent = (100.0 * 200.0 * slices as f64 / total as f64).clamp(0.000_1, 100.0);
     let samples: Vec<String> = columns
@@ -108,7 +113,11 @@ fn values(
          GROUP BY slice ORDER BY slice OFFSET 1",
         samples.join(" UNION ALL ")
     );
-    let mut bounds: Vec<String> = client.query(&sql, &[])?.iter().map(|row| row.get(0)).collect();
+    let mut bounds: Vec<String> = client
+        .query(&sql, &[])?
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
     bounds.dedup();
     Ok(bounds)
 }

@@ -135,8 +135,9 @@ pub static STAGES: &[Stage] = &[
 ];
 
 impl Stage {
-    /// Its statements for the slice from `lower` up to `upper`. A placeholder `{in COLUMN}` says that the column is in the slice, `{notified}` that
-    /// notifications of a post `s` are stored.
+    /// Its statements for the slice from `lower` up to `upper`. A placeholder `{in COLUMN}` says
+    /// that the column is in the slice, `{notified}` that notifications of a post `s` are
+    /// stored.
     pub(crate) fn statements(
         &self,
         lower: Option<&str>,
@@ -169,8 +170,9 @@ impl Stage {
 }
 
 fn condition(column: &str, lower: Option<&str>, upper: Option<&str>) -> String {
-    let bound =
-        |sign: &str, bound: Option<&str>| bound.map(|bound| format!("{column} {sign} {}", literal(bound)));
+    let bound = |sign: &str, bound: Option<&str>| {
+        bound.map(|bound| format!("{column} {sign} {}", literal(bound)))
+    };
     let parts: Vec<String> = [bound(">=", lower), bound("<", upper)]
         .into_iter()
         .flatten()

@@ -14,7 +14,8 @@ static ALLOCATOR: Counting = Counting;
 
 fn count(bytes: usize) {
     // A thread that ends may still allocate, when its counter is gone.
-    let _ = ALLOCATED.try_with(|allocated| allocated.set(allocated.get().saturating_add(bytes as u64)));
+    let _ =
+        ALLOCATED.try_with(|allocated| allocated.set(allocated.get().saturating_add(bytes as u64)));
 }
 
 #[expect(

@@ -1,5 +1,5 @@
-//! Inputs that once made work or memory out of proportion to their size, and their relatives. Small enough to be
-//! replayed in CI; what they cost is counted, so that size does not matter.
+//! Inputs that once made work or memory out of proportion to their size, and their relatives. Small
+//! enough to be replayed in CI; what they cost is counted, so that size does not matter.
 
 use crate::seeds::{one_node, rkeys};
 use atrepo::cbor::Writer;
@@ -20,7 +20,8 @@ pub fn attacks() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     ]
 }
 
-/// A post with the field `a`, which no lexicon knows, before its own fields, and `after` among them (`facets`, `langs`).
+/// A post with the field `a`, which no lexicon knows, before its own fields, and `after` among them
+/// (`facets`, `langs`).
 fn post(unknown: &[u8], known: Option<(&str, &[u8])>) -> Vec<u8> {
     let mut w = Writer::new();
     w.map(4 + u64::from(known.is_some()));
@@ -138,7 +139,9 @@ fn cars() -> Vec<Vec<u8>> {
         w.map(1).text("x").text(&"y".repeat(200_000));
     });
     let too_large = value(|w| {
-        w.map(1).text("x").text(&"y".repeat(atrepo::MAX_RECORD_BYTES));
+        w.map(1)
+            .text("x")
+            .text(&"y".repeat(atrepo::MAX_RECORD_BYTES));
     });
     let follow = value(|w| {
         w.map(3).text("$type").text("app.bsky.graph.follow");
@@ -168,7 +171,11 @@ fn lines() -> Vec<Vec<u8>> {
     };
     let around = |start: &str, end: &str| {
         let zeros = "0,".repeat(10_000);
-        line(&format!("{}[{zeros}0]{}", start.repeat(DEPTH), end.repeat(DEPTH)))
+        line(&format!(
+            "{}[{zeros}0]{}",
+            start.repeat(DEPTH),
+            end.repeat(DEPTH)
+        ))
     };
     let siblings = "0,".repeat(24);
     vec![

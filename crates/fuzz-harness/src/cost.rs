@@ -1,6 +1,7 @@
-//! What an input may cost: at most twenty times the work, and twenty times the allocated bytes, that an honest input of
-//! its size takes. Honest inputs are the seeds that the practice network's generator makes, so that the bound follows
-//! the code: it is measured once, before the first input.
+//! What an input may cost: at most twenty times the work, and twenty times the allocated bytes,
+//! that an honest input of its size takes. Honest inputs are the seeds that the practice network's
+//! generator makes, so that the bound follows the code: it is measured once, before the first
+//! input.
 
 use crate::allocations;
 use atrepo::work;
@@ -45,7 +46,8 @@ impl Rate {
         let cost = of(|| inputs.iter().for_each(|input| run(input)));
         let bytes = inputs.iter().map(Vec::len).sum::<usize>().max(1) as f64;
         Self {
-            // Where honest inputs take nothing that is counted, others may take a tenth of a byte per byte.
+            // Where honest inputs take nothing that is counted, others may take a tenth of a byte
+            // per byte.
             work: (cost.work as f64 / bytes).max(0.1),
             allocated: (cost.allocated as f64 / bytes).max(0.1),
         }

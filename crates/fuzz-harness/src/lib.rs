@@ -1,5 +1,5 @@
-//! What each fuzz target checks. No input may panic, hang, or take work or memory out of proportion to its size
-//! ([`cost`]), and what is accepted has to hold what acceptance promises.
+//! What each fuzz target checks. No input may panic, hang, or take work or memory out of proportion
+//! to its size ([`cost`]), and what is accepted has to hold what acceptance promises.
 
 mod allocations;
 mod attacks;
@@ -27,7 +27,8 @@ pub struct Target {
     pub name: &'static str,
     /// What it does with an input.
     run: fn(&[u8]),
-    /// Bytes that each input may cost beside its own: what a small repo or record takes whatever it holds.
+    /// Bytes that each input may cost beside its own: what a small repo or record takes whatever
+    /// it holds.
     free: usize,
     /// What honest inputs cost.
     honest: LazyLock<Rate>,
@@ -98,7 +99,9 @@ pub fn target(name: &str) -> &'static Target {
 
 /// A CAR as a PDS would answer it: what passes the check can be walked again, to the same entries.
 fn run_car(data: &[u8]) {
-    let Ok(repo) = Repo::open(data, DID) else { return };
+    let Ok(repo) = Repo::open(data, DID) else {
+        return;
+    };
     let Ok(summary) = repo.check() else { return };
     let mut entries = 0;
     repo.entries(|_| -> Result<(), RepoError> {
@@ -109,7 +112,8 @@ fn run_car(data: &[u8]) {
     assert_eq!(entries, summary.entries);
 }
 
-/// DAG-CBOR: what is accepted is canonical, so writing it again gives the same bytes; as a record it goes to JSON and back.
+/// DAG-CBOR: what is accepted is canonical, so writing it again gives the same bytes; as a record
+/// it goes to JSON and back.
 fn run_cbor(data: &[u8]) {
     let Ok(item) = cbor::check(data) else { return };
     let mut writer = Writer::new();
@@ -129,7 +133,8 @@ fn run_cbor(data: &[u8]) {
         if line::append(&mut out, &outgoing).is_ok() {
             let message = Message::parse(out.strip_suffix(b"\n").expect("a line feed"));
             if let Err(error) = message {
-                // A record may hold what JSON has no form for: a map that looks like a link or bytes.
+                // A record may hold what JSON has no form for: a map that looks like a link or
+                // bytes.
                 let text = String::from_utf8_lossy(&out);
                 assert!(
                     text.contains("$link") || text.contains("$bytes"),
@@ -205,7 +210,9 @@ fn run_record(data: &[u8]) {
 
 /// A CAR as a PDS would answer it, to the rows of all of its records.
 fn run_car_rows(data: &[u8]) {
-    let Ok(repo) = Repo::open(data, DID) else { return };
+    let Ok(repo) = Repo::open(data, DID) else {
+        return;
+    };
     let outcome = repo.entries(|entry| -> Result<(), RepoError> {
         if let Entry::Record {
             collection,
@@ -223,7 +230,8 @@ fn run_car_rows(data: &[u8]) {
     drop(outcome);
 }
 
-/// MST nodes: the input is cut into blocks, each gets its right CID, the first is the root. Keys come out in order.
+/// MST nodes: the input is cut into blocks, each gets its right CID, the first is the root. Keys
+/// come out in order.
 fn run_mst(data: &[u8]) {
     let mut blocks: Vec<(Cid, &[u8])> = Vec::new();
     let mut rest = data;
@@ -233,7 +241,9 @@ fn run_mst(data: &[u8]) {
         blocks.push((Cid::of(Codec::DagCbor, block), block));
         rest = after;
     }
-    let Some((root, _)) = blocks.first() else { return };
+    let Some((root, _)) = blocks.first() else {
+        return;
+    };
     let mut before: Option<Vec<u8>> = None;
     let mut leaves = 0usize;
     let outcome = atrepo::mst::walk(
@@ -270,8 +280,12 @@ fn run_did_cache(data: &[u8]) {
 
 /// The line form: what is accepted is indexed or refused, and leaves rows that a batch can hold.
 fn run_line(data: &[u8]) {
-    let Ok(message) = Message::parse(data) else { return };
-    let Some(record) = message.record() else { return };
+    let Ok(message) = Message::parse(data) else {
+        return;
+    };
+    let Some(record) = message.record() else {
+        return;
+    };
     let mut batch = Batch::new(record.collection);
     match batch.add(&record) {
         Ok(added) => assert!(added && batch.records() == 1 && batch.bytes() > 0),

@@ -1,4 +1,5 @@
-//! The seeds of every fuzz target, and thousands of mutations of each, without a fuzzer: what CI runs.
+//! The seeds of every fuzz target, and thousands of mutations of each, without a fuzzer: what CI
+//! runs.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -28,7 +29,8 @@ fn mutate(seed: &[u8], random: &mut Random) -> Vec<u8> {
             }
             _ => {
                 out[at] = [
-                    0x00, 0x1b, 0x5b, 0x7f, 0x9f, 0xbf, 0xd8, 0xf6, 0xfb, 0xff, b'"', b'{', b'}', b'\\',
+                    0x00, 0x1b, 0x5b, 0x7f, 0x9f, 0xbf, 0xd8, 0xf6, 0xfb, 0xff, b'"', b'{', b'}',
+                    b'\\',
                 ][random.index(14)];
             }
         }
@@ -127,7 +129,8 @@ fn reasons(car: &[u8]) -> Vec<String> {
 
 #[test]
 fn a_small_file_cannot_ask_for_much_memory_or_time() {
-    // Keys that share all but three bytes with the one before: 60 bytes in the file, 1,000 in memory.
+    // Keys that share all but three bytes with the one before: 60 bytes in the file, 1,000 in
+    // memory.
     let prefix = format!("com.example.x/{}", "k".repeat(980));
     let keys = (0u32..)
         .map(|n| format!("{prefix}{n:08}"))
@@ -135,8 +138,13 @@ fn a_small_file_cannot_ask_for_much_memory_or_time() {
     let keys: Vec<String> = keys.take(20_000).collect();
     let car = one_node(&keys, &[0xa0]);
     assert!(car.len() < 2_000_000, "{}", car.len());
-    assert!(refusal(&car).to_string().contains("16 MiB"), "{}", refusal(&car));
-    // One record of half a megabyte under two hundred keys: read four times as often as the CAR is large, then skipped.
+    assert!(
+        refusal(&car).to_string().contains("16 MiB"),
+        "{}",
+        refusal(&car)
+    );
+    // One record of half a megabyte under two hundred keys: read four times as often as the CAR is
+    // large, then skipped.
     let mut w = atrepo::cbor::Writer::new();
     w.map(1).text("x").text(&"y".repeat(1 << 19));
     let short = rkeys("com.example.x", 200);
@@ -160,7 +168,10 @@ fn a_record_over_its_limit_costs_that_record_and_says_so() {
     };
     let overhead = record(1 << 20).len() - (1 << 20);
     let keys = rkeys("com.example.x", 1);
-    assert_eq!(reasons(&one_node(&keys, &record((1 << 20) - overhead))), [""; 0]);
+    assert_eq!(
+        reasons(&one_node(&keys, &record((1 << 20) - overhead))),
+        [""; 0]
+    );
     for bytes in [(1 << 20) - overhead + 1, 9 << 20] {
         assert_eq!(
             reasons(&one_node(&keys, &record(bytes))),

@@ -2,8 +2,8 @@
 //! `{"type":"repo","data":{"did":D,"rev":R,"commit":K}}` after the records of a repo, and
 //! `{"type":"account","data":{"did":D,"status":S}}` for an account that has none to give.
 //!
-//! The original scripts know neither. A consumer that does says so with a [`GREETING`] when a producer connects; to others nothing
-//! but records is sent.
+//! The original scripts know neither. A consumer that does says so with a [`GREETING`] when a
+//! producer connects; to others nothing but records is sent.
 
 use atrepo::{Cid, Link, syntax};
 use serde::Deserialize;
@@ -85,7 +85,8 @@ impl Account {
             });
         }
         let status = data.status.filter(|status| STATUSES.contains(&&**status));
-        let status = status.ok_or_else(|| format!("data.status is none of {}", STATUSES.join(", ")))?;
+        let status =
+            status.ok_or_else(|| format!("data.status is none of {}", STATUSES.join(", ")))?;
         Ok(Self::Status {
             did,
             status: status.into_owned(),

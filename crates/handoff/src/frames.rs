@@ -1,9 +1,12 @@
-//! The framed form: repos part by part, records as they are in the CAR, each part acknowledged when it is durable.
+//! The framed form: repos part by part, records as they are in the CAR, each part acknowledged when
+//! it is durable.
 //!
-//! A stream begins with [`MAGIC`], whose first byte begins no line, so that a consumer tells the two forms apart. Then frames: a byte for the
-//! kind, four for the length (big endian), and as many of payload. A part begins with a [`PartHeader`], goes on with entries in the order of
-//! keys, and ends with their number; on one socket there is one part, on three each carries its collections ([`rows::route`]). The
-//! consumer answers in lines of JSON ([`Answer`]): a part that was not acknowledged is sent again after a reconnect.
+//! A stream begins with [`MAGIC`], whose first byte begins no line, so that a consumer tells the
+//! two forms apart. Then frames: a byte for the kind, four for the length (big endian), and as many
+//! of payload. A part begins with a [`PartHeader`], goes on with entries in the order of
+//! keys, and ends with their number; on one socket there is one part, on three each carries its
+//! collections ([`rows::route`]). The consumer answers in lines of JSON ([`Answer`]): a part that
+//! was not acknowledged is sent again after a reconnect.
 
 use atrepo::cbor::{self, Value, Writer};
 use atrepo::{Cid, RecordError, syntax};
@@ -57,7 +60,8 @@ pub enum Frame<'a> {
     Part(PartHeader),
     /// An entry of the part: its key, its CID and its block.
     Entry(&'a [u8], Cid, &'a [u8]),
-    /// An entry whose record is not read and whose block is not sent: its key, its CID and the reason.
+    /// An entry whose record is not read and whose block is not sent: its key, its CID and the
+    /// reason.
     Unread(&'a [u8], Cid, RecordError),
     /// The part ends; so many entries came.
     End(u64),
@@ -171,7 +175,11 @@ pub fn append_unread(out: &mut Vec<u8>, key: &[u8], cid: &Cid, error: &RecordErr
     };
     let length = u16::try_from(key.len()).unwrap_or(u16::MAX).to_be_bytes();
     let bytes = bytes.to_be_bytes();
-    append(out, UNREAD, &[&length, key, &cid.to_bytes(), &[why], &bytes]);
+    append(
+        out,
+        UNREAD,
+        &[&length, key, &cid.to_bytes(), &[why], &bytes],
+    );
 }
 
 /// Appends the end of a part.
@@ -262,7 +270,9 @@ impl<R: Read> Frames<R> {
                 Step::Read
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Step::Read,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Step::Idle,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Step::Idle
+            }
             Err(error) => return Err(FrameError::Io(error).into()),
         };
         let all = self.buffer.get(..self.filled).unwrap_or_default();
@@ -328,7 +338,11 @@ fn read(kind: u8, payload: &[u8]) -> Result<Frame<'_>, FrameError> {
 
 fn read_part(payload: &[u8]) -> Option<PartHeader> {
     let map = cbor::check(payload).ok()?.as_map()?;
-    let text = |key| map.get(key).and_then(|item| item.as_text()).map(str::to_owned);
+    let text = |key| {
+        map.get(key)
+            .and_then(|item| item.as_text())
+            .map(str::to_owned)
+    };
     let number = |key| match map.get(key)?.value() {
         Value::Unsigned(number) => Some(number),
         _ => None,
@@ -380,8 +394,13 @@ fn read_unread(payload: &[u8]) -> Option<Frame<'_>> {
 
 fn read_status(payload: &[u8]) -> Option<Frame<'_>> {
     let map = cbor::check(payload).ok()?.as_map()?;
-    let text = |key| map.get(key).and_then(|item| item.as_text()).map(str::to_owned);
-    let status = text("status").filter(|status| crate::account::STATUSES.contains(&status.as_str()))?;
+    let text = |key| {
+        map.get(key)
+            .and_then(|item| item.as_text())
+            .map(str::to_owned)
+    };
+    let status =
+        text("status").filter(|status| crate::account::STATUSES.contains(&status.as_str()))?;
     Some(Frame::Status(
         text("did").filter(|did| syntax::is_did(did))?,
         status,
@@ -468,7 +487,13 @@ mod tests {
         let mut unknown = MAGIC.to_vec();
         append(&mut unknown, 9, &[b"x"]);
         let mut part = MAGIC.to_vec();
-        append_part(&mut part, &PartHeader { part: 3, ..header() });
+        append_part(
+            &mut part,
+            &PartHeader {
+                part: 3,
+                ..header()
+            },
+        );
         let mut cut = MAGIC.to_vec();
         append_end(&mut cut, 1);
         cut.pop();

@@ -1,4 +1,5 @@
-//! The line form: `{"type":"commit","collection":C,"data":{"uri":U,"cid":K,"timestamp":T,"obj":R}}`, one a line.
+//! The line form:
+//! `{"type":"commit","collection":C,"data":{"uri":U,"cid":K,"timestamp":T,"obj":R}}`, one a line.
 
 use atrepo::cbor::{Checked, Map};
 use atrepo::{Cid, Link, MAX_RECORD_BYTES, RecordError, syntax};
@@ -7,7 +8,8 @@ use serde::Deserialize;
 use std::borrow::Cow;
 use std::fmt;
 
-/// Longest line that is read, in bytes. A record of 1 MiB whose every byte is escaped stays below it.
+/// Longest line that is read, in bytes. A record of 1 MiB whose every byte is escaped stays below
+/// it.
 pub const MAX_LINE_BYTES: usize = 16 << 20;
 
 /// Why a line is not taken.
@@ -36,7 +38,10 @@ impl fmt::Display for LineError {
             Self::TooLong => write!(f, "the line has more than {MAX_LINE_BYTES} bytes"),
             Self::Json(error) => write!(f, "not a message: {error}"),
             Self::Type(found) => write!(f, "type is {found:?}, not \"commit\""),
-            Self::Uri => write!(f, "data.uri is not at://did/collection/rkey of the collection"),
+            Self::Uri => write!(
+                f,
+                "data.uri is not at://did/collection/rkey of the collection"
+            ),
             Self::Cid => write!(f, "data.cid is not a CID"),
             Self::Timestamp => write!(f, "data.timestamp is not a date and time with a zone"),
             Self::Object(error) => write!(f, "data.obj: {error}"),
@@ -96,7 +101,9 @@ impl<'a> Message<'a> {
         if envelope.r#type != "commit" {
             return Err(LineError::Type(envelope.r#type.chars().take(40).collect()));
         }
-        let Envelope { collection, data, .. } = envelope;
+        let Envelope {
+            collection, data, ..
+        } = envelope;
         let Data {
             uri,
             cid,
@@ -119,9 +126,12 @@ impl<'a> Message<'a> {
         }
         if obj.0.len() > MAX_RECORD_BYTES {
             let bytes = u64::try_from(obj.0.len()).unwrap_or(u64::MAX);
-            return Err(LineError::Object(RecordError::TooLarge { bytes }.to_string()));
+            return Err(LineError::Object(
+                RecordError::TooLarge { bytes }.to_string(),
+            ));
         }
-        let value = Checked::new(obj.0).map_err(|error| LineError::Object(error.rule.to_owned()))?;
+        let value =
+            Checked::new(obj.0).map_err(|error| LineError::Object(error.rule.to_owned()))?;
         if value.item().as_map().is_none() {
             return Err(LineError::Object("not an object".to_owned()));
         }

@@ -80,7 +80,8 @@ impl Listener {
             .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
             .open(lock_path)
             .map_err(failed)?;
-        lock.try_lock().map_err(|_| ListenError::InUse(path.to_owned()))?;
+        lock.try_lock()
+            .map_err(|_| ListenError::InUse(path.to_owned()))?;
         if let Ok(found) = fs::symlink_metadata(path) {
             if !found.file_type().is_socket() {
                 return Err(ListenError::NotASocket(path.to_owned()));
@@ -122,7 +123,12 @@ impl Listener {
                 stream.set_nonblocking(false)?;
                 Ok(Some(stream))
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::ConnectionAborted
+                ) =>
+            {
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -156,7 +162,10 @@ mod tests {
         assert!(path.exists());
         drop(Listener::bind(&path).unwrap());
         fs::write(&path, "precious").unwrap();
-        assert!(matches!(Listener::bind(&path), Err(ListenError::NotASocket(_))));
+        assert!(matches!(
+            Listener::bind(&path),
+            Err(ListenError::NotASocket(_))
+        ));
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
         let long = dir.path().join("x".repeat(120));
         assert!(matches!(Listener::bind(&long), Err(ListenError::Path(_))));

@@ -1,9 +1,10 @@
 //! The producer's end: whole repos to one socket, across a consumer that is slow or away.
 //!
-//! The line form has no acknowledgements. A repo counts as handed over when its last byte has left the socket's send
-//! buffer; after a reconnect the repos that may still have been in it, and the one being written, are sent again
-//! from their start. The end of the stream is acknowledged: a consumer that has committed everything answers
-//! [`COMMITTED`] and closes. One that closes without it may have died, or knows no better: that is reported.
+//! The line form has no acknowledgements. A repo counts as handed over when its last byte has left
+//! the socket's send buffer; after a reconnect the repos that may still have been in it, and the
+//! one being written, are sent again from their start. The end of the stream is acknowledged: a
+//! consumer that has committed everything answers [`COMMITTED`] and closes. One that closes without
+//! it may have died, or knows no better: that is reported.
 
 use crate::account::GREETING;
 use std::collections::VecDeque;
@@ -20,17 +21,23 @@ pub const COMMITTED: &[u8] = b"{\"type\":\"committed\"}\n";
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long the first consumer is waited for to say that it takes lines about accounts.
 const GREETING_PATIENCE: Duration = Duration::from_secs(5);
-/// Parcels that may still be in the send buffer are kept up to this weight in memory; older ones are let go.
+/// Parcels that may still be in the send buffer are kept up to this weight in memory; older ones
+/// are let go.
 const KEPT_BYTES: usize = 16 << 20;
 
 /// Something that is sent as a whole.
 pub trait Parcel {
-    /// Writes its lines in pieces of at most about a megabyte; stops at the first error of `out`. Lines about accounts only if the
-    /// consumer takes them.
+    /// Writes its lines in pieces of at most about a megabyte; stops at the first error of `out`.
+    /// Lines about accounts only if the consumer takes them.
     ///
     /// # Errors
-    /// What `out` answers; `InvalidData` if the parcel itself cannot be written, which no other try mends.
-    fn write_lines(&self, accounts: bool, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>;
+    /// What `out` answers; `InvalidData` if the parcel itself cannot be written, which no other try
+    /// mends.
+    fn write_lines(
+        &self,
+        accounts: bool,
+        out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()>;
 
     /// Bytes of memory that it holds.
     fn weight(&self) -> usize;
@@ -71,7 +78,11 @@ impl Opened {
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut said = Vec::new();
         let greets = greets(&stream, &mut said)?;
-        Ok(Self { stream, said, greets })
+        Ok(Self {
+            stream,
+            said,
+            greets,
+        })
     }
 
     /// Connects, however long it takes.
@@ -147,7 +158,11 @@ impl<'s, P: Parcel> Sender<'s, P> {
     }
 
     /// A sender over a connection that is open already.
-    pub fn over(path: &Path, opened: Opened, on_event: impl FnMut(Event<'_>) -> bool + Send + 's) -> Self {
+    pub fn over(
+        path: &Path,
+        opened: Opened,
+        on_event: impl FnMut(Event<'_>) -> bool + Send + 's,
+    ) -> Self {
         let mut sender = Self::new(path, on_event);
         sender.adopt(opened);
         sender
@@ -175,7 +190,11 @@ impl<'s, P: Parcel> Sender<'s, P> {
             .front()
             .is_some_and(|(end, _)| *end < safe || weight > KEPT_BYTES)
         {
-            weight = weight.saturating_sub(self.recent.pop_front().map_or(0, |(_, parcel)| parcel.weight()));
+            weight = weight.saturating_sub(
+                self.recent
+                    .pop_front()
+                    .map_or(0, |(_, parcel)| parcel.weight()),
+            );
         }
         outcome
     }
@@ -209,8 +228,13 @@ impl<'s, P: Parcel> Sender<'s, P> {
     fn persist(&mut self, mut step: impl FnMut(&mut Self) -> io::Result<()>) -> io::Result<()> {
         let mut tries = 0u32;
         loop {
-            let Err(error) = step(self) else { return Ok(()) };
-            if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::InvalidData) {
+            let Err(error) = step(self) else {
+                return Ok(());
+            };
+            if matches!(
+                error.kind(),
+                ErrorKind::Interrupted | ErrorKind::InvalidData
+            ) {
                 return Err(error);
             }
             if self.stream.take().is_some() {
@@ -243,7 +267,8 @@ impl<'s, P: Parcel> Sender<'s, P> {
                     write_patiently(&mut stream, bytes, &mut |tries, error| {
                         on_event(Event::Away(path, tries, error))
                     })?;
-                    written = written.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+                    written =
+                        written.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
                     Ok(())
                 })?;
                 *end = written;
@@ -305,7 +330,8 @@ impl<'s, P: Parcel> Sender<'s, P> {
                 }
                 Err(error) if is_timeout(&error) => {
                     waited = waited.saturating_add(1);
-                    let slow = io::Error::new(ErrorKind::TimedOut, "it has not committed everything yet");
+                    let slow =
+                        io::Error::new(ErrorKind::TimedOut, "it has not committed everything yet");
                     if !(self.on_event)(Event::Away(&self.path, waited, slow)) {
                         return Err(ErrorKind::Interrupted.into());
                     }
@@ -317,8 +343,8 @@ impl<'s, P: Parcel> Sender<'s, P> {
     }
 }
 
-/// Whether the consumer says soon that it takes lines about accounts. One that says nothing takes records. What it said is added to
-/// `said`.
+/// Whether the consumer says soon that it takes lines about accounts. One that says nothing takes
+/// records. What it said is added to `said`.
 fn greets(mut stream: &UnixStream, said: &mut Vec<u8>) -> io::Result<bool> {
     let deadline = Instant::now().checked_add(GREETING_PATIENCE);
     while said.len() < GREETING.len() {
@@ -353,7 +379,10 @@ pub(crate) fn write_patiently(
             }
             Err(error) if is_timeout(&error) => {
                 waited = waited.saturating_add(1);
-                if !go_on(waited, io::Error::new(ErrorKind::TimedOut, "it takes nothing")) {
+                if !go_on(
+                    waited,
+                    io::Error::new(ErrorKind::TimedOut, "it takes nothing"),
+                ) {
                     return Err(ErrorKind::Interrupted.into());
                 }
             }

@@ -1,4 +1,5 @@
-//! The producer's end of the framed form: parts to one socket, each kept until the consumer says that it is durable.
+//! The producer's end of the framed form: parts to one socket, each kept until the consumer says
+//! that it is durable.
 
 use crate::frames::{Answer, MAGIC};
 use crate::send::{COMMITTED, Event, Opened, wait, write_patiently};
@@ -19,7 +20,8 @@ pub trait FramedParcel {
     /// Writes its frames, in pieces of about a megabyte.
     ///
     /// # Errors
-    /// What `out` answers; `InvalidData` if the parcel itself cannot be written, which no other try mends.
+    /// What `out` answers; `InvalidData` if the parcel itself cannot be written, which no other try
+    /// mends.
     fn write_frames(&self, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>;
 
     /// The consumer has it, or will never take it.
@@ -45,7 +47,11 @@ pub struct FramedSender<'s, P> {
 
 impl<'s, P: FramedParcel> FramedSender<'s, P> {
     /// A sender over a connection whose consumer takes frames.
-    pub fn new(path: &Path, opened: Opened, on_event: impl FnMut(Event<'_>) -> bool + Send + 's) -> Self {
+    pub fn new(
+        path: &Path,
+        opened: Opened,
+        on_event: impl FnMut(Event<'_>) -> bool + Send + 's,
+    ) -> Self {
         Self {
             path: path.to_owned(),
             stream: Some(opened.stream),
@@ -101,7 +107,8 @@ impl<'s, P: FramedParcel> FramedSender<'s, P> {
         })
     }
 
-    /// Ends the stream when every part is acknowledged and the consumer has committed all; how often a consumer went away in the middle.
+    /// Ends the stream when every part is acknowledged and the consumer has committed all; how
+    /// often a consumer went away in the middle.
     ///
     /// # Errors
     /// The wait was given up; the parts that were not acknowledged are settled as such.
@@ -192,7 +199,8 @@ impl<'s, P: FramedParcel> FramedSender<'s, P> {
         Ok(())
     }
 
-    /// Takes what the consumer said; if `to_the_end`, waits until it has acknowledged all and closed.
+    /// Takes what the consumer said; if `to_the_end`, waits until it has acknowledged all and
+    /// closed.
     fn read_answers(&mut self, to_the_end: bool) -> io::Result<()> {
         let mut waited = 0u32;
         loop {
@@ -207,7 +215,8 @@ impl<'s, P: FramedParcel> FramedSender<'s, P> {
             match poll(&mut polled, Some(&patience)) {
                 Ok(0) if to_the_end => {
                     waited = waited.saturating_add(1);
-                    let slow = io::Error::new(ErrorKind::TimedOut, "it has not committed everything yet");
+                    let slow =
+                        io::Error::new(ErrorKind::TimedOut, "it has not committed everything yet");
                     if !(self.on_event)(Event::Away(&self.path, waited, slow)) {
                         return Err(ErrorKind::Interrupted.into());
                     }
@@ -219,14 +228,20 @@ impl<'s, P: FramedParcel> FramedSender<'s, P> {
             }
             let mut buffer = [0; 4096];
             match stream.read(&mut buffer) {
-                Ok(0) if to_the_end && self.waiting.is_empty() && self.said.ends_with(COMMITTED) => {
+                Ok(0)
+                    if to_the_end && self.waiting.is_empty() && self.said.ends_with(COMMITTED) =>
+                {
                     return Ok(());
                 }
                 Ok(0) => return Err(ErrorKind::ConnectionReset.into()),
                 Ok(count) => self
                     .said
                     .extend_from_slice(buffer.get(..count).unwrap_or_default()),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
+                    continue;
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             }
@@ -247,7 +262,10 @@ impl<'s, P: FramedParcel> FramedSender<'s, P> {
                 Some(Answer::Refused { did, rev, error }) => (did, rev, Err(error)),
                 None => continue,
             };
-            let at = self.waiting.iter().position(|parcel| parcel.id() == (&did, &rev));
+            let at = self
+                .waiting
+                .iter()
+                .position(|parcel| parcel.id() == (&did, &rev));
             if let Some(at) = at.filter(|at| *at < self.written)
                 && let Some(parcel) = self.waiting.remove(at)
             {
@@ -259,7 +277,8 @@ impl<'s, P: FramedParcel> FramedSender<'s, P> {
     }
 }
 
-/// Writes all of `bytes`. Meanwhile what the consumer says is read into `said`: a consumer whose answers are not taken stops reading, too.
+/// Writes all of `bytes`. Meanwhile what the consumer says is read into `said`: a consumer whose
+/// answers are not taken stops reading, too.
 fn write_and_listen(
     stream: &UnixStream,
     bytes: &[u8],
@@ -286,7 +305,10 @@ fn write_and_listen(
         match poll(&mut polled, Some(&patience)) {
             Ok(0) => {
                 waited = waited.saturating_add(1);
-                if !go_on(waited, io::Error::new(ErrorKind::TimedOut, "it takes nothing")) {
+                if !go_on(
+                    waited,
+                    io::Error::new(ErrorKind::TimedOut, "it takes nothing"),
+                ) {
                     return Err(ErrorKind::Interrupted.into());
                 }
             }
@@ -299,7 +321,8 @@ fn write_and_listen(
             match (&*stream).read(&mut buffer) {
                 Ok(0) => return Err(ErrorKind::ConnectionReset.into()),
                 Ok(count) => said.extend_from_slice(buffer.get(..count).unwrap_or_default()),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }

@@ -1,4 +1,5 @@
-//! DID documents, as `@atproto/identity` reads them (`did/atproto-data.ts`, `did-doc.ts` of `@atproto/common-web`).
+//! DID documents, as `@atproto/identity` reads them (`did/atproto-data.ts`, `did-doc.ts` of
+//! `@atproto/common-web`).
 
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -7,11 +8,13 @@ use std::fmt;
 /// What an AppView wants to know of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
-    /// The handle that it claims, as written. Without one the account has none that could be verified.
+    /// The handle that it claims, as written. Without one the account has none that could be
+    /// verified.
     pub handle: Option<String>,
     /// URL of its PDS.
     pub pds: String,
-    /// Its signing key in multibase, with the type of the verification method in front: `Multikey z...`.
+    /// Its signing key in multibase, with the type of the verification method in front: `Multikey
+    /// z...`.
     pub signing_key: String,
 }
 
@@ -28,7 +31,11 @@ impl fmt::Display for DocumentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(what) => {
-                write!(f, "no DID document of this account: {}", observe::printable(what))
+                write!(
+                    f,
+                    "no DID document of this account: {}",
+                    observe::printable(what)
+                )
             }
             Self::Lacks(what) => write!(f, "the DID document lacks {what}"),
         }
@@ -122,8 +129,8 @@ impl<'de> Deserialize<'de> for Text {
 /// # Errors
 /// See [`DocumentError`].
 pub fn parse(json: &[u8], did: &str) -> Result<Document, DocumentError> {
-    let written: Written =
-        serde_json::from_slice(json).map_err(|error| DocumentError::Malformed(error.to_string()))?;
+    let written: Written = serde_json::from_slice(json)
+        .map_err(|error| DocumentError::Malformed(error.to_string()))?;
     if written.id != did {
         return Err(DocumentError::Malformed("its id is another one".to_owned()));
     }
@@ -163,7 +170,8 @@ pub(crate) fn of_parts(
         .filter(|pds| is_url(pds))
         .ok_or(DocumentError::Lacks("a PDS"))?;
     // What no handle can be, a database need not hold.
-    let handle = handle.filter(|handle| !handle.is_empty() && handle.len() <= MAX_HANDLE && is_plain(handle));
+    let handle = handle
+        .filter(|handle| !handle.is_empty() && handle.len() <= MAX_HANDLE && is_plain(handle));
     Ok(Document {
         handle: handle.map(str::to_owned),
         pds: without_credentials(pds),
@@ -208,11 +216,13 @@ fn is_url(text: &str) -> bool {
     text.len() <= MAX_URL
         && is_plain(text)
         && url::Url::parse(text).is_ok_and(|url| {
-            matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|host| !host.is_empty())
+            matches!(url.scheme(), "http" | "https")
+                && url.host_str().is_some_and(|host| !host.is_empty())
         })
 }
 
-/// The URL without a user name and a password: nobody is asked in somebody's name because a document says so.
+/// The URL without a user name and a password: nobody is asked in somebody's name because a
+/// document says so.
 fn without_credentials(pds: &str) -> String {
     let mut url = match url::Url::parse(pds) {
         Ok(url) if !url.username().is_empty() || url.password().is_some() => url,
@@ -234,7 +244,8 @@ mod tests {
 
     #[test]
     fn a_document_needs_a_key_and_a_pds() {
-        let parse_with = |from: &str, to: &str| parse(GOOD.replace(from, to).as_bytes(), "did:plc:a");
+        let parse_with =
+            |from: &str, to: &str| parse(GOOD.replace(from, to).as_bytes(), "did:plc:a");
         let good = parse_with("", "").unwrap();
         assert_eq!(
             (good.handle.as_deref(), good.pds.as_str()),
@@ -253,10 +264,18 @@ mod tests {
             ("#atproto_pds", "#pds", "a PDS"),
             ("AtprotoPersonalDataServer", "Other", "a PDS"),
             ("https://pds.example", "pds.example", "a PDS"),
-            ("https://pds.example", "https://pds.example/\\u0000", "a PDS"),
+            (
+                "https://pds.example",
+                "https://pds.example/\\u0000",
+                "a PDS",
+            ),
             ("\"https://pds.example\"", "{}", "a PDS"),
         ] {
-            assert_eq!(parse_with(from, to), Err(DocumentError::Lacks(lacks)), "{from}");
+            assert_eq!(
+                parse_with(from, to),
+                Err(DocumentError::Lacks(lacks)),
+                "{from}"
+            );
         }
         assert!(matches!(
             parse_with("\"did:plc:a\",\"also", "\"did:plc:b\",\"also"),

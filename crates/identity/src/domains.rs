@@ -1,7 +1,8 @@
-//! Domains that stall. Handles and `did:web` accounts lead to hosts that anybody may name, and one who owns a domain may name five million
-//! hosts of it, each of which lets a question time out. So a domain of which many questions in a row got no answer is put off: nobody
-//! waits for its other names until some time has passed. A domain that answers is asked as often as there is reason to, however many
-//! names it has.
+//! Domains that stall. Handles and `did:web` accounts lead to hosts that anybody may name, and one
+//! who owns a domain may name five million hosts of it, each of which lets a question time out. So
+//! a domain of which many questions in a row got no answer is put off: nobody waits for its other
+//! names until some time has passed. A domain that answers is asked as often as there is reason to,
+//! however many names it has.
 
 use fetch::hosts::domain_of;
 use std::collections::HashMap;
@@ -13,10 +14,12 @@ use tokio::time::Instant;
 const QUICK: Duration = Duration::from_secs(1);
 /// So many stalls in a row put a domain off.
 const STALLS: u32 = 16;
-/// First and longest time for which a domain is put off. It doubles; one question in between tells whether it answers again.
+/// First and longest time for which a domain is put off. It doubles; one question in between tells
+/// whether it answers again.
 const FIRST: Duration = Duration::from_secs(600);
 const LONGEST: Duration = Duration::from_secs(86_400);
-/// Most domains that are remembered: those that stall. Past it those that are not put off are forgotten, then all.
+/// Most domains that are remembered: those that stall. Past it those that are not put off are
+/// forgotten, then all.
 const MOST: usize = 100_000;
 
 /// What is known of domains that stalled.

@@ -13,8 +13,8 @@ use std::time::Duration;
 pub const PAGE: usize = 1000;
 /// Largest page, in bytes: real operations stay under 4 KB.
 const MAX_PAGE: u64 = 32 << 20;
-/// Longest line that is read, in bytes. The directory takes operations of up to 7,500 bytes; a line takes a hundred times its size while it
-/// is read, if it is made for that.
+/// Longest line that is read, in bytes. The directory takes operations of up to 7,500 bytes; a line
+/// takes a hundred times its size while it is read, if it is made for that.
 const MAX_LINE: usize = 64 << 10;
 /// Most lines of a page that are read.
 const MAX_LINES: usize = 4 * PAGE;
@@ -33,8 +33,8 @@ pub enum Latest {
 /// A page of the export.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
-    /// Where the next page begins, if this one had operations. At a full page that is before the last operation's time: others of that
-    /// time may follow.
+    /// Where the next page begins, if this one had operations. At a full page that is before the
+    /// last operation's time: others of that time may follow.
     pub cursor: Option<String>,
     /// By DID, what its last valid operation in the page says.
     pub latest: BTreeMap<String, Latest>,
@@ -84,7 +84,8 @@ impl Export {
     pub async fn page(&self, cursor: Option<&str>) -> Result<Page, FetchError> {
         let bad = |_| FetchError::BadUrl(self.url.clone());
         let mut url = url::Url::parse(&self.url).map_err(bad)?;
-        url.query_pairs_mut().append_pair("count", &PAGE.to_string());
+        url.query_pairs_mut()
+            .append_pair("count", &PAGE.to_string());
         if let Some(cursor) = cursor {
             url.query_pairs_mut().append_pair("after", cursor);
         }
@@ -109,7 +110,8 @@ pub fn read_page(body: &[u8]) -> Page {
             .then(|| serde_json::from_slice::<Line>(line).ok())
             .flatten();
         // Both go into the database as they are.
-        let Some(line) = line.filter(|line| is_did(&line.did) && is_cursor(&line.created_at)) else {
+        let Some(line) = line.filter(|line| is_did(&line.did) && is_cursor(&line.created_at))
+        else {
             page.bad_lines = page.bad_lines.saturating_add(1);
             continue;
         };
@@ -117,7 +119,8 @@ pub fn read_page(body: &[u8]) -> Page {
             before_last = page.cursor.replace(line.created_at);
         }
         if !line.nullified {
-            page.latest.insert(line.did, read_operation(&line.operation));
+            page.latest
+                .insert(line.did, read_operation(&line.operation));
         }
     }
     if lines >= PAGE && before_last.is_some() {
@@ -126,7 +129,8 @@ pub fn read_page(body: &[u8]) -> Page {
     page
 }
 
-/// Whether the time of an operation is one, as far as it matters to whoever keeps it and sends it back.
+/// Whether the time of an operation is one, as far as it matters to whoever keeps it and sends it
+/// back.
 fn is_cursor(time: &str) -> bool {
     time.len() <= 64 && time.bytes().all(|b| b.is_ascii_graphic())
 }

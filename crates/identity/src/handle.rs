@@ -29,14 +29,15 @@ pub struct Settings {
     pub dns_server: Option<SocketAddr>,
     /// Instead of the handle's own host, ask this URL, with the handle in the `Host` header.
     pub well_known_server: Option<String>,
-    /// Whether hosts on private networks may be asked. `well_known_server`, which the operator names, may always.
+    /// Whether hosts on private networks may be asked. `well_known_server`, which the operator
+    /// names, may always.
     pub allow_private_hosts: bool,
     /// Most time for each question.
     pub timeout: Duration,
 }
 
-/// Most bytes of a well-known answer that are read: a DID is at most 2 KiB long. What comes after the
-/// first line is not waited for, however long it is.
+/// Most bytes of a well-known answer that are read: a DID is at most 2 KiB long. What comes after
+/// the first line is not waited for, however long it is.
 const MAX_ANSWER: u64 = 64 << 10;
 
 /// Asks where handles lead.
@@ -59,7 +60,10 @@ impl Resolver {
                     connection.port = address.port();
                     connection
                 };
-                let connections = vec![at_port(ConnectionConfig::udp()), at_port(ConnectionConfig::tcp())];
+                let connections = vec![
+                    at_port(ConnectionConfig::udp()),
+                    at_port(ConnectionConfig::tcp()),
+                ];
                 let server = NameServerConfig::new(address.ip(), true, connections);
                 let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
                 TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
@@ -72,7 +76,9 @@ impl Resolver {
         options.attempts = 2;
         // Each name is asked for once.
         options.cache_size = 0;
-        let dns = builder.build().map_err(|error| format!("set up DNS: {error}"))?;
+        let dns = builder
+            .build()
+            .map_err(|error| format!("set up DNS: {error}"))?;
         let limits = Limits {
             total: settings.timeout,
             stall: settings.timeout,
@@ -117,18 +123,24 @@ impl Resolver {
             Ok(answer) => answer,
             Err(error) if error.is_no_records_found() => return Leads::Nowhere,
             Err(error) => {
-                return Leads::Unreachable(format!("DNS: {}", observe::printable(&error.to_string())));
+                return Leads::Unreachable(format!(
+                    "DNS: {}",
+                    observe::printable(&error.to_string())
+                ));
             }
         };
-        let texts = answer.answers().iter().filter_map(|record| match &record.data {
-            RData::TXT(txt) => Some(
-                txt.txt_data
-                    .iter()
-                    .flat_map(|part| part.iter().copied())
-                    .collect::<Vec<u8>>(),
-            ),
-            _ => None,
-        });
+        let texts = answer
+            .answers()
+            .iter()
+            .filter_map(|record| match &record.data {
+                RData::TXT(txt) => Some(
+                    txt.txt_data
+                        .iter()
+                        .flat_map(|part| part.iter().copied())
+                        .collect::<Vec<u8>>(),
+                ),
+                _ => None,
+            });
         let mut dids = texts.filter_map(|text| {
             String::from_utf8(text)
                 .ok()?
@@ -142,8 +154,8 @@ impl Resolver {
         }
     }
 
-    /// The first line of the well-known file, if it is a DID. As the official resolver reads it: whatever
-    /// the status says, without a byte order mark and spaces around it.
+    /// The first line of the well-known file, if it is a DID. As the official resolver reads it:
+    /// whatever the status says, without a byte order mark and spaces around it.
     async fn ask_http(&self, handle: &str) -> Leads {
         let (base, host) = match &self.well_known_server {
             Some(server) => (server.trim_end_matches('/').to_owned(), Some(handle)),
@@ -166,7 +178,9 @@ impl Resolver {
                     _ => Leads::Nowhere,
                 }
             }
-            Err(FetchError::Redirect(_) | FetchError::Blocked(_) | FetchError::BadUrl(_)) => Leads::Nowhere,
+            Err(FetchError::Redirect(_) | FetchError::Blocked(_) | FetchError::BadUrl(_)) => {
+                Leads::Nowhere
+            }
             Err(error) => Leads::Unreachable(error.to_string()),
         }
     }

@@ -32,9 +32,11 @@ pub struct Settings {
     pub plc_url: String,
     /// Most requests a second to it.
     pub plc_rate: u32,
-    /// Instead of its own host, ask this URL for the documents of did:web, with the host's name in the `Host` header.
+    /// Instead of its own host, ask this URL for the documents of did:web, with the host's name in
+    /// the `Host` header.
     pub web_server: Option<String>,
-    /// Whether hosts on private networks may be asked. The directory and `web_server`, which the operator names, may always.
+    /// Whether hosts on private networks may be asked. The directory and `web_server`, which the
+    /// operator names, may always.
     pub allow_private_hosts: bool,
     /// Most time for a request.
     pub timeout: Duration,
@@ -102,7 +104,8 @@ impl Resolver {
         self.ask(&self.trusted, did, &url, None, true).await
     }
 
-    /// The signing keys that an account had, as its PLC directory logged them, as `did:key`; none for other methods, which keep no log.
+    /// The signing keys that an account had, as its PLC directory logged them, as `did:key`; none
+    /// for other methods, which keep no log.
     ///
     /// # Errors
     /// The log cannot be had.
@@ -110,7 +113,10 @@ impl Resolver {
         if !did.starts_with("did:plc:") {
             return Ok(Vec::new());
         }
-        let url = format!("{}/{did}/log/audit", self.settings.plc_url.trim_end_matches('/'));
+        let url = format!(
+            "{}/{did}/log/audit",
+            self.settings.plc_url.trim_end_matches('/')
+        );
         let small = Small {
             url: &url,
             accept: "application/json",
@@ -131,7 +137,8 @@ impl Resolver {
         Ok(keys_of_log(&body))
     }
 
-    /// `did:web`: the host's `/.well-known/did.json`; a path is not supported, a port is, `localhost` is asked without TLS.
+    /// `did:web`: the host's `/.well-known/did.json`; a path is not supported, a port is,
+    /// `localhost` is asked without TLS.
     async fn resolve_web(&self, did: &str, id: &str) -> Found {
         let host = id.replace("%3A", ":").replace("%3a", ":");
         if id.contains(':') || host.contains(['/', '%', '?', '#', '@']) {
@@ -154,7 +161,14 @@ impl Resolver {
         found
     }
 
-    async fn ask(&self, client: &Client, did: &str, url: &str, host: Option<&str>, is_plc: bool) -> Found {
+    async fn ask(
+        &self,
+        client: &Client,
+        did: &str,
+        url: &str,
+        host: Option<&str>,
+        is_plc: bool,
+    ) -> Found {
         let paced = host_of(url);
         let mut attempt = 0u32;
         loop {
@@ -184,7 +198,8 @@ impl Resolver {
                 }
                 // A tombstone is 410.
                 Err(FetchError::Refused(404 | 410, _)) => return Found::Gone,
-                // As the official code: whatever a did:web's host says instead of a document, there is none.
+                // As the official code: whatever a did:web's host says instead of a document, there
+                // is none.
                 Err(FetchError::Refused(..)) if !is_plc => return Found::Gone,
                 // What is no DID of the directory's.
                 Err(FetchError::Refused(400, _)) => return Found::Unsupported,
@@ -199,7 +214,9 @@ impl Resolver {
             };
             match retry::decide(&error, attempt, self.settings.attempts) {
                 Retry::Never => return Found::Unreachable(error.to_string()),
-                Retry::NeverHost(wait) | Retry::AfterHost(wait) if is_plc => self.hosts.pause(&paced, wait),
+                Retry::NeverHost(wait) | Retry::AfterHost(wait) if is_plc => {
+                    self.hosts.pause(&paced, wait);
+                }
                 // Others hold up nobody: they are asked again by a later run.
                 Retry::NeverHost(wait) | Retry::AfterHost(wait) => {
                     self.hosts.pause(&paced, wait);

@@ -41,7 +41,8 @@ enum Key {
 const SECP256K1: &[u8] = &[0xe7, 0x01];
 const P256: &[u8] = &[0x80, 0x24];
 
-/// Whether `commit` was signed by `key`, which is as [`crate::document::Document::signing_key`] has it, or a `did:key`.
+/// Whether `commit` was signed by `key`, which is as [`crate::document::Document::signing_key`] has
+/// it, or a `did:key`.
 ///
 /// # Errors
 /// See [`SignatureError`].
@@ -50,8 +51,8 @@ pub fn check(key: &str, commit: &Commit) -> Result<(), SignatureError> {
     let message = commit.unsigned();
     match key {
         Key::Secp256k1(key) => {
-            let signature =
-                k256::ecdsa::Signature::from_slice(&commit.sig).map_err(|_| SignatureError::Malformed)?;
+            let signature = k256::ecdsa::Signature::from_slice(&commit.sig)
+                .map_err(|_| SignatureError::Malformed)?;
             if signature.normalize_s() != signature {
                 return Err(SignatureError::HighS);
             }
@@ -59,8 +60,8 @@ pub fn check(key: &str, commit: &Commit) -> Result<(), SignatureError> {
                 .map_err(|_| SignatureError::Wrong)
         }
         Key::P256(key) => {
-            let signature =
-                p256::ecdsa::Signature::from_slice(&commit.sig).map_err(|_| SignatureError::Malformed)?;
+            let signature = p256::ecdsa::Signature::from_slice(&commit.sig)
+                .map_err(|_| SignatureError::Malformed)?;
             if signature.normalize_s() != signature {
                 return Err(SignatureError::HighS);
             }
@@ -115,7 +116,10 @@ mod tests {
         let mut kinds = std::collections::HashSet::new();
         for number in 0..8 {
             let did = format!("did:plc:a{number}");
-            let (key, other) = (simnet::signing_key(&did), simnet::signing_key("did:plc:other"));
+            let (key, other) = (
+                simnet::signing_key(&did),
+                simnet::signing_key("did:plc:other"),
+            );
             let commit = commit_of(&did);
             kinds.insert(key.chars().take(5).collect::<String>());
             assert_eq!(check(&format!("did:key:{key}"), &commit), Ok(()), "{key}");

@@ -1,9 +1,11 @@
-//! Claims of hosts to accounts that are not on them as far as the ledger knows (table `lost_claim`), and what they are worth.
+//! Claims of hosts to accounts that are not on them as far as the ledger knows (table
+//! `lost_claim`), and what they are worth.
 //!
-//! The DID document settles a claim. One that was lost stays lost: it is not looked at again until the document changes, or the host that has
-//! the account says that it is not active there. A host that loses many claims is a *liar*: its claims are not looked at, and what it has and
-//! nobody proved goes to whoever else claims it, without a question to the directory. What a host lost is halved at each pass, so that one
-//! that was wrong is heard again.
+//! The DID document settles a claim. One that was lost stays lost: it is not looked at again until
+//! the document changes, or the host that has the account says that it is not active there. A host
+//! that loses many claims is a *liar*: its claims are not looked at, and what it has and
+//! nobody proved goes to whoever else claims it, without a question to the directory. What a host
+//! lost is halved at each pass, so that one that was wrong is heard again.
 
 use postgres::{Error, GenericClient};
 
@@ -35,7 +37,8 @@ pub fn pass_over_liars(client: &mut impl GenericClient, schema: &str) -> Result<
     )
 }
 
-/// Counts the claims that hosts lost and won: accounts with the hosts that claimed them. Answers the ones that are new.
+/// Counts the claims that hosts lost and won: accounts with the hosts that claimed them. Answers
+/// the ones that are new.
 ///
 /// # Errors
 /// The server refused.

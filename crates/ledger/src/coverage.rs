@@ -141,7 +141,8 @@ fn discovery(client: &mut impl GenericClient, schema: &str) -> Result<Option<Dis
         &[&schema],
     )?;
     for row in hosts {
-        let (host, was_asked, error): (String, bool, Option<String>) = (row.get(0), row.get(1), row.get(2));
+        let (host, was_asked, error): (String, bool, Option<String>) =
+            (row.get(0), row.get(1), row.get(2));
         match error {
             Some(error) if error == listing::OPTED_OUT => discovery.opted_out.push(host),
             Some(error) => discovery.not_listed.push((host, error)),

@@ -1,5 +1,5 @@
-//! Places at which tests end the process as `kill -9` would, stop it as a signal would, or have a thread break off, to see that the next start
-//! goes on well.
+//! Places at which tests end the process as `kill -9` would, stop it as a signal would, or have a
+//! thread break off, to see that the next start goes on well.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,8 +23,8 @@ pub const PLACES: &[&str] = &[
     "slice",
 ];
 
-/// Does `act` (ends the process, say) when it passes `name` for the `times`th time, counted from 1. Once a process. False if there is no
-/// such place, or it is never passed for that time.
+/// Does `act` (ends the process, say) when it passes `name` for the `times`th time, counted from 1.
+/// Once a process. False if there is no such place, or it is never passed for that time.
 pub fn arm(name: &str, times: u64, act: fn()) -> bool {
     if !PLACES.contains(&name) || times == 0 {
         return false;
@@ -36,7 +36,10 @@ pub fn arm(name: &str, times: u64, act: fn()) -> bool {
 
 /// Passes a place.
 pub fn pass(name: &str) {
-    debug_assert!(PLACES.contains(&name), "the failpoint {name} cannot be armed");
+    debug_assert!(
+        PLACES.contains(&name),
+        "the failpoint {name} cannot be armed"
+    );
     if let Some((armed, times, act)) = ARMED.get()
         && armed == name
         && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *times

@@ -1,23 +1,27 @@
 //! Hosts (table `host`): who asks them, and what was learned of them.
 //!
-//! Workers lease hosts, not repos, so that a host is asked by one worker however many work. A lease has a number, which the transaction
-//! that stores rows compares: whoever lost its lease cannot store any more (`FOR KEY SHARE` in the one, `FOR UPDATE` in the other, so that
-//! a lease is not taken away from a transaction that is at work, and renewing it does not wait).
+//! Workers lease hosts, not repos, so that a host is asked by one worker however many work. A lease
+//! has a number, which the transaction that stores rows compares: whoever lost its lease cannot
+//! store any more (`FOR KEY SHARE` in the one, `FOR UPDATE` in the other, so that a lease is not
+//! taken away from a transaction that is at work, and renewing it does not wait).
 
 use crate::locks::HOLDERS;
 use postgres::{Error, GenericClient};
 use std::time::Duration;
 
-/// So many hosts of a domain (the last two labels of a name, here) are leased before all others have their turn.
+/// So many hosts of a domain (the last two labels of a name, here) are leased before all others
+/// have their turn.
 const FIRST_OF_DOMAIN: i64 = 256;
 
 /// How long a lease lasts without being renewed.
 pub const LEASE: Duration = Duration::from_secs(60);
-/// A lease that was renewed so lately stands, even if its holder's session is gone: that may be on its way back.
+/// A lease that was renewed so lately stands, even if its holder's session is gone: that may be on
+/// its way back.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Gives this session a number, and a lock of that number, so that others can tell that the leases of a session
-/// that is gone are void before their time is over. What a lease is good for is still decided by its own number.
+/// Gives this session a number, and a lock of that number, so that others can tell that the leases
+/// of a session that is gone are void before their time is over. What a lease is good for is still
+/// decided by its own number.
 ///
 /// # Errors
 /// The server refused.
@@ -28,8 +32,9 @@ pub fn enter(client: &mut impl GenericClient) -> Result<(), Error> {
     ))
 }
 
-/// Adds hosts of which repos are known: their names and the URLs of PDSes there. Only scheme and authority of a URL count: it may come from a
-/// DID document, which speaks for its own account alone. So nobody's URL takes TLS away from a host, whoever was first to name it.
+/// Adds hosts of which repos are known: their names and the URLs of PDSes there. Only scheme and
+/// authority of a URL count: it may come from a DID document, which speaks for its own account
+/// alone. So nobody's URL takes TLS away from a host, whoever was first to name it.
 ///
 /// # Errors
 /// The server refused.
@@ -63,12 +68,16 @@ pub struct Leased {
     pub learned: Option<String>,
 }
 
-/// Leases up to `count` hosts that have open repos and that nobody else has, those with the most first; but the many hosts of one domain
-/// ([`FIRST_OF_DOMAIN`]) do not keep others waiting.
+/// Leases up to `count` hosts that have open repos and that nobody else has, those with the most
+/// first; but the many hosts of one domain ([`FIRST_OF_DOMAIN`]) do not keep others waiting.
 ///
 /// # Errors
 /// The server refused.
-pub fn lease(client: &mut impl GenericClient, schema: &str, count: i64) -> Result<Vec<Leased>, Error> {
+pub fn lease(
+    client: &mut impl GenericClient,
+    schema: &str,
+    count: i64,
+) -> Result<Vec<Leased>, Error> {
     let rows = client.query(
         "WITH open AS MATERIALIZED (
            SELECT host, count(*) AS repos FROM skyfill.repo WHERE schema_name = $1 AND state = 'open' GROUP BY host
@@ -112,7 +121,11 @@ pub fn lease(client: &mut impl GenericClient, schema: &str, count: i64) -> Resul
 ///
 /// # Errors
 /// The server refused.
-pub fn renew(client: &mut impl GenericClient, schema: &str, leases: &[i64]) -> Result<Vec<i64>, Error> {
+pub fn renew(
+    client: &mut impl GenericClient,
+    schema: &str,
+    leases: &[i64],
+) -> Result<Vec<i64>, Error> {
     let rows = client.query(
         "UPDATE skyfill.host SET lease_until = now() + make_interval(secs => $3),
            holder = nullif(current_setting('skyfill.holder', true), '')::integer
@@ -143,8 +156,10 @@ pub fn learn(
     schema: &str,
     learned: &[(String, String)],
 ) -> Result<u64, Error> {
-    let (hosts, texts): (Vec<&str>, Vec<&str>) =
-        learned.iter().map(|(h, l)| (h.as_str(), l.as_str())).unzip();
+    let (hosts, texts): (Vec<&str>, Vec<&str>) = learned
+        .iter()
+        .map(|(h, l)| (h.as_str(), l.as_str()))
+        .unzip();
     client.execute(
         "UPDATE skyfill.host h SET learned = n.learned FROM unnest($2::text[], $3::text[]) n (host, learned)
          WHERE h.schema_name = $1 AND h.host = n.host AND h.learned IS DISTINCT FROM n.learned",
@@ -156,9 +171,11 @@ pub fn learn(
 ///
 /// # Errors
 /// The server refused.
-pub fn learned(client: &mut impl GenericClient, schema: &str) -> Result<Vec<(String, String)>, Error> {
-    let sql =
-        "SELECT host, learned FROM skyfill.host WHERE schema_name = $1 AND learned IS NOT NULL ORDER BY host";
+pub fn learned(
+    client: &mut impl GenericClient,
+    schema: &str,
+) -> Result<Vec<(String, String)>, Error> {
+    let sql = "SELECT host, learned FROM skyfill.host WHERE schema_name = $1 AND learned IS NOT NULL ORDER BY host";
     let rows = client.query(sql, &[&schema])?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }

@@ -1,13 +1,15 @@
-//! What is known of accounts (table `identity`): their state, their DID document, whether their handle is theirs; and how far the
-//! PLC's export was read.
+//! What is known of accounts (table `identity`): their state, their DID document, whether their
+//! handle is theirs; and how far the PLC's export was read.
 //!
-//! A document may be known before its account is loaded. Such an account has the handle state `unknown` and is not due; the load makes it due.
+//! A document may be known before its account is loaded. Such an account has the handle state
+//! `unknown` and is not due; the load makes it due.
 
 use crate::text::reason;
 use postgres::{Error, GenericClient};
 use std::borrow::Cow;
 
-/// Notes states that a load learned: schema, DIDs and states as array literals; a NULL state is an active account.
+/// Notes states that a load learned: schema, DIDs and states as array literals; a NULL state is an
+/// active account.
 pub const NOTE_STATUSES: &str = "INSERT INTO skyfill.identity AS i (schema_name, did, status)
      SELECT $1::text, * FROM unnest($2::text::text[], $3::text::text[])
      ON CONFLICT (schema_name, did) DO UPDATE SET status = excluded.status,
@@ -18,7 +20,11 @@ pub const NOTE_STATUSES: &str = "INSERT INTO skyfill.identity AS i (schema_name,
 ///
 /// # Errors
 /// The server refused.
-pub fn enroll(client: &mut impl GenericClient, schema: &str, dids: &[String]) -> Result<u64, Error> {
+pub fn enroll(
+    client: &mut impl GenericClient,
+    schema: &str,
+    dids: &[String],
+) -> Result<u64, Error> {
     client.execute(
         "INSERT INTO skyfill.identity AS i (schema_name, did) SELECT $1, * FROM unnest($2::text[])
          ON CONFLICT (schema_name, did) DO UPDATE SET due = '-infinity' WHERE i.handle = 'unknown' AND i.due IS NULL",
@@ -43,7 +49,11 @@ pub enum Again {
 ///
 /// # Errors
 /// The server refused.
-pub fn look_again(client: &mut impl GenericClient, schema: &str, again: Again) -> Result<u64, Error> {
+pub fn look_again(
+    client: &mut impl GenericClient,
+    schema: &str,
+    again: Again,
+) -> Result<u64, Error> {
     let which = match again {
         Again::Claimed => "handle = 'claimed'",
         Again::Unreachable => "due > now()",
@@ -79,7 +89,8 @@ pub fn count_due(client: &mut impl GenericClient, schema: &str) -> Result<u64, E
     Ok(u64::try_from(client.query_one(sql, &[&schema])?.get::<_, i64>(0)).unwrap_or(0))
 }
 
-/// The next `count` that are due after `after`, by DID. Documents of did:plc are good at any age if `plc_is_fresh`.
+/// The next `count` that are due after `after`, by DID. Documents of did:plc are good at any age if
+/// `plc_is_fresh`.
 ///
 /// # Errors
 /// The server refused.
@@ -100,7 +111,10 @@ pub fn due(
         .iter()
         .map(|row| Due {
             did: row.get(0),
-            document: row.get::<_, Option<bool>>(1).unwrap_or(false).then(|| row.get(2)),
+            document: row
+                .get::<_, Option<bool>>(1)
+                .unwrap_or(false)
+                .then(|| row.get(2)),
             attempts: row.get(3),
         })
         .collect())
@@ -121,11 +135,13 @@ pub struct DocumentNote {
     pub signing_key: Option<String>,
     /// What is wrong with it.
     pub error: Option<String>,
-    /// Whether it is good for a day: it was fetched now. One of an export is good when the export was read to its end.
+    /// Whether it is good for a day: it was fetched now. One of an export is good when the export
+    /// was read to its end.
     pub is_fresh: bool,
 }
 
-/// Notes documents, also of accounts that nobody has loaded yet: those are not looked up before they are.
+/// Notes documents, also of accounts that nobody has loaded yet: those are not looked up before
+/// they are.
 ///
 /// # Errors
 /// The server refused.
@@ -143,8 +159,8 @@ pub fn add_documents(
     note_documents(client, schema, notes)
 }
 
-/// Notes documents of accounts that are known. An account whose document changed is due again; what could not be reached keeps what was
-/// known of it.
+/// Notes documents of accounts that are known. An account whose document changed is due again; what
+/// could not be reached keeps what was known of it.
 ///
 /// # Errors
 /// The server refused.
@@ -153,9 +169,11 @@ pub fn note_documents(
     schema: &str,
     notes: &[DocumentNote],
 ) -> Result<u64, Error> {
-    let column =
-        |pick: fn(&DocumentNote) -> Option<&str>| notes.iter().map(pick).collect::<Vec<Option<&str>>>();
-    // Where a document names another PDS than before, what was proved and what was claimed has to be looked at again.
+    let column = |pick: fn(&DocumentNote) -> Option<&str>| {
+        notes.iter().map(pick).collect::<Vec<Option<&str>>>()
+    };
+    // Where a document names another PDS than before, what was proved and what was claimed has to
+    // be looked at again.
     client.execute(
         "WITH moved AS MATERIALIZED (
            SELECT i.did FROM unnest($2::text[], $3::text[], $4::text[]) n (did, state, pds)
@@ -254,7 +272,10 @@ pub fn signing_key(
 ///
 /// # Errors
 /// The server refused.
-pub fn summary(client: &mut impl GenericClient, schema: &str) -> Result<Vec<(String, String, u64)>, Error> {
+pub fn summary(
+    client: &mut impl GenericClient,
+    schema: &str,
+) -> Result<Vec<(String, String, u64)>, Error> {
     let rows = client.query(
         "SELECT document, handle, count(*) FROM skyfill.identity WHERE schema_name = $1 GROUP BY 1, 2 ORDER BY 1, 2",
         &[&schema],

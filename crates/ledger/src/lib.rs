@@ -1,7 +1,9 @@
-//! What skyfill keeps for itself in the database, in schema `skyfill`, apart from the AppView's tables.
+//! What skyfill keeps for itself in the database, in schema `skyfill`, apart from the AppView's
+//! tables.
 //!
-//! The definitions of what it dropped, so that they can be put back after any crash; runs, repos and hosts; what of the repos is not in
-//! the AppView's tables; what is known of accounts; how far finalize has come.
+//! The definitions of what it dropped, so that they can be put back after any crash; runs, repos
+//! and hosts; what of the repos is not in the AppView's tables; what is known of accounts; how far
+//! finalize has come.
 
 pub mod claims;
 pub mod coverage;
@@ -192,7 +194,9 @@ pub fn prepare(client: &mut Client, waits: Waits<'_>) -> Result<(), DbError> {
              CREATE TABLE skyfill.step (number integer PRIMARY KEY, ran_at timestamptz NOT NULL DEFAULT now())",
         )?;
     }
-    let done: i64 = txn.query_one("SELECT count(*) FROM skyfill.step", &[])?.get(0);
+    let done: i64 = txn
+        .query_one("SELECT count(*) FROM skyfill.step", &[])?
+        .get(0);
     for (number, step) in (0i32..).zip(STEPS).skip(usize::try_from(done).unwrap_or(0)) {
         txn.batch_execute(step)?;
         txn.execute("INSERT INTO skyfill.step (number) VALUES ($1)", &[&number])?;

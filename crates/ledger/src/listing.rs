@@ -1,15 +1,18 @@
-//! Passes of discovery (table `listing`): what hosts, relays and directories list, page by page, compared with what the ledger knows.
+//! Passes of discovery (table `listing`): what hosts, relays and directories list, page by page,
+//! compared with what the ledger knows.
 //!
-//! A page and the cursor after it are stored in one transaction, so that a pass goes on where it was stopped. What a page says of a repo that
-//! is known opens it again if the listed rev is newer than the stored one, or changes its state; what a host that was listed to its end
-//! does not list any more is opened, too, so that it is asked for and found gone or moved. A repo that two hosts claim is contested until
-//! its DID document was asked ([`settle`]), once ([`crate::claims`]).
+//! A page and the cursor after it are stored in one transaction, so that a pass goes on where it
+//! was stopped. What a page says of a repo that is known opens it again if the listed rev is newer
+//! than the stored one, or changes its state; what a host that was listed to its end does not list
+//! any more is opened, too, so that it is asked for and found gone or moved. A repo that two hosts
+//! claim is contested until its DID document was asked ([`settle`]), once ([`crate::claims`]).
 
 use crate::claims::{IS_LIAR, IS_PROVED};
 use crate::text::reason;
 use postgres::{Error, GenericClient, Row};
 
-/// Begins a pass over `source`, or goes on with the one that was not ended. Answers its number, and whether it is a new one.
+/// Begins a pass over `source`, or goes on with the one that was not ended. Answers its number, and
+/// whether it is a new one.
 ///
 /// # Errors
 /// The server refused.
@@ -44,7 +47,9 @@ pub fn begin(
 /// The server refused.
 pub fn seq(client: &mut impl GenericClient, listing: i64) -> Result<Option<i64>, Error> {
     let sql = "SELECT seq FROM skyfill.listing WHERE id = $1";
-    Ok(client.query_opt(sql, &[&listing])?.and_then(|row| row.get(0)))
+    Ok(client
+        .query_opt(sql, &[&listing])?
+        .and_then(|row| row.get(0)))
 }
 
 /// Ends a pass.
@@ -74,7 +79,8 @@ pub struct HostToList {
     pub learned: Option<String>,
 }
 
-/// Adds hosts to a pass; those that are in it already stay as they are. One that the pass before listed in part goes on where that ended.
+/// Adds hosts to a pass; those that are in it already stay as they are. One that the pass before
+/// listed in part goes on where that ended.
 ///
 /// # Errors
 /// The server refused.
@@ -84,7 +90,8 @@ pub fn add_hosts(
     listing: i64,
     hosts: &[(String, String)],
 ) -> Result<u64, Error> {
-    let (names, urls): (Vec<&str>, Vec<&str>) = hosts.iter().map(|(n, u)| (n.as_str(), u.as_str())).unzip();
+    let (names, urls): (Vec<&str>, Vec<&str>) =
+        hosts.iter().map(|(n, u)| (n.as_str(), u.as_str())).unzip();
     client.execute(
         "INSERT INTO skyfill.host AS h (schema_name, host, url, listing)
          SELECT DISTINCT ON (n.host) $1, n.host, n.url, $4::bigint FROM unnest($2::text[], $3::text[]) n (host, url) ORDER BY n.host
@@ -125,7 +132,10 @@ pub fn hosts_to_list(
 ///
 /// # Errors
 /// The server refused.
-pub fn known_hosts(client: &mut impl GenericClient, schema: &str) -> Result<Vec<(String, String)>, Error> {
+pub fn known_hosts(
+    client: &mut impl GenericClient,
+    schema: &str,
+) -> Result<Vec<(String, String)>, Error> {
     let rows = client.query(
         "SELECT host, url FROM skyfill.host WHERE schema_name = $1 AND host <> '' AND url IS NOT NULL",
         &[&schema],
@@ -170,8 +180,8 @@ pub fn host_ended(
     Ok(())
 }
 
-/// Hosts of a pass that could not be listed, with the reasons. Those that the operator's opt-out list
-/// names are none of them.
+/// Hosts of a pass that could not be listed, with the reasons. Those that the operator's opt-out
+/// list names are none of them.
 ///
 /// # Errors
 /// The server refused.
@@ -215,8 +225,9 @@ pub struct Changes {
     pub contested: u64,
 }
 
-/// Compares a page of a pass with the ledger and stores the cursor after it, in the caller's transaction. Of a DID that a page has twice the
-/// last line counts. A rev after `newest_believed` says nothing, and a stored one keeps nothing out.
+/// Compares a page of a pass with the ledger and stores the cursor after it, in the caller's
+/// transaction. Of a DID that a page has twice the last line counts. A rev after `newest_believed`
+/// says nothing, and a stored one keeps nothing out.
 ///
 /// # Errors
 /// The server refused.
@@ -227,7 +238,8 @@ pub fn page(
     lines: &[Listed],
     newest_believed: &str,
 ) -> Result<Changes, Error> {
-    let texts = |pick: fn(&Listed) -> Option<&str>| lines.iter().map(pick).collect::<Vec<Option<&str>>>();
+    let texts =
+        |pick: fn(&Listed) -> Option<&str>| lines.iter().map(pick).collect::<Vec<Option<&str>>>();
     let hosts = texts(|line| line.pds.as_ref().map(|(_, host)| host.as_str()));
     let pds = texts(|line| line.pds.as_ref().map(|(pds, _)| pds.as_str()));
     // What no host is known of has the host without a name.
@@ -241,9 +253,11 @@ pub fn page(
         "SELECT FROM skyfill.repo WHERE schema_name = $1 AND did = ANY($2) ORDER BY did FOR NO KEY UPDATE",
         &[&schema, &texts(|line| Some(&line.did))],
     )?;
-    // An active repo in the list of another host than its own is contested, unless the DID document has spoken; that a host still has it as not
-    // active says nothing, and neither does the rev that another host names. A deletion is looked into where rows are stored, not believed: it
-    // only opens the repo. The same for a repo of which no host is known. What claims are worth: [`crate::claims`].
+    // An active repo in the list of another host than its own is contested, unless the DID document
+    // has spoken; that a host still has it as not active says nothing, and neither does the rev
+    // that another host names. A deletion is looked into where rows are stored, not believed: it
+    // only opens the repo. The same for a repo of which no host is known. What claims are worth:
+    // [`crate::claims`].
     let row = client.query_one(
         &format!("WITH n AS MATERIALIZED (
            SELECT DISTINCT ON (did) did, pds, host, CASE WHEN rev COLLATE \"C\" <= $9 THEN rev COLLATE \"C\" END AS rev,
@@ -363,11 +377,16 @@ pub fn host_page(
     Ok(())
 }
 
-/// Opens the repos that hosts of a pass do not list any more, though they were listed to their end: they are asked for one by one.
+/// Opens the repos that hosts of a pass do not list any more, though they were listed to their end:
+/// they are asked for one by one.
 ///
 /// # Errors
 /// The server refused.
-pub fn open_unlisted(client: &mut impl GenericClient, schema: &str, listing: i64) -> Result<u64, Error> {
+pub fn open_unlisted(
+    client: &mut impl GenericClient,
+    schema: &str,
+    listing: i64,
+) -> Result<u64, Error> {
     client.execute(
         "UPDATE skyfill.repo r SET state = 'open', attempts = 0, moves = 0, delisted = true FROM skyfill.host h
          WHERE r.schema_name = $1 AND h.schema_name = $1 AND r.host = h.host AND h.listing = $2 AND h.listed_at IS NOT NULL
@@ -377,7 +396,8 @@ pub fn open_unlisted(client: &mut impl GenericClient, schema: &str, listing: i64
     )
 }
 
-/// Repos that are contested, or of which no host is known, after `after` in the order of DIDs; `contested_too` or not.
+/// Repos that are contested, or of which no host is known, after `after` in the order of DIDs;
+/// `contested_too` or not.
 ///
 /// # Errors
 /// The server refused.
@@ -401,8 +421,7 @@ pub fn unsettled(
 /// # Errors
 /// The server refused.
 pub fn count_unsettled(client: &mut impl GenericClient, schema: &str) -> Result<u64, Error> {
-    let sql =
-        "SELECT count(*) FROM skyfill.repo WHERE schema_name = $1 AND (contested OR state = 'unresolved')";
+    let sql = "SELECT count(*) FROM skyfill.repo WHERE schema_name = $1 AND (contested OR state = 'unresolved')";
     Ok(u64::try_from(client.query_one(sql, &[&schema])?.get::<_, i64>(0)).unwrap_or(0))
 }
 
@@ -411,11 +430,13 @@ pub fn count_unsettled(client: &mut impl GenericClient, schema: &str) -> Result<
 pub enum Settled {
     /// It is there: URL of the PDS and the name under which that is paced.
     On(String, String),
-    /// The account has no document any more: it is asked for where it was, and deleted if it is not there.
+    /// The account has no document any more: it is asked for where it was, and deleted if it is not
+    /// there.
     Nowhere,
 }
 
-/// Notes where repos are. One that is loaded and lies elsewhere now is opened: it may be newer there.
+/// Notes where repos are. One that is loaded and lies elsewhere now is opened: it may be newer
+/// there.
 ///
 /// # Errors
 /// The server refused.
@@ -439,7 +460,11 @@ pub fn settle(
         Settled::On(pds, _) => Some(pds),
         Settled::Nowhere => None,
     });
-    crate::hosts::add(client, schema, hosts.iter().copied().zip(pds.iter().copied()))?;
+    crate::hosts::add(
+        client,
+        schema,
+        hosts.iter().copied().zip(pds.iter().copied()),
+    )?;
     let rows = client.query(
         &format!(
             "SELECT r.did, r.host, r.claimant, {IS_PROVED}, n.host
@@ -450,7 +475,8 @@ pub fn settle(
     )?;
     let (mut lost, mut won) = (Vec::new(), Vec::new());
     for row in &rows {
-        let (did, old, claimant): (String, String, Option<String>) = (row.get(0), row.get(1), row.get(2));
+        let (did, old, claimant): (String, String, Option<String>) =
+            (row.get(0), row.get(1), row.get(2));
         let (is_proved, named): (bool, Option<String>) = (row.get(3), row.get(4));
         if named.as_ref().is_some_and(|named| *named != old) && !is_proved {
             lost.push((did.clone(), old));

@@ -1,6 +1,7 @@
 //! Advisory locks: the keys of all that skyfill takes, and how one is waited for.
 //!
-//! A key that two things share makes them wait for each other for no reason, so all keys stand here.
+//! A key that two things share makes them wait for each other for no reason, so all keys stand
+//! here.
 
 use pg::{DbError, Waits};
 use postgres::GenericClient;
@@ -27,7 +28,8 @@ pub enum Lock {
     Probes,
 }
 
-/// First half of the keys, of two numbers each, by which sessions that lease hosts are known to be alive.
+/// First half of the keys, of two numbers each, by which sessions that lease hosts are known to be
+/// alive.
 pub const HOLDERS: i32 = 0x736b_7966;
 /// The same of the keys by which commands say that they work on a schema, see [`crate::presence`].
 pub const PRESENCE: i32 = 0x736b_7967;
@@ -97,7 +99,11 @@ impl Lock {
 ///
 /// # Errors
 /// The server refused.
-pub fn try_take(client: &mut impl GenericClient, lock: Lock, hold: Hold) -> Result<bool, postgres::Error> {
+pub fn try_take(
+    client: &mut impl GenericClient,
+    lock: Lock,
+    hold: Hold,
+) -> Result<bool, postgres::Error> {
     let function = match hold {
         Hold::Session => "pg_try_advisory_lock",
         Hold::Transaction => "pg_try_advisory_xact_lock",
@@ -150,7 +156,10 @@ pub fn unlock(client: &mut impl GenericClient, lock: Lock) -> Result<(), postgre
 ///
 /// # Errors
 /// The server refused.
-pub fn holder(client: &mut impl GenericClient, lock: Lock) -> Result<Option<String>, postgres::Error> {
+pub fn holder(
+    client: &mut impl GenericClient,
+    lock: Lock,
+) -> Result<Option<String>, postgres::Error> {
     let row = client.query_opt(
         "SELECT l.pid, coalesce(nullif(a.application_name, ''), 'a session') FROM pg_locks l
            LEFT JOIN pg_stat_activity a ON a.pid = l.pid

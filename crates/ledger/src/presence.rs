@@ -1,4 +1,5 @@
-//! Who works on a schema: a lock that each command holds, shared, while it works, so that nobody drops the schema meanwhile.
+//! Who works on a schema: a lock that each command holds, shared, while it works, so that nobody
+//! drops the schema meanwhile.
 //!
 //! The lock belongs to a session, so it ends with its process, however that ends.
 
@@ -14,8 +15,8 @@ pub fn announce(client: &mut impl GenericClient, schema: &str) -> Result<bool, E
     client.query_one(&sql, &[&schema])?.try_get(0)
 }
 
-/// Makes sure that nobody works on `schema`, and that nobody begins to until this session ends; else the process ids of the server that
-/// work for those who do.
+/// Makes sure that nobody works on `schema`, and that nobody begins to until this session ends;
+/// else the process ids of the server that work for those who do.
 ///
 /// # Errors
 /// The server refused.
@@ -34,7 +35,8 @@ pub fn alone(client: &mut impl GenericClient, schema: &str) -> Result<Result<(),
     Ok(Err(holders?))
 }
 
-/// Whether a session that is alive leases a host of `schema`: a load works there, though its lock may have been lost with a connection.
+/// Whether a session that is alive leases a host of `schema`: a load works there, though its lock
+/// may have been lost with a connection.
 ///
 /// # Errors
 /// The server refused.

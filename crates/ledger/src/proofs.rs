@@ -1,7 +1,8 @@
 //! Whose word stands behind what is stored of a repo (column `proof` of table `repo`).
 //!
-//! A repo is proved when a key of its account's DID document signed the stored commit and the host that the document names served it. The
-//! index `repo_unproved_idx` holds only what is not proved, so that a proof is looked for without reading the table.
+//! A repo is proved when a key of its account's DID document signed the stored commit and the host
+//! that the document names served it. The index `repo_unproved_idx` holds only what is not proved,
+//! so that a proof is looked for without reading the table.
 
 use postgres::{Error, GenericClient};
 
@@ -45,7 +46,8 @@ impl Proof {
     }
 }
 
-/// The condition that a repo `r` is stored and not proved, word by word that of `repo_unproved_idx`.
+/// The condition that a repo `r` is stored and not proved, word by word that of
+/// `repo_unproved_idx`.
 pub(crate) const IS_UNPROVED: &str =
     "r.rev IS NOT NULL AND (r.proof IS NULL OR r.proof IN ('forged', 'elsewhere'))";
 
@@ -141,16 +143,22 @@ pub struct Found {
     pub at: Option<(String, String)>,
 }
 
-/// Notes what was found, and opens what is to be fetched anew; answers how many repos were opened that were not open before. A repo that
-/// failed on the same host keeps its next attempt, and one that its host does not give is not asked for again for the same reason.
+/// Notes what was found, and opens what is to be fetched anew; answers how many repos were opened
+/// that were not open before. A repo that failed on the same host keeps its next attempt, and one
+/// that its host does not give is not asked for again for the same reason.
 ///
 /// # Errors
 /// The server refused.
 pub fn note(client: &mut impl GenericClient, schema: &str, found: &[Found]) -> Result<u64, Error> {
-    let column = |pick: fn(&Found) -> Option<&str>| found.iter().map(pick).collect::<Vec<Option<&str>>>();
+    let column =
+        |pick: fn(&Found) -> Option<&str>| found.iter().map(pick).collect::<Vec<Option<&str>>>();
     let pds = column(|one| one.at.as_ref().map(|(pds, _)| pds.as_str()));
     let hosts = column(|one| one.at.as_ref().map(|(_, host)| host.as_str()));
-    crate::hosts::add(client, schema, hosts.iter().copied().zip(pds.iter().copied()))?;
+    crate::hosts::add(
+        client,
+        schema,
+        hosts.iter().copied().zip(pds.iter().copied()),
+    )?;
     let dids = column(|one| Some(&one.did));
     // In the order in which loaders lock them.
     client.execute(

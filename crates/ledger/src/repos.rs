@@ -1,4 +1,5 @@
-//! Repos (table `repo`): what is to be loaded, and what became of it. It is also the queue of work, host by host ([`crate::hosts`]).
+//! Repos (table `repo`): what is to be loaded, and what became of it. It is also the queue of work,
+//! host by host ([`crate::hosts`]).
 
 use crate::proofs::Proof;
 use crate::text::reason;
@@ -19,8 +20,8 @@ pub struct Wanted {
 /// How many repos a statement adds.
 pub const ADD_AT_ONCE: usize = 10_000;
 
-/// Adds repos. Those that are there are opened again, so that a newer rev is looked for. Of a DID that is given twice in one call the last
-/// one stands.
+/// Adds repos. Those that are there are opened again, so that a newer rev is looked for. Of a DID
+/// that is given twice in one call the last one stands.
 ///
 /// # Errors
 /// The server refused.
@@ -55,8 +56,8 @@ pub struct Unfound {
     pub error: String,
 }
 
-/// Adds accounts without a PDS, with the reasons. One that is known already is opened where it is known to be: its host and its document
-/// are asked there.
+/// Adds accounts without a PDS, with the reasons. One that is known already is opened where it is
+/// known to be: its host and its document are asked there.
 ///
 /// # Errors
 /// The server refused.
@@ -92,7 +93,8 @@ pub fn add_unfound(
 pub enum RetryFailed {
     /// Those whose next attempt is due.
     Due,
-    /// Of those the ones that failed less than so many times: a run that opens repos again must come to an end.
+    /// Of those the ones that failed less than so many times: a run that opens repos again must
+    /// come to an end.
     DueBelow(i32),
     /// All, as if they had never been tried.
     All,
@@ -102,7 +104,11 @@ pub enum RetryFailed {
 ///
 /// # Errors
 /// The server refused.
-pub fn retry_failed(client: &mut impl GenericClient, schema: &str, which: RetryFailed) -> Result<u64, Error> {
+pub fn retry_failed(
+    client: &mut impl GenericClient,
+    schema: &str,
+    which: RetryFailed,
+) -> Result<u64, Error> {
     let (all, below) = match which {
         RetryFailed::All => (true, i32::MAX),
         RetryFailed::Due => (false, i32::MAX),
@@ -119,7 +125,11 @@ pub fn retry_failed(client: &mut impl GenericClient, schema: &str, which: RetryF
 ///
 /// # Errors
 /// The server refused.
-pub fn rebuild(client: &mut impl GenericClient, schema: &str, dids: &[String]) -> Result<u64, Error> {
+pub fn rebuild(
+    client: &mut impl GenericClient,
+    schema: &str,
+    dids: &[String],
+) -> Result<u64, Error> {
     client.execute(
         "UPDATE skyfill.repo SET state = 'open', attempts = 0, next_attempt = NULL, rebuild = true
          WHERE schema_name = $1 AND did = ANY($2)",
@@ -215,8 +225,8 @@ pub struct Note {
     pub did: String,
     /// The lease under which it was asked for.
     pub lease: i64,
-    /// `failed`, or the account's state: `deactivated`, `suspended`, `takendown`, `not found`; `deleted` when its rows were removed; `loaded` when
-    /// the stored rev is the newest.
+    /// `failed`, or the account's state: `deactivated`, `suspended`, `takendown`, `not found`;
+    /// `deleted` when its rows were removed; `loaded` when the stored rev is the newest.
     pub state: &'static str,
     /// One short name of the error.
     pub code: Option<&'static str>,
@@ -231,7 +241,8 @@ pub struct Note {
 /// # Errors
 /// The server refused.
 pub fn note(client: &mut impl GenericClient, schema: &str, notes: &[Note]) -> Result<u64, Error> {
-    let texts = |pick: fn(&Note) -> Option<&str>| notes.iter().map(pick).collect::<Vec<Option<&str>>>();
+    let texts =
+        |pick: fn(&Note) -> Option<&str>| notes.iter().map(pick).collect::<Vec<Option<&str>>>();
     client.execute(
         // A stored commit that the host of its document confirms did not come from elsewhere.
         "UPDATE skyfill.repo r SET state = n.state, newer = false, error_code = n.code, error = n.error,
@@ -332,7 +343,11 @@ pub fn fail_host(
 ///
 /// # Errors
 /// The server refused.
-pub fn count_stored(client: &mut impl GenericClient, schema: &str, lease: i64) -> Result<u64, Error> {
+pub fn count_stored(
+    client: &mut impl GenericClient,
+    schema: &str,
+    lease: i64,
+) -> Result<u64, Error> {
     let sql = "SELECT count(*) FROM skyfill.repo r JOIN skyfill.host h USING (schema_name, host)
          WHERE r.schema_name = $1 AND h.lease = $2 AND r.rev IS NOT NULL";
     Ok(u64::try_from(client.query_one(sql, &[&schema, &lease])?.get::<_, i64>(0)).unwrap_or(0))
@@ -373,8 +388,9 @@ pub struct Held {
     pub proof: Option<Proof>,
 }
 
-/// Whether a stored rev keeps an older one out. A rev does not if it lies in the future (after `newest_believed`), nor if the repo is to be
-/// rebuilt, nor if nobody proved it and the one that comes is proved.
+/// Whether a stored rev keeps an older one out. A rev does not if it lies in the future (after
+/// `newest_believed`), nor if the repo is to be rebuilt, nor if nobody proved it and the one that
+/// comes is proved.
 #[must_use]
 pub fn is_binding(
     stored: &str,
@@ -387,7 +403,8 @@ pub fn is_binding(
     !rebuild && stored <= newest_believed && (is_proved(proof) || !is_proved(coming))
 }
 
-/// Locks repos that are about to be stored until the transaction ends; answers those that are open and whose lease is held.
+/// Locks repos that are about to be stored until the transaction ends; answers those that are open
+/// and whose lease is held.
 ///
 /// # Errors
 /// The server refused.
@@ -455,7 +472,8 @@ pub fn loaded(
     run: i64,
     repos: &[Stored<'_>],
 ) -> Result<(), Error> {
-    let texts = |pick: for<'a> fn(&Stored<'a>) -> &'a str| repos.iter().map(pick).collect::<Vec<&str>>();
+    let texts =
+        |pick: for<'a> fn(&Stored<'a>) -> &'a str| repos.iter().map(pick).collect::<Vec<&str>>();
     let numbers = |pick: fn(&Stored<'_>) -> u64| {
         repos
             .iter()
@@ -510,7 +528,8 @@ pub enum PartState {
     Older(String),
 }
 
-/// Locks the repo of a part until the transaction ends, adding it if it is new; tells what is known of it.
+/// Locks the repo of a part until the transaction ends, adding it if it is new; tells what is known
+/// of it.
 ///
 /// # Errors
 /// The server refused.
@@ -537,8 +556,11 @@ pub fn lock_part(
         ),
         &[&schema, &did],
     )?;
-    let (is_loaded, rebuild, loaded): (bool, bool, Option<String>) = (row.get(0), row.get(1), row.get(2));
-    let stored = [loaded.clone(), row.get(3), row.get(4)].into_iter().flatten();
+    let (is_loaded, rebuild, loaded): (bool, bool, Option<String>) =
+        (row.get(0), row.get(1), row.get(2));
+    let stored = [loaded.clone(), row.get(3), row.get(4)]
+        .into_iter()
+        .flatten();
     let newest = stored
         .filter(|stored| is_binding(stored, newest_believed, rebuild, None, None))
         .max();
@@ -559,7 +581,8 @@ pub fn lock_part(
     })
 }
 
-/// Notes a part as stored, in the transaction that stores its rows. True if it was the last one: the repo is loaded.
+/// Notes a part as stored, in the transaction that stores its rows. True if it was the last one:
+/// the repo is loaded.
 ///
 /// # Errors
 /// The server refused.

@@ -165,7 +165,8 @@ pub fn begin(client: &mut impl GenericClient, schema: &str, run: &Run) -> Result
     Ok(row.get(0))
 }
 
-/// The run of a producer whose time is `now`; it is added if it is new. It has no phases: what comes after loading is left to others.
+/// The run of a producer whose time is `now`; it is added if it is new. It has no phases: what
+/// comes after loading is left to others.
 ///
 /// # Errors
 /// The server refused.
@@ -186,12 +187,17 @@ pub fn of_producer(client: &mut impl GenericClient, schema: &str, now: &str) -> 
     Ok(row.get(0))
 }
 
-/// Notes that a run has come from one phase to another; when it is done, what it alone was told is forgotten. False if somebody else has
-/// moved it meanwhile.
+/// Notes that a run has come from one phase to another; when it is done, what it alone was told is
+/// forgotten. False if somebody else has moved it meanwhile.
 ///
 /// # Errors
 /// The server refused.
-pub fn advance(client: &mut impl GenericClient, id: i64, from: Phase, to: Phase) -> Result<bool, Error> {
+pub fn advance(
+    client: &mut impl GenericClient,
+    id: i64,
+    from: Phase,
+    to: Phase,
+) -> Result<bool, Error> {
     let moved = client.execute(
         "WITH moved AS (
            UPDATE skyfill.run SET phase = $3, ended_at = CASE WHEN $3 = 'done' THEN now() END
@@ -216,11 +222,15 @@ pub fn first_began(client: &mut impl GenericClient, schema: &str) -> Result<Opti
     Ok(row.get(0))
 }
 
-/// The relay whose sequence number was noted for a run, if one was looked for: its URL, and the number if it could be learned.
+/// The relay whose sequence number was noted for a run, if one was looked for: its URL, and the
+/// number if it could be learned.
 ///
 /// # Errors
 /// The server refused.
-pub fn relay(client: &mut impl GenericClient, id: i64) -> Result<Option<(String, Option<i64>)>, Error> {
+pub fn relay(
+    client: &mut impl GenericClient,
+    id: i64,
+) -> Result<Option<(String, Option<i64>)>, Error> {
     let row = client.query_opt(
         "SELECT relay, relay_seq FROM skyfill.run WHERE id = $1 AND relay IS NOT NULL",
         &[&id],
@@ -245,7 +255,8 @@ pub fn note_relay(
     Ok(())
 }
 
-/// Takes a run back to loading, for repos that were added after it had loaded: its tables have rows and indexes now.
+/// Takes a run back to loading, for repos that were added after it had loaded: its tables have rows
+/// and indexes now.
 ///
 /// # Errors
 /// The server refused.

@@ -1,6 +1,8 @@
-//! What commands were told about the network and about loading (table `setting`), so that those that come later need not be told again.
+//! What commands were told about the network and about loading (table `setting`), so that those
+//! that come later need not be told again.
 //!
-//! Names and values are those of the command line; what they mean is not the ledger's business. No secret gets here.
+//! Names and values are those of the command line; what they mean is not the ledger's business. No
+//! secret gets here.
 
 use postgres::{Error, GenericClient};
 
@@ -11,7 +13,8 @@ pub struct Setting {
     pub name: String,
     /// Its values; a switch has none.
     pub values: Vec<String>,
-    /// Whether the environment gave it: then it holds only where neither a command line nor the environment says otherwise.
+    /// Whether the environment gave it: then it holds only where neither a command line nor the
+    /// environment says otherwise.
     pub from_environment: bool,
     /// Whether it goes with the run that is under way; else later runs keep to it, too.
     pub of_run: bool,
@@ -42,7 +45,11 @@ pub fn all(client: &mut impl GenericClient, schema: &str) -> Result<Vec<Setting>
 ///
 /// # Errors
 /// The server refused.
-pub fn note(client: &mut impl GenericClient, schema: &str, settings: &[Setting]) -> Result<(), Error> {
+pub fn note(
+    client: &mut impl GenericClient,
+    schema: &str,
+    settings: &[Setting],
+) -> Result<(), Error> {
     for setting in settings {
         client.execute(
             "INSERT INTO skyfill.setting (schema_name, name, given_values, from_environment, of_run)
@@ -76,7 +83,10 @@ pub fn forget(client: &mut impl GenericClient, schema: &str, names: &[&str]) -> 
 /// # Errors
 /// The server refused.
 pub fn forget_all(client: &mut impl GenericClient, schema: &str) -> Result<(), Error> {
-    client.execute("DELETE FROM skyfill.setting WHERE schema_name = $1", &[&schema])?;
+    client.execute(
+        "DELETE FROM skyfill.setting WHERE schema_name = $1",
+        &[&schema],
+    )?;
     Ok(())
 }
 

@@ -1,5 +1,6 @@
-//! The list of what a repo holds and `record` does not (table `skipped`): key, CID and reason of each entry, compressed, in pieces. With
-//! the rows of `record` it makes up the whole tree, so that the root of the signed commit can be computed again.
+//! The list of what a repo holds and `record` does not (table `skipped`): key, CID and reason of
+//! each entry, compressed, in pieces. With the rows of `record` it makes up the whole tree, so that
+//! the root of the signed commit can be computed again.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -9,7 +10,8 @@ use zstd::bulk::Compressor;
 /// Why an entry of a repo is on the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    /// It is in `record`, but its JSON cannot be turned back into the same DAG-CBOR; the detail is the SHA-256 of the JSON.
+    /// It is in `record`, but its JSON cannot be turned back into the same DAG-CBOR; the detail is
+    /// the SHA-256 of the JSON.
     Irreversible,
     /// Its collection leaves no row in an AppView.
     Unindexed,
@@ -23,7 +25,8 @@ pub enum Reason {
     Refused,
     /// PostgreSQL refuses it, as it would refuse it to the official indexer.
     RefusedByDatabase,
-    /// It exceeds a limit: it is too large, or shares its block with too many others. The detail names the limit.
+    /// It exceeds a limit: it is too large, or shares its block with too many others. The detail
+    /// names the limit.
     OverLimit,
 }
 
@@ -93,7 +96,13 @@ pub struct ListWriter {
 
 impl ListWriter {
     /// Adds an entry; answers a piece when one is full.
-    pub fn add(&mut self, key: &[u8], cid: &[u8; 36], reason: Reason, detail: &str) -> Option<Vec<u8>> {
+    pub fn add(
+        &mut self,
+        key: &[u8],
+        cid: &[u8; 36],
+        reason: Reason,
+        detail: &str,
+    ) -> Option<Vec<u8>> {
         let mut end = detail.len().min(MAX_DETAIL);
         while !detail.is_char_boundary(end) {
             end -= 1;
@@ -107,7 +116,9 @@ impl ListWriter {
         self.plain.push(reason.code());
         self.plain.push(u8::try_from(detail.len()).unwrap_or(0));
         self.plain.extend_from_slice(detail.as_bytes());
-        (self.plain.len() >= PIECE_BYTES).then(|| self.take()).flatten()
+        (self.plain.len() >= PIECE_BYTES)
+            .then(|| self.take())
+            .flatten()
     }
 
     /// The last piece, if anything is left.
@@ -120,7 +131,8 @@ impl ListWriter {
             static COMPRESSOR: RefCell<Option<Compressor<'static>>> = RefCell::new(Compressor::new(LEVEL).ok());
         }
         // Compressing into memory does not fail.
-        let piece = COMPRESSOR.with_borrow_mut(|compressor| compressor.as_mut()?.compress(&self.plain).ok());
+        let piece = COMPRESSOR
+            .with_borrow_mut(|compressor| compressor.as_mut()?.compress(&self.plain).ok());
         self.plain.clear();
         piece
     }

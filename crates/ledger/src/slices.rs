@@ -1,4 +1,5 @@
-//! How far finalize has come (table `finalize_slice`): each stage is cut into slices, each slice is done in one transaction.
+//! How far finalize has come (table `finalize_slice`): each stage is cut into slices, each slice is
+//! done in one transaction.
 
 use crate::locks::{self, Hold, Lock};
 use pg::{DbError, Waits};
@@ -19,7 +20,11 @@ pub struct Slice {
 ///
 /// # Errors
 /// The server refused.
-pub fn count(client: &mut impl GenericClient, schema: &str, stage: &str) -> Result<(u64, u64), Error> {
+pub fn count(
+    client: &mut impl GenericClient,
+    schema: &str,
+    stage: &str,
+) -> Result<(u64, u64), Error> {
     let row = client.query_one(
         "SELECT count(*), count(*) FILTER (WHERE done) FROM skyfill.finalize_slice WHERE schema_name = $1 AND stage = $2",
         &[&schema, &stage],
@@ -28,8 +33,8 @@ pub fn count(client: &mut impl GenericClient, schema: &str, stage: &str) -> Resu
     Ok((number(0), number(1)))
 }
 
-/// Cuts a stage into slices at `bounds`; without any it is one slice. What comes after the last bound belongs to no slice if the stage
-/// `is_closed`.
+/// Cuts a stage into slices at `bounds`; without any it is one slice. What comes after the last
+/// bound belongs to no slice if the stage `is_closed`.
 ///
 /// # Errors
 /// The server refused.
@@ -52,8 +57,8 @@ pub fn plan(
     Ok(())
 }
 
-/// Takes the next slice of a stage that is not done, and holds it until the transaction ends. Slices that others hold are
-/// left to them, or waited for if `wait`.
+/// Takes the next slice of a stage that is not done, and holds it until the transaction ends.
+/// Slices that others hold are left to them, or waited for if `wait`.
 ///
 /// # Errors
 /// The server refused.
@@ -82,7 +87,12 @@ pub fn take(
 ///
 /// # Errors
 /// The server refused.
-pub fn done(txn: &mut Transaction<'_>, schema: &str, stage: &str, number: i32) -> Result<(), Error> {
+pub fn done(
+    txn: &mut Transaction<'_>,
+    schema: &str,
+    stage: &str,
+    number: i32,
+) -> Result<(), Error> {
     txn.execute(
         "UPDATE skyfill.finalize_slice SET done = true WHERE schema_name = $1 AND stage = $2 AND number = $3",
         &[&schema, &stage, &number],
@@ -102,19 +112,22 @@ pub fn forget(client: &mut impl GenericClient) -> Result<(), Error> {
 /// Whether the table is there.
 pub const EXISTS: &str = "SELECT (to_regclass('skyfill.finalize_slice') IS NOT NULL)::int::bigint";
 
-/// The statement with which a load says that what finalize did so far is out of date; in the load's own transaction.
+/// The statement with which a load says that what finalize did so far is out of date; in the load's
+/// own transaction.
 #[must_use]
 pub fn out_of_date(schema: &str) -> String {
     format!("DELETE FROM skyfill.finalize_slice WHERE schema_name = '{schema}'")
 }
 
-/// The statement with which a load, before it commits, makes sure that [`after_loads`] waits for it.
+/// The statement with which a load, before it commits, makes sure that [`after_loads`] waits for
+/// it.
 #[must_use]
 pub fn load_commits() -> String {
     format!("SELECT pg_advisory_xact_lock_shared({})", Lock::Loads.key())
 }
 
-/// Waits until every load that is committing has done so; until this transaction ends, none begins to.
+/// Waits until every load that is committing has done so; until this transaction ends, none begins
+/// to.
 ///
 /// # Errors
 /// The server refused, or it was told to stop while it waited.

@@ -95,7 +95,10 @@ impl State {
     /// or may load them.
     #[must_use]
     pub const fn is_unfinished(self) -> bool {
-        matches!(self, Self::Open | Self::Coming | Self::Unresolved | Self::Failed)
+        matches!(
+            self,
+            Self::Open | Self::Coming | Self::Unresolved | Self::Failed
+        )
     }
 }
 

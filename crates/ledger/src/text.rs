@@ -5,8 +5,8 @@ use std::borrow::Cow;
 /// Longest reason that is kept, in characters.
 const MAX_REASON_CHARS: usize = 1000;
 
-/// A reason for people that may quote what a host said: PostgreSQL refuses U+0000, and a terminal obeys other
-/// control characters, so all of them are replaced.
+/// A reason for people that may quote what a host said: PostgreSQL refuses U+0000, and a terminal
+/// obeys other control characters, so all of them are replaced.
 #[must_use]
 pub fn reason(text: &str) -> Cow<'_, str> {
     let end = text

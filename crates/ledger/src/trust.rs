@@ -1,17 +1,21 @@
-//! Whether what lies in schema `skyfill` is skyfill's: statements that are saved there are executed later, by
-//! whoever runs skyfill then.
+//! Whether what lies in schema `skyfill` is skyfill's: statements that are saved there are executed
+//! later, by whoever runs skyfill then.
 
 use postgres::{Error, GenericClient};
 
-/// Something in schema `skyfill`, or the schema itself, that belongs to somebody else: what it is, and whose.
+/// Something in schema `skyfill`, or the schema itself, that belongs to somebody else: what it is,
+/// and whose.
 ///
-/// Trusted are the role of this session and roles that it is a member of, superusers, and the owners of the
-/// database and of the AppView's schema. A superuser is a member only of what was granted to it: it may act as
-/// anybody, and so could be made to.
+/// Trusted are the role of this session and roles that it is a member of, superusers, and the
+/// owners of the database and of the AppView's schema. A superuser is a member only of what was
+/// granted to it: it may act as anybody, and so could be made to.
 ///
 /// # Errors
 /// The server refused.
-pub fn stranger(client: &mut impl GenericClient, schema: &str) -> Result<Option<(String, String)>, Error> {
+pub fn stranger(
+    client: &mut impl GenericClient,
+    schema: &str,
+) -> Result<Option<(String, String)>, Error> {
     let row = client.query_opt(
         "WITH me AS (SELECT oid, rolsuper FROM pg_roles WHERE rolname = current_user),
          thing AS (

@@ -1,4 +1,5 @@
-//! What a load learns of accounts: `actor_sync`, and states for the `actor` rows that [`ledger::identity`] leads to.
+//! What a load learns of accounts: `actor_sync`, and states for the `actor` rows that
+//! [`ledger::identity`] leads to.
 
 use crate::driver::{DbError, Driver};
 use crate::revs;
@@ -16,7 +17,8 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// A repo that came whole: its account is active. A rev in the future is not noted: it would keep all later ones out.
+    /// A repo that came whole: its account is active. A rev in the future is not noted: it would
+    /// keep all later ones out.
     pub fn repo(&mut self, did: &str, rev: &str, commit: &str) {
         if revs::refuse(rev).is_none() {
             self.repos
@@ -32,7 +34,8 @@ impl Accounts {
 
     /// An account that has no repo to give.
     pub fn status(&mut self, did: &str, status: &str) {
-        self.statuses.insert(did.to_owned(), Some(status.to_owned()));
+        self.statuses
+            .insert(did.to_owned(), Some(status.to_owned()));
     }
 
     /// How many.
@@ -42,8 +45,8 @@ impl Accounts {
         self.statuses.len()
     }
 
-    /// Stores them. A newer rev is never overwritten by an older one, unless it was overruled; a commit that was signed anew at the same rev
-    /// is taken.
+    /// Stores them. A newer rev is never overwritten by an older one, unless it was overruled; a
+    /// commit that was signed anew at the same rev is taken.
     pub(crate) fn store(&self, driver: &mut dyn Driver, schema: &str) -> Result<(), DbError> {
         let mut repos: Vec<_> = self.repos.iter().collect();
         repos.sort();
@@ -68,7 +71,11 @@ impl Accounts {
             array(statuses.iter().map(|(did, _)| Some(did.as_str()))),
             array(statuses.iter().map(|(_, status)| status.as_deref())),
         );
-        driver.execute(ledger::identity::NOTE_STATUSES, &[schema, &dids, &states], true)?;
+        driver.execute(
+            ledger::identity::NOTE_STATUSES,
+            &[schema, &dids, &states],
+            true,
+        )?;
         driver.execute(&update_actors(schema), &[&dids, &states], true)
     }
 }
@@ -87,7 +94,10 @@ pub fn store_states(
     }
     let dids = array(states.iter().map(|(did, _)| Some(*did)));
     let statuses = array(states.iter().map(|(_, status)| *status));
-    client.execute(ledger::identity::NOTE_STATUSES, &[&schema, &dids, &statuses])?;
+    client.execute(
+        ledger::identity::NOTE_STATUSES,
+        &[&schema, &dids, &statuses],
+    )?;
     client.execute(&update_actors(schema), &[&dids, &statuses])?;
     Ok(())
 }

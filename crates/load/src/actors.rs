@@ -25,10 +25,12 @@ pub fn enroll(client: &mut impl GenericClient, schema: &str) -> Result<u64, Erro
     )
 }
 
-/// Writes rows. Of two that claim a handle, whoever is verified later holds it, and in one call the one with the greater DID; the other's
-/// becomes NULL (`indexHandle` in `data-plane/server/indexing/index.ts`). Handles that are only claimed (`verified` is false) are
-/// never taken from an account that is verified for them, and do not depend on the order of calls: the greater DID holds them. States of accounts come from [`ledger::identity`]; other columns are not
-/// touched.
+/// Writes rows. Of two that claim a handle, whoever is verified later holds it, and in one call the
+/// one with the greater DID; the other's becomes NULL (`indexHandle` in
+/// `data-plane/server/indexing/index.ts`). Handles that are only claimed (`verified` is false) are
+/// never taken from an account that is verified for them, and do not depend on the order of calls:
+/// the greater DID holds them. States of accounts come from [`ledger::identity`]; other columns are
+/// not touched.
 ///
 /// # Errors
 /// The server refused.
@@ -60,7 +62,9 @@ pub fn store(
     } else {
         (
             format!("a.did COLLATE \"C\" < g.did COLLATE \"C\" AND NOT {is_verified}"),
-            format!("a.did <> g.did AND (a.did COLLATE \"C\" > g.did COLLATE \"C\" OR {is_verified})"),
+            format!(
+                "a.did <> g.did AND (a.did COLLATE \"C\" > g.did COLLATE \"C\" OR {is_verified})"
+            ),
         )
     };
     // First of all everybody in this call lets go of another handle, so that others can take it.

@@ -5,7 +5,8 @@ use appview::table::{self, TableInfo};
 use rows::{Collection, Record, Reject, Rows};
 use std::collections::HashSet;
 
-/// What a record takes in a batch beside its rows and its URI: places in the set of URIs and in the list of ends.
+/// What a record takes in a batch beside its rows and its URI: places in the set of URIs and in the
+/// list of ends.
 const BESIDE_ROWS: usize = 128;
 
 /// Rows of up to some thousand records of one collection, and where each record's rows end.
@@ -13,7 +14,8 @@ pub struct Batch {
     collection: Collection,
     /// By [`TableInfo::id`]; only tables that got a row.
     tables: Vec<(TableInfo, TableRows)>,
-    /// For each record, the end of its rows in each of `tables` (tables that came later count as empty before).
+    /// For each record, the end of its rows in each of `tables` (tables that came later count as
+    /// empty before).
     ends: Vec<Vec<usize>>,
     uris: HashSet<String>,
     /// What its records take beside their rows, in bytes.
@@ -39,7 +41,8 @@ impl Batch {
         }
     }
 
-    /// Adds the rows of `record`. False if the batch has a record of that URI already: the first one wins.
+    /// Adds the rows of `record`. False if the batch has a record of that URI already: the first
+    /// one wins.
     ///
     /// # Errors
     /// The record is not as its collection wants it; the batch is as before.
@@ -47,7 +50,11 @@ impl Batch {
         if self.uris.contains(record.uri) {
             return Ok(false);
         }
-        let before: Vec<usize> = self.tables.iter().map(|(_, rows)| rows.bytes.len()).collect();
+        let before: Vec<usize> = self
+            .tables
+            .iter()
+            .map(|(_, rows)| rows.bytes.len())
+            .collect();
         let tables = &mut self.tables;
         let outcome = rows::index(
             record,
@@ -70,8 +77,12 @@ impl Batch {
         }
         self.uris.insert(record.uri.to_owned());
         self.beside_rows += BESIDE_ROWS + record.uri.len() + self.tables.len() * size_of::<usize>();
-        self.ends
-            .push(self.tables.iter().map(|(_, rows)| rows.bytes.len()).collect());
+        self.ends.push(
+            self.tables
+                .iter()
+                .map(|(_, rows)| rows.bytes.len())
+                .collect(),
+        );
         Ok(true)
     }
 
@@ -149,7 +160,10 @@ impl<'b> Part<'b> {
     pub(crate) fn halves(&self) -> [Self; 2] {
         let middle = self.from + self.records() / 2;
         [
-            Self { to: middle, ..*self },
+            Self {
+                to: middle,
+                ..*self
+            },
             Self {
                 from: middle,
                 ..*self
@@ -159,7 +173,9 @@ impl<'b> Part<'b> {
 
     /// The columns of the `record` row of the first record, in the order of its table.
     pub(crate) fn record_row(&self) -> Vec<&'b str> {
-        let rows = self.tables().find(|(info, _)| info.id == table::RECORD.info().id);
+        let rows = self
+            .tables()
+            .find(|(info, _)| info.id == table::RECORD.info().id);
         rows.map(|(_, bytes)| copy::first_row_texts(bytes))
             .unwrap_or_default()
     }
@@ -218,6 +234,9 @@ mod tests {
         assert_eq!(batch.records(), 2);
         let [first, second] = batch.all().halves();
         assert_eq!(rows_of(&first), rows);
-        assert_eq!(second.record_row()[0], "at://did:plc:a/app.bsky.graph.follow/3");
+        assert_eq!(
+            second.record_row()[0],
+            "at://did:plc:a/app.bsky.graph.follow/3"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! Encoded rows of whole repos on their way to the database, and what is known of those repos.
 //!
-//! A chunk counts all that it holds, not rows alone: a repo without records, or one whose records were all skipped, takes memory, too.
+//! A chunk counts all that it holds, not rows alone: a repo without records, or one whose records
+//! were all skipped, takes memory, too.
 
 use appview::table::{self, TableInfo};
 use ledger::proofs::Proof;
@@ -118,7 +119,10 @@ impl Chunk {
     /// Whether it holds a part of this repo that is its last one, or not its last one.
     #[must_use]
     pub fn mentions(&self, did: &str) -> bool {
-        self.repos.iter().chain(&self.open).any(|repo| repo.did == did)
+        self.repos
+            .iter()
+            .chain(&self.open)
+            .any(|repo| repo.did == did)
     }
 
     /// The encoded rows of each table that has some, as [`crate::copy_rows`] takes them.

@@ -35,7 +35,8 @@ pub(crate) fn append_row(out: &mut Vec<u8>, values: &[Field<'_>]) {
     }
 }
 
-/// Grows by a quarter at a time, not twofold: what is counted are the bytes, what is held is the capacity.
+/// Grows by a quarter at a time, not twofold: what is counted are the bytes, what is held is the
+/// capacity.
 fn make_room(out: &mut Vec<u8>, bytes: usize) {
     if out.capacity() - out.len() < bytes {
         out.reserve_exact(bytes.max(out.len() / 4));
@@ -56,7 +57,8 @@ fn length(bytes: usize) -> [u8; 4] {
         .to_be_bytes()
 }
 
-/// The text values of the first row in `rows`, as [`append_row`] wrote them; NULL and `jsonb` read as nothing.
+/// The text values of the first row in `rows`, as [`append_row`] wrote them; NULL and `jsonb` read
+/// as nothing.
 pub(crate) fn first_row_texts(rows: &[u8]) -> Vec<&str> {
     let mut texts = Vec::new();
     let Some((count, mut rest)) = rows.split_first_chunk::<2>() else {

@@ -1,7 +1,7 @@
 //! Loading into empty tables: indexes and constraints are dropped before, and made again after.
 //!
-//! What is dropped is remembered in the same transaction (`dropped_ddl`), so that whatever stops skyfill, the next start, or `skyfill indexes
-//! restore`, puts it back.
+//! What is dropped is remembered in the same transaction (`dropped_ddl`), so that whatever stops
+//! skyfill, the next start, or `skyfill indexes restore`, puts it back.
 
 use crate::driver::{DbError, DriverKind};
 use crate::indexes::{self, Conflicts};
@@ -66,12 +66,17 @@ pub fn filled_table(
     Ok(None)
 }
 
-/// Begins a run. A fresh one takes the tables for itself, makes sure that they are empty, remembers their indexes and constraints and drops
-/// them, all in one transaction with the run's row.
+/// Begins a run. A fresh one takes the tables for itself, makes sure that they are empty, remembers
+/// their indexes and constraints and drops them, all in one transaction with the run's row.
 ///
 /// # Errors
 /// See [`FreshError`]; nothing was changed.
-pub fn begin(client: &mut Client, schema: &str, run: &Run, waits: Waits<'_>) -> Result<i64, FreshError> {
+pub fn begin(
+    client: &mut Client,
+    schema: &str,
+    run: &Run,
+    waits: Waits<'_>,
+) -> Result<i64, FreshError> {
     let mut txn = client.transaction()?;
     make_probes(&mut txn, schema, waits)?;
     if run.mode == Mode::Fresh {
@@ -105,7 +110,8 @@ pub fn begin(client: &mut Client, schema: &str, run: &Run, waits: Waits<'_>) -> 
     Ok(id)
 }
 
-/// What the names of the twins of a schema begin with; names have at most 63 bytes, so a long schema's is cut by a hash.
+/// What the names of the twins of a schema begin with; names have at most 63 bytes, so a long
+/// schema's is cut by a hash.
 fn probe_prefix(schema: &str) -> String {
     let hash = schema.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -113,7 +119,8 @@ fn probe_prefix(schema: &str) -> String {
     format!("probe_{:08x}_", hash >> 32)
 }
 
-/// Name of the empty twin of a table, with its indexes: rows that may be too long for an index are shown to it. It stays: others may use it.
+/// Name of the empty twin of a table, with its indexes: rows that may be too long for an index are
+/// shown to it. It stays: others may use it.
 fn probe_table(schema: &str, table: &str) -> String {
     format!("skyfill.\"{}{table}\"", probe_prefix(schema))
 }
@@ -201,7 +208,8 @@ pub enum Rebuilding<'r> {
     Done(&'r Dropped),
 }
 
-/// Makes everything that is missing again, on several connections: never two at once on a table when one of them locks it.
+/// Makes everything that is missing again, on several connections: never two at once on a table
+/// when one of them locks it.
 ///
 /// # Errors
 /// The first error; what was made stays, the rest can be made later.
@@ -266,7 +274,9 @@ pub fn rebuild(
         }
     };
     let outcomes: Vec<Result<(), RebuildError>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..connections.max(1)).map(|_| scope.spawn(worker)).collect();
+        let threads: Vec<_> = (0..connections.max(1))
+            .map(|_| scope.spawn(worker))
+            .collect();
         threads
             .into_iter()
             .map(|thread| {
@@ -294,11 +304,16 @@ fn index_session(url: &str, schema: &str) -> Result<Client, DbError> {
 /// `maintenance_work_mem` of sessions that make indexes.
 pub const INDEX_MEMORY: &str = "256MB";
 
-/// Orders what is missing so that the end comes first: constraints before plain indexes, large tables before small ones.
+/// Orders what is missing so that the end comes first: constraints before plain indexes, large
+/// tables before small ones.
 ///
 /// # Errors
 /// The server refused.
-pub fn in_order(client: &mut Client, schema: &str, mut missing: Vec<Dropped>) -> Result<Vec<Dropped>, Error> {
+pub fn in_order(
+    client: &mut Client,
+    schema: &str,
+    mut missing: Vec<Dropped>,
+) -> Result<Vec<Dropped>, Error> {
     let rows = client.query(
         "SELECT c.relname::text, pg_relation_size(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
          WHERE n.nspname = $1 AND c.relkind = 'r'",
@@ -338,16 +353,21 @@ pub fn vacuum(
     let worker = || -> Result<(), DbError> {
         let mut client = index_session(url, schema)?;
         client.batch_execute("SET client_min_messages = error")?;
-        while let Some(table) = tables.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+        while let Some(table) = tables.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+        {
             if stop() {
                 return Ok(());
             }
-            client.batch_execute(&format!("VACUUM (FREEZE, ANALYZE) \"{schema}\".\"{table}\""))?;
+            client.batch_execute(&format!(
+                "VACUUM (FREEZE, ANALYZE) \"{schema}\".\"{table}\""
+            ))?;
         }
         Ok(())
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..connections.max(1)).map(|_| scope.spawn(worker)).collect();
+        let threads: Vec<_> = (0..connections.max(1))
+            .map(|_| scope.spawn(worker))
+            .collect();
         threads.into_iter().try_for_each(|thread| {
             thread
                 .join()

@@ -13,12 +13,16 @@ const FOLLOW: &[&str] = &[
     "follow_unique_subject",
 ];
 
-/// Drops the indexes of `follow` and its unique constraint, and remembers them in the same transaction. What is
-/// dropped already is left alone. Returns the names.
+/// Drops the indexes of `follow` and its unique constraint, and remembers them in the same
+/// transaction. What is dropped already is left alone. Returns the names.
 ///
 /// # Errors
 /// The server refused, or somebody holds the table for more than ten seconds.
-pub fn drop_follow(client: &mut Client, schema: &str, waits: Waits<'_>) -> Result<Vec<String>, DbError> {
+pub fn drop_follow(
+    client: &mut Client,
+    schema: &str,
+    waits: Waits<'_>,
+) -> Result<Vec<String>, DbError> {
     ledger::prepare(client, waits)?;
     let mut txn = client.transaction()?;
     txn.batch_execute(&format!(
@@ -29,7 +33,8 @@ pub fn drop_follow(client: &mut Client, schema: &str, waits: Waits<'_>) -> Resul
     Ok(names)
 }
 
-/// Drops those indexes and constraints of `tables` that `which` names, and remembers them in the same transaction. Returns the names.
+/// Drops those indexes and constraints of `tables` that `which` names, and remembers them in the
+/// same transaction. Returns the names.
 pub(crate) fn drop_some(
     txn: &mut Transaction<'_>,
     schema: &str,
@@ -48,7 +53,8 @@ pub(crate) fn drop_some(
     )?;
     let mut names = Vec::new();
     for row in found {
-        let (table, name, is_constraint): (String, String, bool) = (row.get(0), row.get(1), row.get(2));
+        let (table, name, is_constraint): (String, String, bool) =
+            (row.get(0), row.get(1), row.get(2));
         if !which(&name) {
             continue;
         }
@@ -83,7 +89,8 @@ pub fn missing(client: &mut Client, schema: &str) -> Result<Vec<Dropped>, Error>
     dropped::list(client, schema)
 }
 
-/// How far the indexes that are being made in this database have come, a line each (`pg_stat_progress_create_index`).
+/// How far the indexes that are being made in this database have come, a line each
+/// (`pg_stat_progress_create_index`).
 ///
 /// # Errors
 /// The server refused.
@@ -99,7 +106,8 @@ pub fn progress(client: &mut Client) -> Result<Vec<String>, Error> {
     Ok(rows
         .iter()
         .map(|row| {
-            let (table, phase, percent): (String, String, Option<f64>) = (row.get(0), row.get(1), row.get(2));
+            let (table, phase, percent): (String, String, Option<f64>) =
+                (row.get(0), row.get(1), row.get(2));
             let percent = percent.map_or_else(String::new, |percent| format!(", {percent:.0} %"));
             format!("  an index of {table}: {phase}{percent}")
         })
@@ -109,8 +117,8 @@ pub fn progress(client: &mut Client) -> Result<Vec<String>, Error> {
 /// What is done about rows that break a unique key that is made again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conflicts {
-    /// They give way to the first of them by rkey, as if they had been refused, and become duplicates: rows that came as lines while nothing
-    /// refused them.
+    /// They give way to the first of them by rkey, as if they had been refused, and become
+    /// duplicates: rows that came as lines while nothing refused them.
     Settle,
     /// They are named: a load of whole repos makes none, so somebody else wrote them.
     Name,
@@ -130,7 +138,8 @@ pub fn restore(
     let table = appview::table::ALL
         .iter()
         .find(|table| table.name == what.table && !table.unique.is_empty());
-    let is_conflict = |error: &DbError| error.sqlstate.as_deref() == Some(SqlState::UNIQUE_VIOLATION.code());
+    let is_conflict =
+        |error: &DbError| error.sqlstate.as_deref() == Some(SqlState::UNIQUE_VIOLATION.code());
     match (outcome, table) {
         (Err(error), Some(table)) if conflicts == Conflicts::Settle && is_conflict(&error) => {
             try_restore(client, schema, what, Some(&settle(table, schema)))
@@ -165,7 +174,8 @@ fn try_restore(
         if let Some(sql) = before {
             txn.batch_execute(sql)?;
         }
-        // Definitions that earlier versions saved name the operator class of pg_trgm without its schema.
+        // Definitions that earlier versions saved name the operator class of pg_trgm without its
+        // schema.
         txn.execute(
             "SELECT set_config('search_path', format('pg_catalog, %I, %I, pg_temp', $1::text, coalesce(
                (SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
@@ -179,7 +189,8 @@ fn try_restore(
     Ok(txn.commit()?)
 }
 
-/// Whether what was saved has the form of what [`drop_some`] saves: it is executed as whoever runs this.
+/// Whether what was saved has the form of what [`drop_some`] saves: it is executed as whoever runs
+/// this.
 fn is_definition(txn: &mut Transaction<'_>, schema: &str, what: &Dropped) -> Result<bool, Error> {
     let row = txn.query_one(
         "SELECT bool_or(starts_with($4::text, form)) FROM (VALUES
@@ -191,7 +202,8 @@ fn is_definition(txn: &mut Transaction<'_>, schema: &str, what: &Dropped) -> Res
     Ok(row.get(0))
 }
 
-/// Turns all rows of `table` but the first of each unique key into duplicates, and takes their notifications back.
+/// Turns all rows of `table` but the first of each unique key into duplicates, and takes their
+/// notifications back.
 fn settle(table: &TableInfo, schema: &str) -> String {
     let key: Vec<String> = table
         .unique

@@ -1,21 +1,23 @@
 //! Rows that another indexer wrote for a repo that skyfill loads for the first time.
 //!
 //! The official indexer follows events, so what it leaves depends on their order: of two follows of
-//! one account the first to arrive has the row, a deleted one leaves its notification to the one that
-//! takes its place. Rows that do not follow from their record alone are found here; all others stay,
-//! with the times at which that indexer saw the records.
+//! one account the first to arrive has the row, a deleted one leaves its notification to the one
+//! that takes its place. Rows that do not follow from their record alone are found here; all others
+//! stay, with the times at which that indexer saw the records.
 
 use crate::merge::{self, staging};
 use appview::table::{self, TableInfo};
 use postgres::{Client, Error};
 
-/// Adds to `touched` the records of these accounts whose stored rows, apart from times, are not those
-/// that are staged; how many. Reads the rows of these accounts by the index of each table.
+/// Adds to `touched` the records of these accounts whose stored rows, apart from times, are not
+/// those that are staged; how many. Reads the rows of these accounts by the index of each table.
 pub(crate) fn find_touched(client: &mut Client, dids: &[String]) -> Result<u64, Error> {
     let mut touched = 0;
     // Duplicates were compared before.
     let elsewhere = [table::RECORD.info().id, table::DUPLICATE_RECORD.info().id];
-    let compared = table::ALL.iter().filter(|info| !elsewhere.contains(&info.id));
+    let compared = table::ALL
+        .iter()
+        .filter(|info| !elsewhere.contains(&info.id));
     for info in compared {
         touched += client.execute(&differing(info), &[&dids])?;
     }

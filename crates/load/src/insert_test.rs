@@ -101,7 +101,8 @@ impl FollowRows {
     fn row(&mut self) -> [String; 6] {
         let n = self.next;
         self.next += 1;
-        // Spread over creators and subjects as a real table is, so that the indexes are hit all over.
+        // Spread over creators and subjects as a real table is, so that the indexes are hit all
+        // over.
         let spread = (n ^ self.seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let creator = format!("{TEST_DID_PREFIX}{:04x}", spread >> 48);
         let subject = format!("{TEST_DID_PREFIX}{:x}x{n:x}", self.seed);
@@ -145,7 +146,12 @@ pub fn insert(
             let mut sql = format!("INSERT INTO follow ({columns}) VALUES ");
             for (at, row) in rows.iter().enumerate() {
                 // The generated values hold no quotes.
-                let _ = write!(sql, "{}('{}')", if at > 0 { "," } else { "" }, row.join("','"));
+                let _ = write!(
+                    sql,
+                    "{}('{}')",
+                    if at > 0 { "," } else { "" },
+                    row.join("','")
+                );
             }
             driver.batch(&sql)
         }
@@ -155,15 +161,26 @@ pub fn insert(
                 let places: Vec<String> = (1..=row_width(&follow))
                     .map(|p| format!("${}", at * row_width(&follow) + p))
                     .collect();
-                let _ = write!(sql, "{}({})", if at > 0 { "," } else { "" }, places.join(","));
+                let _ = write!(
+                    sql,
+                    "{}({})",
+                    if at > 0 { "," } else { "" },
+                    places.join(",")
+                );
             }
             let values: Vec<&str> = rows.iter().flatten().map(String::as_str).collect();
             driver.execute(&sql, &values, test == InsertTest::WithPrepared)
         }
         InsertTest::Copy => {
             // The generated values hold no tabs, line feeds or backslashes.
-            let text: String = rows.iter().map(|row| format!("{}\n", row.join("\t"))).collect();
-            driver.copy_in(&format!("COPY follow ({columns}) FROM STDIN"), &[text.as_bytes()])
+            let text: String = rows
+                .iter()
+                .map(|row| format!("{}\n", row.join("\t")))
+                .collect();
+            driver.copy_in(
+                &format!("COPY follow ({columns}) FROM STDIN"),
+                &[text.as_bytes()],
+            )
         }
         InsertTest::CopyBinary => {
             let mut data = Vec::new();

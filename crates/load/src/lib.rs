@@ -1,9 +1,10 @@
 //! Rows into the AppView's tables.
 //!
-//! A [`Batch`] holds the rows of some records of one collection, already in PostgreSQL's binary COPY format. A
-//! [`Writer`] owns one connection, copies batches into temporary tables, merges them into the real ones, and
-//! keeps what is not committed so that it can write it again when the connection is lost. Which table a row
-//! belongs to, and in which columns, is the crate `appview`'s; what rows a record has is the crate `rows`'s.
+//! A [`Batch`] holds the rows of some records of one collection, already in PostgreSQL's binary
+//! COPY format. A [`Writer`] owns one connection, copies batches into temporary tables, merges them
+//! into the real ones, and keeps what is not committed so that it can write it again when the
+//! connection is lost. Which table a row belongs to, and in which columns, is the crate
+//! `appview`'s; what rows a record has is the crate `rows`'s.
 
 mod accounts;
 pub mod actors;

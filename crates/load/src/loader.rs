@@ -1,5 +1,6 @@
-//! One connection that stores chunks of whole repos. Rows and the ledger's word that a repo is loaded are one transaction; nothing of a chunk is
-//! kept in memory when that fails: its repos are still open in the ledger, and come again.
+//! One connection that stores chunks of whole repos. Rows and the ledger's word that a repo is
+//! loaded are one transaction; nothing of a chunk is kept in memory when that fails: its repos are
+//! still open in the ledger, and come again.
 
 use crate::accounts::Accounts;
 use crate::chunk::{Chunk, LoadedRepo};
@@ -33,7 +34,8 @@ pub struct LoaderOptions {
 pub enum LoadError {
     /// The database.
     Database(DbError),
-    /// Another worker has taken the host of this repo, or has loaded it: nothing of the chunk was stored.
+    /// Another worker has taken the host of this repo, or has loaded it: nothing of the chunk was
+    /// stored.
     NotOurs(String),
     /// This part of a repo is stored already: nothing of the chunk was stored.
     There(String),
@@ -132,8 +134,8 @@ impl Loader {
     /// Stores a chunk. It is committed, unless a repo goes on in the next one.
     ///
     /// # Errors
-    /// See [`LoadError`]: nothing of the chunk, and of what came before it of an open repo, was stored, or, if the connection was lost in the
-    /// commit, all of it; the ledger knows.
+    /// See [`LoadError`]: nothing of the chunk, and of what came before it of an open repo, was
+    /// stored, or, if the connection was lost in the commit, all of it; the ledger knows.
     pub fn load(&mut self, chunk: &Chunk) -> Result<(), LoadError> {
         let outcome = self.try_load(chunk);
         if outcome.is_err() {
@@ -189,7 +191,8 @@ impl Loader {
         for repo in &chunk.repos {
             self.open.remove(&repo.did);
         }
-        self.open.extend(chunk.open.iter().map(|repo| repo.did.clone()));
+        self.open
+            .extend(chunk.open.iter().map(|repo| repo.did.clone()));
         self.ended.extend(chunk.repos.iter().cloned());
         if !self.open.is_empty() {
             return Ok(());
@@ -208,8 +211,8 @@ impl Loader {
     }
 }
 
-/// Makes sure that all repos of the chunk are ours, and stay so until the commit. Answers those whose stored rev counts for nothing, though it
-/// is newer.
+/// Makes sure that all repos of the chunk are ours, and stay so until the commit. Answers those
+/// whose stored rev counts for nothing, though it is newer.
 fn lock(
     driver: &mut RustDriver,
     schema: &str,
@@ -259,7 +262,11 @@ fn lock(
         };
         // What another program wrote there is not skyfill's to doubt.
         let is_ours = held.rev.as_ref() == Some(synced);
-        let proof = if is_ours { held.proof } else { Some(Proof::Signed) };
+        let proof = if is_ours {
+            held.proof
+        } else {
+            Some(Proof::Signed)
+        };
         if repos::is_binding(synced, &newest_believed, held.rebuild, proof, repo.proof) {
             return Err(LoadError::Older(repo.did.clone(), synced.clone()));
         }
@@ -269,7 +276,12 @@ fn lock(
 }
 
 /// Stores the pieces of the lists of skipped records; those of an older rev go first.
-fn store_pieces(driver: &mut RustDriver, schema: &str, chunk: &Chunk, mode: Mode) -> Result<(), DbError> {
+fn store_pieces(
+    driver: &mut RustDriver,
+    schema: &str,
+    chunk: &Chunk,
+    mode: Mode,
+) -> Result<(), DbError> {
     if mode == Mode::Merge {
         // A repo that came in other parts before loses all of those with its first part.
         let without = chunk.repos.iter().filter(|repo| repo.pieces == 0);

@@ -1,9 +1,9 @@
 //! The SQL of a merge: temporary tables, COPY into them, and one statement that moves a batch on.
 //!
-//! Records are inserted with ON CONFLICT DO NOTHING. What hangs on a record's own row (embeds, notifications) is
-//! inserted only if this statement inserted that row, so the same records a second time change nothing. Rows are
-//! inserted in the order in which they were copied, so of two that collide the first wins: temporary tables are read
-//! front to back by one process.
+//! Records are inserted with ON CONFLICT DO NOTHING. What hangs on a record's own row (embeds,
+//! notifications) is inserted only if this statement inserted that row, so the same records a
+//! second time change nothing. Rows are inserted in the order in which they were copied, so of two
+//! that collide the first wins: temporary tables are read front to back by one process.
 
 use crate::copy::{HEADER, TRAILER};
 use crate::driver::{DbError, Driver};
@@ -33,7 +33,11 @@ pub(crate) fn prepare_session(driver: &mut dyn Driver, schema: &str) -> Result<(
                 format!(
                     "\"{}\" {}",
                     c.name,
-                    if c.kind == Kind::Jsonb { "jsonb" } else { "text" }
+                    if c.kind == Kind::Jsonb {
+                        "jsonb"
+                    } else {
+                        "text"
+                    }
                 )
             })
             .collect();
@@ -114,17 +118,19 @@ pub fn own_table(collection: Collection) -> Option<TableInfo> {
     }
 }
 
-/// The one filter of the official indexer (`indexing/processor.ts`): threads that the recipient muted.
+/// The one filter of the official indexer (`indexing/processor.ts`): threads that the recipient
+/// muted.
 pub(crate) const NOT_MUTED: &str = "NOT EXISTS (
     SELECT FROM thread_mute m JOIN post p ON m.\"rootUri\" = coalesce(p.\"replyRoot\", p.uri)
     WHERE m.\"mutedByDid\" = n.did AND p.uri = n.\"reasonSubject\")";
 
-/// Reasons of notifications that do not follow from their record alone, as SQL lists them: quotes and
-/// replies need other repos' rows, and of a verification that is gone the official code tells after
-/// its record is.
+/// Reasons of notifications that do not follow from their record alone, as SQL lists them: quotes
+/// and replies need other repos' rows, and of a verification that is gone the official code tells
+/// after its record is.
 pub const RELATIONAL_REASONS: &str = "'quote', 'reply', 'unverified'";
 
-/// Moves what is staged in `tables` to the real ones. The statement answers how many rows of `own` it inserted.
+/// Moves what is staged in `tables` to the real ones. The statement answers how many rows of `own`
+/// it inserted.
 pub(crate) fn merge(own: Option<TableInfo>, tables: &[TableInfo]) -> String {
     let mut parts = Vec::new();
     let has_own = own.filter(|own| tables.iter().any(|t| t.id == own.id));
@@ -137,7 +143,11 @@ pub(crate) fn merge(own: Option<TableInfo>, tables: &[TableInfo]) -> String {
         }
         let mut condition = String::new();
         if !table.stands_alone() {
-            let _ = write!(condition, " WHERE n.\"{}\" IN (SELECT uri FROM own)", table.uri);
+            let _ = write!(
+                condition,
+                " WHERE n.\"{}\" IN (SELECT uri FROM own)",
+                table.uri
+            );
         }
         if table.id == table::NOTIFICATION.info().id {
             let _ = write!(condition, " AND {NOT_MUTED}");
@@ -167,8 +177,9 @@ fn insert(table: &TableInfo, condition: &str) -> String {
     )
 }
 
-/// Notes those staged records that have no row in `own` because another record's row has their unique key. (While the
-/// unique constraint is dropped all of them have a row, and [`crate::indexes::restore`] settles it.)
+/// Notes those staged records that have no row in `own` because another record's row has their
+/// unique key. (While the unique constraint is dropped all of them have a row, and
+/// [`crate::indexes::restore`] settles it.)
 pub(crate) fn note_duplicates(own: &TableInfo) -> Option<String> {
     if own.unique.is_empty() {
         return None;

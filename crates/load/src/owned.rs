@@ -1,9 +1,9 @@
 //! All rows of accounts, found by who owns them, whether or not a record of theirs is there.
 //!
-//! Repairs and removals need them. A row is an account's if its URI begins with the account's, or if
-//! it names the account as its creator, author or originator. Each is found by an index: the primary
-//! keys begin with the URI, so that in a database whose text sorts by bytes (collation C) an
-//! account's rows are one range of each. Where text sorts otherwise, URIs can only be found by
+//! Repairs and removals need them. A row is an account's if its URI begins with the account's, or
+//! if it names the account as its creator, author or originator. Each is found by an index: the
+//! primary keys begin with the URI, so that in a database whose text sorts by bytes (collation C)
+//! an account's rows are one range of each. Where text sorts otherwise, URIs can only be found by
 //! reading the table; that is done for repairs alone.
 
 use crate::merge::staging;
@@ -16,8 +16,8 @@ const AT_ONCE: usize = 50;
 
 /// Deletes rows of accounts.
 pub(crate) struct Owned<'o> {
-    /// The condition that the record whose URI is in a column is of a collection at hand; it begins
-    /// with AND, or is empty.
+    /// The condition that the record whose URI is in a column is of a collection at hand; it
+    /// begins with AND, or is empty.
     pub(crate) collections: &'o dyn Fn(&str) -> String,
 }
 
@@ -45,7 +45,11 @@ impl Owned<'_> {
 
     /// Deletes the rows of these accounts whose records are not in `had`, as far as an index finds
     /// them.
-    pub(crate) fn delete_unstaged(&self, client: &mut Client, dids: &[String]) -> Result<(), Error> {
+    pub(crate) fn delete_unstaged(
+        &self,
+        client: &mut Client,
+        dids: &[String],
+    ) -> Result<(), Error> {
         if dids.is_empty() {
             return Ok(());
         }
@@ -61,7 +65,12 @@ impl Owned<'_> {
         Ok(())
     }
 
-    fn delete_ranges(&self, client: &mut Client, info: &TableInfo, dids: &[String]) -> Result<(), Error> {
+    fn delete_ranges(
+        &self,
+        client: &mut Client,
+        info: &TableInfo,
+        dids: &[String],
+    ) -> Result<(), Error> {
         // The range of all that begins with at://DID/: a 0 follows a slash.
         let bounds: Vec<String> = dids
             .iter()
@@ -70,7 +79,10 @@ impl Owned<'_> {
         let ranges: Vec<String> = (0..dids.len())
             .map(|at| {
                 let (low, high) = (2 * at + 1, 2 * at + 2);
-                format!("x.\"{uri}\" >= ${low} AND x.\"{uri}\" < ${high}", uri = info.uri)
+                format!(
+                    "x.\"{uri}\" >= ${low} AND x.\"{uri}\" < ${high}",
+                    uri = info.uri
+                )
             })
             .collect();
         let parameters: Vec<&(dyn postgres::types::ToSql + Sync)> = bounds
@@ -90,7 +102,12 @@ impl Owned<'_> {
         Ok(())
     }
 
-    fn delete_by_owner(&self, client: &mut Client, info: &TableInfo, dids: &[String]) -> Result<(), Error> {
+    fn delete_by_owner(
+        &self,
+        client: &mut Client,
+        info: &TableInfo,
+        dids: &[String],
+    ) -> Result<(), Error> {
         let Some(owner) = indexed_owner(info) else {
             return Ok(());
         };
@@ -121,8 +138,8 @@ fn of_records() -> impl Iterator<Item = &'static TableInfo> {
         .filter(|info| info.id != table::RECORD.info().id)
 }
 
-/// The column that names the account that a row is of, where an index begins with it (or the table is
-/// small, as that of labelers).
+/// The column that names the account that a row is of, where an index begins with it (or the table
+/// is small, as that of labelers).
 #[must_use]
 pub fn indexed_owner(info: &TableInfo) -> Option<&'static str> {
     let without_index = [

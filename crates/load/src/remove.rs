@@ -1,7 +1,8 @@
 //! Accounts that are gone: all of their rows go, as if they had never been there.
 //!
-//! The official code leaves some behind (`deleteActor` in `data-plane/server/indexing/index.ts` knows nothing of `feed_item`, `quote` and others) and
-//! also takes what others wrote to the account; here the tables become those of a load without it.
+//! The official code leaves some behind (`deleteActor` in `data-plane/server/indexing/index.ts`
+//! knows nothing of `feed_item`, `quote` and others) and also takes what others wrote to the
+//! account; here the tables become those of a load without it.
 
 use crate::driver::{DbError, Driver, RustDriver};
 use crate::loader::commit;
@@ -29,8 +30,8 @@ impl Remover {
         })
     }
 
-    /// Removes all rows of an account and notes it as deleted, in one transaction. Nothing happens if its host's lease is lost; whether it
-    /// was held.
+    /// Removes all rows of an account and notes it as deleted, in one transaction. Nothing happens
+    /// if its host's lease is lost; whether it was held.
     ///
     /// # Errors
     /// See [`DbError`].

@@ -1,17 +1,19 @@
-//! The SQL that makes the stored rows of repos those of their newest rev: creates, updates and deletes are found by comparing `record` with what
-//! came. Records that are the same keep their rows, and with them flags, times and columns that repos do not own.
+//! The SQL that makes the stored rows of repos those of their newest rev: creates, updates and
+//! deletes are found by comparing `record` with what came. Records that are the same keep their
+//! rows, and with them flags, times and columns that repos do not own.
 //!
-//! Runs in the transaction that staged the rows in temporary tables ([`crate::merge`]). A record is *touched* when it is gone, has another
-//! CID, or became or ceased to be a duplicate: its rows are deleted and written anew; its row in `record` is updated in place.
+//! Runs in the transaction that staged the rows in temporary tables ([`crate::merge`]). A record is
+//! *touched* when it is gone, has another CID, or became or ceased to be a duplicate: its rows are
+//! deleted and written anew; its row in `record` is updated in place.
 //!
 //! Two kinds of repos need more than that:
 //! - A repo that skyfill loads for the first time, of which rows are there already: another indexer
 //!   wrote them, in an order of its own. A record whose rows are not those that follow from it is
-//!   touched, too, and rows that belong to no record go ([`crate::inherited`]). So the tables end as
-//!   after a fresh load, except for the times at which that indexer saw the records, which stay.
-//! - A repo that is repaired, or removed: nothing of it is believed. All of its records are touched,
-//!   and all rows that name it as their owner or begin with its URI go before the new ones come
-//!   ([`crate::owned`]).
+//!   touched, too, and rows that belong to no record go ([`crate::inherited`]). So the tables end
+//!   as after a fresh load, except for the times at which that indexer saw the records, which stay.
+//! - A repo that is repaired, or removed: nothing of it is believed. All of its records are
+//!   touched, and all rows that name it as their owner or begin with its URI go before the new ones
+//!   come ([`crate::owned`]).
 
 use crate::chunk::LoadedRepo;
 use crate::driver::{DbError, Driver, RustDriver};
@@ -52,7 +54,11 @@ struct Before {
 }
 
 /// Makes the rows of repos, or of the collections of their parts, those that are staged.
-pub(crate) fn apply(driver: &mut RustDriver, repos: &[LoadedRepo], schema: &str) -> Result<(), DbError> {
+pub(crate) fn apply(
+    driver: &mut RustDriver,
+    repos: &[LoadedRepo],
+    schema: &str,
+) -> Result<(), DbError> {
     let client = driver.client();
     let dids: Vec<&str> = repos.iter().map(|repo| repo.did.as_str()).collect();
     let rows = client.query(
@@ -148,8 +154,13 @@ fn replace(client: &mut Client, repos: &[LoadedRepo], before: &Before) -> Result
 }
 
 /// Notes in `touched` whose rows are to be written anew; how many.
-fn find_touched(client: &mut Client, before: &Before, inherited: &[String]) -> Result<u64, DbError> {
-    // The planner takes temporary tables for small ones, and reads large tables by index: what it does not know it has to be told.
+fn find_touched(
+    client: &mut Client,
+    before: &Before,
+    inherited: &[String],
+) -> Result<u64, DbError> {
+    // The planner takes temporary tables for small ones, and reads large tables by index: what it
+    // does not know it has to be told.
     client.batch_execute("ANALYZE pg_temp.had; ANALYZE pg_temp.new_record")?;
     // A duplicate is noted with the time that its record has.
     let mut touched = client.execute(
@@ -175,7 +186,8 @@ fn part_of(repo: &LoadedRepo) -> (i16, i16) {
         .map_or((0, 1), |part| (part.number, part.parts))
 }
 
-/// The condition that the record of `uri` is of a collection that such a part holds ([`rows::route`]).
+/// The condition that the record of `uri` is of a collection that such a part holds
+/// ([`rows::route`]).
 fn in_part((number, parts): (i16, i16), uri: &str) -> String {
     let list = |collections: &[&str]| format!("('{}')", collections.join("', '"));
     let collection = format!("split_part({uri}, '/', 4)");
@@ -191,7 +203,8 @@ fn in_part((number, parts): (i16, i16), uri: &str) -> String {
     }
 }
 
-/// Deletes all rows of touched records but those of `record`. Large tables are read by index, whatever the planner thinks.
+/// Deletes all rows of touched records but those of `record`. Large tables are read by index,
+/// whatever the planner thinks.
 fn delete_touched() -> String {
     let mut sql = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
          DELETE FROM op_thread_reply o USING post p, pg_temp.touched t

@@ -1,8 +1,10 @@
-//! A whole repo to rows: every entry of its tree is either a row of `record` or on the list of what was skipped.
+//! A whole repo to rows: every entry of its tree is either a row of `record` or on the list of what
+//! was skipped.
 //!
-//! Rows go to a [`Chunk`], table by table, in the form of binary COPY. The unique keys of the record tables hold for the creator's own
-//! records, so which of two records is the duplicate is decided here, before a row is sent: the first by key wins. A chunk holds many
-//! small repos; a large repo goes through several chunks, so that memory does not grow with it.
+//! Rows go to a [`Chunk`], table by table, in the form of binary COPY. The unique keys of the
+//! record tables hold for the creator's own records, so which of two records is the duplicate is
+//! decided here, before a row is sent: the first by key wins. A chunk holds many small repos; a
+//! large repo goes through several chunks, so that memory does not grow with it.
 
 use crate::choice::Choice;
 use crate::chunk::{Chunk, LoadedRepo, Piece};
@@ -16,14 +18,17 @@ use rows::{Collection, Field, Record, Rows, datetime};
 
 /// Number of tables.
 const TABLES: usize = table::ALL.len();
-/// A repo whose CAR is larger, or larger than half a chunk, is checked as a whole before its first row is made, since its rows leave
-/// before its last one is read. The rows of smaller ones stay together.
+/// A repo whose CAR is larger, or larger than half a chunk, is checked as a whole before its first
+/// row is made, since its rows leave before its last one is read. The rows of smaller ones stay
+/// together.
 const LARGE_CAR: usize = 4 << 20;
-/// A btree takes entries of up to 2,704 bytes after compression (`BTMaxItemSize` in PostgreSQL's `nbtree.h`). Records with less than this
-/// in indexed columns are certain to fit, others are shown to the server.
+/// A btree takes entries of up to 2,704 bytes after compression (`BTMaxItemSize` in PostgreSQL's
+/// `nbtree.h`). Records with less than this in indexed columns are certain to fit, others are shown
+/// to the server.
 const CERTAIN_INDEX_BYTES: usize = 2000;
 
-/// The rows of a small repo may take so many chunks; one whose rows swell beyond that goes the way of large ones.
+/// The rows of a small repo may take so many chunks; one whose rows swell beyond that goes the way
+/// of large ones.
 const SMALL_ROWS: usize = 2;
 /// Room that is kept for the JSON of a record, in bytes.
 const KEPT_TEXT: usize = 1 << 20;
@@ -46,7 +51,8 @@ pub struct Origin {
 pub enum EncodeError {
     /// It is not whole. Nothing of it is in a chunk.
     Repo(RepoError),
-    /// It takes more memory than it may: how much, and of what. Nothing of it is in a chunk that stays.
+    /// It takes more memory than it may: how much, and of what. Nothing of it is in a chunk that
+    /// stays.
     TooLarge(String),
     /// Whoever watches broke it off. Nothing of it is in a chunk that stays.
     BrokenOff,
@@ -60,7 +66,8 @@ impl From<RepoError> for EncodeError {
     }
 }
 
-/// Shows rows that may be too long for an index to the server: the reason why it refuses them, if it does.
+/// Shows rows that may be too long for an index to the server: the reason why it refuses them, if
+/// it does.
 pub type Probe<'p> = dyn FnMut(&[(TableInfo, &[u8])]) -> Result<Option<String>, String> + 'p;
 
 /// What a repo may cost, asked of whoever has it encoded.
@@ -136,14 +143,17 @@ struct Progress {
 }
 
 impl Encoder {
-    /// An encoder. `indexed` are the columns of btree indexes, as [`crate::fresh::indexed_columns`] finds them; `now` is the time of the
-    /// run in milliseconds since 1970.
+    /// An encoder. `indexed` are the columns of btree indexes, as [`crate::fresh::indexed_columns`]
+    /// finds them; `now` is the time of the run in milliseconds since 1970.
     #[must_use]
     pub fn new(choice: Choice, now: i64, chunk_bytes: usize, indexed: &[(String, String)]) -> Self {
         let (mut masks, mut unique) = ([0u32; TABLES], [0u32; TABLES]);
         for info in table::ALL {
             for (at, column) in info.columns.iter().enumerate() {
-                if indexed.iter().any(|(t, c)| t == info.name && c == column.name) {
+                if indexed
+                    .iter()
+                    .any(|(t, c)| t == info.name && c == column.name)
+                {
                     masks[info.id] |= 1 << at;
                 }
                 if info.unique.contains(&column.name) {
@@ -171,13 +181,16 @@ impl Encoder {
         }
     }
 
-    /// Adds a repo. Full chunks go to `hand_on`; what is left stays here, for the next repo or [`Encoder::flush`].
+    /// Adds a repo. Full chunks go to `hand_on`; what is left stays here, for the next repo or
+    /// [`Encoder::flush`].
     ///
-    /// `costs.watch` is told of each entry. `costs.keys` is asked for the memory that the table of unique keys of a large repo takes, before it
-    /// is taken; it is free again when this returns.
+    /// `costs.watch` is told of each entry. `costs.keys` is asked for the memory that the table of
+    /// unique keys of a large repo takes, before it is taken; it is free again when this
+    /// returns.
     ///
     /// # Errors
-    /// See [`EncodeError`]. After [`EncodeError::Stopped`] the open chunk is of no use; it was emptied.
+    /// See [`EncodeError`]. After [`EncodeError::Stopped`] the open chunk is of no use; it was
+    /// emptied.
     pub fn add<C: AsRef<[u8]>>(
         &mut self,
         repo: &Repo<C>,
@@ -223,13 +236,15 @@ impl Encoder {
         self.hand_on(None, hand_on)
     }
 
-    /// Whether the repo that was given last left rows in chunks that were handed on, though it was not added.
+    /// Whether the repo that was given last left rows in chunks that were handed on, though it was
+    /// not added.
     #[must_use]
     pub fn take_spans(&mut self) -> bool {
         std::mem::take(&mut self.spans)
     }
 
-    /// Adds a repo whose rows all stay in the open chunk; false if they swell beyond what is meant for that, and nothing was added.
+    /// Adds a repo whose rows all stay in the open chunk; false if they swell beyond what is meant
+    /// for that, and nothing was added.
     fn add_small<C: AsRef<[u8]>>(
         &mut self,
         repo: &Repo<C>,
@@ -284,7 +299,8 @@ impl Encoder {
         })
     }
 
-    /// Begins a part of a repo whose entries come one by one, in the order of keys ([`Encoder::part_entry`]).
+    /// Begins a part of a repo whose entries come one by one, in the order of keys
+    /// ([`Encoder::part_entry`]).
     pub fn begin_part(&mut self, loaded: LoadedRepo) {
         self.part_mark = Some(self.mark());
         self.part = Some(self.begin(loaded));
@@ -320,7 +336,8 @@ impl Encoder {
         self.keys.memory_bytes()
     }
 
-    /// Lets go of the part that was begun: the rest of it is not wanted. What is in chunks that were handed on is told by the answer.
+    /// Lets go of the part that was begun: the rest of it is not wanted. What is in chunks that
+    /// were handed on is told by the answer.
     pub fn drop_part(&mut self) -> bool {
         let spans = self.take_spans();
         if let (Some(_), Some(mark)) = (self.part.take(), self.part_mark.take()) {
@@ -362,7 +379,11 @@ impl Encoder {
         self.hand_on(open, hand_on)
     }
 
-    fn hand_on(&mut self, open: Option<&LoadedRepo>, hand_on: &mut HandOn<'_>) -> Result<(), EncodeError> {
+    fn hand_on(
+        &mut self,
+        open: Option<&LoadedRepo>,
+        hand_on: &mut HandOn<'_>,
+    ) -> Result<(), EncodeError> {
         let mut full = std::mem::take(&mut self.chunk);
         full.open = open.cloned();
         self.spans |= full.open.is_some();
@@ -434,7 +455,13 @@ impl Encoder {
                     return Ok(());
                 }
                 let Some(value) = value.as_map() else {
-                    self.skip(open, &[collection, "/", rkey], cid, Reason::Unreadable, "no map");
+                    self.skip(
+                        open,
+                        &[collection, "/", rkey],
+                        cid,
+                        Reason::Unreadable,
+                        "no map",
+                    );
                     return Ok(());
                 };
                 self.record(open, known, rkey, cid, value, probe)
@@ -479,7 +506,9 @@ impl Encoder {
         self.indexed_at.clear();
         match created_at.filter(|text| datetime::is_plain(text)) {
             // Times in the one form sort as texts. The epoch does not count.
-            Some(text) if text < self.now_text.as_str() && text != EPOCH => self.indexed_at.push_str(text),
+            Some(text) if text < self.now_text.as_str() && text != EPOCH => {
+                self.indexed_at.push_str(text);
+            }
             _ => datetime::append(
                 datetime::indexed_at(created_at, rkey, self.now),
                 &mut self.indexed_at,
@@ -500,7 +529,8 @@ impl Encoder {
         touched.clear();
         let mut key: Option<[u32; 4]> = None;
         let mut indexed_bytes = 0usize;
-        let (choice, indexed, unique, keys) = (&self.choice, &self.indexed, &self.unique, &self.keys);
+        let (choice, indexed, unique, keys) =
+            (&self.choice, &self.indexed, &self.unique, &self.keys);
         let mut sink = |info: TableInfo, values: &[Field<'_>]| {
             if info.id == table::NOTIFICATION.info().id
                 && !matches!(values.last(), Some(Field::Text(sort_at)) if choice.notifications.takes(sort_at))
@@ -547,7 +577,13 @@ impl Encoder {
                 .collect();
             if let Some(reason) = probe(&rows).map_err(EncodeError::Stopped)? {
                 take_back(&mut self.chunk.tables, &touched);
-                self.skip(open, &[nsid, "/", rkey], cid, Reason::RefusedByDatabase, &reason);
+                self.skip(
+                    open,
+                    &[nsid, "/", rkey],
+                    cid,
+                    Reason::RefusedByDatabase,
+                    &reason,
+                );
                 return Ok(());
             }
         }
@@ -574,7 +610,8 @@ impl Encoder {
             let rows = &self.chunk.tables[table::RECORD.info().id];
             let start = touched.first().map_or(0, |(_, start)| *start);
             let texts = copy::first_row_texts(&rows[start..]);
-            let digest = Cid::of(atrepo::Codec::Raw, texts.get(3).unwrap_or(&"").as_bytes()).to_string();
+            let digest =
+                Cid::of(atrepo::Codec::Raw, texts.get(3).unwrap_or(&"").as_bytes()).to_string();
             self.list(open, &[nsid, "/", rkey], cid, Reason::Irreversible, &digest);
         }
         self.touched = touched;
@@ -586,7 +623,14 @@ impl Encoder {
         self.list(open, key, cid, reason, detail);
     }
 
-    fn skip_key(&mut self, open: &mut Progress, key: &[u8], cid: &Cid, reason: Reason, detail: &str) {
+    fn skip_key(
+        &mut self,
+        open: &mut Progress,
+        key: &[u8],
+        cid: &Cid,
+        reason: Reason,
+        detail: &str,
+    ) {
         open.loaded.skipped += 1;
         let piece = open.list.add(key, &cid.to_bytes(), reason, detail);
         self.keep(&mut open.loaded, piece);

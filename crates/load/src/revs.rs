@@ -1,5 +1,5 @@
-//! Which revs are believed. A rev is the time of a commit, and nobody commits in the future: a rev that lies there would make every true one
-//! after it an older one.
+//! Which revs are believed. A rev is the time of a commit, and nobody commits in the future: a rev
+//! that lies there would make every true one after it an older one.
 
 use atrepo::syntax;
 use rows::datetime;
@@ -8,9 +8,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// How far the clocks of hosts may be ahead of this machine's.
 pub const AHEAD: Duration = Duration::from_secs(5 * 60);
 
-/// Microseconds since 1970, by the clock of this machine: `--now` dates rows, it does not move the time.
+/// Microseconds since 1970, by the clock of this machine: `--now` dates rows, it does not move the
+/// time.
 fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 

@@ -1,13 +1,15 @@
-//! Which record of a collection was the first with its unique key: the table of the keys of the collection at hand.
+//! Which record of a collection was the first with its unique key: the table of the keys of the
+//! collection at hand.
 //!
-//! It is all that encoding a repo holds in proportion to the number of its records, so it says what it takes, and before it takes
-//! it where the number is known.
+//! It is all that encoding a repo holds in proportion to the number of its records, so it says what
+//! it takes, and before it takes it where the number is known.
 
 use rows::Field;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 
-/// A table of so many keys is used again, a larger one is given back: clearing it takes as long as it is large.
+/// A table of so many keys is used again, a larger one is given back: clearing it takes as long as
+/// it is large.
 const KEPT_KEYS: usize = 1 << 16;
 
 /// The unique keys of a collection, and the record keys of the records that have them.
@@ -56,7 +58,8 @@ pub(crate) fn memory_for(records: usize, key_bytes: usize) -> usize {
 }
 
 impl UniqueKeys {
-    /// Begins anew, for another collection. `expected` are the records that may come, and the bytes of their keys, where they are known.
+    /// Begins anew, for another collection. `expected` are the records that may come, and the bytes
+    /// of their keys, where they are known.
     pub(crate) fn clear(&mut self, expected: Option<(usize, usize)>) {
         self.expected = expected;
         if self.seen.capacity() > KEPT_KEYS {
@@ -100,7 +103,8 @@ impl UniqueKeys {
         [word(a, 0), word(a, 4), word(b, 0), word(b, 4)]
     }
 
-    /// Notes that the record under `rkey` has `key`; the record key of an earlier one that has it, too.
+    /// Notes that the record under `rkey` has `key`; the record key of an earlier one that has it,
+    /// too.
     pub(crate) fn claim(&mut self, key: [u32; 4], rkey: &str) -> Option<&str> {
         if let (true, Some((records, key_bytes))) = (self.seen.is_empty(), self.expected) {
             // Growing by doubling would take up to three times as much for a moment.
@@ -139,7 +143,10 @@ mod tests {
         let expected = (100_000, 1_300_000);
         keys.clear(Some(expected));
         for number in 0..100_000u32 {
-            assert_eq!(keys.claim([number, 0, 0, 0], &format!("{number:013}")), None);
+            assert_eq!(
+                keys.claim([number, 0, 0, 0], &format!("{number:013}")),
+                None
+            );
         }
         assert_eq!(keys.claim([7, 0, 0, 0], "another"), Some("0000000000007"));
         assert!(keys.memory_bytes() <= memory_for(expected.0, expected.1) + (1 << 20));

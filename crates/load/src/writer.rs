@@ -19,7 +19,8 @@ pub struct WriterOptions {
     pub driver: DriverKind,
     /// Records a transaction.
     pub transaction_records: usize,
-    /// A transaction ends earlier than that when it holds so many bytes, which have to be kept until it is committed.
+    /// A transaction ends earlier than that when it holds so many bytes, which have to be kept
+    /// until it is committed.
     pub transaction_bytes: usize,
 }
 
@@ -165,7 +166,8 @@ impl<'w> Writer<'w> {
             writer.in_transaction = false;
             Ok(())
         })?;
-        self.report.committed += u64::try_from(self.open_records - self.refused.len()).unwrap_or(u64::MAX);
+        self.report.committed +=
+            u64::try_from(self.open_records - self.refused.len()).unwrap_or(u64::MAX);
         self.report.new_rows += self.open_report.new_rows;
         self.report.duplicates += self.open_report.duplicates;
         self.open_report = WriterReport::default();
@@ -181,11 +183,13 @@ impl<'w> Writer<'w> {
     }
 
     fn driver(&mut self) -> Result<&mut Box<dyn Driver>, DbError> {
-        self.driver.as_mut().ok_or_else(|| DbError::lost("not connected"))
+        self.driver
+            .as_mut()
+            .ok_or_else(|| DbError::lost("not connected"))
     }
 
-    /// Does `step`; when the connection or the transaction is lost on the way, gets a new one, writes the first
-    /// `before` open batches again, and does `step` once more.
+    /// Does `step`; when the connection or the transaction is lost on the way, gets a new one,
+    /// writes the first `before` open batches again, and does `step` once more.
     fn persist(
         &mut self,
         before: usize,
@@ -241,7 +245,8 @@ impl<'w> Writer<'w> {
         accounts.store(self.driver()?.as_mut(), &schema)
     }
 
-    /// Stores a part; if the server refuses a value in it, both halves, down to the one record, which is left out.
+    /// Stores a part; if the server refuses a value in it, both halves, down to the one record,
+    /// which is left out.
     fn apply_part(&mut self, part: Part<'_>) -> Result<(), DbError> {
         let mut todo = vec![part];
         while let Some(part) = todo.pop() {
@@ -272,7 +277,8 @@ impl<'w> Writer<'w> {
         } else {
             "BEGIN;".to_owned()
         };
-        // Truncated outside of the savepoint: then PostgreSQL empties the files in place instead of making new ones.
+        // Truncated outside of the savepoint: then PostgreSQL empties the files in place instead of
+        // making new ones.
         sql.push_str(&merge::truncate(&tables));
         sql.push_str("; SAVEPOINT part");
         self.driver()?.batch(&sql)?;
@@ -285,7 +291,8 @@ impl<'w> Writer<'w> {
         let of_own = own.filter(|own| infos.iter().any(|t| t.id == own.id));
         let mut duplicates = 0;
         if let Some(own) = of_own {
-            // Records without a row of their own (a profile that is not `self`) only make this look more often.
+            // Records without a row of their own (a profile that is not `self`) only make this look
+            // more often.
             let all_new = usize::try_from(new) == Ok(part.records());
             if let (false, Some(sql)) = (all_new, merge::note_duplicates(&own)) {
                 duplicates = driver.number(&sql)?;

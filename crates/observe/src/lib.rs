@@ -1,5 +1,6 @@
-//! What people see while work goes on: a progress bar with an estimate on a terminal, plain rate lines on a pipe, the
-//! state of each worker on request; and the one way to print. Nothing here decides anything.
+//! What people see while work goes on: a progress bar with an estimate on a terminal, plain rate
+//! lines on a pipe, the state of each worker on request; and the one way to print. Nothing here
+//! decides anything.
 
 pub mod output;
 mod printable;

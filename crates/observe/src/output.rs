@@ -1,9 +1,11 @@
 //! The one way to print: lines for people on stderr, lines of data on stdout.
 //!
-//! Output that fails never ends the work. What cannot be written to stderr is lost. The first error of stdout is kept, so that
-//! the command can say at its end that its data are incomplete ([`lost_data`]); a reader that closed its pipe had enough.
+//! Output that fails never ends the work. What cannot be written to stderr is lost. The first error
+//! of stdout is kept, so that the command can say at its end that its data are incomplete
+//! ([`lost_data`]); a reader that closed its pipe had enough.
 //!
-//! Lines for people may quote what hosts, documents, files and databases say. Whatever that is, it does not act on the terminal.
+//! Lines for people may quote what hosts, documents, files and databases say. Whatever that is, it
+//! does not act on the terminal.
 
 use crate::printable::shown;
 use std::fmt;
@@ -47,5 +49,6 @@ pub fn data(line: fmt::Arguments<'_>) {
 /// Why data did not reach stdout, if any did not and somebody is there who misses them.
 #[must_use]
 pub fn lost_data() -> Option<&'static io::Error> {
-    LOST.get().filter(|error| error.kind() != ErrorKind::BrokenPipe)
+    LOST.get()
+        .filter(|error| error.kind() != ErrorKind::BrokenPipe)
 }

@@ -1,5 +1,6 @@
-//! Text from outside, as it may be shown: on a terminal, in a log, in the ledger. What hosts, documents, files and databases say may hold
-//! characters that move the cursor, change colors or the direction of writing, or forge a line of their own.
+//! Text from outside, as it may be shown: on a terminal, in a log, in the ledger. What hosts,
+//! documents, files and databases say may hold characters that move the cursor, change colors or
+//! the direction of writing, or forge a line of their own.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -7,7 +8,8 @@ use std::fmt::Write;
 /// Longest text that is shown, in characters; of a longer one the beginning is.
 const LONGEST: usize = 1000;
 
-/// `text` in one line, without characters that do anything but stand there: those are written as `\u{1b}`. Cut off after some hundred characters.
+/// `text` in one line, without characters that do anything but stand there: those are written as
+/// `\u{1b}`. Cut off after some hundred characters.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
     let Some((end, _)) = text.char_indices().nth(LONGEST) else {
@@ -35,7 +37,8 @@ pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Whether a character does something to a terminal or to its neighbors: controls, and what is not seen or changes the direction of writing.
+/// Whether a character does something to a terminal or to its neighbors: controls, and what is not
+/// seen or changes the direction of writing.
 fn acts(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -58,7 +61,12 @@ mod tests {
 
     #[test]
     fn plain_text_stays_as_it_is() {
-        for text in ["", "status 400 InvalidRequest", "Grüße, 世界 🦋", "a\\b \"c\""] {
+        for text in [
+            "",
+            "status 400 InvalidRequest",
+            "Grüße, 世界 🦋",
+            "a\\b \"c\"",
+        ] {
             assert!(matches!(printable(text), Cow::Borrowed(same) if same == text));
         }
     }

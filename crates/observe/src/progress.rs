@@ -62,8 +62,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Shows `counters` every `interval`: on a terminal as a bar, else as lines; with an estimate if `total`, what the first counter will be
-    /// in the end, is known.
+    /// Shows `counters` every `interval`: on a terminal as a bar, else as lines; with an estimate
+    /// if `total`, what the first counter will be in the end, is known.
     #[must_use]
     pub fn start(counters: Vec<Counter>, total: Option<u64>, interval: Duration) -> Self {
         let bar = stderr().is_terminal().then(|| bar(total));
@@ -78,7 +78,12 @@ impl Progress {
             Arc::clone(&floor),
             Arc::clone(&waiting),
         );
-        let waits = move || waited_for.lock().unwrap_or_else(PoisonError::into_inner).text();
+        let waits = move || {
+            waited_for
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .text()
+        };
         let every = if bar.is_some() {
             Duration::from_millis(200)
         } else {
@@ -120,7 +125,11 @@ impl Progress {
                     if let (true, Some(left)) = (end.is_empty(), left) {
                         end = format!(", about {:.0} s left", left.as_secs_f64());
                     }
-                    crate::log!("{}{share}{end}{}", line(&counters, &mut before, seconds), waits());
+                    crate::log!(
+                        "{}{share}{end}{}",
+                        line(&counters, &mut before, seconds),
+                        waits()
+                    );
                     since = Instant::now();
                 }
             }
@@ -233,7 +242,11 @@ fn line(counters: &[Counter], before: &mut [u64], seconds: f64) -> String {
         let separator = if text.is_empty() { "" } else { ", " };
         let _ = write!(text, "{separator}{now} {}", counter.name);
         if counter.rate {
-            let _ = write!(text, " ({:.0}/s)", now.saturating_sub(*before) as f64 / seconds);
+            let _ = write!(
+                text,
+                " ({:.0}/s)",
+                now.saturating_sub(*before) as f64 / seconds
+            );
         }
         *before = now;
     }
@@ -248,8 +261,14 @@ mod tests {
     fn an_estimate_goes_by_the_time_so_far() {
         let secs = Duration::from_secs;
         assert_eq!(estimate(0, 10, secs(5)), (String::new(), None));
-        assert_eq!(estimate(2, 10, secs(30)), ("; 20%".to_owned(), Some(secs(120))));
-        assert_eq!(estimate(12, 10, secs(30)), ("; 100%".to_owned(), Some(secs(0))));
+        assert_eq!(
+            estimate(2, 10, secs(30)),
+            ("; 20%".to_owned(), Some(secs(120)))
+        );
+        assert_eq!(
+            estimate(12, 10, secs(30)),
+            ("; 100%".to_owned(), Some(secs(0)))
+        );
         // What one host needs alone counts where it is longer.
         let floor = Mutex::new(Some(("pds.example".to_owned(), Instant::now() + secs(600))));
         assert!(floor_text(&floor, secs(120)).ends_with(" s left for pds.example"));

@@ -1,5 +1,5 @@
-//! What is waited for, by name, with the trouble that it makes: shown at the end of each line of progress, so that a wait does not look
-//! like a hang.
+//! What is waited for, by name, with the trouble that it makes: shown at the end of each line of
+//! progress, so that a wait does not look like a hang.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -41,7 +41,8 @@ impl Waiting {
         self.lock().remove(name);
     }
 
-    /// `; waiting for 5: a.example (timed out), b.example, c.example, ...`; those that make trouble first.
+    /// `; waiting for 5: a.example (timed out), b.example, c.example, ...`; those that make trouble
+    /// first.
     pub(crate) fn text(&self) -> String {
         let waiting = self.lock();
         if waiting.is_empty() {

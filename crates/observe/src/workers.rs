@@ -77,7 +77,9 @@ mod tests {
         second.doing("fetch did:plc:a");
         drop(first);
         assert!(
-            workers.report().starts_with("worker 1: fetch did:plc:a, for 0."),
+            workers
+                .report()
+                .starts_with("worker 1: fetch did:plc:a, for 0."),
             "{}",
             workers.report()
         );

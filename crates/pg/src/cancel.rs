@@ -1,10 +1,12 @@
-//! Ending statements that run: a process that is told to stop does not wait for a long one, or for a lock.
+//! Ending statements that run: a process that is told to stop does not wait for a long one, or for
+//! a lock.
 
 use postgres::{CancelToken, Client, NoTls};
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The sessions that were opened last, whether they are open still or not: asking for the end of one that is closed does nothing.
+/// The sessions that were opened last, whether they are open still or not: asking for the end of
+/// one that is closed does nothing.
 static OPENED: Mutex<VecDeque<CancelToken>> = Mutex::new(VecDeque::new());
 
 /// Far more than a process has at once.
@@ -19,7 +21,8 @@ pub(crate) fn remember(client: &Client) {
     opened.push_back(client.cancel_token());
 }
 
-/// Asks the server to end the statements of all sessions of this process. They fail with `query_canceled`; the sessions stay.
+/// Asks the server to end the statements of all sessions of this process. They fail with
+/// `query_canceled`; the sessions stay.
 pub fn cancel_all() {
     // The newest first: they are the ones that are open.
     let tokens: Vec<CancelToken> = opened().iter().rev().cloned().collect();

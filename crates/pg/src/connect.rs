@@ -6,7 +6,8 @@ use postgres::{Client, Config, NoTls};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// A server that does not answer a connection attempt for so long is waited for as one that is away.
+/// A server that does not answer a connection attempt for so long is waited for as one that is
+/// away.
 const CONNECT: Duration = Duration::from_secs(15);
 /// A connection over which nothing came for so long is probed,
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
@@ -17,12 +18,14 @@ const KEEPALIVE_PROBES: u32 = 3;
 /// Bytes that the peer's machine does not acknowledge for so long end the connection.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 
-/// What every session of skyfill begins with: the settings that its statements rely on, whatever the role, the
-/// database or the server have for defaults. A default of read-only transactions stays: whoever set it means it.
-/// Timeouts are off, because a stage may take hours; `ALTER SYSTEM` or a role cannot cut one short half-way.
+/// What every session of skyfill begins with: the settings that its statements rely on, whatever
+/// the role, the database or the server have for defaults. A default of read-only transactions
+/// stays: whoever set it means it. Timeouts are off, because a stage may take hours; `ALTER SYSTEM`
+/// or a role cannot cut one short half-way.
 ///
-/// Names are looked up in `pg_catalog` alone until a session says otherwise ([`search_path`]): in a schema in
-/// which others may create things, a function or an operator of theirs could be taken for one of PostgreSQL's.
+/// Names are looked up in `pg_catalog` alone until a session says otherwise ([`search_path`]): in a
+/// schema in which others may create things, a function or an operator of theirs could be taken for
+/// one of PostgreSQL's.
 pub const SESSION: &str = "SET search_path TO pg_catalog, pg_temp;
     SET standard_conforming_strings = on;
     SET DateStyle = 'ISO, YMD';
@@ -52,7 +55,8 @@ pub fn name_process(command: &str) {
     PROCESS.get_or_init(|| format!("skyfill {command}"));
 }
 
-/// Connects to the database of a URL. What the URL says of time limits, keepalives and names is kept.
+/// Connects to the database of a URL. What the URL says of time limits, keepalives and names is
+/// kept.
 ///
 /// # Errors
 /// See [`DbError`].

@@ -1,5 +1,5 @@
-//! Errors of the database, and what to do about them: decided here and nowhere else, from their kind, never
-//! from their text.
+//! Errors of the database, and what to do about them: decided here and nowhere else, from their
+//! kind, never from their text.
 
 use std::fmt;
 
@@ -8,9 +8,11 @@ use std::fmt;
 pub enum DbErrorKind {
     /// The connection is gone, or the server does not take one now.
     Lost,
-    /// The server refuses a value: too long for an index, not valid in its type, against a constraint.
+    /// The server refuses a value: too long for an index, not valid in its type, against a
+    /// constraint.
     Data,
-    /// The server cannot do it now: no disk space or memory, a deadlock, a timeout, read-only for the moment.
+    /// The server cannot do it now: no disk space or memory, a deadlock, a timeout, read-only for
+    /// the moment.
     Busy,
     /// Whoever waited for it was told to stop.
     Stopped,

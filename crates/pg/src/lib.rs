@@ -1,8 +1,9 @@
-//! Connections to PostgreSQL, for the whole product: how one is made ([`connect`]), what an error means for
-//! whoever meets it ([`decide`]), and how the server is waited for ([`Waits`], [`Persistent`]).
+//! Connections to PostgreSQL, for the whole product: how one is made ([`connect`]), what an error
+//! means for whoever meets it ([`decide`]), and how the server is waited for ([`Waits`],
+//! [`Persistent`]).
 //!
-//! Nothing else in skyfill connects to a database, so that every session has the settings that skyfill's
-//! statements rely on, notices a peer that vanished, and is named in `pg_stat_activity`.
+//! Nothing else in skyfill connects to a database, so that every session has the settings that
+//! skyfill's statements rely on, notices a peer that vanished, and is named in `pg_stat_activity`.
 
 mod cancel;
 mod connect;

@@ -86,10 +86,12 @@ impl Waiting {
         self.tries
     }
 
-    /// After an error that waiting may mend: says so, not too often, and pauses, a little longer each time.
+    /// After an error that waiting may mend: says so, not too often, and pauses, a little longer
+    /// each time.
     ///
     /// # Errors
-    /// `error`, if waiting does not mend it; [`crate::DbErrorKind::Stopped`], if it is told to stop.
+    /// `error`, if waiting does not mend it; [`crate::DbErrorKind::Stopped`], if it is told to
+    /// stop.
     pub fn pause(&mut self, error: DbError, waits: Waits<'_>) -> Result<(), DbError> {
         if !matches!(decide(&error), Decision::Reconnect | Decision::Wait) {
             return Err(error);
@@ -114,8 +116,8 @@ impl Waiting {
     }
 }
 
-/// A connection that comes back: steps are done on it, and done again on a new one when the server went away or
-/// could not do them now.
+/// A connection that comes back: steps are done on it, and done again on a new one when the server
+/// went away or could not do them now.
 pub struct Persistent<'p> {
     url: &'p str,
     setup: Setup<'p>,
@@ -140,12 +142,16 @@ impl<'p> Persistent<'p> {
 
     /// Does `setup` in each new session.
     #[must_use]
-    pub fn with_setup(mut self, setup: impl FnMut(&mut Client) -> Result<(), DbError> + Send + 'p) -> Self {
+    pub fn with_setup(
+        mut self,
+        setup: impl FnMut(&mut Client) -> Result<(), DbError> + Send + 'p,
+    ) -> Self {
         self.setup = Box::new(setup);
         self
     }
 
-    /// Does `step`; when the server goes away or is busy, waits and does it again, until it is told to stop.
+    /// Does `step`; when the server goes away or is busy, waits and does it again, until it is told
+    /// to stop.
     ///
     /// # Errors
     /// What waiting does not mend; or the last error, if it was told to stop.

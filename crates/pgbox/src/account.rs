@@ -18,7 +18,8 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// The caller; for root the owner of `cluster` if that exists, the user behind sudo, `postgres` or `nobody`.
+    /// The caller; for root the owner of `cluster` if that exists, the user behind sudo, `postgres`
+    /// or `nobody`.
     pub(crate) fn choose(cluster: &Path) -> Result<Self, PgBoxError> {
         let (uid, gid) = (
             rustix::process::getuid().as_raw(),
@@ -55,7 +56,9 @@ impl Account {
         }
         ["postgres", "nobody"]
             .iter()
-            .find_map(|name| ids_of(&passwd, name).map(|(uid, gid)| of((*name).to_owned(), uid, gid)))
+            .find_map(|name| {
+                ids_of(&passwd, name).map(|(uid, gid)| of((*name).to_owned(), uid, gid))
+            })
             .ok_or(PgBoxError::NoUser)
     }
 
@@ -67,7 +70,10 @@ impl Account {
                 command.env_remove(&key);
             }
         }
-        command.env("LC_ALL", "C").env_remove("LANGUAGE").current_dir("/");
+        command
+            .env("LC_ALL", "C")
+            .env_remove("LANGUAGE")
+            .current_dir("/");
         if self.drop_root {
             // Supplementary groups of root are dropped with it.
             command.uid(self.uid).gid(self.gid);
@@ -119,7 +125,8 @@ mod tests {
 
     #[test]
     fn passwd_is_read_by_name_and_by_id() {
-        let passwd = "root:x:0:0:root:/r:/bin/sh\npostgres:x:105:107::/var/lib/postgresql:/bin/bash\n";
+        let passwd =
+            "root:x:0:0:root:/r:/bin/sh\npostgres:x:105:107::/var/lib/postgresql:/bin/bash\n";
         assert_eq!(ids_of(passwd, "postgres"), Some((105, 107)));
         assert_eq!(ids_of(passwd, "nobody"), None);
         assert_eq!(name_of(passwd, 105), "postgres");

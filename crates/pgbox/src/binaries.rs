@@ -34,7 +34,8 @@ impl Binaries {
         })
     }
 
-    /// Makes sure that the extension `pg_trgm` is installed. Where pg_config is missing, the server will tell.
+    /// Makes sure that the extension `pg_trgm` is installed. Where pg_config is missing, the server
+    /// will tell.
     pub(crate) fn require_trgm(&self) -> Result<(), PgBoxError> {
         let Some(share) = ask(&self.program("pg_config"), "--sharedir") else {
             return Ok(());
@@ -90,7 +91,9 @@ fn installed(folders: &[PathBuf]) -> Vec<Binaries> {
         let Some(version) = ask(&folder.join("postgres"), "--version") else {
             continue;
         };
-        let Some(major) = major_of(&version) else { continue };
+        let Some(major) = major_of(&version) else {
+            continue;
+        };
         found.push(Binaries {
             folder: folder.clone(),
             major,
@@ -123,7 +126,10 @@ mod tests {
             major_of("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)").as_deref(),
             Some("15")
         );
-        assert_eq!(major_of("postgres (PostgreSQL) 18beta1").as_deref(), Some("18"));
+        assert_eq!(
+            major_of("postgres (PostgreSQL) 18beta1").as_deref(),
+            Some("18")
+        );
         assert_eq!(major_of("psql 15"), None);
     }
 

@@ -10,7 +10,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-/// Below this, dynamic shared memory goes to files instead of /dev/shm (containers often have 64 MB there).
+/// Below this, dynamic shared memory goes to files instead of /dev/shm (containers often have 64 MB
+/// there).
 const SMALL_SHM_BYTES: u64 = 1 << 30;
 
 /// The version of the cluster in `cluster`, if one is there.
@@ -28,7 +29,11 @@ pub(crate) fn version(account: &Account, cluster: &Path) -> Result<Option<String
 }
 
 /// Makes a cluster: UTF-8, collation C, superuser `skyfill`, no password on its private socket.
-pub(crate) fn init(binaries: &Binaries, account: &Account, cluster: &Path) -> Result<(), PgBoxError> {
+pub(crate) fn init(
+    binaries: &Binaries,
+    account: &Account,
+    cluster: &Path,
+) -> Result<(), PgBoxError> {
     let mut command = account.command(&binaries.program("initdb"));
     command.arg("-D").arg(cluster).args([
         "--locale=C",
@@ -40,7 +45,8 @@ pub(crate) fn init(binaries: &Binaries, account: &Account, cluster: &Path) -> Re
     ]);
     run("initdb", &mut command)?;
     let main = cluster.join("postgresql.conf");
-    let mut text = read_owned(account, &main).map_err(PgBoxError::io(format!("read {}", main.display())))?;
+    let mut text =
+        read_owned(account, &main).map_err(PgBoxError::io(format!("read {}", main.display())))?;
     text.push_str("\n# What skyfill sets; written anew at each start.\ninclude = 'skyfill.conf'\n");
     write_as(account, &main, &text)
 }
@@ -71,7 +77,11 @@ pub(crate) fn configure(
     if shm_bytes().is_some_and(|bytes| bytes < SMALL_SHM_BYTES) {
         settings.push(("dynamic_shared_memory_type", "mmap".to_owned()));
     }
-    settings.extend(extra.iter().map(|(name, value)| (*name, (*value).to_owned())));
+    settings.extend(
+        extra
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned())),
+    );
     let text: String = settings
         .iter()
         .map(|(name, value)| format!("{name} = '{}'\n", value.replace('\'', "''")))
@@ -80,8 +90,8 @@ pub(crate) fn configure(
     write_as(account, &path, &text)
 }
 
-/// Reads a file of the account's: no link, and nobody else's file, so that root reads nothing for a user that the
-/// user could not read.
+/// Reads a file of the account's: no link, and nobody else's file, so that root reads nothing for a
+/// user that the user could not read.
 pub(crate) fn read_owned(account: &Account, path: &Path) -> std::io::Result<String> {
     let mut file = OpenOptions::new()
         .read(true)
@@ -99,8 +109,8 @@ pub(crate) fn read_owned(account: &Account, path: &Path) -> std::io::Result<Stri
     Ok(text)
 }
 
-/// Writes a file of the account's in one step: another file is made, given away, and takes its place. In a folder that
-/// the account owns, root follows no link.
+/// Writes a file of the account's in one step: another file is made, given away, and takes its
+/// place. In a folder that the account owns, root follows no link.
 fn write_as(account: &Account, path: &Path, text: &str) -> Result<(), PgBoxError> {
     let new = path.with_extension("conf.new");
     let write = || -> std::io::Result<()> {
@@ -132,14 +142,19 @@ fn shm_bytes() -> Option<u64> {
 /// Memory of the machine; 1 GiB where it cannot be told.
 fn memory_bytes() -> u64 {
     let told = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("MemTotal:"))?;
         line.trim().trim_end_matches(" kB").parse::<u64>().ok()
     });
     told.map_or(1 << 30, |kib| kib << 10)
 }
 
 /// Runs a program to its end; an error holds what it printed.
-pub(crate) fn run(name: &'static str, command: &mut std::process::Command) -> Result<Output, PgBoxError> {
+pub(crate) fn run(
+    name: &'static str,
+    command: &mut std::process::Command,
+) -> Result<Output, PgBoxError> {
     let output = command
         .stdin(Stdio::null())
         .output()

@@ -106,7 +106,10 @@ impl fmt::Display for PgBoxError {
                 crate::socket::MAX_PATH
             ),
             Self::Program { name, output } => write!(f, "{name} failed: {}", output.trim()),
-            Self::InUse => write!(f, "another skyfill works with this PostgreSQL; let it end first"),
+            Self::InUse => write!(
+                f,
+                "another skyfill works with this PostgreSQL; let it end first"
+            ),
             Self::Io { what, source } => write!(f, "{what}: {source}"),
             Self::Db(error) => error.fmt(f),
         }

@@ -23,9 +23,11 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// `wanted`, or a folder under /var/lib that is always the same for it, where the unprivileged user cannot reach `wanted`.
+    /// `wanted`, or a folder under /var/lib that is always the same for it, where the unprivileged
+    /// user cannot reach `wanted`.
     pub(crate) fn open(wanted: &Path) -> Result<Self, PgBoxError> {
-        let wanted = std::path::absolute(wanted).map_err(PgBoxError::io("find the working folder"))?;
+        let wanted =
+            std::path::absolute(wanted).map_err(PgBoxError::io("find the working folder"))?;
         // What is reached by a link lies where the link leads.
         let wanted = wanted.canonicalize().unwrap_or(wanted);
         let account = Account::choose(&wanted.join("pg"))?;
@@ -96,8 +98,13 @@ impl Folder {
             .open(&path)
             .map_err(PgBoxError::io(format!("open {}", path.display())))?;
         if self.account.drop_root {
-            // So that the same user can work with the folder without root later; a lock does not depend on it.
-            drop(fchown(&file, Some(self.account.uid), Some(self.account.gid)));
+            // So that the same user can work with the folder without root later; a lock does not
+            // depend on it.
+            drop(fchown(
+                &file,
+                Some(self.account.uid),
+                Some(self.account.gid),
+            ));
         }
         Ok(file)
     }

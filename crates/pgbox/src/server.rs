@@ -10,7 +10,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-/// A server that runs. It goes on when this value is dropped; while the value lives, [`stop`] refuses.
+/// A server that runs. It goes on when this value is dropped; while the value lives, [`stop`]
+/// refuses.
 pub struct Server {
     socket_folder: PathBuf,
     psql: PathBuf,
@@ -77,7 +78,8 @@ pub fn start(folder: &Path) -> Result<Server, PgBoxError> {
     start_with(folder, &[])
 }
 
-/// As [`start`], with settings of PostgreSQL besides skyfill's own, for a server that does not run yet.
+/// As [`start`], with settings of PostgreSQL besides skyfill's own, for a server that does not run
+/// yet.
 ///
 /// # Errors
 /// See [`PgBoxError`].
@@ -87,7 +89,8 @@ pub fn start_with(folder: &Path, settings: &[(&str, &str)]) -> Result<Server, Pg
     let starting = folder.lock_file("lock")?;
     starting.lock().map_err(PgBoxError::io("lock the folder"))?;
     let user = folder.lock_file("users")?;
-    user.lock_shared().map_err(PgBoxError::io("lock the folder"))?;
+    user.lock_shared()
+        .map_err(PgBoxError::io("lock the folder"))?;
     let cluster = folder.cluster();
     let mut notices: Vec<String> = folder.notice.iter().cloned().collect();
     let version = cluster::version(&folder.account, &cluster)?;
@@ -102,7 +105,8 @@ pub fn start_with(folder: &Path, settings: &[(&str, &str)]) -> Result<Server, Pg
         }
         socket::make_private(&unfinished, folder.account.uid, folder.account.gid)?;
         cluster::init(&binaries, &folder.account, &unfinished)?;
-        fs::rename(&unfinished, &cluster).map_err(PgBoxError::io(format!("make {}", cluster.display())))?;
+        fs::rename(&unfinished, &cluster)
+            .map_err(PgBoxError::io(format!("make {}", cluster.display())))?;
         notices.push(format!(
             "made a PostgreSQL {} cluster in {}",
             binaries.major,
@@ -154,7 +158,9 @@ pub fn stop(folder: &Path) -> Result<bool, PgBoxError> {
     let mut command = folder.account.command(&binaries.program("pg_ctl"));
     cluster::run(
         "pg_ctl stop",
-        command.args(["stop", "-w", "-m", "fast", "-D"]).arg(&cluster),
+        command
+            .args(["stop", "-w", "-m", "fast", "-D"])
+            .arg(&cluster),
     )?;
     Ok(true)
 }
@@ -213,7 +219,8 @@ fn launch(binaries: &Binaries, account: &Account, cluster: &Path) -> Result<(), 
         .arg(cluster)
         .arg("-l")
         .arg(&log);
-    // The server keeps the streams open, so they must not be pipes that somebody reads to their end.
+    // The server keeps the streams open, so they must not be pipes that somebody reads to their
+    // end.
     let status = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -235,15 +242,16 @@ fn launch(binaries: &Binaries, account: &Account, cluster: &Path) -> Result<(), 
 /// Process id and socket folder, the first and fifth line of postmaster.pid.
 fn read_pid_file(account: &Account, cluster: &Path) -> Result<(u32, PathBuf), PgBoxError> {
     let path = cluster.join("postmaster.pid");
-    let text =
-        cluster::read_owned(account, &path).map_err(PgBoxError::io(format!("read {}", path.display())))?;
+    let text = cluster::read_owned(account, &path)
+        .map_err(PgBoxError::io(format!("read {}", path.display())))?;
     let mut lines = text.lines();
     let pid = lines.next().and_then(|line| line.trim().parse().ok());
     let sockets = lines.nth(3).filter(|line| !line.is_empty());
     pid.zip(sockets.map(PathBuf::from))
         .ok_or_else(|| PgBoxError::Folder {
             path,
-            why: "has no process id and socket folder; was the server started by something else?".to_owned(),
+            why: "has no process id and socket folder; was the server started by something else?"
+                .to_owned(),
         })
 }
 

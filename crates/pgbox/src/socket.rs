@@ -5,7 +5,8 @@ use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
-/// Longest socket path that every system takes, in bytes: macOS has room for 104 with the closing zero.
+/// Longest socket path that every system takes, in bytes: macOS has room for 104 with the closing
+/// zero.
 pub const MAX_PATH: usize = 103;
 
 /// Name of PostgreSQL's socket for the port that pgbox uses.
@@ -26,7 +27,8 @@ pub fn check_path(path: &Path) -> Result<(), PgBoxError> {
     Ok(())
 }
 
-/// The private folder for the server's socket: `run` in the cluster's folder, or one in /tmp where that is too long.
+/// The private folder for the server's socket: `run` in the cluster's folder, or one in /tmp where
+/// that is too long.
 pub(crate) fn folder(base: &Path, uid: u32) -> PathBuf {
     let inside = base.join("run");
     if check_path(&inside.join(SOCKET_NAME)).is_ok() {
@@ -43,15 +45,17 @@ pub(crate) fn make_private(folder: &Path, uid: u32, gid: u32) -> Result<(), PgBo
     match DirBuilder::new().mode(0o700).create(folder) {
         Ok(()) => {
             if fs::metadata(folder).is_ok_and(|m| m.uid() != uid) {
-                chown(folder, Some(uid), Some(gid))
-                    .map_err(PgBoxError::io(format!("give {} to user {uid}", folder.display())))?;
+                chown(folder, Some(uid), Some(gid)).map_err(PgBoxError::io(format!(
+                    "give {} to user {uid}",
+                    folder.display()
+                )))?;
             }
         }
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(PgBoxError::io(format!("make {}", folder.display()))(error)),
     }
-    let found =
-        fs::symlink_metadata(folder).map_err(PgBoxError::io(format!("look at {}", folder.display())))?;
+    let found = fs::symlink_metadata(folder)
+        .map_err(PgBoxError::io(format!("look at {}", folder.display())))?;
     let why = if !found.is_dir() {
         "is not a folder".to_owned()
     } else if found.uid() != uid {

@@ -28,7 +28,10 @@ fn a_server_is_made_adopted_survives_a_kill_and_is_stopped() {
     let folder = dir.path().join("skyfill-data");
     let first = pgbox::start(&folder).unwrap();
     assert!(
-        first.notices().iter().any(|n| n.contains("made a PostgreSQL")),
+        first
+            .notices()
+            .iter()
+            .any(|n| n.contains("made a PostgreSQL")),
         "{:?}",
         first.notices()
     );
@@ -38,7 +41,12 @@ fn a_server_is_made_adopted_survives_a_kill_and_is_stopped() {
         .unwrap();
     let settings: Vec<String> = ["listen_addresses", "server_encoding", "lc_collate", "fsync"]
         .iter()
-        .map(|name| client.query_one(&format!("SHOW {name}"), &[]).unwrap().get(0))
+        .map(|name| {
+            client
+                .query_one(&format!("SHOW {name}"), &[])
+                .unwrap()
+                .get(0)
+        })
         .collect();
     assert_eq!(settings, ["", "UTF8", "C", "on"]);
 

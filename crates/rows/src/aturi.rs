@@ -16,8 +16,9 @@ pub struct AtUri<'a> {
 }
 
 impl<'a> AtUri<'a> {
-    /// Takes `uri` apart; `None` if the official `AtUri` throws on it: it does not begin as an AT-URI, has a query or a space, or an
-    /// authority of other characters than it knows, among them some valid DIDs (with an underscore, or a percent sign and a dot).
+    /// Takes `uri` apart; `None` if the official `AtUri` throws on it: it does not begin as an
+    /// AT-URI, has a query or a space, or an authority of other characters than it knows, among
+    /// them some valid DIDs (with an underscore, or a percent sign and a dot).
     #[must_use]
     pub fn parse(uri: &'a str) -> Option<Self> {
         let rest = uri.strip_prefix("at://")?;
@@ -96,7 +97,8 @@ mod tests {
         assert_eq!(AtUri::parse("https://x"), None);
         assert_eq!(AtUri::parse("at:///x"), None);
         assert!(
-            AtUri::parse("at://did:web:a.b/c").is_some() && AtUri::parse("at://did:web:a%3A80/c").is_some()
+            AtUri::parse("at://did:web:a.b/c").is_some()
+                && AtUri::parse("at://did:web:a%3A80/c").is_some()
         );
         assert_eq!(AtUri::parse("at://did:web:a_b.com/c"), None);
         assert_eq!(AtUri::parse("at://did:web:a.b%3A80/c"), None);

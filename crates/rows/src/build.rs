@@ -1,4 +1,5 @@
-//! Writes DAG-CBOR whose numbers of entries and order of keys are known only after the entries were written.
+//! Writes DAG-CBOR whose numbers of entries and order of keys are known only after the entries were
+//! written.
 
 use crate::reorder::{Region, in_order};
 use atrepo::cbor::{Item, Writer};
@@ -15,7 +16,8 @@ pub(crate) enum Kind {
 /// A value that is being written.
 #[derive(Default)]
 pub(crate) struct Builder {
-    /// Entries in the order in which they came, heads of lists and maps as if they had less than 24 of them.
+    /// Entries in the order in which they came, heads of lists and maps as if they had less than
+    /// 24 of them.
     written: Writer,
     /// Lists and maps that are not yet as they have to be.
     regions: Vec<Region>,
@@ -47,9 +49,15 @@ impl Builder {
         at
     }
 
-    /// Ends the list or map that began at `at`: it has `count` items or entries, in the order in which they were written unless
-    /// `order` says where each was.
-    pub(crate) fn end(&mut self, kind: Kind, at: usize, count: u64, order: Option<Vec<Range<usize>>>) {
+    /// Ends the list or map that began at `at`: it has `count` items or entries, in the order in
+    /// which they were written unless `order` says where each was.
+    pub(crate) fn end(
+        &mut self,
+        kind: Kind,
+        at: usize,
+        count: u64,
+        order: Option<Vec<Range<usize>>>,
+    ) {
         if self.written.set_count(at, count) && order.is_none() {
             return;
         }

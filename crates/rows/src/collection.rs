@@ -1,5 +1,5 @@
-//! The collections that the official indexer knows (`data-plane/server/indexing/index.ts`). Records of any
-//! other collection leave no row.
+//! The collections that the official indexer knows (`data-plane/server/indexing/index.ts`). Records
+//! of any other collection leave no row.
 
 macro_rules! collections {
     ($($(#[$doc:meta])* $name:ident = $nsid:literal,)*) => {

@@ -2,17 +2,19 @@
 
 use std::borrow::Cow;
 
-/// Milliseconds since 1970 of `text`, an ISO date and time with a zone, read as JavaScript's `Date` reads it:
-/// a fraction is cut to milliseconds, days up to 31 roll into the next month, `24:00:00` is the next midnight.
-/// `None` if it is written otherwise, or if `Date` would refuse it.
+/// Milliseconds since 1970 of `text`, an ISO date and time with a zone, read as JavaScript's `Date`
+/// reads it: a fraction is cut to milliseconds, days up to 31 roll into the next month, `24:00:00`
+/// is the next midnight. `None` if it is written otherwise, or if `Date` would refuse it.
 #[must_use]
 pub fn parse(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     let number = |from: usize, to: usize| -> Option<i64> {
         let digits = bytes.get(from..to)?;
         digits.iter().try_fold(0i64, |sum, b| {
-            b.is_ascii_digit()
-                .then(|| sum.wrapping_mul(10).wrapping_add(i64::from(b.wrapping_sub(b'0'))))
+            b.is_ascii_digit().then(|| {
+                sum.wrapping_mul(10)
+                    .wrapping_add(i64::from(b.wrapping_sub(b'0')))
+            })
         })
     };
     let is = |at: usize, byte: u8| bytes.get(at) == Some(&byte);
@@ -82,13 +84,15 @@ pub fn parse(text: &str) -> Option<i64> {
     )
 }
 
-/// The milliseconds of a fraction of a second, as V8 reads them (`dateparser`): zeros at the front are skipped, of what follows
-/// nine digits are kept, and that number is cut down as if it had the length of the fraction, but nine digits at most. For up to nine
-/// digits these are the first three; for more, zeros at the front move what follows.
+/// The milliseconds of a fraction of a second, as V8 reads them (`dateparser`): zeros at the front
+/// are skipped, of what follows nine digits are kept, and that number is cut down as if it had the
+/// length of the fraction, but nine digits at most. For up to nine digits these are the first
+/// three; for more, zeros at the front move what follows.
 fn milliseconds(digits: &[u8]) -> i64 {
     let zeros = digits.iter().take_while(|b| **b == b'0').count();
     let mut value = digits.iter().skip(zeros).take(9).fold(0i64, |sum, b| {
-        sum.wrapping_mul(10).wrapping_add(i64::from(b.wrapping_sub(b'0')))
+        sum.wrapping_mul(10)
+            .wrapping_add(i64::from(b.wrapping_sub(b'0')))
     });
     for _ in digits.len()..3 {
         value = value.wrapping_mul(10);
@@ -103,8 +107,8 @@ fn milliseconds(digits: &[u8]) -> i64 {
 const YEAR_0: i64 = -62_167_219_200_000;
 const END_OF_9999: i64 = 253_402_300_799_999;
 
-/// `createdAt` as the official code stores it: checked as the lexicons' `datetime` (a zone, not `-00:00`, at
-/// most 64 characters, years 0 to 9999 in UTC), printed as `toISOString` prints it.
+/// `createdAt` as the official code stores it: checked as the lexicons' `datetime` (a zone, not
+/// `-00:00`, at most 64 characters, years 0 to 9999 in UTC), printed as `toISOString` prints it.
 #[must_use]
 pub fn normalize(text: &str) -> Option<Cow<'_, str>> {
     if is_plain(text) {
@@ -118,7 +122,8 @@ pub fn normalize(text: &str) -> Option<Cow<'_, str>> {
         .map(|millis| Cow::Owned(print(millis)))
 }
 
-/// Whether `text` is what [`print`] would print of it, told at a glance: the usual form, no day that may roll over.
+/// Whether `text` is what [`print`] would print of it, told at a glance: the usual form, no day
+/// that may roll over.
 #[must_use]
 pub fn is_plain(text: &str) -> bool {
     let &[
@@ -150,11 +155,16 @@ pub fn is_plain(text: &str) -> bool {
     else {
         return false;
     };
-    [y1, y2, y3, y4, o1, o2, d1, d2, h1, h2, m1, m2, s1, s2, f1, f2, f3]
-        .iter()
-        .all(u8::is_ascii_digit)
+    [
+        y1, y2, y3, y4, o1, o2, d1, d2, h1, h2, m1, m2, s1, s2, f1, f2, f3,
+    ]
+    .iter()
+    .all(u8::is_ascii_digit)
         && matches!([o1, o2], [b'0', b'1'..=b'9'] | [b'1', b'0'..=b'2'])
-        && matches!([d1, d2], [b'0', b'1'..=b'9'] | [b'1', _] | [b'2', b'0'..=b'8'])
+        && matches!(
+            [d1, d2],
+            [b'0', b'1'..=b'9'] | [b'1', _] | [b'2', b'0'..=b'8']
+        )
         && matches!([h1, h2], [b'0' | b'1', _] | [b'2', b'0'..=b'3'])
         && m1 < b'6'
         && s1 < b'6'
@@ -176,7 +186,10 @@ pub fn append(millis: i64, out: &mut String) {
         of_day.div_euclid(3_600_000),
         of_day.div_euclid(60_000).rem_euclid(60),
     );
-    let (second, milli) = (of_day.div_euclid(1000).rem_euclid(60), of_day.rem_euclid(1000));
+    let (second, milli) = (
+        of_day.div_euclid(1000).rem_euclid(60),
+        of_day.rem_euclid(1000),
+    );
     let digit = |number: i64, unit: i64| {
         let digit = number.div_euclid(unit).rem_euclid(10);
         b'0'.wrapping_add(u8::try_from(digit).unwrap_or(0))
@@ -187,16 +200,16 @@ pub fn append(millis: i64, out: &mut String) {
     let ([m1, m2], [s1, s2], [f2, f3]) = (two(minute), two(second), two(milli));
     let f1 = digit(milli, 100);
     let text = [
-        y1, y2, y3, y4, b'-', o1, o2, b'-', d1, d2, b'T', h1, h2, b':', m1, m2, b':', s1, s2, b'.', f1, f2,
-        f3, b'Z',
+        y1, y2, y3, y4, b'-', o1, o2, b'-', d1, d2, b'T', h1, h2, b':', m1, m2, b':', s1, s2, b'.',
+        f1, f2, f3, b'Z',
     ];
     // Digits and signs are always text.
     out.push_str(std::str::from_utf8(&text).unwrap_or_default());
 }
 
-/// `indexedAt` of a record (the rule of DESIGN, section 4): its `createdAt` if that is an ISO time with a zone
-/// (the epoch itself and times before the year 0 do not count), else the time in a TID rkey, else `now`; never
-/// later than `now`. Milliseconds since 1970.
+/// `indexedAt` of a record (the rule of DESIGN, section 4): its `createdAt` if that is an ISO time
+/// with a zone (the epoch itself and times before the year 0 do not count), else the time in a TID
+/// rkey, else `now`; never later than `now`. Milliseconds since 1970.
 #[must_use]
 pub fn indexed_at(created_at: Option<&str>, rkey: &str, now: i64) -> i64 {
     let created = created_at
@@ -209,10 +222,15 @@ pub fn indexed_at(created_at: Option<&str>, rkey: &str, now: i64) -> i64 {
     created.or_else(from_rkey).unwrap_or(now).min(now)
 }
 
-/// Days since 1970-01-01 of a day in the proleptic Gregorian calendar; days past the month's end roll over.
+/// Days since 1970-01-01 of a day in the proleptic Gregorian calendar; days past the month's end
+/// roll over.
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     // Years begin in March, so that the leap day is the last one; eras have 400 years.
-    let y = if month <= 2 { year.wrapping_sub(1) } else { year };
+    let y = if month <= 2 {
+        year.wrapping_sub(1)
+    } else {
+        year
+    };
     let era = y.div_euclid(400);
     let of_era = y.rem_euclid(400);
     let month = if month > 2 {
@@ -227,8 +245,13 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
         .wrapping_add(day)
         .wrapping_sub(1);
     let leap = of_era.div_euclid(4).wrapping_sub(of_era.div_euclid(100));
-    let days = of_era.wrapping_mul(365).wrapping_add(leap).wrapping_add(of_year);
-    era.wrapping_mul(146_097).wrapping_add(days).wrapping_sub(719_468)
+    let days = of_era
+        .wrapping_mul(365)
+        .wrapping_add(leap)
+        .wrapping_add(of_year);
+    era.wrapping_mul(146_097)
+        .wrapping_add(days)
+        .wrapping_sub(719_468)
 }
 
 /// The day that [`days_from_civil`] counts.
@@ -255,7 +278,15 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
         month.wrapping_sub(9)
     };
     let year = era.wrapping_mul(400).wrapping_add(year_of_era);
-    (if month <= 2 { year.wrapping_add(1) } else { year }, month, day)
+    (
+        if month <= 2 {
+            year.wrapping_add(1)
+        } else {
+            year
+        },
+        month,
+        day,
+    )
 }
 
 #[cfg(test)]
@@ -267,7 +298,10 @@ mod tests {
         let printed = |text: &str| parse(text).map(print);
         for (text, iso) in [
             ("2024-01-02T03:04:05Z", "2024-01-02T03:04:05.000Z"),
-            ("2024-01-02T03:04:05.123456789+02:30", "2024-01-02T00:34:05.123Z"),
+            (
+                "2024-01-02T03:04:05.123456789+02:30",
+                "2024-01-02T00:34:05.123Z",
+            ),
             ("2023-02-31T00:00:00Z", "2023-03-03T00:00:00.000Z"),
             ("2024-02-30T00:00:00.9Z", "2024-03-01T00:00:00.900Z"),
             ("1969-12-31T23:59:59.999Z", "1969-12-31T23:59:59.999Z"),
@@ -275,9 +309,18 @@ mod tests {
             ("0000-01-01T00:00:00Z", "0000-01-01T00:00:00.000Z"),
             ("2024-01-01T00:00:00-00:00", "2024-01-01T00:00:00.000Z"),
             ("2024-01-01T00:00:00.012345678Z", "2024-01-01T00:00:00.012Z"),
-            ("2024-01-01T00:00:00.0123456789Z", "2024-01-01T00:00:00.123Z"),
-            ("2024-01-01T00:00:00.0067993123Z", "2024-01-01T00:00:00.067Z"),
-            ("2024-01-01T00:00:00.0000000001Z", "2024-01-01T00:00:00.000Z"),
+            (
+                "2024-01-01T00:00:00.0123456789Z",
+                "2024-01-01T00:00:00.123Z",
+            ),
+            (
+                "2024-01-01T00:00:00.0067993123Z",
+                "2024-01-01T00:00:00.067Z",
+            ),
+            (
+                "2024-01-01T00:00:00.0000000001Z",
+                "2024-01-01T00:00:00.000Z",
+            ),
         ] {
             assert_eq!(printed(text).as_deref(), Some(iso), "{text}");
         }

@@ -1,7 +1,7 @@
 //! Reading the fields of a checked record that become columns.
 //!
-//! The lexicon check went before, so a field that is missing or of another type is an error of ours, not of the record; it
-//! still costs no more than the record.
+//! The lexicon check went before, so a field that is missing or of another type is an error of
+//! ours, not of the record; it still costs no more than the record.
 
 use crate::datetime;
 use crate::reject::{Reject, Rule};
@@ -15,7 +15,8 @@ pub(crate) struct Object<'a> {
     path: Path,
 }
 
-/// Where an object stands in its record: the keys that lead there. No known record type is deeper than this.
+/// Where an object stands in its record: the keys that lead there. No known record type is deeper
+/// than this.
 #[derive(Clone, Copy)]
 pub(crate) struct Path {
     keys: [&'static str; 6],
@@ -134,7 +135,10 @@ impl<'a> Object<'a> {
         self.require("createdAt", datetime::normalize(self.text("createdAt")?))
     }
 
-    pub(crate) fn optional_strong_ref(&self, key: &'static str) -> Result<Option<StrongRef<'a>>, Reject> {
+    pub(crate) fn optional_strong_ref(
+        &self,
+        key: &'static str,
+    ) -> Result<Option<StrongRef<'a>>, Reject> {
         let Some(object) = self.optional_object(key) else {
             return Ok(None);
         };

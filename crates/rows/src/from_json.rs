@@ -1,5 +1,5 @@
-//! JSON of a record back to DAG-CBOR: `{"$link":…}` is a link, `{"$bytes":…}` is bytes, and keys are put into canonical
-//! order. Written as serde reads it, without a tree, each value once.
+//! JSON of a record back to DAG-CBOR: `{"$link":…}` is a link, `{"$bytes":…}` is bytes, and keys
+//! are put into canonical order. Written as serde reads it, without a tree, each value once.
 
 use crate::build::{Builder, Kind};
 use crate::lexicon::MAX_SAFE_INTEGER;
@@ -18,7 +18,9 @@ pub struct DagCbor(pub Vec<u8>);
 /// The DAG-CBOR of a record's JSON; `None` if it is no JSON.
 #[must_use]
 pub fn from_json(json: &str) -> Option<Vec<u8>> {
-    serde_json::from_str::<DagCbor>(json).ok().map(|value| value.0)
+    serde_json::from_str::<DagCbor>(json)
+        .ok()
+        .map(|value| value.0)
 }
 
 /// The DAG-CBOR of JSON that stands in `record.json`; `None` if it is no JSON.
@@ -90,7 +92,8 @@ impl<'de> Visitor<'de> for Value<'_> {
         Ok(())
     }
 
-    // To JavaScript, which writes these lines, all numbers are floats: one that is too large to be an exact integer was none.
+    // To JavaScript, which writes these lines, all numbers are floats: one that is too large to be
+    // an exact integer was none.
     #[allow(clippy::cast_precision_loss)]
     fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
         match value.unsigned_abs() {
@@ -127,7 +130,10 @@ impl<'de> Visitor<'de> for Value<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         let at = self.to.builder.begin(Kind::List);
         let mut count = 0u64;
-        while items.next_element_seed(Value { to: &mut *self.to })?.is_some() {
+        while items
+            .next_element_seed(Value { to: &mut *self.to })?
+            .is_some()
+        {
             count = count.saturating_add(1);
         }
         self.to.builder.end(Kind::List, at, count, None);
@@ -140,8 +146,9 @@ impl<'de> Visitor<'de> for Value<'_> {
         let mut is_in_order = true;
         let mut before: Option<Cow<'de, str>> = None;
         while let Some(Key(key)) = map.next_key()? {
-            is_in_order &= before
-                .is_none_or(|before| cbor::key_order(before.as_bytes(), key.as_bytes()) == Ordering::Less);
+            is_in_order &= before.is_none_or(|before| {
+                cbor::key_order(before.as_bytes(), key.as_bytes()) == Ordering::Less
+            });
             self.to.entries.push(self.to.builder.at());
             self.to.builder.writer().text(&key);
             map.next_value_seed(Value { to: &mut *self.to })?;
@@ -168,8 +175,8 @@ impl<'de> Visitor<'de> for Value<'_> {
 }
 
 impl Target {
-    /// Where each entry from the one numbered `first` on, which are all of a map that ends here, was written, in canonical order.
-    /// `None` if a key is there twice.
+    /// Where each entry from the one numbered `first` on, which are all of a map that ends here,
+    /// was written, in canonical order. `None` if a key is there twice.
     fn sorted(&self, first: usize) -> Option<Vec<Range<usize>>> {
         let entries = self.entries.get(first..).unwrap_or_default();
         let ends = entries.iter().skip(1).copied().chain([self.builder.at()]);
@@ -182,12 +189,15 @@ impl Target {
             })
             .collect();
         sorted.sort_by(|a, b| cbor::key_order(a.0, b.0));
-        let is_twice = sorted.windows(2).any(|pair| matches!(pair, [a, b] if a.0 == b.0));
+        let is_twice = sorted
+            .windows(2)
+            .any(|pair| matches!(pair, [a, b] if a.0 == b.0));
         (!is_twice).then(|| sorted.into_iter().map(|(_, range)| range).collect())
     }
 
-    /// Writes the link or the bytes that the map at `at` stands for, whose only entry is `key` at `entry`. A map that stands for
-    /// neither, such as a `$link` without a CID, is a map like others.
+    /// Writes the link or the bytes that the map at `at` stands for, whose only entry is `key` at
+    /// `entry`. A map that stands for neither, such as a `$link` without a CID, is a map like
+    /// others.
     fn special(&mut self, at: usize, entry: usize, key: &str) -> Option<()> {
         if !matches!(key, "$link" | "$bytes") {
             return None;
@@ -257,8 +267,10 @@ mod tests {
     #[test]
     fn keys_are_put_in_order_at_every_level() {
         assert_eq!(
-            json_of(r#"{"ccc":{"bb":[{"z":1,"a":{}}],"a":"x"},"b":{"$link":"x"},"a":{"$bytes":"AQI="}}"#)
-                .unwrap(),
+            json_of(
+                r#"{"ccc":{"bb":[{"z":1,"a":{}}],"a":"x"},"b":{"$link":"x"},"a":{"$bytes":"AQI="}}"#
+            )
+            .unwrap(),
             r#"{"a":{"$bytes":"AQI"},"b":{"$link":"x"},"ccc":{"a":"x","bb":[{"a":{},"z":1}]}}"#
         );
         // More items than fit into a head of one byte, inside of each other.
@@ -274,7 +286,11 @@ mod tests {
     fn each_value_is_written_once_however_deep() {
         let work_of = |start: &str, end: &str| {
             let zeros = "0,".repeat(10_000);
-            let json = format!(r#"{{"a":{}[{zeros}0]{}}}"#, start.repeat(90), end.repeat(90));
+            let json = format!(
+                r#"{{"a":{}[{zeros}0]{}}}"#,
+                start.repeat(90),
+                end.repeat(90)
+            );
             let before = work::done();
             from_json(&json).unwrap();
             work::done() - before

@@ -1,8 +1,9 @@
 //! What the official decoder makes of a record that JavaScript cannot hold as it is written.
 //!
-//! Two things happen to a few records (cborg's use of `TextDecoder`, and of plain objects): a byte order mark at the front
-//! of a text or key vanishes, and a key `__proto__` is no key but sets the object's prototype. The copy that is made of
-//! them here has texts without the mark and no `__proto__` but those that matter to the lexicon check. An object whose prototype is
+//! Two things happen to a few records (cborg's use of `TextDecoder`, and of plain objects): a byte
+//! order mark at the front of a text or key vanishes, and a key `__proto__` is no key but sets the
+//! object's prototype. The copy that is made of them here has texts without the mark and no
+//! `__proto__` but those that matter to the lexicon check. An object whose prototype is
 //! a link counts as that link.
 
 use crate::build::{Builder, Kind};
@@ -20,7 +21,8 @@ pub(crate) const PROTO: &str = "__proto__";
 /// The copy of `record`, or nothing if it is as it is written.
 ///
 /// # Errors
-/// The official decoder cannot read it: keys are the same without their marks, or the record has a prototype.
+/// The official decoder cannot read it: keys are the same without their marks, or the record has a
+/// prototype.
 pub(crate) fn copy(record: Map<'_>) -> Result<Option<Writer>, Reject> {
     static MARKS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(MARK_BYTES));
     static PROTOS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(PROTO));
@@ -36,7 +38,11 @@ pub(crate) fn copy(record: Map<'_>) -> Result<Option<Writer>, Reject> {
     };
     copy.map(record.len()).map_err(|reject| reject.below("$"))?;
     let out = copy.out.finish();
-    if out.item().as_map().is_none_or(|map| map.get(PROTO).is_some()) {
+    if out
+        .item()
+        .as_map()
+        .is_none_or(|map| map.get(PROTO).is_some())
+    {
         return Err(Reject::new(format!("$.{PROTO}"), Rule::Proto));
     }
     Ok(Some(out))
@@ -47,8 +53,8 @@ pub(crate) fn read(text: &str) -> &str {
     text.strip_prefix(MARK).unwrap_or(text)
 }
 
-/// Whether JavaScript makes `value` the prototype of the object that has it as its `__proto__`. Null, numbers and the like
-/// change nothing.
+/// Whether JavaScript makes `value` the prototype of the object that has it as its `__proto__`.
+/// Null, numbers and the like change nothing.
 pub(crate) fn is_prototype(value: Value<'_>) -> bool {
     matches!(
         value,
@@ -81,7 +87,8 @@ impl Copy<'_> {
             Value::List(list) => {
                 out.list(list.len());
                 for at in 0..list.len() {
-                    self.value().map_err(|reject| reject.below(&format!("[{at}]")))?;
+                    self.value()
+                        .map_err(|reject| reject.below(&format!("[{at}]")))?;
                 }
             }
             Value::Map(map) => self.map(map.len())?,
@@ -143,7 +150,11 @@ mod tests {
     #[test]
     fn marks_and_prototypes() {
         let mut w = Writer::new();
-        w.map(3).text("a").list(2).text("\u{feff}\u{feff}x").text("y");
+        w.map(3)
+            .text("a")
+            .list(2)
+            .text("\u{feff}\u{feff}x")
+            .text("y");
         w.text("b")
             .map(2)
             .text("k")
@@ -152,7 +163,9 @@ mod tests {
             .link(&[1, 0x55, 0, 0]);
         w.text("__proto__").null();
         let bytes = w.into_bytes();
-        let copied = copy(check(&bytes).unwrap().as_map().unwrap()).unwrap().unwrap();
+        let copied = copy(check(&bytes).unwrap().as_map().unwrap())
+            .unwrap()
+            .unwrap();
         assert_eq!(
             crate::to_json(copied.item().as_map().unwrap()).unwrap(),
             "{\"a\":[\"\u{feff}x\",\"y\"],\"b\":{\"$link\":\"bafkqaaa\"}}"
@@ -167,7 +180,9 @@ mod tests {
             .link(&[1, 0x55, 0, 0]);
         w.text("zzzzzzzzzz").map(1).text("x").null();
         let bytes = w.into_bytes();
-        let copied = copy(check(&bytes).unwrap().as_map().unwrap()).unwrap().unwrap();
+        let copied = copy(check(&bytes).unwrap().as_map().unwrap())
+            .unwrap()
+            .unwrap();
         assert_eq!(
             crate::to_json(copied.item().as_map().unwrap()).unwrap(),
             "{\"b\":{\"$link\":\"bafkqaaa\"}}"
@@ -205,7 +220,9 @@ mod tests {
         let mut w = Writer::new();
         w.map(2).text("b").null().text("\u{feff}b").null();
         let bytes = nested(w.into_bytes(), &"\u{1b}k".repeat(400));
-        let reject = copy(check(&bytes).unwrap().as_map().unwrap()).err().unwrap();
+        let reject = copy(check(&bytes).unwrap().as_map().unwrap())
+            .err()
+            .unwrap();
         assert!(reject.path.len() < 210, "{}", reject.path.len());
         assert!(reject.path.starts_with("$.\\u{1b}k"), "{reject}");
     }

@@ -1,11 +1,13 @@
-//! `record.json`: DAG-CBOR written as JavaScript's `JSON.stringify` writes the official code's objects.
+//! `record.json`: DAG-CBOR written as JavaScript's `JSON.stringify` writes the official code's
+//! objects.
 //!
-//! Keys keep their DAG-CBOR order, except that JavaScript puts keys that look like array indexes first, in
-//! ascending order. Links are `{"$link":…}`, bytes `{"$bytes":…}` in unpadded base 64. Numbers print as
-//! JavaScript prints them, so a float without a fraction prints as an integer. A key `__proto__` vanishes.
+//! Keys keep their DAG-CBOR order, except that JavaScript puts keys that look like array indexes
+//! first, in ascending order. Links are `{"$link":…}`, bytes `{"$bytes":…}` in unpadded base 64.
+//! Numbers print as JavaScript prints them, so a float without a fraction prints as an integer. A
+//! key `__proto__` vanishes.
 //!
-//! A record is read once, from front to back, however deep it is. Maps whose keys JavaScript moves are written as they
-//! are read and put in order at the end ([`crate::reorder`]).
+//! A record is read once, from front to back, however deep it is. Maps whose keys JavaScript moves
+//! are written as they are read and put in order at the end ([`crate::reorder`]).
 
 use crate::javascript::{PROTO, is_prototype};
 use crate::lexicon::MAX_SAFE_INTEGER;
@@ -26,8 +28,8 @@ pub fn to_json(record: Map<'_>) -> Result<String, Reject> {
     Ok(text)
 }
 
-/// Appends the JSON of a record to `out`; whether [`crate::from_json`] makes the same record of it again. It does not where a float
-/// is whole, or where a map looks like a link or bytes.
+/// Appends the JSON of a record to `out`; whether [`crate::from_json`] makes the same record of it
+/// again. It does not where a float is whole, or where a map looks like a link or bytes.
 pub(crate) fn append_json(record: Map<'_>, out: &mut String) -> Result<bool, Reject> {
     write(Value::Map(record), false, out)
 }
@@ -63,11 +65,13 @@ struct OpenObject {
     start: usize,
     /// Whether it has one entry alone.
     is_single: bool,
-    /// Its entries in the text, from the first key on that looks like an array index. Nearly always none.
+    /// Its entries in the text, from the first key on that looks like an array index. Nearly
+    /// always none.
     pieces: Vec<Piece>,
 }
 
-/// Entries of an object that stay together: one whose key looks like an array index, or those between two such keys.
+/// Entries of an object that stay together: one whose key looks like an array index, or those
+/// between two such keys.
 struct Piece {
     /// The index that the key is.
     index: Option<u32>,
@@ -117,7 +121,11 @@ impl OpenObject {
             start: self.start.saturating_sub(1),
             head: b"{".to_vec(),
             end,
-            pieces: self.pieces.iter().map(|piece| piece.start..piece.end).collect(),
+            pieces: self
+                .pieces
+                .iter()
+                .map(|piece| piece.start..piece.end)
+                .collect(),
         })
     }
 }
@@ -183,8 +191,8 @@ fn put_in_order(begin: usize, mut regions: Vec<Region>, out: &mut String) {
     });
 }
 
-/// Whether a key `__proto__` with the value that comes next is written: JavaScript has no such key, but whoever wants all of a
-/// record also wants one that is a prototype.
+/// Whether a key `__proto__` with the value that comes next is written: JavaScript has no such key,
+/// but whoever wants all of a record also wants one that is a prototype.
 fn is_written(from: &Cursor<'_>, whole: bool) -> bool {
     whole && is_prototype(from.peek())
 }
@@ -193,8 +201,12 @@ fn is_written(from: &Cursor<'_>, whole: bool) -> bool {
 fn write_one(value: Value<'_>, out: &mut String, open: &mut Vec<Open>) -> Result<bool, Reject> {
     let mut reversible = true;
     match value {
-        Value::Unsigned(n) if n > MAX_SAFE_INTEGER => return Err(Reject::new("$", Rule::UnsafeInteger)),
-        Value::Negative(n) if n >= MAX_SAFE_INTEGER => return Err(Reject::new("$", Rule::UnsafeInteger)),
+        Value::Unsigned(n) if n > MAX_SAFE_INTEGER => {
+            return Err(Reject::new("$", Rule::UnsafeInteger));
+        }
+        Value::Negative(n) if n >= MAX_SAFE_INTEGER => {
+            return Err(Reject::new("$", Rule::UnsafeInteger));
+        }
         Value::Unsigned(n) => written(write!(out, "{n}")),
         Value::Negative(n) => written(write!(out, "-{}", n.saturating_add(1))),
         Value::Bytes(bytes) => {
@@ -245,12 +257,16 @@ fn array_index(key: &str) -> Option<u32> {
 /// Writing to a string cannot fail.
 fn written(_: std::fmt::Result) {}
 
-/// A string as `JSON.stringify` escapes it: quotes, backslashes and control characters, nothing else.
+/// A string as `JSON.stringify` escapes it: quotes, backslashes and control characters, nothing
+/// else.
 fn write_text(text: &str, out: &mut String) {
     work::add(text.len());
     out.push('"');
     let mut rest = text;
-    while let Some(at) = rest.bytes().position(|b| b < 0x20 || b == b'"' || b == b'\\') {
+    while let Some(at) = rest
+        .bytes()
+        .position(|b| b < 0x20 || b == b'"' || b == b'\\')
+    {
         let (plain, special) = rest.split_at(at);
         out.push_str(plain);
         let mut chars = special.chars();
@@ -311,7 +327,10 @@ mod tests {
 
     #[test]
     fn integers_that_javascript_cannot_hold_reject_the_record() {
-        for (value, fine) in [(9_007_199_254_740_991, true), (9_007_199_254_740_992, false)] {
+        for (value, fine) in [
+            (9_007_199_254_740_991, true),
+            (9_007_199_254_740_992, false),
+        ] {
             for value in [value, -value] {
                 let mut w = Writer::new();
                 w.map(1).text("n").integer(value);
@@ -353,7 +372,12 @@ mod tests {
         let mut w = Writer::new();
         w.map(6).text("1").integer(1).text("a").list(2);
         w.map(2).text("x").null().text("20").null().integer(7);
-        w.text("b").integer(2).text("10").integer(3).text("12").integer(4);
+        w.text("b")
+            .integer(2)
+            .text("10")
+            .integer(3)
+            .text("12")
+            .integer(4);
         w.text("bb").integer(5);
         let bytes = w.into_bytes();
         let item = check(&bytes).unwrap();

@@ -1,11 +1,12 @@
 //! Records to rows: what the official indexer writes for a record that stands alone.
 //!
-//! [`index`] takes one record in DAG-CBOR and hands rows to a sink; nothing here knows SQL, sockets or other
-//! records. Rows that need rows of other repos (flags of replies and gates, counts, quote and reply
-//! notifications) are made later, from the tables. Each collection has a file in `collections/`.
+//! [`index`] takes one record in DAG-CBOR and hands rows to a sink; nothing here knows SQL, sockets
+//! or other records. Rows that need rows of other repos (flags of replies and gates, counts, quote
+//! and reply notifications) are made later, from the tables. Each collection has a file in
+//! `collections/`.
 //!
-//! Before that the record is checked against its lexicon as strictly as the official indexer does; [`check`] does only
-//! that.
+//! Before that the record is checked against its lexicon as strictly as the official indexer does;
+//! [`check`] does only that.
 
 #![cfg_attr(
     not(test),
@@ -61,7 +62,8 @@ pub struct Record<'a> {
     pub value: Map<'a>,
 }
 
-/// Checks a record as the official indexer does before it writes anything, and returns its JSON for `record.json`.
+/// Checks a record as the official indexer does before it writes anything, and returns its JSON for
+/// `record.json`.
 ///
 /// # Errors
 /// The official indexer refuses it, too.
@@ -87,7 +89,8 @@ fn check_copied(collection: Collection, value: Map<'_>, json: &mut String) -> Re
 /// What [`index`] learns of a record beside its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Indexed {
-    /// Whether [`from_json`] makes the same DAG-CBOR of `record.json` again. Rare records are not what JavaScript makes of them.
+    /// Whether [`from_json`] makes the same DAG-CBOR of `record.json` again. Rare records are not
+    /// what JavaScript makes of them.
     pub is_reversible: bool,
 }
 
@@ -113,8 +116,11 @@ pub fn index(record: &Record<'_>, rows: &mut Rows<'_>) -> Result<Indexed, Reject
 /// # Errors
 /// As [`index`].
 pub fn index_stored(record: &Record<'_>, rows: &mut Rows<'_>) -> Result<Indexed, Reject> {
-    // What follows the DID in the URI was checked by those who made it. Of DIDs, only those with these characters may be no authority.
-    if memchr::memchr2(b'_', b'%', record.did.as_bytes()).is_some() && !aturi::is_authority(record.did) {
+    // What follows the DID in the URI was checked by those who made it. Of DIDs, only those with
+    // these characters may be no authority.
+    if memchr::memchr2(b'_', b'%', record.did.as_bytes()).is_some()
+        && !aturi::is_authority(record.did)
+    {
         return Err(aturi::no_authority("the URI of the record"));
     }
     let mut json = rows.take_text();

@@ -45,7 +45,8 @@ pub enum Rule {
     Official(&'static str),
 }
 
-/// Longest path, in bytes: keys that no lexicon knows can be as long as a record, and a hundred deep.
+/// Longest path, in bytes: keys that no lexicon knows can be as long as a record, and a hundred
+/// deep.
 const MAX_PATH: usize = 200;
 
 impl Reject {
@@ -57,11 +58,14 @@ impl Reject {
         }
     }
 
-    /// The same, of a value that stands at `name` in a larger one. What is innermost gives way where the path grows too long.
+    /// The same, of a value that stands at `name` in a larger one. What is innermost gives way
+    /// where the path grows too long.
     pub(crate) fn below(mut self, name: &str) -> Self {
         self.path.insert_str(0, name);
         if self.path.len() > MAX_PATH {
-            let end = (0..=MAX_PATH).rev().find(|end| self.path.is_char_boundary(*end));
+            let end = (0..=MAX_PATH)
+                .rev()
+                .find(|end| self.path.is_char_boundary(*end));
             self.path.truncate(end.unwrap_or(0));
             self.path.push('…');
         }

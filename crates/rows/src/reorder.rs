@@ -1,9 +1,10 @@
 //! Puts what was written in one order into another, in one pass at the end.
 //!
-//! A value is written as it is read, from front to back. Where parts of it have to stand elsewhere (JavaScript moves
-//! some keys to the front; DAG-CBOR sorts keys, and begins with a number of entries that is known at the end), a
-//! [`Region`] is noted instead of moving bytes at once: regions lie inside each other up to a hundred deep, and what is
-//! innermost would be moved once per level.
+//! A value is written as it is read, from front to back. Where parts of it have to stand elsewhere
+//! (JavaScript moves some keys to the front; DAG-CBOR sorts keys, and begins with a number of
+//! entries that is known at the end), a [`Region`] is noted instead of moving bytes at once:
+//! regions lie inside each other up to a hundred deep, and what is innermost would be moved once
+//! per level.
 
 use std::ops::Range;
 
@@ -19,7 +20,8 @@ pub(crate) struct Region {
     pub(crate) pieces: Vec<Range<usize>>,
 }
 
-/// Hands `written` to `out` piece by piece, with `separator` between the pieces of a region. Each byte is handed over once.
+/// Hands `written` to `out` piece by piece, with `separator` between the pieces of a region. Each
+/// byte is handed over once.
 pub(crate) fn in_order(
     written: &[u8],
     mut regions: Vec<Region>,

@@ -68,7 +68,10 @@ impl<'s> Rows<'s> {
             atrepo::work::add(text.len());
             // JSON has U+0000 as an escape; those who make it look at the text before.
             if memchr::memchr(0, text.as_bytes()).is_some() {
-                return Err(Reject::new(format!("{}.{}", info.name, column.name), Rule::Nul));
+                return Err(Reject::new(
+                    format!("{}.{}", info.name, column.name),
+                    Rule::Nul,
+                ));
             }
         }
         (self.sink)(info, &values);

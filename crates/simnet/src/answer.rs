@@ -1,4 +1,5 @@
-//! What a request gets, and how it is written: on the bare socket, so that it can break HTTP where a library would not.
+//! What a request gets, and how it is written: on the bare socket, so that it can break HTTP where
+//! a library would not.
 
 use crate::hostile::encoding::Encoding;
 use flate2::write::GzEncoder;
@@ -122,7 +123,8 @@ const DRIP: Duration = Duration::from_millis(200);
 /// A stalled connection is held for so long, unless the client leaves.
 const STALL: Duration = Duration::from_secs(3600);
 
-/// Writes an answer. `headers` are lines that stand in its head beside its own. Tells whether the connection goes on.
+/// Writes an answer. `headers` are lines that stand in its head beside its own. Tells whether the
+/// connection goes on.
 pub(crate) async fn write(
     stream: &mut TcpStream,
     answer: &Answer,
@@ -153,7 +155,9 @@ pub(crate) async fn write(
             Ok(true)
         }
         Answer::Redirect(to) => {
-            let head = format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\n{headers}content-length: 0\r\n\r\n");
+            let head = format!(
+                "HTTP/1.1 302 Found\r\nlocation: {to}\r\n{headers}content-length: 0\r\n\r\n"
+            );
             stream.write_all(head.as_bytes()).await?;
             Ok(true)
         }
@@ -194,7 +198,10 @@ pub(crate) async fn write(
         }
         Answer::Bomb(bytes) => {
             let bomb = Bomb::new(*bytes)?;
-            let head = car_head(bomb.length(), &format!("content-encoding: gzip\r\n{headers}"));
+            let head = car_head(
+                bomb.length(),
+                &format!("content-encoding: gzip\r\n{headers}"),
+            );
             write_both(stream, &head, &bomb.start).await?;
             for _ in 0..bomb.times {
                 stream.write_all(&bomb.piece).await?;
@@ -266,7 +273,12 @@ fn car_head(length: u64, headers: &str) -> String {
     format!("HTTP/1.1 200 OK\r\n{CAR}{headers}content-length: {length}\r\n\r\n")
 }
 
-fn status_head(status: u16, own: &[(&'static str, String)], length: usize, headers: &str) -> String {
+fn status_head(
+    status: u16,
+    own: &[(&'static str, String)],
+    length: usize,
+    headers: &str,
+) -> String {
     let own: String = own
         .iter()
         .map(|(name, value)| format!("{name}: {value}\r\n"))

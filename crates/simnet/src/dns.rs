@@ -13,15 +13,17 @@ pub struct Dns {
 }
 
 impl Dns {
-    /// Starts on a free port of loopback. `records` are names in lower case and the texts of their TXT records; a name whose list is empty
-    /// gets an error of the server.
+    /// Starts on a free port of loopback. `records` are names in lower case and the texts of their
+    /// TXT records; a name whose list is empty gets an error of the server.
     ///
     /// # Panics
     /// The system gives no socket.
     #[must_use]
     pub fn start(records: HashMap<String, Vec<String>>) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a port for the practice DNS");
-        let address = socket.local_addr().expect("the address of the practice DNS");
+        let address = socket
+            .local_addr()
+            .expect("the address of the practice DNS");
         socket
             .set_read_timeout(Some(Duration::from_millis(100)))
             .expect("a timeout for the practice DNS");

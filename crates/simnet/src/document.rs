@@ -1,6 +1,7 @@
 //! DID documents of accounts that do not exist.
 
-/// The document of `did`, which claims `handle` and whose repo is on `pds`. Its key is that of [`crate::signing_key`].
+/// The document of `did`, which claims `handle` and whose repo is on `pds`. Its key is that of
+/// [`crate::signing_key`].
 #[must_use]
 pub fn document(did: &str, handle: &str, pds: &str) -> String {
     document_with(did, handle, pds, &crate::signing_key(did))

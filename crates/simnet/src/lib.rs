@@ -1,8 +1,8 @@
 //! A network to practise on: repos made from a seed, with the mix and the sizes of real ones
 //! ([`Population`]) or with everything in each other's way ([`Tangle`]), and the input that hostile
-//! hosts send ([`hostile`]). What serves them on loopback: one PDS that does as it is told, with DID
-//! documents and handles beside it ([`Server`]); a DNS server ([`Dns`]); a whole network of PDSes,
-//! PLC directory and relay, with faults on demand ([`Network`]).
+//! hosts send ([`hostile`]). What serves them on loopback: one PDS that does as it is told, with
+//! DID documents and handles beside it ([`Server`]); a DNS server ([`Dns`]); a whole network of
+//! PDSes, PLC directory and relay, with faults on demand ([`Network`]).
 //!
 //! Commits are signed with keys that follow from the DIDs, so that everybody can sign.
 

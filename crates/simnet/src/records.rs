@@ -7,7 +7,8 @@ use atrepo::{Cid, Codec, syntax};
 use rows::datetime;
 use std::collections::HashSet;
 
-/// How many of a hundred records are of which kind. The rest are blocks, and records of another application.
+/// How many of a hundred records are of which kind. The rest are blocks, and records of another
+/// application.
 #[derive(Clone, Copy, Debug)]
 pub struct Mix {
     /// Likes.
@@ -69,8 +70,8 @@ pub struct Population {
 }
 
 impl Population {
-    /// `repos` accounts with about `records` records in all. Sizes are spread as real ones are: most accounts have a
-    /// handful, a few have most of the records.
+    /// `repos` accounts with about `records` records in all. Sizes are spread as real ones are:
+    /// most accounts have a handful, a few have most of the records.
     #[must_use]
     #[allow(
         clippy::cast_precision_loss,
@@ -86,7 +87,11 @@ impl Population {
         let total: f64 = weights.iter().sum();
         let sizes = weights
             .iter()
-            .map(|weight| ((weight / total).min(0.2) * records as f64).round().max(1.0) as usize)
+            .map(|weight| {
+                ((weight / total).min(0.2) * records as f64)
+                    .round()
+                    .max(1.0) as usize
+            })
             .collect();
         Self {
             seed,
@@ -111,15 +116,22 @@ impl Population {
     #[must_use]
     pub fn did(&self, account: usize) -> String {
         const DIGITS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-        let mut random = Random::new(self.seed ^ (account as u64).wrapping_mul(0xa076_1d64_78bd_642f));
-        let id: String = (0..24).map(|_| char::from(DIGITS[random.index(32)])).collect();
+        let mut random =
+            Random::new(self.seed ^ (account as u64).wrapping_mul(0xa076_1d64_78bd_642f));
+        let id: String = (0..24)
+            .map(|_| char::from(DIGITS[random.index(32)]))
+            .collect();
         format!("did:plc:{id}")
     }
 
     /// The CAR of account `account`.
     #[must_use]
     pub fn car(&self, account: usize) -> Vec<u8> {
-        build_repo(&self.did(account), &Self::rev(account), self.records(account))
+        build_repo(
+            &self.did(account),
+            &Self::rev(account),
+            self.records(account),
+        )
     }
 
     /// The rev of the repo of account `account`.
@@ -135,7 +147,8 @@ impl Population {
     /// Microseconds since 1970 before which all records of a population are made.
     pub(crate) const END: u64 = BEGINNING + SPAN;
 
-    /// A record that somebody of these accounts makes later, and its collection. `roll` says which kind of record, of a hundred.
+    /// A record that somebody of these accounts makes later, and its collection. `roll` says which
+    /// kind of record, of a hundred.
     pub(crate) fn later_record(
         &self,
         micros: u64,
@@ -145,7 +158,11 @@ impl Population {
         let clock = 0;
         let at = datetime::print(i64::try_from(micros / 1000).unwrap_or(0));
         self.record(
-            &Moment { micros, clock, roll },
+            &Moment {
+                micros,
+                clock,
+                roll,
+            },
             &at,
             &mut Known::default(),
             random,
@@ -156,8 +173,9 @@ impl Population {
     #[must_use]
     pub fn records(&self, account: usize) -> Vec<(String, Vec<u8>)> {
         let size = self.sizes.get(account).copied().unwrap_or(0);
-        let mut random =
-            Random::new(self.seed.wrapping_add(1) ^ (account as u64).wrapping_mul(0xe703_7ed1_a0b4_28db));
+        let mut random = Random::new(
+            self.seed.wrapping_add(1) ^ (account as u64).wrapping_mul(0xe703_7ed1_a0b4_28db),
+        );
         let mut records = vec![(
             "app.bsky.actor.profile/self".to_owned(),
             self.profile(account, &mut random),
@@ -173,8 +191,8 @@ impl Population {
         records
     }
 
-    /// When record `n` of an account is made and what it may be, and the numbers that the rest of it is made from: others can point to it
-    /// without making it.
+    /// When record `n` of an account is made and what it may be, and the numbers that the rest of
+    /// it is made from: others can point to it without making it.
     fn moment(&self, account: usize, n: usize) -> (Moment, Random) {
         let mut random = Random::new(
             self.seed.wrapping_add(2)
@@ -207,7 +225,8 @@ impl Population {
             })
     }
 
-    /// Account and number of the post that a post of this time replies to; the first of its numbers say so.
+    /// Account and number of the post that a post of this time replies to; the first of its numbers
+    /// say so.
     fn parent(&self, micros: u64, random: &mut Random) -> Option<(usize, usize)> {
         let replies = random.percent(45);
         let (account, n) = self.some_post(random)?;
@@ -288,7 +307,8 @@ impl Population {
         }
     }
 
-    /// Somebody who is not in `known` yet, and is from now on; nobody if it takes too long to find one.
+    /// Somebody who is not in `known` yet, and is from now on; nobody if it takes too long to find
+    /// one.
     fn stranger(&self, known: &mut HashSet<usize>, random: &mut Random) -> Option<usize> {
         (0..20)
             .map(|_| self.somebody(random))
@@ -455,20 +475,28 @@ impl Population {
                 strong_ref(w, &uri, &cid);
             }
             _ => {
-                w.map(2).text("$type").text("app.bsky.embed.video").text("video");
+                w.map(2)
+                    .text("$type")
+                    .text("app.bsky.embed.video")
+                    .text("video");
                 blob(w, random, "video/mp4");
             }
         }
     }
 }
 
-/// The CID under which a post is pointed to: a made-up one, since a real one would need the posts that it points to.
+/// The CID under which a post is pointed to: a made-up one, since a real one would need the posts
+/// that it points to.
 fn cid_of(uri: &str) -> Cid {
     Cid::of(Codec::DagCbor, uri.as_bytes())
 }
 
 fn strong_ref<'w>(w: &'w mut Writer, uri: &str, cid: &Cid) -> &'w mut Writer {
-    w.map(2).text("cid").text(&cid.to_string()).text("uri").text(uri)
+    w.map(2)
+        .text("cid")
+        .text(&cid.to_string())
+        .text("uri")
+        .text(uri)
 }
 
 fn blob(w: &mut Writer, random: &mut Random, mime_type: &str) {
@@ -549,7 +577,8 @@ mod tests {
                     indexed_at: "2024-01-01T00:00:00.000Z",
                     value,
                 };
-                rows::index(&record, &mut Rows::new(&mut |_, _| {})).unwrap_or_else(|e| panic!("{key}: {e}"));
+                rows::index(&record, &mut Rows::new(&mut |_, _| {}))
+                    .unwrap_or_else(|e| panic!("{key}: {e}"));
                 indexed += 1;
             }
             atrepo::Repo::open(&population.car(account), &population.did(account))

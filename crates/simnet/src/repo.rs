@@ -14,14 +14,17 @@ pub fn build_repo(did: &str, rev: &str, records: Vec<(String, Vec<u8>)>) -> Vec<
     build_car(root, &blocks)
 }
 
-/// The blocks of a repo and the CID of its commit, which is the last of them: records first, then nodes. `generation` is that of the key.
+/// The blocks of a repo and the CID of its commit, which is the last of them: records first, then
+/// nodes. `generation` is that of the key.
 pub(crate) fn build_blocks(
     did: &str,
     generation: u32,
     rev: &str,
     records: Vec<(String, Vec<u8>)>,
 ) -> (Cid, Vec<(Cid, Vec<u8>)>) {
-    build_blocks_under(records, |data| build_commit_with(did, generation, rev, data))
+    build_blocks_under(records, |data| {
+        build_commit_with(did, generation, rev, data)
+    })
 }
 
 /// The same under the commit that `commit` makes for the root of the tree.
@@ -57,7 +60,9 @@ pub fn build_commit(did: &str, rev: &str, data: &Cid) -> Vec<u8> {
 }
 
 fn build_commit_with(did: &str, generation: u32, rev: &str, data: &Cid) -> Vec<u8> {
-    build_commit_fields(did, rev, data, 0, |message| sign_with(did, generation, message))
+    build_commit_fields(did, rev, data, 0, |message| {
+        sign_with(did, generation, message)
+    })
 }
 
 /// A commit with what `sign` makes of it as its signature, and a field `padding` of so many zeros,
@@ -100,7 +105,13 @@ pub fn build_car(root: Cid, blocks: &[(Cid, Vec<u8>)]) -> Vec<u8> {
         .text("version")
         .integer(1);
     let header = w.into_bytes();
-    let mut car = Vec::with_capacity(blocks.iter().map(|(_, bytes)| bytes.len() + 40).sum::<usize>() + 64);
+    let mut car = Vec::with_capacity(
+        blocks
+            .iter()
+            .map(|(_, bytes)| bytes.len() + 40)
+            .sum::<usize>()
+            + 64,
+    );
     write_varint(&mut car, header.len());
     car.extend(header);
     for (cid, bytes) in blocks {
@@ -124,7 +135,8 @@ fn write_varint(out: &mut Vec<u8>, mut value: usize) {
     out.push(value.to_le_bytes()[0]);
 }
 
-/// The node of `layer` over `entries`, all of which are of this layer or below. The depth is that of real trees.
+/// The node of `layer` over `entries`, all of which are of this layer or below. The depth is that
+/// of real trees.
 fn build_node(entries: &[(u32, String, Cid)], layer: u32, blocks: &mut Vec<(Cid, Vec<u8>)>) -> Cid {
     let mut gaps = entries.split(|(of, ..)| *of == layer);
     let here: Vec<_> = entries.iter().filter(|(of, ..)| *of == layer).collect();

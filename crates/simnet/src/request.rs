@@ -30,8 +30,12 @@ impl Request {
     }
 }
 
-/// The next request of a connection. `buffer` keeps what was read beyond it. `None` at the end, or if what comes is not HTTP.
-pub(crate) async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> std::io::Result<Option<Request>> {
+/// The next request of a connection. `buffer` keeps what was read beyond it. `None` at the end, or
+/// if what comes is not HTTP.
+pub(crate) async fn read(
+    stream: &mut TcpStream,
+    buffer: &mut Vec<u8>,
+) -> std::io::Result<Option<Request>> {
     loop {
         match parse(buffer) {
             Ok(Some((length, request))) => {
@@ -64,7 +68,8 @@ fn parse(buffer: &[u8]) -> Result<Option<(usize, Request)>, httparse::Error> {
     let target = request.path.unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    let is_websocket = header("upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket"));
+    let is_websocket =
+        header("upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket"));
     let request = Request {
         path: unescape(path),
         host: header("host").unwrap_or_default().to_ascii_lowercase(),

@@ -1,8 +1,10 @@
-//! A PDS on loopback that answers `getRepo` as it is told: well, or in any of the ways in which hosts go wrong. It also is a PLC
-//! directory, the host of did:web documents and of well-known files of handles.
+//! A PDS on loopback that answers `getRepo` as it is told: well, or in any of the ways in which
+//! hosts go wrong. It also is a PLC directory, the host of did:web documents and of well-known
+//! files of handles.
 //!
-//! What is asked for has a name: the DID for `getRepo`; `latest DID` for `getLatestCommit`, which follows from the repo if nothing else was set; `audit DID` for the PLC's log; `plc DID`, `web HOST` and `handle HOST` for documents and handles; `export AFTER`
-//! for the PLC's export.
+//! What is asked for has a name: the DID for `getRepo`; `latest DID` for `getLatestCommit`, which
+//! follows from the repo if nothing else was set; `audit DID` for the PLC's log; `plc DID`, `web
+//! HOST` and `handle HOST` for documents and handles; `export AFTER` for the PLC's export.
 
 use crate::answer::{self, Answer};
 use crate::request::{self, Request};
@@ -46,7 +48,9 @@ impl Server {
         let listener = runtime
             .block_on(TcpListener::bind("127.0.0.1:0"))
             .expect("a port for the practice server");
-        let address = listener.local_addr().expect("the address of the practice server");
+        let address = listener
+            .local_addr()
+            .expect("the address of the practice server");
         let serving = Arc::clone(&shared);
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -122,18 +126,23 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
 
 /// The answer to what is asked; of [`Answer::Then`] only the second part is left for the next time.
 fn next_answer(shared: &Shared, asked: &str) -> Answer {
-    let mut answers = shared.answers.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut answers = shared
+        .answers
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     match answers.get(asked).cloned() {
         Some(Answer::Then(first, second)) => {
             answers.insert(asked.to_owned(), *second);
             *first
         }
         Some(answer) => answer,
-        None if asked.starts_with("latest ") => match answers.get(asked.trim_start_matches("latest ")) {
-            Some(Answer::Repo(car)) => latest_commit(car),
-            Some(other) => other.clone(),
-            None => Answer::error(400, "RepoNotFound"),
-        },
+        None if asked.starts_with("latest ") => {
+            match answers.get(asked.trim_start_matches("latest ")) {
+                Some(Answer::Repo(car)) => latest_commit(car),
+                Some(other) => other.clone(),
+                None => Answer::error(400, "RepoNotFound"),
+            }
+        }
         None if asked.contains(' ') => Answer::error(404, "NotFound"),
         None => Answer::error(400, "RepoNotFound"),
     }
@@ -141,10 +150,12 @@ fn next_answer(shared: &Shared, asked: &str) -> Answer {
 
 /// What `getLatestCommit` says of a repo.
 fn latest_commit(car: &[u8]) -> Answer {
-    let found = atrepo::BlockIndex::build(car).ok().and_then(|(root, blocks)| {
-        let commit = atrepo::Commit::parse(blocks.get(&root)?).ok()?;
-        Some((root, commit.rev))
-    });
+    let found = atrepo::BlockIndex::build(car)
+        .ok()
+        .and_then(|(root, blocks)| {
+            let commit = atrepo::Commit::parse(blocks.get(&root)?).ok()?;
+            Some((root, commit.rev))
+        });
     match found {
         Some((root, rev)) => Answer::text(format!("{{\"cid\":\"{root}\",\"rev\":\"{rev}\"}}")),
         None => Answer::error(500, "InternalServerError"),
@@ -162,7 +173,10 @@ fn asked(request: &Request) -> String {
         "/export" => format!("export {}", parameter("after")),
         "/xrpc/com.atproto.sync.getLatestCommit" => format!("latest {}", parameter("did")),
         path if path.starts_with("/did:") && path.ends_with("/log/audit") => {
-            format!("audit {}", path.trim_matches('/').trim_end_matches("/log/audit"))
+            format!(
+                "audit {}",
+                path.trim_matches('/').trim_end_matches("/log/audit")
+            )
         }
         path if path.starts_with("/did:") => format!("plc {}", path.trim_start_matches('/')),
         _ => parameter("did").to_owned(),

@@ -1,8 +1,10 @@
-//! A small network in which everything is in each other's way: few accounts, few posts, and records that reply, quote, gate, like and
-//! list each other and themselves, right and wrong. Where [`crate::Population`] is like the real network, this one looks for rules that meet.
+//! A small network in which everything is in each other's way: few accounts, few posts, and records
+//! that reply, quote, gate, like and list each other and themselves, right and wrong. Where
+//! [`crate::Population`] is like the real network, this one looks for rules that meet.
 //!
-//! Made to be judged by the official indexer. Its replies point to posts that come before them by record key, so that the canonical order
-//! is that of the keys; replies in a circle have tests of their own.
+//! Made to be judged by the official indexer. Its replies point to posts that come before them by
+//! record key, so that the canonical order is that of the keys; replies in a circle have tests of
+//! their own.
 
 use crate::document::document;
 use crate::random::Random;
@@ -64,8 +66,8 @@ impl Tangle {
         Self::make(seed, accounts, records, false)
     }
 
-    /// The same with more in it: records of which JSON does not keep all, many duplicates, some of them
-    /// such records, and posts that reply to each other in circles.
+    /// The same with more in it: records of which JSON does not keep all, many duplicates, some of
+    /// them such records, and posts that reply to each other in circles.
     #[must_use]
     pub fn knotted(seed: u64, accounts: usize, records: usize) -> Self {
         Self::make(seed, accounts, records, true)
@@ -76,7 +78,9 @@ impl Tangle {
         let dids: Vec<String> = (0..accounts)
             .map(|_| {
                 const DIGITS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-                let id: String = (0..24).map(|_| char::from(DIGITS[random.index(32)])).collect();
+                let id: String = (0..24)
+                    .map(|_| char::from(DIGITS[random.index(32)]))
+                    .collect();
                 format!("did:plc:{id}")
             })
             .collect();
@@ -87,7 +91,10 @@ impl Tangle {
             others: Vec::new(),
             clock: BEGINNING,
             is_knotted,
-            repos: dids.iter().map(|did| (did.clone(), BTreeMap::new())).collect(),
+            repos: dids
+                .iter()
+                .map(|did| (did.clone(), BTreeMap::new()))
+                .collect(),
             dids,
         };
         for _ in 0..records {
@@ -122,7 +129,8 @@ impl Tangle {
         format!("{name}{at}.tangle.test")
     }
 
-    /// Whom a handle in lower case leads to: the first account that claims it. Every eleventh account's leads nowhere.
+    /// Whom a handle in lower case leads to: the first account that claims it. Every eleventh
+    /// account's leads nowhere.
     #[must_use]
     pub fn leads_to(&self, handle: &str) -> Option<&str> {
         let (at, did) = self
@@ -176,7 +184,9 @@ impl Maker {
         match (self.random.below(20), self.post()) {
             (0, _) => (format!("at://{did}"), cid),
             (1, _) => (format!("at://{did}/app.bsky.feed.post/3jzfcijpj2z2a"), cid),
-            (2, _) if !self.others.is_empty() => self.others[self.random.index(self.others.len())].clone(),
+            (2, _) if !self.others.is_empty() => {
+                self.others[self.random.index(self.others.len())].clone()
+            }
             (3, Some(post)) => (format!("{}#/text", post.uri), post.cid),
             (4, Some(post)) => (post.uri, cid),
             (5, _) => (format!("at://{did}/app.bsky.feed.generator/feed"), cid),
@@ -205,7 +215,11 @@ impl Maker {
 
     fn blob(&mut self) -> Value {
         let cid = Cid::of(Codec::Raw, &self.random.next_u64().to_be_bytes());
-        let size = if self.random.percent(5) { 3_000_000 } else { 1000 };
+        let size = if self.random.percent(5) {
+            3_000_000
+        } else {
+            1000
+        };
         of_type(
             "blob",
             vec![
@@ -254,9 +268,18 @@ impl Maker {
     }
 
     /// Adds what JSON does not keep to one record in four, and a duplicate to one in five.
-    fn knot(&mut self, did: &str, collection: &str, rkey: &str, fields: &mut Vec<(&'static str, Value)>) {
+    fn knot(
+        &mut self,
+        did: &str,
+        collection: &str,
+        rkey: &str,
+        fields: &mut Vec<(&'static str, Value)>,
+    ) {
         if self.random.percent(20) && rkey.len() == 13 && !collection.ends_with("gate") {
-            let again = syntax::tid(self.clock - self.random.below(1000), 8 + self.random.below(4));
+            let again = syntax::tid(
+                self.clock - self.random.below(1000),
+                8 + self.random.below(4),
+            );
             let mut copy = fields.clone();
             self.add_odd_field(&mut copy);
             let repo = self.repos.entry(did.to_owned()).or_default();
@@ -269,7 +292,10 @@ impl Maker {
         let link = Cid::of(Codec::Raw, &self.random.next_u64().to_be_bytes()).to_string();
         let odd = match self.random.below(20) {
             0 => Value::Float(3.0),
-            1 => Value::Map(vec![("__proto__", Value::Map(vec![("a", Value::Number(1))]))]),
+            1 => Value::Map(vec![(
+                "__proto__",
+                Value::Map(vec![("a", Value::Number(1))]),
+            )]),
             2 => Value::Map(vec![("$link", text(link))]),
             3 => Value::Map(vec![("$bytes", text("AQ=="))]),
             4 => text("\u{feff}\u{feff}two marks"),
@@ -307,7 +333,12 @@ impl Maker {
             ];
             let (uri, cid) = self.put(did, "app.bsky.feed.post", rkey, fields);
             let (did, root) = (did.clone(), Some((root.clone(), cid.clone())));
-            self.posts.push(Post { did, uri, cid, root });
+            self.posts.push(Post {
+                did,
+                uri,
+                cid,
+                root,
+            });
         }
     }
 
@@ -352,7 +383,12 @@ impl Maker {
         }
         if self.random.percent(25) {
             let features = (0..=self.random.below(3))
-                .map(|_| of_type("app.bsky.richtext.facet#mention", vec![("did", text(self.did()))]))
+                .map(|_| {
+                    of_type(
+                        "app.bsky.richtext.facet#mention",
+                        vec![("did", text(self.did()))],
+                    )
+                })
                 .collect();
             let index = Value::Map(vec![
                 ("byteStart", Value::Number(0)),
@@ -362,20 +398,33 @@ impl Maker {
             fields.push(("facets", Value::List(vec![facet])));
         }
         if self.random.percent(20) {
-            let langs = if self.random.percent(10) { "deutsch" } else { "de" };
+            let langs = if self.random.percent(10) {
+                "deutsch"
+            } else {
+                "de"
+            };
             fields.push(("langs", Value::List(vec![text(langs)])));
             fields.push(("tags", Value::List(Vec::new())));
         }
         let rkey = self.tid();
         let (uri, cid) = self.put(did, "app.bsky.feed.post", &rkey, fields);
         let did = did.to_owned();
-        self.posts.push(Post { did, uri, cid, root });
+        self.posts.push(Post {
+            did,
+            uri,
+            cid,
+            root,
+        });
     }
 
     fn embed(&mut self) -> Value {
         let (uri, cid) = self.target();
-        let record =
-            |uri: &str, cid: &str| of_type("app.bsky.embed.record", vec![("record", strong_ref(uri, cid))]);
+        let record = |uri: &str, cid: &str| {
+            of_type(
+                "app.bsky.embed.record",
+                vec![("record", strong_ref(uri, cid))],
+            )
+        };
         match self.random.below(10) {
             0..4 => record(&uri, &cid),
             4 | 5 => {
@@ -392,7 +441,10 @@ impl Maker {
                     ("title", text("t")),
                     ("description", text("d")),
                 ];
-                of_type("app.bsky.embed.external", vec![("external", Value::Map(card))])
+                of_type(
+                    "app.bsky.embed.external",
+                    vec![("external", Value::Map(card))],
+                )
             }
             n => {
                 let (other, other_cid) = self.target();
@@ -476,7 +528,10 @@ impl Maker {
             0 => of_type("app.bsky.feed.threadgate#mentionRule", Vec::new()),
             1 => of_type("app.bsky.feed.threadgate#followerRule", Vec::new()),
             2 => of_type("app.bsky.feed.threadgate#followingRule", Vec::new()),
-            3 => of_type("app.bsky.feed.threadgate#listRule", vec![("list", text(list))]),
+            3 => of_type(
+                "app.bsky.feed.threadgate#listRule",
+                vec![("list", text(list))],
+            ),
             _ => of_type("app.bsky.feed.threadgate#otherRule", Vec::new()),
         }
     }
@@ -506,7 +561,10 @@ impl Maker {
         let collection = match self.random.below(6) {
             0 => "app.bsky.graph.block",
             1 => {
-                fields.extend([("handle", text("alice.test")), ("displayName", text("Alice"))]);
+                fields.extend([
+                    ("handle", text("alice.test")),
+                    ("displayName", text("Alice")),
+                ]);
                 "app.bsky.graph.verification"
             }
             _ => "app.bsky.graph.follow",
@@ -631,7 +689,14 @@ impl Maker {
                 ];
                 self.put(did, "app.bsky.actor.status", &rkey, fields);
             }
-            _ => _ = self.put(did, "org.example.note", &rkey, vec![("text", text("nobody's"))]),
+            _ => {
+                _ = self.put(
+                    did,
+                    "org.example.note",
+                    &rkey,
+                    vec![("text", text("nobody's"))],
+                );
+            }
         }
     }
 }

@@ -1,23 +1,24 @@
 //! `skyfill catch-up`: from tables that were loaded to an AppView that misses nothing.
 //!
-//! Each pass notes where the relay's stream is, then lists all hosts, fetches what is newer, and does what comes after loading. What happened before
-//! that place in the stream is in the tables then. As long as the relay still has all that came after it, an AppView that
-//! subscribes gets the rest; docs/hand-over.md says why nothing falls in between.
+//! Each pass notes where the relay's stream is, then lists all hosts, fetches what is newer, and
+//! does what comes after loading. What happened before that place in the stream is in the tables
+//! then. As long as the relay still has all that came after it, an AppView that subscribes gets the
+//! rest; docs/hand-over.md says why nothing falls in between.
 
 use crate::certificate;
 use crate::cli::{CatchUpArgs, LoadMode};
-use crate::clock;
-use crate::database::Database;
 use crate::discovery;
-use crate::exit::{Ended, Failure};
 use crate::fetch_args;
 use crate::run::{NewRun, Setting, phases};
 use crate::told;
 use ledger::runs::{self, Phase};
 use ledger::states::State;
+use process::Database;
+use process::clock;
+use process::{Ended, Failure};
 
 pub(crate) fn run(given: &CatchUpArgs) -> Result<Ended, Failure> {
-    let database = Database::open_to_go_on(&given.load.database)?;
+    let database = Database::open_to_go_on(&given.load.database.target())?;
     let forget = given.load.remember.forget_settings;
     let args: &CatchUpArgs = &told::complete(&database, forget)?;
     let load = &fetch_args::load_naming(&args.load, &args.source)?;
@@ -27,7 +28,8 @@ pub(crate) fn run(given: &CatchUpArgs) -> Result<Ended, Failure> {
     let relay = discovery::relay_of(&args.source)?;
     let http = discovery::list_client(&load.fetch, &load.caller)?;
     let mut client = set.database.connect()?;
-    let last = runs::last(&mut client, &set.database.schema).map_err(|error| set.database.failure(error))?;
+    let last = runs::last(&mut client, &set.database.schema)
+        .map_err(|error| set.database.failure(error))?;
     drop(client);
     if let Some(last) = last.as_ref().filter(|last| last.phase != Phase::Done) {
         // A fresh load takes no newer revs: it ends first.
@@ -81,7 +83,9 @@ pub(crate) fn run(given: &CatchUpArgs) -> Result<Ended, Failure> {
                 .hint("the tables are up to date; run it again when the relay answers")
         })?;
         if !keeps {
-            observe::log!("pass {number}: {relay} does not keep what came after {seq} any more; once more");
+            observe::log!(
+                "pass {number}: {relay} does not keep what came after {seq} any more; once more"
+            );
             continue;
         }
         let coverage = certificate::coverage(&set.database)?;

@@ -2,11 +2,11 @@
 //!
 //! docs/certificate.md explains the fields.
 
-use crate::database::Database;
-use crate::exit::Failure;
 use ledger::coverage::{Coverage, CoverageError};
 use ledger::proofs::Counts;
 use ledger::states::State;
+use process::Database;
+use process::Failure;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -64,7 +64,10 @@ impl Place {
         {
             use std::os::unix::fs::PermissionsExt;
             let readable = std::fs::Permissions::from_mode(0o644);
-            self.file.as_file().set_permissions(readable).map_err(failed)?;
+            self.file
+                .as_file()
+                .set_permissions(readable)
+                .map_err(failed)?;
         }
         self.file.as_file().sync_all().map_err(failed)?;
         let path = self.path.clone();
@@ -217,8 +220,14 @@ mod tests {
         std::fs::write(&path, "an older one").unwrap();
         drop(Place::claim(&path).unwrap());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "an older one");
-        Place::claim(&path).unwrap().write(&json!({"a": 1})).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\n  \"a\": 1\n}\n");
+        Place::claim(&path)
+            .unwrap()
+            .write(&json!({"a": 1}))
+            .unwrap();
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            "{\n  \"a\": 1\n}\n"
+        );
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

@@ -2,12 +2,13 @@
 
 use crate::cli::ConsumerArgs;
 use crate::consumer;
-use crate::database::Database;
-use crate::exit::{Ended, Failure};
-use crate::signals::{self, Stop};
+use crate::signals;
 use load::insert_test::{self, FollowRows, InsertTest, TEST_DID_PREFIX};
 use load::{DbError, Driver};
 use observe::Workers;
+use process::Database;
+use process::Stop;
+use process::{Ended, Failure};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// What one test showed.
@@ -15,7 +16,8 @@ struct Outcome {
     test: InsertTest,
     rows: u64,
     seconds: f64,
-    /// CPU seconds of this process and of the server's one for the connection, where they can be told.
+    /// CPU seconds of this process and of the server's one for the connection, where they can be
+    /// told.
     own_cpu: Option<f64>,
     server_cpu: Option<f64>,
 }
@@ -30,13 +32,14 @@ pub(crate) fn run(args: &ConsumerArgs, test: &str) -> Result<Ended, Failure> {
         test.check_batch(batch).map_err(Failure::usage)?;
     }
     let kind = consumer::driver(args)?;
-    let database = Database::open_to_work(&args.database)?;
+    let database = Database::open_to_work(&args.database.target())?;
     let mut client = database.connect()?;
     let schema = &database.schema;
     let all = tests.len() > 1;
     if all {
-        let sql =
-            format!("SELECT EXISTS (SELECT FROM \"{schema}\".follow WHERE NOT starts_with(creator, $1))");
+        let sql = format!(
+            "SELECT EXISTS (SELECT FROM \"{schema}\".follow WHERE NOT starts_with(creator, $1))"
+        );
         let real = client
             .query_one(&sql, &[&TEST_DID_PREFIX])
             .map_err(|error| database.failure(error))?;
@@ -140,7 +143,8 @@ fn rate(rows: u64, seconds: f64) -> f64 {
     rows as f64 / seconds.max(0.001)
 }
 
-/// CPU seconds of a process of this machine, if it is called `name` (a remote server's process id means nothing here).
+/// CPU seconds of a process of this machine, if it is called `name` (a remote server's process id
+/// means nothing here).
 #[allow(clippy::cast_precision_loss)]
 fn cpu_seconds(pid: &str, name: &str) -> Option<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -1,13 +1,14 @@
-//! What of the arguments says how hosts are asked: limits, pace, who asks, who does not want to be asked.
+//! What of the arguments says how hosts are asked: limits, pace, who asks, who does not want to be
+//! asked.
 
 use crate::cli::{CallerArgs, DirectoryArgs, FetchArgs, LoadArgs, SourceArgs, SpoolArgs};
-use crate::exit::Failure;
 use crate::told;
 use discover::lists;
 use fetch::guard::Private;
 use fetch::schedule::Settings;
 use fetch::{Client, Limits, Redirects, Spool};
 use identity::resolve;
+use process::Failure;
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -21,7 +22,11 @@ pub(crate) fn user_agent(caller: &CallerArgs) -> String {
 }
 
 /// A client with the limits of the arguments.
-pub(crate) fn client(args: &FetchArgs, caller: &CallerArgs, redirects: Redirects) -> Result<Client, Failure> {
+pub(crate) fn client(
+    args: &FetchArgs,
+    caller: &CallerArgs,
+    redirects: Redirects,
+) -> Result<Client, Failure> {
     let limits = Limits {
         total: Duration::from_secs(args.processing_timeout),
         stall: Duration::from_secs(args.stall_timeout),
@@ -47,12 +52,14 @@ pub(crate) fn spool(args: &SpoolArgs) -> Result<Spool, Failure> {
     Ok(spool)
 }
 
-/// Which hosts may lie on private networks: those that arguments name, or all if the operator wants that.
+/// Which hosts may lie on private networks: those that arguments name, or all if the operator wants
+/// that.
 pub(crate) fn private(args: &FetchArgs) -> Private {
     Private::named(args.named.iter().map(String::as_str)).or_all(args.allow_private_hosts)
 }
 
-/// The arguments, with the servers that the operator names: those may lie on private networks. What they list may not.
+/// The arguments, with the servers that the operator names: those may lie on private networks. What
+/// they list may not.
 pub(crate) fn naming(args: &FetchArgs, source: &SourceArgs) -> Result<FetchArgs, Failure> {
     let mut named = args.named.clone();
     named.extend(named_hosts(source)?);
@@ -95,7 +102,8 @@ pub(crate) fn named_hosts(source: &SourceArgs) -> Result<Vec<String>, Failure> {
 
 /// The URL that an argument names.
 pub(crate) fn base_url(argument: &str, text: &str) -> Result<String, Failure> {
-    lists::base_url(text).ok_or_else(|| Failure::usage(format!("{argument}: {text} is no URL of a server")))
+    lists::base_url(text)
+        .ok_or_else(|| Failure::usage(format!("{argument}: {text} is no URL of a server")))
 }
 
 /// Lets the process have as many connections at once as the system allows it.
@@ -118,7 +126,8 @@ pub(crate) fn allow_many_connections() {
 /// Open files at most.
 const MANY: u64 = 65_536;
 
-/// How hosts are paced; `slots` requests at once, and `patience` in seconds, unless the arguments say otherwise.
+/// How hosts are paced; `slots` requests at once, and `patience` in seconds, unless the arguments
+/// say otherwise.
 pub(crate) fn pace(args: &FetchArgs, slots: u32, patience: u64) -> Settings {
     Settings {
         slots: args.concurrency.unwrap_or(slots) as usize,
@@ -171,7 +180,10 @@ impl OptOut {
                     .hint("--opt-out takes a text file, with a host or a DID a line")
             })?;
             all.read(&text).map_err(|line| {
-                Failure::usage(format!("{}: {line} is neither a host nor a DID", path.display()))
+                Failure::usage(format!(
+                    "{}: {line} is neither a host nor a DID",
+                    path.display()
+                ))
             })?;
         }
         Ok(all)
@@ -233,7 +245,11 @@ mod tests {
         ] {
             assert!(out.has_host(host), "{host}");
         }
-        for host in ["notblueski.social", "blueski.social.example", "127.0.0.1:2584"] {
+        for host in [
+            "notblueski.social",
+            "blueski.social.example",
+            "127.0.0.1:2584",
+        ] {
             assert!(!out.has_host(host), "{host}");
         }
         assert!(out.has("did:plc:abc", "pds.example") && !out.has("did:plc:abcd", "pds.example"));

@@ -1,13 +1,15 @@
 //! `skyfill finalize`.
 
 use crate::cli::FinalizeArgs;
-use crate::database::Database;
-use crate::exit::{Ended, Failure};
-use crate::signals::{self, PATIENT, Stop};
+use crate::signals;
 use crate::told;
 use finalize::{Finalize, FinalizeError, Outcome, Report, STAGES};
 use load::Notifications;
 use observe::{Counter, Progress, Workers};
+use process::Database;
+use process::Stop;
+use process::stop::PATIENT;
+use process::{Ended, Failure};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,12 +22,13 @@ struct Taken {
 }
 
 pub(crate) fn run(args: &FinalizeArgs) -> Result<Ended, Failure> {
-    let database = Database::open_to_go_on(&args.database)?;
+    let database = Database::open_to_go_on(&args.database.target())?;
     let stop = signals::listen(Workers::default())?;
     work(args, &database, &stop, false)
 }
 
-/// The same, as a part of a run. Another one that finalizes (it may be the server process of one that was killed) is waited for if `patient`.
+/// The same, as a part of a run. Another one that finalizes (it may be the server process of one
+/// that was killed) is waited for if `patient`.
 pub(crate) fn work(
     args: &FinalizeArgs,
     database: &Database,
@@ -52,7 +55,11 @@ pub(crate) fn work(
         }
         Report::Stage(stage, planned, done) => {
             slices.add(done);
-            let number = STAGES.iter().position(|s| s.name == stage.name).unwrap_or(0) + 1;
+            let number = STAGES
+                .iter()
+                .position(|s| s.name == stage.name)
+                .unwrap_or(0)
+                + 1;
             let left = planned - done;
             let plural = if left == 1 { "" } else { "s" };
             say(&format!(
@@ -103,13 +110,20 @@ pub(crate) fn work(
             outcome => break outcome,
         }
     };
-    drop(progress.lock().unwrap_or_else(PoisonError::into_inner).take());
+    drop(
+        progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(),
+    );
     let outcome = outcome.map_err(|error| failure(database, &error))?;
     if args.output.json {
         let taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
         let stages: Vec<_> = taken
             .iter()
-            .map(|t| serde_json::json!({"stage": t.stage, "slices": t.slices, "seconds": t.seconds}))
+            .map(
+                |t| serde_json::json!({"stage": t.stage, "slices": t.slices, "seconds": t.seconds}),
+            )
             .collect();
         let done = outcome == Outcome::Done;
         observe::data!("{}", serde_json::json!({ "done": done, "stages": stages }));
@@ -136,8 +150,8 @@ pub(crate) fn work(
     }
 }
 
-/// The notifications that are stored: those that the loads took. Others would make a mixture, because what a
-/// record's own row brings is stored by the load alone.
+/// The notifications that are stored: those that the loads took. Others would make a mixture,
+/// because what a record's own row brings is stored by the load alone.
 fn notifications(args: &FinalizeArgs, database: &Database) -> Result<Notifications, Failure> {
     let mut client = database.connect()?;
     let refused = |error| database.failure(error);
@@ -171,8 +185,12 @@ fn failure(database: &Database, error: &FinalizeError) -> Failure {
         database.shown()
     ));
     match error {
-        FinalizeError::Busy => failure.hint("wait until it ends; what it has done is not done twice"),
+        FinalizeError::Busy => {
+            failure.hint("wait until it ends; what it has done is not done twice")
+        }
         FinalizeError::Indexes(_) => failure.hint("run: skyfill indexes restore"),
-        FinalizeError::Database(_) => failure.hint("what is done stays done; mend this, then run it again"),
+        FinalizeError::Database(_) => {
+            failure.hint("what is done stays done; mend this, then run it again")
+        }
     }
 }

@@ -1,16 +1,13 @@
 //! `skyfill identities`.
 //!
-//! Goes once over the accounts that are due, in the order of DIDs, in batches: documents and handles of a batch are asked for at once,
-//! then stored in one transaction. What is stored is not asked for again, so stopping at any moment costs a batch.
+//! Goes once over the accounts that are due, in the order of DIDs, in batches: documents and
+//! handles of a batch are asked for at once, then stored in one transaction. What is stored is not
+//! asked for again, so stopping at any moment costs a batch.
 
 use crate::cli::{DirectoryArgs, HandleMode, IdentitiesArgs};
-use crate::clock;
-use crate::database::{Database, Patient};
-use crate::exit::{Ended, Failure};
 use crate::fetch_args::{self, user_agent};
 use crate::proof::{self, Proved};
-use crate::signals::{self, Stop};
-use crate::threads;
+use crate::signals;
 use crate::told;
 use discover::did_file;
 use fetch::retry::{self, Retry};
@@ -23,6 +20,11 @@ use ledger::locks::{self, Lock};
 use load::actors::Actor;
 use observe::{Counter, Progress, Workers};
 use postgres::Client;
+use process::Stop;
+use process::clock;
+use process::threads;
+use process::{Database, Patient};
+use process::{Ended, Failure};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
@@ -32,11 +34,13 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// Accounts of a batch for each that is looked up at once: the slowest one holds up the rest only now and then.
+/// Accounts of a batch for each that is looked up at once: the slowest one holds up the rest only
+/// now and then.
 const BATCH_PER_SLOT: usize = 100;
 /// Attempts at each document and page.
 const ATTEMPTS: u32 = 4;
-/// Seconds until what could not be reached is tried again, by how often that was. After that only `--retry` tries.
+/// Seconds until what could not be reached is tried again, by how often that was. After that only
+/// `--retry` tries.
 const AGAIN_IN: &[i32] = &[3600, 4 * 3600, 24 * 3600, 3 * 24 * 3600, 7 * 24 * 3600];
 
 /// What is counted.
@@ -76,9 +80,13 @@ impl Learned {
     fn outcome(&self) -> (&'static str, Option<String>) {
         match (&self.handle, &self.found) {
             (Handle::Asked(_, Leads::To(led)), _) if *led == self.did => ("verified", None),
-            (Handle::Asked(_, Leads::To(_) | Leads::Nowhere) | Handle::None, _) => ("mismatch", None),
+            (Handle::Asked(_, Leads::To(_) | Leads::Nowhere) | Handle::None, _) => {
+                ("mismatch", None)
+            }
             (Handle::Asked(_, Leads::Unreachable(error)), _)
-            | (Handle::NoDocument, Some(Found::Unreachable(error))) => ("unreachable", Some(error.clone())),
+            | (Handle::NoDocument, Some(Found::Unreachable(error))) => {
+                ("unreachable", Some(error.clone()))
+            }
             (Handle::Claimed(_), _) => ("claimed", None),
             (Handle::NoDocument, _) => ("none", None),
         }
@@ -92,7 +100,7 @@ fn count(learned: &[Learned], counts: &Counts) {
 }
 
 pub(crate) fn run(given: &IdentitiesArgs) -> Result<Ended, Failure> {
-    let database = Database::open_to_go_on(&given.database)?;
+    let database = Database::open_to_go_on(&given.database.target())?;
     let forget = given.memory.forget_settings;
     let args: &IdentitiesArgs = &told::complete(&database, forget)?;
     told::remember(&database, forget)?;
@@ -105,7 +113,11 @@ pub(crate) fn run(given: &IdentitiesArgs) -> Result<Ended, Failure> {
 }
 
 /// Proves what was stored unproved, by the documents that are known now.
-pub(crate) fn prove(args: &IdentitiesArgs, database: &Database, stop: &Stop) -> Result<Proved, Failure> {
+pub(crate) fn prove(
+    args: &IdentitiesArgs,
+    database: &Database,
+    stop: &Stop,
+) -> Result<Proved, Failure> {
     let runtime = threads::start()?;
     let documents = Arc::new(fetch_args::documents(
         &args.directory,
@@ -138,7 +150,8 @@ pub(crate) fn look_up_due(
     let schema = database.schema.as_str();
     if !patient {
         let mut client = database.connect()?;
-        let holder = locks::holder(&mut client, Lock::Identities).map_err(|error| database.failure(error))?;
+        let holder = locks::holder(&mut client, Lock::Identities)
+            .map_err(|error| database.failure(error))?;
         if let Some(who) = holder {
             return Err(
                 Failure::new(format!("{who} looks up identities in this database"))
@@ -179,14 +192,20 @@ pub(crate) fn look_up_due(
         observe::log!("stopped; go on with: {}", told::line_to_go_on_with());
         Ended::Stopped
     } else if counts.unreachable.get() > 0 {
-        observe::log!("what could not be reached is tried again by a later run, or now with --retry");
+        observe::log!(
+            "what could not be reached is tried again by a later run, or now with --retry"
+        );
         Ended::WithFailures
     } else {
         Ended::Well
     })
 }
 
-fn enroll_file(client: &mut Patient<'_>, database: &Database, path: &std::path::Path) -> Result<(), Failure> {
+fn enroll_file(
+    client: &mut Patient<'_>,
+    database: &Database,
+    path: &std::path::Path,
+) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::new(format!("read {}: {error}", path.display()));
     let mut dids = Vec::new();
     let mut enroll = |dids: &mut Vec<String>| {
@@ -329,7 +348,8 @@ fn read_export(
     Ok(true)
 }
 
-/// What a page of the export says of documents. They are as fresh as the export: whoever reads it to its end knows.
+/// What a page of the export says of documents. They are as fresh as the export: whoever reads it
+/// to its end knows.
 pub(crate) fn document_notes(latest: &BTreeMap<String, Latest>) -> Vec<DocumentNote> {
     let note = |(did, latest): (&String, &Latest)| {
         let note = match latest {
@@ -379,11 +399,21 @@ fn look_up_all(
     let indexed_at = rows::datetime::print(now);
     let mut after = String::new();
     while !stop.is_set() {
-        let due = client
-            .run(|client| ledger::identity::due(client, &database.schema, &after, batch, args.plc_export))?;
-        let Some(last) = due.last() else { return Ok(true) };
+        let due = client.run(|client| {
+            ledger::identity::due(client, &database.schema, &after, batch, args.plc_export)
+        })?;
+        let Some(last) = due.last() else {
+            return Ok(true);
+        };
         after.clone_from(&last.did);
-        let learned = runtime.block_on(look_up(due, slots, &documents, handles.as_ref(), counts, stop));
+        let learned = runtime.block_on(look_up(
+            due,
+            slots,
+            &documents,
+            handles.as_ref(),
+            counts,
+            stop,
+        ));
         client.run(|client| store(client, &database.schema, &learned, &indexed_at))?;
         count(&learned, counts);
         ledger::failpoint::pass("look-up");
@@ -403,7 +433,8 @@ async fn look_up(
     let slots = Arc::new(Semaphore::new(slots));
     let mut tasks = JoinSet::new();
     for due in due {
-        let (slots, documents, handles) = (Arc::clone(&slots), Arc::clone(documents), handles.cloned());
+        let (slots, documents, handles) =
+            (Arc::clone(&slots), Arc::clone(documents), handles.cloned());
         let (done, stop) = (counts.done.clone(), stop.clone());
         tasks.spawn(async move {
             // Never closed.

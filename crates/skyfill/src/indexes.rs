@@ -1,10 +1,10 @@
 //! `skyfill indexes`.
 
 use crate::cli::{IndexesAction, IndexesArgs, IndexesTarget};
-use crate::database::Database;
-use crate::exit::{Ended, Failure};
 use load::indexes::Conflicts;
 use observe::printable;
+use process::Database;
+use process::{Ended, Failure};
 
 pub(crate) fn run(args: &IndexesArgs) -> Result<Ended, Failure> {
     match &args.action {
@@ -14,11 +14,11 @@ pub(crate) fn run(args: &IndexesArgs) -> Result<Ended, Failure> {
 }
 
 fn status(target: &IndexesTarget) -> Result<Ended, Failure> {
-    let database = Database::open_existing(&target.database)?;
+    let database = Database::open_existing(&target.database.target())?;
     let mut client = database.connect()?;
     database.require_trusted(&mut client)?;
-    let missing =
-        load::indexes::missing(&mut client, &database.schema).map_err(|error| database.failure(error))?;
+    let missing = load::indexes::missing(&mut client, &database.schema)
+        .map_err(|error| database.failure(error))?;
     if target.json {
         let names: Vec<_> = missing
             .iter()
@@ -41,11 +41,11 @@ fn status(target: &IndexesTarget) -> Result<Ended, Failure> {
 }
 
 fn restore(target: &IndexesTarget) -> Result<Ended, Failure> {
-    let database = Database::open_existing(&target.database)?;
+    let database = Database::open_existing(&target.database.target())?;
     let mut client = database.connect()?;
     database.require_trusted(&mut client)?;
-    let missing =
-        load::indexes::missing(&mut client, &database.schema).map_err(|error| database.failure(error))?;
+    let missing = load::indexes::missing(&mut client, &database.schema)
+        .map_err(|error| database.failure(error))?;
     let mut restored = Vec::new();
     for (at, dropped) in missing.iter().enumerate() {
         observe::log!(

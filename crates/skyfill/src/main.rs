@@ -1,12 +1,10 @@
-//! The command `skyfill`: arguments, environment, wiring, exit codes. What the commands do is in the other crates.
+//! The command `skyfill`: arguments, environment, wiring, exit codes. What the commands do is in
+//! the other crates.
 
 mod catch_up;
 mod certificate;
-mod checks;
 mod cli;
-mod clock;
 mod consumer;
-mod database;
 mod db_test;
 mod discovery;
 mod exit;
@@ -23,7 +21,6 @@ mod run;
 mod server;
 mod signals;
 mod status;
-mod threads;
 mod told;
 mod unpack;
 mod verify;
@@ -69,13 +66,14 @@ fn main() -> ExitCode {
     exit::report(outcome)
 }
 
-/// Arms the failpoint of tests and benchmarks; a name or count that is none would make their kills harmless.
-fn arm_failpoint() -> Result<(), exit::Failure> {
+/// Arms the failpoint of tests and benchmarks; a name or count that is none would make their kills
+/// harmless.
+fn arm_failpoint() -> Result<(), process::Failure> {
     let Ok(wanted) = std::env::var("SKYFILL_FAILPOINT") else {
         return Ok(());
     };
     let unknown = || {
-        exit::Failure::usage(format!("SKYFILL_FAILPOINT: {wanted} is no failpoint")).hint(format!(
+        process::Failure::usage(format!("SKYFILL_FAILPOINT: {wanted} is no failpoint")).hint(format!(
             "for tests only: PLACE=COUNT ends there when it is passed for the COUNTth time, PLACE=COUNT,stop stops there, PLACE=COUNT,panic breaks its thread off; the places are: {}",
             ledger::failpoint::PLACES.join(", ")
         ))

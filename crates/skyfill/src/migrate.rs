@@ -1,15 +1,15 @@
 //! `skyfill migrate`.
 
 use crate::cli::MigrateArgs;
-use crate::database::Database;
-use crate::exit::{Ended, Failure};
-use crate::signals::PATIENT;
 use ledger::presence;
 use postgres::Client;
+use process::Database;
+use process::stop::PATIENT;
+use process::{Ended, Failure};
 use std::io::{IsTerminal, stderr, stdin};
 
 pub(crate) fn run(args: &MigrateArgs) -> Result<Ended, Failure> {
-    let database = Database::open(&args.database)?;
+    let database = Database::open(&args.database.target())?;
     let mut client = database.connect()?;
     let server = database.require_fit(&mut client)?;
     if args.recreate_schema {
@@ -55,11 +55,13 @@ pub(crate) fn run(args: &MigrateArgs) -> Result<Ended, Failure> {
     Ok(Ended::Well)
 }
 
-/// Drops the schema, unless somebody works on it, it holds what no repo can refill, or nobody said that its rows may go.
+/// Drops the schema, unless somebody works on it, it holds what no repo can refill, or nobody said
+/// that its rows may go.
 fn recreate(database: &Database, client: &mut Client, args: &MigrateArgs) -> Result<(), Failure> {
     let schema = &database.schema;
     require_nobody_at_work(database, client)?;
-    let private = appview::recreate::private_data(client, schema).map_err(|error| database.failure(error))?;
+    let private =
+        appview::recreate::private_data(client, schema).map_err(|error| database.failure(error))?;
     if !private.is_empty() && !args.discard_private_data {
         return Err(Failure::new(format!(
             "schema {schema} of {} holds what no repo can refill, in: {}; nothing was dropped",
@@ -68,7 +70,8 @@ fn recreate(database: &Database, client: &mut Client, args: &MigrateArgs) -> Res
         ))
         .hint("save it first, or add --discard-private-data"));
     }
-    let filled = appview::recreate::filled_table(client, schema).map_err(|error| database.failure(error))?;
+    let filled =
+        appview::recreate::filled_table(client, schema).map_err(|error| database.failure(error))?;
     if let Some(table) = filled.filter(|_| !args.yes && !args.discard_private_data) {
         require_consent(database, &table)?;
     }
@@ -96,7 +99,10 @@ fn require_nobody_at_work(database: &Database, client: &mut Client) -> Result<()
     };
     if let Err(backends) = presence::alone(client, &database.schema).map_err(refused)? {
         let backends: Vec<String> = backends.iter().map(ToString::to_string).collect();
-        return Err(at_work(format!("process {} of the server", backends.join(", "))));
+        return Err(at_work(format!(
+            "process {} of the server",
+            backends.join(", ")
+        )));
     }
     if ledger::exists(client).map_err(refused)?
         && presence::has_lease(client, &database.schema).map_err(refused)?
@@ -113,7 +119,8 @@ fn require_consent(database: &Database, table: &str) -> Result<(), Failure> {
         database.schema,
         database.shown()
     );
-    let kept = || Failure::usage(format!("{holds}; nothing was dropped")).hint("to drop them, add --yes");
+    let kept =
+        || Failure::usage(format!("{holds}; nothing was dropped")).hint("to drop them, add --yes");
     if !stdin().is_terminal() || !stderr().is_terminal() {
         return Err(kept());
     }

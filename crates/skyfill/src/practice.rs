@@ -1,9 +1,9 @@
 //! `skyfill simnet`: the practice network, for people.
 
 use crate::cli::SimnetArgs;
-use crate::exit::{Ended, Failure};
 use crate::signals;
 use observe::Workers;
+use process::{Ended, Failure};
 use simnet::{Fault, Limit, Network, NetworkSettings, Population};
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 /// How fast a practice network may be asked: nobody else does.
 const PACE: &str = "--plc-rate 1000 --host-rate 100";
-/// How long one that goes wrong is waited for: on this machine an answer takes milliseconds, and what
-/// does not come within seconds never comes.
+/// How long one that goes wrong is waited for: on this machine an answer takes milliseconds, and
+/// what does not come within seconds never comes.
 const PATIENCE: &str = " --timeout 2 --stall-timeout 2 --processing-timeout 5 --host-patience 5 \
     --straggler-grace 5 --max-repo-bytes 100000000";
 
@@ -49,7 +49,8 @@ pub(crate) fn run(args: &SimnetArgs) -> Result<Ended, Failure> {
             .and_then(|()| std::fs::rename(&partial, path))
             .map_err(|error| Failure::new(format!("write {}: {error}", path.display())))?;
     }
-    // Handles of the network are in its well-known files; without an answer of its own, each would wait for that of the system's DNS.
+    // Handles of the network are in its well-known files; without an answer of its own, each would
+    // wait for that of the system's DNS.
     let dns = simnet::Dns::start(HashMap::new());
     observe::data!(
         "{}",

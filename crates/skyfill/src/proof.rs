@@ -1,26 +1,30 @@
-//! Proving what was stored unproved: each stored commit is compared with its account's document, once that is known.
+//! Proving what was stored unproved: each stored commit is compared with its account's document,
+//! once that is known.
 //!
-//! What holds is noted. What no key of the account signed, or what came from another host than the document names, is opened on that host: the
-//! next load takes what is there, whatever its rev. Where the known key did not sign a commit, the directory is asked for the document and
-//! the log of older keys, of a bounded number of accounts a time; what was found forged is not asked for again.
+//! What holds is noted. What no key of the account signed, or what came from another host than the
+//! document names, is opened on that host: the next load takes what is there, whatever its rev.
+//! Where the known key did not sign a commit, the directory is asked for the document and
+//! the log of older keys, of a bounded number of accounts a time; what was found forged is not
+//! asked for again.
 
-use crate::database::Patient;
-use crate::exit::Failure;
 use crate::identities::document_note;
 use crate::run::trust::{Known, Verdict, judge};
-use crate::signals::Stop;
 use atrepo::Commit;
 use fetch::hosts::host_of;
 use identity::resolve::{Found, Resolver};
 use ledger::identity::DocumentNote;
 use ledger::proofs::{self, Proof, Unproved};
+use process::Failure;
+use process::Patient;
+use process::Stop;
 use std::sync::Arc;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 /// Commits that are looked at between two looks at the database.
 const PAGE: i64 = 2000;
-/// Accounts of which the directory is asked in one go over all: at its default pace that takes a quarter of an hour. The others wait.
+/// Accounts of which the directory is asked in one go over all: at its default pace that takes a
+/// quarter of an hour. The others wait.
 const MOST_ASKED: usize = 10_000;
 /// Accounts that are asked for at once; the directory's pace is its own.
 const AT_ONCE: usize = 16;
@@ -107,8 +111,9 @@ fn judge_all(page: Vec<Unproved>) -> Vec<Judged> {
         shares[number % threads].push(one);
     }
     std::thread::scope(|scope| {
-        let work =
-            |share: Vec<Unproved>| scope.spawn(|| share.into_iter().map(judge_one).collect::<Vec<Judged>>());
+        let work = |share: Vec<Unproved>| {
+            scope.spawn(|| share.into_iter().map(judge_one).collect::<Vec<Judged>>())
+        };
         let working: Vec<_> = shares.into_iter().map(work).collect();
         let join = |thread: std::thread::ScopedJoinHandle<'_, Vec<Judged>>| {
             thread
@@ -157,7 +162,8 @@ fn found(one: &Unproved, proof: Proof, pds: Option<String>) -> proofs::Found {
     }
 }
 
-/// Asks the directory about commits that the known key did not sign. What it cannot tell stays unproved.
+/// Asks the directory about commits that the known key did not sign. What it cannot tell stays
+/// unproved.
 async fn ask_all(
     doubtful: Vec<Unproved>,
     documents: &Arc<Resolver>,
@@ -187,7 +193,10 @@ async fn ask_all(
     )
 }
 
-async fn ask(mut one: Unproved, documents: &Resolver) -> (Option<proofs::Found>, Option<DocumentNote>) {
+async fn ask(
+    mut one: Unproved,
+    documents: &Resolver,
+) -> (Option<proofs::Found>, Option<DocumentNote>) {
     let mut note = None;
     if !one.is_fresh {
         let found = documents.resolve(&one.did).await;

@@ -1,8 +1,8 @@
 //! docs/reference/commands.md, made from the definitions in `cli`.
 
 use crate::cli::Cli;
-use crate::exit::{Ended, Failure};
 use clap::{Arg, Command, CommandFactory};
+use process::{Ended, Failure};
 use std::fmt::Write;
 
 pub(crate) fn run() -> Result<Ended, Failure> {
@@ -115,7 +115,10 @@ fn one_line(text: &str) -> String {
 mod tests {
     #[test]
     fn the_page_in_docs_is_current() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/commands.md");
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../docs/reference/commands.md"
+        );
         let committed = std::fs::read_to_string(path).unwrap_or_default();
         assert!(
             committed == super::page(),

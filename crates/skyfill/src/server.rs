@@ -1,8 +1,8 @@
 //! `skyfill db`: the private PostgreSQL as a service.
 
 use crate::cli::{DbAction, DbArgs};
-use crate::database;
-use crate::exit::{Ended, Failure};
+use process::database;
+use process::{Ended, Failure};
 
 pub(crate) fn run(args: &DbArgs) -> Result<Ended, Failure> {
     match &args.action {
@@ -20,7 +20,14 @@ pub(crate) fn run(args: &DbArgs) -> Result<Ended, Failure> {
         }
         DbAction::Stop(folder) => {
             let stopped = pgbox::stop(&folder.data_dir).map_err(Failure::new)?;
-            observe::log!("{}", if stopped { "stopped" } else { "it does not run" });
+            observe::log!(
+                "{}",
+                if stopped {
+                    "stopped"
+                } else {
+                    "it does not run"
+                }
+            );
             Ok(Ended::Well)
         }
         DbAction::Status(folder) => match pgbox::status(&folder.data_dir).map_err(Failure::new)? {

@@ -2,16 +2,16 @@
 
 use crate::certificate;
 use crate::cli::StatusArgs;
-use crate::database::Database;
-use crate::exit::{Ended, Failure};
-use crate::signals::PATIENT;
 use crate::told;
 use ledger::{hosts, settings};
 use observe::printable;
+use process::Database;
+use process::stop::PATIENT;
+use process::{Ended, Failure};
 use verify::verdict::{self, Compared};
 
 pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
-    let database = Database::open_existing(&args.database)?;
+    let database = Database::open_existing(&args.database.target())?;
     let mut client = database.connect()?;
     let refused = |error| database.failure(error);
     database.require_ledger(&mut client)?;

@@ -1,17 +1,19 @@
-//! What the command line said, for those who come later: which of it the ledger remembers, and the line that goes on where this
-//! command was stopped.
+//! What the command line said, for those who come later: which of it the ledger remembers, and the
+//! line that goes on where this command was stopped.
 //!
-//! An option is of one of three kinds. What the network is like and how to be a guest in it is remembered in the ledger (table
-//! `setting`) and goes for each later command on the same schema; what one run was told is remembered until that run is done. What is
-//! of the machine or of this one call (database, memory, output, sources) is not remembered: the line to go on with repeats it.
-//! Remembered options are put back by parsing the command line again with them, so that they pass the same checks.
+//! An option is of one of three kinds. What the network is like and how to be a guest in it is
+//! remembered in the ledger (table `setting`) and goes for each later command on the same schema;
+//! what one run was told is remembered until that run is done. What is of the machine or of this
+//! one call (database, memory, output, sources) is not remembered: the line to go on with repeats
+//! it. Remembered options are put back by parsing the command line again with them, so that they
+//! pass the same checks.
 
 use crate::cli::Cli;
-use crate::database::Database;
-use crate::exit::Failure;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
 use ledger::settings::{self, Setting};
+use process::Database;
+use process::Failure;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
@@ -60,7 +62,8 @@ const REMEMBERED: &[(&str, Scope)] = &[
 /// Files and folders among them: another command may be started elsewhere.
 const PATHS: &[&str] = &["certificate", "from_cars", "keep_cars", "opt_out"];
 
-/// Options that exclude each other: one that is given displaces the other where that was remembered.
+/// Options that exclude each other: one that is given displaces the other where that was
+/// remembered.
 const EITHER: &[(&str, &str)] = &[("keep_cars", "from_cars"), ("certificate", "no_verify")];
 
 /// What stands for a password in a line that is printed.
@@ -108,7 +111,11 @@ pub(crate) fn keep(line: Vec<OsString>, matches: &ArgMatches) {
 fn given(command: &Command, matches: &ArgMatches) -> Vec<Given> {
     let one = |arg: &Arg| {
         let id = arg.get_id().as_str();
-        let from_environment = match matches.try_contains_id(id).ok().and(matches.value_source(id))? {
+        let from_environment = match matches
+            .try_contains_id(id)
+            .ok()
+            .and(matches.value_source(id))?
+        {
             ValueSource::CommandLine => false,
             ValueSource::EnvVariable => true,
             _ => return None,
@@ -134,7 +141,10 @@ fn given(command: &Command, matches: &ArgMatches) -> Vec<Given> {
 /// How long an option of `command` is remembered, if it is.
 fn scope(command: &str, id: &str) -> Option<Scope> {
     // The others have no database, or nothing to do with the network.
-    if !matches!(command, "discover" | "run" | "catch-up" | "identities" | "verify") {
+    if !matches!(
+        command,
+        "discover" | "run" | "catch-up" | "identities" | "verify"
+    ) {
         return None;
     }
     let (_, scope) = REMEMBERED.iter().find(|(name, _)| *name == id)?;
@@ -151,7 +161,8 @@ impl Told {
         self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long an option of this command is noted, if it is: a catch-up has many runs, of which none is its own.
+    /// How long an option of this command is noted, if it is: a catch-up has many runs, of which
+    /// none is its own.
     fn noted(&self, given: &Given) -> Option<Scope> {
         scope(&self.command, &given.id)
             .filter(|scope| *scope != Scope::Run || self.command == "run")
@@ -159,7 +170,8 @@ impl Told {
     }
 }
 
-/// This command's arguments, with what earlier commands on the same schema were told and this one was not.
+/// This command's arguments, with what earlier commands on the same schema were told and this one
+/// was not.
 pub(crate) fn complete<A: FromArgMatches>(database: &Database, forget: bool) -> Result<A, Failure> {
     let told = TOLD
         .get()
@@ -167,7 +179,9 @@ pub(crate) fn complete<A: FromArgMatches>(database: &Database, forget: bool) -> 
     let mut client = database.connect()?;
     let noted = match forget {
         true => Vec::new(),
-        false => settings::all(&mut client, &database.schema).map_err(|error| database.failure(error))?,
+        false => {
+            settings::all(&mut client, &database.schema).map_err(|error| database.failure(error))?
+        }
     };
     let added = to_add(told, &noted);
     if !added.is_empty() {
@@ -199,7 +213,8 @@ pub(crate) fn complete<A: FromArgMatches>(database: &Database, forget: bool) -> 
     A::from_arg_matches(matches).map_err(unfit)
 }
 
-/// The noted options that this command knows, and that neither its line nor, for what the environment gave, its environment replaces.
+/// The noted options that this command knows, and that neither its line nor, for what the
+/// environment gave, its environment replaces.
 fn to_add(told: &Told, noted: &[Setting]) -> Vec<String> {
     let given = told.given();
     let root = Cli::command();
@@ -223,7 +238,8 @@ fn to_add(told: &Told, noted: &[Setting]) -> Vec<String> {
         let displaced = EITHER
             .iter()
             .any(|(a, b)| (id == *a && is_given(b, true)) || (id == *b && is_given(a, true)));
-        if scope(&told.command, id).is_none() || displaced || is_given(id, setting.from_environment) {
+        if scope(&told.command, id).is_none() || displaced || is_given(id, setting.from_environment)
+        {
             continue;
         }
         if setting.values.is_empty() {
@@ -239,9 +255,12 @@ fn to_add(told: &Told, noted: &[Setting]) -> Vec<String> {
     added
 }
 
-/// Notes what this command was told, for later ones; first forgets what was noted before, if it was told to.
+/// Notes what this command was told, for later ones; first forgets what was noted before, if it was
+/// told to.
 pub(crate) fn remember(database: &Database, forget: bool) -> Result<(), Failure> {
-    let Some(told) = TOLD.get() else { return Ok(()) };
+    let Some(told) = TOLD.get() else {
+        return Ok(());
+    };
     let refused = |error: postgres::Error| database.failure(error);
     let mut client = database.connect()?;
     let mut txn = client.transaction().map_err(refused)?;
@@ -256,7 +275,8 @@ pub(crate) fn remember(database: &Database, forget: bool) -> Result<(), Failure>
             continue;
         };
         // What a command line said outlives what an environment says.
-        let outlives = |old: &&Setting| old.name == *long && !old.from_environment && given.from_environment;
+        let outlives =
+            |old: &&Setting| old.name == *long && !old.from_environment && given.from_environment;
         if before.iter().any(|old| outlives(&old)) {
             continue;
         }
@@ -290,7 +310,8 @@ fn absolute(id: &str, value: &str) -> String {
     if !PATHS.contains(&id) {
         return value.to_owned();
     }
-    std::path::absolute(Path::new(value)).map_or(value.to_owned(), |path| path.to_string_lossy().into_owned())
+    std::path::absolute(Path::new(value))
+        .map_or(value.to_owned(), |path| path.to_string_lossy().into_owned())
 }
 
 /// Counts an option as given with these values, since other arguments imply it.
@@ -309,7 +330,8 @@ pub(crate) fn imply(id: &str, values: &[String]) {
     });
 }
 
-/// Says that these arguments, by name, have had their effect, and that it stands in the ledger: nobody need give them again.
+/// Says that these arguments, by name, have had their effect, and that it stands in the ledger:
+/// nobody need give them again.
 pub(crate) fn done(ids: &[&'static str]) {
     if let Some(told) = TOLD.get() {
         told.done
@@ -319,7 +341,8 @@ pub(crate) fn done(ids: &[&'static str]) {
     }
 }
 
-/// The line that goes on where this command is now: what the ledger does not know of what it was told.
+/// The line that goes on where this command is now: what the ledger does not know of what it was
+/// told.
 pub(crate) fn line_to_go_on_with() -> String {
     let Some(told) = TOLD.get() else {
         return "the same command".to_owned();
@@ -333,7 +356,11 @@ pub(crate) fn line_to_go_on_with() -> String {
             continue;
         }
         lacks_password |= given.values.iter().any(|value| has_secret(value));
-        let values: Vec<String> = given.values.iter().map(|value| without_secret(value)).collect();
+        let values: Vec<String> = given
+            .values
+            .iter()
+            .map(|value| without_secret(value))
+            .collect();
         match (&given.long, given.delimiter) {
             (None, _) => words.extend(values),
             (Some(long), _) if values.is_empty() => words.push(format!("--{long}")),
@@ -363,7 +390,8 @@ pub(crate) fn line_of(command: &str) -> String {
     if let Some(told) = TOLD.get() {
         let given = told.given();
         let of_database = |given: &&Given| {
-            matches!(given.id.as_str(), "database_url" | "schema" | "data_dir") && !given.from_environment
+            matches!(given.id.as_str(), "database_url" | "schema" | "data_dir")
+                && !given.from_environment
         };
         for given in given.iter().filter(of_database) {
             words.extend(given.long.iter().map(|long| format!("--{long}")));
@@ -411,7 +439,8 @@ fn has_secret(value: &str) -> bool {
     without_secret(value) != value
 }
 
-/// The same with [`PASSWORD`] for each password. URLs of PostgreSQL need not be URLs elsewhere, so their text is looked at.
+/// The same with [`PASSWORD`] for each password. URLs of PostgreSQL need not be URLs elsewhere, so
+/// their text is looked at.
 fn without_secret(value: &str) -> String {
     let Some((scheme, rest)) = value.split_once("://") else {
         return match value.contains("password") && value.contains('=') {
@@ -461,7 +490,10 @@ mod tests {
                 "postgresql://u:hunter2@/d?host=/run",
                 "postgresql://u:PASSWORD@/d?host=/run",
             ),
-            ("postgresql://u:hunt/er@2@h/d", "postgresql://u:PASSWORD@h/d"),
+            (
+                "postgresql://u:hunt/er@2@h/d",
+                "postgresql://u:PASSWORD@h/d",
+            ),
             ("postgresql://u@h/d", "postgresql://u@h/d"),
             ("http://127.0.0.1:80/a", "http://127.0.0.1:80/a"),
             ("postgresql:///d?host=/run&password=hunter2", "PASSWORD"),
@@ -472,6 +504,9 @@ mod tests {
             assert_eq!(without_secret(value), shown);
         }
         assert_eq!(quoted("a b's"), r"'a b'\''s'");
-        assert_eq!(quoted("http://127.0.0.1:80/?a=b"), "'http://127.0.0.1:80/?a=b'");
+        assert_eq!(
+            quoted("http://127.0.0.1:80/?a=b"),
+            "'http://127.0.0.1:80/?a=b'"
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! `skyfill unpack-as-did-file`.
 
 use crate::cli::UnpackArgs;
-use crate::exit::{Ended, Failure};
 use discover::did_cache::{self, CacheError, Entry};
+use process::{Ended, Failure};
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, ErrorKind, Write, stdout};
 
@@ -23,27 +23,33 @@ impl From<CacheError> for End {
 
 pub(crate) fn run(args: &UnpackArgs) -> Result<Ended, Failure> {
     let path = args.path.display();
-    let file = File::open(&args.path).map_err(|error| Failure::new(format!("open {path}: {error}")))?;
+    let file =
+        File::open(&args.path).map_err(|error| Failure::new(format!("open {path}: {error}")))?;
     let mut out = BufWriter::with_capacity(1 << 16, stdout().lock());
     let (mut pairs, mut bad) = (0u64, 0u64);
-    let outcome = did_cache::read(BufReader::with_capacity(1 << 16, file), |entry| match entry {
-        Entry::Pair { did, pds } => {
-            pairs += 1;
-            serde_json::to_writer(&mut out, &[did, pds]).map_err(|error| End::Output(error.into()))?;
-            out.write_all(b"\n").map_err(End::Output)
-        }
-        Entry::Bad { number, at, why } => {
-            bad += 1;
-            if bad <= NAMED {
-                observe::log!("entry {number} at byte {at} skipped: {why}");
+    let outcome = did_cache::read(
+        BufReader::with_capacity(1 << 16, file),
+        |entry| match entry {
+            Entry::Pair { did, pds } => {
+                pairs += 1;
+                serde_json::to_writer(&mut out, &[did, pds])
+                    .map_err(|error| End::Output(error.into()))?;
+                out.write_all(b"\n").map_err(End::Output)
             }
-            Ok(())
-        }
-    });
+            Entry::Bad { number, at, why } => {
+                bad += 1;
+                if bad <= NAMED {
+                    observe::log!("entry {number} at byte {at} skipped: {why}");
+                }
+                Ok(())
+            }
+        },
+    );
     let outcome = outcome.and_then(|()| out.flush().map_err(End::Output));
     match outcome {
         Err(End::Output(error)) if error.kind() == ErrorKind::BrokenPipe => {
-            // The reader has what it wanted. What is still buffered has no reader: it must not be flushed again.
+            // The reader has what it wanted. What is still buffered has no reader: it must not be
+            // flushed again.
             drop(out.into_parts());
             return Ok(Ended::Well);
         }

@@ -2,12 +2,9 @@
 
 use crate::certificate::{self, Place, Signatures};
 use crate::cli::{LoadArgs, VerifyArgs};
-use crate::database::Database;
-use crate::exit::{Ended, Failure};
 use crate::fetch_args;
 use crate::identities::document_note;
-use crate::signals::{self, Stop};
-use crate::threads;
+use crate::signals;
 use crate::told;
 use atrepo::Commit;
 use identity::resolve::{self, Found};
@@ -16,6 +13,10 @@ use ledger::identity::DocumentNote;
 use load::{Decision, decide};
 use observe::{Counter, Progress, Workers};
 use postgres::Client;
+use process::Database;
+use process::Stop;
+use process::threads;
+use process::{Ended, Failure};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -28,7 +29,7 @@ const MAX_TRIES: u32 = 10;
 const ATTEMPTS: u32 = 4;
 
 pub(crate) fn run(given: &VerifyArgs) -> Result<Ended, Failure> {
-    let database = Database::open_to_compare(&given.database)?;
+    let database = Database::open_to_compare(&given.database.target())?;
     let forget = given.memory.forget_settings;
     let args: &VerifyArgs = &told::complete(&database, forget)?;
     told::remember(&database, forget)?;
@@ -49,7 +50,10 @@ pub(crate) fn run(given: &VerifyArgs) -> Result<Ended, Failure> {
         &stop,
     )?;
     if report.stopped {
-        observe::log!("stopped; it begins anew with: {}", told::line_to_go_on_with());
+        observe::log!(
+            "stopped; it begins anew with: {}",
+            told::line_to_go_on_with()
+        );
         return Ok(Ended::Stopped);
     }
     if only.is_empty() {
@@ -69,7 +73,8 @@ pub(crate) fn run(given: &VerifyArgs) -> Result<Ended, Failure> {
         let unfinished = unfinished.filter(|(state, _)| state.is_unfinished());
         verdict::judge_accounts(only, unfinished.map(|(_, repos)| repos).sum(), &compared)
     };
-    let certificate = certificate::certificate(&database, &report, &coverage, &judgment, signatures, only);
+    let certificate =
+        certificate::certificate(&database, &report, &coverage, &judgment, signatures, only);
     if let Some(place) = place {
         place.write(&certificate)?;
     }
@@ -97,7 +102,11 @@ fn ended(judgment: &Judgment) -> Ended {
 }
 
 /// The proof at the end of a run: the number of differences, or nothing if it was told to stop.
-pub(crate) fn after_run(args: &LoadArgs, database: &Database, stop: &Stop) -> Result<Option<u64>, Failure> {
+pub(crate) fn after_run(
+    args: &LoadArgs,
+    database: &Database,
+    stop: &Stop,
+) -> Result<Option<u64>, Failure> {
     let place = args.certificate.as_deref().map(Place::claim).transpose()?;
     observe::log!("comparing the tables with the signed commits");
     let began = server_time(database)?;
@@ -148,9 +157,8 @@ fn go_over(
     let mut client = database.connect()?;
     let total = match dids {
         Some(dids) => dids.len() as u64,
-        None => {
-            ledger::repos::count(&mut client, &database.schema).map_err(|error| database.failure(error))?
-        }
+        None => ledger::repos::count(&mut client, &database.schema)
+            .map_err(|error| database.failure(error))?,
     };
     drop(client);
     let (repos, records) = (
@@ -242,8 +250,8 @@ fn tell(report: &Report, signatures: Option<Signatures>) {
     }
 }
 
-/// Marks the accounts that differ. Documents that contradict what is stored are kept, so that those repos are fetched from where their
-/// documents say.
+/// Marks the accounts that differ. Documents that contradict what is stored are kept, so that those
+/// repos are fetched from where their documents say.
 fn repair(database: &Database, report: &Report, keys: Option<&Keys<'_>>) -> Result<(), Failure> {
     let mut client = database.connect()?;
     if let Some(keys) = keys {
@@ -253,7 +261,10 @@ fn repair(database: &Database, report: &Report, keys: Option<&Keys<'_>>) -> Resu
     }
     let marked = ledger::repos::rebuild(&mut client, &database.schema, &report.differing)
         .map_err(|error| database.failure(error))?;
-    observe::log!("{marked} repos are to be fetched again: {}", told::line_of("run"));
+    observe::log!(
+        "{marked} repos are to be fetched again: {}",
+        told::line_of("run")
+    );
     let left = report.differing.len() as u64 - marked;
     if left > 0 {
         observe::log!("{left} accounts are none that the ledger knows; there is nothing to fetch");
@@ -261,7 +272,8 @@ fn repair(database: &Database, report: &Report, keys: Option<&Keys<'_>>) -> Resu
     Ok(())
 }
 
-/// The keys of accounts: from the ledger, else from their documents; older ones from the PLC directory's log.
+/// The keys of accounts: from the ledger, else from their documents; older ones from the PLC
+/// directory's log.
 struct Keys<'k> {
     client: Mutex<Option<Client>>,
     database: &'k Database,
@@ -275,9 +287,17 @@ struct Keys<'k> {
 }
 
 impl<'k> Keys<'k> {
-    fn new(database: &'k Database, args: &VerifyArgs, runtime: &'k Runtime) -> Result<Self, Failure> {
-        let resolver =
-            fetch_args::documents(&args.directory, &args.caller, args.allow_private_hosts, ATTEMPTS)?;
+    fn new(
+        database: &'k Database,
+        args: &VerifyArgs,
+        runtime: &'k Runtime,
+    ) -> Result<Self, Failure> {
+        let resolver = fetch_args::documents(
+            &args.directory,
+            &args.caller,
+            args.allow_private_hosts,
+            ATTEMPTS,
+        )?;
         Ok(Self {
             client: Mutex::new(None),
             database,
@@ -331,7 +351,11 @@ impl<'k> Keys<'k> {
             Found::Unsupported => "its DID is of a method that nobody resolves".to_owned(),
         };
         match self.runtime.block_on(self.resolver.older_keys(did)) {
-            Ok(keys) if keys.iter().any(|key| signature::check(key, &commit).is_ok()) => {
+            Ok(keys)
+                if keys
+                    .iter()
+                    .any(|key| signature::check(key, &commit).is_ok()) =>
+            {
                 self.older.add(1);
                 None
             }

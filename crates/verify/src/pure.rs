@@ -82,7 +82,10 @@ impl Batch {
             }
         }
         self.uris.push(record.uri.to_owned());
-        if record.collection == Collection::Profile && !alone && record.value.get("createdAt").is_none() {
+        if record.collection == Collection::Profile
+            && !alone
+            && record.value.get("createdAt").is_none()
+        {
             self.without_time.insert(record.uri.to_owned());
         }
         self.tables.extend(tables_of(record.collection));
@@ -99,7 +102,8 @@ impl Batch {
             self.want(info, record.uri, row);
         }
         if let Some(winner) = winner {
-            let row = [record.uri, record.cid, &winner, record.indexed_at].map(|text| Some(text.to_owned()));
+            let row = [record.uri, record.cid, &winner, record.indexed_at]
+                .map(|text| Some(text.to_owned()));
             self.want(table::DUPLICATE_RECORD.info(), record.uri, row.to_vec());
         }
         Ok(())
@@ -148,7 +152,9 @@ impl Batch {
             }
         }
         for ((id, uri), rows) in wanted {
-            let Some(info) = table::ALL.get(id) else { continue };
+            let Some(info) = table::ALL.get(id) else {
+                continue;
+            };
             for row in rows {
                 if info.id == table::NOTIFICATION.info().id && is_muted(client, &row)? {
                     continue;
@@ -201,7 +207,11 @@ fn tables_of(collection: Collection) -> Vec<usize> {
 }
 
 /// The stored rows of some records.
-fn stored(client: &mut Client, info: &TableInfo, uris: &[String]) -> Result<Vec<(String, Row)>, Error> {
+fn stored(
+    client: &mut Client,
+    info: &TableInfo,
+    uris: &[String],
+) -> Result<Vec<(String, Row)>, Error> {
     let columns: Vec<String> = info
         .columns
         .iter()
@@ -211,7 +221,8 @@ fn stored(client: &mut Client, info: &TableInfo, uris: &[String]) -> Result<Vec<
     if info.id == table::NOTIFICATION.info().id {
         condition = format!(" AND x.reason NOT IN ({})", load::RELATIONAL_REASONS);
     }
-    // By index, whatever the planner thinks of so many URIs; the key of op_thread_reply begins with the root, which the post knows.
+    // By index, whatever the planner thinks of so many URIs; the key of op_thread_reply begins with
+    // the root, which the post knows.
     let from = if info.id == table::OP_THREAD_REPLY.info().id {
         "post p ON p.uri = u.uri JOIN op_thread_reply x ON x.\"rootUri\" = p.\"replyRoot\" AND x.uri = u.uri"
             .to_owned()

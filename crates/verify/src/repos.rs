@@ -114,10 +114,11 @@ impl Verify<'_> {
                 "SELECT did FROM skyfill.repo WHERE schema_name = $1 AND did = ANY($2)",
                 &[&self.schema, dids],
             )?;
-            for did in dids
-                .iter()
-                .filter(|did| known.iter().all(|row| row.get::<_, &str>(0) != did.as_str()))
-            {
+            for did in dids.iter().filter(|did| {
+                known
+                    .iter()
+                    .all(|row| row.get::<_, &str>(0) != did.as_str())
+            }) {
                 let what = What::Commit("the ledger does not know the account".to_owned());
                 self.found(
                     &mut report,
@@ -173,7 +174,9 @@ impl Verify<'_> {
             &[&self.schema],
         )?;
         Ok(Runs {
-            alone: rows.first().is_some_and(|row| row.get::<_, &str>(3) == "fresh"),
+            alone: rows
+                .first()
+                .is_some_and(|row| row.get::<_, &str>(3) == "fresh"),
             nows: rows.iter().map(|row| row.get(1)).collect(),
             notifications: rows
                 .iter()
@@ -210,14 +213,25 @@ impl Verify<'_> {
                 *counts.states.entry(repo.state).or_default() += 1;
                 // One whose parts are coming in is of two revs at once.
                 if repo.rev.is_some() && repo.state != State::Coming {
-                    self.repo(&mut client, &mut lists, runs, &repo, &mut counts, &mut |f| {
-                        findings.push(f);
-                    })?;
+                    self.repo(
+                        &mut client,
+                        &mut lists,
+                        runs,
+                        &repo,
+                        &mut counts,
+                        &mut |f| {
+                            findings.push(f);
+                        },
+                    )?;
                     counts.verified = 1;
                     counts.differing = u64::from(!findings.is_empty());
                 }
                 let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
-                report.hosts.entry(repo.host.clone()).or_default().add(&counts);
+                report
+                    .hosts
+                    .entry(repo.host.clone())
+                    .or_default()
+                    .add(&counts);
                 for finding in &findings {
                     self.found(&mut report, finding);
                 }
@@ -238,7 +252,8 @@ impl Verify<'_> {
                 Ok(Loaded {
                     did: row.get(0),
                     host: row.get(1),
-                    state: State::parse(row.get(2)).map_err(|error| DbError::other(error.to_string()))?,
+                    state: State::parse(row.get(2))
+                        .map_err(|error| DbError::other(error.to_string()))?,
                     rev: row.get(3),
                     commit_cid: row.get(4),
                     commit: row.get(5),
@@ -304,7 +319,8 @@ impl Verify<'_> {
             notifications,
             found: 0,
         };
-        // Two connections: rows stream over the first one, what they are compared with comes over the second one, a batch at a time.
+        // Two connections: rows stream over the first one, what they are compared with comes over
+        // the second one, a batch at a time.
         let mut stream = client.query_raw(
             "SELECT uri, cid, json, \"indexedAt\" FROM record WHERE did = $1 ORDER BY uri COLLATE \"C\"",
             [did].iter().map(|did| did as &(dyn ToSql + Sync)),
@@ -340,7 +356,12 @@ impl Verify<'_> {
         Ok(())
     }
 
-    fn sync(&self, client: &mut Client, repo: &Loaded, tell: &mut dyn FnMut(What)) -> Result<(), Error> {
+    fn sync(
+        &self,
+        client: &mut Client,
+        repo: &Loaded,
+        tell: &mut dyn FnMut(What),
+    ) -> Result<(), Error> {
         let row = client.query_opt(
             "SELECT \"repoRev\", \"commitCid\" FROM actor_sync WHERE did = $1",
             &[&repo.did],
@@ -396,7 +417,8 @@ struct Walk<'w> {
     schema: &'w str,
     root: RootBuilder,
     list: List,
-    /// Records whose JSON cannot be turned back: CID and hash of the JSON by key, until the record comes.
+    /// Records whose JSON cannot be turned back: CID and hash of the JSON by key, until the record
+    /// comes.
     irreversible: HashMap<Vec<u8>, ([u8; 36], String)>,
     broken_list: bool,
     batch: Batch,
@@ -425,10 +447,14 @@ impl Walk<'_> {
                 }
             };
             if is_stored(&entry) {
-                self.irreversible.insert(entry.key, (entry.cid, entry.detail));
+                self.irreversible
+                    .insert(entry.key, (entry.cid, entry.detail));
                 continue;
             }
-            *counts.skipped.entry(entry.reason.word().to_owned()).or_default() += 1;
+            *counts
+                .skipped
+                .entry(entry.reason.word().to_owned())
+                .or_default() += 1;
             match Cid::from_bytes(&entry.cid) {
                 Some(cid) => self.broken_list |= !self.root.add(&entry.key, cid),
                 None => self.broken_list = true,
@@ -468,7 +494,9 @@ impl Walk<'_> {
             return Ok(());
         };
         if !self.root.add(key.as_bytes(), cid) {
-            tell(wrong("it is on the list of skipped records, too, or there twice"));
+            tell(wrong(
+                "it is on the list of skipped records, too, or there twice",
+            ));
         }
         let irreversible = self.irreversible.remove(key.as_bytes());
         let Some(bytes) = rows::from_stored_json(json) else {
@@ -485,8 +513,11 @@ impl Walk<'_> {
             tell(wrong("it is not the record of its CID"));
         }
         let parts = syntax::split_key(key.as_bytes());
-        let known = parts.and_then(|(collection, rkey)| Some((Collection::parse(collection)?, rkey)));
-        let value = atrepo::cbor::check(&bytes).ok().and_then(|item| item.as_map());
+        let known =
+            parts.and_then(|(collection, rkey)| Some((Collection::parse(collection)?, rkey)));
+        let value = atrepo::cbor::check(&bytes)
+            .ok()
+            .and_then(|item| item.as_map());
         let (Some((collection, rkey)), Some(value)) = (known, value) else {
             tell(wrong("it is of no collection that is indexed"));
             return Ok(());
@@ -508,10 +539,12 @@ impl Walk<'_> {
             indexed_at,
             value,
         };
-        if let Err(why) = self
-            .batch
-            .add(&record, self.notifications, &mut self.winners, self.runs.alone)
-        {
+        if let Err(why) = self.batch.add(
+            &record,
+            self.notifications,
+            &mut self.winners,
+            self.runs.alone,
+        ) {
             // Its JSON was found wrong, or it should have been skipped.
             tell(wrong(&why));
         }

@@ -1,7 +1,7 @@
 //! Rows that belong to no record, and rows of accounts that skyfill never loaded.
 //!
-//! Each table is read once or twice as a whole and joined with `record`; nothing is looked up row by
-//! row. What is found is grouped by account before it leaves the server.
+//! Each table is read once or twice as a whole and joined with `record`; nothing is looked up row
+//! by row. What is found is grouped by account before it leaves the server.
 
 use crate::finding::{Finding, What};
 use appview::table::{self, TableInfo};
@@ -11,7 +11,11 @@ use postgres::{Client, Error};
 use rows::Collection;
 
 /// Looks for them.
-pub(crate) fn find(client: &mut Client, schema: &str, report: &mut dyn FnMut(Finding)) -> Result<(), Error> {
+pub(crate) fn find(
+    client: &mut Client,
+    schema: &str,
+    report: &mut dyn FnMut(Finding),
+) -> Result<(), Error> {
     let of_records = table::ALL
         .iter()
         .filter(|info| info.id != table::RECORD.info().id);
@@ -56,9 +60,12 @@ fn strays_of(
 ) -> Result<(), Error> {
     let uri = format!("x.\"{}\"", info.uri);
     // Whoever the row says that it is of, where its URI names nobody that was loaded.
-    let owner =
-        load::indexed_owner(info).map_or_else(|| "NULL::text".to_owned(), |owner| format!("x.\"{owner}\""));
-    let select = format!("SELECT {uri} AS uri, {owner} AS owner FROM \"{}\" x", info.name);
+    let owner = load::indexed_owner(info)
+        .map_or_else(|| "NULL::text".to_owned(), |owner| format!("x.\"{owner}\""));
+    let select = format!(
+        "SELECT {uri} AS uri, {owner} AS owner FROM \"{}\" x",
+        info.name
+    );
     let without_record = format!("NOT EXISTS (SELECT FROM record r WHERE r.uri = {uri})");
     let mut queries = Vec::new();
     if info.id == table::NOTIFICATION.info().id {
@@ -114,7 +121,10 @@ fn strays_of(
 
 /// The collections whose records may have rows in a table; none means any.
 fn collections_of(info: &TableInfo) -> Vec<Collection> {
-    let shared = [table::NOTIFICATION.info().id, table::DUPLICATE_RECORD.info().id];
+    let shared = [
+        table::NOTIFICATION.info().id,
+        table::DUPLICATE_RECORD.info().id,
+    ];
     if shared.contains(&info.id) {
         return Vec::new();
     }

@@ -1,4 +1,5 @@
-//! The list of skipped records, read in the order of keys with one piece of each part in memory at a time.
+//! The list of skipped records, read in the order of keys with one piece of each part in memory at
+//! a time.
 
 use ledger::skipped::{self, Reason, Skipped};
 use postgres::{Client, Error};
@@ -64,7 +65,8 @@ impl List {
                 )?;
                 match row {
                     Some(row) => {
-                        let entries = skipped::read_piece(row.get(0)).map_err(|_| ListError::Broken)?;
+                        let entries =
+                            skipped::read_piece(row.get(0)).map_err(|_| ListError::Broken)?;
                         part.entries.extend(entries);
                         part.number = part.number.saturating_add(1);
                     }

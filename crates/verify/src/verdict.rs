@@ -175,7 +175,12 @@ fn missing(coverage: &Coverage, compared: &Compared) -> Vec<String> {
             State::Coming => ("repo is stored in part", "repos are stored in part"),
             _ => ("repo is still to be loaded", "repos are still to be loaded"),
         };
-        add(&mut missing, coverage.count(|other| other == state), one, many);
+        add(
+            &mut missing,
+            coverage.count(|other| other == state),
+            one,
+            many,
+        );
     }
     add(
         &mut missing,
@@ -183,8 +188,16 @@ fn missing(coverage: &Coverage, compared: &Compared) -> Vec<String> {
         "repo is contested: two hosts list it as active",
         "repos are contested: two hosts list each as active",
     );
-    if let Some(run) = coverage.run.as_ref().filter(|run| run.phase < Phase::Verify) {
-        missing.push(format!("run {} is still in phase {}", run.id, run.phase.word()));
+    if let Some(run) = coverage
+        .run
+        .as_ref()
+        .filter(|run| run.phase < Phase::Verify)
+    {
+        missing.push(format!(
+            "run {} is still in phase {}",
+            run.id,
+            run.phase.word()
+        ));
     }
     add_unchecked(&mut missing, compared);
     missing
@@ -251,7 +264,12 @@ mod tests {
                 listed: 3,
                 ..Discovery::default()
             }),
-            repos: [(State::Loaded, 10), (State::Deleted, 1), (State::Takendown, 1)].into(),
+            repos: [
+                (State::Loaded, 10),
+                (State::Deleted, 1),
+                (State::Takendown, 1),
+            ]
+            .into(),
             run: Some(Run {
                 id: 1,
                 now: "2026-11-01T00:00:00.000Z".to_owned(),
@@ -301,7 +319,11 @@ mod tests {
             let judgment = judge(&coverage, &WELL);
             assert_eq!(judgment.verdict, Verdict::Incomplete, "{phrase}");
             assert_eq!(judgment.missing.len(), 1, "{:?}", judgment.missing);
-            assert!(judgment.missing[0].starts_with(phrase), "{:?}", judgment.missing);
+            assert!(
+                judgment.missing[0].starts_with(phrase),
+                "{:?}",
+                judgment.missing
+            );
         }
     }
 

@@ -11,12 +11,24 @@ fn rule(hex: &str) -> Option<&'static str> {
 #[test]
 fn the_strict_form_is_enforced() {
     assert_eq!(rule("a2616101626262f5"), None);
-    assert_eq!(rule("a2626262f5616101"), Some("map keys out of order or twice"));
-    assert_eq!(rule("a2616101616102"), Some("map keys out of order or twice"));
+    assert_eq!(
+        rule("a2626262f5616101"),
+        Some("map keys out of order or twice")
+    );
+    assert_eq!(
+        rule("a2616101616102"),
+        Some("map keys out of order or twice")
+    );
     assert_eq!(rule("a1f601"), Some("a map key that is not text"));
-    assert_eq!(rule("1801"), Some("number or length not in its shortest form"));
+    assert_eq!(
+        rule("1801"),
+        Some("number or length not in its shortest form")
+    );
     assert_eq!(rule("9fff"), Some("indefinite length"));
-    assert_eq!(rule("fb7ff8000000000000"), Some("a float that is not finite"));
+    assert_eq!(
+        rule("fb7ff8000000000000"),
+        Some("a float that is not finite")
+    );
     assert_eq!(rule("fa3fc00000"), Some("a float of less than 64 bits"));
     assert_eq!(rule("f7"), Some("an unknown simple value"));
     assert_eq!(rule("f818"), Some("an unknown simple value"));
@@ -62,7 +74,9 @@ fn a_value_is_read_where_it_lies() {
         .unsigned(u64::MAX);
     let bytes = w.into_bytes();
     let map = check(&bytes).unwrap().as_map().unwrap();
-    assert!(matches!(map.get("b").unwrap().value(), Value::Link(l) if l.as_bytes() == cid.to_bytes()));
+    assert!(
+        matches!(map.get("b").unwrap().value(), Value::Link(l) if l.as_bytes() == cid.to_bytes())
+    );
     assert!(matches!(map.get("cc").unwrap().value(), Value::Float(f) if f == 1.5));
     assert!(matches!(
         map.get("dd").unwrap().value(),

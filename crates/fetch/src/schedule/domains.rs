@@ -1,5 +1,6 @@
-//! The slots that the hosts of one domain hold. Whoever owns a domain can make as many hosts of it as there are names, so that what a host may
-//! have at once says little: what its domain has at once is bounded, too, and domains whose requests hold slots for long go last.
+//! The slots that the hosts of one domain hold. Whoever owns a domain can make as many hosts of it
+//! as there are names, so that what a host may have at once says little: what its domain has at
+//! once is bounded, too, and domains whose requests hold slots for long go last.
 
 use super::HostId;
 use std::collections::BTreeSet;

@@ -1,8 +1,9 @@
 //! How many requests at once, and whether a host works at all.
 //!
-//! Concurrency follows what the host can take: more while answers come (doubling at first, then one more a round), half when they fail or
-//! become much slower. A host that fails again and again is left alone, longer each time, and asked by one request at a time whether it
-//! is back; after the operator's patience it counts as away.
+//! Concurrency follows what the host can take: more while answers come (doubling at first, then one
+//! more a round), half when they fail or become much slower. A host that fails again and again is
+//! left alone, longer each time, and asked by one request at a time whether it is back; after the
+//! operator's patience it counts as away.
 
 use std::time::Duration;
 
@@ -46,7 +47,10 @@ impl Health {
     #[must_use]
     pub fn new(window: Option<f64>) -> Self {
         Self {
-            window: window.filter(|w| w.is_finite()).unwrap_or(1.0).clamp(1.0, MOST),
+            window: window
+                .filter(|w| w.is_finite())
+                .unwrap_or(1.0)
+                .clamp(1.0, MOST),
             had_trouble: false,
             failures: 0,
             is_proven: false,
@@ -67,8 +71,8 @@ impl Health {
         self.window
     }
 
-    /// Requests at once that it gets now: one, until it answers for the first time; then a few at least, so that repos that stall do not hold up
-    /// all others.
+    /// Requests at once that it gets now: one, until it answers for the first time; then a few at
+    /// least, so that repos that stall do not hold up all others.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub fn room(&self) -> u32 {
@@ -97,7 +101,8 @@ impl Health {
         self.away_until.filter(|until| *until > now)
     }
 
-    /// An answer, and how long its first byte took; `is_full` if it had as many requests as it gets.
+    /// An answer, and how long its first byte took; `is_full` if it had as many requests as it
+    /// gets.
     pub fn answered(&mut self, now: Duration, first_byte: Option<Duration>, is_full: bool) {
         self.failures = 0;
         self.rests = 0;
@@ -106,14 +111,20 @@ impl Health {
         self.failing_since = None;
         self.away_until = None;
         if is_full {
-            self.window += if self.had_trouble { 1.0 / self.window } else { 1.0 };
+            self.window += if self.had_trouble {
+                1.0 / self.window
+            } else {
+                1.0
+            };
             self.window = self.window.min(MOST);
         }
         let Some(took) = first_byte.map(|took| took.as_secs_f64()) else {
             return;
         };
         // The fastest are forgotten slowly: networks change.
-        let fastest = self.fastest.map_or(took, |fastest| took.min(fastest * 1.001));
+        let fastest = self
+            .fastest
+            .map_or(took, |fastest| took.min(fastest * 1.001));
         self.fastest = Some(fastest);
         self.lately = if self.lately == 0.0 {
             took
@@ -121,7 +132,9 @@ impl Health {
             self.lately * 0.9 + took * 0.1
         };
         let is_slow = self.lately > fastest * 4.0 + 0.5;
-        if is_slow && self.window > 2.0 && (now.saturating_sub(self.cut_at)).as_secs_f64() > self.lately * 2.0
+        if is_slow
+            && self.window > 2.0
+            && (now.saturating_sub(self.cut_at)).as_secs_f64() > self.lately * 2.0
         {
             self.had_trouble = true;
             self.window = (self.window * 0.8).max(1.0);
@@ -129,7 +142,8 @@ impl Health {
         }
     }
 
-    /// No answer, or one that broke off. True if it counts as away from now on: it gave no answer for as long as `patience`.
+    /// No answer, or one that broke off. True if it counts as away from now on: it gave no answer
+    /// for as long as `patience`.
     pub fn failed(&mut self, now: Duration, patience: Duration) -> bool {
         self.failures = self.failures.saturating_add(1);
         self.had_trouble = true;

@@ -1,16 +1,20 @@
 //! Which host is asked next, and when: the scheduler of whole networks.
 //!
-//! It does no I/O and has no clock of its own: it is told what time it is, what waits, and what came back, and it says who is next. The same
-//! code works for a run ([`crate::turns`]) and on paper time, for a simulated network.
+//! It does no I/O and has no clock of its own: it is told what time it is, what waits, and what
+//! came back, and it says who is next. The same code works for a run ([`crate::turns`]) and on
+//! paper time, for a simulated network.
 //!
-//! Each host has its own [`pace`] and [`health`], learned from what it answered itself and from nothing else: whoever controls one host changes
-//! nothing for another, even if both answer at one address. Names that share the limit of an address each meet it themselves, and each
+//! Each host has its own [`pace`] and [`health`], learned from what it answered itself and from
+//! nothing else: whoever controls one host changes nothing for another, even if both answer at one
+//! address. Names that share the limit of an address each meet it themselves, and each
 //! backs off until all of them fit below it.
 //!
-//! Of the hosts that may be asked now, the one goes first that has the longest way to go, so that no large host is left alone at the end.
-//! Slots are what hosts compete for, so nobody holds most of them ([`domains`]): hosts that have not answered yet, or not lately, get a quarter
-//! of all slots, those of one domain a quarter of that, a single host a quarter, a domain three quarters. Domains whose requests hold their
-//! slots for long come after those whose requests are quick.
+//! Of the hosts that may be asked now, the one goes first that has the longest way to go, so that
+//! no large host is left alone at the end. Slots are what hosts compete for, so nobody holds most
+//! of them ([`domains`]): hosts that have not answered yet, or not lately, get a quarter
+//! of all slots, those of one domain a quarter of that, a single host a quarter, a domain three
+//! quarters. Domains whose requests hold their slots for long come after those whose requests are
+//! quick.
 
 mod domains;
 pub mod health;
@@ -61,7 +65,8 @@ impl Default for Settings {
     }
 }
 
-/// Requests a second to a host that announces no limit, unless the operator wants another rate: what a Bluesky PDS takes (DESIGN, section 8).
+/// Requests a second to a host that announces no limit, unless the operator wants another rate:
+/// what a Bluesky PDS takes (DESIGN, section 8).
 pub const HOST_RATE: f64 = 9.9;
 /// A host that wants to be left alone for longer than this counts as away.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(600);
@@ -138,7 +143,8 @@ struct Host {
     is_new: bool,
 }
 
-/// How urgent it is to ask a host: how long requests to its domain hold their slots, then how long a way it has to go, in milliseconds.
+/// How urgent it is to ask a host: how long requests to its domain hold their slots, then how long
+/// a way it has to go, in milliseconds.
 type Urgency = (u8, Reverse<u64>);
 
 #[derive(Clone, Copy)]
@@ -159,7 +165,8 @@ enum Standing {
 }
 
 impl Host {
-    /// It answers, but gives nothing. Limits pass with their windows; where nothing else comes for long, whoever asks is not wanted.
+    /// It answers, but gives nothing. Limits pass with their windows; where nothing else comes for
+    /// long, whoever asks is not wanted.
     fn is_put_off(&mut self, now: Duration, patience: Duration) {
         let since = *self.limited_since.get_or_insert(now);
         if now.saturating_sub(since) > patience.max(LONGEST_PAUSE) {
@@ -255,7 +262,8 @@ impl Scheduler {
         if !std::mem::take(&mut host.is_new) {
             return;
         }
-        host.pace.learn(learned.limit, learned.ceiling, learned.lessons);
+        host.pace
+            .learn(learned.limit, learned.ceiling, learned.lessons);
         host.health = Health::new(learned.concurrency);
     }
 
@@ -353,7 +361,9 @@ impl Scheduler {
     fn next_at(&self, id: HostId, now: Duration) -> Option<Duration> {
         let host = &self.hosts[id.0];
         // No host alone takes all slots.
-        let most = u32::try_from(self.settings.slots / 4).unwrap_or(u32::MAX).max(2);
+        let most = u32::try_from(self.settings.slots / 4)
+            .unwrap_or(u32::MAX)
+            .max(2);
         if host.waiting == 0 || host.under_way >= host.health.room().min(most) {
             return None;
         }
@@ -382,7 +392,9 @@ impl Scheduler {
         match self.hosts[id.0].queued.take() {
             Some(Queued::Timed(at)) => _ = self.timed.remove(&(at, id)),
             Some(Queued::Due(urgency, Standing::Proven)) => _ = self.due.remove(&(urgency, id)),
-            Some(Queued::Due(urgency, Standing::Unproven)) => _ = self.due_unproven.remove(&(urgency, id)),
+            Some(Queued::Due(urgency, Standing::Unproven)) => {
+                _ = self.due_unproven.remove(&(urgency, id));
+            }
             Some(Queued::Parked(place)) => self.domains[self.hosts[id.0].domain].unpark(place),
             None => {}
         }
@@ -432,7 +444,10 @@ impl Scheduler {
                 (proven, unproven) => proven.or(unproven),
             };
             let Some((_, id)) = first.copied() else {
-                return self.timed.first().map_or(Next::Nobody, |(at, _)| Next::At(*at));
+                return self
+                    .timed
+                    .first()
+                    .map_or(Next::Nobody, |(at, _)| Next::At(*at));
             };
             self.dequeue(id);
             if self.is_domain_full(id) {
@@ -474,7 +489,8 @@ impl Scheduler {
         (host.expected.max(host.waiting as u64) as f64 / host.pace.rate() * 1000.0) as u64
     }
 
-    /// What came of a request to a host. True if the host counts as away from now on: what waits for it should give up.
+    /// What came of a request to a host. True if the host counts as away from now on: what waits
+    /// for it should give up.
     pub fn ended(&mut self, id: HostId, now: Duration, outcome: Outcome, seen: &Seen) -> bool {
         self.under_way = self.under_way.saturating_sub(1);
         let was_unproven = self.is_unproven[id.0] > 0;

@@ -1,9 +1,11 @@
 //! How many requests in which time: the limit of a host, as its own answers teach it.
 //!
-//! A host that announces its limit is asked evenly at a hair below it, so that no window of its length holds more requests than it
-//! allows, wherever the host's own window begins. What it says is left of its window is believed, too: somebody else may ask from the same address.
-//! A host that announces nothing is asked slowly, then faster (additive increase); a 429 is a lesson: what was asked then is the ceiling, less
-//! a fifth, and is never asked again. Times are counted from any one moment, so that a virtual clock can drive this.
+//! A host that announces its limit is asked evenly at a hair below it, so that no window of its
+//! length holds more requests than it allows, wherever the host's own window begins. What it says
+//! is left of its window is believed, too: somebody else may ask from the same address. A host that
+//! announces nothing is asked slowly, then faster (additive increase); a 429 is a lesson: what was
+//! asked then is the ceiling, less a fifth, and is never asked again. Times are counted from any
+//! one moment, so that a virtual clock can drive this.
 
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -32,7 +34,8 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// Requests that may come at once; the rest is spread evenly. In a window of any phase are then no more than the limit.
+    /// Requests that may come at once; the rest is spread evenly. In a window of any phase are then
+    /// no more than the limit.
     fn burst(self) -> f64 {
         (f64::from(self.requests) / 200.0).max(1.0)
     }
@@ -50,7 +53,8 @@ impl Limit {
         })
     }
 
-    /// Requests a second: a five-hundredth below what burst and rate together may be, for clocks and networks that are not exact.
+    /// Requests a second: a five-hundredth below what burst and rate together may be, for clocks
+    /// and networks that are not exact.
     #[must_use]
     pub fn rate(self) -> f64 {
         let even = (f64::from(self.requests) * 0.998 - self.burst()) / self.seconds;
@@ -102,7 +106,8 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// The pace towards a host of which nothing is known; `most` requests a second unless it announces more.
+    /// The pace towards a host of which nothing is known; `most` requests a second unless it
+    /// announces more.
     #[must_use]
     pub fn new(now: Duration, most: f64) -> Self {
         Self {
@@ -168,7 +173,8 @@ impl Pace {
         self.counted_at = self.counted_at.max(now);
     }
 
-    /// When the next request may go out. After a silent 429 nothing goes out until all that is under way is back, then one at a time.
+    /// When the next request may go out. After a silent 429 nothing goes out until all that is
+    /// under way is back, then one at a time.
     #[must_use]
     pub fn next_at(&self, now: Duration) -> Option<Duration> {
         if self.silent > 0 && self.under_way > 0 {
@@ -239,7 +245,8 @@ impl Pace {
         // Where requests come far apart, something else holds them back.
         if passed * self.rate <= 3.0 {
             let most = self.ceiling.unwrap_or(self.most).min(self.most);
-            self.rate = (self.rate + passed * INCREASE * self.most).clamp(LOWEST_RATE, most.max(LOWEST_RATE));
+            self.rate = (self.rate + passed * INCREASE * self.most)
+                .clamp(LOWEST_RATE, most.max(LOWEST_RATE));
         }
         self.raised_at = now;
     }
@@ -307,8 +314,8 @@ impl Pace {
         self.pause(now, wait);
     }
 
-    /// A 429 of a limit that nobody announced: a lesson; with the wait that it asks for, if it does. What comes before the next good answer belongs
-    /// to the same lesson.
+    /// A 429 of a limit that nobody announced: a lesson; with the wait that it asks for, if it
+    /// does. What comes before the next good answer belongs to the same lesson.
     pub fn is_limited(&mut self, now: Duration, wait: Option<Duration>) {
         let was_probe = self.comes_back();
         if self.silent == 0 {
@@ -412,10 +419,15 @@ mod tests {
         pace.hears(now, &announced, 0);
         pace.passes(now);
         let mut sent = 0;
-        send_for(&mut pace, &mut now, Duration::from_millis(7900), |pace, at| {
-            sent += 1;
-            pace.passes(at);
-        });
+        send_for(
+            &mut pace,
+            &mut now,
+            Duration::from_millis(7900),
+            |pace, at| {
+                sent += 1;
+                pace.passes(at);
+            },
+        );
         assert_eq!(sent, 3);
         assert_eq!(pace.next_at(now), Some(Duration::from_secs(59)));
     }
@@ -428,23 +440,28 @@ mod tests {
         let (mut began, mut count) = (Duration::ZERO, 0);
         let mut lessons = Vec::new();
         let mut good = 0;
-        send_for(&mut pace, &mut now, Duration::from_secs(3600), |pace, at| {
-            if at >= began + window {
-                (began, count) = (at, 0);
-            }
-            count += 1;
-            if count > limit {
-                let before = pace.lessons().1;
-                let rate = pace.measured(at);
-                pace.is_limited(at, None);
-                if pace.lessons().1 > before {
-                    lessons.push(rate);
+        send_for(
+            &mut pace,
+            &mut now,
+            Duration::from_secs(3600),
+            |pace, at| {
+                if at >= began + window {
+                    (began, count) = (at, 0);
                 }
-            } else {
-                good += 1;
-                pace.passes(at);
-            }
-        });
+                count += 1;
+                if count > limit {
+                    let before = pace.lessons().1;
+                    let rate = pace.measured(at);
+                    pace.is_limited(at, None);
+                    if pace.lessons().1 > before {
+                        lessons.push(rate);
+                    }
+                } else {
+                    good += 1;
+                    pace.passes(at);
+                }
+            },
+        );
         assert!((1..=6).contains(&lessons.len()), "{lessons:?}");
         assert!(lessons.windows(2).all(|two| two[1] < two[0]), "{lessons:?}");
         // Within a fifth of the limit in the long run.

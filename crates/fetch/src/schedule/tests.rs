@@ -10,7 +10,8 @@ const MS: Duration = Duration::from_millis(1);
 /// What a host answers, and after which time.
 type Server<'s> = Box<dyn FnMut(Duration) -> (Outcome, Seen, Duration) + 's>;
 
-/// Asks hosts until nothing is left to do or `until`; when each had its last answer, and requests each got.
+/// Asks hosts until nothing is left to do or `until`; when each had its last answer, and requests
+/// each got.
 fn drive(
     scheduler: &mut Scheduler,
     work: &[(&str, u64)],
@@ -127,7 +128,10 @@ fn hosts_that_never_answer_cost_the_others_nothing() {
         servers.insert("good", Box::new(good));
         let mut work = vec![("good", 2000)];
         for name in names.iter().filter(|_| with_dead) {
-            servers.insert(name, Box::new(|_| (Outcome::Failed, Seen::default(), 15 * S)));
+            servers.insert(
+                name,
+                Box::new(|_| (Outcome::Failed, Seen::default(), 15 * S)),
+            );
             work.push((name, 100));
         }
         let ends = drive(&mut scheduler, &work, &mut servers, S * 10_000);
@@ -182,7 +186,10 @@ fn names_that_share_the_limit_of_an_address_each_back_off_until_all_fit_below_it
 }
 
 /// How long it takes ten honest hosts to give all they have, beside others.
-fn honest_time(others: &[String], server: impl Fn(Duration) -> (Outcome, Seen, Duration) + Copy) -> f64 {
+fn honest_time(
+    others: &[String],
+    server: impl Fn(Duration) -> (Outcome, Seen, Duration) + Copy,
+) -> f64 {
     let names: Vec<String> = (0..10).map(|n| format!("pds{n}.example.com")).collect();
     let mut servers: BTreeMap<&str, Server<'_>> = BTreeMap::new();
     let mut work = Vec::new();
@@ -202,9 +209,17 @@ fn honest_time(others: &[String], server: impl Fn(Duration) -> (Outcome, Seen, D
     for name in &names {
         assert_eq!(ends[name].1, 1000, "{name}");
         let id = scheduler.by_name[name];
-        assert_eq!(scheduler.learned(id).ceiling, None, "{name} learned from others");
+        assert_eq!(
+            scheduler.learned(id).ceiling,
+            None,
+            "{name} learned from others"
+        );
     }
-    let last = names.iter().map(|name| ends[name].0).max().unwrap_or_default();
+    let last = names
+        .iter()
+        .map(|name| ends[name].0)
+        .max()
+        .unwrap_or_default();
     last.as_secs_f64()
 }
 
@@ -284,7 +299,10 @@ fn a_host_that_gives_nothing_but_429s_counts_as_away_in_the_end() {
     for wait in [None, Some(60 * S), Some(500 * S)] {
         let mut scheduler = Scheduler::new(Settings::default());
         let mut servers: BTreeMap<&str, Server<'_>> = BTreeMap::new();
-        servers.insert("a", Box::new(move |_| (Outcome::Limited(wait), quick(), 10 * MS)));
+        servers.insert(
+            "a",
+            Box::new(move |_| (Outcome::Limited(wait), quick(), 10 * MS)),
+        );
         let ends = drive(&mut scheduler, &[("a", 100)], &mut servers, 20_000 * S);
         assert!(ends["a"].1 < 40, "{wait:?}: {} requests", ends["a"].1);
         assert_eq!(scheduler.waiting(scheduler.by_name["a"]), 0);

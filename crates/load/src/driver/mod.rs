@@ -1,5 +1,5 @@
-//! Two ways to talk to PostgreSQL: the Rust driver, and libpq (feature `pg-native`). Everything else in this
-//! crate goes through [`Driver`].
+//! Two ways to talk to PostgreSQL: the Rust driver, and libpq (feature `pg-native`). Everything
+//! else in this crate goes through [`Driver`].
 
 #[cfg(feature = "pg-native")]
 mod native;

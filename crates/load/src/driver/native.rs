@@ -1,5 +1,5 @@
-//! libpq, PostgreSQL's own client library: a thin safe layer over its C functions, as far as [`Driver`] needs
-//! them (manual, chapter "libpq").
+//! libpq, PostgreSQL's own client library: a thin safe layer over its C functions, as far as
+//! [`Driver`] needs them (manual, chapter "libpq").
 
 #![allow(unsafe_code)]
 
@@ -11,7 +11,8 @@ use std::ptr;
 /// An open connection. Used by one thread at a time.
 struct Connection(*mut pq_sys::PGconn);
 
-// SAFETY: libpq allows a connection to be used by any thread, as long as it is one at a time; `&mut` sees to that.
+// SAFETY: libpq allows a connection to be used by any thread, as long as it is one at a time;
+// `&mut` sees to that.
 unsafe impl Send for Connection {}
 
 impl Drop for Connection {
@@ -86,12 +87,16 @@ impl NativeDriver {
 
     fn lost(&self) -> DbError {
         // SAFETY: the connection is open; the message is copied at once.
-        DbError::lost(text(unsafe { pq_sys::PQerrorMessage(self.connection.0) }).unwrap_or_default())
+        DbError::lost(
+            text(unsafe { pq_sys::PQerrorMessage(self.connection.0) }).unwrap_or_default(),
+        )
     }
 
     /// The result, or the error that it is.
     fn checked(&self, result: PgResult) -> Result<PgResult, DbError> {
-        use pq_sys::ExecStatusType::{PGRES_COMMAND_OK, PGRES_COPY_IN, PGRES_EMPTY_QUERY, PGRES_TUPLES_OK};
+        use pq_sys::ExecStatusType::{
+            PGRES_COMMAND_OK, PGRES_COPY_IN, PGRES_EMPTY_QUERY, PGRES_TUPLES_OK,
+        };
         // SAFETY: PQresultStatus takes null and says that it is an error.
         let status = unsafe { pq_sys::PQresultStatus(result.0) };
         if [
@@ -105,7 +110,8 @@ impl NativeDriver {
             return Ok(result);
         }
         // SAFETY: PQresultErrorField takes null; the text is copied before the result is freed.
-        let field = |code: u8| text(unsafe { pq_sys::PQresultErrorField(result.0, c_int::from(code)) });
+        let field =
+            |code: u8| text(unsafe { pq_sys::PQresultErrorField(result.0, c_int::from(code)) });
         let message = field(b'M').unwrap_or_else(|| self.lost().message);
         match field(b'C') {
             Some(code) => Err(DbError::of_server(&code, &message)),
@@ -145,8 +151,8 @@ impl NativeDriver {
 
     fn run_kept(&self, name: &CStr, values: &[*const c_char]) -> Result<PgResult, DbError> {
         let count = c_int::try_from(values.len()).map_err(|_| other("too many parameters"))?;
-        // SAFETY: `values` holds `count` zero-terminated strings that outlive the call; text format needs no
-        // lengths or formats.
+        // SAFETY: `values` holds `count` zero-terminated strings that outlive the call; text format
+        // needs no lengths or formats.
         let result = unsafe {
             pq_sys::PQexecPrepared(
                 self.connection.0,
@@ -170,10 +176,13 @@ impl Driver for NativeDriver {
     fn number(&mut self, sql: &str) -> Result<u64, DbError> {
         let name = self.name_of(sql)?;
         let result = self.run_kept(&name, &[])?;
-        // SAFETY: the result is not null, it was checked; PQgetvalue is asked for a row and column that are there.
+        // SAFETY: the result is not null, it was checked; PQgetvalue is asked for a row and column
+        // that are there.
         let value = unsafe {
             let found = pq_sys::PQntuples(result.0) > 0 && pq_sys::PQnfields(result.0) > 0;
-            found.then(|| text(pq_sys::PQgetvalue(result.0, 0, 0))).flatten()
+            found
+                .then(|| text(pq_sys::PQgetvalue(result.0, 0, 0)))
+                .flatten()
         };
         value
             .and_then(|text| text.parse().ok())
@@ -183,11 +192,16 @@ impl Driver for NativeDriver {
     fn copy_in(&mut self, sql: &str, chunks: &[&[u8]]) -> Result<(), DbError> {
         self.run(sql)?;
         // libpq takes a 32-bit length; a part that fails makes the end fail, too, which tells why.
-        let sent = chunks.iter().flat_map(|chunk| chunk.chunks(1 << 20)).all(|part| {
-            let length = c_int::try_from(part.len()).unwrap_or(0);
-            // SAFETY: the pointer and length are those of a live slice.
-            unsafe { pq_sys::PQputCopyData(self.connection.0, part.as_ptr().cast(), length) == 1 }
-        });
+        let sent = chunks
+            .iter()
+            .flat_map(|chunk| chunk.chunks(1 << 20))
+            .all(|part| {
+                let length = c_int::try_from(part.len()).unwrap_or(0);
+                // SAFETY: the pointer and length are those of a live slice.
+                unsafe {
+                    pq_sys::PQputCopyData(self.connection.0, part.as_ptr().cast(), length) == 1
+                }
+            });
         // SAFETY: the connection is in copy mode; null means that the copy ends well.
         if unsafe { pq_sys::PQputCopyEnd(self.connection.0, ptr::null()) } != 1 || !sent {
             return Err(self.lost());

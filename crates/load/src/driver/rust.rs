@@ -61,7 +61,10 @@ impl Driver for RustDriver {
     }
 
     fn execute(&mut self, sql: &str, parameters: &[&str], keep: bool) -> Result<(), DbError> {
-        let values: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|p| p as &(dyn ToSql + Sync)).collect();
+        let values: Vec<&(dyn ToSql + Sync)> = parameters
+            .iter()
+            .map(|p| p as &(dyn ToSql + Sync))
+            .collect();
         if keep {
             let statement = self.statement(sql)?;
             self.client.execute(&statement, &values)?;

@@ -1,5 +1,5 @@
-//! `app.bsky.actor.profile`: a row at rkey `self`, else nothing; and a notification to the author of the starter
-//! pack that the account joined by, also if that is the account itself.
+//! `app.bsky.actor.profile`: a row at rkey `self`, else nothing; and a notification to the author
+//! of the starter pack that the account joined by, also if that is the account itself.
 
 use super::notification::{Notification, notify};
 use crate::aturi;
@@ -28,7 +28,11 @@ pub(super) static LEXICON: Definition = Definition {
     ],
 };
 
-pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {
+pub(super) fn index(
+    record: &Record<'_>,
+    object: &Object<'_>,
+    rows: &mut Rows<'_>,
+) -> Result<(), Reject> {
     let display_name = object.optional_text("displayName");
     let description = object.optional_text("description");
     let avatar = object.optional_blob("avatar");
@@ -54,7 +58,9 @@ pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_
             Text(record.indexed_at),
         ],
     )?;
-    let Some(pack) = joined_via else { return Ok(()) };
+    let Some(pack) = joined_via else {
+        return Ok(());
+    };
     let recipient = aturi::authority(pack.uri, "$.joinedViaStarterPack.uri")?;
     let sort_at = record.indexed_at;
     notify(

@@ -24,7 +24,11 @@ pub(super) static LEXICON: Definition = Definition {
     ],
 };
 
-pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {
+pub(super) fn index(
+    record: &Record<'_>,
+    object: &Object<'_>,
+    rows: &mut Rows<'_>,
+) -> Result<(), Reject> {
     let (did, display_name) = (object.text("did")?, object.text("displayName")?);
     let description = object.optional_text("description");
     let facets = object.optional_list_json("descriptionFacets")?;

@@ -1,4 +1,5 @@
-//! `app.bsky.feed.like`: a row, and notifications to the subject's author and to whose repost it came by.
+//! `app.bsky.feed.like`: a row, and notifications to the subject's author and to whose repost it
+//! came by.
 
 use super::notification::{Notification, notify, sort_at};
 use crate::aturi;
@@ -22,13 +23,24 @@ pub(super) static LEXICON: Definition = Definition {
     fields: FIELDS,
 };
 
-pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {
+pub(super) fn index(
+    record: &Record<'_>,
+    object: &Object<'_>,
+    rows: &mut Rows<'_>,
+) -> Result<(), Reject> {
     let subject = object.strong_ref("subject")?;
     let via = object.optional_strong_ref("via")?;
     let created_at = object.created_at()?;
     subject_row(&table::LIKE, record, subject, via, &created_at, rows)?;
     let sort_at = sort_at(&created_at, record.indexed_at);
-    notify_authors(record, subject, via, ["like", "like-via-repost"], sort_at, rows)
+    notify_authors(
+        record,
+        subject,
+        via,
+        ["like", "like-via-repost"],
+        sort_at,
+        rows,
+    )
 }
 
 /// The row of a like or repost.

@@ -1,5 +1,6 @@
-//! `app.bsky.feed.post`: the post, its feed item, its embeds, its place in its author's own thread, and
-//! notifications of mentions. Flags, quote and reply notifications need other rows and come later.
+//! `app.bsky.feed.post`: the post, its feed item, its embeds, its place in its author's own thread,
+//! and notifications of mentions. Flags, quote and reply notifications need other rows and come
+//! later.
 
 use super::feed_post_embed;
 use super::notification::{Notification, notify, sort_at};
@@ -44,7 +45,10 @@ pub(super) static LEXICON: Definition = Definition {
     name: "app.bsky.feed.post",
     fields: &[
         required("text", Schema::text(3000, 300)),
-        optional("entities", Schema::List(&Schema::Object(&ENTITY), UNLIMITED)),
+        optional(
+            "entities",
+            Schema::List(&Schema::Object(&ENTITY), UNLIMITED),
+        ),
         optional("facets", FACETS),
         optional("reply", Schema::Object(&REPLY_REF)),
         optional("embed", feed_post_embed::EMBED),
@@ -55,7 +59,11 @@ pub(super) static LEXICON: Definition = Definition {
     ],
 };
 
-pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {
+pub(super) fn index(
+    record: &Record<'_>,
+    object: &Object<'_>,
+    rows: &mut Rows<'_>,
+) -> Result<(), Reject> {
     let text = object.text("text")?;
     let created_at = object.created_at()?;
     let reply = match object.optional_object("reply") {
@@ -85,7 +93,10 @@ pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_
     let sort_at = sort_at(&created_at, record.indexed_at);
     rows.push(
         &table::FEED_ITEM,
-        [record.uri, record.cid, "post", record.uri, record.did, sort_at].map(Text),
+        [
+            record.uri, record.cid, "post", record.uri, record.did, sort_at,
+        ]
+        .map(Text),
     )?;
     if let Some((root, parent)) = reply {
         let authority = aturi::authority(root.uri, "$.reply.root.uri")?;

@@ -42,7 +42,10 @@ static IMAGE_ITEM: Definition = Definition {
 
 static IMAGES_EMBED: Definition = Definition {
     name: IMAGES,
-    fields: &[required("images", Schema::List(&Schema::Object(&IMAGE_ITEM), 4))],
+    fields: &[required(
+        "images",
+        Schema::List(&Schema::Object(&IMAGE_ITEM), 4),
+    )],
 };
 
 static CAPTION: Definition = Definition {
@@ -159,8 +162,8 @@ pub(super) fn index(
     if embed.type_name() == RECORD_WITH_MEDIA {
         records.push(embed.object("record")?.strong_ref("record")?);
         let (media, media_item) = (embed.object("media")?, embed.get("media"));
-        // The lexicon knows no record as media and lets it pass unchecked; the official code takes a valid one for a
-        // second record.
+        // The lexicon knows no record as media and lets it pass unchecked; the official code takes
+        // a valid one for a second record.
         if media.type_name() == RECORD {
             if media_item.is_some_and(|media| lexicon::matches(media, &RECORD_EMBED)) {
                 records.push(media.strong_ref("record")?);

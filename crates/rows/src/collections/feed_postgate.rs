@@ -1,4 +1,5 @@
-//! `app.bsky.feed.postgate`: a row, if it lies beside its post. What it rules is worked out from the tables.
+//! `app.bsky.feed.postgate`: a row, if it lies beside its post. What it rules is worked out from
+//! the tables.
 
 use super::feed_threadgate::gate;
 use crate::fields::Object;
@@ -25,6 +26,10 @@ pub(super) static LEXICON: Definition = Definition {
     ],
 };
 
-pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {
+pub(super) fn index(
+    record: &Record<'_>,
+    object: &Object<'_>,
+    rows: &mut Rows<'_>,
+) -> Result<(), Reject> {
     gate(&table::POST_GATE, record, object, rows)
 }

@@ -1,4 +1,5 @@
-//! `app.bsky.feed.repost`: a row, a feed item even when it is a duplicate, and notifications as for a like.
+//! `app.bsky.feed.repost`: a row, a feed item even when it is a duplicate, and notifications as for
+//! a like.
 
 use super::feed_like::{FIELDS, notify_authors, subject_row};
 use super::notification::sort_at;
@@ -14,7 +15,11 @@ pub(super) static LEXICON: Definition = Definition {
     fields: FIELDS,
 };
 
-pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {
+pub(super) fn index(
+    record: &Record<'_>,
+    object: &Object<'_>,
+    rows: &mut Rows<'_>,
+) -> Result<(), Reject> {
     let subject = object.strong_ref("subject")?;
     let via = object.optional_strong_ref("via")?;
     let created_at = object.created_at()?;
@@ -22,7 +27,15 @@ pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_
     let sort_at = sort_at(&created_at, record.indexed_at);
     rows.push(
         &table::FEED_ITEM,
-        [record.uri, record.cid, "repost", subject.uri, record.did, sort_at].map(Text),
+        [
+            record.uri,
+            record.cid,
+            "repost",
+            subject.uri,
+            record.did,
+            sort_at,
+        ]
+        .map(Text),
     )?;
     notify_authors(
         record,

@@ -1,4 +1,5 @@
-//! `app.bsky.feed.threadgate`: a row, if it lies beside its post. What it rules is worked out from the tables.
+//! `app.bsky.feed.threadgate`: a row, if it lies beside its post. What it rules is worked out from
+//! the tables.
 
 use crate::aturi::AtUri;
 use crate::fields::Object;
@@ -44,7 +45,11 @@ pub(super) static LEXICON: Definition = Definition {
     ],
 };
 
-pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {
+pub(super) fn index(
+    record: &Record<'_>,
+    object: &Object<'_>,
+    rows: &mut Rows<'_>,
+) -> Result<(), Reject> {
     gate(&table::THREAD_GATE, record, object, rows)
 }
 

@@ -29,7 +29,11 @@ pub(super) static LEXICON: Definition = Definition {
     ],
 };
 
-pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {
+pub(super) fn index(
+    record: &Record<'_>,
+    object: &Object<'_>,
+    rows: &mut Rows<'_>,
+) -> Result<(), Reject> {
     let (name, purpose) = (object.text("name")?, object.text("purpose")?);
     let description = object.optional_text("description");
     let facets = object.optional_list_json("descriptionFacets")?;

@@ -15,7 +15,11 @@ pub(super) static LEXICON: Definition = Definition {
     ],
 };
 
-pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {
+pub(super) fn index(
+    record: &Record<'_>,
+    object: &Object<'_>,
+    rows: &mut Rows<'_>,
+) -> Result<(), Reject> {
     let subject = object.text("subject")?;
     let created_at = object.created_at()?;
     rows.push(

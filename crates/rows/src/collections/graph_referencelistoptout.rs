@@ -1,4 +1,5 @@
-//! `app.bsky.graph.referencelistoptout`: a row if the subject is exactly `at://DID/app.bsky.graph.list/rkey`.
+//! `app.bsky.graph.referencelistoptout`: a row if the subject is exactly
+//! `at://DID/app.bsky.graph.list/rkey`.
 
 use crate::aturi::AtUri;
 use crate::fields::Object;
@@ -17,7 +18,11 @@ pub(super) static LEXICON: Definition = Definition {
     ],
 };
 
-pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {
+pub(super) fn index(
+    record: &Record<'_>,
+    object: &Object<'_>,
+    rows: &mut Rows<'_>,
+) -> Result<(), Reject> {
     let subject = object.text("subject")?;
     let created_at = object.created_at()?;
     if !names_a_list(subject) {

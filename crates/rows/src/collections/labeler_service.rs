@@ -58,13 +58,24 @@ pub(super) static LEXICON: Definition = Definition {
     ],
 };
 
-pub(super) fn index(record: &Record<'_>, object: &Object<'_>, rows: &mut Rows<'_>) -> Result<(), Reject> {
+pub(super) fn index(
+    record: &Record<'_>,
+    object: &Object<'_>,
+    rows: &mut Rows<'_>,
+) -> Result<(), Reject> {
     let created_at = object.created_at()?;
     if record.rkey != "self" {
         return Ok(());
     }
     rows.push(
         &table::LABELER,
-        [record.uri, record.cid, record.did, &created_at, record.indexed_at].map(Text),
+        [
+            record.uri,
+            record.cid,
+            record.did,
+            &created_at,
+            record.indexed_at,
+        ]
+        .map(Text),
     )
 }

@@ -17,7 +17,11 @@ pub(crate) struct Notification<'a> {
     pub(crate) sort_at: &'a str,
 }
 
-pub(crate) fn notify(record: &Record<'_>, rows: &mut Rows<'_>, n: &Notification<'_>) -> Result<(), Reject> {
+pub(crate) fn notify(
+    record: &Record<'_>,
+    rows: &mut Rows<'_>,
+    n: &Notification<'_>,
+) -> Result<(), Reject> {
     let subject = n.subject.map_or(Null, Text);
     rows.push(
         &table::NOTIFICATION,
@@ -33,7 +37,8 @@ pub(crate) fn notify(record: &Record<'_>, rows: &mut Rows<'_>, n: &Notification<
     )
 }
 
-/// The generated column `sortAt`: the earlier of the two times, compared as text as PostgreSQL does.
+/// The generated column `sortAt`: the earlier of the two times, compared as text as PostgreSQL
+/// does.
 pub(crate) fn sort_at<'a>(created_at: &'a str, indexed_at: &'a str) -> &'a str {
     created_at.min(indexed_at)
 }

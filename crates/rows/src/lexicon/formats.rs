@@ -1,5 +1,5 @@
-//! The forms of strings, as `@atproto/syntax` and `@atproto/lex-data` check them in their strict mode. The identifiers
-//! that repos themselves need are in [`atrepo::syntax`].
+//! The forms of strings, as `@atproto/syntax` and `@atproto/lex-data` check them in their strict
+//! mode. The identifiers that repos themselves need are in [`atrepo::syntax`].
 
 use super::language::is_language;
 use crate::datetime;
@@ -61,7 +61,10 @@ const MAX_AT_URI: usize = 8192;
 
 /// `aturi_validation.ts`: no query, no slash at the end; a fragment is a JSON pointer.
 fn is_at_uri(text: &str) -> bool {
-    let Some(rest) = text.strip_prefix("at://").filter(|_| text.len() <= MAX_AT_URI) else {
+    let Some(rest) = text
+        .strip_prefix("at://")
+        .filter(|_| text.len() <= MAX_AT_URI)
+    else {
         return false;
     };
     let (path, fragment) = rest
@@ -123,15 +126,16 @@ fn is_cid(text: &str) -> bool {
     Link::parse(text).is_some()
 }
 
-/// `datetime.ts`: RFC 3339 with capital T and Z, at most 64 characters, no `-00:00`, years 0 to 9999 in UTC, and
-/// nothing that JavaScript's `Date` refuses, such as second 60. February 30 passes.
+/// `datetime.ts`: RFC 3339 with capital T and Z, at most 64 characters, no `-00:00`, years 0 to
+/// 9999 in UTC, and nothing that JavaScript's `Date` refuses, such as second 60. February 30
+/// passes.
 fn is_datetime(text: &str) -> bool {
     let hour = text.get(11..13).unwrap_or_default();
     hour != "24" && datetime::normalize(text).is_some()
 }
 
-/// `uri.ts`: a word, a colon, and something without white space (as JavaScript has it) that does not begin with a slash
-/// unless with two.
+/// `uri.ts`: a word, a colon, and something without white space (as JavaScript has it) that does
+/// not begin with a slash unless with two.
 fn is_uri(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once(':') else {
         return false;
@@ -139,7 +143,9 @@ fn is_uri(text: &str) -> bool {
     let rest = rest.strip_prefix("//").unwrap_or(rest);
     let is_space = |c: char| (c.is_whitespace() && c != '\u{85}') || c == '\u{feff}';
     !scheme.is_empty()
-        && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && scheme
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_')
         && !rest.is_empty()
         && !rest.starts_with('/')
         && !rest.contains(is_space)

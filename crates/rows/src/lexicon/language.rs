@@ -1,5 +1,6 @@
-//! Language tags, BCP 47 as `@atproto/syntax` (`language.ts`) takes them in its strict mode: well formed, no variant
-//! or extension twice, and a primary language of two or three lower-case letters.
+//! Language tags, BCP 47 as `@atproto/syntax` (`language.ts`) takes them in its strict mode: well
+//! formed, no variant or extension twice, and a primary language of two or three lower-case
+//! letters.
 
 use atrepo::work;
 
@@ -42,7 +43,8 @@ pub(super) fn is_language(text: &str) -> bool {
     match rest.next() {
         Some("x" | "X") => return is_private(rest),
         Some(primary)
-            if matches!(primary.len(), 2 | 3) && primary.bytes().all(|b| b.is_ascii_lowercase()) => {}
+            if matches!(primary.len(), 2 | 3)
+                && primary.bytes().all(|b| b.is_ascii_lowercase()) => {}
         _ => return false,
     }
     let letters = |s: &&str, n: usize| s.len() == n && s.bytes().all(|b| b.is_ascii_alphabetic());
@@ -55,7 +57,8 @@ pub(super) fn is_language(text: &str) -> bool {
     let mut variants: Vec<String> = Vec::new();
     let is_variant = |s: &&str| {
         alphanumeric(s)
-            && ((5..=8).contains(&s.len()) || (s.len() == 4 && s.starts_with(|c: char| c.is_ascii_digit())))
+            && ((5..=8).contains(&s.len())
+                || (s.len() == 4 && s.starts_with(|c: char| c.is_ascii_digit())))
     };
     while let Some(variant) = rest.next_if(is_variant) {
         variants.push(variant.to_ascii_lowercase());
@@ -91,11 +94,14 @@ pub(super) fn is_language(text: &str) -> bool {
     }
 }
 
-/// Whether one of `parts` is there twice. Sorted: a record of a megabyte can hold a hundred thousand of them.
+/// Whether one of `parts` is there twice. Sorted: a record of a megabyte can hold a hundred
+/// thousand of them.
 fn has_any_twice(parts: &mut [String]) -> bool {
     parts.sort_unstable();
     work::add(parts.len());
-    parts.windows(2).any(|pair| matches!(pair, [a, b] if a == b))
+    parts
+        .windows(2)
+        .any(|pair| matches!(pair, [a, b] if a == b))
 }
 
 /// What follows an `x`: one or more parts of one to eight letters and digits.

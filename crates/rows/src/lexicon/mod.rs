@@ -1,9 +1,10 @@
 //! The strict check of whole records against their lexicons, as the official indexer makes it
 //! (`assertValidRecord` in `data-plane/server/indexing/processor.ts`, schemas of `@atproto/lex`).
 //!
-//! A lexicon is a value of [`Definition`], written next to the rows of its record type in `collections/`. Unknown fields pass;
-//! unions are open: an unknown `$type` passes, a known one must validate. The check reads DAG-CBOR in place, goes over
-//! each object once, and recurses only as deep as the lexicon does.
+//! A lexicon is a value of [`Definition`], written next to the rows of its record type in
+//! `collections/`. Unknown fields pass; unions are open: an unknown `$type` passes, a known one
+//! must validate. The check reads DAG-CBOR in place, goes over each object once, and recurses only
+//! as deep as the lexicon does.
 
 pub(crate) mod facet;
 mod formats;
@@ -167,7 +168,9 @@ fn check(item: Item<'_>, schema: &Schema) -> Result<(), Reject> {
         (Schema::Text(_), _) => Err(reject(Rule::NotA("a string"))),
         (Schema::Integer(least), value) => match whole(value) {
             None => Err(reject(Rule::NotA("an integer"))),
-            Some(number) if number.is_none_or(|number| number < *least) => Err(reject(Rule::Under(*least))),
+            Some(number) if number.is_none_or(|number| number < *least) => {
+                Err(reject(Rule::Under(*least)))
+            }
             Some(_) => Ok(()),
         },
         (Schema::Boolean, Value::Bool(_)) | (Schema::Bytes, Value::Bytes(_)) => Ok(()),
@@ -184,7 +187,8 @@ fn check(item: Item<'_>, schema: &Schema) -> Result<(), Reject> {
     }
 }
 
-/// Whether bytes are the prototype of `map`, or of its prototype, and so on: JavaScript takes it for bytes.
+/// Whether bytes are the prototype of `map`, or of its prototype, and so on: JavaScript takes it
+/// for bytes.
 fn inherits_bytes(map: Map<'_>) -> bool {
     let mut at = map.get(PROTO);
     while let Some(item) = at {
@@ -206,7 +210,8 @@ fn check_text(text: &str, rules: &Text) -> Result<(), Rule> {
     }
     work::add(text.len());
     // A grapheme has at least one byte, and most texts are far from the limit.
-    if text.len() > rules.most_graphemes && text.graphemes(true).nth(rules.most_graphemes).is_some() {
+    if text.len() > rules.most_graphemes && text.graphemes(true).nth(rules.most_graphemes).is_some()
+    {
         return Err(Rule::TooManyGraphemes(rules.most_graphemes));
     }
     match rules.format {
@@ -215,8 +220,8 @@ fn check_text(text: &str, rules: &Text) -> Result<(), Rule> {
     }
 }
 
-/// The integer that `value` is to JavaScript, which knows no other numbers than floats: `Some(None)` if it is negative,
-/// `None` if it is no safe integer.
+/// The integer that `value` is to JavaScript, which knows no other numbers than floats:
+/// `Some(None)` if it is negative, `None` if it is no safe integer.
 fn whole(value: Value<'_>) -> Option<Option<u64>> {
     match value {
         Value::Unsigned(n) if n <= MAX_SAFE_INTEGER => Some(Some(n)),
@@ -259,7 +264,8 @@ fn check_object(mut map: Map<'_>, object: &Definition) -> Result<(), Reject> {
             .find(|(_, f)| f.key.as_bytes() == key);
         if let Some((at, field)) = field {
             missing &= !(1 << at);
-            check(item, &field.schema).map_err(|reject| reject.below(&format!(".{}", field.key)))?;
+            check(item, &field.schema)
+                .map_err(|reject| reject.below(&format!(".{}", field.key)))?;
         } else if key == b"$type" {
             if item.as_text() != Some(object.name) {
                 return Err(Reject::new(".$type", Rule::NotA(object.name)));
@@ -288,14 +294,18 @@ fn check_union(map: Map<'_>, known: &[&'static Definition]) -> Result<(), Reject
     };
     match known.iter().find(|object| object.name == name) {
         Some(object) => check_object(map, object),
-        None if map.get(PROTO).is_some_and(|item| is_prototype(item.value())) => {
+        None if map
+            .get(PROTO)
+            .is_some_and(|item| is_prototype(item.value())) =>
+        {
             Err(Reject::new(format!(".{PROTO}"), Rule::Proto))
         }
         None => Ok(()),
     }
 }
 
-/// A blob has exactly the fields `$type`, `mimeType`, `ref` and `size`; the old form `{cid, mimeType}` is refused.
+/// A blob has exactly the fields `$type`, `mimeType`, `ref` and `size`; the old form `{cid,
+/// mimeType}` is refused.
 fn check_blob(map: Map<'_>, rules: &Blob) -> Result<(), Reject> {
     let not_a_blob = || reject(Rule::NotA("a blob"));
     let (mut named, mut mime, mut size, mut linked) = (false, None, None, false);

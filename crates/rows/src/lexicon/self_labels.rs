@@ -9,7 +9,10 @@ static SELF_LABEL: Definition = Definition {
 
 static SELF_LABELS: Definition = Definition {
     name: "com.atproto.label.defs#selfLabels",
-    fields: &[required("values", Schema::List(&Schema::Object(&SELF_LABEL), 10))],
+    fields: &[required(
+        "values",
+        Schema::List(&Schema::Object(&SELF_LABEL), 10),
+    )],
 };
 
 /// The field `labels`.

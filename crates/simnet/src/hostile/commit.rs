@@ -8,11 +8,19 @@ use atrepo::Cid;
 /// account will ever commit.
 pub const LAST_REV: &str = "jzzzzzzzzzzzz";
 
-/// The whole CAR of a repo whose commit has another field of `padding` zeros. Its signature is good.
+/// The whole CAR of a repo whose commit has another field of `padding` zeros. Its signature is
+/// good.
 #[must_use]
-pub fn padded_repo(did: &str, rev: &str, records: Vec<(String, Vec<u8>)>, padding: usize) -> Vec<u8> {
+pub fn padded_repo(
+    did: &str,
+    rev: &str,
+    records: Vec<(String, Vec<u8>)>,
+    padding: usize,
+) -> Vec<u8> {
     let (root, blocks) = build_blocks_under(records, |data| {
-        build_commit_fields(did, rev, data, padding, |message| sign_with(did, 0, message))
+        build_commit_fields(did, rev, data, padding, |message| {
+            sign_with(did, 0, message)
+        })
     });
     build_car(root, &blocks)
 }
@@ -47,7 +55,10 @@ mod tests {
     const DID: &str = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa";
 
     fn records() -> Vec<(String, Vec<u8>)> {
-        let key = format!("app.bsky.feed.post/{}", syntax::tid(1_700_000_000_000_000, 0));
+        let key = format!(
+            "app.bsky.feed.post/{}",
+            syntax::tid(1_700_000_000_000_000, 0)
+        );
         vec![(key, post(vec![]))]
     }
 

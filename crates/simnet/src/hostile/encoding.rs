@@ -67,7 +67,11 @@ mod tests {
     fn ratios_are_extreme() {
         for (encoding, ratio) in [(Encoding::Gzip, 200), (Encoding::Zstd, 5_000)] {
             let packed = encoding.zeros(64 << 20);
-            assert!(packed.len() * ratio < 64 << 20, "{encoding:?}: {}", packed.len());
+            assert!(
+                packed.len() * ratio < 64 << 20,
+                "{encoding:?}: {}",
+                packed.len()
+            );
         }
         assert_eq!(Encoding::Gzip.name(), "gzip");
     }

@@ -27,7 +27,9 @@ pub fn noise(seed: u64, length: usize) -> String {
 pub fn invented_did(seed: u64, number: u64) -> String {
     const DIGITS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
     let mut random = Random::new(seed ^ number.wrapping_mul(0x9fb2_1c65_1e98_df25));
-    let id: String = (0..24).map(|_| char::from(DIGITS[random.index(32)])).collect();
+    let id: String = (0..24)
+        .map(|_| char::from(DIGITS[random.index(32)]))
+        .collect();
     format!("did:plc:{id}")
 }
 

@@ -132,7 +132,12 @@ fn deep(depth: usize, keys: usize, bytes: usize, mark: &str) -> Vec<u8> {
     }
     w.raw(&numbers);
     let value = w.into_bytes();
-    post(names.iter().map(|name| (name.as_str(), value.clone())).collect())
+    post(
+        names
+            .iter()
+            .map(|name| (name.as_str(), value.clone()))
+            .collect(),
+    )
 }
 
 /// A post with maps in maps, `depth` of them, each under a key with a byte order mark, around about
@@ -182,7 +187,10 @@ pub fn large(bytes: usize) -> Vec<u8> {
 /// 8,192 bytes, and from some 2,700 on too long for an entry of a btree.
 #[must_use]
 pub fn long_uri(did: &str, rkey: &str, seed: u64, length: usize) -> String {
-    format!("at://{did}/app.bsky.feed.post/{rkey}#/{}", noise(seed, length))
+    format!(
+        "at://{did}/app.bsky.feed.post/{rkey}#/{}",
+        noise(seed, length)
+    )
 }
 
 /// A thread gate of the post `rkey` of `did` that hides a reply of this URI.
@@ -190,7 +198,10 @@ pub fn long_uri(did: &str, rkey: &str, seed: u64, length: usize) -> String {
 pub fn gate_that_hides(did: &str, rkey: &str, reply: &str) -> Vec<u8> {
     map(vec![
         ("$type", text("app.bsky.feed.threadgate")),
-        ("post", text(&format!("at://{did}/app.bsky.feed.post/{rkey}"))),
+        (
+            "post",
+            text(&format!("at://{did}/app.bsky.feed.post/{rkey}")),
+        ),
         ("createdAt", text(CREATED_AT)),
         ("hiddenReplies", list(&[text(reply)])),
     ])
@@ -203,7 +214,10 @@ pub fn reply(root: &str, parent: &str) -> Vec<u8> {
         let cid = Cid::of(Codec::DagCbor, uri.as_bytes());
         map(vec![("uri", text(uri)), ("cid", text(&cid.to_string()))])
     };
-    let reply = map(vec![("root", strong_ref(root)), ("parent", strong_ref(parent))]);
+    let reply = map(vec![
+        ("root", strong_ref(root)),
+        ("parent", strong_ref(parent)),
+    ]);
     post(vec![("reply", reply)])
 }
 
@@ -217,7 +231,10 @@ pub fn list_that_rules(seed: u64, length: usize) -> Vec<u8> {
         ("did", text(&format!("did:example:{}", noise(seed, length)))),
     ]);
     let facet = map(vec![("features", list(&[mention]))]);
-    let rule = map(vec![("$type", text("app.bsky.feed.threadgate#mentionRule"))]);
+    let rule = map(vec![(
+        "$type",
+        text("app.bsky.feed.threadgate#mentionRule"),
+    )]);
     let hidden = format!("at://did:example:{}/x/y", noise(seed + 1, length));
     map(vec![
         ("$type", text("app.bsky.graph.list")),
@@ -266,7 +283,11 @@ mod tests {
                 deep_maps_under_marked_keys(20, 8_000),
                 8_000..8_500,
             ),
-            ("control characters", control_characters(10_000), 10_000..10_200),
+            (
+                "control characters",
+                control_characters(10_000),
+                10_000..10_200,
+            ),
             ("large", large(9 << 20), 9 << 20..10 << 20),
             ("reply", reply(&long, &long), 5_400..6_200),
         ];

@@ -162,13 +162,15 @@ impl State {
     pub(super) fn tell_account(&mut self, number: usize) {
         let micros = self.tick();
         let account = &self.accounts[number];
-        self.log.account(&account.did, account.standing.status(), micros);
+        self.log
+            .account(&account.did, account.standing.status(), micros);
     }
 
     /// Lets the relay tell of a commit: its rev and its block in a CAR.
     pub(super) fn tell_sync(&mut self, number: usize, rev: &str, blocks: &[u8]) {
         let micros = self.tick();
-        self.log.sync(&self.accounts[number].did, rev, blocks, micros);
+        self.log
+            .sync(&self.accounts[number].did, rev, blocks, micros);
     }
 
     /// Moves an account. If `leaves_trace`, its old host goes on listing it.

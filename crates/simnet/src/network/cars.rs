@@ -1,4 +1,5 @@
-//! Repos are made when they are asked for. What lists say of them is kept, and so are the last CARs.
+//! Repos are made when they are asked for. What lists say of them is kept, and so are the last
+//! CARs.
 
 use super::accounts::{Account, Records};
 use crate::Population;
@@ -173,7 +174,11 @@ impl Cars {
 
     /// What lists say of it.
     pub(super) fn facts(&self, source: &Source, population: &Population) -> Facts {
-        let kept = self.lock().facts.get(&(source.number, source.micros)).cloned();
+        let kept = self
+            .lock()
+            .facts
+            .get(&(source.number, source.micros))
+            .cloned();
         kept.unwrap_or_else(|| self.make(source, population).1)
     }
 

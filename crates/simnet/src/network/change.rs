@@ -23,7 +23,10 @@ struct Cast {
 
 /// See [`super::Network::change`].
 pub(super) fn change(world: &World, seed: u64, changes: usize) {
-    let _changing = world.changing.lock().unwrap_or_else(PoisonError::into_inner);
+    let _changing = world
+        .changing
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     let mut random = Random::new(seed ^ 0x5851_f42d_4c95_7f2d);
     let mut cast = Cast::of(&world.lock());
     if cast.hosts.is_empty() {
@@ -96,7 +99,12 @@ fn commit(world: &World, number: usize, random: &mut Random) {
     set_records(world, number, Arc::new(records));
 }
 
-fn create(world: &World, records: &mut BTreeMap<String, Vec<u8>>, micros: u64, random: &mut Random) {
+fn create(
+    world: &World,
+    records: &mut BTreeMap<String, Vec<u8>>,
+    micros: u64,
+    random: &mut Random,
+) {
     let roll = random.below(100);
     let (collection, bytes) = world.population.later_record(micros, roll, random);
     records.insert(format!("{collection}/{}", syntax::tid(micros, 1)), bytes);
@@ -118,7 +126,9 @@ fn set_records(world: &World, number: usize, records: Records) {
 
 fn tell_sync(world: &World, source: &Source) {
     let blocks = commit_car(source, &world.population);
-    world.lock().tell_sync(source.number, &source.rev(), &blocks);
+    world
+        .lock()
+        .tell_sync(source.number, &source.rev(), &blocks);
 }
 
 /// Deletes an account. Half of the documents go too.
@@ -147,9 +157,19 @@ fn toggle(world: &World, cast: &mut Cast, place: usize, random: &mut Random) {
     let wakes = !cast.sleeping.is_empty() && random.percent(50);
     let (from, to, place, standing) = if wakes {
         let place = random.index(cast.sleeping.len());
-        (&mut cast.sleeping, &mut cast.active, place, Standing::Active)
+        (
+            &mut cast.sleeping,
+            &mut cast.active,
+            place,
+            Standing::Active,
+        )
     } else {
-        (&mut cast.active, &mut cast.sleeping, place, Standing::Deactivated)
+        (
+            &mut cast.active,
+            &mut cast.sleeping,
+            place,
+            Standing::Deactivated,
+        )
     };
     let number = from.swap_remove(place);
     to.push(number);
@@ -169,7 +189,12 @@ fn relocate(world: &World, cast: &Cast, number: usize, random: &mut Random) {
     let leaves_trace = world.switches.is_on(Fault::Moved);
     let mut state = world.lock();
     let from = state.accounts[number].host;
-    let others: Vec<usize> = cast.hosts.iter().copied().filter(|host| *host != from).collect();
+    let others: Vec<usize> = cast
+        .hosts
+        .iter()
+        .copied()
+        .filter(|host| *host != from)
+        .collect();
     if let Some(to) = others.get(random.index(others.len())) {
         state.relocate(number, *to, leaves_trace);
         return;

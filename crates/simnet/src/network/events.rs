@@ -116,7 +116,10 @@ impl Log {
                 .text(did)
                 .text("seq")
                 .integer(seq);
-            w.text("time").text(time).text("active").bool(status.is_none());
+            w.text("time")
+                .text(time)
+                .text("active")
+                .bool(status.is_none());
             if let Some(status) = status {
                 w.text("status").text(status);
             }
@@ -141,7 +144,11 @@ fn header(kind: &str) -> Writer {
 /// A frame that informs the subscriber.
 pub(super) fn info(name: &str, message: &str) -> Vec<u8> {
     let mut w = header("#info");
-    w.map(2).text("name").text(name).text("message").text(message);
+    w.map(2)
+        .text("name")
+        .text(name)
+        .text("message")
+        .text(message);
     w.into_bytes()
 }
 
@@ -149,7 +156,11 @@ pub(super) fn info(name: &str, message: &str) -> Vec<u8> {
 pub(super) fn error(name: &str, message: &str) -> Vec<u8> {
     let mut w = Writer::new();
     w.map(1).text("op").integer(-1);
-    w.map(2).text("error").text(name).text("message").text(message);
+    w.map(2)
+        .text("error")
+        .text(name)
+        .text("message")
+        .text(message);
     w.into_bytes()
 }
 

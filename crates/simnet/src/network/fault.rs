@@ -3,19 +3,21 @@
 use super::Expected;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A kind of fault. Which accounts or hosts it hits follows from the seed. An account has at most one, and none if its host has one that
-/// makes it unusable.
+/// A kind of fault. Which accounts or hosts it hits follows from the seed. An account has at most
+/// one, and none if its host has one that makes it unusable.
 ///
 /// The first of them happen by themselves ([`Fault::ORDINARY`]); the others somebody means
 /// ([`Fault::HOSTILE`]). A *hostile host* stands beside those of the settings, has no accounts, and
 /// is listed by the relay as all others are.
 ///
-/// A discovery that goes by hosts cannot know the accounts of hosts that list nothing ([`Fault::DeadHost`], [`Fault::TlsFailure`],
-/// [`Fault::StallingHost`], [`Fault::DrippingHost`], [`Fault::EndlessHost`]): they are found through the relay's list of repos or the
-/// PLC's export alone. [`crate::Network::unlisted`] names them.
+/// A discovery that goes by hosts cannot know the accounts of hosts that list nothing
+/// ([`Fault::DeadHost`], [`Fault::TlsFailure`], [`Fault::StallingHost`], [`Fault::DrippingHost`],
+/// [`Fault::EndlessHost`]): they are found through the relay's list of repos or the PLC's export
+/// alone. [`crate::Network::unlisted`] names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fault {
-    /// One account in 200, for good: the CAR ends between two blocks, with a length that says so. The commit is in it, records are not.
+    /// One account in 200, for good: the CAR ends between two blocks, with a length that says so.
+    /// The commit is in it, records are not.
     CutAtBlock,
     /// One account in 200, for good: a byte of a record is another one than its CID says.
     ForgedBlock,
@@ -37,7 +39,8 @@ pub enum Fault {
     WrongLength,
     /// One small host of 20 or more: nobody listens. Once switched off it is not switched on again.
     DeadHost,
-    /// One small host of 20 or more: its URL says https, but it does not speak TLS. Without TLS it answers with status 400 alone.
+    /// One small host of 20 or more: its URL says https, but it does not speak TLS. Without TLS it
+    /// answers with status 400 alone.
     TlsFailure,
     /// One small host of 20 or more: takes requests and never answers.
     StallingHost,
@@ -45,26 +48,32 @@ pub enum Fault {
     DrippingHost,
     /// One small host of 20 or more: answers everything with a body without end.
     EndlessHost,
-    /// Six hosts in ten, among them the fullest: a limit, announced in headers. Needs [`crate::NetworkSettings::limit`].
+    /// Six hosts in ten, among them the fullest: a limit, announced in headers. Needs
+    /// [`crate::NetworkSettings::limit`].
     Limits429,
     /// One host in four: a limit and not a word about it. Needs [`crate::NetworkSettings::limit`].
     Silent429,
-    /// Three hosts of 5 or more are names of one address and share one limit, twice as high as that of others, without a word about it.
+    /// Three hosts of 5 or more are names of one address and share one limit, twice as high as that
+    /// of others, without a word about it.
     SharedAddress,
-    /// One host of 4 or more lists accounts of others as its own: half of them it does not have, of half it has an old repo. Another one
-    /// lists its own on two pages and then gives the same cursor again and again.
+    /// One host of 4 or more lists accounts of others as its own: half of them it does not have, of
+    /// half it has an old repo. Another one lists its own on two pages and then gives the same
+    /// cursor again and again.
     LyingList,
     /// One host of middle size begins its list with 60 accounts that are not active.
     InactivePage,
     /// One account in 100: it moved, and its old host still lists it, as deactivated.
     Moved,
-    /// One account in 100: at the first request for its repo it is gone, and lives elsewhere from then on.
+    /// One account in 100: at the first request for its repo it is gone, and lives elsewhere from
+    /// then on.
     MovesDuringRun,
-    /// One account in 100: its commit is signed with an older key than that of its document. Over when it next commits.
+    /// One account in 100: its commit is signed with an older key than that of its document. Over
+    /// when it next commits.
     RotatedKey,
     /// One account in 100: its handle leads to another DID.
     HandleElsewhere,
-    /// One account in 200: maps nested up to 95 deep whose keys JavaScript sorts anew at each level.
+    /// One account in 200: maps nested up to 95 deep whose keys JavaScript sorts anew at each
+    /// level.
     IndexKeys,
     /// One account in 200: language tags with tens of thousands of variants.
     LanguageTags,
@@ -237,7 +246,8 @@ impl Fault {
         Self::ALL.iter().copied().find(is_meant)
     }
 
-    /// Those of single answers: their victims are chosen even if they are off, so that they can be switched on later.
+    /// Those of single answers: their victims are chosen even if they are off, so that they can be
+    /// switched on later.
     pub(super) const LASTING: &[Self] = &[
         Self::CutAtBlock,
         Self::ForgedBlock,
@@ -247,7 +257,12 @@ impl Fault {
         Self::Endless,
     ];
     /// Those that pass after an answer or two.
-    pub(super) const PASSING: &[Self] = &[Self::ServerError, Self::Reset, Self::Stall, Self::WrongLength];
+    pub(super) const PASSING: &[Self] = &[
+        Self::ServerError,
+        Self::Reset,
+        Self::Stall,
+        Self::WrongLength,
+    ];
     /// Those of accounts that have to do with where they live and what they say of themselves.
     pub(super) const OF_IDENTITY: &[Self] = &[
         Self::Moved,

@@ -90,8 +90,14 @@ pub(super) fn list_repos(world: &World, host: usize, request: &Request) -> Answe
     list_answer("repos", cursor, &items)
 }
 
-/// A page of a host's list and the cursor of the next one. The order is that of the accounts' numbers.
-fn rows(world: &World, host: usize, limit: usize, after: Option<usize>) -> (Vec<Row>, Option<usize>) {
+/// A page of a host's list and the cursor of the next one. The order is that of the accounts'
+/// numbers.
+fn rows(
+    world: &World,
+    host: usize,
+    limit: usize,
+    after: Option<usize>,
+) -> (Vec<Row>, Option<usize>) {
     let state = world.lock();
     let host = &state.hosts[host];
     let repeats = host.repeats && world.switches.is_on(Fault::LyingList);
@@ -100,7 +106,10 @@ fn rows(world: &World, host: usize, limit: usize, after: Option<usize>) -> (Vec<
     } else {
         limit
     };
-    let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+    let range = (
+        after.map_or(Bound::Unbounded, Bound::Excluded),
+        Bound::Unbounded,
+    );
     let foreign = host
         .foreign
         .range(range)
@@ -129,7 +138,10 @@ fn rows(world: &World, host: usize, limit: usize, after: Option<usize>) -> (Vec<
                 source,
                 status: Standing::Deactivated.status(),
             },
-            Some(Foreign::Missing) => Row { source, status: None },
+            Some(Foreign::Missing) => Row {
+                source,
+                status: None,
+            },
             Some(Foreign::Old) => Row {
                 source: source.once(),
                 status: None,

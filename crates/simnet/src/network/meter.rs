@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// So many requests in a window of time that begins with the first of them; each client has its own. As PDSes count.
+/// So many requests in a window of time that begins with the first of them; each client has its
+/// own. As PDSes count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
     /// Requests in a window.
@@ -25,15 +26,16 @@ pub struct HostCounts {
     pub get_repo: u64,
     /// Answers of status 429.
     pub limited: u64,
-    /// Most requests in any stretch of time as long as the limit's window (without a limit: that of the settings, or 5 minutes). Hosts that
-    /// share a limit are counted together.
+    /// Most requests in any stretch of time as long as the limit's window (without a limit: that
+    /// of the settings, or 5 minutes). Hosts that share a limit are counted together.
     pub most_in_window: u64,
     /// Whether its answers say what its limit is.
     pub announces: bool,
     /// Its limit.
     pub limit: Option<Limit>,
-    /// For hosts that do not announce: for each lesson that clients were given, their requests a second over the last 5 seconds before
-    /// it (or since the first one). All answers of status 429 up to another one are one lesson.
+    /// For hosts that do not announce: for each lesson that clients were given, their requests a
+    /// second over the last 5 seconds before it (or since the first one). All answers of
+    /// status 429 up to another one are one lesson.
     pub episodes: Vec<f64>,
     /// From the first request to the last.
     pub busy: Duration,
@@ -108,7 +110,8 @@ impl Meter {
         }
     }
 
-    /// Counts a request and holds it against `limit`. `window` is the length of time of [`HostCounts::most_in_window`].
+    /// Counts a request and holds it against `limit`. `window` is the length of time of
+    /// [`HostCounts::most_in_window`].
     pub(super) fn take(
         &self,
         client: IpAddr,
@@ -150,7 +153,8 @@ impl Meter {
                 entry.1 = entry.1.saturating_add(1);
                 verdict.is_refused = entry.1 > limit.requests;
                 if announces {
-                    verdict.headers = headers(limit, entry.1, limit.window - now.duration_since(entry.0));
+                    verdict.headers =
+                        headers(limit, entry.1, limit.window - now.duration_since(entry.0));
                 }
             }
         }
@@ -174,7 +178,11 @@ impl Meter {
             seen.limited += 1;
             if !seen.in_lesson && !announces {
                 // Of requests that come all at once, a rate has to be finite too.
-                let time = now.duration_since(first).min(LESSON).as_secs_f64().max(0.001);
+                let time = now
+                    .duration_since(first)
+                    .min(LESSON)
+                    .as_secs_f64()
+                    .max(0.001);
                 let before = u32::try_from(seen.recent.len()).unwrap_or(u32::MAX);
                 seen.episodes.push(f64::from(before) / time);
             }
@@ -283,7 +291,11 @@ mod tests {
             (counts.requests, counts.limited, counts.episodes.len()),
             (9, 3, 2)
         );
-        assert!(counts.episodes[0] > counts.episodes[1], "{:?}", counts.episodes);
+        assert!(
+            counts.episodes[0] > counts.episodes[1],
+            "{:?}",
+            counts.episodes
+        );
         assert_eq!(counts.most_in_window, 6);
         assert_eq!(beside.counts("h", None, false).requests, 1);
     }

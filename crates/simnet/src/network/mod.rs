@@ -1,7 +1,9 @@
-//! A whole network on loopback: PDSes, a PLC directory, a relay, and the well-known files of handles and of did:web. Everything follows
-//! from a seed, the faults too, so that a test knows what a complete and correct backfill must end with ([`Network::expected`]).
+//! A whole network on loopback: PDSes, a PLC directory, a relay, and the well-known files of
+//! handles and of did:web. Everything follows from a seed, the faults too, so that a test knows
+//! what a complete and correct backfill must end with ([`Network::expected`]).
 //!
-//! Each PDS is a listener of its own, counts its requests and may have a limit. Repos are made when they are asked for.
+//! Each PDS is a listener of its own, counts its requests and may have a limit. Repos are made when
+//! they are asked for.
 
 mod accounts;
 mod cars;
@@ -45,10 +47,11 @@ pub struct NetworkSettings {
     /// Accounts of one more host, which means harm. If there are any, the faults hit that host and
     /// its accounts, and nobody else.
     pub hostile_accounts: usize,
-    /// The limit of hosts that have one, announced or not ([`Fault::Limits429`], [`Fault::Silent429`], [`Fault::SharedAddress`]).
+    /// The limit of hosts that have one, announced or not ([`Fault::Limits429`],
+    /// [`Fault::Silent429`], [`Fault::SharedAddress`]).
     pub limit: Option<Limit>,
-    /// Share of all repos that the first host holds; at least 1.2 times the average, so that it is the fullest. The sizes of the others
-    /// fall off like 1/rank.
+    /// Share of all repos that the first host holds; at least 1.2 times the average, so that it is
+    /// the fullest. The sizes of the others fall off like 1/rank.
     pub fullest_share: f64,
     /// Events that the relay keeps for subscribers.
     pub replay_events: usize,
@@ -118,7 +121,8 @@ impl Network {
         self.servers.plc_url()
     }
 
-    /// URL of the server that has `/.well-known/atproto-did` of handles and `/.well-known/did.json` of did:web, by the `Host` header.
+    /// URL of the server that has `/.well-known/atproto-did` of handles and `/.well-known/did.json`
+    /// of did:web, by the `Host` header.
     #[must_use]
     pub fn well_known_url(&self) -> String {
         self.servers.well_known_url()
@@ -137,14 +141,23 @@ impl Network {
     #[must_use]
     pub fn dids(&self) -> Vec<(String, String)> {
         let state = self.world.lock();
-        let known = state.accounts.iter().filter(|account| !account.is_tombstone);
+        let known = state
+            .accounts
+            .iter()
+            .filter(|account| !account.is_tombstone);
         known
-            .map(|account| (account.did.clone(), self.world.host_url(&state, account.host)))
+            .map(|account| {
+                (
+                    account.did.clone(),
+                    self.world.host_url(&state, account.host),
+                )
+            })
             .collect()
     }
 
-    /// What a complete and correct backfill must end with, by DID. A deleted account whose document is still there looks to a client that
-    /// did not ask the relay like one that its host does not know.
+    /// What a complete and correct backfill must end with, by DID. A deleted account whose document
+    /// is still there looks to a client that did not ask the relay like one that its host does
+    /// not know.
     #[must_use]
     pub fn expected(&self) -> BTreeMap<String, Expected> {
         let state = self.world.lock();
@@ -163,8 +176,8 @@ impl Network {
             .collect()
     }
 
-    /// The accounts that no host lists, since theirs are of no use now: they are found through the relay's list of repos or the PLC's
-    /// export alone.
+    /// The accounts that no host lists, since theirs are of no use now: they are found through the
+    /// relay's list of repos or the PLC's export alone.
     #[must_use]
     pub fn unlisted(&self) -> BTreeSet<String> {
         let state = self.world.lock();
@@ -212,7 +225,8 @@ impl Network {
         self.world.meters.iter().for_each(meter::Meter::reset);
     }
 
-    /// The true CAR of an account now, whatever the faults; none if it is deleted or was never there.
+    /// The true CAR of an account now, whatever the faults; none if it is deleted or was never
+    /// there.
     #[must_use]
     pub fn car(&self, did: &str) -> Option<Vec<u8>> {
         let source = {
@@ -221,7 +235,12 @@ impl Network {
             let account = &state.accounts[number];
             (account.standing != Standing::Deleted).then(|| Source::of(number, account))?
         };
-        Some(self.world.cars.car(&source, &self.world.population).to_vec())
+        Some(
+            self.world
+                .cars
+                .car(&source, &self.world.population)
+                .to_vec(),
+        )
     }
 
     /// The relay's last sequence number.
@@ -235,8 +254,9 @@ impl Network {
         self.world.lock().log.set_window(n);
     }
 
-    /// Changes the network and lets the relay tell of it: of `changes`, each of a random account, 70 % are commits, 8 % deletions of
-    /// accounts, 6 % deactivations or reactivations, 6 % moves and 10 % new accounts. The same seed does the same to the same network.
+    /// Changes the network and lets the relay tell of it: of `changes`, each of a random account,
+    /// 70 % are commits, 8 % deletions of accounts, 6 % deactivations or reactivations, 6 %
+    /// moves and 10 % new accounts. The same seed does the same to the same network.
     pub fn change(&self, seed: u64, changes: usize) {
         change::change(&self.world, seed, changes);
     }
@@ -252,8 +272,9 @@ impl Network {
         self.world.drops.store(count, Ordering::SeqCst);
     }
 
-    /// Switches faults on and off. Those of single answers can be switched on at any time; of the others, only those that were on at the
-    /// start have victims. What a fault did to the network itself, as a move, stays.
+    /// Switches faults on and off. Those of single answers can be switched on at any time; of the
+    /// others, only those that were on at the start have victims. What a fault did to the
+    /// network itself, as a move, stays.
     ///
     /// # Panics
     /// The system gives no socket to a host that was dead.

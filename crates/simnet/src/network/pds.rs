@@ -11,8 +11,7 @@ use std::sync::Arc;
 
 /// Zeros that a bomb unpacks to.
 const BOMB: u64 = 6 << 30;
-const HTML: &str =
-    "<!DOCTYPE html><html><head><title>Welcome</title></head><body><h1>It works!</h1></body></html>";
+const HTML: &str = "<!DOCTYPE html><html><head><title>Welcome</title></head><body><h1>It works!</h1></body></html>";
 
 /// An answer, and the repo that it gives whole: account and time of the rev.
 pub(super) struct Reply {
@@ -24,7 +23,10 @@ pub(super) struct Reply {
 pub(super) fn answer(world: &World, host: usize, fault: Option<Fault>, request: &Request) -> Reply {
     let did = request.parameter("did").unwrap_or_default();
     if let Some(answer) = fault.and_then(|fault| hostile::answer(world, host, fault, request)) {
-        return Reply { answer, gives: None };
+        return Reply {
+            answer,
+            gives: None,
+        };
     }
     let answer = match request.path.as_str() {
         GET_REPO => return get_repo(world, host, did),
@@ -39,7 +41,10 @@ pub(super) fn answer(world: &World, host: usize, fault: Option<Fault>, request: 
         }
         _ => not_implemented(),
     };
-    Reply { answer, gives: None }
+    Reply {
+        answer,
+        gives: None,
+    }
 }
 
 pub(super) const GET_REPO: &str = "/xrpc/com.atproto.sync.getRepo";
@@ -105,7 +110,9 @@ fn source(world: &World, state: &State, host: usize, did: &str) -> Result<Source
             let account = &state.accounts[number];
             inactive(account.standing).map_or_else(|| Ok(Source::of(number, account)), Err)
         }
-        Some(Known::Foreign(number, Foreign::Old)) => Ok(Source::of(number, &state.accounts[number]).once()),
+        Some(Known::Foreign(number, Foreign::Old)) => {
+            Ok(Source::of(number, &state.accounts[number]).once())
+        }
         Some(Known::Foreign(number, Foreign::Forged)) => {
             Ok(Source::of(number, &state.accounts[number]).forged())
         }
@@ -121,7 +128,12 @@ fn get_repo(world: &World, host: usize, did: &str) -> Reply {
         let mut state = world.lock();
         let source = match source(world, &state, host, did) {
             Ok(source) => source,
-            Err(answer) => return Reply { answer, gives: None },
+            Err(answer) => {
+                return Reply {
+                    answer,
+                    gives: None,
+                };
+            }
         };
         let number = source.number;
         let is_own = state.accounts[number].host == host;
@@ -131,7 +143,10 @@ fn get_repo(world: &World, host: usize, did: &str) -> Reply {
         ) {
             state.relocate(number, to, false);
             let answer = not_found(did);
-            return Reply { answer, gives: None };
+            return Reply {
+                answer,
+                gives: None,
+            };
         }
         let fault = is_own
             .then(|| next_fault(world, &mut state.accounts[number]))
@@ -195,7 +210,10 @@ fn latest_commit(world: &World, host: usize, did: &str) -> Answer {
     match source {
         Ok(source) => {
             let facts = world.cars.facts(&source, &world.population);
-            Answer::json(format!(r#"{{"cid":"{}","rev":"{}"}}"#, facts.head, facts.rev))
+            Answer::json(format!(
+                r#"{{"cid":"{}","rev":"{}"}}"#,
+                facts.head, facts.rev
+            ))
         }
         Err(answer) => answer,
     }
@@ -207,7 +225,9 @@ fn repo_status(world: &World, host: usize, did: &str) -> Answer {
         Some(Known::Own(number)) => (number, state.accounts[number].standing.status()),
         Some(Known::Foreign(number, Foreign::Left)) => (number, Standing::Deactivated.status()),
         Some(Known::Foreign(number, Foreign::Old | Foreign::Forged)) => (number, None),
-        Some(Known::Foreign(_, Foreign::Missing | Foreign::Claimed)) | None => return not_found(did),
+        Some(Known::Foreign(_, Foreign::Missing | Foreign::Claimed)) | None => {
+            return not_found(did);
+        }
     };
     let did = &state.accounts[number].did;
     Answer::json(match status {

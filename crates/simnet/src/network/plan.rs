@@ -1,4 +1,5 @@
-//! The network at its beginning: which host is what, who lives where, and whom the faults hit. All of it follows from the settings.
+//! The network at its beginning: which host is what, who lives where, and whom the faults hit. All
+//! of it follows from the settings.
 
 use super::NetworkSettings;
 use super::accounts::{Account, Counting, Foreign, Host, Standing, State};
@@ -54,8 +55,9 @@ pub(super) fn sizes(settings: &NetworkSettings) -> Vec<usize> {
     sizes
 }
 
-/// Accounts of each host: the first has its share, or somewhat more than the average if that is less; the others fall off like 1/rank,
-/// below the first one. Nobody goes without, if there are enough.
+/// Accounts of each host: the first has its share, or somewhat more than the average if that is
+/// less; the others fall off like 1/rank, below the first one. Nobody goes without, if there are
+/// enough.
 #[allow(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -76,7 +78,9 @@ fn good_sizes(repos: usize, hosts: usize, fullest_share: f64) -> Vec<usize> {
     // Ranks that begin later make the largest of the others smaller.
     let mut shift = 0.0;
     let weights = loop {
-        let weights: Vec<f64> = (1..=others).map(|rank| 1.0 / (rank as f64 + shift)).collect();
+        let weights: Vec<f64> = (1..=others)
+            .map(|rank| 1.0 / (rank as f64 + shift))
+            .collect();
         let largest = left as f64 * weights[0] / weights.iter().sum::<f64>() + 1.0;
         if largest <= first as f64 * 0.9 || shift > 1e6 {
             break weights;
@@ -152,7 +156,8 @@ fn give_faults(settings: &NetworkSettings, sizes: &[usize], hosts: &mut [Host]) 
     let others = (1..hosts.len())
         .filter(|host| hosts[*host].fault.is_none() && hosts[*host].counting == Counting::Not);
     let others = pick(seed, "limits", others, usize::MAX);
-    // Three in five of all announce, the fullest among them; of the rest, one in four of all is silent.
+    // Three in five of all announce, the fullest among them; of the rest, one in four of all is
+    // silent.
     let (announcing, silent) = ((hosts.len() * 3 / 5).max(1) - 1, one_in(4, hosts.len()));
     let announcing = announcing.min(others.len());
     if is_planned(Fault::Limits429) {
@@ -246,7 +251,11 @@ fn hostile_host(settings: &NetworkSettings, state: &State) -> Option<usize> {
 }
 
 fn make_inactive(settings: &NetworkSettings, state: &mut State) {
-    const STANDINGS: [Standing; 3] = [Standing::Deactivated, Standing::Suspended, Standing::Takendown];
+    const STANDINGS: [Standing; 3] = [
+        Standing::Deactivated,
+        Standing::Suspended,
+        Standing::Takendown,
+    ];
     let (repos, hostile) = (state.accounts.len(), hostile_host(settings, state));
     let usual = free(state).filter(|number| Some(state.accounts[*number].host) != hostile);
     let few = pick(settings.seed, "inactive", usual, one_in(40, repos));

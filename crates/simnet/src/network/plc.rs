@@ -25,22 +25,35 @@ pub(super) fn answer(world: &World, request: &Request) -> Answer {
         None => (path, false),
     };
     let state = world.lock();
-    let number = state.by_did.get(did).filter(|_| did.starts_with("did:plc:"));
+    let number = state
+        .by_did
+        .get(did)
+        .filter(|_| did.starts_with("did:plc:"));
     let Some(&number) = number else {
-        return Answer::Status(404, Vec::new(), r#"{"message":"DID not registered"}"#.to_owned());
+        return Answer::Status(
+            404,
+            Vec::new(),
+            r#"{"message":"DID not registered"}"#.to_owned(),
+        );
     };
     if is_log {
         let own = state
             .operations
             .iter()
             .filter(|operation| operation.account == number);
-        let lines: Vec<Line> = own.map(|operation| Line::of(world, &state, operation)).collect();
+        let lines: Vec<Line> = own
+            .map(|operation| Line::of(world, &state, operation))
+            .collect();
         drop(state);
         let lines: Vec<String> = lines.iter().map(Line::json).collect();
         return Answer::json(format!("[{}]", lines.join(",")));
     }
     if state.accounts[number].is_tombstone {
-        return Answer::Status(410, Vec::new(), r#"{"message":"DID not available"}"#.to_owned());
+        return Answer::Status(
+            410,
+            Vec::new(),
+            r#"{"message":"DID not available"}"#.to_owned(),
+        );
     }
     let line = Line::now(world, &state, number);
     drop(state);
@@ -55,11 +68,13 @@ fn export(world: &World, request: &Request) -> Answer {
         .unwrap_or(PAGE);
     let lines: Vec<Line> = {
         let state = world.lock();
-        // All times are written with the same number of digits, so their order is that of their texts.
+        // All times are written with the same number of digits, so their order is that of their
+        // texts.
         let is_before = |operation: &Operation| datetime::print(operation.millis).as_str() <= after;
         let first = state.operations.partition_point(is_before);
         let page = state.operations[first..].iter().take(count.min(PAGE));
-        page.map(|operation| Line::of(world, &state, operation)).collect()
+        page.map(|operation| Line::of(world, &state, operation))
+            .collect()
     };
     let lines: Vec<String> = lines.iter().map(Line::json).collect();
     Answer::Status(
@@ -69,7 +84,8 @@ fn export(world: &World, request: &Request) -> Answer {
     )
 }
 
-/// All that is written of an operation, as JSON has it. Keys are made from it when nobody waits for the network's lock.
+/// All that is written of an operation, as JSON has it. Keys are made from it when nobody waits for
+/// the network's lock.
 struct Line {
     did: String,
     handle: String,
@@ -81,7 +97,10 @@ impl Line {
     fn of(world: &World, state: &State, operation: &Operation) -> Self {
         let account = &state.accounts[operation.account];
         let has = |fault: Fault| account.fault == Some(fault) && world.switches.is_on(fault);
-        let (mut handle, mut pds) = (handle(operation.account), world.host_url(state, operation.host));
+        let (mut handle, mut pds) = (
+            handle(operation.account),
+            world.host_url(state, operation.host),
+        );
         if has(Fault::EscapesInHandles) {
             handle.insert_str(0, ESCAPES_IN_JSON);
         }
@@ -114,7 +133,8 @@ impl Line {
         document_with(&self.did, &self.handle, &self.pds, &key)
     }
 
-    /// As the export and the log have it. The directory's own fields are made up where nobody can check them.
+    /// As the export and the log have it. The directory's own fields are made up where nobody can
+    /// check them.
     fn json(&self) -> String {
         let Self {
             did,
@@ -134,7 +154,9 @@ impl Line {
             Cid::of(Codec::DagCbor, body.as_bytes()),
             datetime::print(operation.millis),
         );
-        format!(r#"{{"did":"{did}","operation":{body},"cid":"{cid}","nullified":false,"createdAt":"{at}"}}"#)
+        format!(
+            r#"{{"did":"{did}","operation":{body},"cid":"{cid}","nullified":false,"createdAt":"{at}"}}"#
+        )
     }
 }
 

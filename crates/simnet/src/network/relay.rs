@@ -32,7 +32,9 @@ fn list_hosts(world: &World, request: &Request) -> Result<Answer, Answer> {
         .take(limit)
         .map(|host| {
             let (name, count) = (&host.authority, host.members.len());
-            format!(r#"{{"hostname":"{name}","seq":{seq},"accountCount":{count},"status":"active"}}"#)
+            format!(
+                r#"{{"hostname":"{name}","seq":{seq},"accountCount":{count},"status":"active"}}"#
+            )
         })
         .collect();
     let last = first + items.len();
@@ -87,7 +89,8 @@ fn list_by_collection(world: &World, request: &Request) -> Result<Answer, Answer
                 .is_none()
                 .then(|| Source::of(next, account))
         };
-        let has_it = |source: &Source| world.cars.facts(source, &world.population).collections & bit != 0;
+        let has_it =
+            |source: &Source| world.cars.facts(source, &world.population).collections & bit != 0;
         if let Some(source) = source.filter(has_it) {
             // One more than asked for says that there is another page.
             if items.len() == limit {

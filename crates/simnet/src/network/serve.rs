@@ -87,7 +87,8 @@ pub(super) fn start(settings: NetworkSettings) -> (Arc<World>, Servers) {
         } else if host.beside.is_some() {
             let (socket, role) = &mut listeners[neighbor_listener];
             if let Role::Hosts(names) = role {
-                host.authority = format!("evil{}.localhost:{}", names.len(), address(socket).port());
+                host.authority =
+                    format!("evil{}.localhost:{}", names.len(), address(socket).port());
                 names.push(number);
             }
         } else {
@@ -140,7 +141,9 @@ pub(super) fn start(settings: NetworkSettings) -> (Arc<World>, Servers) {
 /// A socket with a port, which does not listen yet.
 fn reserve() -> TcpSocket {
     let socket = TcpSocket::new_v4().expect("a socket for the practice network");
-    socket.bind(ANY_PORT).expect("a port for the practice network");
+    socket
+        .bind(ANY_PORT)
+        .expect("a port for the practice network");
     socket
 }
 
@@ -157,10 +160,13 @@ fn bind(runtime: &Runtime) -> TcpListener {
 }
 
 fn address(listener: &TcpListener) -> SocketAddr {
-    listener.local_addr().expect("the address of a practice server")
+    listener
+        .local_addr()
+        .expect("the address of a practice server")
 }
 
-/// Begins the relay's log, so that there is something to replay. What happened when the accounts were made is not told.
+/// Begins the relay's log, so that there is something to replay. What happened when the accounts
+/// were made is not told.
 fn fill_log(world: &World) {
     let mut state = world.lock();
     let window = state.log.window();
@@ -177,7 +183,11 @@ fn fill_log(world: &World) {
         .map(|(number, account)| Source::of(number, account))
         .collect();
     for source in told {
-        state.tell_sync(source.number, &source.rev(), &commit_car(&source, population));
+        state.tell_sync(
+            source.number,
+            &source.rev(),
+            &commit_car(&source, population),
+        );
     }
 }
 
@@ -217,7 +227,9 @@ impl Servers {
             .hosts
             .iter()
             .filter(|host| host.fault == Some(Fault::TlsFailure));
-        let members: Vec<usize> = hosts.flat_map(|host| host.members.iter().copied()).collect();
+        let members: Vec<usize> = hosts
+            .flat_map(|host| host.members.iter().copied())
+            .collect();
         for number in members {
             state.note_operation(number);
             state.tell_identity(number);
@@ -246,7 +258,12 @@ async fn accept(listener: TcpListener, role: Role, world: Arc<World>) {
 }
 
 /// Requests of one connection, one after the other.
-async fn serve(mut stream: TcpStream, client: IpAddr, role: &Role, world: &World) -> std::io::Result<()> {
+async fn serve(
+    mut stream: TcpStream,
+    client: IpAddr,
+    role: &Role,
+    world: &World,
+) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = Vec::new();
     while let Some(request) = request::read(&mut stream, &mut buffer).await? {
@@ -291,7 +308,12 @@ async fn serve_host(
     };
     let (limit, meter) = (world.limit(counting), &world.meters[host]);
     let announces = limit.is_some() && counting == Counting::Announced;
-    let verdict = meter.take(client, limit, announces, window(limit.or(world.settings.limit)));
+    let verdict = meter.take(
+        client,
+        limit,
+        announces,
+        window(limit.or(world.settings.limit)),
+    );
     if request.has_credentials {
         meter.note_credentials();
     }
@@ -302,13 +324,26 @@ async fn serve_host(
     }
     let reply = if verdict.is_refused {
         let answer = Answer::refusal(429, "RateLimitExceeded", "Rate Limit Exceeded");
-        pds::Reply { answer, gives: None }
+        pds::Reply {
+            answer,
+            gives: None,
+        }
     } else if fault == Some(Fault::TlsFailure) {
-        let answer = Answer::Status(400, Vec::new(), "HTTP request sent to HTTPS port".to_owned());
-        pds::Reply { answer, gives: None }
+        let answer = Answer::Status(
+            400,
+            Vec::new(),
+            "HTTP request sent to HTTPS port".to_owned(),
+        );
+        pds::Reply {
+            answer,
+            gives: None,
+        }
     } else if fault == Some(Fault::EndlessHost) {
         let answer = Answer::Endless;
-        pds::Reply { answer, gives: None }
+        pds::Reply {
+            answer,
+            gives: None,
+        }
     } else {
         block_in_place(|| pds::answer(world, host, fault, request))
     };
@@ -327,9 +362,14 @@ async fn serve_host(
 }
 
 /// The host that a request is for, how it counts, and the fault of it that is on.
-fn host_of(world: &World, hosts: &[usize], request: &Request) -> Option<(usize, Counting, Option<Fault>)> {
+fn host_of(
+    world: &World,
+    hosts: &[usize],
+    request: &Request,
+) -> Option<(usize, Counting, Option<Fault>)> {
     let state = world.lock();
-    let is_meant = |host: &&usize| hosts.len() == 1 || state.hosts[**host].authority == request.host;
+    let is_meant =
+        |host: &&usize| hosts.len() == 1 || state.hosts[**host].authority == request.host;
     let host = *hosts.iter().find(is_meant)?;
     let fault = state.hosts[host]
         .fault

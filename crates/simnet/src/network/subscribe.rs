@@ -26,11 +26,15 @@ pub(super) async fn serve(
 ) -> std::io::Result<()> {
     let Some(key) = &request.websocket else {
         let refusal = Answer::refusal(426, "InvalidRequest", "a WebSocket is wanted");
-        return answer::write(&mut stream, &refusal, false, "").await.map(|_| ());
+        return answer::write(&mut stream, &refusal, false, "")
+            .await
+            .map(|_| ());
     };
     let Ok(cursor) = request.parameter("cursor").map(str::parse).transpose() else {
         let refusal = Answer::refusal(400, "InvalidRequest", "the cursor is no number");
-        return answer::write(&mut stream, &refusal, false, "").await.map(|_| ());
+        return answer::write(&mut stream, &refusal, false, "")
+            .await
+            .map(|_| ());
     };
     // What happens from now on is told to whoever comes without a cursor: who has read the answer
     // misses nothing.

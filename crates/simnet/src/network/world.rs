@@ -37,8 +37,13 @@ impl World {
     /// URL of a host.
     pub(super) fn host_url(&self, state: &State, host: usize) -> String {
         let host = &state.hosts[host];
-        let is_https = host.fault == Some(Fault::TlsFailure) && self.switches.is_on(Fault::TlsFailure);
-        format!("http{}://{}", if is_https { "s" } else { "" }, host.authority)
+        let is_https =
+            host.fault == Some(Fault::TlsFailure) && self.switches.is_on(Fault::TlsFailure);
+        format!(
+            "http{}://{}",
+            if is_https { "s" } else { "" },
+            host.authority
+        )
     }
 
     /// The limit of hosts that count in this way.

@@ -56,7 +56,8 @@ fn get_within(url: &str, host: Option<&str>, patience: Duration) -> std::io::Res
     };
     let head = String::from_utf8_lossy(&all[..end]).into_owned();
     let mut body = all.split_off(end);
-    let length: usize = header(&head, "content-length").map_or(usize::MAX, |length| length.parse().unwrap());
+    let length: usize =
+        header(&head, "content-length").map_or(usize::MAX, |length| length.parse().unwrap());
     while body.len() < length {
         let mut piece = [0; 65536];
         let count = stream.read(&mut piece)?;

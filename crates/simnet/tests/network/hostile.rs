@@ -58,7 +58,10 @@ fn accounts_that_mean_harm_are_named_and_whole_where_they_can_be() {
 #[test]
 fn large_records_are_larger_than_any_block_that_pdses_take() {
     let network = Network::start(settings(40, 2, &[Fault::LargeRecords]));
-    let sizes = network.expected().into_keys().filter_map(|did| network.car(&did));
+    let sizes = network
+        .expected()
+        .into_keys()
+        .filter_map(|did| network.car(&did));
     let largest = sizes.map(|car| car.len()).max();
     assert!(largest > Some(9 << 20));
 }
@@ -105,7 +108,10 @@ fn hostile_lists_are_what_they_say() {
         "the list takes its time"
     );
     let second = page(slow, "cursor=1");
-    assert_eq!((&first["cursor"], &second["cursor"]), (&"1".into(), &"2".into()));
+    assert_eq!(
+        (&first["cursor"], &second["cursor"]),
+        (&"1".into(), &"2".into())
+    );
     assert_eq!(first["repos"].as_array().unwrap().len(), 10);
     assert_ne!(first["repos"], second["repos"]);
 
@@ -178,7 +184,10 @@ fn evil_names_share_the_address_of_a_good_host() {
         assert_eq!(listed.len(), 10);
         let refused = get_repo(url, &listed[0]);
         assert_eq!(refused.status, 429);
-        assert_eq!(header(&refused.head, "retry-after").as_deref(), Some("86400"));
+        assert_eq!(
+            header(&refused.head, "retry-after").as_deref(),
+            Some("86400")
+        );
     }
     let listed = dids(&good);
     assert!(!listed.is_empty());
@@ -241,7 +250,11 @@ fn escapes_and_credentials_are_where_they_should_be() {
             .filter(|document| inside(document).contains(what))
             .count()
     };
-    assert!(with(hostile::ESCAPES, &|document| text(&document["alsoKnownAs"][0])) <= 1);
+    assert!(
+        with(hostile::ESCAPES, &|document| text(
+            &document["alsoKnownAs"][0]
+        )) <= 1
+    );
     assert!(
         with("user:password@", &|document| text(
             &document["service"][0]["serviceEndpoint"]

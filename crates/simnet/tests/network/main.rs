@@ -38,8 +38,16 @@ fn check_all(network: &Network) {
             attempts += 1;
             // Bad answers pass, and a busy machine is slow.
             assert!(attempts < 100, "{did}");
-            let pds = network.dids().into_iter().find(|(of, _)| *of == did).unwrap().1;
-            match try_get(&format!("{pds}/xrpc/com.atproto.sync.getRepo?did={did}"), None) {
+            let pds = network
+                .dids()
+                .into_iter()
+                .find(|(of, _)| *of == did)
+                .unwrap()
+                .1;
+            match try_get(
+                &format!("{pds}/xrpc/com.atproto.sync.getRepo?did={did}"),
+                None,
+            ) {
                 Ok(got) if got.status == 200 => break got,
                 _ => {}
             }
@@ -50,7 +58,8 @@ fn check_all(network: &Network) {
             homes[&did]
         );
         let repo = atrepo::Repo::open(&got.body, &did).unwrap();
-        repo.check().unwrap_or_else(|error| panic!("{did}: {error}"));
+        repo.check()
+            .unwrap_or_else(|error| panic!("{did}: {error}"));
     }
 }
 
@@ -67,7 +76,10 @@ fn a_good_network_is_whole_and_every_list_says_the_same() {
         .map(|url| {
             let listed = listed(url);
             for did in listed.keys() {
-                assert!(network.dids().contains(&(did.clone(), url.clone())), "{did}");
+                assert!(
+                    network.dids().contains(&(did.clone(), url.clone())),
+                    "{did}"
+                );
             }
             let size = listed.len();
             all.extend(listed);
@@ -135,13 +147,21 @@ fn a_good_network_is_whole_and_every_list_says_the_same() {
     assert_eq!(get(&format!("{plc}/did:plc:unknown")).status, 404);
     let pds = &network.host_urls()[0];
     assert_eq!(get_repo(pds, "did:plc:\"unknown").error(), "RepoNotFound");
-    assert_eq!(get(&format!("{pds}/xrpc/com.atproto.repo.getRecord")).status, 501);
-    assert!(get(&format!("{pds}/xrpc/com.atproto.server.describeServer")).json()["did"].is_string());
+    assert_eq!(
+        get(&format!("{pds}/xrpc/com.atproto.repo.getRecord")).status,
+        501
+    );
+    assert!(
+        get(&format!("{pds}/xrpc/com.atproto.server.describeServer")).json()["did"].is_string()
+    );
     for (did, pds) in network.dids() {
         let ask = |method: &str| get(&format!("{pds}/xrpc/com.atproto.sync.{method}?did={did}"));
         let (latest, status) = (ask("getLatestCommit"), ask("getRepoStatus").json());
         if expected[&did] == Expected::Loaded {
-            assert_eq!((latest.status, &status["rev"]), (200, &latest.json()["rev"]));
+            assert_eq!(
+                (latest.status, &status["rev"]),
+                (200, &latest.json()["rev"])
+            );
         } else {
             assert!(latest.status == 400 && latest.error().starts_with("Repo"));
             assert_eq!(
@@ -156,7 +176,10 @@ fn a_good_network_is_whole_and_every_list_says_the_same() {
 fn export(network: &Network) -> Vec<Value> {
     let (mut lines, mut after): (Vec<Value>, String) = (Vec::new(), String::new());
     loop {
-        let page = get(&format!("{}/export?count=9&after={after}", network.plc_url()));
+        let page = get(&format!(
+            "{}/export?count=9&after={after}",
+            network.plc_url()
+        ));
         let before = lines.len();
         let page = String::from_utf8(page.body).unwrap();
         lines.extend(
@@ -177,7 +200,10 @@ fn the_export_ends_where_the_documents_are() {
     let lines = export(&network);
     let times: BTreeSet<String> = lines.iter().map(|line| text(&line["createdAt"])).collect();
     assert_eq!(times.len(), lines.len(), "no two operations at one time");
-    let last: BTreeMap<String, &Value> = lines.iter().map(|line| (text(&line["did"]), line)).collect();
+    let last: BTreeMap<String, &Value> = lines
+        .iter()
+        .map(|line| (text(&line["did"]), line))
+        .collect();
     assert!(lines.len() > last.len(), "there are moves");
     for (did, line) in &last {
         let document = get(&format!("{}/{did}", network.plc_url()));
@@ -203,7 +229,9 @@ fn the_export_ends_where_the_documents_are() {
     let is_rotated = |did: &&String| {
         let log = get(&format!("{}/{did}/log/audit", network.plc_url())).json();
         let key = |line: &Value| text(&line["operation"]["verificationMethods"]["atproto"]);
-        log[1].is_object() && log[1]["operation"]["type"] != "plc_tombstone" && key(&log[0]) != key(&log[1])
+        log[1].is_object()
+            && log[1]["operation"]["type"] != "plc_tombstone"
+            && key(&log[0]) != key(&log[1])
     };
     assert_eq!(last.keys().filter(is_rotated).count(), 1);
 }
@@ -223,8 +251,18 @@ fn the_same_seed_gives_the_same_network() {
             .iter()
             .map(|(did, url)| (did.clone(), place(url)))
             .collect();
-        let cars: Vec<_> = network.expected().keys().map(|did| network.car(did)).collect();
-        (dids, network.expected(), network.unlisted(), network.head(), cars)
+        let cars: Vec<_> = network
+            .expected()
+            .keys()
+            .map(|did| network.car(did))
+            .collect();
+        (
+            dids,
+            network.expected(),
+            network.unlisted(),
+            network.head(),
+            cars,
+        )
     };
     let (one, two, other) = (make(1), make(1), make(2));
     assert!(one == two);
@@ -270,8 +308,14 @@ fn limits_are_kept_with_a_word_and_without() {
         header(&refused.head, "ratelimit-policy").as_deref(),
         Some("5;w=60")
     );
-    let reset: u64 = header(&refused.head, "ratelimit-reset").unwrap().parse().unwrap();
-    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let reset: u64 = header(&refused.head, "ratelimit-reset")
+        .unwrap()
+        .parse()
+        .unwrap();
+    let now = std::time::SystemTime::UNIX_EPOCH
+        .elapsed()
+        .unwrap()
+        .as_secs();
     assert!((now + 50..=now + 60).contains(&reset));
     let statuses: Vec<u16> = (0..4).map(|n| ask(shared[n % 3]).status).collect();
     assert_eq!(statuses, [200, 200, 429, 429]);
@@ -311,8 +355,18 @@ fn faults_do_what_they_say_and_end_when_switched_off() {
         .collect();
     assert!(!unlisted.is_empty() && unlisted.iter().all(|did| failed.contains(did)));
     assert_eq!(failed.len() - unlisted.len(), 6 * 2);
-    assert_eq!(urls.iter().filter(|url| url.starts_with("https://")).count(), 1);
-    assert_eq!(urls.iter().filter(|url| url.contains(".localhost:")).count(), 3);
+    assert_eq!(
+        urls.iter()
+            .filter(|url| url.starts_with("https://"))
+            .count(),
+        1
+    );
+    assert_eq!(
+        urls.iter()
+            .filter(|url| url.contains(".localhost:"))
+            .count(),
+        3
+    );
     // One account of each host that is of no use is enough.
     let mut tried = BTreeSet::new();
     for did in failed {
@@ -346,7 +400,10 @@ fn faults_do_what_they_say_and_end_when_switched_off() {
                 let claim = (url.clone(), row["status"].as_str().map(str::to_owned));
                 claims.entry(text(&row["did"])).or_default().push(claim);
             }
-            match page["cursor"].as_str().map(|next| format!("&cursor={next}")) {
+            match page["cursor"]
+                .as_str()
+                .map(|next| format!("&cursor={next}"))
+            {
                 Some(next) if next == cursor => {
                     repeating += 1;
                     break;
@@ -370,7 +427,9 @@ fn faults_do_what_they_say_and_end_when_switched_off() {
                     let then = atrepo::Repo::open(&got.body, did).unwrap();
                     then.check().unwrap();
                     let car = network.car(did).unwrap();
-                    assert!(then.commit().rev < atrepo::Repo::open(&car, did).unwrap().commit().rev);
+                    assert!(
+                        then.commit().rev < atrepo::Repo::open(&car, did).unwrap().commit().rev
+                    );
                     old += 1;
                 }
                 other => panic!("{did} at {url}: {other:?}"),
@@ -403,7 +462,12 @@ fn faults_do_what_they_say_and_end_when_switched_off() {
             .values()
             .all(|expected| *expected != Expected::Failed)
     );
-    assert!(network.host_urls().iter().all(|url| url.starts_with("http://")));
+    assert!(
+        network
+            .host_urls()
+            .iter()
+            .all(|url| url.starts_with("http://"))
+    );
     check_all(&network);
     let all: BTreeSet<String> = network
         .host_urls()
@@ -440,7 +504,10 @@ fn repeated_requests_are_counted() {
     (0..3).for_each(|_| assert_eq!(get_repo(url, did).status, 200));
     get_repo(url, "did:plc:nobody");
     let counts = &network.counts()[0];
-    assert_eq!((counts.requests, counts.get_repo, counts.repeated), (4, 4, 2));
+    assert_eq!(
+        (counts.requests, counts.get_repo, counts.repeated),
+        (4, 4, 2)
+    );
     assert!(counts.most_in_window == 4 && !counts.announces && counts.limit.is_none());
     assert_eq!(format!("http://{}", counts.host), *url);
 }
@@ -471,6 +538,8 @@ fn networks_of_every_size_start_and_change() {
             .filter(|expected| *expected == Expected::Failed)
             .count();
         // Four hosts, since one that was dead lives.
-        assert!(failed >= network.unlisted().len() && (network.unlisted().len() >= 4) == (hosts >= 20));
+        assert!(
+            failed >= network.unlisted().len() && (network.unlisted().len() >= 4) == (hosts >= 20)
+        );
     }
 }

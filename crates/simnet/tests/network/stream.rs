@@ -7,7 +7,8 @@ use simnet::{Expected, Network, NetworkSettings};
 use std::collections::BTreeSet;
 use tokio_tungstenite::{client_async, tungstenite::Message};
 
-/// What a frame says: its kind (or the error), its sequence number, its DID, and whether it is a CAR of a commit of that DID.
+/// What a frame says: its kind (or the error), its sequence number, its DID, and whether it is a
+/// CAR of a commit of that DID.
 #[derive(Debug, PartialEq)]
 struct Event {
     kind: String,
@@ -20,7 +21,12 @@ fn read(frame: &[u8]) -> Event {
     // The header is a small map: where it ends is where both parts are well-formed.
     let (header, body) = (1..frame.len())
         .map(|at| frame.split_at(at))
-        .find_map(|(header, body)| Some((atrepo::cbor::check(header).ok()?, atrepo::cbor::check(body).ok()?)))
+        .find_map(|(header, body)| {
+            Some((
+                atrepo::cbor::check(header).ok()?,
+                atrepo::cbor::check(body).ok()?,
+            ))
+        })
         .unwrap();
     let (header, body) = (header.as_map().unwrap(), body.as_map().unwrap());
     let text = |key: &str| {
@@ -101,7 +107,10 @@ async fn the_stream_replays_and_says_what_it_lost() {
     );
     let head = network.head();
     assert_eq!(seqs(&lost[1..]), (head - 4..=head).collect::<Vec<_>>());
-    let address = format!("{}/xrpc/com.atproto.sync.subscribeRepos", network.relay_url());
+    let address = format!(
+        "{}/xrpc/com.atproto.sync.subscribeRepos",
+        network.relay_url()
+    );
     assert_eq!(get(&address).status, 426);
 }
 

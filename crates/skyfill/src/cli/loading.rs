@@ -1,19 +1,22 @@
 //! Arguments of `run` and `catch-up`.
 
 use super::{
-    CallerArgs, DatabaseArgs, DirectoryArgs, FetchArgs, LoadMode, MemoryArgs, OutputArgs, RunHandles,
-    SourceArgs, SpoolArgs,
+    CallerArgs, DatabaseArgs, DirectoryArgs, FetchArgs, LoadMode, MemoryArgs, OutputArgs,
+    RunHandles, SourceArgs, SpoolArgs,
 };
 use super::{collection, notifications, size};
 use clap::Args;
 use std::path::PathBuf;
 
-/// Takes repos to a servable database: fetches, checks, loads, makes indexes, looks up accounts, finalizes, verifies.
+/// Takes repos to a servable database: fetches, checks, loads, makes indexes, looks up accounts,
+/// finalizes, verifies.
 ///
-/// What is to be loaded is kept in the database, in schema `skyfill`, with how far it has come: without arguments it goes on with what is open, whatever
-/// stopped it. Given repos that are loaded already it fetches those again whose PDS has a newer rev. Empty tables are loaded fresh, at the
-/// speed of COPY, with indexes made at the end; tables with rows are merged into, while an AppView serves from them (its ingester must be
-/// stopped). Exit code 0 if the database is "complete" at the end (docs/certificate.md), else 1.
+/// What is to be loaded is kept in the database, in schema `skyfill`, with how far it has come:
+/// without arguments it goes on with what is open, whatever stopped it. Given repos that are loaded
+/// already it fetches those again whose PDS has a newer rev. Empty tables are loaded fresh, at the
+/// speed of COPY, with indexes made at the end; tables with rows are merged into, while an AppView
+/// serves from them (its ingester must be stopped). Exit code 0 if the database is "complete" at
+/// the end (docs/certificate.md), else 1.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill run dids.jsonl
@@ -50,20 +53,23 @@ pub(crate) struct WhatArgs {
     /// How a new run loads: fresh needs empty tables, merge takes any.
     #[arg(long, value_name = "MODE", default_value = "auto", value_enum)]
     pub(crate) mode: LoadMode,
-    /// Only these collections, separated by commas [default: those of the last run, else all]. What is left out is accounted for as left
-    /// out by choice.
+    /// Only these collections, separated by commas [default: those of the last run, else all].
+    /// What is left out is accounted for as left out by choice.
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = collection)]
     pub(crate) collections: Vec<rows::Collection>,
-    /// Which notifications are stored: all, none, or since=DATE [default: those of the last run, else all].
+    /// Which notifications are stored: all, none, or since=DATE [default: those of the last run,
+    /// else all].
     #[arg(long, value_name = "WHICH", value_parser = notifications)]
     pub(crate) notifications: Option<load::Notifications>,
-    /// Take repos from such an archive, or from a folder of .car files, instead of from the network.
+    /// Take repos from such an archive, or from a folder of .car files, instead of from the
+    /// network.
     #[arg(long, value_name = "DIR", conflicts_with = "keep_cars")]
     pub(crate) from_cars: Option<PathBuf>,
     /// Time of a new run, which no record's indexedAt passes [default: the clock].
     #[arg(long, value_name = "ISO-TIME")]
     pub(crate) now: Option<String>,
-    /// Look for repos first, as `skyfill discover` does: with the sources that are named, or the public relay.
+    /// Look for repos first, as `skyfill discover` does: with the sources that are named, or the
+    /// public relay.
     #[arg(long, help_heading = "Sources")]
     pub(crate) discover: bool,
 }
@@ -76,7 +82,8 @@ pub(crate) struct LoadArgs {
     /// Add what is fetched to this folder: an archive of CARs, compressed.
     #[arg(long, value_name = "DIR")]
     pub(crate) keep_cars: Option<PathBuf>,
-    /// What to do about handles at the end: check them, take them as claimed, or leave the table `actor` alone.
+    /// What to do about handles at the end: check them, take them as claimed, or leave the table
+    /// `actor` alone.
     #[arg(long, value_name = "MODE", default_value = "verified", value_enum)]
     pub(crate) handles: RunHandles,
     /// Do not compare the tables with the signed commits at the end.
@@ -85,8 +92,9 @@ pub(crate) struct LoadArgs {
     /// Write what the comparison found to FILE, as JSON, host by host.
     #[arg(long, value_name = "FILE", conflicts_with = "no_verify")]
     pub(crate) certificate: Option<PathBuf>,
-    /// Remove the rows of accounts that their hosts do not know any more even where a host lost more than a tenth of its accounts. Without this,
-    /// such a host is taken for one that forgot them.
+    /// Remove the rows of accounts that their hosts do not know any more even where a host lost
+    /// more than a tenth of its accounts. Without this, such a host is taken for one that
+    /// forgot them.
     #[arg(long)]
     pub(crate) accept_deletions: bool,
     /// Memory of the whole process, in bytes or with KiB, MiB, GiB. Not PostgreSQL's.
@@ -114,9 +122,11 @@ pub(crate) struct LoadArgs {
 
 /// Brings tables that were loaded up to the present, until an AppView can take over.
 ///
-/// Lists the repos of all known hosts and compares: newer ones are fetched again and merged, accounts that are gone lose their rows, states are noted. It
-/// repeats that until the relay still has everything that happened since the last comparison began; from then on an AppView that
-/// subscribes to this relay misses nothing. Its ingester must not run before. See docs/hand-over.md.
+/// Lists the repos of all known hosts and compares: newer ones are fetched again and merged,
+/// accounts that are gone lose their rows, states are noted. It repeats that until the relay still
+/// has everything that happened since the last comparison began; from then on an AppView that
+/// subscribes to this relay misses nothing. Its ingester must not run before. See
+/// docs/hand-over.md.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill catch-up

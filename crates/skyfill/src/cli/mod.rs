@@ -1,4 +1,5 @@
-//! All arguments and environment variables, defined once: help, errors and docs/reference are made from here.
+//! All arguments and environment variables, defined once: help, errors and docs/reference are made
+//! from here.
 
 mod loading;
 mod network;
@@ -47,7 +48,8 @@ pub(crate) enum Command {
 /// The database.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DatabaseArgs {
-    /// Target database, as a PostgreSQL URL. Without it, a private PostgreSQL in --data-dir is used.
+    /// Target database, as a PostgreSQL URL. Without it, a private PostgreSQL in --data-dir is
+    /// used.
     #[arg(
         long,
         value_name = "URL",
@@ -61,6 +63,17 @@ pub(crate) struct DatabaseArgs {
     pub(crate) schema: String,
     #[command(flatten)]
     pub(crate) folder: DataDirArgs,
+}
+
+impl DatabaseArgs {
+    /// The database that they name.
+    pub(crate) fn target(&self) -> process::Target {
+        process::Target {
+            url: self.database_url.clone(),
+            schema: self.schema.clone(),
+            data_dir: self.folder.data_dir.clone(),
+        }
+    }
 }
 
 /// The folder of the private PostgreSQL.
@@ -79,8 +92,9 @@ pub(crate) struct DataDirArgs {
 
 /// Brings the database to the official AppView's schema.
 ///
-/// Runs the official migrations that are missing, by their official names, so that the official service finds nothing
-/// pending. A database at any official state is carried on from there; a second run does nothing.
+/// Runs the official migrations that are missing, by their official names, so that the official
+/// service finds nothing pending. A database at any official state is carried on from there; a
+/// second run does nothing.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill migrate
@@ -89,13 +103,16 @@ pub(crate) struct DataDirArgs {
 pub(crate) struct MigrateArgs {
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
-    /// Drop the schema with all in it first. Refused if it holds what no repo can refill, or while a skyfill works on it.
+    /// Drop the schema with all in it first. Refused if it holds what no repo can refill, or while
+    /// a skyfill works on it.
     #[arg(long)]
     pub(crate) recreate_schema: bool,
-    /// With --recreate-schema: drop rows without being asked. Without it, a schema with rows is dropped only if somebody at a terminal says so.
+    /// With --recreate-schema: drop rows without being asked. Without it, a schema with rows is
+    /// dropped only if somebody at a terminal says so.
     #[arg(long, requires = "recreate_schema")]
     pub(crate) yes: bool,
-    /// With --recreate-schema: drop mutes, bookmarks, drafts, labels and other private data, too, without being asked.
+    /// With --recreate-schema: drop mutes, bookmarks, drafts, labels and other private data, too,
+    /// without being asked.
     #[arg(long, requires = "recreate_schema")]
     pub(crate) discard_private_data: bool,
     /// Drop the indexes of `follow` and its unique constraint, and remember how to put them back.
@@ -105,8 +122,9 @@ pub(crate) struct MigrateArgs {
 
 /// Prints a DID cache as a DID file.
 ///
-/// The cache is MessagePack or CBOR, one array of [did, pds] pairs or pairs end to end; which it is, is told from its
-/// bytes. Entries that are no pair of strings are reported and skipped, and the exit code is then 1.
+/// The cache is MessagePack or CBOR, one array of [did, pds] pairs or pairs end to end; which it
+/// is, is told from its bytes. Entries that are no pair of strings are reported and skipped, and
+/// the exit code is then 1.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
   skyfill unpack-as-did-file did-cache.bin | sort > dids.jsonl")]
@@ -118,9 +136,10 @@ pub(crate) struct UnpackArgs {
 
 /// Fetches the repos of a DID file and sends their records to consumers.
 ///
-/// Each repo is fetched from the PDS in its line, checked as a whole, and only then sent to one socket, or to three by collection. A consumer of
-/// skyfill's acknowledges each part of a repo when it is durable; what was not acknowledged is sent again. Exit code 1 if repos failed; they are listed in --failures, which is a DID file.
-/// SIGUSR1 prints what each worker is doing.
+/// Each repo is fetched from the PDS in its line, checked as a whole, and only then sent to one
+/// socket, or to three by collection. A consumer of skyfill's acknowledges each part of a repo when
+/// it is durable; what was not acknowledged is sent again. Exit code 1 if repos failed; they are
+/// listed in --failures, which is a DID file. SIGUSR1 prints what each worker is doing.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill producer dids.jsonl /tmp/skyfill.sock
@@ -140,7 +159,8 @@ pub(crate) struct ProducerArgs {
     /// First line not to take, from 0; 0 means to the end.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) ending_line: u64,
-    /// The form on the sockets: frames if the consumer takes them (skyfill's does), else the lines of the original scripts; or lines in any case.
+    /// The form on the sockets: frames if the consumer takes them (skyfill's does), else the lines
+    /// of the original scripts; or lines in any case.
     #[arg(long, value_name = "FORM", default_value = "auto", value_enum)]
     pub(crate) form: Form,
     #[command(flatten)]
@@ -152,7 +172,8 @@ pub(crate) struct ProducerArgs {
     /// Memory of the whole process, in bytes or with KiB, MiB, GiB.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
     pub(crate) memory: u64,
-    /// Most bytes of checked repos that wait in memory for the consumers; not more than a quarter of --memory.
+    /// Most bytes of checked repos that wait in memory for the consumers; not more than a quarter
+    /// of --memory.
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u32).range(1 << 20..))]
     pub(crate) buffer_bytes: u32,
     /// Failed repos are added to this file, a DID file with reasons.
@@ -168,7 +189,8 @@ pub(crate) struct ProducerArgs {
 /// How records travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Form {
-    /// Frames, each part of a repo acknowledged when it is durable, if the consumer takes them; else lines.
+    /// Frames, each part of a repo acknowledged when it is durable, if the consumer takes them;
+    /// else lines.
     Auto,
     /// Lines.
     Lines,
@@ -177,8 +199,8 @@ pub(crate) enum Form {
 /// What was told before.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub(crate) struct MemoryArgs {
-    /// Forget what earlier commands on this schema were told: begin with what this line and the environment say. `skyfill status` shows
-    /// what is remembered.
+    /// Forget what earlier commands on this schema were told: begin with what this line and the
+    /// environment say. `skyfill status` shows what is remembered.
     #[arg(long, help_heading = "Network")]
     pub(crate) forget_settings: bool,
 }
@@ -196,9 +218,11 @@ pub(crate) struct OutputArgs {
 
 /// Stores the records that producers send to a socket.
 ///
-/// Takes frames or lines, makes the rows of the official indexer, and merges them into the AppView's tables. What comes in frames is kept account of
-/// in schema `skyfill`, so that it is stored exactly once, and `skyfill verify` can prove it. The same lines a second time change nothing. Ends at SIGINT or SIGTERM, after committing what it has read. Lines that are
-/// refused go to --rejects; the exit code is then 1.
+/// Takes frames or lines, makes the rows of the official indexer, and merges them into the
+/// AppView's tables. What comes in frames is kept account of in schema `skyfill`, so that it is
+/// stored exactly once, and `skyfill verify` can prove it. The same lines a second time change
+/// nothing. Ends at SIGINT or SIGTERM, after committing what it has read. Lines that are refused go
+/// to --rejects; the exit code is then 1.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill consumer /tmp/skyfill.sock
@@ -206,7 +230,8 @@ pub(crate) struct OutputArgs {
   skyfill consumer --db-test copy-binary
   skyfill consumer --db-test all --rows 200000")]
 pub(crate) struct ConsumerArgs {
-    /// Socket to listen on. A file left by a dead consumer is replaced. With --db-test, which the original takes beside it, it is not used.
+    /// Socket to listen on. A file left by a dead consumer is replaced. With --db-test, which the
+    /// original takes beside it, it is not used.
     #[arg(value_name = "SOCKET-PATH", required_unless_present = "db_test")]
     pub(crate) socket: Option<PathBuf>,
     #[command(flatten)]
@@ -217,7 +242,8 @@ pub(crate) struct ConsumerArgs {
     /// Memory of the whole process, in bytes or with KiB, MiB, GiB. Not PostgreSQL's.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
     pub(crate) memory: u64,
-    /// Maximum records per transaction. It ends earlier when its records take more than a quarter of --memory or 128 MiB, over all connections.
+    /// Maximum records per transaction. It ends earlier when its records take more than a quarter
+    /// of --memory or 128 MiB, over all connections.
     #[arg(long, value_name = "N", env = "CONSUMER_TRANSACTION_SIZE", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) transaction_size: u32,
     /// Connections to the database.
@@ -232,7 +258,8 @@ pub(crate) struct ConsumerArgs {
     /// With --db-test: end after N rows (of each test).
     #[arg(long, value_name = "N", requires = "db_test", required_if_eq("db_test", "all"), value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rows: Option<u64>,
-    /// End the connection of a producer that begins a part of a repo, and sends next to nothing of it for so long [seconds].
+    /// End the connection of a producer that begins a part of a repo, and sends next to nothing of
+    /// it for so long [seconds].
     #[arg(long, value_name = "S", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) part_timeout: u64,
     /// Refused lines are added to this file, with their reasons.
@@ -266,10 +293,12 @@ pub(crate) enum RunHandles {
 
 /// Compares the tables with the signed commits of the repos that were loaded.
 ///
-/// For every repo the root of its tree is computed again, from `record` and the list of skipped records, and compared with the commit; the JSON of
-/// each record is turned back into DAG-CBOR and compared with its CID; the rows that follow from a record alone are made again and
-/// compared. What is missing, extra or changed is named on stdout, one JSON object a line. The last line on stderr is the verdict, one word for
-/// what the database holds (docs/certificate.md). Exit code 0 if it is "complete", else 1.
+/// For every repo the root of its tree is computed again, from `record` and the list of skipped
+/// records, and compared with the commit; the JSON of each record is turned back into DAG-CBOR and
+/// compared with its CID; the rows that follow from a record alone are made again and
+/// compared. What is missing, extra or changed is named on stdout, one JSON object a line. The last
+/// line on stderr is the verdict, one word for what the database holds (docs/certificate.md). Exit
+/// code 0 if it is "complete", else 1.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill verify
@@ -279,7 +308,8 @@ pub(crate) enum RunHandles {
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
-    /// Mark the repos that differ, so that `skyfill run` fetches them again and writes all of their rows anew.
+    /// Mark the repos that differ, so that `skyfill run` fetches them again and writes all of
+    /// their rows anew.
     #[arg(long)]
     pub(crate) repair: bool,
     /// Also check the signatures of the commits against the keys of the DID documents.
@@ -324,9 +354,10 @@ pub(crate) struct StatusArgs {
 
 /// Looks up who the loaded accounts are, and writes the table `actor`.
 ///
-/// For each account that a consumer stored: its DID document, then its handle, checked both ways (DNS, then HTTPS). Unverified
-/// handles are NULL; what could not be reached is tried again by a later run, when its time has come. Can run beside a load, be stopped and
-/// run again. Exit code 1 if something could not be reached.
+/// For each account that a consumer stored: its DID document, then its handle, checked both ways
+/// (DNS, then HTTPS). Unverified handles are NULL; what could not be reached is tried again by a
+/// later run, when its time has come. Can run beside a load, be stopped and run again. Exit code 1
+/// if something could not be reached.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill identities
@@ -340,7 +371,8 @@ pub(crate) struct IdentitiesArgs {
     /// Check handles, or take them as claimed and mark them to be checked by a later run.
     #[arg(long, value_name = "MODE", default_value = "verified", value_enum)]
     pub(crate) handles: HandleMode,
-    /// Read documents in bulk from the PLC directory's export first, going on where the last run stopped.
+    /// Read documents in bulk from the PLC directory's export first, going on where the last run
+    /// stopped.
     #[arg(long)]
     pub(crate) plc_export: bool,
     /// Try now what could not be reached, whatever its time.
@@ -382,9 +414,10 @@ pub(crate) enum HandleMode {
 
 /// Computes the rows that need rows of other repos.
 ///
-/// Flags of replies, gates and embeds, notifications of quotes and replies, counts of posts and accounts: from the AppView's tables
-/// alone, as the official indexer would have written them. Run it when a load has ended. It works in slices, each of which is
-/// committed, and goes on where it was stopped, unless rows were loaded since. A second run changes nothing.
+/// Flags of replies, gates and embeds, notifications of quotes and replies, counts of posts and
+/// accounts: from the AppView's tables alone, as the official indexer would have written them. Run
+/// it when a load has ended. It works in slices, each of which is committed, and goes on where it
+/// was stopped, unless rows were loaded since. A second run changes nothing.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill finalize
@@ -398,10 +431,12 @@ pub(crate) struct FinalizeArgs {
     /// Rows of a slice, about.
     #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) slice_rows: u64,
-    /// Begin again, even if an earlier run could be gone on with: for when another program wrote to the tables since.
+    /// Begin again, even if an earlier run could be gone on with: for when another program wrote
+    /// to the tables since.
     #[arg(long)]
     pub(crate) restart: bool,
-    /// Which notifications are stored: all, none, or since=DATE, the same as the loads stored [default: those].
+    /// Which notifications are stored: all, none, or since=DATE, the same as the loads stored
+    /// [default: those].
     #[arg(long, value_name = "WHICH", value_parser = notifications)]
     pub(crate) notifications: Option<load::Notifications>,
     #[command(flatten)]
@@ -459,7 +494,10 @@ pub(crate) enum DbAction {
 
 fn collection(text: &str) -> Result<rows::Collection, String> {
     rows::Collection::parse(text.trim()).ok_or_else(|| {
-        let known: Vec<&str> = rows::Collection::ALL.iter().map(|known| known.nsid()).collect();
+        let known: Vec<&str> = rows::Collection::ALL
+            .iter()
+            .map(|known| known.nsid())
+            .collect();
         format!("an AppView indexes these: {}", known.join(", "))
     })
 }
@@ -471,7 +509,9 @@ fn notifications(text: &str) -> Result<load::Notifications, String> {
 /// A number of bytes.
 fn size(text: &str) -> Result<u64, String> {
     const LEAST: u64 = 128 << 20;
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let shift = match unit.trim().to_ascii_lowercase().as_str() {
         "" | "b" => 0,

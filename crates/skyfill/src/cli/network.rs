@@ -1,4 +1,5 @@
-//! Arguments about the network: how hosts are asked, where accounts are looked up, where repos are looked for; and the practice network.
+//! Arguments about the network: how hosts are asked, where accounts are looked up, where repos are
+//! looked for; and the practice network.
 
 use super::{DatabaseArgs, MemoryArgs, OutputArgs};
 use clap::Args;
@@ -19,13 +20,15 @@ pub(crate) struct FetchArgs {
     /// Attempts at a repo before it has failed.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100), help_heading = "Fetching")]
     pub(crate) max_attempts: u32,
-    /// Largest repo, in bytes after decompression. A repo that decompresses to more than 100 times what came is refused, too.
+    /// Largest repo, in bytes after decompression. A repo that decompresses to more than 100 times
+    /// what came is refused, too.
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 30, help_heading = "Fetching")]
     pub(crate) max_repo_bytes: u64,
     /// Also fetch from private networks and from this machine.
     #[arg(long, help_heading = "Fetching")]
     pub(crate) allow_private_hosts: bool,
-    /// URLs of the hosts that the operator names: these may lie on private networks. Sources imply it; as an option, it is remembered.
+    /// URLs of the hosts that the operator names: these may lie on private networks. Sources imply
+    /// it; as an option, it is remembered.
     #[arg(long, value_name = "URL", hide = true)]
     pub(crate) named: Vec<String>,
     /// Leave this host and its subdomains out. May be given several times.
@@ -36,17 +39,20 @@ pub(crate) struct FetchArgs {
         help_heading = "Fetching"
     )]
     pub(crate) skip_host: Vec<String>,
-    /// Leave out the hosts and accounts of this list: a host (with its subdomains) or a DID a line, # begins a comment.
+    /// Leave out the hosts and accounts of this list: a host (with its subdomains) or a DID a
+    /// line, # begins a comment.
     #[arg(long, value_name = "FILE", help_heading = "Fetching")]
     pub(crate) opt_out: Option<PathBuf>,
     /// Most requests a second, to all hosts together.
     #[arg(long, value_name = "R", value_parser = rate, help_heading = "Fetching")]
     pub(crate) max_rate: Option<f64>,
-    /// Most requests a second to a host that announces no limit. One that does is asked a hair below it.
+    /// Most requests a second to a host that announces no limit. One that does is asked a hair
+    /// below it.
     #[arg(long, value_name = "R", default_value_t = fetch::schedule::HOST_RATE, value_parser = rate, help_heading = "Fetching")]
     pub(crate) host_rate: f64,
-    /// Seconds for which a host that does not answer is tried again, and for which a run waits for hosts that hardly give anything, before their repos
-    /// have failed [default: 60 for the producer, else 600].
+    /// Seconds for which a host that does not answer is tried again, and for which a run waits for
+    /// hosts that hardly give anything, before their repos have failed [default: 60 for the
+    /// producer, else 600].
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = "Fetching")]
     pub(crate) host_patience: Option<u64>,
 }
@@ -54,7 +60,8 @@ pub(crate) struct FetchArgs {
 /// Where bodies wait that are too large for memory.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct SpoolArgs {
-    /// Folder for repos that are too large to wait in memory; they lie there without a name [default: the system's for temporary files]
+    /// Folder for repos that are too large to wait in memory; they lie there without a name
+    /// [default: the system's for temporary files]
     #[arg(
         long,
         value_name = "DIR",
@@ -62,7 +69,8 @@ pub(crate) struct SpoolArgs {
         help_heading = "Fetching"
     )]
     pub(crate) spool_dir: Option<PathBuf>,
-    /// Most that they may take there, in bytes or with KiB, MiB, GiB; one host gets at most half [default: half of what is free]
+    /// Most that they may take there, in bytes or with KiB, MiB, GiB; one host gets at most half
+    /// [default: half of what is free]
     #[arg(long, value_name = "SIZE", value_parser = super::size, help_heading = "Fetching")]
     pub(crate) spool_size: Option<u64>,
 }
@@ -70,7 +78,8 @@ pub(crate) struct SpoolArgs {
 /// Who asks.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct CallerArgs {
-    /// How to reach you, for those whose hosts are asked: a mail address or URL, sent in the User-Agent.
+    /// How to reach you, for those whose hosts are asked: a mail address or URL, sent in the
+    /// User-Agent.
     #[arg(long, value_name = "TEXT", env = "SKYFILL_CONTACT", value_parser = contact, help_heading = "Network")]
     pub(crate) contact: Option<String>,
 }
@@ -115,7 +124,8 @@ pub(crate) struct SourceArgs {
         help_heading = "Sources"
     )]
     pub(crate) relay: Option<String>,
-    /// Take the relay's own list of repos, not those of its hosts. It does not say where they are: their DID documents are asked.
+    /// Take the relay's own list of repos, not those of its hosts. It does not say where they are:
+    /// their DID documents are asked.
     #[arg(long, help_heading = "Sources")]
     pub(crate) relay_repos: bool,
     /// The repos of this PDS. May be given several times.
@@ -130,13 +140,15 @@ pub(crate) struct SourceArgs {
     /// The accounts that have records of this collection, as the relay lists them.
     #[arg(long, value_name = "NSID", value_parser = nsid, help_heading = "Sources")]
     pub(crate) collection: Option<String>,
-    /// Time for which hosts that list their repos far too slowly are waited for when all others are done [seconds].
+    /// Time for which hosts that list their repos far too slowly are waited for when all others
+    /// are done [seconds].
     #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = "Sources")]
     pub(crate) straggler_grace: u64,
 }
 
 impl SourceArgs {
-    /// Whether it names repos to look for; a relay alone may also be there for its sequence numbers.
+    /// Whether it names repos to look for; a relay alone may also be there for its sequence
+    /// numbers.
     pub(crate) fn names_repos(&self) -> bool {
         self.relay_repos
             || !self.pds.is_empty()
@@ -148,9 +160,11 @@ impl SourceArgs {
 
 /// Finds the repos of the network and their hosts.
 ///
-/// Without a source: all hosts of the public relay, then the list of each. What is found is kept in the database, in schema `skyfill`, for `skyfill
-/// run` to load; a repo that is known is opened again if it is newer, its account's state is noted. An account that two hosts claim is
-/// settled by its DID document. Stopped, it goes on where it was. Exit code 1 if hosts could not be listed or accounts not be settled.
+/// Without a source: all hosts of the public relay, then the list of each. What is found is kept in
+/// the database, in schema `skyfill`, for `skyfill run` to load; a repo that is known is opened
+/// again if it is newer, its account's state is noted. An account that two hosts claim is
+/// settled by its DID document. Stopped, it goes on where it was. Exit code 1 if hosts could not be
+/// listed or accounts not be settled.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill discover --contact ops@example.com
@@ -179,10 +193,12 @@ pub(crate) struct DiscoverArgs {
     pub(crate) output: OutputArgs,
 }
 
-/// Serves a generated network on loopback, to practise on: PDSes, a PLC directory, a relay, handles.
+/// Serves a generated network on loopback, to practise on: PDSes, a PLC directory, a relay,
+/// handles.
 ///
-/// Prints a line of JSON with their URLs and stays until it is stopped. The same seed gives the same accounts, repos and faults. With faults,
-/// hosts and repos go wrong in every known way; what each does is told by a wrong name.
+/// Prints a line of JSON with their URLs and stays until it is stopped. The same seed gives the
+/// same accounts, repos and faults. With faults, hosts and repos go wrong in every known way; what
+/// each does is told by a wrong name.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill simnet --repos 1000 --hosts 20
@@ -206,9 +222,15 @@ pub(crate) struct SimnetArgs {
     #[arg(long, value_name = "SHARE", default_value_t = 0.2)]
     pub(crate) fullest_share: f64,
     /// Faults that are on, separated by commas; all or none.
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "none")]
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "none"
+    )]
     pub(crate) faults: Vec<String>,
-    /// The limit of hosts that have one, announced or not: with the faults limits-429, silent-429, shared-address.
+    /// The limit of hosts that have one, announced or not: with the faults limits-429, silent-429,
+    /// shared-address.
     #[arg(long, value_name = "REQUESTS/SECONDS", value_parser = crate::practice::limit)]
     pub(crate) limit: Option<simnet::Limit>,
     /// Events that the relay keeps.

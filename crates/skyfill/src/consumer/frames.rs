@@ -1,14 +1,14 @@
-//! One producer's connection in the framed form: parts to chunks, and an answer for each when it is durable.
+//! One producer's connection in the framed form: parts to chunks, and an answer for each when it is
+//! durable.
 //!
-//! Nothing is acknowledged from memory. A part that was lost on the way to the database ends the connection: the producer comes again and sends
-//! what it has no answer for.
+//! Nothing is acknowledged from memory. A part that was lost on the way to the database ends the
+//! connection: the producer comes again and sends what it has no answer for.
 
 use crate::consumer::intake::Counts;
 use crate::consumer::peer::Peer;
 use crate::consumer::spool::Spool;
 use crate::run::board::{Budget, Share};
 use crate::run::loading::{Loaders, Settle};
-use crate::signals::Stop;
 use atrepo::{Cid, Codec, Commit, Entry, RecordError};
 use fetch::hosts::host_of;
 use handoff::frames::{Answer, Frame, FrameError, Frames, PartHeader, Step};
@@ -18,6 +18,7 @@ use load::fresh::Probes;
 use load::{Choice, Chunk, DbError, EncodeError, Encoder, LoadedRepo, PartOf};
 use observe::Counter;
 use postgres::Client;
+use process::Stop;
 use std::collections::{HashMap, HashSet};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -139,7 +140,10 @@ impl Framed {
     }
 
     fn lock_under_way(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
-        self.0.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn settled(&self, did: &str) {
@@ -147,7 +151,11 @@ impl Framed {
     }
 
     fn connection(&self, number: i64) -> Option<Arc<Peer>> {
-        let connections = self.0.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let connections = self
+            .0
+            .connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         connections.get(&number).cloned()
     }
 
@@ -262,9 +270,9 @@ impl std::fmt::Display for End {
             Self::Frames(error) => error.fmt(f),
             Self::Part(why) | Self::Stopped(why) | Self::TooLarge(why) => f.write_str(why),
             Self::Database(error) => error.fmt(f),
-            Self::Lost => {
-                f.write_str("parts were lost on the way to the database; the producer has to send them again")
-            }
+            Self::Lost => f.write_str(
+                "parts were lost on the way to the database; the producer has to send them again",
+            ),
         }
     }
 }
@@ -275,7 +283,8 @@ impl From<FrameError> for End {
     }
 }
 
-/// A part that is coming in. Nothing is asked about it and nothing of it is stored before it is whole.
+/// A part that is coming in. Nothing is asked about it and nothing of it is stored before it is
+/// whole.
 struct Coming {
     header: PartHeader,
     rev: String,
@@ -317,7 +326,10 @@ impl Intake<'_> {
                 Step::Idle => self.flush()?,
                 Step::End => break,
             }
-            if self.waiting.is_some_and(|since| since.elapsed() > LONGEST_WAIT) {
+            if self
+                .waiting
+                .is_some_and(|since| since.elapsed() > LONGEST_WAIT)
+            {
                 self.flush()?;
             }
             let is_within = self.part.is_some() || frames.is_within();
@@ -350,7 +362,8 @@ impl Intake<'_> {
         Ok(())
     }
 
-    /// Waits for the end of a connection whose producer has sent all; being told to stop does not end that.
+    /// Waits for the end of a connection whose producer has sent all; being told to stop does not
+    /// end that.
     fn wait_until(&self, done: impl Fn(&Peer) -> bool) -> Result<(), End> {
         let since = Instant::now();
         while !done(&self.connection) {
@@ -378,8 +391,8 @@ impl Intake<'_> {
         if self.part.is_some() {
             return Err(End::Part("a part began in a part".to_owned()));
         }
-        let commit =
-            Commit::parse(&header.commit).map_err(|why| End::Part(format!("{}: {why}", header.did)))?;
+        let commit = Commit::parse(&header.commit)
+            .map_err(|why| End::Part(format!("{}: {why}", header.did)))?;
         if commit.did != header.did {
             return Err(End::Part(format!(
                 "{}: the commit is of {}",
@@ -397,8 +410,8 @@ impl Intake<'_> {
         Ok(())
     }
 
-    /// Waits until nothing of an account is on its way, and has the account for itself: of a DID that comes twice the second is looked at
-    /// when the first is stored.
+    /// Waits until nothing of an account is on its way, and has the account for itself: of a DID
+    /// that comes twice the second is looked at when the first is stored.
     fn wait_for(&mut self, did: &str) -> Result<(), End> {
         while !self.framed.lock_under_way().insert(did.to_owned()) {
             self.flush()?;
@@ -408,7 +421,8 @@ impl Intake<'_> {
         Ok(())
     }
 
-    /// What the ledger knows of a part. Asking locks its row for a moment, so that what is answered is on the disk.
+    /// What the ledger knows of a part. Asking locks its row for a moment, so that what is answered
+    /// is on the disk.
     fn known(&mut self, header: &PartHeader, host: &str, rev: &str) -> Result<PartState, End> {
         let schema = self.framed.0.schema.clone();
         let part = (i16::from(header.part), i16::from(header.parts));
@@ -434,7 +448,12 @@ impl Intake<'_> {
         let schema = self.framed.0.schema.clone();
         let run = ledger::runs::of_producer(self.client()?, &schema, &rows::datetime::print(now))
             .map_err(|error| End::Database(error.into()))?;
-        let encoder = Encoder::new(Choice::ALL, now, self.framed.0.chunk, &self.framed.0.indexed);
+        let encoder = Encoder::new(
+            Choice::ALL,
+            now,
+            self.framed.0.chunk,
+            &self.framed.0.indexed,
+        );
         self.encoder = Some((now, run, encoder));
         Ok(run)
     }
@@ -442,7 +461,8 @@ impl Intake<'_> {
     fn client(&mut self) -> Result<&mut Client, End> {
         if self.client.as_ref().is_none_or(Client::is_closed) {
             let mut client = pg::connect(&self.framed.0.url).map_err(End::Database)?;
-            // What is answered is on the disk; a row that another consumer holds for long makes the producer come again.
+            // What is answered is on the disk; a row that another consumer holds for long makes the
+            // producer come again.
             client
                 .batch_execute("SET synchronous_commit = on; SET lock_timeout = '30s'")
                 .map_err(|error| End::Database(error.into()))?;
@@ -451,7 +471,12 @@ impl Intake<'_> {
         self.client.as_mut().ok_or(End::Lost)
     }
 
-    fn entry(&mut self, key: &[u8], cid: Cid, block: &Result<&[u8], RecordError>) -> Result<(), End> {
+    fn entry(
+        &mut self,
+        key: &[u8],
+        cid: Cid,
+        block: &Result<&[u8], RecordError>,
+    ) -> Result<(), End> {
         let Some(coming) = &mut self.part else {
             return Err(End::Part("an entry outside of a part".to_owned()));
         };
@@ -464,7 +489,8 @@ impl Intake<'_> {
             return Err(wrong("a block that is not that of its CID"));
         }
         let collection = atrepo::syntax::split_key(key).map_or("", |(collection, _)| collection);
-        if rows::route::socket_of(collection, usize::from(header.parts)) != usize::from(header.part) {
+        if rows::route::socket_of(collection, usize::from(header.parts)) != usize::from(header.part)
+        {
             return Err(wrong(&format!("{collection} is not of this part")));
         }
         coming
@@ -591,7 +617,8 @@ impl Intake<'_> {
         }
         if self.keys.is_none() {
             let share = framed.0.keys.take(framed.0.keys.total(), &framed.0.stop);
-            self.keys = Some(share.map_err(|_| End::Stopped("the consumer was told to stop".to_owned()))?);
+            self.keys =
+                Some(share.map_err(|_| End::Stopped("the consumer was told to stop".to_owned()))?);
         }
         // When it grows, the old table is there for as long as the new one is filled.
         let most = framed.0.keys.total() / 3 * 2;
@@ -640,16 +667,22 @@ impl Intake<'_> {
 
     fn encode(
         &mut self,
-        step: impl FnOnce(&mut Encoder, &mut load::Probe<'_>, &mut load::HandOn<'_>) -> Result<(), EncodeError>,
+        step: impl FnOnce(
+            &mut Encoder,
+            &mut load::Probe<'_>,
+            &mut load::HandOn<'_>,
+        ) -> Result<(), EncodeError>,
     ) -> Result<(), End> {
         let Some((.., encoder)) = &mut self.encoder else {
             return Err(End::Lost);
         };
-        let (probes, sticky, loaders) = (&mut self.probes, &mut self.sticky, &self.framed.0.loaders);
+        let (probes, sticky, loaders) =
+            (&mut self.probes, &mut self.sticky, &self.framed.0.loaders);
         let number = usize::try_from(self.number).unwrap_or(0);
-        let mut probe = |rows: &[(appview::table::TableInfo, &[u8])]| -> Result<Option<String>, String> {
-            probes.ask(rows).map_err(|error| error.to_string())
-        };
+        let mut probe =
+            |rows: &[(appview::table::TableInfo, &[u8])]| -> Result<Option<String>, String> {
+                probes.ask(rows).map_err(|error| error.to_string())
+            };
         let mut hand_on = |chunk: Chunk| loaders.hand_on(chunk, number, sticky);
         match step(encoder, &mut probe, &mut hand_on) {
             Ok(()) => Ok(()),

@@ -5,7 +5,6 @@ use crate::consumer::Silent;
 use crate::consumer::frames::Framed;
 use crate::consumer::rejects::Rejects;
 use crate::consumer::shards::{Gone, Handles};
-use crate::signals::Stop;
 use handoff::account::Account;
 use handoff::frames::MAGIC;
 use handoff::line::{LineError, Message};
@@ -13,6 +12,7 @@ use handoff::lines::{Line, Lines, Step};
 use handoff::send::COMMITTED;
 use load::{Accounts, Batch, LoadedRepo, WriterReport};
 use observe::{Counter, Workers};
+use process::Stop;
 use rows::{Collection, Record};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -21,8 +21,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What is stored is committed after so long at the latest, whatever comes meanwhile: it is in a transaction of the
-/// AppView's database, and other producers' rows are in the same one.
+/// What is stored is committed after so long at the latest, whatever comes meanwhile: it is in a
+/// transaction of the AppView's database, and other producers' rows are in the same one.
 const LONGEST_OPEN: Duration = Duration::from_secs(10);
 /// Without a line for so long, what is pending is stored and committed.
 const IDLE: Duration = Duration::from_millis(500);
@@ -139,7 +139,8 @@ impl Counts {
     }
 }
 
-/// Bytes of rows that the unfinished batches of all producers hold; past the most, whoever adds to them stores its largest as it is.
+/// Bytes of rows that the unfinished batches of all producers hold; past the most, whoever adds to
+/// them stores its largest as it is.
 pub(crate) struct Pending {
     bytes: AtomicUsize,
     most: usize,
@@ -170,7 +171,8 @@ impl Pending {
 pub(crate) struct Intake {
     batch_size: usize,
     shards: Handles,
-    /// Unfinished batches, by collection and shard, so that storing them in order keeps all shards busy.
+    /// Unfinished batches, by collection and shard, so that storing them in order keeps all shards
+    /// busy.
     pending: BTreeMap<(Collection, usize), Batch>,
     all_pending: Arc<Pending>,
     accounts: Accounts,
@@ -238,7 +240,8 @@ impl Intake {
         }
     }
 
-    /// Reads until the producer ends its stream, or somebody stops it; closes the stream when all is committed.
+    /// Reads until the producer ends its stream, or somebody stops it; closes the stream when all
+    /// is committed.
     pub(crate) fn run(mut self, stream: UnixStream, silent: &Silent) {
         let worker = self.workers.start("reading lines");
         let outcome = self.read(stream, silent, &worker);
@@ -248,7 +251,12 @@ impl Intake {
         }
     }
 
-    fn read(&mut self, stream: UnixStream, silent: &Silent, worker: &observe::Worker) -> Result<(), Gone> {
+    fn read(
+        &mut self,
+        stream: UnixStream,
+        silent: &Silent,
+        worker: &observe::Worker,
+    ) -> Result<(), Gone> {
         if let Err(error) = stream.set_read_timeout(Some(IDLE)) {
             observe::log!("a producer's connection cannot be read: {error}");
             return Ok(());
@@ -267,7 +275,10 @@ impl Intake {
         let mut ended = false;
         while !self.stop.is_set() {
             // A producer that drips is never idle, and must not keep a transaction open.
-            if self.dirty.is_some_and(|since| since.elapsed() > LONGEST_OPEN) {
+            if self
+                .dirty
+                .is_some_and(|since| since.elapsed() > LONGEST_OPEN)
+            {
                 self.commit()?;
             }
             let mut outcome = Ok(());
@@ -380,7 +391,8 @@ impl Intake {
         Ok(())
     }
 
-    /// Accounts all go to one connection: lines about the same one come to the database in their order.
+    /// Accounts all go to one connection: lines about the same one come to the database in their
+    /// order.
     fn store_accounts(&mut self) -> Result<(), Gone> {
         let accounts = std::mem::take(&mut self.accounts);
         if accounts.len() == 0 {
@@ -391,7 +403,11 @@ impl Intake {
     }
 
     fn store(&mut self, key: (Collection, usize)) -> Result<(), Gone> {
-        let Some(batch) = self.pending.remove(&key).filter(|batch| batch.records() > 0) else {
+        let Some(batch) = self
+            .pending
+            .remove(&key)
+            .filter(|batch| batch.records() > 0)
+        else {
             return Ok(());
         };
         self.all_pending.sub(batch.bytes());

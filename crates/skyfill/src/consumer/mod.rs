@@ -1,10 +1,11 @@
 //! `skyfill consumer`: frames or lines from a socket, rows to the database.
 //!
-//! A thread for each connection reads. Frames become chunks of whole parts of repos ([`frames`]), which are loaded as a run does it. Lines become
-//! batches ([`intake`]); a thread for each database connection
-//! stores them ([`shards`]). Records that can collide go to the same database connection, so that of two the first one
-//! sent wins, and no two connections wait for each other's rows. When a producer ends its stream, its connection is
-//! closed only after everything that came over it is committed.
+//! A thread for each connection reads. Frames become chunks of whole parts of repos ([`frames`]),
+//! which are loaded as a run does it. Lines become batches ([`intake`]); a thread for each database
+//! connection stores them ([`shards`]). Records that can collide go to the same database
+//! connection, so that of two the first one sent wins, and no two connections wait for each other's
+//! rows. When a producer ends its stream, its connection is closed only after everything that came
+//! over it is committed.
 
 mod frames;
 mod intake;
@@ -13,13 +14,9 @@ mod rejects;
 mod shards;
 mod spool;
 
-use crate::checks;
 use crate::cli::ConsumerArgs;
-use crate::database::Database;
-use crate::exit::{Ended, Failure};
 use crate::run::loading::{Loaders, Loading, Settle};
-use crate::signals::{self, Stop};
-use crate::threads;
+use crate::signals;
 use frames::{Framed, PartLimits};
 use handoff::account::GREETING;
 use handoff::listen::Listener;
@@ -28,6 +25,11 @@ use ledger::runs::Mode;
 use load::fresh;
 use load::{DriverKind, LoaderOptions, WriterOptions};
 use observe::{Progress, Workers};
+use process::Database;
+use process::Stop;
+use process::checks;
+use process::threads;
+use process::{Ended, Failure};
 use rejects::Rejects;
 use shards::Shards;
 use std::io::Write;
@@ -46,7 +48,8 @@ struct Memory {
     chunk: usize,
     /// Unique keys of parts that are large.
     keys: usize,
-    /// Most producers at once: each has a buffer for the longest frame or line, and rows that are not stored yet.
+    /// Most producers at once: each has a buffer for the longest frame or line, and rows that are
+    /// not stored yet.
     producers: usize,
 }
 
@@ -87,7 +90,11 @@ impl Reader {
         if self.since.elapsed() < SILENT {
             return false;
         }
-        let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let silent = self
+            .silent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         // One that is closed already is as good.
         silent.is_some_and(|stream| stream.shutdown(Shutdown::Both).is_ok())
     }
@@ -102,7 +109,7 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
     };
     let driver = driver(args)?;
     checks::require_writable("--rejects", &args.rejects)?;
-    let database = Database::open_to_work(&args.database)?;
+    let database = Database::open_to_work(&args.database.target())?;
     let listener = Listener::bind(socket).map_err(Failure::new)?;
     let workers = Workers::default();
     let stop = signals::listen(workers.clone())?;
@@ -141,7 +148,8 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
             }
         }
         match listener.accept(Duration::from_millis(200)) {
-            // Left in the queue of the socket until another producer ends would be as good, but is silent.
+            // Left in the queue of the socket until another producer ends would be as good, but is
+            // silent.
             Ok(Some(stream)) if readers.len() >= memory.producers => {
                 // It comes again, and finds the place of one that never said anything.
                 let gave_way = readers.iter().any(Reader::gives_way);
@@ -157,7 +165,8 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
                 drop(stream);
             }
             Ok(Some(stream)) => {
-                // Here, not in the thread: producers wait for it. One that does not listen is told nothing.
+                // Here, not in the thread: producers wait for it. One that does not listen is told
+                // nothing.
                 drop((&stream).write_all(GREETING));
                 let intake = Intake::new(
                     args.batch_size as usize,
@@ -231,7 +240,8 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
     )
 }
 
-/// What stores parts that come in frames: as many connections as for lines, opened when they are needed.
+/// What stores parts that come in frames: as many connections as for lines, opened when they are
+/// needed.
 fn start_framed(
     args: &ConsumerArgs,
     database: &Database,

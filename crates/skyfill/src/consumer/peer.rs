@@ -14,7 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// With so many bytes of answers untaken, nothing more is read from a producer.
 const MAX_UNTAKEN: usize = 256 << 10;
 
-/// A producer. Answers wait in memory until it takes them, so that no thread that stores rows waits for it.
+/// A producer. Answers wait in memory until it takes them, so that no thread that stores rows waits
+/// for it.
 pub(crate) struct Peer {
     stream: UnixStream,
     /// Parts that are not settled.
@@ -72,7 +73,8 @@ impl Peer {
         self.send();
     }
 
-    /// Whether the producer has taken so little of what it was told that nothing more is read from it.
+    /// Whether the producer has taken so little of what it was told that nothing more is read from
+    /// it.
     pub(crate) fn is_behind(&self) -> bool {
         self.lock().bytes.len() > MAX_UNTAKEN
     }
@@ -86,12 +88,17 @@ impl Peer {
         self.untaken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends what the producer takes now. One that is gone, or takes nothing for long, comes again and asks again.
+    /// Sends what the producer takes now. One that is gone, or takes nothing for long, comes again
+    /// and asks again.
     pub(crate) fn send(&self) {
         let mut untaken = self.lock();
         let mut sent = 0;
         while let Some(rest) = untaken.bytes.get(sent..).filter(|rest| !rest.is_empty()) {
-            match rustix::net::send(&self.stream, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            match rustix::net::send(
+                &self.stream,
+                rest,
+                SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+            ) {
                 Ok(count) => sent += count,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,
@@ -102,7 +109,9 @@ impl Peer {
         if sent > 0 || untaken.bytes.is_empty() {
             untaken.since = None;
         }
-        if !untaken.bytes.is_empty() && untaken.since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+        if !untaken.bytes.is_empty()
+            && untaken.since.get_or_insert_with(Instant::now).elapsed() > PATIENCE
+        {
             self.give_up(&mut untaken);
         }
     }

@@ -32,7 +32,10 @@ impl Rejects {
     pub(crate) fn add(&self, line: &[u8], reason: &str) {
         self.count.fetch_add(1, Ordering::Relaxed);
         let kept = String::from_utf8_lossy(line.get(..KEPT_BYTES).unwrap_or(line));
-        let entry = format!("{}\n", serde_json::json!({ "reason": reason, "line": kept }));
+        let entry = format!(
+            "{}\n",
+            serde_json::json!({ "reason": reason, "line": kept })
+        );
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = match &mut *file {
             Some(file) => file.write_all(entry.as_bytes()),

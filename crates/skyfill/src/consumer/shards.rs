@@ -2,11 +2,11 @@
 
 use crate::consumer::intake::Counts;
 use crate::consumer::rejects::Rejects;
-use crate::exit::Failure;
-use crate::signals::{self, Stop};
-use crate::threads;
 use load::{Accounts, Batch, DbError, Refused, Writer, WriterOptions};
 use observe::{Counter, Workers};
+use process::Failure;
+use process::Stop;
+use process::threads;
 use rows::Record;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -39,8 +39,9 @@ pub(crate) struct Handles(Vec<SyncSender<Job>>);
 pub(crate) struct Gone;
 
 impl Handles {
-    /// Which one stores `record`. Records of an account and collection go the same way: only they can collide, so the
-    /// first one sent wins, and no two connections wait for each other's rows.
+    /// Which one stores `record`. Records of an account and collection go the same way: only they
+    /// can collide, so the first one sent wins, and no two connections wait for each other's
+    /// rows.
     pub(crate) fn of(&self, record: &Record<'_>) -> usize {
         let mut hasher = DefaultHasher::new();
         (record.did, record.collection).hash(&mut hasher);
@@ -54,7 +55,9 @@ impl Handles {
 
     /// Gives accounts to the first thread.
     pub(crate) fn store_accounts(&self, accounts: Accounts) -> Result<(), Gone> {
-        self.0[0].send(Job::StoreAccounts(accounts)).map_err(|_| Gone)
+        self.0[0]
+            .send(Job::StoreAccounts(accounts))
+            .map_err(|_| Gone)
     }
 
     /// Commits what all threads were given so far, and waits for it.
@@ -116,8 +119,9 @@ impl Shards {
         let mut outcome = Ok(());
         for thread in self.threads {
             let ended = thread.join();
-            outcome = outcome
-                .and(ended.unwrap_or_else(|_| Err(broke_off("a writing thread broke off".to_owned()))));
+            outcome = outcome.and(
+                ended.unwrap_or_else(|_| Err(broke_off("a writing thread broke off".to_owned()))),
+            );
         }
         outcome
     }
@@ -184,7 +188,8 @@ fn new_writer(options: WriterOptions, rejects: Arc<Rejects>, rejected: Counter) 
         } = refused;
         let collection = uri.split('/').nth(3).unwrap_or_default().to_owned();
         let object: serde_json::Value = serde_json::from_str(&json).unwrap_or_default();
-        let data = serde_json::json!({ "uri": uri, "cid": cid, "timestamp": indexed_at, "obj": object });
+        let data =
+            serde_json::json!({ "uri": uri, "cid": cid, "timestamp": indexed_at, "obj": object });
         let line = serde_json::json!({ "type": "commit", "collection": collection, "data": data });
         rejects.add(line.to_string().as_bytes(), &reason);
         rejected.add(1);
@@ -193,7 +198,7 @@ fn new_writer(options: WriterOptions, rejects: Arc<Rejects>, rejected: Counter) 
         if tries.is_power_of_two() {
             observe::log!("waiting for the database, try {tries}: {error}");
         }
-        !signals::is_hurried()
+        !process::stop::is_hurried()
     };
     Writer::new(options, refused, wait)
 }

@@ -1,16 +1,16 @@
 //! `skyfill discover`.
 
-use crate::checks;
 use crate::cli::DiscoverArgs;
-use crate::database::Database;
 use crate::discovery::{Pass, Scout};
-use crate::exit::{Ended, Failure};
 use crate::fetch_args::{self, OptOut};
 use crate::signals;
-use crate::threads;
 use crate::told;
 use ledger::listing;
 use observe::Workers;
+use process::Database;
+use process::checks;
+use process::threads;
+use process::{Ended, Failure};
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, Write, stdout};
 use std::path::Path;
@@ -22,7 +22,7 @@ pub(crate) fn run(given: &DiscoverArgs) -> Result<Ended, Failure> {
     if let Some(path) = &given.did_file {
         checks::require_writable("--did-file", path)?;
     }
-    let database = Database::open_to_work(&given.database)?;
+    let database = Database::open_to_work(&given.database.target())?;
     let forget = given.memory.forget_settings;
     let args: &DiscoverArgs = &told::complete(&database, forget)?;
     OptOut::of(&args.fetch)?;

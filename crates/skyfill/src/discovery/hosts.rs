@@ -1,14 +1,14 @@
-//! Listing hosts: a task for each, at the pace of the host, page after page; the pages go to the thread that stores them.
+//! Listing hosts: a task for each, at the pace of the host, page after page; the pages go to the
+//! thread that stores them.
 //!
-//! A host lists as long as what it lists is worth the time ([`discover::walk`]), others are still being listed ([`race`]), and most of the new
-//! accounts exist, as far as the directory was asked. What it listed until then is kept and loaded; the host is noted as listed in part.
+//! A host lists as long as what it lists is worth the time ([`discover::walk`]), others are still
+//! being listed ([`race`]), and most of the new accounts exist, as far as the directory was asked.
+//! What it listed until then is kept and loaded; the host is noted as listed in part.
 
 use crate::discovery::race::{Race, Runner};
 use crate::discovery::relay::page_url;
 use crate::discovery::{Listing, Scout, list_client, store};
-use crate::exit::Failure;
 use crate::fetch_args::{self, OptOut};
-use crate::signals::Stop;
 use discover::lists::{self, ListedRepo, Page};
 use discover::walk::{Allowance, Step, Walk};
 use fetch::retry::{self, Retry};
@@ -17,6 +17,8 @@ use fetch::{Client as HttpClient, FetchError, Small};
 use identity::resolve::{Found, Resolver};
 use ledger::listing::{self, HostToList, Listed, Listing as ListingEnd};
 use observe::Waiting;
+use process::Failure;
+use process::Stop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -27,7 +29,8 @@ use tokio::task::JoinSet;
 const WAITING_PAGES: usize = 32;
 /// When so many accounts of a host are new, the directory is asked whether a few of them exist.
 const SPOT_CHECKS: [u64; 2] = [20_000, 200_000];
-/// So many are asked for; if most of them answer, and less than a third of those exist, the host makes them up.
+/// So many are asked for; if most of them answer, and less than a third of those exist, the host
+/// makes them up.
 const SPOT: usize = 10;
 /// Looks at who is still waited for come at least this often.
 const LOOK: Duration = Duration::from_millis(200);
@@ -141,10 +144,16 @@ impl Scout<'_> {
                 Ok(None) => break,
                 Err(_) => continue,
             };
-            let Some(host) = hosts.get(number) else { continue };
+            let Some(host) = hosts.get(number) else {
+                continue;
+            };
             match told {
                 Told::Page(page) => {
-                    let lines: Vec<Listed> = page.lines.into_iter().map(|line| listed(line, host)).collect();
+                    let lines: Vec<Listed> = page
+                        .lines
+                        .into_iter()
+                        .map(|line| listed(line, host))
+                        .collect();
                     counts.listed.add(lines.len() as u64);
                     counts.bad.add(page.bad);
                     if page.bad > 0 {
@@ -189,9 +198,10 @@ impl End {
     /// Why the list is not whole; `had_begun` if the pass before listed the beginning.
     fn why(&self, had_begun: bool) -> Option<String> {
         match self {
-            Self::Whole if had_begun => {
-                Some("listed from where the last pass had ended; the next one lists all of it".to_owned())
-            }
+            Self::Whole if had_begun => Some(
+                "listed from where the last pass had ended; the next one lists all of it"
+                    .to_owned(),
+            ),
             Self::Whole | Self::Stopped => None,
             Self::InPart { why, .. } => Some(format!("listed in part: {why}")),
             Self::Failed(error) => Some(error.to_string()),

@@ -1,7 +1,8 @@
 //! Discovery: a pass over hosts, relays and directories, compared with the ledger page by page.
 //!
-//! [`hosts`] lists each host, [`relay`] is what relays are asked, [`settle`] asks the DID documents of accounts that two hosts claim or none does,
-//! [`command`] is `skyfill discover`. Pages are fetched by tasks, each host at its pace, and stored by the calling thread, in the order in which
+//! [`hosts`] lists each host, [`relay`] is what relays are asked, [`settle`] asks the DID documents
+//! of accounts that two hosts claim or none does, [`command`] is `skyfill discover`. Pages are
+//! fetched by tasks, each host at its pace, and stored by the calling thread, in the order in which
 //! they come, each with the cursor after it.
 
 pub(crate) mod command;
@@ -11,11 +12,8 @@ pub(crate) mod relay;
 mod settle;
 
 use crate::cli::{CallerArgs, DirectoryArgs, FetchArgs, LoadArgs, OutputArgs, SourceArgs};
-use crate::database::{Database, Patient};
-use crate::exit::Failure;
 use crate::fetch_args::{self, OptOut, base_url};
 use crate::run::{PATIENCE, Setting};
-use crate::signals::Stop;
 use fetch::hosts::host_of;
 use fetch::turns::Turns;
 use fetch::{Client as HttpClient, Limits, Redirects};
@@ -24,6 +22,9 @@ use ledger::locks::Lock;
 use ledger::runs;
 use observe::{Counter, Progress, Waiting};
 use postgres::{Client, GenericClient};
+use process::Failure;
+use process::Stop;
+use process::{Database, Patient};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::Duration;
@@ -174,7 +175,10 @@ pub(crate) fn note_seq(
         return runs::note_relay(client, run, &relay, seq).map_err(refused);
     }
     let http = list_client(&args.fetch, &args.caller)?;
-    match set.runtime.block_on(relay::current_seq(&http, &relay, &set.stop)) {
+    match set
+        .runtime
+        .block_on(relay::current_seq(&http, &relay, &set.stop))
+    {
         Ok(seq) => {
             observe::log!("{relay} is at sequence number {seq}");
             runs::note_relay(client, run, &relay, Some(seq)).map_err(refused)
@@ -198,7 +202,8 @@ pub(crate) fn list_client(fetch: &FetchArgs, caller: &CallerArgs) -> Result<Http
     HttpClient::for_streams(&fetch_args::user_agent(caller), limits).map_err(Failure::new)
 }
 
-/// The relay that is asked, or whose sequence numbers count: the one that is named, else a single PDS, which is its own; else the public one.
+/// The relay that is asked, or whose sequence numbers count: the one that is named, else a single
+/// PDS, which is its own; else the public one.
 pub(crate) fn relay_of(source: &SourceArgs) -> Result<String, Failure> {
     match (&source.relay, source.pds.as_slice()) {
         (Some(relay), _) => base_url("--relay", relay),
@@ -207,7 +212,8 @@ pub(crate) fn relay_of(source: &SourceArgs) -> Result<String, Failure> {
     }
 }
 
-/// Stores a page and, in the same transaction, how far that is. Where a load holds the same rows, or the server goes away, it is done again.
+/// Stores a page and, in the same transaction, how far that is. Where a load holds the same rows,
+/// or the server goes away, it is done again.
 fn store(
     client: &mut Patient<'_>,
     schema: &str,
@@ -245,8 +251,9 @@ fn store_page(
     Ok(changes)
 }
 
-/// One URL for each host: the one that the operator `named`; else the first one with TLS, since nobody else's word takes that away from a
-/// host; else the first one. The ledger's come before the relay's.
+/// One URL for each host: the one that the operator `named`; else the first one with TLS, since
+/// nobody else's word takes that away from a host; else the first one. The ledger's come before the
+/// relay's.
 fn best_urls(named: Vec<(String, String)>, all: Vec<(String, String)>) -> Vec<(String, String)> {
     let mut best: BTreeMap<String, String> = BTreeMap::new();
     for (host, url) in all {
@@ -318,7 +325,10 @@ impl<'s> Scout<'s> {
         with_known_hosts: bool,
     ) -> Result<(Listing<'s>, Option<i64>), Failure> {
         // Before anything is listed: what happens from here on, the relay has.
-        let seq = match self.runtime.block_on(relay::current_seq(http, relay, self.stop)) {
+        let seq = match self
+            .runtime
+            .block_on(relay::current_seq(http, relay, self.stop))
+        {
             Ok(seq) => Some(seq),
             Err(error) => {
                 observe::log!("note: where {relay} is could not be learned: {error}");
@@ -326,8 +336,9 @@ impl<'s> Scout<'s> {
             }
         };
         let over = self.describe(relay, with_known_hosts);
-        let (id, is_new) =
-            client.run(|client| listing::begin(client, &self.database.schema, &over, Some((relay, seq))))?;
+        let (id, is_new) = client.run(|client| {
+            listing::begin(client, &self.database.schema, &over, Some((relay, seq)))
+        })?;
         let seq = if is_new {
             seq
         } else {
@@ -365,7 +376,10 @@ impl<'s> Scout<'s> {
             );
         }
         if self.asks_relay_for_hosts() {
-            match self.runtime.block_on(relay::hosts(http, relay, self.stop))? {
+            match self
+                .runtime
+                .block_on(relay::hosts(http, relay, self.stop))?
+            {
                 Some(relay::Hosts::Listed(listed)) => hosts.extend(listed),
                 // A PDS, or an older relay: its own list is what there is.
                 Some(relay::Hosts::NotKnown) => {
@@ -390,9 +404,15 @@ impl<'s> Scout<'s> {
             Turns::start(fetch_args::pace(self.fetch, AT_ONCE, PATIENCE))
         };
         Ok(self.list_hosts(&turns, &opt_out, listing)?
-            && (!takes_relay_repos || self.relay_list(http, relay, "com.atproto.sync.listRepos", listing)?)
+            && (!takes_relay_repos
+                || self.relay_list(http, relay, "com.atproto.sync.listRepos", listing)?)
             && (self.source.collection.is_none()
-                || self.relay_list(http, relay, "com.atproto.sync.listReposByCollection", listing)?)
+                || self.relay_list(
+                    http,
+                    relay,
+                    "com.atproto.sync.listReposByCollection",
+                    listing,
+                )?)
             && (!self.source.plc_export || self.read_export(listing)?))
     }
 

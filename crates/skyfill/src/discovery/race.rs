@@ -1,5 +1,5 @@
-//! Who is still waited for. A pass waits for every host that lists as fast as an honest one does; when none of those is left, the others get
-//! some time more, and then the pass ends without them.
+//! Who is still waited for. A pass waits for every host that lists as fast as an honest one does;
+//! when none of those is left, the others get some time more, and then the pass ends without them.
 
 use discover::walk::allowed;
 use fetch::hosts::domain_of;
@@ -10,9 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Time for each line in which a host keeps up: 200 lines a second, a twentieth of what PDSes give at their pace.
+/// Time for each line in which a host keeps up: 200 lines a second, a twentieth of what PDSes give
+/// at their pace.
 const PER_LINE: Duration = Duration::from_millis(5);
-/// So many hosts of a domain fail before the others of it are not waited for, unless one of them answers.
+/// So many hosts of a domain fail before the others of it are not waited for, unless one of them
+/// answers.
 const DEAD_HOSTS: u32 = 16;
 
 /// All hosts of a pass that are being listed.
@@ -67,7 +69,8 @@ impl Race {
         }
     }
 
-    /// Ends the race when nobody has kept up for long enough: for the grace, or a tenth of the time that all others took.
+    /// Ends the race when nobody has kept up for long enough: for the grace, or a tenth of the time
+    /// that all others took.
     pub(super) fn look(&self) {
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         if self.keeping_up.load(Ordering::Relaxed) > 0 {
@@ -99,7 +102,8 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    /// The time that the host took so far. What it is not to blame for, as waiting for the database, does not count.
+    /// The time that the host took so far. What it is not to blame for, as waiting for the
+    /// database, does not count.
     pub(super) fn took(&self) -> Duration {
         self.took
     }
@@ -176,7 +180,8 @@ mod tests {
         let mut quick = race.runner("pds.example.com");
         quick.came(1000);
         let mut slow = race.runner("slow.example.org");
-        slow.wait_for(tokio::time::sleep(Duration::from_millis(1))).await;
+        slow.wait_for(tokio::time::sleep(Duration::from_millis(1)))
+            .await;
         race.look();
         assert!(!*race.over.borrow(), "one keeps up");
         drop(quick);

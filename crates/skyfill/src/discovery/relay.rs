@@ -1,9 +1,7 @@
 //! What relays are asked: where their stream is, which hosts they know, which repos.
 
 use crate::discovery::{Counts, Listing, Scout, store};
-use crate::exit::Failure;
 use crate::identities::document_notes;
-use crate::signals::Stop;
 use discover::events::{self, Frame};
 use discover::lists;
 use discover::walk::{Allowance, Step, Walk};
@@ -13,10 +11,13 @@ use fetch::{Client as HttpClient, FetchError, Small};
 use identity::export::{Export, Latest};
 use ledger::identity::{cursor, set_cursor};
 use ledger::listing::{Changes, Listed};
+use process::Failure;
+use process::Stop;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-/// How long a relay is listened to until an event comes: a network that is alive has hundreds a second.
+/// How long a relay is listened to until an event comes: a network that is alive has hundreds a
+/// second.
 const LIVE: Duration = Duration::from_secs(3);
 /// How long a relay may take to find the place of a cursor.
 const REPLAY: Duration = Duration::from_secs(30);
@@ -49,7 +50,11 @@ async fn bounded<T>(
 ///
 /// # Errors
 /// See [`FetchError`].
-pub(crate) async fn current_seq(http: &HttpClient, relay: &str, stop: &Stop) -> Result<i64, FetchError> {
+pub(crate) async fn current_seq(
+    http: &HttpClient,
+    relay: &str,
+    stop: &Stop,
+) -> Result<i64, FetchError> {
     bounded(stop, unless_dropped(|| current_seq_once(http, relay))).await
 }
 
@@ -61,7 +66,9 @@ where
     let mut attempt = 1;
     loop {
         match subscribe().await {
-            Err(FetchError::Refused(_, name)) if name == TOO_SLOW && attempt < ATTEMPTS => attempt += 1,
+            Err(FetchError::Refused(_, name)) if name == TOO_SLOW && attempt < ATTEMPTS => {
+                attempt += 1;
+            }
             outcome => return outcome,
         }
     }
@@ -95,12 +102,18 @@ async fn current_seq_once(http: &HttpClient, relay: &str) -> Result<i64, FetchEr
 ///
 /// # Errors
 /// See [`FetchError`].
-pub(crate) async fn keeps(http: &HttpClient, relay: &str, seq: i64, stop: &Stop) -> Result<bool, FetchError> {
+pub(crate) async fn keeps(
+    http: &HttpClient,
+    relay: &str,
+    seq: i64,
+    stop: &Stop,
+) -> Result<bool, FetchError> {
     bounded(stop, unless_dropped(|| keeps_once(http, relay, seq))).await
 }
 
 async fn keeps_once(http: &HttpClient, relay: &str, seq: i64) -> Result<bool, FetchError> {
-    // Not every relay says that a cursor is too old: the event itself has to come, as the first one.
+    // Not every relay says that a cursor is too old: the event itself has to come, as the first
+    // one.
     let mut stream = http.subscribe(relay, Some((seq - 1).max(0))).await?;
     loop {
         match stream.next(REPLAY).await?.map(|frame| events::read(&frame)) {
@@ -124,7 +137,11 @@ pub(crate) enum Hosts {
 }
 
 /// The hosts that a relay knows, but for those that it bans; nothing if it was told to stop.
-pub(crate) async fn hosts(http: &HttpClient, relay: &str, stop: &Stop) -> Result<Option<Hosts>, Failure> {
+pub(crate) async fn hosts(
+    http: &HttpClient,
+    relay: &str,
+    stop: &Stop,
+) -> Result<Option<Hosts>, Failure> {
     let mut found = Vec::new();
     let mut cursor: Option<String> = None;
     let mut walk = Walk::new(
@@ -140,14 +157,15 @@ pub(crate) async fn hosts(http: &HttpClient, relay: &str, stop: &Stop) -> Result
         let body = match get(http, &url, stop).await {
             Ok(body) => body,
             Err(FetchError::Stopped) => return Ok(None),
-            Err(FetchError::Refused(400 | 401 | 403 | 404 | 501, _) | FetchError::Server(501, _))
-                if cursor.is_none() =>
-            {
+            Err(
+                FetchError::Refused(400 | 401 | 403 | 404 | 501, _) | FetchError::Server(501, _),
+            ) if cursor.is_none() => {
                 return Ok(Some(Hosts::NotKnown));
             }
             Err(error) => return Err(away(relay, &error)),
         };
-        let page = lists::hosts(&body).map_err(|why| away(relay, &FetchError::BrokenBody(why.to_owned())))?;
+        let page = lists::hosts(&body)
+            .map_err(|why| away(relay, &FetchError::BrokenBody(why.to_owned())))?;
         let names = page.lines.iter().map(|host| host.url.as_str());
         let step = walk.page(names, page.cursor, started.elapsed());
         let good = page
@@ -171,7 +189,12 @@ fn away(relay: &str, error: &FetchError) -> Failure {
 }
 
 /// The URL of a page.
-pub(crate) fn page_url(base: &str, method: &str, cursor: Option<&str>, more: &[(&str, &str)]) -> String {
+pub(crate) fn page_url(
+    base: &str,
+    method: &str,
+    cursor: Option<&str>,
+    more: &[(&str, &str)],
+) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     query.append_pair("limit", &lists::PAGE.to_string());
     for (name, value) in more {
@@ -262,7 +285,11 @@ impl Scout<'_> {
                     did,
                     ..Listed::default()
                 };
-                (page.cursor, page.bad, page.lines.into_iter().map(of).collect())
+                (
+                    page.cursor,
+                    page.bad,
+                    page.lines.into_iter().map(of).collect(),
+                )
             } else {
                 let page = lists::repos(&body).map_err(no_page)?;
                 let of = |line: lists::ListedRepo| Listed {
@@ -271,7 +298,11 @@ impl Scout<'_> {
                     status: line.status.map(str::to_owned),
                     ..Listed::default()
                 };
-                (page.cursor, page.bad, page.lines.into_iter().map(of).collect())
+                (
+                    page.cursor,
+                    page.bad,
+                    page.lines.into_iter().map(of).collect(),
+                )
             };
             counts.listed.add(lines.len() as u64);
             counts.bad.add(bad);
@@ -292,7 +323,8 @@ impl Scout<'_> {
         }
     }
 
-    /// Reads the PLC directory's export from where it was read to before. False if it was told to stop.
+    /// Reads the PLC directory's export from where it was read to before. False if it was told to
+    /// stop.
     pub(super) fn read_export(&self, listing: &mut Listing<'_>) -> Result<bool, Failure> {
         let Listing {
             id,

@@ -1,7 +1,7 @@
-//! Accounts that two hosts claim, or that a list names without a host: their DID documents say where they are.
+//! Accounts that two hosts claim, or that a list names without a host: their DID documents say
+//! where they are.
 
 use crate::discovery::{Listing, Scout};
-use crate::exit::Failure;
 use crate::fetch_args;
 use crate::identities::good;
 use fetch::hosts::host_of;
@@ -9,6 +9,7 @@ use identity::resolve::Found;
 use ledger::claims;
 use ledger::identity::DocumentNote;
 use ledger::listing::{self, Settled};
+use process::Failure;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -16,8 +17,8 @@ use tokio::task::JoinSet;
 const AT_ONCE: usize = 64;
 /// Accounts of a batch, stored in one transaction.
 const BATCH: i64 = 500;
-/// Contested accounts that the directory is asked about in a pass: at its default pace that takes a quarter of an hour. The others wait, so that
-/// nobody who claims what is not his holds up a pass.
+/// Contested accounts that the directory is asked about in a pass: at its default pace that takes a
+/// quarter of an hour. The others wait, so that nobody who claims what is not his holds up a pass.
 const MOST_CONTESTED: usize = 20_000;
 
 impl Scout<'_> {
@@ -36,13 +37,16 @@ impl Scout<'_> {
             // What a batch taught of hosts settles much of the rest.
             client.run(|client| claims::pass_over_liars(client, schema))?;
             let contested_too = contested < MOST_CONTESTED;
-            let batch =
-                client.run(|client| listing::unsettled(client, schema, &after, BATCH, contested_too))?;
+            let batch = client
+                .run(|client| listing::unsettled(client, schema, &after, BATCH, contested_too))?;
             let Some((last, _)) = batch.last() else {
                 return Ok(true);
             };
             after.clone_from(last);
-            contested += batch.iter().filter(|(_, is_contested)| *is_contested).count();
+            contested += batch
+                .iter()
+                .filter(|(_, is_contested)| *is_contested)
+                .count();
             let found = self.runtime.block_on(async {
                 let mut tasks = JoinSet::new();
                 let mut found = Vec::new();
@@ -82,8 +86,11 @@ impl Scout<'_> {
                             let host = host_of(&document.pds);
                             (did, Settled::On(document.pds, host))
                         }
-                        // Without a document that can be read the network does not know the account.
-                        Found::Gone | Found::Useless(_) | Found::Unsupported => (did, Settled::Nowhere),
+                        // Without a document that can be read the network does not know the
+                        // account.
+                        Found::Gone | Found::Useless(_) | Found::Unsupported => {
+                            (did, Settled::Nowhere)
+                        }
                         Found::Unreachable(_) => return None,
                     })
                 })

@@ -3,7 +3,6 @@
 use crate::fetch_args::OptOut;
 use crate::producer::parcel::{Checked, Handed};
 use crate::producer::tally::Tally;
-use crate::signals::Stop;
 use atrepo::{Repo, RepoError, RepoSummary};
 use discover::did_file::DidLine;
 use fetch::hosts::host_of;
@@ -11,6 +10,7 @@ use fetch::retry::{self, Retry};
 use fetch::turns::Turns;
 use fetch::{AccountState, Client, FetchError, Pages};
 use observe::Workers;
+use process::Stop;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
@@ -19,7 +19,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// A repo that passed every check, what it holds, and its share of the memory for indexes.
 type CheckedRepo = (Repo<fetch::Body>, RepoSummary, OwnedSemaphorePermit);
 
-/// Memory for indexes of blocks, counted in KiB. Each repo takes one share, before its share of the buffer.
+/// Memory for indexes of blocks, counted in KiB. Each repo takes one share, before its share of the
+/// buffer.
 #[derive(Clone)]
 pub(crate) struct Indexes {
     free: Arc<Semaphore>,
@@ -94,14 +95,20 @@ pub(crate) async fn process(shared: &Shared, line: DidLine) {
             if state != AccountState::NotFound
                 && let Some(sender) = shared.senders.first()
             {
-                // A sender that is gone reports what it was given before; this is not lost, but asked again next time.
+                // A sender that is gone reports what it was given before; this is not lost, but
+                // asked again next time.
                 drop(sender.send(Handed::Status(line.did.clone(), state.word())));
             }
             return shared.tally.skipped(state.word());
         }
-        Err(error) => return shared.tally.failed(&line, error.reason(), &error.to_string()),
+        Err(error) => {
+            return shared
+                .tally
+                .failed(&line, error.reason(), &error.to_string());
+        }
     };
-    // At least a byte, so that empty repos are bounded, too; at most all there is, so that no repo waits for ever.
+    // At least a byte, so that empty repos are bounded, too; at most all there is, so that no repo
+    // waits for ever.
     let share = u32::try_from(repo.car().memory_bytes())
         .unwrap_or(u32::MAX)
         .clamp(1024, shared.buffer_bytes);
@@ -111,9 +118,11 @@ pub(crate) async fn process(shared: &Shared, line: DidLine) {
         () = shared.stop.wait() => None,
     };
     let Some(share) = share else {
-        return shared
-            .tally
-            .failed(&line, "not handed over", "not handed over: it was told to stop");
+        return shared.tally.failed(
+            &line,
+            "not handed over",
+            "not handed over: it was told to stop",
+        );
     };
     let checked = Arc::new(Checked::new(line, (repo, summary), (share, index)));
     for sender in &shared.senders {
@@ -124,7 +133,11 @@ pub(crate) async fn process(shared: &Shared, line: DidLine) {
 }
 
 /// Tries until there is a repo that passes every check, or no use in trying.
-async fn fetch_checked(shared: &Shared, line: &DidLine, host: &str) -> Result<CheckedRepo, FetchError> {
+async fn fetch_checked(
+    shared: &Shared,
+    line: &DidLine,
+    host: &str,
+) -> Result<CheckedRepo, FetchError> {
     let mut attempt = 1;
     loop {
         let outcome = {
@@ -132,13 +145,19 @@ async fn fetch_checked(shared: &Shared, line: &DidLine, host: &str) -> Result<Ch
                 turn = shared.turns.turn(host) => turn?,
                 () = shared.stop.wait() => return Err(FetchError::Stopped),
             };
-            let worker = shared.workers.start(&format!("fetch {} from {host}", line.did));
+            let worker = shared
+                .workers
+                .start(&format!("fetch {} from {host}", line.did));
             let got = tokio::select! {
                 got = shared.client.get_repo(&line.did, &line.pds, &mut turn.seen) => got,
                 () = shared.stop.wait_until_urgent() => return Err(FetchError::Stopped),
             };
             // Hosts are asked less while checks are behind.
-            let _slot = shared.slots.acquire().await.map_err(|_| FetchError::Stopped)?;
+            let _slot = shared
+                .slots
+                .acquire()
+                .await
+                .map_err(|_| FetchError::Stopped)?;
             turn.end(&got);
             match got {
                 Ok(body) => {
@@ -158,7 +177,8 @@ async fn fetch_checked(shared: &Shared, line: &DidLine, host: &str) -> Result<Ch
             // The next turn comes after that.
             Retry::AfterHost(_) => Duration::ZERO,
         };
-        // That a host has a limit says nothing against a repo: the scheduler's patience is what ends it.
+        // That a host has a limit says nothing against a repo: the scheduler's patience is what
+        // ends it.
         attempt += u32::from(!matches!(error, FetchError::RateLimited(_)));
         shared.tally.retried();
         if shared.stop.is_set() {
@@ -172,17 +192,28 @@ async fn fetch_checked(shared: &Shared, line: &DidLine, host: &str) -> Result<Ch
 }
 
 /// Checks the whole CAR, on a thread where computing hinders nobody.
-async fn check(body: fetch::Body, did: String, indexes: Indexes) -> Result<CheckedRepo, FetchError> {
+async fn check(
+    body: fetch::Body,
+    did: String,
+    indexes: Indexes,
+) -> Result<CheckedRepo, FetchError> {
     let runtime = tokio::runtime::Handle::current();
     let checked = tokio::task::spawn_blocking(move || -> Result<CheckedRepo, NotChecked> {
         let (mut index, mut pages) = (None, Pages::default());
         let admit = |bytes: usize| -> Result<(), NotChecked> {
-            index = Some(runtime.block_on(indexes.take(bytes)).map_err(NotChecked::Fetch)?);
+            index = Some(
+                runtime
+                    .block_on(indexes.take(bytes))
+                    .map_err(NotChecked::Fetch)?,
+            );
             Ok(())
         };
         let repo = Repo::open_within(body, &did, admit, |body, at| pages.read_to(body, at))?;
         if let Some(why) = load::revs::refuse(&repo.commit().rev) {
-            return Err(NotChecked::Fetch(FetchError::Untrusted("rev in the future", why)));
+            return Err(NotChecked::Fetch(FetchError::Untrusted(
+                "rev in the future",
+                why,
+            )));
         }
         let summary = repo.check_watched(|body| pages.read_entry(body))?;
         let index = index.ok_or(NotChecked::Fetch(FetchError::Stopped))?;
@@ -191,9 +222,10 @@ async fn check(body: fetch::Body, did: String, indexes: Indexes) -> Result<Check
     match checked.await {
         Ok(Ok(checked)) => Ok(checked),
         Ok(Err(NotChecked::Fetch(error))) => Err(error),
-        Ok(Err(NotChecked::Repo(error))) => {
-            Err(FetchError::BadRepo(error.to_string(), error.may_be_transport()))
-        }
+        Ok(Err(NotChecked::Repo(error))) => Err(FetchError::BadRepo(
+            error.to_string(),
+            error.may_be_transport(),
+        )),
         Err(_) => Err(FetchError::BadRepo("the check broke off".to_owned(), false)),
     }
 }

@@ -1,21 +1,18 @@
 //! `skyfill producer`: a DID file, repos from their PDSes, records to sockets.
 //!
-//! The file is read line by line; each line becomes a task that fetches its repo ([`job`]), as many at once as
-//! `--concurrency` allows. A repo that has passed every check waits, within a bound in bytes, for the threads that
-//! write to the sockets ([`parcel`]). What fails goes to the file of failures ([`tally`]).
+//! The file is read line by line; each line becomes a task that fetches its repo ([`job`]), as many
+//! at once as `--concurrency` allows. A repo that has passed every check waits, within a bound in
+//! bytes, for the threads that write to the sockets ([`parcel`]). What fails goes to the file of
+//! failures ([`tally`]).
 
 mod job;
 mod parcel;
 mod tally;
 
-use crate::checks;
 use crate::cli::{Form, ProducerArgs};
-use crate::clock;
-use crate::exit::{Ended, Failure};
 use crate::fetch_args::{self, OptOut};
 use crate::run::wanted::DidFile;
-use crate::signals::{self, Stop};
-use crate::threads;
+use crate::signals;
 use discover::did_file::{self, DidLine};
 use fetch::Redirects;
 use fetch::turns::Turns;
@@ -24,6 +21,11 @@ use handoff::send_frames::FramedSender;
 use job::{Indexes, Shared};
 use observe::{Progress, Workers};
 use parcel::{FramedParcel, Handed, Parcel};
+use process::Stop;
+use process::checks;
+use process::clock;
+use process::threads;
+use process::{Ended, Failure};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind};
@@ -36,7 +38,8 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::{Id, JoinError, JoinSet};
 
-/// Tasks for each repo that is fetched: those that wait for a host or a consumer do not keep others from working.
+/// Tasks for each repo that is fetched: those that wait for a host or a consumer do not keep others
+/// from working.
 const TASKS_PER_SLOT: usize = 8;
 /// Requests at once, unless the arguments say otherwise: as the original.
 const CONCURRENCY: u32 = 16;
@@ -56,8 +59,9 @@ struct Memory {
 }
 
 impl Memory {
-    /// Of `total`, a quarter goes to bodies that come in, of which there are `concurrency` and as many that are checked, a quarter to those that
-    /// wait, a quarter to indexes, and an eighth to decompressing. The rest is for the process itself.
+    /// Of `total`, a quarter goes to bodies that come in, of which there are `concurrency` and as
+    /// many that are checked, a quarter to those that wait, a quarter to indexes, and an eighth
+    /// to decompressing. The rest is for the process itself.
     fn share(total: u64, concurrency: usize) -> Self {
         let total = usize::try_from(total).unwrap_or(usize::MAX);
         Self {
@@ -95,9 +99,11 @@ pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
     checks::require_writable("--failures", &args.failures)?;
     // Looked at, not taken from.
     drop(DidFile::open(&args.did_file)?);
-    let open = || File::open(&args.did_file).map_err(|error| Failure::new(format!("open {path}: {error}")));
-    let total =
-        lines_to_take(args, open()?).map_err(|error| Failure::new(format!("read {path}: {error}")))?;
+    let open = || {
+        File::open(&args.did_file).map_err(|error| Failure::new(format!("open {path}: {error}")))
+    };
+    let total = lines_to_take(args, open()?)
+        .map_err(|error| Failure::new(format!("read {path}: {error}")))?;
     let file = open()?;
     let workers = Workers::default();
     let stop = signals::listen(workers.clone())?;
@@ -189,7 +195,8 @@ fn lines_to_take(args: &ProducerArgs, file: File) -> std::io::Result<u64> {
     Ok(end.saturating_sub(args.starting_line))
 }
 
-/// Reads the file and starts a task for each line. Answers the next line if it was stopped before the end.
+/// Reads the file and starts a task for each line. Answers the next line if it was stopped before
+/// the end.
 async fn fetch_all(
     args: &ProducerArgs,
     file: File,
@@ -203,8 +210,8 @@ async fn fetch_all(
     let mut lines = HashMap::new();
     let mut stopped_at = None;
     for line in did_file::read(BufReader::new(file), args.starting_line, args.ending_line) {
-        let line: Result<DidLine, _> =
-            line.map_err(|error| Failure::new(format!("read {}: {error}", args.did_file.display())))?;
+        let line: Result<DidLine, _> = line
+            .map_err(|error| Failure::new(format!("read {}: {error}", args.did_file.display())))?;
         let line = match line {
             Ok(line) => line,
             Err(bad) => {
@@ -326,7 +333,12 @@ impl Socket<'_> {
         }
     }
 
-    fn send_frames(&self, opened: Opened, first: Handed, handed: &mut UnboundedReceiver<Handed>) -> Finished {
+    fn send_frames(
+        &self,
+        opened: Opened,
+        first: Handed,
+        handed: &mut UnboundedReceiver<Handed>,
+    ) -> Finished {
         let mut sender = FramedSender::new(self.path, opened, |event| tell(&event, self.stop));
         let mut next = Some(first);
         let mut given_up = false;
@@ -367,7 +379,12 @@ impl Socket<'_> {
         }
     }
 
-    fn send_lines(&self, opened: Opened, first: Handed, handed: &mut UnboundedReceiver<Handed>) -> Finished {
+    fn send_lines(
+        &self,
+        opened: Opened,
+        first: Handed,
+        handed: &mut UnboundedReceiver<Handed>,
+    ) -> Finished {
         let mut sender = Sender::over(self.path, opened, |event| tell(&event, self.stop));
         let mut next = Some(first);
         let mut given_up = false;

@@ -55,7 +55,10 @@ impl Checked {
 
     /// Gives its share of the buffer back.
     pub(crate) fn release(&self) {
-        self.share.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.share
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
     }
 
     /// Size of its CAR in bytes.
@@ -96,7 +99,11 @@ impl Parcel {
 }
 
 impl handoff::send::Parcel for Parcel {
-    fn write_lines(&self, accounts: bool, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    fn write_lines(
+        &self,
+        accounts: bool,
+        out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
         match self {
             Self::Repo(parcel) => parcel.write_lines(accounts, out),
             Self::Status(line) if accounts => out(line.as_bytes()),
@@ -135,7 +142,11 @@ impl From<RepoError> for End {
 }
 
 impl RepoParcel {
-    fn write_lines(&self, accounts: bool, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    fn write_lines(
+        &self,
+        accounts: bool,
+        out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
         let mut piece = Vec::with_capacity(PIECE_BYTES + (64 << 10));
         let (mut records, mut unusable) = (0u64, 0u64);
         let did = self.checked.repo.did();
@@ -239,24 +250,27 @@ impl handoff::send_frames::FramedParcel for FramedParcel {
         );
         let mut entries = 0u64;
         let mut pages = Pages::default();
-        let outcome = checked.repo.raw_entries(|key, cid, block| -> Result<(), End> {
-            pages.read_entry(checked.repo.car());
-            // What has no collection is nobody's: it goes to the first socket.
-            let collection = atrepo::syntax::split_key(key).map_or("", |(collection, _)| collection);
-            if socket_of(collection, self.sockets) != self.socket {
-                return Ok(());
-            }
-            entries += 1;
-            match block {
-                Ok(block) => frames::append_entry(&mut piece, key, &cid, block),
-                Err(error) => frames::append_unread(&mut piece, key, &cid, &error),
-            }
-            if piece.len() >= PIECE_BYTES {
-                out(&piece).map_err(End::Socket)?;
-                piece.clear();
-            }
-            Ok(())
-        });
+        let outcome = checked
+            .repo
+            .raw_entries(|key, cid, block| -> Result<(), End> {
+                pages.read_entry(checked.repo.car());
+                // What has no collection is nobody's: it goes to the first socket.
+                let collection =
+                    atrepo::syntax::split_key(key).map_or("", |(collection, _)| collection);
+                if socket_of(collection, self.sockets) != self.socket {
+                    return Ok(());
+                }
+                entries += 1;
+                match block {
+                    Ok(block) => frames::append_entry(&mut piece, key, &cid, block),
+                    Err(error) => frames::append_unread(&mut piece, key, &cid, &error),
+                }
+                if piece.len() >= PIECE_BYTES {
+                    out(&piece).map_err(End::Socket)?;
+                    piece.clear();
+                }
+                Ok(())
+            });
         match outcome {
             Ok(()) => {}
             Err(End::Socket(error)) => return Err(error),

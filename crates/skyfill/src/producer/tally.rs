@@ -1,4 +1,5 @@
-//! What became of each line of the DID file: counts for the progress, the summary, and the file of failures.
+//! What became of each line of the DID file: counts for the progress, the summary, and the file of
+//! failures.
 
 use crate::cli::ProducerArgs;
 use crate::producer::parcel::Checked;
@@ -83,7 +84,9 @@ impl Tally {
     }
 
     fn reasons(&self) -> MutexGuard<'_, Reasons> {
-        self.by_reason.lock().unwrap_or_else(PoisonError::into_inner)
+        self.by_reason
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn has_failures(&self) -> bool {
@@ -107,7 +110,9 @@ impl Tally {
         self.failed.add(1);
         let mut reasons = self.reasons();
         *reasons.failed.entry(reason).or_default() += 1;
-        reasons.failures.add(&failure_line(&line.did, &line.pds, why));
+        reasons
+            .failures
+            .add(&failure_line(&line.did, &line.pds, why));
     }
 
     /// The line names no repo.
@@ -156,7 +161,8 @@ impl Tally {
         }
     }
 
-    /// Prints it all. `next` is the first line that was not taken, if it was stopped before the end.
+    /// Prints it all. `next` is the first line that was not taken, if it was stopped before the
+    /// end.
     pub(crate) fn summary(
         &self,
         args: &ProducerArgs,

@@ -2,11 +2,11 @@
 
 use crate::run::loading::Settle;
 use crate::run::stragglers::Got;
-use crate::signals::{self, Stop};
 use ledger::identity::DocumentNote;
 use ledger::repos::{Moved, Note};
 use load::{DbError, LoadedRepo};
 use observe::Counter;
+use process::Stop;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -41,8 +41,9 @@ pub(crate) struct Came {
 }
 
 impl Came {
-    /// Whether the host gives too little for what it lists: most of it is not there or fails. A failure costs attempts and their time, a host that
-    /// says that it does not have an account costs one answer.
+    /// Whether the host gives too little for what it lists: most of it is not there or fails. A
+    /// failure costs attempts and their time, a host that says that it does not have an account
+    /// costs one answer.
     pub(crate) fn is_little(self) -> bool {
         self.absent + self.failed * 10 > FREE + self.good
     }
@@ -210,7 +211,9 @@ impl Board {
     }
 
     fn lock_documents(&self) -> std::sync::MutexGuard<'_, Vec<DocumentNote>> {
-        self.documents.lock().unwrap_or_else(PoisonError::into_inner)
+        self.documents
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Documents that are to be written to the ledger. What of them is lost is asked for once more.
@@ -294,7 +297,10 @@ impl Board {
 
     /// Why it broke off, if it did.
     pub(crate) fn broken(&self) -> Option<String> {
-        self.broken.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.broken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -332,7 +338,7 @@ pub(crate) fn wait_for_database(error: &DbError, tries: u32) {
     if tries.is_power_of_two() {
         observe::log!("waiting for the database, try {tries}: {error}");
     }
-    signals::sleep(Duration::from_millis(100u64 << tries.min(6)));
+    process::stop::sleep(Duration::from_millis(100u64 << tries.min(6)));
 }
 
 /// A number of bytes that threads share.
@@ -373,7 +379,8 @@ impl Budget {
 
     /// Waits until `bytes` are free.
     ///
-    /// Whoever holds a share must not wait for another one of the same budget: two could wait for each other.
+    /// Whoever holds a share must not wait for another one of the same budget: two could wait for
+    /// each other.
     pub(crate) fn take(&self, bytes: usize, stop: &Stop) -> Result<Share<'_>, NoShare> {
         if bytes > self.total {
             return Err(NoShare::TooLarge {

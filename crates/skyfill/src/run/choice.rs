@@ -1,11 +1,11 @@
 //! Which collections and notifications a run takes.
 
 use crate::cli::WhatArgs;
-use crate::database::Database;
-use crate::exit::Failure;
 use crate::told;
 use ledger::runs::{Mode, Run};
 use load::Notifications;
+use process::Database;
+use process::Failure;
 
 /// What the arguments ask for; where they say nothing, it is as before.
 pub(crate) struct Wanted {
@@ -19,7 +19,11 @@ pub(crate) type Taken = (Option<Vec<String>>, String);
 
 impl Wanted {
     pub(crate) fn of(what: &WhatArgs) -> Self {
-        let collections: Vec<String> = what.collections.iter().map(|c| c.nsid().to_owned()).collect();
+        let collections: Vec<String> = what
+            .collections
+            .iter()
+            .map(|c| c.nsid().to_owned())
+            .collect();
         Self {
             collections: (!collections.is_empty()).then(|| in_order(&collections)),
             notifications: what.notifications.as_ref().map(Notifications::text),
@@ -55,9 +59,13 @@ impl Wanted {
         )))
     }
 
-    /// Makes sure that a merge takes what was taken before: what is left out of a repo counts as gone from it, and a repo whose rev is
-    /// loaded is not looked at again.
-    pub(crate) fn require_same(&self, last: Option<&Run>, database: &Database) -> Result<(), Failure> {
+    /// Makes sure that a merge takes what was taken before: what is left out of a repo counts as
+    /// gone from it, and a repo whose rev is loaded is not looked at again.
+    pub(crate) fn require_same(
+        &self,
+        last: Option<&Run>,
+        database: &Database,
+    ) -> Result<(), Failure> {
         let before = last.map_or_else(everything, taken_by);
         if self.is_within(&before) {
             return Ok(());

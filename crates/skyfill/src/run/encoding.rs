@@ -4,7 +4,6 @@ use crate::run::board::{Board, Budget, NoShare, Share, wait_for_database};
 use crate::run::fetching::keep;
 use crate::run::loading::Loaders;
 use crate::run::trust::{self, Known, Verdict};
-use crate::signals;
 use appview::table::TableInfo;
 use atrepo::{Commit, Repo, RepoError};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -64,7 +63,8 @@ pub(crate) struct Encoding {
     pub(crate) indexed: Vec<(String, String)>,
     /// Memory for indexes of blocks.
     pub(crate) indexes: Budget,
-    /// Memory for the unique keys of large repos. It is taken by whoever has its share of the indexes already.
+    /// Memory for the unique keys of large repos. It is taken by whoever has its share of the
+    /// indexes already.
     pub(crate) keys: Budget,
     pub(crate) keep: Option<Arc<Mutex<ArchiveWriter>>>,
     pub(crate) board: Arc<Board>,
@@ -118,9 +118,16 @@ pub(crate) fn work(shared: &Encoding, number: usize, work: &Receiver<Encode>, lo
                 }
             }
         };
-        worker.doing(format!("encode {}, {} bytes", next.open.did, next.body.len()));
+        worker.doing(format!(
+            "encode {}, {} bytes",
+            next.open.did,
+            next.body.len()
+        ));
         let Encode {
-            body, memory, answer, ..
+            body,
+            memory,
+            answer,
+            ..
         } = next;
         let wanted = Wanted {
             open: next.open,
@@ -165,17 +172,27 @@ fn encode(
     failpoint::pass("encode");
     let mut _index: Option<Share<'_>> = None;
     let admit = |bytes: usize| -> Result<(), NotOpened> {
-        _index = Some(shared.indexes.take(bytes, stop).map_err(NotOpened::Memory)?);
+        _index = Some(
+            shared
+                .indexes
+                .take(bytes, stop)
+                .map_err(NotOpened::Memory)?,
+        );
         Ok(())
     };
     let mut pages = Pages::default();
-    let opened = Repo::open_within(body, &wanted.open.did, admit, |body, at| pages.read_to(body, at));
+    let opened = Repo::open_within(body, &wanted.open.did, admit, |body, at| {
+        pages.read_to(body, at);
+    });
     let repo = match opened {
         Ok(repo) => repo,
         Err(NotOpened::Repo(error)) => return Encoded::Bad(error),
         Err(NotOpened::Memory(NoShare::Stopped)) => return Encoded::Lost,
         Err(NotOpened::Memory(NoShare::TooLarge { wanted, total })) => {
-            return Encoded::Refused("too large", too_large("the index of its blocks", wanted, total));
+            return Encoded::Refused(
+                "too large",
+                too_large("the index of its blocks", wanted, total),
+            );
         }
     };
     let (proof, is_fork) = match weigh(&repo, &wanted.open, &wanted.host, wanted.known.as_ref()) {
@@ -309,7 +326,11 @@ fn weigh(repo: &Repo<Body>, open: &Open, host: &str, known: Option<&Known>) -> W
 }
 
 /// Shows rows to the server; waits for it where that helps.
-fn ask(probes: &mut Probes, rows: &[(TableInfo, &[u8])], board: &Board) -> Result<Option<String>, String> {
+fn ask(
+    probes: &mut Probes,
+    rows: &[(TableInfo, &[u8])],
+    board: &Board,
+) -> Result<Option<String>, String> {
     let mut tries = 0;
     loop {
         let error = match probes.ask(rows) {
@@ -317,7 +338,7 @@ fn ask(probes: &mut Probes, rows: &[(TableInfo, &[u8])], board: &Board) -> Resul
             Err(error) => error,
         };
         match decide(&error) {
-            Decision::Reconnect | Decision::Wait if !signals::is_hurried() => {
+            Decision::Reconnect | Decision::Wait if !process::stop::is_hurried() => {
                 tries += 1;
                 wait_for_database(&error, tries);
             }

@@ -1,12 +1,12 @@
-//! The one thread of a run that talks to the ledger: it leases hosts, hands out their open repos, and writes down what became of those that
-//! were not stored.
+//! The one thread of a run that talks to the ledger: it leases hosts, hands out their open repos,
+//! and writes down what became of those that were not stored.
 //!
-//! What is in memory is only a copy. When everything that was handed out is settled, the ledger is asked again; a repo that was lost on the
-//! way, with a connection or a server, is open there still, and comes again.
+//! What is in memory is only a copy. When everything that was handed out is settled, the ledger is
+//! asked again; a repo that was lost on the way, with a connection or a server, is open there
+//! still, and comes again.
 
 use crate::run::board::{Board, Settled, wait_for_database};
 use crate::run::stragglers::Stragglers;
-use crate::signals;
 use fetch::FetchError;
 use fetch::turns::Turns;
 use ledger::hosts::{self, Leased};
@@ -37,7 +37,8 @@ const LEFT: Duration = Duration::from_secs(3600);
 const CHECK: Duration = Duration::from_secs(1);
 /// A repo that failed so often is left to a later run.
 const MOST_FAILURES: i32 = 3;
-/// The ledger is asked this often for hosts that became free or are new, and for failed repos whose time has come.
+/// The ledger is asked this often for hosts that became free or are new, and for failed repos whose
+/// time has come.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// A repo to be loaded.
@@ -118,7 +119,7 @@ impl Feeder<'_> {
                 Ok(None) => {}
                 Err(error) => match decide(&error) {
                     // What is not written down is still open in the ledger.
-                    Decision::Reconnect | Decision::Wait if signals::is_hurried() => {
+                    Decision::Reconnect | Decision::Wait if process::stop::is_hurried() => {
                         return Ok(Fed::Stopped);
                     }
                     Decision::Reconnect | Decision::Wait => {
@@ -153,7 +154,7 @@ impl Feeder<'_> {
                 renewed = Instant::now();
             }
             if self.board.stop.is_set() {
-                let is_over = self.board.under_way() == 0 || signals::is_hurried();
+                let is_over = self.board.under_way() == 0 || process::stop::is_hurried();
                 if is_over || self.board.broken().is_some() {
                     return self.end(client, queues, Fed::Stopped);
                 }
@@ -167,7 +168,8 @@ impl Feeder<'_> {
                 checked = Instant::now();
             }
             if looked.elapsed() > look_again {
-                let again = repos::retry_failed(client, self.schema, RetryFailed::DueBelow(MOST_FAILURES))?;
+                let again =
+                    repos::retry_failed(client, self.schema, RetryFailed::DueBelow(MOST_FAILURES))?;
                 self.board.again.add(again);
                 self.drop_empty(client, queues)?;
                 let asked = Instant::now();
@@ -189,7 +191,8 @@ impl Feeder<'_> {
             for queue in &mut *queues {
                 queue.page.clear();
                 queue.cursor.clear();
-                // Nothing is under way: what is open is neither coming nor settled by somebody else.
+                // Nothing is under way: what is open is neither coming nor settled by somebody
+                // else.
                 queue.handed_out.clear();
                 self.read(client, queue)?;
                 any |= !queue.page.is_empty();
@@ -233,7 +236,10 @@ impl Feeder<'_> {
         let found = more.len();
         for leased in more {
             // One whose lease had run out unnoticed is ours again.
-            if let Some(known) = queues.iter_mut().find(|queue| queue.leased.host == leased.host) {
+            if let Some(known) = queues
+                .iter_mut()
+                .find(|queue| queue.leased.host == leased.host)
+            {
                 known.leased.lease = leased.lease;
                 continue;
             }
@@ -260,7 +266,9 @@ impl Feeder<'_> {
     /// Gives back the hosts that have no open repos any more.
     fn drop_empty(&self, client: &mut Client, queues: &mut Vec<Queue>) -> Result<(), DbError> {
         let is_empty = |queue: &Queue| {
-            queue.at_end && queue.page.is_empty() && self.board.under_way_at(queue.leased.lease) == 0
+            queue.at_end
+                && queue.page.is_empty()
+                && self.board.under_way_at(queue.leased.lease) == 0
         };
         let empty: Vec<i64> = queues
             .iter()
@@ -275,7 +283,8 @@ impl Feeder<'_> {
         Ok(())
     }
 
-    /// Hands out repos of each host, as many as it can be asked for soon; whether anything was handed out.
+    /// Hands out repos of each host, as many as it can be asked for soon; whether anything was
+    /// handed out.
     fn hand_out(&self, client: &mut Client, queues: &mut [Queue]) -> Result<bool, DbError> {
         let mut any = false;
         // Not the same ones first each time: what may be under way is bounded.
@@ -283,7 +292,8 @@ impl Feeder<'_> {
             queues.rotate_left(1);
         }
         // No host may have so many waiting that there is no room for those of others.
-        let most_each = usize::try_from(self.most_under_way).unwrap_or(usize::MAX) / queues.len().max(1);
+        let most_each =
+            usize::try_from(self.most_under_way).unwrap_or(usize::MAX) / queues.len().max(1);
         let most_each = most_each.max(2);
         for queue in queues.iter_mut() {
             if queue.at_end && queue.page.is_empty() {
@@ -295,7 +305,12 @@ impl Feeder<'_> {
                 .filter(|_| self.from_network)
             {
                 let error = FetchError::HostAway(away_for);
-                self.fail_host(client, queue, (error.reason(), &error.to_string()), away_for)?;
+                self.fail_host(
+                    client,
+                    queue,
+                    (error.reason(), &error.to_string()),
+                    away_for,
+                )?;
                 continue;
             }
             if self.from_network && self.board.came_of(queue.leased.lease).is_little() {
@@ -307,8 +322,10 @@ impl Feeder<'_> {
             } else {
                 PAGE
             };
-            self.turns
-                .expect(&queue.leased.host, if self.from_network { queue.left } else { 0 });
+            self.turns.expect(
+                &queue.leased.host,
+                if self.from_network { queue.left } else { 0 },
+            );
             for _ in 0..room {
                 if self.board.under_way() >= self.most_under_way {
                     return Ok(any);
@@ -337,7 +354,8 @@ impl Feeder<'_> {
         Ok(any)
     }
 
-    /// Leaves the rest of what a host lists to later, since most of what it was asked for is not there or fails.
+    /// Leaves the rest of what a host lists to later, since most of what it was asked for is not
+    /// there or fails.
     fn put_off(&self, client: &mut Client, queue: &mut Queue) -> Result<(), DbError> {
         let came = self.board.came_of(queue.leased.lease);
         let error = format!(
@@ -348,7 +366,8 @@ impl Feeder<'_> {
         self.fail_host(client, queue, ("host put off", &error), PUT_OFF)
     }
 
-    /// Goes on without the repos that are left: nothing else is going on, and hardly any of them come.
+    /// Goes on without the repos that are left: nothing else is going on, and hardly any of them
+    /// come.
     fn leave_stragglers(&self, client: &mut Client, queues: &mut [Queue]) -> Result<(), DbError> {
         let error = "its host hardly gave any repos, and all others were done: it is left to later";
         for queue in queues {
@@ -362,7 +381,8 @@ impl Feeder<'_> {
         Ok(())
     }
 
-    /// Notes that the repos of a host that are not asked for now have failed, until they are tried again.
+    /// Notes that the repos of a host that are not asked for now have failed, until they are tried
+    /// again.
     fn fail_host(
         &self,
         client: &mut Client,
@@ -390,7 +410,10 @@ impl Feeder<'_> {
     /// Keeps what was learned of the hosts' limits for the next run.
     fn keep_learned(&self, client: &mut Client, queues: &[Queue]) -> Result<(), DbError> {
         if self.from_network {
-            let ours: HashSet<&str> = queues.iter().map(|queue| queue.leased.host.as_str()).collect();
+            let ours: HashSet<&str> = queues
+                .iter()
+                .map(|queue| queue.leased.host.as_str())
+                .collect();
             let learned: Vec<(String, String)> = self
                 .turns
                 .learned()
@@ -467,7 +490,9 @@ impl Feeder<'_> {
         // A repo whose rev its PDS confirmed is of an active account.
         let states: Vec<(&str, Option<&str>)> = plain
             .iter()
-            .filter(|note| note.state == "loaded" || handoff::account::STATUSES.contains(&note.state))
+            .filter(|note| {
+                note.state == "loaded" || handoff::account::STATUSES.contains(&note.state)
+            })
             .map(|note| {
                 (
                     note.did.as_str(),
@@ -503,12 +528,16 @@ impl Feeder<'_> {
         Ok(())
     }
 
-    /// Whether another account of a host may be removed: a host that lost many at once may have lost its disk.
+    /// Whether another account of a host may be removed: a host that lost many at once may have
+    /// lost its disk.
     fn may_delete(&self, client: &mut Client, lease: i64) -> Result<bool, DbError> {
         if self.accept_deletions {
             return Ok(true);
         }
-        let mut deletions = self.deletions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut deletions = self
+            .deletions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let (removed, stored) = deletions.entry(lease).or_default();
         if *removed >= FEW_DELETIONS {
             let stored = match stored {

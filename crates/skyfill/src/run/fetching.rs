@@ -1,8 +1,8 @@
-//! Fetching: a task for each repo under way. It ends when the repo is handed on to be checked and encoded and that went well, or with a note for
-//! the ledger.
+//! Fetching: a task for each repo under way. It ends when the repo is handed on to be checked and
+//! encoded and that went well, or with a note for the ledger.
 //!
-//! Each request waits for its turn ([`fetch::turns`]). A turn ends when the body is complete and has found room in the queue before the encoders: while
-//! those are behind, hosts are asked less.
+//! Each request waits for its turn ([`fetch::turns`]). A turn ends when the body is complete and
+//! has found room in the queue before the encoders: while those are behind, hosts are asked less.
 
 use crate::fetch_args::OptOut;
 use crate::run::board::Board;
@@ -139,7 +139,9 @@ async fn process(shared: &Fetching, job: Job) {
             Elsewhere::No(FetchError::Account(_)) if job.open.proof == Some(Proof::Forged) => {
                 shared.board.note(state(&job, "deleted", None));
             }
-            Elsewhere::No(FetchError::Account(of)) => shared.board.note(state(&job, of.word(), None)),
+            Elsewhere::No(FetchError::Account(of)) => {
+                shared.board.note(state(&job, of.word(), None));
+            }
             Elsewhere::No(error) => {
                 shared
                     .board
@@ -161,7 +163,8 @@ enum Elsewhere {
     Stopped,
 }
 
-/// Asks the DID document when the host says that it does not have the repo, or not any more, or sends elsewhere.
+/// Asks the DID document when the host says that it does not have the repo, or not any more, or
+/// sends elsewhere.
 async fn look_elsewhere(shared: &Fetching, job: &Job, error: FetchError) -> Elsewhere {
     let is_missing = error == FetchError::Account(AccountState::NotFound);
     let is_worth_it = is_missing
@@ -177,9 +180,10 @@ async fn look_elsewhere(shared: &Fetching, job: &Job, error: FetchError) -> Else
         () = shared.board.stop.wait() => return Elsewhere::Stopped,
     };
     if let Found::Document(document) = &found {
-        shared
-            .board
-            .learned(crate::identities::good(job.open.did.clone(), document.clone()));
+        shared.board.learned(crate::identities::good(
+            job.open.did.clone(),
+            document.clone(),
+        ));
     }
     let is_stored = job.open.rev.is_some();
     match found {
@@ -229,8 +233,12 @@ enum Outcome {
     Lost,
 }
 
-/// What is known of the account's document. Where it names another host than the one that is to be asked, the directory is asked first.
-async fn ask_first(shared: &Fetching, job: &Job) -> Result<Option<Known>, Result<Outcome, FetchError>> {
+/// What is known of the account's document. Where it names another host than the one that is to be
+/// asked, the directory is asked first.
+async fn ask_first(
+    shared: &Fetching,
+    job: &Job,
+) -> Result<Option<Known>, Result<Outcome, FetchError>> {
     let known = Known::of_ledger(job.open.document.as_ref());
     if job.open.pds.is_empty() && shared.archive.is_none() {
         return match ask(shared, job, None).await {
@@ -298,7 +306,8 @@ async fn fetch_checked(
             // The next turn comes after that.
             Retry::AfterHost(_) => std::time::Duration::ZERO,
         };
-        // That a host has a limit says nothing against a repo: the scheduler's patience is what ends it.
+        // That a host has a limit says nothing against a repo: the scheduler's patience is what
+        // ends it.
         attempt += u32::from(!matches!(error, FetchError::RateLimited(_)));
         shared.board.retried.add(1);
         let _asking = shared.board.asks();
@@ -310,9 +319,13 @@ async fn fetch_checked(
 }
 
 /// The CAR, with its share of the memory; nothing if the stored rev is the newest.
-async fn get(shared: &Fetching, job: &Job) -> Result<Option<(Body, OwnedSemaphorePermit)>, FetchError> {
+async fn get(
+    shared: &Fetching,
+    job: &Job,
+) -> Result<Option<(Body, OwnedSemaphorePermit)>, FetchError> {
     let did = &job.open.did;
-    // While nothing keeps a row from being there twice, a repo is not loaded a second time: a newer rev is for the next run.
+    // While nothing keeps a row from being there twice, a repo is not loaded a second time: a newer
+    // rev is for the next run.
     if shared.mode == Mode::Fresh && job.open.rev.is_some() {
         return Ok(None);
     }
@@ -321,7 +334,10 @@ async fn get(shared: &Fetching, job: &Job) -> Result<Option<(Body, OwnedSemaphor
         memory.await.map_err(|_| FetchError::Stopped)
     };
     if let Some(archive) = &shared.archive {
-        if job.open.rev.is_some() && !job.open.rebuild && archive.rev(did) == job.open.rev.as_deref() {
+        if job.open.rev.is_some()
+            && !job.open.rebuild
+            && archive.rev(did) == job.open.rev.as_deref()
+        {
             return Ok(None);
         }
         let memory = memory().await?;
@@ -343,8 +359,13 @@ async fn get(shared: &Fetching, job: &Job) -> Result<Option<(Body, OwnedSemaphor
         }
     }
     let mut turn = shared.turns.turn(&job.host).await?;
-    let _worker = shared.workers.start(&format!("fetch {did} from {}", job.host));
-    let got = shared.client.get_repo(did, &job.open.pds, &mut turn.seen).await;
+    let _worker = shared
+        .workers
+        .start(&format!("fetch {did} from {}", job.host));
+    let got = shared
+        .client
+        .get_repo(did, &job.open.pds, &mut turn.seen)
+        .await;
     // Room first, so that hosts wait while the encoders are behind.
     let memory = match &got {
         Ok(_) => memory().await.map(Some)?,
@@ -358,7 +379,10 @@ async fn get(shared: &Fetching, job: &Job) -> Result<Option<(Body, OwnedSemaphor
 /// Whether the host's word that it has the stored commit is enough.
 fn may_be_unchanged(job: &Job, stored: &str) -> bool {
     let open = &job.open;
-    !open.rebuild && !open.is_newer && open.proof != Some(Proof::Forged) && revs::refuse(stored).is_none()
+    !open.rebuild
+        && !open.is_newer
+        && open.proof != Some(Proof::Forged)
+        && revs::refuse(stored).is_none()
 }
 
 /// The newest commit, if the PDS says; a PDS that does not know the question is asked for the repo.
@@ -376,7 +400,8 @@ async fn latest_commit(shared: &Fetching, job: &Job) -> Result<Option<Latest>, F
     }
 }
 
-/// Has it checked and encoded, and kept if CARs are kept. Where the commit is doubtful, the directory is asked, and it is encoded once more.
+/// Has it checked and encoded, and kept if CARs are kept. Where the commit is doubtful, the
+/// directory is asked, and it is encoded once more.
 async fn encode(
     shared: &Fetching,
     job: &Job,
@@ -404,7 +429,10 @@ async fn encode(
             Ok(Encoded::Well) => return Ok(Outcome::Encoded),
             Ok(Encoded::Unchanged(proof)) => return Ok(Outcome::Unchanged(proof)),
             Ok(Encoded::Bad(error)) => {
-                return Err(FetchError::BadRepo(error.to_string(), error.may_be_transport()));
+                return Err(FetchError::BadRepo(
+                    error.to_string(),
+                    error.may_be_transport(),
+                ));
             }
             Ok(Encoded::Refused(code, why)) => return Err(FetchError::Untrusted(code, why)),
             Ok(Encoded::NotKept(why)) => return Err(FetchError::Spool(why)),

@@ -1,7 +1,6 @@
 //! Loading: a thread for each database connection, chunks in, commits out.
 
 use crate::run::board::wait_for_database;
-use crate::signals;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use fetch::archive::ArchiveWriter;
 use load::{Chunk, Decision, LoadError, LoadedRepo, Loader, LoaderOptions, decide};
@@ -54,8 +53,8 @@ impl Loaders {
         self.empty.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a chunk to a loader that has time, or waits for the one of thread `number`; answers an empty one. While a repo goes through several
-    /// chunks they all go to `sticky`.
+    /// Gives a chunk to a loader that has time, or waits for the one of thread `number`; answers an
+    /// empty one. While a repo goes through several chunks they all go to `sticky`.
     pub(crate) fn hand_on(
         &self,
         chunk: Chunk,
@@ -73,7 +72,9 @@ impl Loaders {
                         *sticky = goes_on.then_some(at);
                         return Ok(self.lock_empty().pop().unwrap_or_default());
                     }
-                    Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) => message = back,
+                    Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) => {
+                        message = back;
+                    }
                 }
             }
             to = Some(own);
@@ -154,7 +155,10 @@ impl<S: Settle> Loading<S> {
                     continue;
                 }
             };
-            worker.doing(format!("connection {number}: storing {} bytes", chunk.bytes()));
+            worker.doing(format!(
+                "connection {number}: storing {} bytes",
+                chunk.bytes()
+            ));
             let open = chunk.open_repo().map(|repo| repo.did.clone());
             let continues_dead = dead.iter().any(|did| chunk.mentions(did));
             if continues_dead || self.settle.is_broken() {
@@ -179,15 +183,19 @@ impl<S: Settle> Loading<S> {
                     }
                 }
                 Err(refused) => {
-                    // What was in the same transaction is gone with it, whatever the chunk met there.
-                    let before: HashSet<String> = pending.iter().map(|repo| repo.did.clone()).collect();
+                    // What was in the same transaction is gone with it, whatever the chunk met
+                    // there.
+                    let before: HashSet<String> =
+                        pending.iter().map(|repo| repo.did.clone()).collect();
                     pending.drain(..).for_each(|repo| self.settle.lost(&repo));
                     for repo in chunk.repos() {
                         match &refused {
                             Refused::There(did) if *did == repo.did && !before.contains(did) => {
                                 self.settle.stored(repo);
                             }
-                            Refused::Older(did, why) if *did == repo.did && !before.contains(did) => {
+                            Refused::Older(did, why)
+                                if *did == repo.did && !before.contains(did) =>
+                            {
                                 self.settle.refused(repo, "older", why.clone());
                             }
                             _ => self.settle.lost(repo),
@@ -230,11 +238,12 @@ impl<S: Settle> Loading<S> {
                 }
             };
             match decide(&error) {
-                Decision::Reconnect | Decision::Wait if !signals::is_hurried() => {
+                Decision::Reconnect | Decision::Wait if !process::stop::is_hurried() => {
                     tries += 1;
                     wait_for_database(&error, tries);
                     if continues {
-                        // What came before in the same transaction is gone, so this alone is of no use.
+                        // What came before in the same transaction is gone, so this alone is of no
+                        // use.
                         return Err(Refused::Lost);
                     }
                 }

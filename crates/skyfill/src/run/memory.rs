@@ -1,4 +1,5 @@
-//! How the memory of a run is shared out among its stages, so that all of them together stay within `--memory`, whatever is sent.
+//! How the memory of a run is shared out among its stages, so that all of them together stay within
+//! `--memory`, whatever is sent.
 
 /// Shares, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +28,18 @@ const CHUNK_GROWS: usize = 3;
 const DECODER: usize = 16 << 20;
 
 impl Memory {
-    /// Of `total`, a quarter each goes to chunks, indexes and unique keys, an eighth to bodies, and at most an eighth to decompressing. The rest
-    /// is for the process itself.
+    /// Of `total`, a quarter each goes to chunks, indexes and unique keys, an eighth to bodies, and
+    /// at most an eighth to decompressing. The rest is for the process itself.
     ///
-    /// Half of what bodies have is for those that come in, of which there are `concurrency`. There is a chunk for each encoding thread that
-    /// fills it, and three for each connection: one that waits, one that is sent, one that is empty.
-    pub(crate) fn share(total: u64, concurrency: usize, threads: usize, connections: usize) -> Self {
+    /// Half of what bodies have is for those that come in, of which there are `concurrency`. There
+    /// is a chunk for each encoding thread that fills it, and three for each connection: one
+    /// that waits, one that is sent, one that is empty.
+    pub(crate) fn share(
+        total: u64,
+        concurrency: usize,
+        threads: usize,
+        connections: usize,
+    ) -> Self {
         let total = usize::try_from(total).unwrap_or(usize::MAX);
         let waiting_bodies = total / 16;
         let body = (total / 16 / concurrency.max(1)).clamp(BODY.0, BODY.1);
@@ -62,7 +69,10 @@ mod tests {
             let decoders = memory.decoders * DECODER;
             let all = bodies + chunks + decoders + memory.indexes + memory.keys;
             assert!(all as u64 <= total, "{all} of {total}");
-            assert!(memory.chunk >= CHUNK.0 && memory.decoders >= 1, "{memory:?}");
+            assert!(
+                memory.chunk >= CHUNK.0 && memory.decoders >= 1,
+                "{memory:?}"
+            );
         }
     }
 }

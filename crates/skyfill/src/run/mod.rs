@@ -1,7 +1,8 @@
 //! `skyfill run`: the whole way in one process.
 //!
-//! The ledger in the database says what is to be done ([`feeder`]) and how far the run has come ([`phases`]). Between are stages over bounded
-//! channels: tasks fetch ([`fetching`]), threads check and encode ([`encoding`]), threads load ([`loading`]). What waits between them counts
+//! The ledger in the database says what is to be done ([`feeder`]) and how far the run has come
+//! ([`phases`]). Between are stages over bounded channels: tasks fetch ([`fetching`]), threads
+//! check and encode ([`encoding`]), threads load ([`loading`]). What waits between them counts
 //! against `--memory`.
 
 pub(crate) mod board;
@@ -18,13 +19,9 @@ pub(crate) mod wanted;
 
 use crate::certificate::{self, Place};
 use crate::cli::{LoadArgs, LoadMode, RunArgs, WhatArgs};
-use crate::clock;
-use crate::database::Database;
 use crate::discovery;
-use crate::exit::{Ended, Failure};
 use crate::fetch_args;
-use crate::signals::{self, Stop};
-use crate::threads;
+use crate::signals;
 use crate::told;
 use crate::verify;
 use ::verify::verdict::{self, Compared, Verdict};
@@ -48,6 +45,11 @@ use memory::Memory;
 use observe::{Progress, Workers};
 use pg::{DbErrorKind, Waits};
 use postgres::Client;
+use process::Database;
+use process::Stop;
+use process::clock;
+use process::threads;
+use process::{Ended, Failure};
 use rows::Collection;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -59,16 +61,25 @@ use wanted::DidFile;
 pub(crate) const CONCURRENCY: u32 = 512;
 /// Seconds.
 pub(crate) const PATIENCE: u64 = 600;
-/// So often a run loads what it found to be forged: what it brings then is proved at once or fails, so that once is nearly always enough.
+/// So often a run loads what it found to be forged: what it brings then is proved at once or fails,
+/// so that once is nearly always enough.
 const MOST_ROUNDS: u32 = 3;
 
 pub(crate) fn run(given: &RunArgs) -> Result<Ended, Failure> {
     let started = Instant::now();
-    let did_file = given.what.did_file.as_deref().map(DidFile::open).transpose()?;
+    let did_file = given
+        .what
+        .did_file
+        .as_deref()
+        .map(DidFile::open)
+        .transpose()?;
     let database = open_database(given)?;
     let forget = given.load.remember.forget_settings;
     let args: RunArgs = told::complete(&database, forget)?;
-    let (what, load) = (&args.what, &fetch_args::load_naming(&args.load, &args.source)?);
+    let (what, load) = (
+        &args.what,
+        &fetch_args::load_naming(&args.load, &args.source)?,
+    );
     let new = NewRun {
         now: clock::now(what.now.as_deref())?,
         mode: what.mode,
@@ -128,10 +139,18 @@ pub(crate) fn run(given: &RunArgs) -> Result<Ended, Failure> {
         None if discovers => Some(discovery::relay_of(&args.source)?),
         None => None,
     };
-    let Some(done) = set.load_open(load, &new, archive, relay.as_deref().map(|relay| (relay, seq)))? else {
+    let Some(done) = set.load_open(
+        load,
+        &new,
+        archive,
+        relay.as_deref().map(|relay| (relay, seq)),
+    )?
+    else {
         settings::forget_run(&mut client, &set.database.schema).map_err(refused)?;
         observe::log!("nothing is open");
-        if load.certificate.is_some() && verify::after_run(load, &set.database, &set.stop)?.is_none() {
+        if load.certificate.is_some()
+            && verify::after_run(load, &set.database, &set.stop)?.is_none()
+        {
             return Ok(set.stopped());
         }
         let coverage = certificate::coverage(&set.database)?;
@@ -171,7 +190,12 @@ impl NewRun {
     }
 
     /// What a new run takes, if it may.
-    fn taken(&self, mode: Mode, last: Option<&Run>, database: &Database) -> Result<choice::Taken, Failure> {
+    fn taken(
+        &self,
+        mode: Mode,
+        last: Option<&Run>,
+        database: &Database,
+    ) -> Result<choice::Taken, Failure> {
         let Some(wanted) = &self.choice else {
             return Ok(last.map_or((None, Notifications::All.text()), choice::taken_by));
         };
@@ -193,7 +217,9 @@ impl NewRun {
         }
         let filled = fresh::filled_table(client, &database.schema).map_err(refused)?;
         match (self.mode_over(filled), filled) {
-            (Mode::Fresh, Some(table)) => Err(failure(database, &FreshError::NotEmpty(table.to_owned()))),
+            (Mode::Fresh, Some(table)) => {
+                Err(failure(database, &FreshError::NotEmpty(table.to_owned())))
+            }
             (mode, _) => self.taken(mode, last.as_ref(), database).map(drop),
         }
     }
@@ -212,9 +238,9 @@ fn open_database(args: &RunArgs) -> Result<Database, Failure> {
         || !what.did.is_empty()
         || !what.handle.is_empty();
     if names_any || discovers(args) {
-        return Database::open_to_work(&args.load.database);
+        return Database::open_to_work(&args.load.database.target());
     }
-    Database::open_to_go_on(&args.load.database)
+    Database::open_to_go_on(&args.load.database.target())
 }
 
 /// A run that came to an end.
@@ -232,7 +258,8 @@ impl Setting {
         let keep = match &args.keep_cars {
             Some(folder) => {
                 let writer = ArchiveWriter::open(folder).map_err(|error| {
-                    Failure::new(error).hint("name a folder that can be written to, with --keep-cars")
+                    Failure::new(error)
+                        .hint("name a folder that can be written to, with --keep-cars")
                 })?;
                 Some(Arc::new(Mutex::new(writer)))
             }
@@ -289,7 +316,8 @@ impl Setting {
         }
     }
 
-    /// Loads what is open and does what comes after that, in the run that is not done or a new one; nothing if there is nothing to do.
+    /// Loads what is open and does what comes after that, in the run that is not done or a new one;
+    /// nothing if there is nothing to do.
     pub(crate) fn load_open(
         &self,
         args: &LoadArgs,
@@ -312,7 +340,8 @@ impl Setting {
             return Ok(None);
         };
         if open > 0 && run.phase > Phase::Load {
-            // Repos were added after it had loaded: they are merged, once the tables have their indexes.
+            // Repos were added after it had loaded: they are merged, once the tables have their
+            // indexes.
             if run.mode == Mode::Fresh
                 && run.phase == Phase::Indexes
                 && !phases::indexes_first(args, database, &self.stop)?
@@ -433,7 +462,13 @@ fn current_run(
         collections,
         notifications,
     };
-    run.id = begin(client, database, &mut run, new.mode == LoadMode::Auto, waits)?;
+    run.id = begin(
+        client,
+        database,
+        &mut run,
+        new.mode == LoadMode::Auto,
+        waits,
+    )?;
     begun();
     // The run before it, which this command may have ended, took what goes with a run along.
     told::remember(database, false)?;
@@ -453,7 +488,8 @@ fn begin(
         Ok(id) => Ok(id),
         Err(FreshError::NotEmpty(_)) if may_merge => {
             run.mode = Mode::Merge;
-            fresh::begin(client, &database.schema, run, waits).map_err(|error| failure(database, &error))
+            fresh::begin(client, &database.schema, run, waits)
+                .map_err(|error| failure(database, &error))
         }
         Err(error) => Err(failure(database, &error)),
     }
@@ -502,7 +538,8 @@ impl Stages<'_> {
         let choice = choice(self.run);
         let indexed = {
             let mut client = database.connect()?;
-            fresh::indexed_columns(&mut client, &database.schema).map_err(|error| database.failure(error))?
+            fresh::indexed_columns(&mut client, &database.schema)
+                .map_err(|error| database.failure(error))?
         };
         if indexed.is_empty() {
             return Err(Failure::new("skyfill's own copies of the tables are gone from schema skyfill")
@@ -601,7 +638,9 @@ impl Stages<'_> {
                 deletions: Mutex::default(),
                 patience,
             };
-            let fed = threads::guarded("the thread that reads the ledger", broke_off, || feeder.run());
+            let fed = threads::guarded("the thread that reads the ledger", broke_off, || {
+                feeder.run()
+            });
             if !matches!(fed, Some(Ok(_))) {
                 board.stop.set();
             }
@@ -639,16 +678,27 @@ impl Stages<'_> {
 /// What the run takes.
 fn choice(run: &Run) -> Choice {
     Choice {
-        collections: run
-            .collections
-            .as_ref()
-            .map(|list| list.iter().filter_map(|nsid| Collection::parse(nsid)).collect()),
+        collections: run.collections.as_ref().map(|list| {
+            list.iter()
+                .filter_map(|nsid| Collection::parse(nsid))
+                .collect()
+        }),
         notifications: Notifications::parse(&run.notifications).unwrap_or_default(),
     }
 }
 
-fn summary(args: &LoadArgs, database: &Database, coverage: &Coverage, done: &Done, started: Instant) {
-    let Done { run, board, outcome } = done;
+fn summary(
+    args: &LoadArgs,
+    database: &Database,
+    coverage: &Coverage,
+    done: &Done,
+    started: Instant,
+) {
+    let Done {
+        run,
+        board,
+        outcome,
+    } = done;
     let board = board.as_deref();
     let states = certificate::words(&coverage.repos);
     let seconds = started.elapsed().as_secs_f64();
@@ -688,7 +738,9 @@ fn summary(args: &LoadArgs, database: &Database, coverage: &Coverage, done: &Don
         );
     }
     match outcome {
-        phases::Outcome::Stopped => observe::log!("stopped; go on with: {}", told::line_to_go_on_with()),
+        phases::Outcome::Stopped => {
+            observe::log!("stopped; go on with: {}", told::line_to_go_on_with());
+        }
         phases::Outcome::Done { differences: 0 } => {
             observe::log!(
                 "run {} is done: schema {} of {}",

@@ -1,10 +1,8 @@
-//! What comes after loading: indexes, vacuum, identities, finalize, verify. Each can be stopped and gone on with; the ledger knows which is next.
+//! What comes after loading: indexes, vacuum, identities, finalize, verify. Each can be stopped and
+//! gone on with; the ledger knows which is next.
 
 use crate::cli::{FinalizeArgs, HandleMode, IdentitiesArgs, LoadArgs, OutputArgs, RunHandles};
-use crate::database::Database;
-use crate::exit::{Ended, Failure};
 use crate::run::NewRun;
-use crate::signals::Stop;
 use crate::{finalize, identities, told, verify};
 use ledger::failpoint;
 use ledger::identity::Again;
@@ -15,6 +13,9 @@ use load::{DbError, Decision, decide};
 use observe::{Counter, Progress};
 use pg::{DbErrorKind, Persistent, Waiting};
 use postgres::Client;
+use process::Database;
+use process::Stop;
+use process::{Ended, Failure};
 use std::time::Duration;
 
 /// How it ended.
@@ -33,8 +34,8 @@ pub(crate) enum Finish {
     LoadAgain(u64),
 }
 
-/// An index that the server cannot make now, because its disk is full, say, is begun again so often: each try
-/// may take hours.
+/// An index that the server cannot make now, because its disk is full, say, is begun again so
+/// often: each try may take hours.
 const MAX_TRIES: u32 = 5;
 
 /// Does `step` on a connection; when the server goes away, waits for it and does it again.
@@ -69,27 +70,36 @@ fn advance(database: &Database, run: &mut Run, to: Phase, stop: &Stop) -> Result
     Ok(())
 }
 
-/// Notes that all is loaded. The commit is the first one that waits for the disk, and with it for all before it.
+/// Notes that all is loaded. The commit is the first one that waits for the disk, and with it for
+/// all before it.
 pub(crate) fn loaded(database: &Database, mut run: Run) -> Result<Run, Failure> {
     advance(database, &mut run, Phase::Indexes, &Stop::default())?;
     Ok(run)
 }
 
-/// Waits until this process is the only one that does what comes after loading; false if it was told to stop.
+/// Waits until this process is the only one that does what comes after loading; false if it was
+/// told to stop.
 fn lock(client: &mut Client, database: &Database, stop: &Stop) -> Result<bool, Failure> {
     match locks::take(client, Lock::AfterLoad, Hold::Session, stop.waits()) {
         Err(error) if error.kind == DbErrorKind::Stopped => Ok(false),
-        taken => taken.map(|()| true).map_err(|error| database.db_failure(&error)),
+        taken => taken
+            .map(|()| true)
+            .map_err(|error| database.db_failure(&error)),
     }
 }
 
 /// Makes the indexes of a fresh load before more is loaded; false if it was told to stop.
-pub(crate) fn indexes_first(args: &LoadArgs, database: &Database, stop: &Stop) -> Result<bool, Failure> {
+pub(crate) fn indexes_first(
+    args: &LoadArgs,
+    database: &Database,
+    stop: &Stop,
+) -> Result<bool, Failure> {
     let mut client = database.connect()?;
     Ok(lock(&mut client, database, stop)? && indexes(args, database, stop)?)
 }
 
-/// Does what is left to do. Of two processes one does it, the other waits, and goes on from where that one has come.
+/// Does what is left to do. Of two processes one does it, the other waits, and goes on from where
+/// that one has come.
 pub(crate) fn finish(
     args: &LoadArgs,
     database: &Database,
@@ -101,7 +111,8 @@ pub(crate) fn finish(
     if !lock(&mut client, database, stop)? {
         return Ok(Finish::Ended(Outcome::Stopped));
     }
-    let last = runs::last(&mut client, &database.schema).map_err(|error| database.failure(error))?;
+    let last =
+        runs::last(&mut client, &database.schema).map_err(|error| database.failure(error))?;
     if let Some(last) = last.filter(|last| last.id == run.id && last.phase > run.phase) {
         run.phase = last.phase;
     }
@@ -277,8 +288,14 @@ fn vacuum(args: &LoadArgs, database: &Database, run: &Run, stop: &Stop) -> Resul
     })
 }
 
-/// Looks up accounts, and proves what was stored unproved; how many repos are to be fetched anew for that, or nothing if it was told to stop.
-fn look_up(args: &LoadArgs, database: &Database, run: &Run, stop: &Stop) -> Result<Option<u64>, Failure> {
+/// Looks up accounts, and proves what was stored unproved; how many repos are to be fetched anew
+/// for that, or nothing if it was told to stop.
+fn look_up(
+    args: &LoadArgs,
+    database: &Database,
+    run: &Run,
+    stop: &Stop,
+) -> Result<Option<u64>, Failure> {
     let handles = match args.handles {
         RunHandles::Skip => return Ok(Some(0)),
         RunHandles::Verified => HandleMode::Verified,
@@ -316,8 +333,9 @@ fn identities_args(
     }
 }
 
-/// Before a pass of catching up: accounts whose documents changed since the first load, as the PLC's export tells, and those of did:web, which
-/// nothing tells of, are looked at again. False if it was told to stop.
+/// Before a pass of catching up: accounts whose documents changed since the first load, as the
+/// PLC's export tells, and those of did:web, which nothing tells of, are looked at again. False if
+/// it was told to stop.
 pub(crate) fn look_at_changed(
     args: &LoadArgs,
     database: &Database,

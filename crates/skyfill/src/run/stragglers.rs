@@ -1,13 +1,16 @@
-//! When a run waits for nothing but hosts that hardly give anything. A host that answers each question, but takes its time, is never away; its
-//! half a million repos would keep all others from their indexes for weeks. So the run counts the time in which it has nothing to do but
-//! wait for hosts and gets less than a repo per second, or as many bytes as an average one has. After the operator's patience
-//! it goes on without the repos that are left; a later run asks for them.
+//! When a run waits for nothing but hosts that hardly give anything. A host that answers each
+//! question, but takes its time, is never away; its half a million repos would keep all others from
+//! their indexes for weeks. So the run counts the time in which it has nothing to do but
+//! wait for hosts and gets less than a repo per second, or as many bytes as an average one has.
+//! After the operator's patience it goes on without the repos that are left; a later run asks for
+//! them.
 
 use std::time::Duration;
 
 /// Bytes that are worth as much as a repo.
 const REPO: u64 = 128 << 10;
-/// Repos that a run has to have, and how many per second on average, before it calls anything slow: else it may be its own network that is.
+/// Repos that a run has to have, and how many per second on average, before it calls anything slow:
+/// else it may be its own network that is.
 const ENOUGH: u64 = 100;
 const QUICK: u64 = 2;
 
@@ -39,7 +42,8 @@ impl Stragglers {
         }
     }
 
-    /// Looks at what came in `passed`, since the last look. True if the run should not wait any longer.
+    /// Looks at what came in `passed`, since the last look. True if the run should not wait any
+    /// longer.
     pub(crate) fn look(&mut self, passed: Duration, got: Got) -> bool {
         let repos = got.repos.saturating_sub(self.before.repos);
         let bytes = got.bytes.saturating_sub(self.before.bytes);
@@ -50,7 +54,8 @@ impl Stragglers {
             self.lost = self.lost.saturating_sub(worth.max(passed));
             return false;
         }
-        // While something is in work, hosts are not what is waited for; but what they give now and then does not make up for the rest.
+        // While something is in work, hosts are not what is waited for; but what they give now and
+        // then does not make up for the rest.
         if got.in_work == 0 {
             self.lost += passed - worth;
         }
@@ -96,11 +101,17 @@ mod tests {
             }
         };
         let ended = run(100_000, |second| (drip(second), 0, 0));
-        assert!(ended.is_some_and(|at| (700..900).contains(&at)), "{ended:?}");
+        assert!(
+            ended.is_some_and(|at| (700..900).contains(&at)),
+            "{ended:?}"
+        );
         // Now and then one of them is in work.
-        let ended = run(100_000, |second| (drip(second), 0, u64::from(second % 7 == 0)));
+        let ended = run(100_000, |second| {
+            (drip(second), 0, u64::from(second % 7 == 0))
+        });
         assert!(ended.is_some_and(|at| at < 1200), "{ended:?}");
-        // The fullest host goes on at its limit; large repos come; the database is slow; all is slow from the start.
+        // The fullest host goes on at its limit; large repos come; the database is slow; all is
+        // slow from the start.
         assert_eq!(
             run(50_000, |second| (if quick(second) { 50 } else { 2 }, 0, 0)),
             None
@@ -117,7 +128,10 @@ mod tests {
             run(50_000, |second| (if quick(second) { 50 } else { 0 }, 0, 9)),
             None
         );
-        assert_eq!(run(50_000, |second| (u64::from(second % 10 == 0), 0, 0)), None);
+        assert_eq!(
+            run(50_000, |second| (u64::from(second % 10 == 0), 0, 0)),
+            None
+        );
         // A host that restarts for five minutes.
         let restarts = |second| u64::from(!(200..500).contains(&second)) * 9;
         assert_eq!(run(50_000, |second| (restarts(second), 0, 0)), None);

@@ -1,8 +1,9 @@
-//! Whose word stands behind a repo that was fetched: the key of the account's DID document must have signed its commit, and the host that the
-//! document names must have served it.
+//! Whose word stands behind a repo that was fetched: the key of the account's DID document must
+//! have signed its commit, and the host that the document names must have served it.
 //!
-//! A document that the ledger has is compared for nothing; it costs a request only where it says otherwise than the commit: then the
-//! directory is asked how it is now, and, for did:plc, which keys the account had before.
+//! A document that the ledger has is compared for nothing; it costs a request only where it says
+//! otherwise than the commit: then the directory is asked how it is now, and, for did:plc, which
+//! keys the account had before.
 
 use crate::identities::good;
 use crate::run::feeder::Job;
@@ -37,7 +38,8 @@ pub(crate) enum Verdict {
     Forged,
 }
 
-/// Judges a commit that `host` served; it has no name where the repo came from files. Takes some 80 microseconds where a document is known.
+/// Judges a commit that `host` served; it has no name where the repo came from files. Takes some 80
+/// microseconds where a document is known.
 pub(crate) fn judge(commit: &Commit, host: &str, known: Option<&Known>) -> Verdict {
     let Some(known) = known else {
         return Verdict::Take(None);
@@ -49,7 +51,9 @@ pub(crate) fn judge(commit: &Commit, host: &str, known: Option<&Known>) -> Verdi
     }
     match &known.older_keys {
         None => Verdict::Doubtful,
-        Some(keys) if keys.iter().any(|key| signature::check(key, commit).is_ok()) => proved(Proof::OlderKey),
+        Some(keys) if keys.iter().any(|key| signature::check(key, commit).is_ok()) => {
+            proved(Proof::OlderKey)
+        }
         Some(_) => Verdict::Forged,
     }
 }
@@ -93,8 +97,8 @@ impl Known {
     }
 }
 
-/// Asks how the document of a job's account is now; of a good one `learned` is told. Where its key did not sign `commit` either, the log of
-/// older ones is asked, too.
+/// Asks how the document of a job's account is now; of a good one `learned` is told. Where its key
+/// did not sign `commit` either, the log of older ones is asked, too.
 pub(crate) async fn ask(
     documents: &Resolver,
     job: &Job,
@@ -145,7 +149,8 @@ mod tests {
             key: key(generation),
             older_keys,
         };
-        let judge_at = |host: &str, known: Option<Known>| judge(&commit_of(did), host, known.as_ref());
+        let judge_at =
+            |host: &str, known: Option<Known>| judge(&commit_of(did), host, known.as_ref());
         assert_eq!(judge_at("pds.example", None), Verdict::Take(None));
         for (host, proof) in [
             ("pds.example", Some(Proof::Signed)),
@@ -161,7 +166,10 @@ mod tests {
         // The document has a newer key.
         let judged = |older_keys| judge_at("pds.example", Some(known(1, older_keys)));
         assert_eq!(judged(None), Verdict::Doubtful);
-        assert_eq!(judged(Some(vec![key(0)])), Verdict::Take(Some(Proof::OlderKey)));
+        assert_eq!(
+            judged(Some(vec![key(0)])),
+            Verdict::Take(Some(Proof::OlderKey))
+        );
         assert_eq!(judged(Some(vec![key(2)])), Verdict::Forged);
     }
 }

@@ -1,8 +1,6 @@
 //! Which repos a run is to load: from a DID file, from arguments, from an archive; into the ledger.
 
 use crate::cli::{LoadArgs, WhatArgs};
-use crate::database::Database;
-use crate::exit::Failure;
 use crate::fetch_args::{self, user_agent};
 use crate::identities::good;
 use discover::did_file;
@@ -14,6 +12,8 @@ use identity::resolve::Found;
 use ledger::identity::DocumentNote;
 use ledger::repos::{self, ADD_AT_ONCE, Unfound, Wanted};
 use postgres::Client;
+use process::Database;
+use process::Failure;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -34,7 +34,8 @@ impl DidFile {
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let shown = path.display().to_string();
         let hint = r#"a DID file has one JSON array a line: ["did:plc:...","https://pds.example"]; skyfill unpack-as-did-file makes one of a DID cache"#;
-        let failed = |error: std::io::Error| Failure::new(format!("read {shown}: {error}")).hint(hint);
+        let failed =
+            |error: std::io::Error| Failure::new(format!("read {shown}: {error}")).hint(hint);
         let mut reader = BufReader::with_capacity(HEAD, File::open(path).map_err(failed)?);
         let head = reader.fill_buf().map_err(failed)?;
         if let Some(bad) = did_file::refused_head(head) {
@@ -47,7 +48,8 @@ impl DidFile {
 /// Bytes of a DID file that are looked at before work begins: some hundred lines.
 const HEAD: usize = 64 << 10;
 
-/// Adds all that the arguments name; whether they name anything, and how many lines and names led to no repo.
+/// Adds all that the arguments name; whether they name anything, and how many lines and names led
+/// to no repo.
 pub(crate) fn add_all(
     (what, did_file): (&WhatArgs, Option<DidFile>),
     args: &LoadArgs,
@@ -80,7 +82,8 @@ pub(crate) fn add_all(
         if bad_lines > 0 {
             observe::log!("{bad_lines} lines of {shown} name no repo; the others are taken");
         }
-    } else if let Some(archive) = archive.filter(|_| what.did.is_empty() && what.handle.is_empty()) {
+    } else if let Some(archive) = archive.filter(|_| what.did.is_empty() && what.handle.is_empty())
+    {
         for (did, pds) in archive.dids() {
             adding.add(did.to_owned(), pds.to_owned())?;
         }
@@ -104,7 +107,10 @@ pub(crate) fn add_all(
         }
     }
     adding.write()?;
-    let any = what.did_file.is_some() || archive.is_some() || !what.did.is_empty() || !what.handle.is_empty();
+    let any = what.did_file.is_some()
+        || archive.is_some()
+        || !what.did.is_empty()
+        || !what.handle.is_empty();
     Ok((any, bad_lines))
 }
 
@@ -156,7 +162,8 @@ enum Named {
     NoAccount(String),
 }
 
-/// The accounts of `--did` and `--handle`, with their PDSes. One that leads nowhere costs the others nothing.
+/// The accounts of `--did` and `--handle`, with their PDSes. One that leads nowhere costs the
+/// others nothing.
 fn named(
     what: &WhatArgs,
     args: &LoadArgs,
@@ -211,13 +218,21 @@ fn named(
                 named.push(Named::Document(did, document));
                 continue;
             }
-            Found::Unreachable(error) => ("failed", "no DID document", format!("its DID document: {error}")),
+            Found::Unreachable(error) => (
+                "failed",
+                "no DID document",
+                format!("its DID document: {error}"),
+            ),
             Found::Gone => (
                 "not found",
                 "no account",
                 "it does not exist, or no more".to_owned(),
             ),
-            Found::Useless(error) => ("failed", "no DID document", format!("its DID document: {error}")),
+            Found::Useless(error) => (
+                "failed",
+                "no DID document",
+                format!("its DID document: {error}"),
+            ),
             Found::Unsupported => (
                 "failed",
                 "no DID document",

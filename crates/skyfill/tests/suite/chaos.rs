@@ -1,6 +1,8 @@
-//! Kills at random moments, and at each place where something is committed: the next start ends with the tables of an undisturbed run.
+//! Kills at random moments, and at each place where something is committed: the next start ends
+//! with the tables of an undisturbed run.
 //!
-//! A cluster of its own, with fsync as it should be, since its postmaster is killed, too. `make chaos` does 200 kills, the tests ten.
+//! A cluster of its own, with fsync as it should be, since its postmaster is killed, too. `make
+//! chaos` does 200 kills, the tests ten.
 
 use crate::support::*;
 use postgres::{Client, NoTls};
@@ -196,7 +198,9 @@ fn kill_backend(arena: &Arena, random: &mut simnet::Random) {
 fn kill_postmaster(arena: &Arena) {
     let postmaster = arena.server().postmaster();
     send_signal(postmaster, Signal::KILL);
-    wait_until("another postmaster", || arena.server().postmaster() != postmaster);
+    wait_until("another postmaster", || {
+        arena.server().postmaster() != postmaster
+    });
 }
 
 #[test]
@@ -254,7 +258,9 @@ fn a_database_that_is_away_read_only_or_full_is_waited_for() {
         .batch_execute("ALTER DATABASE load SET default_transaction_read_only = on")
         .unwrap();
     client
-        .batch_execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'load'")
+        .batch_execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'load'",
+        )
         .unwrap();
     wait_until("a wait for the database, or the end", || {
         let has_ended = child.child.try_wait().unwrap().is_some();
@@ -264,7 +270,9 @@ fn a_database_that_is_away_read_only_or_full_is_waited_for() {
         .batch_execute("ALTER DATABASE load SET default_transaction_read_only = off")
         .unwrap();
     client
-        .batch_execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'load'")
+        .batch_execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'load'",
+        )
         .unwrap();
     let (code, printed) = child.end();
     assert!(matches!(code, Some(0 | 3)), "{printed}");
@@ -279,11 +287,17 @@ fn a_database_that_is_away_read_only_or_full_is_waited_for() {
         .unwrap();
     for _ in 0..20 {
         client
-            .batch_execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = 'load'")
+            .batch_execute(
+                "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = 'load'",
+            )
             .unwrap();
         std::thread::sleep(Duration::from_secs_f64(arena.seconds / 20.0));
     }
     let output = child.wait_with_output().unwrap();
-    assert!(matches!(output.status.code(), Some(0 | 3)), "{}", told(&output));
+    assert!(
+        matches!(output.status.code(), Some(0 | 3)),
+        "{}",
+        told(&output)
+    );
     arena.finish_and_compare("statements cancelled");
 }

@@ -1,5 +1,6 @@
-//! Networks that the project generates, with everything in each other's way, judged by what the official indexer was recorded to write
-//! for them (`conformance/recorded`, made by `make conformance`).
+//! Networks that the project generates, with everything in each other's way, judged by what the
+//! official indexer was recorded to write for them (`conformance/recorded`, made by `make
+//! conformance`).
 
 use crate::support::*;
 use conformance::{Recorded, differing, digests, dump};

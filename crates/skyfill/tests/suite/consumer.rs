@@ -37,7 +37,8 @@ fn a_bad_line_costs_that_line_and_is_kept_with_its_reason() {
         line("app.bsky.feed.post", "3", r#""txt":1"#),
         huge,
         line("org.example.other", "4", r#""a":1"#),
-        // Longer than any index entry can be, and not to be compressed: PostgreSQL itself refuses it.
+        // Longer than any index entry can be, and not to be compressed: PostgreSQL itself refuses
+        // it.
         like(
             "5",
             &format!("at://did:plc:b/app.bsky.feed.post/3k#/{}", noise(7000)),
@@ -116,18 +117,20 @@ fn of_two_that_collide_the_first_wins_and_again_changes_nothing() {
         for _ in 0..3 {
             send_lines(&consumer.socket, &lines);
             assert_eq!(
-                (db.count("record"), db.count("like"), db.count("notification")),
+                (
+                    db.count("record"),
+                    db.count("like"),
+                    db.count("notification")
+                ),
                 (3, 1, 1),
                 "batch {batch}"
             );
             let dump = db.dump();
             let duplicates = &dump["duplicate_record"];
             assert_eq!(duplicates.len(), 2);
-            assert!(
-                duplicates
-                    .iter()
-                    .all(|row| row.contains(&format!("\"duplicateOf\":\"at://{DID}/app.bsky.feed.like/1\"")))
-            );
+            assert!(duplicates.iter().all(|row| row.contains(&format!(
+                "\"duplicateOf\":\"at://{DID}/app.bsky.feed.like/1\""
+            ))));
         }
         assert_eq!(consumer.stop(), Some(0));
     }
@@ -152,7 +155,9 @@ fn muted_threads_do_not_notify() {
     };
     send_lines(&consumer.socket, &other(like("2", &subject)));
     assert_eq!((db.count("like"), db.count("notification")), (1, 0));
-    db.client().batch_execute("TRUNCATE bsky.thread_mute").unwrap();
+    db.client()
+        .batch_execute("TRUNCATE bsky.thread_mute")
+        .unwrap();
     send_lines(
         &consumer.socket,
         &other(like("3", &subject)).replace("did:plc:c", "did:plc:d"),
@@ -174,7 +179,10 @@ fn a_second_consumer_on_a_live_socket_is_refused_and_a_missing_schema_is_told() 
     };
     let output = run(&db.url);
     assert_eq!(
-        (output.status.code(), told(&output).contains("already listens")),
+        (
+            output.status.code(),
+            told(&output).contains("already listens")
+        ),
         (Some(3), true),
         "{}",
         told(&output)
@@ -184,7 +192,10 @@ fn a_second_consumer_on_a_live_socket_is_refused_and_a_missing_schema_is_told() 
     let empty = TestDb::empty();
     let output = run(&empty.url);
     assert_eq!(
-        (output.status.code(), told(&output).contains("skyfill migrate")),
+        (
+            output.status.code(),
+            told(&output).contains("skyfill migrate")
+        ),
         (Some(3), true),
         "{}",
         told(&output)
@@ -229,8 +240,15 @@ fn db_test_runs_each_way_and_names_its_limit() {
         assert_eq!(test["rows"], 3000, "{test}");
         assert!(test["serverCpuSeconds"].is_number(), "{test}");
     }
-    assert_eq!(db.count("follow"), 3000, "the table is emptied before each test");
-    assert_eq!(run(&["with-params", "--rows", "1000"]).status.code(), Some(0));
+    assert_eq!(
+        db.count("follow"),
+        3000,
+        "the table is emptied before each test"
+    );
+    assert_eq!(
+        run(&["with-params", "--rows", "1000"]).status.code(),
+        Some(0)
+    );
     assert_eq!(db.count("follow"), 4000, "one test by name only adds rows");
     let output = run(&["with-prepared", "--batch-size", "20000"]);
     assert_eq!(
@@ -257,7 +275,9 @@ fn db_test_runs_each_way_and_names_its_limit() {
             Some(0)
         );
         assert_eq!(
-            run(&["no-params", "--rows", "2000", "--pg-native"]).status.code(),
+            run(&["no-params", "--rows", "2000", "--pg-native"])
+                .status
+                .code(),
             Some(0)
         );
     } else {
@@ -292,7 +312,11 @@ fn a_live_lost_connection_is_told_to_stop_within_reason() {
         .unwrap();
     client.batch_execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()").unwrap();
     send_lines(&consumer.socket, "");
-    assert_eq!(consumer.stop(), Some(0), "nothing was open, so nothing is lost");
+    assert_eq!(
+        consumer.stop(),
+        Some(0),
+        "nothing was open, so nothing is lost"
+    );
 }
 
 /// The frames of half a part that is larger than a chunk.
@@ -345,7 +369,11 @@ fn a_producer_that_falls_silent_in_a_part_keeps_nobody_and_is_ended() {
     let mut silent = std::os::unix::net::UnixStream::connect(&consumer.socket).unwrap();
     // It names an account of the other producer, too.
     silent.write_all(&half_a_part(&net.dids[0])).unwrap();
-    let file = did_file(dir.path(), &net.server.url(), net.dids.iter().map(String::as_str));
+    let file = did_file(
+        dir.path(),
+        &net.server.url(),
+        net.dids.iter().map(String::as_str),
+    );
     run_well(&mut producer(dir.path(), &file, &[&consumer.socket]));
     assert!(db.count("record") > 0);
     assert_eq!(open_transactions(&db), 0);
@@ -359,7 +387,8 @@ fn a_producer_that_falls_silent_in_a_part_keeps_nobody_and_is_ended() {
     assert_eq!(consumer.stop(), Some(0));
 }
 
-/// A producer that never takes its answers is told of nothing any more; whoever stores rows does not wait for it.
+/// A producer that never takes its answers is told of nothing any more; whoever stores rows does
+/// not wait for it.
 #[test]
 fn a_producer_that_takes_no_answers_keeps_nobody() {
     use std::io::Write;
@@ -373,7 +402,11 @@ fn a_producer_that_takes_no_answers_keeps_nobody() {
         handoff::frames::append_status(&mut frames, &format!("did:plc:{n:024}"), "takendown");
     }
     let writer = std::thread::spawn(move || drop(deaf.write_all(&frames)));
-    let file = did_file(dir.path(), &net.server.url(), net.dids.iter().map(String::as_str));
+    let file = did_file(
+        dir.path(),
+        &net.server.url(),
+        net.dids.iter().map(String::as_str),
+    );
     run_well(&mut producer(dir.path(), &file, &[&consumer.socket]));
     assert!(db.count("record") > 0);
     drop(consumer);
@@ -411,7 +444,11 @@ fn silent_connections_give_way() {
     let silent: Vec<_> = (0..64)
         .map(|_| std::os::unix::net::UnixStream::connect(&consumer.socket).unwrap())
         .collect();
-    let file = did_file(dir.path(), &net.server.url(), net.dids.iter().map(String::as_str));
+    let file = did_file(
+        dir.path(),
+        &net.server.url(),
+        net.dids.iter().map(String::as_str),
+    );
     run_well(&mut producer(dir.path(), &file, &[&consumer.socket]));
     assert!(db.count("record") > 0);
     drop(silent);

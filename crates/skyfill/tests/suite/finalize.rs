@@ -1,4 +1,5 @@
-//! `skyfill finalize`: the same rows whatever the way in, whatever stopped it, whatever was wrong before.
+//! `skyfill finalize`: the same rows whatever the way in, whatever stopped it, whatever was wrong
+//! before.
 
 use crate::support::*;
 use rustix::process::Signal;
@@ -22,7 +23,12 @@ fn order_connections_batches_and_sockets_do_not_matter() {
     let net = Net::of_tangle(&tangle);
     let mut random = simnet::Random::new(99);
     let mut first: Option<BTreeMap<String, Vec<String>>> = None;
-    for (sockets, connections, batch) in [(1, "1", "100000"), (1, "2", "7"), (3, "8", "1"), (3, "2", "7")] {
+    for (sockets, connections, batch) in [
+        (1, "1", "100000"),
+        (1, "2", "7"),
+        (3, "8", "1"),
+        (3, "2", "7"),
+    ] {
         let (db, dir) = (TestDb::migrated(), folder());
         let mut dids = net.dids.clone();
         for at in (1..dids.len()).rev() {
@@ -35,7 +41,9 @@ fn order_connections_batches_and_sockets_do_not_matter() {
         let dump = db.dump();
         let first = first.get_or_insert_with(|| dump.clone());
         if let Some(difference) = difference(&dump, first) {
-            panic!("{sockets} sockets, {connections} connections, batches of {batch}: {difference}");
+            panic!(
+                "{sockets} sockets, {connections} connections, batches of {batch}: {difference}"
+            );
         }
     }
     let first = first.expect("a dump");
@@ -54,7 +62,8 @@ fn order_connections_batches_and_sockets_do_not_matter() {
     }
 }
 
-/// Stops in the transaction of a slice of each stage, after its work and before its commit, is killed there, and goes on.
+/// Stops in the transaction of a slice of each stage, after its work and before its commit, is
+/// killed there, and goes on.
 #[test]
 fn killed_in_each_stage_and_run_again() {
     let tangle = tangle(6);
@@ -90,8 +99,7 @@ fn killed_in_each_stage_and_run_again() {
             .stderr(Stdio::null())
             .spawn()
             .expect("start finalize");
-        let sleeping =
-            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+        let sleeping = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
         let mut pid: i32 = 0;
         wait_until(stage.name, || {
             let row = client.query_opt(sleeping, &[]).expect("look");
@@ -110,7 +118,11 @@ fn killed_in_each_stage_and_run_again() {
         let others = "SELECT count(*) FROM pg_stat_activity
            WHERE datname = current_database() AND pid NOT IN ($1, pg_backend_pid())";
         wait_until("the end of its other connections", || {
-            client.query_one(others, &[&pid]).expect("look").get::<_, i64>(0) == 0
+            client
+                .query_one(others, &[&pid])
+                .expect("look")
+                .get::<_, i64>(0)
+                == 0
         });
         // Not by dropping the trigger: that would wait for the process that sleeps.
         client
@@ -133,7 +145,13 @@ fn killed_in_each_stage_and_run_again() {
             .execute("SELECT pg_terminate_backend($1)", &[&pid])
             .expect("end the orphan");
         let output = next.wait_with_output().expect("wait");
-        assert_eq!(output.status.code(), Some(0), "{}: {}", stage.name, told(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{}: {}",
+            stage.name,
+            told(&output)
+        );
         assert!(
             told(&output).contains("going on"),
             "{}: {}",
@@ -179,7 +197,8 @@ fn a_load_at_the_same_time_is_told() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("start finalize");
-    let paused = "SELECT pid FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))";
+    let paused =
+        "SELECT pid FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))";
     let mut finalizing: i32 = 0;
     wait_until("the stage of the flags", || {
         let row = holder.query_opt(paused, &[]).expect("look");
@@ -191,7 +210,10 @@ fn a_load_at_the_same_time_is_told() {
         // A load that commits now takes back the slice that finalize works on.
         let waiting = "SELECT FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))";
         wait_until("a load that commits", || {
-            !holder.query(waiting, &[&finalizing]).expect("look").is_empty()
+            !holder
+                .query(waiting, &[&finalizing])
+                .expect("look")
+                .is_empty()
         });
         holder
             .batch_execute("SELECT pg_advisory_unlock(41)")
@@ -291,7 +313,11 @@ fn a_load_in_between_begins_anew_and_a_muted_thread_stays_silent() {
 
 /// Makes the ledger say that the first stages are done.
 fn ledger_with_stages_done(db: &TestDb) {
-    let stages: Vec<&str> = finalize::STAGES.iter().take(8).map(|stage| stage.name).collect();
+    let stages: Vec<&str> = finalize::STAGES
+        .iter()
+        .take(8)
+        .map(|stage| stage.name)
+        .collect();
     db.client()
         .execute(
             "INSERT INTO skyfill.finalize_slice (schema_name, stage, number, done) SELECT 'bsky', s, 0, true FROM unnest($1::text[]) s",
@@ -300,7 +326,8 @@ fn ledger_with_stages_done(db: &TestDb) {
         .expect("pretend");
 }
 
-/// Replies in circles, and a chain of replies that were written backwards: each comes before its parent.
+/// Replies in circles, and a chain of replies that were written backwards: each comes before its
+/// parent.
 #[test]
 fn circles_and_long_chains_end() {
     let db = TestDb::migrated();
@@ -344,7 +371,10 @@ fn circles_and_long_chains_end() {
     run_well(&mut finalize_in_slices(&db, "500"));
     let read = rows_read() - before;
     // Each post of the chain once for each other one would be nine million.
-    assert!(read < 3_000_000, "{read} rows were read for a chain of {LENGTH}");
+    assert!(
+        read < 3_000_000,
+        "{read} rows were read for a chain of {LENGTH}"
+    );
     let invalid: Vec<String> = client
         .query(
             "SELECT split_part(uri, '/', 5) FROM bsky.post WHERE \"invalidReplyRoot\" ORDER BY 1",
@@ -365,7 +395,11 @@ fn two_at_once_and_dropped_indexes_are_told() {
     assert!(ledger::locks::try_take(&mut client, lock, hold).expect("lock"));
     let output = finalize(&db).output().expect("run");
     assert_eq!(output.status.code(), Some(3), "{}", told(&output));
-    assert!(told(&output).contains("another skyfill"), "{}", told(&output));
+    assert!(
+        told(&output).contains("another skyfill"),
+        "{}",
+        told(&output)
+    );
     drop(client);
     let mut migrate = skyfill();
     run_well(
@@ -420,7 +454,8 @@ impl Hand {
 
     /// The posts for which `condition` holds, by rkey.
     fn posts(&mut self, condition: &str) -> Vec<String> {
-        let sql = format!("SELECT split_part(uri, '/', 5) FROM bsky.post WHERE {condition} ORDER BY 1");
+        let sql =
+            format!("SELECT split_part(uri, '/', 5) FROM bsky.post WHERE {condition} ORDER BY 1");
         let rows = self.0.query(&sql, &[]).expect("look");
         rows.iter().map(|row| row.get(0)).collect()
     }
@@ -494,7 +529,10 @@ fn no_record_stops_a_stage() {
         ),
     );
     hand.post(&reply("mentioned"), Some((list, list)));
-    hand.post("at://did:plc:c/app.bsky.feed.post/stranger", Some((list, list)));
+    hand.post(
+        "at://did:plc:c/app.bsky.feed.post/stranger",
+        Some((list, list)),
+    );
     // A quote of a CID that has no end.
     hand.post(&reply("quotes"), None);
     hand.0
@@ -561,7 +599,10 @@ fn a_wide_and_a_deep_thread_are_walked_to_their_ends() {
     let uri = |key: &str| format!("at://did:plc:a/app.bsky.feed.post/{key}");
     hand.post(&uri("root"), None);
     hand.post(&uri("gone"), Some((&uri("root"), &uri("missing"))));
-    for (key, parent) in [("w' || n || '", "gone"), ("d' || n || '", "d' || n - 1 || '")] {
+    for (key, parent) in [
+        ("w' || n || '", "gone"),
+        ("d' || n || '", "d' || n - 1 || '"),
+    ] {
         hand.0
             .batch_execute(&format!(
                 "INSERT INTO bsky.post (uri, cid, creator, text, \"replyRoot\", \"replyParent\", \"createdAt\", \"indexedAt\")

@@ -1,4 +1,5 @@
-//! What a new user and operator meets first: commands that were stopped and go on, in an empty folder, with broken pipes and full disks.
+//! What a new user and operator meets first: commands that were stopped and go on, in an empty
+//! folder, with broken pipes and full disks.
 
 use crate::support::*;
 use simnet::{Expected, Network, NetworkSettings};
@@ -36,7 +37,8 @@ impl Practice {
         }
     }
 
-    /// Everything that a command on this network has to be told, all of it of the kind that is remembered.
+    /// Everything that a command on this network has to be told, all of it of the kind that is
+    /// remembered.
     fn settings(&self) -> Vec<String> {
         let opt_out = self.dir.path().join("opt-out.txt");
         [
@@ -90,7 +92,15 @@ impl Practice {
         let relay = self.network.relay_url();
         self.command(
             db,
-            &["run", "--discover", "--relay", &relay, "--now", NOW, "--json"],
+            &[
+                "run",
+                "--discover",
+                "--relay",
+                &relay,
+                "--now",
+                NOW,
+                "--json",
+            ],
             true,
         )
     }
@@ -98,7 +108,10 @@ impl Practice {
     /// How many accounts it has that a run should load.
     fn loaded(&self) -> usize {
         let all = self.network.expected();
-        all.values().filter(|state| **state == Expected::Loaded).count() - 1
+        all.values()
+            .filter(|state| **state == Expected::Loaded)
+            .count()
+            - 1
     }
 }
 
@@ -199,7 +212,8 @@ fn a_run_that_is_stopped_anywhere_goes_on_with_the_line_that_it_printed() {
     }
 }
 
-/// Hosts that a source names may be on private networks; the line to go on with does not name them again.
+/// Hosts that a source names may be on private networks; the line to go on with does not name them
+/// again.
 #[test]
 fn hosts_that_were_named_stay_named() {
     let practice = Practice::start(48);
@@ -314,7 +328,12 @@ fn an_option_given_again_replaces_the_remembered_one_and_settings_can_be_forgott
         text.contains("--host-rate 150") && text.contains("--max-rate 500"),
         "{text}"
     );
-    let text = discover(&["--forget-settings", "--allow-private-hosts", "--max-rate", "400"]);
+    let text = discover(&[
+        "--forget-settings",
+        "--allow-private-hosts",
+        "--max-rate",
+        "400",
+    ]);
     assert!(
         text.contains("--max-rate 400") && !text.contains("--contact"),
         "{text}"
@@ -340,14 +359,21 @@ fn a_line_to_go_on_with_repeats_what_is_of_the_machine_and_no_password() {
         text.contains("skyfill:PASSWORD@") && text.contains("--memory 256MiB"),
         "{text}"
     );
-    assert!(!text.contains("go on with: skyfill run --contact"), "{text}");
+    assert!(
+        !text.contains("go on with: skyfill run --contact"),
+        "{text}"
+    );
 }
 
 #[test]
 fn a_partial_load_is_gone_on_with_and_repaired_without_being_told_again() {
     let net = Net::of_tangle(&simnet::Tangle::new(45, 6, 300));
     let (db, dir) = (TestDb::migrated(), folder());
-    let file = did_file(dir.path(), &net.server.url(), net.dids.iter().map(String::as_str));
+    let file = did_file(
+        dir.path(),
+        &net.server.url(),
+        net.dids.iter().map(String::as_str),
+    );
     let load = |args: &[&str]| run_load(&db.url).args(args).output().unwrap();
     let file = file.to_str().unwrap();
     let output = load(&[
@@ -401,7 +427,11 @@ fn a_partial_load_is_gone_on_with_and_repaired_without_being_told_again() {
 fn output_that_fails_ends_no_load() {
     let net = Net::of_tangle(&simnet::Tangle::new(46, 6, 300));
     let (db, dir) = (TestDb::migrated(), folder());
-    let file = did_file(dir.path(), &net.server.url(), net.dids.iter().map(String::as_str));
+    let file = did_file(
+        dir.path(),
+        &net.server.url(),
+        net.dids.iter().map(String::as_str),
+    );
     let mut run = run_load(&db.url)
         .args(["--logging-interval", "1"])
         .arg(&file)
@@ -412,8 +442,16 @@ fn output_that_fails_ends_no_load() {
     // Both ends of its pipes are closed before it says a word.
     drop((run.stdout.take(), run.stderr.take()));
     assert_eq!(run.wait().unwrap().code(), Some(0));
-    assert_eq!(usize::try_from(states(&db)["loaded"]).unwrap(), net.dids.len());
-    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    assert_eq!(
+        usize::try_from(states(&db)["loaded"]).unwrap(),
+        net.dids.len()
+    );
+    let full = || {
+        fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap()
+    };
     let output = skyfill()
         .arg("status")
         .env("BSKY_DB_POSTGRES_URL", &db.url)

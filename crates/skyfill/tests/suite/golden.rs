@@ -1,5 +1,5 @@
-//! Real repos and adversarial ones from an HTTP server through producer, sockets, consumer, identities and finalize, judged by what the
-//! official indexer wrote: every row of every table.
+//! Real repos and adversarial ones from an HTTP server through producer, sockets, consumer,
+//! identities and finalize, judged by what the official indexer wrote: every row of every table.
 
 use crate::support::*;
 use std::collections::BTreeMap;
@@ -22,12 +22,16 @@ fn tables(dir: &Path) -> BTreeMap<String, Vec<String>> {
         .map(|path| {
             let table = path.file_stem().unwrap().to_str().unwrap().to_owned();
             let text = fs::read_to_string(&path).expect("rows");
-            (table.clone(), masked(&table, text.lines().map(str::to_owned)))
+            (
+                table.clone(),
+                masked(&table, text.lines().map(str::to_owned)),
+            )
         })
         .collect()
 }
 
-/// Rows without what the official indexer takes from the clock: the time of migrations, and that of a profile without one.
+/// Rows without what the official indexer takes from the clock: the time of migrations, and that of
+/// a profile without one.
 fn masked(table: &str, rows: impl Iterator<Item = String>) -> Vec<String> {
     canonical(rows.map(|row| {
         let mut value: serde_json::Value = serde_json::from_str(&row).expect("JSON");
@@ -80,7 +84,8 @@ fn network(name: &str) -> Option<Golden> {
     })
 }
 
-/// The complete version 3 repos of the corpus. Their golden tables were made without handles, so none leads anywhere here.
+/// The complete version 3 repos of the corpus. Their golden tables were made without handles, so
+/// none leads anywhere here.
 fn corpus() -> Option<Golden> {
     let dir = shared("corpus/cars")?;
     let tables_dir = shared("oracle/golden/corpus-tables")?;

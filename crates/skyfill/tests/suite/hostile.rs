@@ -1,5 +1,5 @@
-//! Hostile response bodies from the shared corpus, and hosts that go wrong, beside good repos: each case ends as it
-//! should, in time, and costs nobody else anything.
+//! Hostile response bodies from the shared corpus, and hosts that go wrong, beside good repos: each
+//! case ends as it should, in time, and costs nobody else anything.
 
 use crate::support::*;
 use simnet::{Answer, Population, Server};
@@ -12,8 +12,8 @@ use std::time::Duration;
 /// Most memory that the producer may take, in KiB.
 const MEMORY_KIB: u64 = 300 << 10;
 
-/// Where the manifest leaves it open: whether the repo is sent, and how many records of it are stored. The same
-/// table stands in ARCHITECTURE.md.
+/// Where the manifest leaves it open: whether the repo is sent, and how many records of it are
+/// stored. The same table stands in ARCHITECTURE.md.
 const POLICY: &[(&str, bool, u64)] = &[
     ("011_trailing_garbage.car", false, 0),
     ("310_mst_extra_fields.car", false, 0),
@@ -53,7 +53,10 @@ fn every_hostile_body_ends_as_its_manifest_says_and_the_good_repos_are_complete(
         let did = file["did"].as_str().unwrap();
         db.truncate();
         let server = Server::start(HashMap::new());
-        server.set(did, Answer::Repo(Arc::new(fs::read(dir.join(name)).unwrap())));
+        server.set(
+            did,
+            Answer::Repo(Arc::new(fs::read(dir.join(name)).unwrap())),
+        );
         for (account, good_did) in goods.iter().enumerate() {
             server.set(good_did, Answer::Repo(Arc::new(good.car(account))));
         }
@@ -171,7 +174,11 @@ fn a_record_over_a_limit_costs_that_record_alone_whichever_way_it_comes() {
     let mut records = population.records(0);
     let post = |bytes: usize| {
         let mut w = atrepo::cbor::Writer::new();
-        w.map(4).text("a").text(&"y".repeat(bytes)).text("text").text("");
+        w.map(4)
+            .text("a")
+            .text(&"y".repeat(bytes))
+            .text("text")
+            .text("");
         w.text("$type").text("app.bsky.feed.post");
         w.text("createdAt").text("2024-01-01T00:00:00.000Z");
         w.into_bytes()
@@ -230,7 +237,10 @@ fn slow_endless_and_broken_hosts_cost_their_own_repos_only() {
         (Answer::Bomb(200 << 20), "too large"),
         (Answer::Short(Arc::clone(&car)), "broken body"),
         (Answer::Reset, "no connection"),
-        (Answer::Redirect("file:///etc/passwd".to_owned()), "bad redirect"),
+        (
+            Answer::Redirect("file:///etc/passwd".to_owned()),
+            "bad redirect",
+        ),
         (Answer::Status(500, vec![], String::new()), "server error"),
         (
             Answer::Status(200, vec![], "<html>hello</html>".to_owned()),

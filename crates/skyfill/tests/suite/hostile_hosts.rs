@@ -1,6 +1,6 @@
-//! One hostile host beside good ones: the honest repos are loaded, whatever it does. Faults of hosts
-//! and of lists come in turn, those of accounts together. `bench hostile-host` measures what each
-//! of them costs the others.
+//! One hostile host beside good ones: the honest repos are loaded, whatever it does. Faults of
+//! hosts and of lists come in turn, those of accounts together. `bench hostile-host` measures what
+//! each of them costs the others.
 
 use crate::network::{FAST, on_with, settings, states};
 use crate::support::*;
@@ -25,7 +25,13 @@ fn honest_repos_are_loaded_beside(faults: &[Fault]) {
     let mut run = on_with(&network, &db, "run", "skip");
     run.args(FAST)
         .args(["--discover", "--relay", &network.relay_url()])
-        .args(["--straggler-grace", "5", "--memory", "128MiB", "--no-verify"]);
+        .args([
+            "--straggler-grace",
+            "5",
+            "--memory",
+            "128MiB",
+            "--no-verify",
+        ]);
     let mut run = Watched::start(&mut run);
     run.wait_for_end();
     let (code, text) = run.end();

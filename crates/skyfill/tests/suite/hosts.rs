@@ -1,5 +1,5 @@
-//! What one host says or does changes nothing for another: not its pace, not its repos, not the time that they take; and nothing that is
-//! named from outside leads into a private network.
+//! What one host says or does changes nothing for another: not its pace, not its repos, not the
+//! time that they take; and nothing that is named from outside leads into a private network.
 
 use crate::network::{FAST, on, settings, states};
 use crate::support::*;
@@ -31,7 +31,10 @@ fn names_at_the_address_of_an_honest_host_cost_it_nothing() {
     let day = vec![("retry-after", "86400".to_owned())];
     for number in 0..20 {
         let did = format!("did:plc:evil{number}");
-        let host = named(&server.url(), if number % 2 == 0 { "evil1" } else { "evil2" });
+        let host = named(
+            &server.url(),
+            if number % 2 == 0 { "evil1" } else { "evil2" },
+        );
         // Each answers once, so that its address is known.
         if number > 1 {
             server.set(&did, Answer::Status(429, day.clone(), String::new()));
@@ -42,7 +45,14 @@ fn names_at_the_address_of_an_honest_host_cost_it_nothing() {
     let dids = folder.path().join("dids.jsonl");
     fs::write(&dids, lines).unwrap();
     let mut run = skyfill();
-    run.args(["run", "--allow-private-hosts", "--handles", "skip", "--now", NOW]);
+    run.args([
+        "run",
+        "--allow-private-hosts",
+        "--handles",
+        "skip",
+        "--now",
+        NOW,
+    ]);
     // Slow enough that both are asked at the same time.
     run.args(["--host-rate", "20", "--plc-url", &server.url()])
         .arg(&dids);
@@ -63,7 +73,9 @@ fn names_at_the_address_of_an_honest_host_cost_it_nothing() {
         .unwrap();
     let learned: Option<String> = rows[0].get(1);
     assert!(
-        !learned.as_ref().is_some_and(|learned| learned.contains("eiling")),
+        !learned
+            .as_ref()
+            .is_some_and(|learned| learned.contains("eiling")),
         "{learned:?}"
     );
     let failed: i64 = db
@@ -110,7 +122,10 @@ fn a_relay_on_this_machine_opens_no_private_network_to_what_it_lists() {
     let output = strict(&["--pds", &network.host_urls()[1]]);
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
     let asked: Vec<u64> = network.counts().iter().map(|host| host.requests).collect();
-    assert!(asked[1] > 0 && asked.iter().sum::<u64>() == asked[1], "{asked:?}");
+    assert!(
+        asked[1] > 0 && asked.iter().sum::<u64>() == asked[1],
+        "{asked:?}"
+    );
     discover.args(FAST).args(["--relay", &relay]);
     run_well(&mut discover);
 }
@@ -161,7 +176,10 @@ fn page(first: u64, repos: u64, cursor: &str) -> String {
         )
     };
     let lines: Vec<String> = (first..first + repos).map(line).collect();
-    format!("{{\"cursor\":\"{cursor}\",\"repos\":[{}]}}", lines.join(","))
+    format!(
+        "{{\"cursor\":\"{cursor}\",\"repos\":[{}]}}",
+        lines.join(",")
+    )
 }
 
 /// `skyfill discover` over these hosts.
@@ -187,7 +205,10 @@ fn ended(command: &mut Command) -> Output {
     while child.try_wait().unwrap().is_none() {
         if started.elapsed() > Duration::from_secs(90) {
             child.kill().unwrap();
-            panic!("it does not end: {}", told(&child.wait_with_output().unwrap()));
+            panic!(
+                "it does not end: {}",
+                told(&child.wait_with_output().unwrap())
+            );
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -207,15 +228,31 @@ fn a_slow_lister_is_listed_in_part_and_holds_nobody_up() {
     hosts.insert(0, slow.url.clone());
     let output = discover(&network, &db, &hosts);
     assert_eq!(output.status.code(), Some(1), "{}", told(&output));
-    assert!(told(&output).contains("listed in part"), "{}", told(&output));
+    assert!(
+        told(&output).contains("listed in part"),
+        "{}",
+        told(&output)
+    );
     assert_eq!(summary(&output)["failedHosts"].as_array().unwrap().len(), 1);
     let known = states(&db);
-    assert!(network.dids().iter().all(|(did, _)| known.contains_key(did)));
-    assert!(known.contains_key("did:plc:invented0"), "what it listed is kept");
+    assert!(
+        network
+            .dids()
+            .iter()
+            .all(|(did, _)| known.contains_key(did))
+    );
+    assert!(
+        known.contains_key("did:plc:invented0"),
+        "what it listed is kept"
+    );
     let last = slow.asked().pop().unwrap().unwrap();
     // The next pass goes on where this one ended, the one after that begins anew.
     let output = discover(&network, &db, &hosts);
-    assert!(told(&output).contains("listed in part"), "{}", told(&output));
+    assert!(
+        told(&output).contains("listed in part"),
+        "{}",
+        told(&output)
+    );
     let first: u64 = slow.asked().remove(0).unwrap().parse().unwrap();
     assert!(first + 10 >= last.parse().unwrap(), "{first} after {last}");
 }
@@ -256,7 +293,11 @@ fn lists_that_go_round_in_circles_are_noted_and_bad_lines_are_counted() {
     assert_eq!(why(&senseless.url), None, "{summary}");
     let host = senseless.url.trim_start_matches("http://");
     assert_eq!(summary["badLines"][host], 3, "{summary}");
-    assert_eq!(summary["badLines"].as_object().unwrap().len(), 1, "{summary}");
+    assert_eq!(
+        summary["badLines"].as_object().unwrap().len(),
+        1,
+        "{summary}"
+    );
 }
 
 #[test]
@@ -274,7 +315,10 @@ fn what_hosts_say_does_not_act_on_the_terminal() {
     assert_eq!(output.status.code(), Some(1), "{}", told(&output));
     let text: String = db
         .client()
-        .query_one("SELECT error FROM skyfill.repo WHERE did = 'did:plc:evil'", &[])
+        .query_one(
+            "SELECT error FROM skyfill.repo WHERE did = 'did:plc:evil'",
+            &[],
+        )
         .unwrap()
         .get(0);
     assert!(text.contains("owned"), "{text}");
@@ -308,7 +352,10 @@ fn nobody_is_asked_with_a_password_that_a_list_names() {
         .query_one("SELECT error FROM skyfill.repo", &[])
         .unwrap()
         .get(0);
-    assert!(error.contains("password") && !error.contains("secret"), "{error}");
+    assert!(
+        error.contains("password") && !error.contains("secret"),
+        "{error}"
+    );
 }
 
 #[test]

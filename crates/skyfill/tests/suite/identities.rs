@@ -9,7 +9,10 @@ use std::process::Command;
 fn actors(db: &TestDb) -> BTreeMap<String, (Option<String>, Option<String>)> {
     let rows = db
         .client()
-        .query("SELECT did, handle, \"upstreamStatus\" FROM bsky.actor", &[])
+        .query(
+            "SELECT did, handle, \"upstreamStatus\" FROM bsky.actor",
+            &[],
+        )
         .expect("actors");
     rows.iter()
         .map(|row| (row.get(0), (row.get(1), row.get(2))))
@@ -86,8 +89,14 @@ fn handles_are_checked_both_ways_by_dns_first() {
     ]));
     let mut command = net.identities_with(&db, &dns);
     assert_eq!(code(&mut command).0, Some(0));
-    assert_eq!(handle_of(&db, "did:plc:a").as_deref(), Some("dns.example.com"));
-    assert_eq!(handle_of(&db, "did:plc:b").as_deref(), Some("file.example.com"));
+    assert_eq!(
+        handle_of(&db, "did:plc:a").as_deref(),
+        Some("dns.example.com")
+    );
+    assert_eq!(
+        handle_of(&db, "did:plc:b").as_deref(),
+        Some("file.example.com")
+    );
     assert_eq!(
         handle_of(&db, "did:web:host.example").as_deref(),
         Some("web.example.com")
@@ -173,9 +182,14 @@ fn documents_that_are_gone_or_useless_leave_no_row_and_what_is_away_comes_later(
         "did:plc:nokey",
         &document(&net, "did:plc:nokey", "a.example.com").replace("#atproto\"", "#x\""),
     );
-    net.set_document("did:plc:other", &document(&net, "did:plc:gone", "a.example.com"));
-    net.server
-        .set("plc did:plc:away", Answer::Status(500, Vec::new(), String::new()));
+    net.set_document(
+        "did:plc:other",
+        &document(&net, "did:plc:gone", "a.example.com"),
+    );
+    net.server.set(
+        "plc did:plc:away",
+        Answer::Status(500, Vec::new(), String::new()),
+    );
     set(&net, "did:plc:lost", "lost.example.com");
     net.server.set("handle lost.example.com", Answer::Reset);
     let dns = Dns::start(HashMap::from([(
@@ -216,11 +230,20 @@ fn claimed_handles_are_marked_and_checked_later_and_contention_is_settled() {
     run_well(claimed.args(["--handles", "claimed"]));
     // Of two claims, the one of the greater DID stands, in any order.
     assert_eq!(handle_of(&db, "did:plc:a"), None);
-    assert_eq!(handle_of(&db, "did:plc:b").as_deref(), Some("same.example.com"));
-    assert_eq!(handle_of(&db, "did:plc:c").as_deref(), Some("liar.example.com"));
+    assert_eq!(
+        handle_of(&db, "did:plc:b").as_deref(),
+        Some("same.example.com")
+    );
+    assert_eq!(
+        handle_of(&db, "did:plc:c").as_deref(),
+        Some("liar.example.com")
+    );
     let requests = net.server.requests();
     run_well(&mut net.identities(&db));
-    assert_eq!(handle_of(&db, "did:plc:a").as_deref(), Some("same.example.com"));
+    assert_eq!(
+        handle_of(&db, "did:plc:a").as_deref(),
+        Some("same.example.com")
+    );
     assert_eq!(handle_of(&db, "did:plc:b"), None);
     assert_eq!(handle_of(&db, "did:plc:c"), None);
     // The documents were kept: only three handles were asked for.
@@ -249,7 +272,8 @@ fn the_export_brings_documents_in_bulk_and_is_gone_on_with() {
         })
         .collect();
     net.server.set("export ", Answer::text(many.join("\n")));
-    // After a full page others of its last operation's time may follow: that time is asked for again.
+    // After a full page others of its last operation's time may follow: that time is asked for
+    // again.
     let last = [
         many[999].clone(),
         operation("did:plc:b", "b.example.com", "t1000"),
@@ -261,9 +285,19 @@ fn the_export_brings_documents_in_bulk_and_is_gone_on_with() {
     net.set_handle("b.example.com", "did:plc:b");
     let mut command = net.identities(&db);
     let output = run_well(command.arg("--plc-export"));
-    assert!(told(&output).contains("2 documents noted"), "{}", told(&output));
-    assert_eq!(handle_of(&db, "did:plc:a").as_deref(), Some("a.example.com"));
-    assert_eq!(handle_of(&db, "did:plc:b").as_deref(), Some("b.example.com"));
+    assert!(
+        told(&output).contains("2 documents noted"),
+        "{}",
+        told(&output)
+    );
+    assert_eq!(
+        handle_of(&db, "did:plc:a").as_deref(),
+        Some("a.example.com")
+    );
+    assert_eq!(
+        handle_of(&db, "did:plc:b").as_deref(),
+        Some("b.example.com")
+    );
     // What the export does not know is asked for by itself; the directory does not know it either.
     assert!(!actors(&db).contains_key("did:plc:c"));
     // The next time it begins where it ended, and whoever changed is looked at again.
@@ -275,11 +309,18 @@ fn the_export_brings_documents_in_bulk_and_is_gone_on_with() {
     net.set_handle("new.example.com", "did:plc:a");
     let output = run_well(&mut command);
     assert_eq!(summary(&output)["lookedUp"], 1, "{}", told(&output));
-    assert_eq!(handle_of(&db, "did:plc:a").as_deref(), Some("new.example.com"));
-    assert_eq!(handle_of(&db, "did:plc:b").as_deref(), Some("b.example.com"));
+    assert_eq!(
+        handle_of(&db, "did:plc:a").as_deref(),
+        Some("new.example.com")
+    );
+    assert_eq!(
+        handle_of(&db, "did:plc:b").as_deref(),
+        Some("b.example.com")
+    );
 }
 
-/// What was verified is not taken away by whom nobody checked, nor by a server that is away for a while.
+/// What was verified is not taken away by whom nobody checked, nor by a server that is away for a
+/// while.
 #[test]
 fn verified_handles_stay() {
     let (net, db) = loaded(&["did:plc:a", "did:plc:z"]);
@@ -296,13 +337,19 @@ fn verified_handles_stay() {
         .expect("make it due");
     let mut claimed = net.identities(&db);
     run_well(claimed.args(["--handles", "claimed"]));
-    assert_eq!(handle_of(&db, "did:plc:a").as_deref(), Some("real.example.com"));
+    assert_eq!(
+        handle_of(&db, "did:plc:a").as_deref(),
+        Some("real.example.com")
+    );
     assert_eq!(handle_of(&db, "did:plc:z"), None);
     net.server.set("handle real.example.com", Answer::Reset);
     net.server.set("plc did:plc:z", Answer::Reset);
     let (ended, text) = code(net.identities(&db).arg("--recheck"));
     assert_eq!(ended, Some(1), "{text}");
-    assert_eq!(handle_of(&db, "did:plc:a").as_deref(), Some("real.example.com"));
+    assert_eq!(
+        handle_of(&db, "did:plc:a").as_deref(),
+        Some("real.example.com")
+    );
 }
 
 #[test]
@@ -311,8 +358,10 @@ fn states_of_accounts_come_with_the_load_and_change_with_it() {
     set(&net, "did:plc:a", "a.example.com");
     set(&net, "did:plc:b", "b.example.com");
     let dir = folder();
-    net.server.set("did:plc:b", Answer::error(400, "RepoDeactivated"));
-    net.server.set("did:plc:c", Answer::error(400, "RepoNotFound"));
+    net.server
+        .set("did:plc:b", Answer::error(400, "RepoDeactivated"));
+    net.server
+        .set("did:plc:c", Answer::error(400, "RepoNotFound"));
     let consumer = Consumer::start(&db.url, dir.path(), "s", &[]);
     let file = did_file(dir.path(), &net.server.url(), ["did:plc:b", "did:plc:c"]);
     let output = producer(dir.path(), &file, &[&consumer.socket])
@@ -328,7 +377,8 @@ fn states_of_accounts_come_with_the_load_and_change_with_it() {
         "that a host does not hold a repo says nothing"
     );
     // The account of a is taken down, that of b comes back.
-    net.server.set("did:plc:a", Answer::error(400, "RepoTakendown"));
+    net.server
+        .set("did:plc:a", Answer::error(400, "RepoTakendown"));
     let rev = atrepo::syntax::tid(1_720_000_000_000_000, 0);
     let car = simnet::build_repo("did:plc:b", &rev, Vec::new());
     net.server

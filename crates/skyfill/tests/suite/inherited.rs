@@ -1,5 +1,5 @@
-//! Merging over tables that another indexer filled as events came: they end as after a fresh load, but
-//! for the times at which that indexer saw the records.
+//! Merging over tables that another indexer filled as events came: they end as after a fresh load,
+//! but for the times at which that indexer saw the records.
 
 use crate::support::*;
 use std::collections::BTreeMap;
@@ -42,7 +42,8 @@ const LIVE: &str = r#"
       SELECT 'at://did:plc:gone/app.bsky.feed.like/a', cid, 'did:plc:gone', 'at://did:plc:gone/app.bsky.feed.post/b', "subjectCid", "createdAt", "indexedAt" FROM "like" LIMIT 1;
 "#;
 
-/// Rows without the times at which records were seen, and without those of the account that is gone.
+/// Rows without the times at which records were seen, and without those of the account that is
+/// gone.
 fn without_times(dump: BTreeMap<String, Vec<String>>) -> BTreeMap<String, Vec<String>> {
     let rows_of = |rows: Vec<String>| {
         let ours = rows.into_iter().filter(|row| !row.contains("did:plc:gone"));
@@ -76,7 +77,11 @@ fn without_profile_times(mut dump: BTreeMap<String, Vec<String>>) -> BTreeMap<St
 fn a_merge_over_live_tables_ends_as_a_fresh_load() {
     let net = Net::of_tangle(&simnet::Tangle::knotted(98, 8, 900));
     let (fresh, live, dir) = (TestDb::migrated(), TestDb::migrated(), folder());
-    let file = did_file(dir.path(), &net.server.url(), net.dids.iter().map(String::as_str));
+    let file = did_file(
+        dir.path(),
+        &net.server.url(),
+        net.dids.iter().map(String::as_str),
+    );
     for db in [&fresh, &live] {
         run_well(run_load(&db.url).arg(&file));
     }

@@ -1,4 +1,5 @@
-//! `kill -9` in the middle, then the same run again from the start: the same tables as an undisturbed run.
+//! `kill -9` in the middle, then the same run again from the start: the same tables as an
+//! undisturbed run.
 
 use crate::support::*;
 use simnet::{Answer, Gate, Population, Server};
@@ -30,7 +31,11 @@ fn scene() -> Scene {
         server.set(did, if is_last { repo.behind(&gate) } else { repo });
     }
     let folder = folder();
-    let file = did_file(folder.path(), &server.url(), dids.iter().map(String::as_str));
+    let file = did_file(
+        folder.path(),
+        &server.url(),
+        dids.iter().map(String::as_str),
+    );
     Scene {
         folder,
         dids: file,
@@ -121,20 +126,33 @@ fn of_the_consumer() {
     wait_until("a request", || scene.server.requests() > before);
     signal(&producing, "TERM");
     let code = producing.wait().unwrap().code();
-    assert!(code.is_some_and(|code| [0, 1, 4].contains(&code)), "{code:?}");
+    assert!(
+        code.is_some_and(|code| [0, 1, 4].contains(&code)),
+        "{code:?}"
+    );
 }
 
-/// In the framed form, over one socket and three: a consumer that ends before or after a commit, and comes back. What it had not acknowledged
-/// comes again, nothing is there twice, and the ledger can prove it.
+/// In the framed form, over one socket and three: a consumer that ends before or after a commit,
+/// and comes back. What it had not acknowledged comes again, nothing is there twice, and the ledger
+/// can prove it.
 #[test]
 fn of_a_consumer_of_frames_around_a_commit() {
     let net = Net::of_tangle(&simnet::Tangle::new(101, 12, 1200));
     let reference = TestDb::migrated();
     net.load(&reference, folder().path(), &net.dids, 1, &[]);
-    for (sockets, place) in [(1, "commit"), (1, "committed"), (3, "commit"), (3, "committed")] {
+    for (sockets, place) in [
+        (1, "commit"),
+        (1, "committed"),
+        (3, "commit"),
+        (3, "committed"),
+    ] {
         let (db, dir) = (TestDb::migrated(), folder());
         let what = format!("{place}, {sockets} sockets");
-        let file = did_file(dir.path(), &net.server.url(), net.dids.iter().map(String::as_str));
+        let file = did_file(
+            dir.path(),
+            &net.server.url(),
+            net.dids.iter().map(String::as_str),
+        );
         let mut consumers: Vec<Consumer> = (0..sockets)
             .map(|n| Consumer::start_with(&db.url, dir.path(), &format!("s{n}"), &[], Some(place)))
             .collect();
@@ -146,7 +164,11 @@ fn of_a_consumer_of_frames_around_a_commit() {
             .spawn()
             .unwrap();
         for (n, consumer) in consumers.iter_mut().enumerate() {
-            assert_eq!(consumer.child.wait().unwrap().code(), None, "{what}: socket {n}");
+            assert_eq!(
+                consumer.child.wait().unwrap().code(),
+                None,
+                "{what}: socket {n}"
+            );
         }
         drop(consumers);
         let again: Vec<Consumer> = (0..sockets)

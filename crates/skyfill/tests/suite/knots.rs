@@ -1,6 +1,6 @@
-//! Fifty generated networks in which records are duplicates of each other, reply in circles, are ruled
-//! by gates, and hold what JSON does not keep: the proof finds nothing wrong with their tables,
-//! whatever the order in which they were loaded.
+//! Fifty generated networks in which records are duplicates of each other, reply in circles, are
+//! ruled by gates, and hold what JSON does not keep: the proof finds nothing wrong with their
+//! tables, whatever the order in which they were loaded.
 
 use crate::support::*;
 use std::process::Command;
@@ -55,7 +55,14 @@ fn the_proof_is_right_about_fifty_knotted_networks_in_any_order() {
         shuffled.swap(at, random.index(at + 1));
     }
     for part in shuffled.chunks(shuffled.len().div_ceil(3)) {
-        let args = ["--mode", "merge", "--max-db-connections", "3", "--threads", "3"];
+        let args = [
+            "--mode",
+            "merge",
+            "--max-db-connections",
+            "3",
+            "--threads",
+            "3",
+        ];
         load(&merged, &net, part.iter().copied(), &args);
     }
     assert_eq!(difference(&merged.dump(), &fresh.dump()), None);

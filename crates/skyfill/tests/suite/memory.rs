@@ -1,4 +1,5 @@
-//! `--memory` bounds the whole process: repos that are made to take memory, many at once, beside good ones.
+//! `--memory` bounds the whole process: repos that are made to take memory, many at once, beside
+//! good ones.
 
 use crate::support::*;
 use atrepo::cbor::Writer;
@@ -101,7 +102,8 @@ fn swelling(did: &str, seed: u64) -> Vec<u8> {
 
 /// Zeros in zstd, with the largest window that the format's tools take.
 fn wide_zeros(bytes: usize) -> Vec<u8> {
-    // A raw frame: magic, a descriptor without size or checksum, a window of 128 MiB, blocks of one byte repeated.
+    // A raw frame: magic, a descriptor without size or checksum, a window of 128 MiB, blocks of one
+    // byte repeated.
     let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, (27 - 10) << 3];
     const BLOCK: usize = 128 << 10;
     for at in 0..bytes / BLOCK {
@@ -127,12 +129,17 @@ fn attacks(net: &mut Net) -> Vec<(&'static str, Vec<String>)> {
     let repo = |car: Vec<u8>| Answer::Repo(Arc::new(car));
     let large_commit = noise(1, 7 << 20);
     let commits = (0..16).map(|n| repo(with_large_commit(&did("commit", n), &large_commit)));
-    add(net, "commits with a field of 7 MiB", "commit", commits.collect());
+    add(
+        net,
+        "commits with a field of 7 MiB",
+        "commit",
+        commits.collect(),
+    );
     let swelling = (0..6).map(|n| repo(swelling(&did("swell", n), n as u64)));
     add(net, "JSON six times as large", "swell", swelling.collect());
     let wide = Arc::new(wide_zeros(160 << 20));
-    let windows =
-        (0..8).map(|_| Answer::Packed(simnet::hostile::encoding::Encoding::Zstd, Arc::clone(&wide)));
+    let windows = (0..8)
+        .map(|_| Answer::Packed(simnet::hostile::encoding::Encoding::Zstd, Arc::clone(&wide)));
     add(net, "windows of 128 MiB", "window", windows.collect());
     let bombs = (0..8).map(|_| Answer::Bomb(300 << 20));
     add(net, "bombs in gzip", "bomb", bombs.collect());
@@ -150,7 +157,12 @@ fn attacks(net: &mut Net) -> Vec<(&'static str, Vec<String>)> {
             (0..4000).map(record).collect(),
         ))
     });
-    add(net, "long lists of skipped records", "skip", skipped.collect());
+    add(
+        net,
+        "long lists of skipped records",
+        "skip",
+        skipped.collect(),
+    );
     let duplicates = (0..4).map(|n| {
         let record = |number| (key("app.bsky.graph.follow", number), follow("did:plc:same"));
         repo(simnet::build_repo(
@@ -160,7 +172,13 @@ fn attacks(net: &mut Net) -> Vec<(&'static str, Vec<String>)> {
         ))
     });
     add(net, "nothing but duplicates", "same", duplicates.collect());
-    let empty = (0..200).map(|n| repo(simnet::build_repo(&did("empty", n), "3lzfcijpj2z2a", Vec::new())));
+    let empty = (0..200).map(|n| {
+        repo(simnet::build_repo(
+            &did("empty", n),
+            "3lzfcijpj2z2a",
+            Vec::new(),
+        ))
+    });
     add(net, "empty repos", "empty", empty.collect());
     all
 }
@@ -182,7 +200,8 @@ fn peak_of(command: &mut Command) -> (Output, u64) {
 
 fn good_net() -> (Net, usize) {
     let population = Population::new(8, 3, 600);
-    let cars = (0..population.len()).map(|account| (population.did(account), population.car(account)));
+    let cars =
+        (0..population.len()).map(|account| (population.did(account), population.car(account)));
     (Net::of_cars(cars), population.len())
 }
 
@@ -193,7 +212,11 @@ fn a_run_stays_within_its_memory_whatever_is_sent() {
     let dir = folder();
     for mib in [128, 256] {
         let db = TestDb::migrated();
-        let dids = did_file(dir.path(), &net.server.url(), net.dids.iter().map(String::as_str));
+        let dids = did_file(
+            dir.path(),
+            &net.server.url(),
+            net.dids.iter().map(String::as_str),
+        );
         let mut command = run_load(&db.url);
         command
             .arg(&dids)
@@ -246,7 +269,11 @@ fn a_producer_and_a_consumer_stay_within_theirs() {
     let dir = folder();
     let db = TestDb::migrated();
     let consumer = Consumer::start(&db.url, dir.path(), "s", &["--memory", "128MiB"]);
-    let dids = did_file(dir.path(), &net.server.url(), net.dids.iter().map(String::as_str));
+    let dids = did_file(
+        dir.path(),
+        &net.server.url(),
+        net.dids.iter().map(String::as_str),
+    );
     let mut command = producer(dir.path(), &dids, &[Path::new(&consumer.socket)]);
     command.args(["--memory", "128MiB", "--max-attempts", "1"]);
     let (output, peak) = peak_of(&mut command);

@@ -45,7 +45,9 @@ fn statements(dump: &str) -> Vec<String> {
     let text: String = dump
         .lines()
         .filter(|line| !line.starts_with("--") && !line.starts_with('\\') && !line.is_empty())
-        .filter(|line| !line.starts_with("SET ") && !line.starts_with("SELECT pg_catalog.set_config"))
+        .filter(|line| {
+            !line.starts_with("SET ") && !line.starts_with("SELECT pg_catalog.set_config")
+        })
         .map(|line| format!("{line}\n"))
         .collect();
     let mut statements: Vec<String> = text
@@ -80,7 +82,11 @@ fn an_empty_database_comes_to_the_golden_schema_and_twice_is_a_no_op() {
         assert_eq!(ours.len(), theirs.len());
     }
     let output = migrate(&db, &[]);
-    assert!(told(&output).contains("is current: 61"), "{}", told(&output));
+    assert!(
+        told(&output).contains("is current: 61"),
+        "{}",
+        told(&output)
+    );
     assert!(db.dump() == before);
 }
 
@@ -90,7 +96,8 @@ fn every_official_state_is_carried_on_from() {
     let mut states = 0;
     for step in MIGRATIONS.iter().step_by(6) {
         let db = TestDb::empty();
-        let partial = appview::migrate::migrate_to(&mut db.client(), "bsky", Some(step.name)).unwrap();
+        let partial =
+            appview::migrate::migrate_to(&mut db.client(), "bsky", Some(step.name)).unwrap();
         assert_eq!(partial.ran.last(), Some(&step.name));
         let output = migrate(&db, &[]);
         assert_eq!(
@@ -116,7 +123,13 @@ fn two_at_once_do_not_hurt_each_other() {
     for output in &outputs {
         assert_eq!(output.status.code(), Some(0), "{}", told(output));
     }
-    assert_eq!(outputs.iter().filter(|o| told(o).contains("61 ran")).count(), 1);
+    assert_eq!(
+        outputs
+            .iter()
+            .filter(|o| told(o).contains("61 ran"))
+            .count(),
+        1
+    );
 }
 
 #[test]
@@ -160,7 +173,9 @@ fn recreating_spares_what_no_repo_can_refill() {
         (0, 0, 61)
     );
     db.client()
-        .batch_execute(r#"INSERT INTO bsky.record VALUES ('u', 'c', 'd', '{}', 'now', 'takedown-1')"#)
+        .batch_execute(
+            r#"INSERT INTO bsky.record VALUES ('u', 'c', 'd', '{}', 'now', 'takedown-1')"#,
+        )
         .unwrap();
     let output = migrate(&db, &["--recreate-schema"]);
     assert!(
@@ -248,7 +263,8 @@ fn column_lists_agree_with_the_schema() {
             .unwrap();
         for column in table.columns {
             let row = rows.iter().find(|row| row.get::<_, &str>(0) == column.name);
-            let row = row.unwrap_or_else(|| panic!("{}.{} is not in the schema", table.name, column.name));
+            let row = row
+                .unwrap_or_else(|| panic!("{}.{} is not in the schema", table.name, column.name));
             let jsonb = column.kind == appview::table::Kind::Jsonb;
             assert_eq!(
                 row.get::<_, &str>(1) == "jsonb",
@@ -257,11 +273,18 @@ fn column_lists_agree_with_the_schema() {
                 table.name,
                 column.name
             );
-            assert_eq!(row.get::<_, &str>(2), "NEVER", "{}.{}", table.name, column.name);
+            assert_eq!(
+                row.get::<_, &str>(2),
+                "NEVER",
+                "{}.{}",
+                table.name,
+                column.name
+            );
         }
         for row in &rows {
             let name: &str = row.get(0);
-            let needed = row.get::<_, &str>(3) == "NO" && row.get::<_, &str>(2) == "NEVER" && name != "id";
+            let needed =
+                row.get::<_, &str>(3) == "NO" && row.get::<_, &str>(2) == "NEVER" && name != "id";
             assert!(
                 !needed || table.columns.iter().any(|c| c.name == name),
                 "{}.{name} must be written",
@@ -275,7 +298,10 @@ fn column_lists_agree_with_the_schema() {
 fn a_wrong_url_is_told_without_its_password() {
     let output = skyfill()
         .arg("migrate")
-        .env("BSKY_DB_POSTGRES_URL", "postgresql://user:hunter2@127.0.0.1:1/db")
+        .env(
+            "BSKY_DB_POSTGRES_URL",
+            "postgresql://user:hunter2@127.0.0.1:1/db",
+        )
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(3));

@@ -1,5 +1,6 @@
-//! What is said about mistakes and faults of the surroundings: message, exit code and what to do next, as snapshots
-//! (`INSTA_UPDATE=always` writes them anew). Nothing is done before what can be checked is checked.
+//! What is said about mistakes and faults of the surroundings: message, exit code and what to do
+//! next, as snapshots (`INSTA_UPDATE=always` writes them anew). Nothing is done before what can be
+//! checked is checked.
 
 use crate::support::*;
 use std::fs;
@@ -46,7 +47,8 @@ fn in_folder(dir: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// In a folder without a database, commands that have nothing to make one for say so, and make none.
+/// In a folder without a database, commands that have nothing to make one for say so, and make
+/// none.
 #[test]
 fn in_a_wrong_folder() {
     let dir = folder();
@@ -130,13 +132,22 @@ fn arguments_and_files() {
 fn databases_that_do_not_fit() {
     let mut all = Vec::new();
     for encoding in ["LATIN1", "SQL_ASCII"] {
-        let db = TestDb::made_with(&format!("TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'"));
-        for args in [&["migrate"][..], &["run", "--did", "did:plc:a"], &["discover"]] {
+        let db = TestDb::made_with(&format!(
+            "TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'"
+        ));
+        for args in [
+            &["migrate"][..],
+            &["run", "--did", "did:plc:a"],
+            &["discover"],
+        ] {
             let text = said(
                 skyfill().args(args).env("BSKY_DB_POSTGRES_URL", &db.url),
                 &[(&shown(&db), "DATABASE")],
             );
-            all.push(format!("$ skyfill {}    # {encoding}\n{text}", args.join(" ")));
+            all.push(format!(
+                "$ skyfill {}    # {encoding}\n{text}",
+                args.join(" ")
+            ));
         }
         let made: i64 = db
             .client()
@@ -154,7 +165,10 @@ fn databases_that_do_not_fit() {
             skyfill().args(args).env("BSKY_DB_POSTGRES_URL", &db.url),
             &[(&shown(&db), "DATABASE")],
         );
-        all.push(format!("$ skyfill {}    # not migrated\n{text}", args.join(" ")));
+        all.push(format!(
+            "$ skyfill {}    # not migrated\n{text}",
+            args.join(" ")
+        ));
     }
     insta::assert_snapshot!(all.join("\n"));
 }
@@ -164,7 +178,11 @@ fn databases_that_do_not_fit() {
 fn tables_that_hold_rows() {
     let net = Net::of_tangle(&simnet::Tangle::new(47, 4, 200));
     let (db, dir) = (TestDb::migrated(), folder());
-    let file = did_file(dir.path(), &net.server.url(), net.dids.iter().map(String::as_str));
+    let file = did_file(
+        dir.path(),
+        &net.server.url(),
+        net.dids.iter().map(String::as_str),
+    );
     let file = file.to_str().unwrap();
     run_well(run_load(&db.url).args([file, "--notifications", "none"]));
     let shown = shown(&db);
@@ -197,7 +215,8 @@ fn tables_that_hold_rows() {
     assert!(db.count("record") > 0);
 }
 
-/// A schema is not dropped while somebody works on it; when nobody does, and somebody says so, it is.
+/// A schema is not dropped while somebody works on it; when nobody does, and somebody says so, it
+/// is.
 #[test]
 fn a_schema_is_not_dropped_while_a_run_works_on_it() {
     let (db, dir) = (TestDb::migrated(), folder());
@@ -229,7 +248,10 @@ fn a_schema_is_not_dropped_while_a_run_works_on_it() {
 fn empty_variables_and_the_usage_of_the_original() {
     let db = TestDb::migrated();
     let mut consumer = skyfill();
-    for variable in VARIABLES.iter().filter(|name| **name != "SKYFILL_FAILPOINT") {
+    for variable in VARIABLES
+        .iter()
+        .filter(|name| **name != "SKYFILL_FAILPOINT")
+    {
         consumer.env(variable, "");
     }
     let output = consumer

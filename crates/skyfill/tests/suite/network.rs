@@ -113,9 +113,9 @@ fn assert_as_expected(db: &TestDb, network: &Network, except: &dyn Fn(&str) -> b
 fn filled_from_cars(network: &Network, dids: impl Fn(&str) -> bool) -> TestDb {
     let (db, dir) = (TestDb::migrated(), folder());
     let expected = network.expected();
-    let loaded = expected
-        .iter()
-        .filter(|(did, state)| matches!(state, Expected::Loaded | Expected::LoadedOrFailed) && dids(did));
+    let loaded = expected.iter().filter(|(did, state)| {
+        matches!(state, Expected::Loaded | Expected::LoadedOrFailed) && dids(did)
+    });
     for (number, (did, _)) in loaded.enumerate() {
         fs::write(
             dir.path().join(format!("{number}.car")),
@@ -129,7 +129,8 @@ fn filled_from_cars(network: &Network, dids: impl Fn(&str) -> bool) -> TestDb {
     db
 }
 
-/// The tables are those of a load of the true CARs, but for rows of `actor` of accounts that are not active: CARs do not tell of them.
+/// The tables are those of a load of the true CARs, but for rows of `actor` of accounts that are
+/// not active: CARs do not tell of them.
 fn assert_same_tables(db: &TestDb, reference: &TestDb) {
     let mut dump = db.dump();
     if let Some(actors) = dump.get_mut("actor") {
@@ -218,7 +219,12 @@ fn every_source_finds_the_same_accounts() {
             .arg(&did_file)
             .output()
             .unwrap();
-        assert_eq!(output.status.code(), Some(0), "{source:?}: {}", told(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{source:?}: {}",
+            told(&output)
+        );
         let known = states(&db).len();
         // The export knows did:plc alone.
         let is_export = source.last().is_some_and(|last| last == "--plc-export");
@@ -252,14 +258,22 @@ fn every_source_finds_the_same_accounts() {
             .args(["--relay", &relay])
             .output()
             .unwrap();
-        assert_eq!(output.status.code(), Some(0), "{source:?}: {}", told(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{source:?}: {}",
+            told(&output)
+        );
         assert_eq!(summary(&output)["contested"], 0, "{source:?}");
     }
     run_well(on(&network, &db, "run").args(FAST));
     assert_as_expected(&db, &network, &|_| false);
     let db = TestDb::migrated();
     let collection = ["--relay", &relay, "--collection", "app.bsky.actor.profile"];
-    let output = on(&network, &db, "discover").args(collection).output().unwrap();
+    let output = on(&network, &db, "discover")
+        .args(collection)
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
     assert!(
         summary(&output)["new"].as_u64().unwrap() > 100,
@@ -273,7 +287,11 @@ fn every_source_finds_the_same_accounts() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
-    assert!(told(&output).contains("does not list hosts"), "{}", told(&output));
+    assert!(
+        told(&output).contains("does not list hosts"),
+        "{}",
+        told(&output)
+    );
     assert!(!states(&db).is_empty());
 }
 
@@ -320,9 +338,14 @@ fn every_fault_at_once_costs_only_what_is_bad_and_no_limit_is_passed() {
     let ended = states(&db);
     let is_loaded = |did: &str| ended.get(did).is_some_and(|state| state == "loaded");
     assert_same_tables(&db, &filled_from_cars(&network, is_loaded));
-    let reasons =
-        "SELECT count(*) FROM skyfill.repo WHERE state = 'failed' AND (error_code IS NULL OR error IS NULL)";
-    assert_eq!(db.client().query_one(reasons, &[]).unwrap().get::<_, i64>(0), 0);
+    let reasons = "SELECT count(*) FROM skyfill.repo WHERE state = 'failed' AND (error_code IS NULL OR error IS NULL)";
+    assert_eq!(
+        db.client()
+            .query_one(reasons, &[])
+            .unwrap()
+            .get::<_, i64>(0),
+        0
+    );
     for host in network.counts() {
         assert!(
             !host.announces || host.limited == 0,
@@ -344,9 +367,15 @@ fn every_fault_at_once_costs_only_what_is_bad_and_no_limit_is_passed() {
     assert!(peak < 256 << 10, "{peak} KiB");
     // What was learned is kept.
     let learned = "SELECT count(*) FROM skyfill.host WHERE learned LIKE '%\"limit\"%'";
-    assert!(db.client().query_one(learned, &[]).unwrap().get::<_, i64>(0) >= 15);
-    // Once all is mended, the rest comes; through the relay's own list also what no host listed. Hosts
-    // that could not be listed count as missing until they are.
+    assert!(
+        db.client()
+            .query_one(learned, &[])
+            .unwrap()
+            .get::<_, i64>(0)
+            >= 15
+    );
+    // Once all is mended, the rest comes; through the relay's own list also what no host listed.
+    // Hosts that could not be listed count as missing until they are.
     network.set_faults(&[]);
     let run_again = |source: &str| {
         on(&network, &db, "run")
@@ -368,7 +397,14 @@ fn every_fault_at_once_costs_only_what_is_bad_and_no_limit_is_passed() {
     assert_as_expected(&db, &network, &|_| false);
     // Documents that were read while their handles were odd are good for a day, unless asked for.
     let output = skyfill()
-        .args(["identities", "--recheck", "--now", NOW, "--handles", "claimed"])
+        .args([
+            "identities",
+            "--recheck",
+            "--now",
+            NOW,
+            "--handles",
+            "claimed",
+        ])
         .env("BSKY_DB_POSTGRES_URL", &db.url)
         .output()
         .unwrap();
@@ -401,7 +437,11 @@ fn killed_at_any_moment_it_goes_on_and_asks_nothing_twice() {
             // In the middle of discovery: after a page was stored.
             run.env("SKYFILL_FAILPOINT", format!("page={}", 2 + kills * 3));
         }
-        let mut child = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = run
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         if kills < 9 {
             let until = repos_asked_for(&network) + random.below(120);
             wait_until("more requests, or the end", || {
@@ -422,7 +462,8 @@ fn killed_at_any_moment_it_goes_on_and_asks_nothing_twice() {
     assert_as_expected(&db, &network, &|_| false);
     assert_same_tables(&db, &reference);
     let repeated: u64 = network.counts().iter().map(|host| host.repeated).sum();
-    // What was under way when it was killed: in flight, waiting to be encoded, or in chunks that were not committed.
+    // What was under way when it was killed: in flight, waiting to be encoded, or in chunks that
+    // were not committed.
     assert!(
         repeated < kills * 200,
         "{repeated} repos were fetched again after {kills} kills with {slots} slots"
@@ -453,7 +494,11 @@ fn what_changes_meanwhile_is_caught_up_with_until_nothing_is_missing() {
             network.change(seed * 100 + step, 15);
         }
         let output = run.wait_with_output().unwrap();
-        assert!(matches!(output.status.code(), Some(0 | 1)), "{}", told(&output));
+        assert!(
+            matches!(output.status.code(), Some(0 | 1)),
+            "{}",
+            told(&output)
+        );
         network.change(seed * 100 + 50, 40);
         let caught_up = on(&network, &db, "catch-up")
             .args(["--relay", &relay])
@@ -466,7 +511,8 @@ fn what_changes_meanwhile_is_caught_up_with_until_nothing_is_missing() {
             // Whoever is not active now keeps what was loaded.
             !matches!(network.expected()[did], Expected::Loaded)
         });
-        // Deactivated accounts keep their rows, as in the official AppView; the rest is a load of the last state.
+        // Deactivated accounts keep their rows, as in the official AppView; the rest is a load of
+        // the last state.
         let states = states(&db);
         let is_kept = |did: &str| states.get(did).is_some_and(|state| state == "deactivated");
         let reference = filled_from_cars(&network, |_| true);
@@ -479,7 +525,10 @@ fn what_changes_meanwhile_is_caught_up_with_until_nothing_is_missing() {
         assert_eq!(status, 0);
         for did in &gone {
             client
-                .execute("UPDATE skyfill.repo SET state = 'open' WHERE did = $1", &[did])
+                .execute(
+                    "UPDATE skyfill.repo SET state = 'open' WHERE did = $1",
+                    &[did],
+                )
                 .unwrap();
         }
         remove_for_comparison(&db, &gone);
@@ -487,7 +536,8 @@ fn what_changes_meanwhile_is_caught_up_with_until_nothing_is_missing() {
     }
 }
 
-/// Takes away the accounts whose rows are kept though a load of now would not have them, by what catch-up does to deleted ones.
+/// Takes away the accounts whose rows are kept though a load of now would not have them, by what
+/// catch-up does to deleted ones.
 fn remove_for_comparison(db: &TestDb, dids: &[String]) {
     let mut client = db.client();
     let mut remover = load::Remover::connect(&db.url, "bsky").unwrap();
@@ -548,7 +598,8 @@ fn a_relay_that_forgets_too_soon_is_noticed() {
     assert_eq!(summary(&output)["passes"], 1);
 }
 
-/// Each as `semantics.md` has it: did:web, an account that moved, a key that was rotated, a handle that leads elsewhere.
+/// Each as `semantics.md` has it: did:web, an account that moved, a key that was rotated, a handle
+/// that leads elsewhere.
 #[test]
 fn accounts_that_are_unusual_but_right_are_loaded_and_known() {
     let network = Network::start(NetworkSettings {
@@ -562,7 +613,11 @@ fn accounts_that_are_unusual_but_right_are_loaded_and_known() {
     });
     let (db, dir) = (TestDb::migrated(), folder());
     let relay = network.relay_url();
-    run_well(on(&network, &db, "discover").args(FAST).args(["--relay", &relay]));
+    run_well(
+        on(&network, &db, "discover")
+            .args(FAST)
+            .args(["--relay", &relay]),
+    );
     let mut run = on_with(&network, &db, "run", "verified");
     run.args(FAST).arg("--certificate");
     let output = run.arg(dir.path().join("c.json")).output().unwrap();
@@ -570,10 +625,15 @@ fn accounts_that_are_unusual_but_right_are_loaded_and_known() {
     assert_as_expected(&db, &network, &|_| false);
     let mut client = db.client();
     let mut count = |sql: &str| -> i64 { client.query_one(sql, &[]).unwrap().get(0) };
-    assert!(count("SELECT count(*) FROM bsky.actor WHERE did LIKE 'did:web:%' AND handle IS NOT NULL") >= 1);
+    assert!(
+        count("SELECT count(*) FROM bsky.actor WHERE did LIKE 'did:web:%' AND handle IS NOT NULL")
+            >= 1
+    );
     // One whose handle is somebody else's has none.
     assert_eq!(
-        count("SELECT count(*) FROM bsky.actor WHERE handle IS NULL AND \"upstreamStatus\" IS NULL"),
+        count(
+            "SELECT count(*) FROM bsky.actor WHERE handle IS NULL AND \"upstreamStatus\" IS NULL"
+        ),
         1
     );
     assert_eq!(

@@ -26,7 +26,9 @@ fn a_private_database_is_made_used_named_and_stopped() {
         .expect("a psql line");
     let rows = Command::new("sh")
         .arg("-c")
-        .arg(format!("{psql} -Atc 'SELECT count(*) FROM kysely_migration'"))
+        .arg(format!(
+            "{psql} -Atc 'SELECT count(*) FROM kysely_migration'"
+        ))
         .output()
         .unwrap();
     assert_eq!(
@@ -64,7 +66,11 @@ fn a_private_database_is_not_stopped_under_a_consumer() {
     };
     let output = stop();
     assert_eq!(output.status.code(), Some(3));
-    assert!(told(&output).contains("another skyfill"), "{}", told(&output));
+    assert!(
+        told(&output).contains("another skyfill"),
+        "{}",
+        told(&output)
+    );
     signal(&consumer, "TERM");
     assert_eq!(consumer.wait().unwrap().code(), Some(0));
     assert_eq!(stop().status.code(), Some(0));

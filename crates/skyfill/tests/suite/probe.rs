@@ -1,7 +1,9 @@
-//! Hand-written records, one after the other, with the rows that the official indexer added for each.
+//! Hand-written records, one after the other, with the rows that the official indexer added for
+//! each.
 //!
-//! Compared are the rows that a record has by itself; those that need other records (counts, flags, notifications of quotes and
-//! replies) depend in the golden results on the order of the lines, and have other tests.
+//! Compared are the rows that a record has by itself; those that need other records (counts, flags,
+//! notifications of quotes and replies) depend in the golden results on the order of the lines, and
+//! have other tests.
 
 use crate::support::*;
 use serde_json::Value;
@@ -33,7 +35,8 @@ fn line_of(probe: &Value) -> Option<String> {
         return Some(line(given.unwrap_or(GIVEN_CID), &json));
     }
     let json = probe["record"].to_string();
-    // The CID is that of the record in DAG-CBOR, which the consumer makes of the JSON; the golden rows tell it.
+    // The CID is that of the record in DAG-CBOR, which the consumer makes of the JSON; the golden
+    // rows tell it.
     Some(line(given.unwrap_or("CID"), &json))
 }
 
@@ -55,7 +58,9 @@ fn pure(table: &str, row: &Value) -> String {
         "hasPostGate",
     ];
     if table == "post" {
-        relational.iter().for_each(|column| drop(object.remove(*column)));
+        relational
+            .iter()
+            .for_each(|column| drop(object.remove(*column)));
     }
     // The official indexer takes the clock for a profile that has no time.
     if table == "profile" {
@@ -116,7 +121,9 @@ fn check(name: &str) {
                     .cloned()
                     .unwrap_or_default();
                 if !is_relational(table, row)
-                    && !went.iter().any(|gone| pure(table, gone) == pure(table, row))
+                    && !went
+                        .iter()
+                        .any(|gone| pure(table, gone) == pure(table, row))
                 {
                     rows.push((table.to_owned(), pure(table, row)));
                 }

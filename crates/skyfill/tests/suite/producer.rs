@@ -26,9 +26,16 @@ fn account_states_are_skipped_and_waits_are_kept() {
     let car = |n| Answer::Repo(Arc::new(population.car(n)));
     let then = |first: Answer, n| Answer::Then(Box::new(first), Box::new(car(n)));
     let limited = |headers| Answer::Status(429, headers, String::new());
-    let reset = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 3;
+    let reset = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+        + 3;
     let answers = [
-        ("did:plc:notfound".to_owned(), Answer::error(400, "RepoNotFound")),
+        (
+            "did:plc:notfound".to_owned(),
+            Answer::error(400, "RepoNotFound"),
+        ),
         (
             "did:plc:deactivated".to_owned(),
             Answer::error(400, "RepoDeactivated"),
@@ -59,7 +66,11 @@ fn account_states_are_skipped_and_waits_are_kept() {
     let dids: Vec<String> = answers.iter().map(|(did, _)| did.clone()).collect();
     let server = Server::start(answers.into_iter().collect());
     let folder = folder();
-    let file = did_file(folder.path(), &server.url(), dids.iter().map(String::as_str));
+    let file = did_file(
+        folder.path(),
+        &server.url(),
+        dids.iter().map(String::as_str),
+    );
     let socket = folder.path().join("s");
     let consumer = sink(&socket);
     let started = Instant::now();
@@ -132,7 +143,9 @@ fn private_hosts_are_refused_by_address_by_name_and_after_a_redirect() {
         .output()
         .unwrap();
     assert_eq!(
-        summary(&again)["skipped"]["not found"].as_u64().map(|n| n >= 4),
+        summary(&again)["skipped"]["not found"]
+            .as_u64()
+            .map(|n| n >= 4),
         Some(true),
         "{}",
         told(&again)
@@ -149,7 +162,11 @@ fn partitions_meet_exactly_and_opted_out_hosts_are_left_alone() {
     );
     let folder = folder();
     let dids: Vec<String> = (0..9).map(|n| population.did(n)).collect();
-    let file = did_file(folder.path(), &server.url(), dids.iter().map(String::as_str));
+    let file = did_file(
+        folder.path(),
+        &server.url(),
+        dids.iter().map(String::as_str),
+    );
     let mut sent = 0;
     for (from, to) in [("0", "4"), ("4", "7"), ("7", "0")] {
         let socket = folder.path().join(format!("s{from}"));
@@ -180,10 +197,18 @@ fn partitions_meet_exactly_and_opted_out_hosts_are_left_alone() {
 fn a_signal_lets_it_end_well_and_another_asks_what_it_does() {
     let population = Population::new(23, 3, 300);
     let stalled = Answer::Stall(Arc::new(population.car(0)));
-    let server = Server::start((0..3).map(|n| (population.did(n), stalled.clone())).collect());
+    let server = Server::start(
+        (0..3)
+            .map(|n| (population.did(n), stalled.clone()))
+            .collect(),
+    );
     let folder = folder();
     let dids: Vec<String> = (0..3).map(|n| population.did(n)).collect();
-    let file = did_file(folder.path(), &server.url(), dids.iter().map(String::as_str));
+    let file = did_file(
+        folder.path(),
+        &server.url(),
+        dids.iter().map(String::as_str),
+    );
     let socket = folder.path().join("s");
     let mut child = Watched::start(producer(folder.path(), &file, &[&socket]).args([
         "--concurrency",
@@ -216,7 +241,11 @@ fn a_consumer_that_dies_at_the_very_end_is_told() {
     );
     let folder = folder();
     let dids: Vec<String> = (0..2).map(|n| population.did(n)).collect();
-    let file = did_file(folder.path(), &server.url(), dids.iter().map(String::as_str));
+    let file = did_file(
+        folder.path(),
+        &server.url(),
+        dids.iter().map(String::as_str),
+    );
     let socket = folder.path().join("s");
     let listener = UnixListener::bind(&socket).unwrap();
     let dying = std::thread::spawn(move || {
@@ -234,7 +263,14 @@ fn a_consumer_that_dies_at_the_very_end_is_told() {
 fn wrong_arguments_name_the_thing() {
     let folder = folder();
     let file = did_file(folder.path(), "http://x", []);
-    let run = |args: &[&str]| skyfill().arg("producer").arg(&file).args(args).output().unwrap();
+    let run = |args: &[&str]| {
+        skyfill()
+            .arg("producer")
+            .arg(&file)
+            .args(args)
+            .output()
+            .unwrap()
+    };
     let output = run(&["/tmp/a", "/tmp/b"]);
     assert_eq!(
         (output.status.code(), told(&output).contains("one or three")),
@@ -275,7 +311,10 @@ fn wrong_arguments_name_the_thing() {
     );
     let output = run(&["/tmp/a", "--failures", file.to_str().unwrap()]);
     assert_eq!(
-        (output.status.code(), told(&output).contains("still-failing")),
+        (
+            output.status.code(),
+            told(&output).contains("still-failing")
+        ),
         (Some(2), true),
         "{}",
         told(&output)

@@ -1,5 +1,5 @@
-//! `skyfill run`: the same tables as through producer, consumer and finalize, fresh and merged, whole and in parts, from the network and from an
-//! archive.
+//! `skyfill run`: the same tables as through producer, consumer and finalize, fresh and merged,
+//! whole and in parts, from the network and from an archive.
 
 use crate::support::*;
 use simnet::Answer;
@@ -115,7 +115,10 @@ fn a_network_that_changed_ends_as_a_fresh_load_of_its_later_state() {
             )
             .unwrap()
             .get(0);
-        assert!((1..=5).contains(&kept), "{kept} of 5 records are still there");
+        assert!(
+            (1..=5).contains(&kept),
+            "{kept} of 5 records are still there"
+        );
         client
             .batch_execute(
                 "UPDATE bsky.record SET \"takedownRef\" = NULL; DELETE FROM bsky.post_agg WHERE \"bookmarkCount\" = 3",
@@ -182,7 +185,11 @@ fn parts_are_left_out_by_choice_and_accounted_for() {
     assert_eq!(difference(&part.dump(), &before), None);
     // What was refused has opened nothing.
     let output = run_well(run_load(&part.url).args(args));
-    assert!(told(&output).contains("nothing is open"), "{}", told(&output));
+    assert!(
+        told(&output).contains("nothing is open"),
+        "{}",
+        told(&output)
+    );
     let none = TestDb::migrated();
     run_and_prove(run_all(&none, &net, dir.path()).args(["--notifications", "none"]));
     assert_eq!(count(&none, "SELECT count(*) FROM bsky.notification"), 0);
@@ -192,7 +199,10 @@ fn parts_are_left_out_by_choice_and_accounted_for() {
             .env("BSKY_DB_POSTGRES_URL", &part.url),
     );
     let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
-    assert_eq!(status["run"]["notifications"], "since=2024-06-01T00:00:00.000Z");
+    assert_eq!(
+        status["run"]["notifications"],
+        "since=2024-06-01T00:00:00.000Z"
+    );
     assert_eq!(status["run"]["collections"][0], "app.bsky.feed.post");
 }
 
@@ -202,7 +212,11 @@ fn a_second_load_needs_no_network() {
     let net = Net::of_tangle(&tangle);
     let (first, dir) = (TestDb::migrated(), folder());
     let cars = dir.path().join("cars");
-    run_and_prove(run_all(&first, &net, dir.path()).arg("--keep-cars").arg(&cars));
+    run_and_prove(
+        run_all(&first, &net, dir.path())
+            .arg("--keep-cars")
+            .arg(&cars),
+    );
     let requests = net.server.requests();
     let second = TestDb::migrated();
     run_and_prove(run_load(&second.url).arg("--from-cars").arg(&cars));
@@ -240,7 +254,8 @@ fn a_second_load_needs_no_network() {
 #[test]
 fn a_large_repo_goes_through_in_pieces() {
     let population = simnet::Population::new(3, 4, 60_000);
-    let cars = (0..population.len()).map(|account| (population.did(account), population.car(account)));
+    let cars =
+        (0..population.len()).map(|account| (population.did(account), population.car(account)));
     let mut net = Net::of_cars(cars);
     let did = "did:plc:large".to_owned();
     let mut records = Vec::new();
@@ -248,8 +263,10 @@ fn a_large_repo_goes_through_in_pieces() {
         for (number, (key, bytes)) in population.records(account).into_iter().enumerate() {
             let collection = key.split('/').next().unwrap().to_owned();
             if !collection.ends_with("profile") {
-                let tid =
-                    atrepo::syntax::tid(1_600_000_000_000_000 + number as u64 * 1000 + account as u64, 1);
+                let tid = atrepo::syntax::tid(
+                    1_600_000_000_000_000 + number as u64 * 1000 + account as u64,
+                    1,
+                );
                 records.push((format!("{collection}/{tid}"), bytes));
             }
         }
@@ -282,7 +299,12 @@ fn two_runs_at_once_and_a_did_twice() {
     let (one, dir) = (TestDb::migrated(), folder());
     run_and_prove(&mut run_all(&one, &net, dir.path()));
     let db = TestDb::migrated();
-    let twice: Vec<&str> = net.dids.iter().chain(&net.dids).map(String::as_str).collect();
+    let twice: Vec<&str> = net
+        .dids
+        .iter()
+        .chain(&net.dids)
+        .map(String::as_str)
+        .collect();
     let file = did_file(dir.path(), &net.server.url(), twice);
     let start = || {
         run_load(&db.url)
@@ -445,7 +467,11 @@ fn what_cannot_work_says_so() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(3), "{}", told(&output));
-    assert!(told(&output).contains("permission denied"), "{}", told(&output));
+    assert!(
+        told(&output).contains("permission denied"),
+        "{}",
+        told(&output)
+    );
     assert!(told(&output).contains("hint: "), "{}", told(&output));
     client
         .batch_execute("DROP OWNED BY skyfill_guest; DROP ROLE skyfill_guest")

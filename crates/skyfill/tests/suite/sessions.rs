@@ -1,4 +1,5 @@
-//! Sessions with PostgreSQL: what they are set to, which locks they take, and how the server is waited for.
+//! Sessions with PostgreSQL: what they are set to, which locks they take, and how the server is
+//! waited for.
 
 use crate::support::*;
 use ledger::locks::{self, Hold, Lock};
@@ -91,7 +92,10 @@ fn settings_of_the_database_change_nothing() {
     let net = Net::of_tangle(&tangle);
     let (odd, plain, dir) = (TestDb::migrated(), TestDb::migrated(), folder());
     let mut client = odd.client();
-    let name: String = client.query_one("SELECT current_database()", &[]).unwrap().get(0);
+    let name: String = client
+        .query_one("SELECT current_database()", &[])
+        .unwrap()
+        .get(0);
     for setting in [
         "standard_conforming_strings = off",
         "search_path = nowhere",
@@ -150,11 +154,21 @@ fn identities_and_discovery_wait_for_the_server() {
     net.load(&db, dir.path(), &net.dids, 1, &[]);
     let mut discover = skyfill();
     discover
-        .args(["discover", "--allow-private-hosts", "--pds", &net.server.url()])
+        .args([
+            "discover",
+            "--allow-private-hosts",
+            "--pds",
+            &net.server.url(),
+        ])
         .env("BSKY_DB_POSTGRES_URL", &db.url);
     // This PDS lists nothing, so discovery ends with one host that it could not list.
     for (command, name, table, ended) in [
-        (&mut net.identities(&db), "identities", "skyfill.identity", 0),
+        (
+            &mut net.identities(&db),
+            "identities",
+            "skyfill.identity",
+            0,
+        ),
         (&mut discover, "discover", "skyfill.listing", 1),
     ] {
         let mut holder = db.client();
@@ -173,7 +187,12 @@ fn identities_and_discovery_wait_for_the_server() {
             "{}",
             told(&output)
         );
-        assert_eq!(output.status.code(), Some(ended), "{name}: {}", told(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(ended),
+            "{name}: {}",
+            told(&output)
+        );
     }
 }
 
@@ -184,7 +203,11 @@ fn hosts_of_a_dead_process_are_taken_over_at_once() {
     let (net, db, dir) = (Net::of_tangle(&tangle), TestDb::migrated(), folder());
     let mut client = db.client();
     ledger::prepare(&mut client, Waits::SILENT).unwrap();
-    let file = did_file(dir.path(), &net.server.url(), net.dids.iter().map(String::as_str));
+    let file = did_file(
+        dir.path(),
+        &net.server.url(),
+        net.dids.iter().map(String::as_str),
+    );
     let host = fetch::hosts::host_of(&net.server.url());
     client
         .execute(
@@ -205,14 +228,21 @@ fn hosts_of_a_dead_process_are_taken_over_at_once() {
 fn finalize_takes_the_notifications_of_the_loads() {
     let tangle = simnet::Tangle::new(66, 6, 300);
     let (net, db, dir) = (Net::of_tangle(&tangle), TestDb::migrated(), folder());
-    let file = did_file(dir.path(), &net.server.url(), net.dids.iter().map(String::as_str));
+    let file = did_file(
+        dir.path(),
+        &net.server.url(),
+        net.dids.iter().map(String::as_str),
+    );
     run_well(
         run_load(&db.url)
             .arg(file)
             .args(["--notifications", "since=2024-06-01"]),
     );
     let before = db.dump();
-    let output = finalize(&db).args(["--notifications", "all"]).output().unwrap();
+    let output = finalize(&db)
+        .args(["--notifications", "all"])
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", told(&output));
     assert!(
         told(&output).contains("were loaded with notifications since="),
@@ -224,7 +254,8 @@ fn finalize_takes_the_notifications_of_the_loads() {
     assert_eq!(difference(&db.dump(), &before), None);
 }
 
-/// What is saved in schema `skyfill` is executed later: not if somebody else made it, and not if it is anything else.
+/// What is saved in schema `skyfill` is executed later: not if somebody else made it, and not if it
+/// is anything else.
 #[test]
 fn saved_statements_are_executed_only_if_they_are_skyfills_own() {
     let db = TestDb::migrated();
@@ -252,7 +283,10 @@ fn saved_statements_are_executed_only_if_they_are_skyfills_own() {
         let output = restore();
         assert_eq!(output.status.code(), Some(3), "{ddl}: {}", told(&output));
         let mine = "SELECT to_regclass('public.mine') IS NULL";
-        assert!(client.query_one(mine, &[]).unwrap().get::<_, bool>(0), "{ddl}");
+        assert!(
+            client.query_one(mine, &[]).unwrap().get::<_, bool>(0),
+            "{ddl}"
+        );
     }
     client
         .batch_execute(

@@ -1,4 +1,5 @@
-//! SIGTERM ends any command in time, whatever it waits for, and a thread that breaks off ends the run; in either case the next start goes on.
+//! SIGTERM ends any command in time, whatever it waits for, and a thread that breaks off ends the
+//! run; in either case the next start goes on.
 
 use crate::support::*;
 use postgres::Client;
@@ -8,15 +9,17 @@ use std::os::unix::net::UnixListener;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// Ending takes five seconds at most. The tests share their machine with others, so that starting a thread alone may take a second; what is
-/// waited for in them would never end.
+/// Ending takes five seconds at most. The tests share their machine with others, so that starting a
+/// thread alone may take a second; what is waited for in them would never end.
 const IN_TIME: Duration = Duration::from_secs(10);
 /// Ended because it was told to.
 const STOPPED: Option<i32> = Some(4);
 
 fn net() -> Net {
     let population = Population::new(12, 6, 600);
-    Net::of_cars((0..population.len()).map(|account| (population.did(account), population.car(account))))
+    Net::of_cars(
+        (0..population.len()).map(|account| (population.did(account), population.car(account))),
+    )
 }
 
 fn start(command: &mut Command) -> Child {
@@ -28,7 +31,9 @@ fn start(command: &mut Command) -> Child {
 fn lock(db: &TestDb, table: &str, mode: &str) -> Client {
     let mut client = db.client();
     client
-        .batch_execute(&format!("BEGIN; LOCK TABLE bsky.\"{table}\" IN {mode} MODE"))
+        .batch_execute(&format!(
+            "BEGIN; LOCK TABLE bsky.\"{table}\" IN {mode} MODE"
+        ))
         .unwrap();
     client
 }
@@ -46,7 +51,10 @@ fn wait_until_blocked(db: &TestDb, child: &mut Child) {
         if blocked.get::<_, i64>(0) > 0 {
             return;
         }
-        assert!(child.try_wait().unwrap().is_none(), "it ended before it waited");
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "it ended before it waited"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -81,7 +89,12 @@ fn a_run_stops_in_every_phase_and_goes_on() {
     for (what, failpoint, table, mode) in [
         ("loading", None, "record", "SHARE"),
         ("making indexes", Some("phase"), "post", "ROW EXCLUSIVE"),
-        ("vacuuming", Some("phase=2"), "post", "SHARE UPDATE EXCLUSIVE"),
+        (
+            "vacuuming",
+            Some("phase=2"),
+            "post",
+            "SHARE UPDATE EXCLUSIVE",
+        ),
         ("finalizing", Some("phase=4"), "post", "ACCESS EXCLUSIVE"),
         ("verifying", Some("phase=6"), "record", "ACCESS EXCLUSIVE"),
     ] {
@@ -138,7 +151,11 @@ fn identities_finalize_and_verify_stop_by_themselves() {
 fn a_consumer_and_a_producer_stop_though_the_other_does_nothing() {
     let (net, dir) = (net(), folder());
     let db = TestDb::migrated();
-    let file = did_file(dir.path(), &net.server.url(), net.dids.iter().map(String::as_str));
+    let file = did_file(
+        dir.path(),
+        &net.server.url(),
+        net.dids.iter().map(String::as_str),
+    );
     let mut consumer = Consumer::start(&db.url, dir.path(), "s", &[]);
     // A database that takes nothing.
     let held = lock(&db, "record", "SHARE");

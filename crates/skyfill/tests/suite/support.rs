@@ -1,5 +1,5 @@
-//! What the tests stand on: a real PostgreSQL shared by all of them (started on first use, a database for each test), the
-//! real binary, real sockets, and the practice PDS.
+//! What the tests stand on: a real PostgreSQL shared by all of them (started on first use, a
+//! database for each test), the real binary, real sockets, and the practice PDS.
 
 use postgres::{Client, NoTls};
 use rustix::process::{Pid, Signal};
@@ -177,9 +177,14 @@ pub(crate) fn dump_of(client: &mut Client) -> BTreeMap<String, Vec<String>> {
     let mut dump = BTreeMap::new();
     for table in tables {
         let table: String = table.get(0);
-        let sql = format!("SELECT (to_jsonb(x) - '{{id,timestamp}}'::text[])::text FROM bsky.\"{table}\" x");
+        let sql = format!(
+            "SELECT (to_jsonb(x) - '{{id,timestamp}}'::text[])::text FROM bsky.\"{table}\" x"
+        );
         let rows = client.query(&sql, &[]).expect("dump");
-        dump.insert(table, canonical(rows.iter().map(|row| row.get::<_, String>(0))));
+        dump.insert(
+            table,
+            canonical(rows.iter().map(|row| row.get::<_, String>(0))),
+        );
     }
     dump
 }
@@ -187,7 +192,10 @@ pub(crate) fn dump_of(client: &mut Client) -> BTreeMap<String, Vec<String>> {
 impl Drop for TestDb {
     fn drop(&mut self) {
         if let Ok(mut client) = Client::connect(&self.server.url_of("postgres"), NoTls) {
-            drop(client.batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name)));
+            drop(client.batch_execute(&format!(
+                "DROP DATABASE IF EXISTS {} WITH (FORCE)",
+                self.name
+            )));
         }
     }
 }
@@ -234,10 +242,12 @@ impl Net {
 
     pub(crate) fn set_handle(&self, handle: &str, did: &str) {
         let asked = format!("handle {}", handle.to_lowercase());
-        self.server.set(&asked, simnet::Answer::text(format!("{did}\n")));
+        self.server
+            .set(&asked, simnet::Answer::text(format!("{did}\n")));
     }
 
-    /// Loads all repos into `db` over as many sockets and in such an order, with these arguments for the consumers.
+    /// Loads all repos into `db` over as many sockets and in such an order, with these arguments
+    /// for the consumers.
     pub(crate) fn load(
         &self,
         db: &TestDb,
@@ -251,7 +261,9 @@ impl Net {
             .map(|n| Consumer::start(&db.url, dir, &format!("s{n}"), consumer_args))
             .collect();
         let paths: Vec<&Path> = consumers.iter().map(|c| c.socket.as_path()).collect();
-        let output = producer(dir, &file, &paths).output().expect("run the producer");
+        let output = producer(dir, &file, &paths)
+            .output()
+            .expect("run the producer");
         assert_eq!(output.status.code(), Some(0), "{}", told(&output));
         assert_eq!(summary(&output)["sent"], dids.len(), "{}", told(&output));
         for consumer in consumers {
@@ -358,14 +370,23 @@ pub(crate) fn later(car: &[u8], did: &str, random: &mut simnet::Random) -> Vec<u
             2 => _ = after.insert(key.clone(), other),
             3 => {
                 after.insert(key.clone(), bytes.clone());
-                let micros = 1_600_000_000_000_000 + random.below(200_000_000_000_000) + number as u64;
-                after.insert(format!("{collection}/{}", atrepo::syntax::tid(micros, 3)), other);
+                let micros =
+                    1_600_000_000_000_000 + random.below(200_000_000_000_000) + number as u64;
+                after.insert(
+                    format!("{collection}/{}", atrepo::syntax::tid(micros, 3)),
+                    other,
+                );
             }
             _ => _ = after.insert(key.clone(), bytes.clone()),
         }
     }
-    let rev = &atrepo::Repo::open(car, did).expect("a repo").commit().rev.clone();
-    let micros = atrepo::syntax::tid_micros(rev).expect("a TID") + 1_000_000 + random.below(1_000_000);
+    let rev = &atrepo::Repo::open(car, did)
+        .expect("a repo")
+        .commit()
+        .rev
+        .clone();
+    let micros =
+        atrepo::syntax::tid_micros(rev).expect("a TID") + 1_000_000 + random.below(1_000_000);
     let rev = atrepo::syntax::tid(micros, 1);
     simnet::build_repo(did, &rev, after.into_iter().collect())
 }
@@ -421,7 +442,11 @@ pub(crate) fn difference(
 /// Rows of JSON, each with its keys sorted, all sorted.
 pub(crate) fn canonical(rows: impl Iterator<Item = String>) -> Vec<String> {
     let mut rows: Vec<String> = rows
-        .map(|row| serde_json::from_str::<Value>(&row).expect("JSON").to_string())
+        .map(|row| {
+            serde_json::from_str::<Value>(&row)
+                .expect("JSON")
+                .to_string()
+        })
         .collect();
     rows.sort();
     rows
@@ -485,7 +510,11 @@ impl Consumer {
         wait_until(text, || {
             let has_ended = self.child.try_wait().expect("wait").is_some();
             let has_said = self.log().contains(text);
-            assert!(has_said || !has_ended, "the consumer ended:\n{}", self.log());
+            assert!(
+                has_said || !has_ended,
+                "the consumer ended:\n{}",
+                self.log()
+            );
             has_said
         });
     }
@@ -536,7 +565,11 @@ pub(crate) fn send_signal(pid: u32, signal: Signal) {
 }
 
 /// A DID file in `folder` for `repos` on `url`.
-pub(crate) fn did_file<'a>(folder: &Path, url: &str, dids: impl IntoIterator<Item = &'a str>) -> PathBuf {
+pub(crate) fn did_file<'a>(
+    folder: &Path,
+    url: &str,
+    dids: impl IntoIterator<Item = &'a str>,
+) -> PathBuf {
     let path = folder.join("dids.jsonl");
     let lines: String = dids
         .into_iter()
@@ -573,18 +606,22 @@ pub(crate) fn told(output: &Output) -> String {
 
 /// The JSON summary on stdout.
 pub(crate) fn summary(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", told(output)))
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", told(output)))
 }
 
 /// Sends `text` to a consumer as a producer would, and waits until it is committed.
 pub(crate) fn send_lines(socket: &Path, text: &str) {
     use std::io::{Read, Write};
-    let mut stream = std::os::unix::net::UnixStream::connect(socket).expect("connect to the consumer");
+    let mut stream =
+        std::os::unix::net::UnixStream::connect(socket).expect("connect to the consumer");
     stream.write_all(text.as_bytes()).expect("send");
     stream
         .shutdown(std::net::Shutdown::Write)
         .expect("end the stream");
-    stream.read_to_end(&mut Vec::new()).expect("wait for the commit");
+    stream
+        .read_to_end(&mut Vec::new())
+        .expect("wait for the commit");
 }
 
 /// Waits until something has happened. What has not happened after minutes never will, however busy
@@ -650,7 +687,11 @@ impl Watched {
     pub(crate) fn wait_for_end(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         while self.child.try_wait().expect("wait").is_none() {
-            assert!(Instant::now() < deadline, "it does not end:\n{}", self.printed());
+            assert!(
+                Instant::now() < deadline,
+                "it does not end:\n{}",
+                self.printed()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -680,7 +721,9 @@ fn read_all(
     std::thread::spawn(move || {
         let mut piece = [0; 4096];
         while let Ok(count @ 1..) = from.read(&mut piece) {
-            into.lock().expect("what was printed").extend(&piece[..count]);
+            into.lock()
+                .expect("what was printed")
+                .extend(&piece[..count]);
         }
     })
 }
@@ -693,7 +736,10 @@ pub(crate) fn cpu_seconds(pid: u32) -> f64 {
     // The name, in parentheses, may hold anything.
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
     let ticks = fields.split_whitespace().skip(11).take(2);
-    ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS
+    ticks
+        .filter_map(|ticks| ticks.parse::<f64>().ok())
+        .sum::<f64>()
+        / TICKS
 }
 
 /// Peak memory of a process in KiB.

@@ -1,4 +1,5 @@
-//! Nobody's word but the account's: forged repos, revs in the future, forks, hosts that claim what is not theirs, directories that are away.
+//! Nobody's word but the account's: forged repos, revs in the future, forks, hosts that claim what
+//! is not theirs, directories that are away.
 
 use crate::support::*;
 use simnet::{Answer, Server};
@@ -182,7 +183,8 @@ fn status_of(db: &TestDb) -> serde_json::Value {
         .env("BSKY_DB_POSTGRES_URL", &db.url)
         .output()
         .unwrap();
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", told(&output)))
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", told(&output)))
 }
 
 fn certificate_of(db: &TestDb, dir: &Path) -> serde_json::Value {
@@ -280,7 +282,8 @@ fn a_forgery_that_was_loaded_while_the_good_host_was_away_is_gone_after_the_next
     }
 }
 
-/// In one run: what was loaded before its document was known is proved by the lookup of accounts, and replaced.
+/// In one run: what was loaded before its document was known is proved by the lookup of accounts,
+/// and replaced.
 #[test]
 fn a_forgery_is_found_and_replaced_in_the_run_that_loaded_it() {
     let db = TestDb::migrated();
@@ -337,7 +340,9 @@ fn a_stored_rev_in_the_future_binds_nobody() {
     good.serves(&[(DID, newer)]);
     let consumer = Consumer::start(&db.url, dir.path(), "s", &[]);
     let file = did_file(dir.path(), &good.url(), [DID]);
-    let output = producer(dir.path(), &file, &[&consumer.socket]).output().unwrap();
+    let output = producer(dir.path(), &file, &[&consumer.socket])
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
     assert_eq!(consumer.stop(), Some(0));
     assert_eq!(texts(&db), ["newer"]);
@@ -346,9 +351,15 @@ fn a_stored_rev_in_the_future_binds_nobody() {
     let output = run_over(&db, &directory, &[]).arg(&file).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", told(&output));
     let consumer = Consumer::start(&db.url, dir.path(), "s", &[]);
-    let output = producer(dir.path(), &file, &[&consumer.socket]).output().unwrap();
+    let output = producer(dir.path(), &file, &[&consumer.socket])
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", told(&output));
-    assert!(told(&output).contains("rev in the future"), "{}", told(&output));
+    assert!(
+        told(&output).contains("rev in the future"),
+        "{}",
+        told(&output)
+    );
     consumer.stop();
     assert_eq!(texts(&db), ["newer"]);
 }
@@ -378,7 +389,8 @@ fn a_repair_takes_an_older_rev() {
     assert_eq!(texts(&db), ["older"]);
 }
 
-/// The same rev with another commit is noticed, and the document tells which of the two is the account's.
+/// The same rev with another commit is noticed, and the document tells which of the two is the
+/// account's.
 #[test]
 fn another_commit_of_the_same_rev_is_noticed() {
     let (db, dir) = (TestDb::migrated(), folder());
@@ -414,8 +426,9 @@ fn an_older_key_of_the_log_is_taken_and_noted() {
         &format!("plc {DID}"),
         Answer::text(document.replace(&old, &simnet::signing_key_of(DID, 1))),
     );
-    let operation =
-        format!("[{{\"operation\":{{\"verificationMethods\":{{\"atproto\":\"did:key:{old}\"}}}}}}]");
+    let operation = format!(
+        "[{{\"operation\":{{\"verificationMethods\":{{\"atproto\":\"did:key:{old}\"}}}}}}]"
+    );
     directory.set(&format!("audit {DID}"), Answer::text(operation));
     run_well(&mut run_over(&db, &directory, &[&good]));
     assert_eq!(ledger_of(&db, DID).2.as_deref(), Some("older key"));
@@ -466,7 +479,11 @@ fn a_claim_that_was_settled_stays_settled() {
         evil.lists(&lines(n));
         let before = asked();
         run_well(&mut pass);
-        assert_eq!((asked().0 - before.0, asked().1 - before.1), (0, 1), "pass {n}");
+        assert_eq!(
+            (asked().0 - before.0, asked().1 - before.1),
+            (0, 1),
+            "pass {n}"
+        );
     }
     // Another host's word is a new one, and a document that changed is believed.
     let other = Host::of(&[(&dids[0], repo(&dids[0], &rev(5), "moved"))]);
@@ -476,13 +493,15 @@ fn a_claim_that_was_settled_stays_settled() {
     lives_on(&directory, &dids[0], &evil);
     evil.serves(&[(&dids[0], repo(&dids[0], &rev(6), "moved"))]);
     good.serves(&cars[1..]);
-    good.server.set(&dids[0], Answer::error(400, "RepoNotFound"));
+    good.server
+        .set(&dids[0], Answer::error(400, "RepoNotFound"));
     run_well(&mut run_over(&db, &directory, &[&good, &evil]));
     assert_eq!(ledger_of(&db, &dids[0]).1, evil.name());
     assert_eq!(texts(&db).iter().filter(|text| *text == "moved").count(), 1);
 }
 
-/// Of a host that lost many claims nobody believes the rest, and what it was the first to list goes to whoever else lists it.
+/// Of a host that lost many claims nobody believes the rest, and what it was the first to list goes
+/// to whoever else lists it.
 #[test]
 fn a_liar_is_believed_last() {
     let db = TestDb::migrated();
@@ -504,7 +523,14 @@ fn a_liar_is_believed_last() {
     run_well(discover.args(["--host-rate", "5000", "--pds", &evil.url()]));
     let before = directory.requests();
     let mut discover = skyfill_with("discover", &db, &directory);
-    run_well(discover.args(["--host-rate", "5000", "--pds", &good.url(), "--pds", &evil.url()]));
+    run_well(discover.args([
+        "--host-rate",
+        "5000",
+        "--pds",
+        &good.url(),
+        "--pds",
+        &evil.url(),
+    ]));
     let asked = directory.requests() - before;
     assert!((20..=500).contains(&asked), "{asked} documents");
     let sql = "SELECT count(*) FROM skyfill.repo WHERE state = 'open' AND host = $1";
@@ -564,7 +590,14 @@ fn an_account_without_a_pds_costs_itself_alone() {
         Answer::text(document.replace("#atproto_pds", "#other")),
     );
     let mut run = run_over(&db, &directory, &[]);
-    run.args(["--did", "did:plc:nopds", "--did", DID, "--did", "did:plc:nobody"]);
+    run.args([
+        "--did",
+        "did:plc:nopds",
+        "--did",
+        DID,
+        "--did",
+        "did:plc:nobody",
+    ]);
     let output = run.output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", told(&output));
     assert_eq!(texts(&db), ["true"]);
@@ -576,13 +609,15 @@ fn an_account_without_a_pds_costs_itself_alone() {
     assert_eq!(ledger_of(&db, "did:plc:nobody").0, "not found");
     // Once it has one, a retry finds it.
     let car = repo("did:plc:nopds", &rev(3), "late");
-    good.server.set("did:plc:nopds", Answer::Repo(Arc::new(car)));
+    good.server
+        .set("did:plc:nopds", Answer::Repo(Arc::new(car)));
     directory.set("plc did:plc:nopds", Answer::text(document));
     run_well(run_over(&db, &directory, &[]).arg("--retry-failed"));
     assert_eq!(texts(&db), ["late", "true"]);
 }
 
-/// What a host does not have, but the document says that it has, stays until its list says the same.
+/// What a host does not have, but the document says that it has, stays until its list says the
+/// same.
 #[test]
 fn one_word_of_a_host_deletes_nothing() {
     let (db, dir) = (TestDb::migrated(), folder());

@@ -23,12 +23,23 @@ fn a_cache_becomes_a_did_file_and_bad_entries_are_told() {
     let folder = folder();
     let path = folder.path().join("cache");
     std::fs::write(&path, [pairs(2), vec![0xc0], pairs(1)].concat()).unwrap();
-    let output = skyfill().arg("unpack-as-did-file").arg(&path).output().unwrap();
+    let output = skyfill()
+        .arg("unpack-as-did-file")
+        .arg(&path)
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", told(&output));
     let first = format!("[\"did:plc:{:024}\",\"https://pds.example\"]", 0);
-    let lines: Vec<&str> = std::str::from_utf8(&output.stdout).unwrap().lines().collect();
+    let lines: Vec<&str> = std::str::from_utf8(&output.stdout)
+        .unwrap()
+        .lines()
+        .collect();
     assert_eq!((lines.len(), lines[0]), (3, first.as_str()));
-    assert!(told(&output).contains("entry 2 at byte 110"), "{}", told(&output));
+    assert!(
+        told(&output).contains("entry 2 at byte 110"),
+        "{}",
+        told(&output)
+    );
     std::fs::write(&path, pairs(3)).unwrap();
     assert_eq!(
         skyfill()
@@ -96,5 +107,8 @@ fn memory_does_not_grow_with_the_cache() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     assert!(reader.join().unwrap() > 100_000_000);
-    assert!(peak > 0 && peak < 30 << 10, "{peak} KiB for a cache of 120 MB");
+    assert!(
+        peak > 0 && peak < 30 << 10,
+        "{peak} KiB for a cache of 120 MB"
+    );
 }

@@ -40,9 +40,17 @@ fn certificate(db: &TestDb, word: &str) -> Value {
 fn one_word_is_right_in_each_case() {
     let net = Net::of_tangle(&simnet::Tangle::new(95, 5, 150));
     let (db, dir) = (TestDb::migrated(), folder());
-    let file = did_file(dir.path(), &net.server.url(), net.dids.iter().map(String::as_str));
+    let file = did_file(
+        dir.path(),
+        &net.server.url(),
+        net.dids.iter().map(String::as_str),
+    );
     let output = run_well(run_load(&db.url).arg(&file));
-    assert!(stderr(&output).contains("verdict: complete"), "{}", told(&output));
+    assert!(
+        stderr(&output).contains("verdict: complete"),
+        "{}",
+        told(&output)
+    );
     let all_well = certificate(&db, "complete");
     assert_eq!(all_well["repos"]["loaded"], 5);
     assert_eq!(all_well["missing"], serde_json::json!([]));
@@ -62,7 +70,8 @@ fn one_word_is_right_in_each_case() {
     let cases = [
         (
             host.to_owned(),
-            "DELETE FROM skyfill.host WHERE listing IS NOT NULL; DELETE FROM skyfill.listing".to_owned(),
+            "DELETE FROM skyfill.host WHERE listing IS NOT NULL; DELETE FROM skyfill.listing"
+                .to_owned(),
             "1 host could not be listed",
         ),
         (
@@ -135,7 +144,11 @@ fn nothing_is_empty_and_a_choice_is_named() {
 
     let net = Net::of_tangle(&simnet::Tangle::new(96, 4, 100));
     let (part, dir) = (TestDb::migrated(), folder());
-    let file = did_file(dir.path(), &net.server.url(), net.dids.iter().map(String::as_str));
+    let file = did_file(
+        dir.path(),
+        &net.server.url(),
+        net.dids.iter().map(String::as_str),
+    );
     let args = [
         "--collections",
         "app.bsky.graph.follow",
@@ -188,7 +201,11 @@ fn nothing_is_empty_and_a_choice_is_named() {
 fn a_certificate_that_has_no_place_is_refused_before_the_work() {
     let net = Net::of_tangle(&simnet::Tangle::new(97, 3, 30));
     let (db, dir) = (TestDb::migrated(), folder());
-    let file = did_file(dir.path(), &net.server.url(), net.dids.iter().map(String::as_str));
+    let file = did_file(
+        dir.path(),
+        &net.server.url(),
+        net.dids.iter().map(String::as_str),
+    );
     let missing = dir.path().join("missing").join("c.json");
     let output = run_load(&db.url)
         .arg(&file)

@@ -21,7 +21,11 @@ fn verify(db: &TestDb, args: &[&str]) -> (Option<i32>, Vec<Value>) {
 
 fn load(net: &Net, db: &TestDb) -> Command {
     let dir = folder();
-    let file = did_file(dir.path(), &net.server.url(), net.dids.iter().map(String::as_str));
+    let file = did_file(
+        dir.path(),
+        &net.server.url(),
+        net.dids.iter().map(String::as_str),
+    );
     let mut command = run_load(&db.url);
     run_well(command.arg(file).arg("--no-verify"));
     run_load(&db.url)
@@ -126,7 +130,12 @@ fn each_change_is_named_and_repaired() {
             );
         }
         let output = run_well(&mut again);
-        assert_eq!(summary(&output)["differences"], 0, "{change}: {}", told(&output));
+        assert_eq!(
+            summary(&output)["differences"],
+            0,
+            "{change}: {}",
+            told(&output)
+        );
         if let Some(difference) = difference(&db.dump(), &good) {
             panic!("{change}: {difference}");
         }

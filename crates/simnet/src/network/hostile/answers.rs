@@ -45,7 +45,13 @@ pub(in super::super) fn answer(
             r#"{"error":"RateLimitExceeded","message":"Rate Limit Exceeded"}"#.to_owned(),
         )),
         Fault::EvilNames => Some(list_answer("repos", None, &invented(world, host, 0))),
-        Fault::SlowLister if lists => Some(continued(world, host, request, |next| next + 1, BETWEEN_PAGES)),
+        Fault::SlowLister if lists => Some(continued(
+            world,
+            host,
+            request,
+            |next| next + 1,
+            BETWEEN_PAGES,
+        )),
         Fault::CircularList if lists => Some(continued(
             world,
             host,
@@ -109,7 +115,9 @@ fn odd_lines(world: &World, host: usize) -> String {
 
 /// Lines of a relay's list that are no hosts.
 pub(in super::super) fn odd_hosts() -> Vec<String> {
-    let host = |name: &str| format!(r#"{{"hostname":"{name}","seq":1,"accountCount":5,"status":"active"}}"#);
+    let host = |name: &str| {
+        format!(r#"{{"hostname":"{name}","seq":1,"accountCount":5,"status":"active"}}"#)
+    };
     vec![
         host("user:password@127.0.0.1:9"),
         host(&format!("{ESCAPES}.simnet.test")),
@@ -126,8 +134,10 @@ fn refusal_with_escapes() -> Answer {
 
 /// What is served instead of a repo; nothing if it is served as it is.
 pub(in super::super) fn spoiled(world: &World, source: &Source, fault: Fault) -> Option<Answer> {
-    static ZSTD_ZEROS: LazyLock<Arc<Vec<u8>>> = LazyLock::new(|| Arc::new(Encoding::Zstd.zeros(ZEROS)));
-    let packed = |encoding: Encoding, body: &[u8]| Answer::Packed(encoding, Arc::new(encoding.pack(body)));
+    static ZSTD_ZEROS: LazyLock<Arc<Vec<u8>>> =
+        LazyLock::new(|| Arc::new(Encoding::Zstd.zeros(ZEROS)));
+    let packed =
+        |encoding: Encoding, body: &[u8]| Answer::Packed(encoding, Arc::new(encoding.pack(body)));
     let population = &world.population;
     match fault {
         Fault::CommitBomb => {

@@ -30,7 +30,8 @@ pub(in super::super) fn neighbor(settings: &NetworkSettings, hosts: &[Host]) -> 
     if !settings.faults.contains(&Fault::EvilNames) {
         return None;
     }
-    let is_good = |host: &usize| hosts[*host].fault.is_none() && hosts[*host].counting != Counting::Shared;
+    let is_good =
+        |host: &usize| hosts[*host].fault.is_none() && hosts[*host].counting != Counting::Shared;
     // Of the fuller ones, so that there is something to lose.
     let fuller = (1..hosts.len().div_ceil(2)).filter(is_good);
     let chosen = pick(settings.seed, Fault::EvilNames.word(), fuller, 1);

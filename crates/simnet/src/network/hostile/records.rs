@@ -26,7 +26,10 @@ pub(in super::super) fn records(fault: Fault, did: &str, micros: u64) -> Vec<(St
             record::index_keys(60),
             record::index_keys(DEEPEST),
         ],
-        Fault::LanguageTags => vec![record::language_tags(240_000), record::language_tags(2_400_000)],
+        Fault::LanguageTags => vec![
+            record::language_tags(240_000),
+            record::language_tags(2_400_000),
+        ],
         Fault::Mentions => vec![record::mentions(8_000), record::mentions(25_000)],
         Fault::DeepLists => vec![
             record::deep_lists(DEEPEST, 8, 800_000),
@@ -53,5 +56,7 @@ pub(in super::super) fn records(fault: Fault, did: &str, micros: u64) -> Vec<(St
         _ => Vec::new(),
     };
     let numbered = posts.into_iter().zip(0..);
-    numbered.map(|(post, number)| (key(POST, number), post)).collect()
+    numbered
+        .map(|(post, number)| (key(POST, number), post))
+        .collect()
 }

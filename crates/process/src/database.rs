@@ -1,31 +1,50 @@
 //! Which database a command works on: the one of a URL, or the private one.
 
 use crate::checks::Server;
-use crate::cli::DatabaseArgs;
-use crate::exit::Failure;
-use crate::signals::{PATIENT, Stop};
+use crate::failure::Failure;
+use crate::stop::{PATIENT, Stop};
 use ledger::locks::{self, Hold, Lock};
 use ledger::presence;
 use pg::{DbError, DbErrorKind, Persistent};
 use postgres::Client;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+/// Which database a command works on.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Its PostgreSQL URL; without one, the private PostgreSQL of `data_dir` is meant.
+    pub url: Option<String>,
+    /// The AppView's schema in it.
+    pub schema: String,
+    /// The folder of the private PostgreSQL.
+    pub data_dir: PathBuf,
+}
+
+impl Target {
+    /// The URL, unless the private PostgreSQL is meant.
+    fn given_url(&self) -> Option<&String> {
+        self.url.as_ref().filter(|url| !url.is_empty())
+    }
+}
+
 /// A database to connect to.
-pub(crate) struct Database {
-    pub(crate) url: String,
-    pub(crate) schema: String,
+pub struct Database {
+    /// Its PostgreSQL URL, password included.
+    pub url: String,
+    /// The AppView's schema in it.
+    pub schema: String,
     /// Kept while the command works, so that nobody stops the server meanwhile.
-    pub(crate) private: Option<pgbox::Server>,
+    pub private: Option<pgbox::Server>,
     /// Says that this process works on the schema, as long as the connection lives.
     presence: Option<Mutex<Client>>,
 }
 
 impl Database {
-    /// The database of the arguments; the private one is started if need be.
-    pub(crate) fn open(args: &DatabaseArgs) -> Result<Self, Failure> {
-        let schema = args.schema.clone();
-        if let Some(url) = args.database_url.as_ref().filter(|url| !url.is_empty()) {
+    /// The database of the target; the private one is started if need be.
+    pub fn open(target: &Target) -> Result<Self, Failure> {
+        let schema = target.schema.clone();
+        if let Some(url) = target.given_url() {
             return Ok(Self {
                 url: url.clone(),
                 schema,
@@ -33,7 +52,7 @@ impl Database {
                 presence: None,
             });
         }
-        let server = pgbox::start(&args.folder.data_dir).map_err(Failure::new)?;
+        let server = pgbox::start(&target.data_dir).map_err(Failure::new)?;
         for notice in server.notices() {
             observe::log!("note: {notice}");
         }
@@ -45,27 +64,27 @@ impl Database {
         })
     }
 
-    /// The database of the arguments, which is there: no private one is made.
-    pub(crate) fn open_existing(args: &DatabaseArgs) -> Result<Self, Failure> {
-        if args.database_url.as_ref().is_none_or(String::is_empty) {
-            require_made(&args.folder.data_dir)?;
+    /// The database of the target, which is there: no private one is made.
+    pub fn open_existing(target: &Target) -> Result<Self, Failure> {
+        if target.given_url().is_none() {
+            require_made(&target.data_dir)?;
         }
-        Self::open(args)
+        Self::open(target)
     }
 
-    /// The database of the arguments to work on.
-    pub(crate) fn open_to_work(args: &DatabaseArgs) -> Result<Self, Failure> {
-        Self::open(args)?.ready()
+    /// The database of the target to work on.
+    pub fn open_to_work(target: &Target) -> Result<Self, Failure> {
+        Self::open(target)?.ready()
     }
 
     /// The same, for work that has begun: no private one is made.
-    pub(crate) fn open_to_go_on(args: &DatabaseArgs) -> Result<Self, Failure> {
-        Self::open_existing(args)?.ready()
+    pub fn open_to_go_on(target: &Target) -> Result<Self, Failure> {
+        Self::open_existing(target)?.ready()
     }
 
     /// The same, for looking at what was done: nothing is made at all.
-    pub(crate) fn open_to_compare(args: &DatabaseArgs) -> Result<Self, Failure> {
-        let database = Self::open_existing(args)?;
+    pub fn open_to_compare(target: &Target) -> Result<Self, Failure> {
+        let database = Self::open_existing(target)?;
         database.require_ledger(&mut database.connect()?)?;
         database.ready()
     }
@@ -89,14 +108,14 @@ impl Database {
     }
 
     /// Makes sure that the server and the database can hold the AppView's rows.
-    pub(crate) fn require_fit(&self, client: &mut Client) -> Result<Server, Failure> {
+    pub fn require_fit(&self, client: &mut Client) -> Result<Server, Failure> {
         let server = Server::of(client).map_err(|error| self.failure(error))?;
         server.require_fit(&self.shown())?;
         Ok(server)
     }
 
     /// Makes sure that skyfill has worked on it.
-    pub(crate) fn require_ledger(&self, client: &mut Client) -> Result<(), Failure> {
+    pub fn require_ledger(&self, client: &mut Client) -> Result<(), Failure> {
         if ledger::exists(client).map_err(|error| self.failure(error))? {
             return Ok(());
         }
@@ -107,20 +126,21 @@ impl Database {
     }
 
     /// Its URL as it may be printed.
-    pub(crate) fn shown(&self) -> String {
+    pub fn shown(&self) -> String {
         pg::shown(&self.url)
     }
 
     /// Connects.
-    pub(crate) fn connect(&self) -> Result<Client, Failure> {
+    pub fn connect(&self) -> Result<Client, Failure> {
         pg::connect(&self.url).map_err(|error| {
             Failure::new(format!("connect to {}: {error}", self.shown()))
                 .hint("check BSKY_DB_POSTGRES_URL, and that the server runs and lets this user in")
         })
     }
 
-    /// A connection whose steps wait for the server when it goes away. It holds `lock` as long as it lives.
-    pub(crate) fn patient_alone<'d>(&'d self, stop: &'d Stop, lock: Lock) -> Patient<'d> {
+    /// A connection whose steps wait for the server when it goes away. It holds `lock` as long as
+    /// it lives.
+    pub fn patient_alone<'d>(&'d self, stop: &'d Stop, lock: Lock) -> Patient<'d> {
         let session = Persistent::new(&self.url, stop.waits())
             .with_setup(move |client| locks::take(client, lock, Hold::Session, stop.waits()));
         Patient {
@@ -130,12 +150,12 @@ impl Database {
     }
 
     /// An error of the server, with the database that it is about.
-    pub(crate) fn failure(&self, error: postgres::Error) -> Failure {
+    pub fn failure(&self, error: postgres::Error) -> Failure {
         self.db_failure(&error.into())
     }
 
     /// The same, of an error whose meaning is known.
-    pub(crate) fn db_failure(&self, error: &DbError) -> Failure {
+    pub fn db_failure(&self, error: &DbError) -> Failure {
         let failure = Failure::new(format!("{}: {error}", self.shown()));
         if error.kind == DbErrorKind::Stopped {
             return failure.stopped();
@@ -144,8 +164,9 @@ impl Database {
     }
 
     /// Makes sure that what lies in schema `skyfill` is skyfill's.
-    pub(crate) fn require_trusted(&self, client: &mut Client) -> Result<(), Failure> {
-        let stranger = ledger::trust::stranger(client, &self.schema).map_err(|error| self.failure(error))?;
+    pub fn require_trusted(&self, client: &mut Client) -> Result<(), Failure> {
+        let stranger =
+            ledger::trust::stranger(client, &self.schema).map_err(|error| self.failure(error))?;
         let Some((what, owner)) = stranger else {
             return Ok(());
         };
@@ -159,7 +180,7 @@ impl Database {
     }
 
     /// Makes sure that skyfill's own tables are there.
-    pub(crate) fn prepare_ledger(&self) -> Result<(), Failure> {
+    pub fn prepare_ledger(&self) -> Result<(), Failure> {
         let mut client = self.connect()?;
         self.require_trusted(&mut client)?;
         ledger::prepare(&mut client, PATIENT).map_err(|error| {
@@ -168,13 +189,16 @@ impl Database {
         })
     }
 
-    /// Makes sure that the schema is there and current. A private database has nobody else to migrate it.
-    pub(crate) fn require_current(&self) -> Result<(), Failure> {
+    /// Makes sure that the schema is there and current. A private database has nobody else to
+    /// migrate it.
+    pub fn require_current(&self) -> Result<(), Failure> {
         let mut client = self.connect()?;
         if self.private.is_some() {
             appview::migrate::migrate(&mut client, &self.schema).map_err(Failure::new)?;
         }
-        if appview::migrate::is_current(&mut client, &self.schema).map_err(|error| self.failure(error))? {
+        if appview::migrate::is_current(&mut client, &self.schema)
+            .map_err(|error| self.failure(error))?
+        {
             return Ok(());
         }
         let schema = &self.schema;
@@ -187,7 +211,7 @@ impl Database {
 }
 
 /// Makes sure that the private database of a folder was made.
-pub(crate) fn require_made(folder: &Path) -> Result<(), Failure> {
+pub fn require_made(folder: &Path) -> Result<(), Failure> {
     if pgbox::is_made(folder).map_err(Failure::new)? {
         return Ok(());
     }
@@ -200,14 +224,14 @@ pub(crate) fn require_made(folder: &Path) -> Result<(), Failure> {
 }
 
 /// A connection whose steps wait for the server when it goes away, and are done again then.
-pub(crate) struct Patient<'d> {
+pub struct Patient<'d> {
     database: &'d Database,
     session: Persistent<'d>,
 }
 
 impl Patient<'_> {
     /// Does a step.
-    pub(crate) fn run<T, E: Into<DbError>>(
+    pub fn run<T, E: Into<DbError>>(
         &mut self,
         step: impl FnMut(&mut Client) -> Result<T, E>,
     ) -> Result<T, Failure> {

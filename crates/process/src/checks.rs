@@ -1,16 +1,17 @@
-//! What is checked before work begins, so that hours of it do not end in something that could have been known: the server, and the files
-//! and folders that are to be written.
+//! What is checked before work begins, so that hours of it do not end in something that could have
+//! been known: the server, and the files and folders that are to be written.
 
-use crate::exit::Failure;
+use crate::failure::Failure;
 use postgres::Client;
 use rustix::fs::{Access, access};
 use std::path::Path;
 
-/// The oldest PostgreSQL that the official schema and skyfill's statements run on, as `server_version_num` has it.
+/// The oldest PostgreSQL that the official schema and skyfill's statements run on, as
+/// `server_version_num` has it.
 const OLDEST: i32 = 140_000;
 
 /// What of a server and its database matters.
-pub(crate) struct Server {
+pub struct Server {
     version_number: i32,
     version: String,
     encoding: String,
@@ -20,7 +21,7 @@ pub(crate) struct Server {
 
 impl Server {
     /// Asks the server.
-    pub(crate) fn of(client: &mut Client) -> Result<Self, postgres::Error> {
+    pub fn of(client: &mut Client) -> Result<Self, postgres::Error> {
         // Older servers lack some columns of pg_database: as JSON, those are NULL.
         let row = client.query_one(
             "SELECT current_setting('server_version_num')::integer, current_setting('server_version'),
@@ -42,7 +43,7 @@ impl Server {
     }
 
     /// Makes sure that the AppView's rows can be stored there; `shown` is the database for people.
-    pub(crate) fn require_fit(&self, shown: &str) -> Result<(), Failure> {
+    pub fn require_fit(&self, shown: &str) -> Result<(), Failure> {
         if self.version_number < OLDEST {
             return Err(Failure::new(format!(
                 "{shown} is on PostgreSQL {}; skyfill needs 14 or newer",
@@ -60,16 +61,17 @@ impl Server {
             ));
         }
         if self.is_standby {
-            return Err(
-                Failure::new(format!("{shown} is on a standby server, which takes no writes"))
-                    .hint("name its primary server with BSKY_DB_POSTGRES_URL"),
-            );
+            return Err(Failure::new(format!(
+                "{shown} is on a standby server, which takes no writes"
+            ))
+            .hint("name its primary server with BSKY_DB_POSTGRES_URL"));
         }
         Ok(())
     }
 
-    /// What an operator should know of its collation, if there is anything: the rows are the same with each.
-    pub(crate) fn collation_note(&self) -> Option<String> {
+    /// What an operator should know of its collation, if there is anything: the rows are the same
+    /// with each.
+    pub fn collation_note(&self) -> Option<String> {
         let is_plain = matches!(
             self.collation.as_str(),
             "C" | "POSIX" | "C.UTF-8" | "C.utf8" | "ICU C" | "ICU C.UTF-8"
@@ -84,8 +86,9 @@ impl Server {
     }
 }
 
-/// Makes sure that `path`, which `argument` names, can be written or added to when that is due. Nothing is made.
-pub(crate) fn require_writable(argument: &str, path: &Path) -> Result<(), Failure> {
+/// Makes sure that `path`, which `argument` names, can be written or added to when that is due.
+/// Nothing is made.
+pub fn require_writable(argument: &str, path: &Path) -> Result<(), Failure> {
     if path == Path::new("-") {
         return Ok(());
     }

@@ -1,0 +1,115 @@
+//! The stop flag: work that looks at it ends well, and after [`hurry`] nothing is waited for any
+//! more.
+
+use pg::{Halt, Waits};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// A thread that waits looks this often whether there is a hurry.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Whether the process is to end now.
+static HURRIED: AtomicBool = AtomicBool::new(false);
+
+/// How much of a hurry there is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Hurry {
+    No,
+    /// What is under way may end.
+    Stop,
+    /// Nothing is waited for any more.
+    Now,
+}
+
+/// Whether to stop.
+#[derive(Clone)]
+pub struct Stop(Arc<watch::Sender<Hurry>>);
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self(Arc::new(watch::channel(Hurry::No).0))
+    }
+}
+
+impl Stop {
+    /// Whether somebody asked to stop.
+    pub fn is_set(&self) -> bool {
+        *self.0.borrow() >= Hurry::Stop
+    }
+
+    /// Asks to stop, for the process's own reasons.
+    pub fn set(&self) {
+        self.at_least(Hurry::Stop);
+    }
+
+    fn at_least(&self, hurry: Hurry) {
+        self.0.send_if_modified(|now| {
+            let is_more = hurry > *now;
+            *now = hurry.max(*now);
+            is_more
+        });
+    }
+
+    /// Comes back when somebody asked to stop.
+    pub async fn wait(&self) {
+        self.wait_for(Hurry::Stop).await;
+    }
+
+    /// Comes back when nothing is waited for any more.
+    pub async fn wait_until_urgent(&self) {
+        self.wait_for(Hurry::Now).await;
+    }
+
+    async fn wait_for(&self, hurry: Hurry) {
+        // The sender is this value's own: it is there as long as this waits.
+        drop(self.0.subscribe().wait_for(|now| *now >= hurry).await);
+    }
+}
+
+/// Whether the process is to end now: nothing is tried again, and an error may come from that.
+pub fn is_hurried() -> bool {
+    HURRIED.load(Ordering::SeqCst)
+}
+
+/// Ends all waiting: from now on [`is_hurried`] holds.
+pub fn hurry(stop: &Stop) {
+    HURRIED.store(true, Ordering::SeqCst);
+    stop.at_least(Hurry::Now);
+}
+
+/// Sleeps, not longer than until the process is to end.
+pub fn sleep(time: Duration) {
+    let until = Instant::now() + time;
+    while !is_hurried() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::sleep(left.min(LOOK_EVERY));
+    }
+}
+
+impl Halt for Stop {
+    fn is_set(&self) -> bool {
+        Self::is_set(self)
+    }
+}
+
+impl Stop {
+    /// A wait that ends when somebody asks to stop, and says on stderr what it waits for.
+    pub fn waits(&self) -> Waits<'_> {
+        Waits {
+            stop: self,
+            ..PATIENT
+        }
+    }
+}
+
+/// A wait that says on stderr what it waits for; before there is a [`Stop`], a signal ends the
+/// process.
+pub const PATIENT: Waits<'static> = Waits {
+    stop: &|| false,
+    say: &|line| observe::log!("{line}"),
+};
