@@ -18,6 +18,7 @@ pub mod indexes;
 mod inherited;
 pub mod insert_test;
 mod loader;
+pub mod loading;
 mod merge;
 mod owned;
 mod remove;

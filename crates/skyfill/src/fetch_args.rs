@@ -4,12 +4,9 @@
 use crate::cli::{CallerArgs, DirectoryArgs, FetchArgs, LoadArgs, SourceArgs, SpoolArgs};
 use crate::told;
 use discover::lists;
-use fetch::guard::Private;
-use fetch::schedule::Settings;
-use fetch::{Client, Limits, Redirects, Spool};
+use fetch::{OptOut, Spool};
 use identity::resolve;
 use process::Failure;
-use std::collections::HashSet;
 use std::time::Duration;
 
 /// How skyfill calls itself, with the way to reach who runs it.
@@ -21,20 +18,47 @@ pub(crate) fn user_agent(caller: &CallerArgs) -> String {
     }
 }
 
-/// A client with the limits of the arguments.
-pub(crate) fn client(
+/// How hosts are asked, by the arguments; one that does not answer is tried again for `patience`
+/// seconds, unless they say otherwise.
+pub(crate) fn options(
     args: &FetchArgs,
     caller: &CallerArgs,
-    redirects: Redirects,
-) -> Result<Client, Failure> {
-    let limits = Limits {
+    patience: u64,
+) -> Result<fetch::Options, Failure> {
+    Ok(fetch::Options {
+        user_agent: user_agent(caller),
+        concurrency: args.concurrency.map(|slots| slots as usize),
+        max_rate: args.max_rate,
+        host_rate: args.host_rate,
+        patience: Duration::from_secs(args.host_patience.unwrap_or(patience)),
         total: Duration::from_secs(args.processing_timeout),
         stall: Duration::from_secs(args.stall_timeout),
-        bytes: args.max_repo_bytes,
-        private: private(args),
-        redirects,
-    };
-    Client::new(&user_agent(caller), limits).map_err(Failure::new)
+        max_attempts: args.max_attempts,
+        max_repo_bytes: args.max_repo_bytes,
+        allow_private_hosts: args.allow_private_hosts,
+        named: args.named.clone(),
+        opt_out: opt_out(args)?,
+    })
+}
+
+/// The hosts and accounts that the arguments leave out.
+pub(crate) fn opt_out(args: &FetchArgs) -> Result<OptOut, Failure> {
+    let mut all = OptOut::default();
+    all.add(&args.skip_host.join("\n"))
+        .map_err(|host| Failure::usage(format!("--skip-host: {host} is no host")))?;
+    if let Some(path) = &args.opt_out {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Failure::new(format!("read {}: {error}", path.display()))
+                .hint("--opt-out takes a text file, with a host or a DID a line")
+        })?;
+        all.add(&text).map_err(|line| {
+            Failure::usage(format!(
+                "{}: {line} is neither a host nor a DID",
+                path.display()
+            ))
+        })?;
+    }
+    Ok(all)
 }
 
 /// The spool of the arguments; says so where it lies in memory.
@@ -50,12 +74,6 @@ pub(crate) fn spool(args: &SpoolArgs) -> Result<Spool, Failure> {
         );
     }
     Ok(spool)
-}
-
-/// Which hosts may lie on private networks: those that arguments name, or all if the operator wants
-/// that.
-pub(crate) fn private(args: &FetchArgs) -> Private {
-    Private::named(args.named.iter().map(String::as_str)).or_all(args.allow_private_hosts)
 }
 
 /// The arguments, with the servers that the operator names: those may lie on private networks. What
@@ -126,17 +144,6 @@ pub(crate) fn allow_many_connections() {
 /// Open files at most.
 const MANY: u64 = 65_536;
 
-/// How hosts are paced; `slots` requests at once, and `patience` in seconds, unless the arguments
-/// say otherwise.
-pub(crate) fn pace(args: &FetchArgs, slots: u32, patience: u64) -> Settings {
-    Settings {
-        slots: args.concurrency.unwrap_or(slots) as usize,
-        max_rate: args.max_rate,
-        host_rate: args.host_rate,
-        patience: Duration::from_secs(args.host_patience.unwrap_or(patience)),
-    }
-}
-
 /// Asks for DID documents.
 pub(crate) fn documents(
     directory: &DirectoryArgs,
@@ -156,106 +163,4 @@ pub(crate) fn documents(
         },
     )
     .map_err(Failure::new)
-}
-
-/// Who does not want to be asked.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct OptOut {
-    hosts: Vec<String>,
-    dids: HashSet<String>,
-}
-
-impl OptOut {
-    /// Those of the arguments.
-    pub(crate) fn of(args: &FetchArgs) -> Result<Self, Failure> {
-        let mut all = Self {
-            hosts: Vec::new(),
-            dids: HashSet::new(),
-        };
-        all.read(&args.skip_host.join("\n"))
-            .map_err(|host| Failure::usage(format!("--skip-host: {host} is no host")))?;
-        if let Some(path) = &args.opt_out {
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                Failure::new(format!("read {}: {error}", path.display()))
-                    .hint("--opt-out takes a text file, with a host or a DID a line")
-            })?;
-            all.read(&text).map_err(|line| {
-                Failure::usage(format!(
-                    "{}: {line} is neither a host nor a DID",
-                    path.display()
-                ))
-            })?;
-        }
-        Ok(all)
-    }
-
-    /// Reads a list; the line that is none.
-    fn read(&mut self, text: &str) -> Result<(), String> {
-        for line in text.lines() {
-            let line = line.split('#').next().unwrap_or_default().trim();
-            let line = line.strip_prefix("*.").unwrap_or(line);
-            if line.is_empty() {
-            } else if atrepo::syntax::is_did(line) {
-                self.dids.insert(line.to_owned());
-            } else if line
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b".-[]:".contains(&b))
-            {
-                self.hosts.push(line.to_ascii_lowercase());
-            } else {
-                return Err(line.to_owned());
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether `host` is left out, or below a host that is.
-    pub(crate) fn has_host(&self, host: &str) -> bool {
-        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-        let name = name.strip_suffix('.').unwrap_or(name);
-        self.hosts.iter().any(|skip| {
-            skip == host
-                || name
-                    .strip_suffix(skip.as_str())
-                    .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        })
-    }
-
-    /// Whether the account is left out, itself or with its host.
-    pub(crate) fn has(&self, did: &str, host: &str) -> bool {
-        self.dids.contains(did) || self.has_host(host)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::OptOut;
-
-    #[test]
-    fn a_host_is_left_out_with_its_subdomains_and_nothing_else() {
-        let mut out = OptOut::default();
-        out.read("# a list\nblueski.social  # no getRepo\n\ndid:plc:abc\n127.0.0.1:2583\n*.wild.example\n")
-            .unwrap();
-        for host in [
-            "blueski.social",
-            "a.b.blueski.social:443",
-            "a.blueski.social.",
-            "127.0.0.1:2583",
-            "a.wild.example",
-        ] {
-            assert!(out.has_host(host), "{host}");
-        }
-        for host in [
-            "notblueski.social",
-            "blueski.social.example",
-            "127.0.0.1:2584",
-        ] {
-            assert!(!out.has_host(host), "{host}");
-        }
-        assert!(out.has("did:plc:abc", "pds.example") && !out.has("did:plc:abcd", "pds.example"));
-        assert_eq!(
-            out.read("https://pds.example/"),
-            Err("https://pds.example/".to_owned())
-        );
-    }
 }

@@ -7,18 +7,17 @@
 use crate::consumer::intake::Counts;
 use crate::consumer::peer::Peer;
 use crate::consumer::spool::Spool;
-use crate::run::board::{Budget, Share};
-use crate::run::loading::{Loaders, Settle};
 use atrepo::{Cid, Codec, Commit, Entry, RecordError};
 use fetch::hosts::host_of;
 use handoff::frames::{Answer, Frame, FrameError, Frames, PartHeader, Step};
 use handoff::send::COMMITTED;
 use ledger::repos::{self, PartState};
 use load::fresh::Probes;
+use load::loading::{Loaders, Settle};
 use load::{Choice, Chunk, DbError, EncodeError, Encoder, LoadedRepo, PartOf};
 use observe::Counter;
 use postgres::Client;
-use process::Stop;
+use process::{Budget, Reservation, Stop};
 use std::collections::{HashMap, HashSet};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -303,7 +302,7 @@ struct Intake<'f> {
     part: Option<Coming>,
     sticky: Option<usize>,
     /// For the unique keys of the part at hand, if they are many.
-    keys: Option<Share<'f>>,
+    keys: Option<Reservation<'f>>,
     client: Option<Client>,
     probes: Probes,
     /// Since when whole parts wait for more to fill a chunk.
@@ -616,7 +615,7 @@ impl Intake<'_> {
             return Ok(());
         }
         if self.keys.is_none() {
-            let share = framed.0.keys.take(framed.0.keys.total(), &framed.0.stop);
+            let share = framed.0.keys.reserve(framed.0.keys.total(), &framed.0.stop);
             self.keys =
                 Some(share.map_err(|_| End::Stopped("the consumer was told to stop".to_owned()))?);
         }

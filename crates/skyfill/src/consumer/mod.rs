@@ -15,7 +15,6 @@ mod shards;
 mod spool;
 
 use crate::cli::ConsumerArgs;
-use crate::run::loading::{Loaders, Loading, Settle};
 use crate::signals;
 use frames::{Framed, PartLimits};
 use handoff::account::GREETING;
@@ -23,6 +22,7 @@ use handoff::listen::Listener;
 use intake::{Counts, Intake, Pending};
 use ledger::runs::Mode;
 use load::fresh;
+use load::loading::{Loaders, Loading, Settle};
 use load::{DriverKind, LoaderOptions, WriterOptions};
 use observe::{Progress, Workers};
 use process::Database;
@@ -283,7 +283,6 @@ fn start_framed(
                 },
                 settle: framed.clone(),
                 workers: workers.clone(),
-                keep: None,
             };
             let framed = framed.clone();
             std::thread::spawn(move || {

@@ -2,7 +2,7 @@
 
 use crate::cli::DiscoverArgs;
 use crate::discovery::{Pass, Scout};
-use crate::fetch_args::{self, OptOut};
+use crate::fetch_args;
 use crate::signals;
 use crate::told;
 use ledger::listing;
@@ -25,7 +25,7 @@ pub(crate) fn run(given: &DiscoverArgs) -> Result<Ended, Failure> {
     let database = Database::open_to_work(&given.database.target())?;
     let forget = given.memory.forget_settings;
     let args: &DiscoverArgs = &told::complete(&database, forget)?;
-    OptOut::of(&args.fetch)?;
+    fetch_args::opt_out(&args.fetch)?;
     let fetch = fetch_args::naming(&args.fetch, &args.source)?;
     told::remember(&database, forget)?;
     let stop = signals::listen(Workers::default())?;

@@ -8,12 +8,12 @@
 use crate::discovery::race::{Race, Runner};
 use crate::discovery::relay::page_url;
 use crate::discovery::{Listing, Scout, list_client, store};
-use crate::fetch_args::{self, OptOut};
+use crate::fetch_args;
 use discover::lists::{self, ListedRepo, Page};
 use discover::walk::{Allowance, Step, Walk};
 use fetch::retry::{self, Retry};
 use fetch::turns::Turns;
-use fetch::{Client as HttpClient, FetchError, Small};
+use fetch::{Client as HttpClient, FetchError, OptOut, Small};
 use identity::resolve::{Found, Resolver};
 use ledger::listing::{self, HostToList, Listed, Listing as ListingEnd};
 use observe::Waiting;

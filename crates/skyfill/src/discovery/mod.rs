@@ -12,11 +12,11 @@ pub(crate) mod relay;
 mod settle;
 
 use crate::cli::{CallerArgs, DirectoryArgs, FetchArgs, LoadArgs, OutputArgs, SourceArgs};
-use crate::fetch_args::{self, OptOut, base_url};
+use crate::fetch_args::{self, base_url};
 use crate::run::{PATIENCE, Setting};
 use fetch::hosts::host_of;
 use fetch::turns::Turns;
-use fetch::{Client as HttpClient, Limits, Redirects};
+use fetch::{Client as HttpClient, Redirects};
 use ledger::listing::{self, Changes, Listed};
 use ledger::locks::Lock;
 use ledger::runs;
@@ -35,7 +35,7 @@ const PUBLIC_RELAY: &str = "https://relay1.us-east.bsky.network";
 /// Largest page of a list, in bytes.
 const MAX_PAGE: u64 = 2 << 20;
 /// Requests at once, unless the arguments say otherwise: each may hold a page.
-const AT_ONCE: u32 = 128;
+const AT_ONCE: usize = 128;
 
 /// What a pass works with.
 pub(crate) struct Scout<'s> {
@@ -192,14 +192,9 @@ pub(crate) fn note_seq(
 
 /// For relays and for the lists of hosts.
 pub(crate) fn list_client(fetch: &FetchArgs, caller: &CallerArgs) -> Result<HttpClient, Failure> {
-    let limits = Limits {
-        total: Duration::from_secs(fetch.processing_timeout),
-        stall: Duration::from_secs(fetch.stall_timeout),
-        bytes: MAX_PAGE,
-        private: fetch_args::private(fetch),
-        redirects: Redirects::Never,
-    };
-    HttpClient::for_streams(&fetch_args::user_agent(caller), limits).map_err(Failure::new)
+    let options = fetch_args::options(fetch, caller, PATIENCE)?;
+    let limits = options.limits(MAX_PAGE, Redirects::Never);
+    HttpClient::for_streams(&options.user_agent, limits).map_err(Failure::new)
 }
 
 /// The relay that is asked, or whose sequence numbers count: the one that is named, else a single
@@ -393,7 +388,7 @@ impl<'s> Scout<'s> {
                 None => return Ok(false),
             }
         }
-        let opt_out = OptOut::of(self.fetch)?;
+        let fetch = fetch_args::options(self.fetch, self.caller, PATIENCE)?;
         let hosts = best_urls(named, hosts);
         let id = listing.id;
         listing
@@ -401,9 +396,9 @@ impl<'s> Scout<'s> {
             .run(|client| listing::add_hosts(client, schema, id, &hosts))?;
         let turns = {
             let _within = self.runtime.enter();
-            Turns::start(fetch_args::pace(self.fetch, AT_ONCE, PATIENCE))
+            Turns::start(fetch.pace(AT_ONCE))
         };
-        Ok(self.list_hosts(&turns, &opt_out, listing)?
+        Ok(self.list_hosts(&turns, &fetch.opt_out, listing)?
             && (!takes_relay_repos
                 || self.relay_list(http, relay, "com.atproto.sync.listRepos", listing)?)
             && (self.source.collection.is_none()

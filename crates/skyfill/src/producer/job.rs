@@ -1,6 +1,5 @@
 //! One line of the DID file: fetch, check, hand over; or skip, or fail.
 
-use crate::fetch_args::OptOut;
 use crate::producer::parcel::{Checked, Handed};
 use crate::producer::tally::Tally;
 use atrepo::{Repo, RepoError, RepoSummary};
@@ -8,7 +7,7 @@ use discover::did_file::DidLine;
 use fetch::hosts::host_of;
 use fetch::retry::{self, Retry};
 use fetch::turns::Turns;
-use fetch::{AccountState, Client, FetchError, Pages};
+use fetch::{AccountState, Client, FetchError, OptOut, Pages};
 use observe::Workers;
 use process::Stop;
 use std::sync::Arc;

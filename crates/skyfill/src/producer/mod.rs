@@ -10,7 +10,7 @@ mod parcel;
 mod tally;
 
 use crate::cli::{Form, ProducerArgs};
-use crate::fetch_args::{self, OptOut};
+use crate::fetch_args;
 use crate::run::wanted::DidFile;
 use crate::signals;
 use discover::did_file::{self, DidLine};
@@ -42,7 +42,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 /// from working.
 const TASKS_PER_SLOT: usize = 8;
 /// Requests at once, unless the arguments say otherwise: as the original.
-const CONCURRENCY: u32 = 16;
+const CONCURRENCY: usize = 16;
 /// Seconds: lines are taken in order, so that a host that is away holds up others.
 const PATIENCE: u64 = 60;
 
@@ -108,10 +108,13 @@ pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
     let workers = Workers::default();
     let stop = signals::listen(workers.clone())?;
     let tally = Arc::new(Tally::new(&args.failures));
-    let pace = fetch_args::pace(&args.fetch, CONCURRENCY, PATIENCE);
+    let fetch = fetch_args::options(&args.fetch, &args.caller, PATIENCE)?;
+    let pace = fetch.pace(CONCURRENCY);
     let concurrency = pace.slots;
     let memory = Memory::share(args.memory, concurrency);
-    let client = fetch_args::client(&args.fetch, &args.caller, Redirects::Any)?
+    let client = fetch
+        .client(Redirects::Any)
+        .map_err(Failure::new)?
         .with_spool(fetch_args::spool(&args.spool)?)
         .with_memory(memory.body)
         .with_decoders(memory.decoders);
@@ -132,8 +135,8 @@ pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
         buffer: Arc::new(Semaphore::new(buffer_bytes as usize)),
         buffer_bytes,
         indexes: Indexes::new(memory.indexes),
-        max_attempts: args.fetch.max_attempts,
-        opt_out: OptOut::of(&args.fetch)?,
+        max_attempts: fetch.max_attempts,
+        opt_out: fetch.opt_out,
         senders,
         tally: Arc::clone(&tally),
         workers,

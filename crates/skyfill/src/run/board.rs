@@ -1,15 +1,16 @@
 //! What the stages of a run share: counts, repos under way, what became of them, whether to stop.
 
-use crate::run::loading::Settle;
 use crate::run::stragglers::Got;
+use fetch::archive::ArchiveWriter;
 use ledger::identity::DocumentNote;
 use ledger::repos::{Moved, Note};
+use load::loading::Settle;
 use load::{DbError, LoadedRepo};
 use observe::Counter;
 use process::Stop;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// What became of a repo that was not stored.
@@ -76,11 +77,13 @@ pub(crate) struct Board {
     notes: Mutex<Vec<Settled>>,
     documents: Mutex<Vec<DocumentNote>>,
     broken: Mutex<Option<String>>,
+    /// The archive that what is fetched is added to.
+    pub(crate) keep: Option<Arc<Mutex<ArchiveWriter>>>,
     pub(crate) stop: Stop,
 }
 
 impl Board {
-    pub(crate) fn new(stop: &Stop) -> Self {
+    pub(crate) fn new(stop: &Stop, keep: Option<Arc<Mutex<ArchiveWriter>>>) -> Self {
         Self {
             done: Counter::with_rate("repos done"),
             records: Counter::with_rate("records"),
@@ -99,6 +102,7 @@ impl Board {
             notes: Mutex::new(Vec::new()),
             documents: Mutex::default(),
             broken: Mutex::new(None),
+            keep,
             stop: stop.clone(),
         }
     }
@@ -304,7 +308,7 @@ impl Board {
     }
 }
 
-impl Settle for Arc<Board> {
+impl Settle for Board {
     fn stored(&self, repo: &LoadedRepo) {
         Board::stored(self, repo);
     }
@@ -331,6 +335,15 @@ impl Settle for Arc<Board> {
     fn is_broken(&self) -> bool {
         self.broken().is_some()
     }
+
+    /// What is loaded is in the archive, too, whatever stops the machine.
+    fn before_store(&self) -> Result<(), String> {
+        let Some(keep) = &self.keep else {
+            return Ok(());
+        };
+        let mut keep = keep.lock().unwrap_or_else(PoisonError::into_inner);
+        keep.sync().map_err(|error| error.to_string())
+    }
 }
 
 /// Tells of a wait for the database, not too often, and waits, not longer than there is time.
@@ -339,71 +352,4 @@ pub(crate) fn wait_for_database(error: &DbError, tries: u32) {
         observe::log!("waiting for the database, try {tries}: {error}");
     }
     process::stop::sleep(Duration::from_millis(100u64 << tries.min(6)));
-}
-
-/// A number of bytes that threads share.
-pub(crate) struct Budget {
-    total: usize,
-    free: Mutex<usize>,
-    freed: Condvar,
-}
-
-/// Why there is no share of a budget.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NoShare {
-    /// All of it is less, in bytes.
-    TooLarge { wanted: usize, total: usize },
-    /// It was waited for when somebody asked to stop.
-    Stopped,
-}
-
-/// Whoever waits for a share looks this often whether to stop.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-
-/// A part of a budget, until it is dropped.
-pub(crate) struct Share<'b>(&'b Budget, usize);
-
-impl Budget {
-    pub(crate) fn new(total: usize) -> Self {
-        Self {
-            total,
-            free: Mutex::new(total),
-            freed: Condvar::new(),
-        }
-    }
-
-    /// All of it, in bytes.
-    pub(crate) fn total(&self) -> usize {
-        self.total
-    }
-
-    /// Waits until `bytes` are free.
-    ///
-    /// Whoever holds a share must not wait for another one of the same budget: two could wait for
-    /// each other.
-    pub(crate) fn take(&self, bytes: usize, stop: &Stop) -> Result<Share<'_>, NoShare> {
-        if bytes > self.total {
-            return Err(NoShare::TooLarge {
-                wanted: bytes,
-                total: self.total,
-            });
-        }
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        while *free < bytes {
-            if stop.is_set() {
-                return Err(NoShare::Stopped);
-            }
-            let waited = self.freed.wait_timeout(free, LOOK_EVERY);
-            free = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        *free -= bytes;
-        Ok(Share(self, bytes))
-    }
-}
-
-impl Drop for Share<'_> {
-    fn drop(&mut self) {
-        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += self.1;
-        self.0.freed.notify_all();
-    }
 }

@@ -1,8 +1,6 @@
 //! Checking and encoding, on threads of their own: CARs in, chunks of rows out.
 
-use crate::run::board::{Board, Budget, NoShare, Share, wait_for_database};
-use crate::run::fetching::keep;
-use crate::run::loading::Loaders;
+use crate::run::board::{Board, wait_for_database};
 use crate::run::trust::{self, Known, Verdict};
 use appview::table::TableInfo;
 use atrepo::{Commit, Repo, RepoError};
@@ -13,9 +11,11 @@ use ledger::failpoint;
 use ledger::proofs::Proof;
 use ledger::repos::{self, Open};
 use load::fresh::Probes;
+use load::loading::Loaders;
 use load::{Choice, Chunk, Costs, Decision, EncodeError, Encoder, Origin, decide, revs};
 use observe::Workers;
-use std::sync::{Arc, Mutex};
+use process::{Budget, NotReserved, Reservation};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -66,7 +66,6 @@ pub(crate) struct Encoding {
     /// Memory for the unique keys of large repos. It is taken by whoever has its share of the
     /// indexes already.
     pub(crate) keys: Budget,
-    pub(crate) keep: Option<Arc<Mutex<ArchiveWriter>>>,
     pub(crate) board: Arc<Board>,
     pub(crate) workers: Workers,
 }
@@ -82,7 +81,7 @@ struct Wanted {
 /// Why a repo could not be opened.
 enum NotOpened {
     Repo(RepoError),
-    Memory(NoShare),
+    Memory(NotReserved),
 }
 
 impl From<RepoError> for NotOpened {
@@ -170,12 +169,12 @@ fn encode(
         return Encoded::Lost;
     }
     failpoint::pass("encode");
-    let mut _index: Option<Share<'_>> = None;
+    let mut _index: Option<Reservation<'_>> = None;
     let admit = |bytes: usize| -> Result<(), NotOpened> {
         _index = Some(
             shared
                 .indexes
-                .take(bytes, stop)
+                .reserve(bytes, stop)
                 .map_err(NotOpened::Memory)?,
         );
         Ok(())
@@ -187,8 +186,8 @@ fn encode(
     let repo = match opened {
         Ok(repo) => repo,
         Err(NotOpened::Repo(error)) => return Encoded::Bad(error),
-        Err(NotOpened::Memory(NoShare::Stopped)) => return Encoded::Lost,
-        Err(NotOpened::Memory(NoShare::TooLarge { wanted, total })) => {
+        Err(NotOpened::Memory(NotReserved::Stopped)) => return Encoded::Lost,
+        Err(NotOpened::Memory(NotReserved::TooLarge { wanted, total })) => {
             return Encoded::Refused(
                 "too large",
                 too_large("the index of its blocks", wanted, total),
@@ -215,7 +214,7 @@ fn encode(
         proof,
         is_fork,
     };
-    if let Some(writer) = &shared.keep
+    if let Some(writer) = &shared.board.keep
         && let Err(why) = keep(
             writer,
             &wanted.open.did,
@@ -234,14 +233,14 @@ fn encode(
         }
         Ok(())
     };
-    let mut _keys: Option<Share<'_>> = None;
-    let mut admit = |bytes: usize| match shared.keys.take(bytes, stop) {
+    let mut _keys: Option<Reservation<'_>> = None;
+    let mut admit = |bytes: usize| match shared.keys.reserve(bytes, stop) {
         Ok(share) => {
             _keys = Some(share);
             Ok(())
         }
-        Err(NoShare::Stopped) => Err(EncodeError::BrokenOff),
-        Err(NoShare::TooLarge { wanted, total }) => Err(EncodeError::TooLarge(too_large(
+        Err(NotReserved::Stopped) => Err(EncodeError::BrokenOff),
+        Err(NotReserved::TooLarge { wanted, total }) => Err(EncodeError::TooLarge(too_large(
             "the unique keys of its records",
             wanted,
             total,
@@ -348,4 +347,19 @@ fn ask(
             }
         }
     }
+}
+
+/// Adds a CAR to the archive that is kept.
+fn keep(
+    writer: &Mutex<ArchiveWriter>,
+    did: &str,
+    pds: &str,
+    rev: &str,
+    car: &[u8],
+) -> Result<(), String> {
+    writer
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .add(did, pds, rev, car)
+        .map_err(|error| error.to_string())
 }

@@ -4,23 +4,22 @@
 //! Each request waits for its turn ([`fetch::turns`]). A turn ends when the body is complete and
 //! has found room in the queue before the encoders: while those are behind, hosts are asked less.
 
-use crate::fetch_args::OptOut;
 use crate::run::board::Board;
 use crate::run::encoding::{Encode, Encoded};
 use crate::run::feeder::Job;
 use crate::run::trust::{self, Known, Now};
-use fetch::archive::{Archive, ArchiveWriter};
+use fetch::archive::Archive;
 use fetch::hosts::host_of;
 use fetch::retry::{self, Retry};
 use fetch::turns::Turns;
-use fetch::{AccountState, Body, Client, FetchError, Latest, Spool};
+use fetch::{AccountState, Body, Client, FetchError, Latest, OptOut, Spool};
 use identity::resolve::{Found, Resolver};
 use ledger::proofs::Proof;
 use ledger::repos::{Moved, Note};
 use ledger::runs::Mode;
 use load::revs;
 use observe::Workers;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
@@ -463,19 +462,4 @@ async fn encode(
             Some(Now::Unknown(why)) => return Err(in_doubt(&why.to_string())),
         }
     }
-}
-
-/// Adds a CAR to the archive that is kept.
-pub(crate) fn keep(
-    writer: &Mutex<ArchiveWriter>,
-    did: &str,
-    pds: &str,
-    rev: &str,
-    car: &[u8],
-) -> Result<(), String> {
-    writer
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .add(did, pds, rev, car)
-        .map_err(|error| error.to_string())
 }

@@ -10,7 +10,6 @@ mod choice;
 mod encoding;
 mod feeder;
 mod fetching;
-pub(crate) mod loading;
 mod memory;
 pub(crate) mod phases;
 mod stragglers;
@@ -25,7 +24,7 @@ use crate::signals;
 use crate::told;
 use crate::verify;
 use ::verify::verdict::{self, Compared, Verdict};
-use board::{Board, Budget};
+use board::Board;
 use encoding::Encoding;
 use feeder::{Fed, Feeder};
 use fetch::archive::{Archive, ArchiveWriter};
@@ -39,16 +38,15 @@ use ledger::runs::{self, Mode, Phase, Run};
 use ledger::settings;
 use ledger::states::State;
 use load::fresh::{self, FreshError};
+use load::loading::{Loaders, Loading};
 use load::{Choice, DbError, LoaderOptions, Notifications};
-use loading::{Loaders, Loading};
 use memory::Memory;
 use observe::{Progress, Workers};
 use pg::{DbErrorKind, Waits};
 use postgres::Client;
-use process::Database;
-use process::Stop;
 use process::clock;
 use process::threads;
+use process::{Budget, Database, Stop};
 use process::{Ended, Failure};
 use rows::Collection;
 use std::sync::{Arc, Mutex};
@@ -58,7 +56,7 @@ use tokio::sync::Semaphore;
 use wanted::DidFile;
 
 /// Requests at once, unless the arguments say otherwise.
-pub(crate) const CONCURRENCY: u32 = 512;
+pub(crate) const CONCURRENCY: usize = 512;
 /// Seconds.
 pub(crate) const PATIENCE: u64 = 600;
 /// So often a run loads what it found to be forged: what it brings then is proved at once or fails,
@@ -252,7 +250,7 @@ pub(crate) struct Done {
 
 impl Setting {
     pub(crate) fn new(database: Database, args: &LoadArgs) -> Result<Self, Failure> {
-        fetch_args::OptOut::of(&args.fetch)?;
+        fetch_args::opt_out(&args.fetch)?;
         // Before any work: the place is claimed for good when the comparison is near.
         args.certificate.as_deref().map(Place::claim).transpose()?;
         let keep = match &args.keep_cars {
@@ -526,13 +524,14 @@ impl Stages<'_> {
     /// Loads all that is open.
     fn load(&self, archive: Option<Archive>, open: u64) -> Result<(Fed, Arc<Board>), Failure> {
         let (args, set, database) = (self.args, self.set, &self.set.database);
-        let board = Arc::new(Board::new(&set.stop));
+        let board = Arc::new(Board::new(&set.stop, set.keep.clone()));
         let threads = args.threads.map_or_else(
             || std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
             usize::from,
         );
         let connections = usize::from(args.max_db_connections);
-        let pace = fetch_args::pace(&args.fetch, CONCURRENCY, PATIENCE);
+        let fetch = fetch_args::options(&args.fetch, &args.caller, PATIENCE)?;
+        let pace = fetch.pace(CONCURRENCY);
         let (concurrency, patience) = (pace.slots, pace.patience);
         let memory = Memory::share(args.memory, concurrency, threads, connections);
         let choice = choice(self.run);
@@ -561,7 +560,9 @@ impl Stages<'_> {
         };
         let from_network = archive.is_none();
         let fetching = Arc::new(Fetching {
-            client: fetch_args::client(&args.fetch, &args.caller, Redirects::Never)?
+            client: fetch
+                .client(Redirects::Never)
+                .map_err(Failure::new)?
                 .with_memory(memory.body as usize)
                 .with_decoders(memory.decoders)
                 .with_spool(set.spool.clone()),
@@ -576,7 +577,7 @@ impl Stages<'_> {
             body_bytes: memory.body,
             spool: set.spool.clone(),
             max_attempts: args.fetch.max_attempts,
-            opt_out: fetch_args::OptOut::of(&args.fetch)?,
+            opt_out: fetch.opt_out,
             archive,
             accept_deletions: args.accept_deletions,
             mode: self.run.mode,
@@ -593,7 +594,6 @@ impl Stages<'_> {
             indexed,
             indexes: Budget::new(memory.indexes),
             keys: Budget::new(memory.keys),
-            keep: set.keep.clone(),
             board: Arc::clone(&board),
             workers: set.workers.clone(),
         };
@@ -601,7 +601,6 @@ impl Stages<'_> {
             options,
             settle: Arc::clone(&board),
             workers: set.workers.clone(),
-            keep: set.keep.clone(),
         };
         let progress = Progress::start(
             board.counters(),

@@ -1,12 +1,13 @@
 //! Loading: a thread for each database connection, chunks in, commits out.
 
-use crate::run::board::wait_for_database;
+use crate::chunk::{Chunk, LoadedRepo};
+use crate::loader::{LoadError, Loader, LoaderOptions};
 use crossbeam_channel::{Receiver, Sender, TrySendError};
-use fetch::archive::ArchiveWriter;
-use load::{Chunk, Decision, LoadError, LoadedRepo, Loader, LoaderOptions, decide};
 use observe::Workers;
+use pg::{DbErrorKind, Waiting};
+use process::stop::UNTIL_HURRIED;
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Why a chunk was not stored.
 enum Refused {
@@ -19,7 +20,8 @@ enum Refused {
 }
 
 /// What a loader is given.
-pub(crate) enum Message {
+pub enum Message {
+    /// Rows to store.
     Chunk(Box<Chunk>),
     /// The rest of this repo will not come.
     Abandon(String),
@@ -28,7 +30,7 @@ pub(crate) enum Message {
 }
 
 /// The way to all loaders, and the empty chunks that come back.
-pub(crate) struct Loaders {
+pub struct Loaders {
     senders: Vec<Sender<Message>>,
     empty: Mutex<Vec<Chunk>>,
     /// Memory that an empty chunk keeps for the next rows, in bytes.
@@ -39,7 +41,7 @@ impl Loaders {
     /// Loaders, and the ends that their threads read from.
     ///
     /// An empty chunk keeps `kept` bytes of memory for the next rows.
-    pub(crate) fn new(count: usize, kept: usize) -> (Self, Vec<Receiver<Message>>) {
+    pub fn new(count: usize, kept: usize) -> (Self, Vec<Receiver<Message>>) {
         let (senders, receivers) = (0..count).map(|_| crossbeam_channel::bounded(1)).unzip();
         let loaders = Self {
             senders,
@@ -49,13 +51,16 @@ impl Loaders {
         (loaders, receivers)
     }
 
-    fn lock_empty(&self) -> std::sync::MutexGuard<'_, Vec<Chunk>> {
+    fn lock_empty(&self) -> MutexGuard<'_, Vec<Chunk>> {
         self.empty.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives a chunk to a loader that has time, or waits for the one of thread `number`; answers an
     /// empty one. While a repo goes through several chunks they all go to `sticky`.
-    pub(crate) fn hand_on(
+    ///
+    /// # Errors
+    /// The loader has ended.
+    pub fn hand_on(
         &self,
         chunk: Chunk,
         number: usize,
@@ -88,7 +93,7 @@ impl Loaders {
     }
 
     /// Tells all loaders that the rest of a repo will not come.
-    pub(crate) fn abandon(&self, did: &str) {
+    pub fn abandon(&self, did: &str) {
         for sender in &self.senders {
             // One that has ended has nothing to abandon.
             drop(sender.send(Message::Abandon(did.to_owned())));
@@ -96,7 +101,7 @@ impl Loaders {
     }
 
     /// Ends all loaders, when all encoders have ended.
-    pub(crate) fn end(&self) {
+    pub fn end(&self) {
         for sender in &self.senders {
             drop(sender.send(Message::End));
         }
@@ -112,7 +117,7 @@ impl Loaders {
 }
 
 /// Who is told what became of repos: each is told of once.
-pub(crate) trait Settle: Send + Sync {
+pub trait Settle: Send + Sync {
     /// It is stored, and, where that was asked for, on the disk.
     fn stored(&self, repo: &LoadedRepo);
     /// It was lost on the way, and has to come again.
@@ -123,19 +128,55 @@ pub(crate) trait Settle: Send + Sync {
     fn break_off(&self, why: String);
     /// Whether that happened.
     fn is_broken(&self) -> bool;
+
+    /// Does what has to be durable before rows are stored.
+    ///
+    /// # Errors
+    /// Why it could not be done: nothing can be stored then.
+    fn before_store(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl<S: Settle> Settle for Arc<S> {
+    fn stored(&self, repo: &LoadedRepo) {
+        S::stored(self, repo);
+    }
+
+    fn lost(&self, repo: &LoadedRepo) {
+        S::lost(self, repo);
+    }
+
+    fn refused(&self, repo: &LoadedRepo, code: &'static str, why: String) {
+        S::refused(self, repo, code, why);
+    }
+
+    fn break_off(&self, why: String) {
+        S::break_off(self, why);
+    }
+
+    fn is_broken(&self) -> bool {
+        S::is_broken(self)
+    }
+
+    fn before_store(&self) -> Result<(), String> {
+        S::before_store(self)
+    }
 }
 
 /// What a loading thread works with.
-pub(crate) struct Loading<S> {
-    pub(crate) options: LoaderOptions,
-    pub(crate) settle: S,
-    pub(crate) workers: Workers,
-    pub(crate) keep: Option<Arc<Mutex<ArchiveWriter>>>,
+pub struct Loading<S> {
+    /// What is stored, and where.
+    pub options: LoaderOptions,
+    /// Who learns what became of each repo.
+    pub settle: S,
+    /// Where the thread reports what it does.
+    pub workers: Workers,
 }
 
 impl<S: Settle> Loading<S> {
     /// Stores what comes until there is no more.
-    pub(crate) fn work(&self, number: usize, messages: &Receiver<Message>, loaders: &Loaders) {
+    pub fn work(&self, number: usize, messages: &Receiver<Message>, loaders: &Loaders) {
         let mut loader = Loader::new(self.options.clone());
         let worker = self.workers.start("waiting for rows");
         // Repos whose rows are in the open transaction, and large ones that lost their first part.
@@ -217,13 +258,10 @@ impl<S: Settle> Loading<S> {
 
     /// Stores a chunk, waiting for the server where that helps.
     fn store(&self, loader: &mut Loader, chunk: &Chunk) -> Result<(), Refused> {
-        let mut tries = 0;
+        let mut waiting = Waiting::default();
         loop {
-            // What is loaded is in the archive, too, whatever stops the machine.
-            if let Some(keep) = &self.keep
-                && let Err(error) = keep.lock().unwrap_or_else(PoisonError::into_inner).sync()
-            {
-                self.settle.break_off(error.to_string());
+            if let Err(why) = self.settle.before_store() {
+                self.settle.break_off(why);
                 return Err(Refused::Lost);
             }
             let continues = loader.has_any_open();
@@ -237,19 +275,14 @@ impl<S: Settle> Loading<S> {
                     return Err(Refused::Older(did, why));
                 }
             };
-            match decide(&error) {
-                Decision::Reconnect | Decision::Wait if !process::stop::is_hurried() => {
-                    tries += 1;
-                    wait_for_database(&error, tries);
-                    if continues {
-                        // What came before in the same transaction is gone, so this alone is of no
-                        // use.
-                        return Err(Refused::Lost);
+            match waiting.pause(error, UNTIL_HURRIED) {
+                // What came before in the same transaction is gone, so this alone is of no use.
+                Ok(()) if continues => return Err(Refused::Lost),
+                Ok(()) => {}
+                Err(error) => {
+                    if error.kind != DbErrorKind::Stopped {
+                        self.settle.break_off(error.to_string());
                     }
-                }
-                Decision::Reconnect | Decision::Wait => return Err(Refused::Lost),
-                Decision::Split | Decision::Stop => {
-                    self.settle.break_off(error.to_string());
                     return Err(Refused::Lost);
                 }
             }
