@@ -4,13 +4,13 @@
 //! A cluster of its own, with fsync as it should be, since its postmaster is killed, too. `make
 //! chaos` does 200 kills, the tests ten.
 
-use crate::support::*;
 use postgres::{Client, NoTls};
 use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use testbed::*;
 
 /// A cluster, a template with the official schema, a network, and what comes of it undisturbed.
 struct Arena {

@@ -2,10 +2,10 @@
 //! official indexer was recorded to write for them (`conformance/recorded`, made by `make
 //! conformance`).
 
-use crate::support::*;
 use conformance::{Recorded, differing, digests, dump};
 use std::fs;
 use std::path::Path;
+use testbed::*;
 
 #[test]
 fn tables_are_those_that_the_official_indexer_was_recorded_to_write() {

@@ -1,7 +1,7 @@
 //! `skyfill consumer`: bad lines, collisions, refusals of the database, `--db-test`.
 
-use crate::support::*;
 use std::fs;
+use testbed::*;
 
 const DID: &str = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa";
 const CID: &str = "bafyreigbtj4x7ip5legnfznufuopl4sg4knzc2cof6duas4b3q2fy6swua";
@@ -214,7 +214,7 @@ fn what_was_read_is_committed_when_it_is_told_to_stop() {
     stream.write_all(&vec![b'x'; 8 << 20]).unwrap();
     consumer.signal("INT");
     assert_eq!(
-        consumer.child.wait().unwrap().code(),
+        consumer.wait_for_end(),
         Some(0),
         "a line that is not complete is not a line yet"
     );

@@ -1,10 +1,10 @@
 //! `skyfill finalize`: the same rows whatever the way in, whatever stopped it, whatever was wrong
 //! before.
 
-use crate::support::*;
 use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::process::Stdio;
+use testbed::*;
 
 fn tangle(seed: u64) -> simnet::Tangle {
     simnet::Tangle::new(seed, 9, 900)

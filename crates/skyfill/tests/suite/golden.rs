@@ -1,11 +1,11 @@
 //! Real repos and adversarial ones from an HTTP server through producer, sockets, consumer,
 //! identities and finalize, judged by what the official indexer wrote: every row of every table.
 
-use crate::support::*;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use testbed::*;
 
 /// A network of the corpus.
 struct Golden {
@@ -47,8 +47,8 @@ fn masked(table: &str, rows: impl Iterator<Item = String>) -> Vec<String> {
 }
 
 /// The 32 repos of a devnet, or 24 in which everything collides.
-fn network(name: &str) -> Option<Golden> {
-    let dir = shared(&format!("oracle/golden/{name}"))?;
+fn network(name: &str) -> Golden {
+    let dir = shared(&format!("oracle/golden/{name}"));
     let cars = fs::read_dir(dir.join("cars"))
         .expect("cars")
         .map(|entry| fs::read(entry.expect("entry").path()).expect("car"));
@@ -78,17 +78,17 @@ fn network(name: &str) -> Option<Golden> {
     } else {
         dir.join("tables")
     };
-    Some(Golden {
+    Golden {
         net,
         tables: tables(&tables_dir),
-    })
+    }
 }
 
 /// The complete version 3 repos of the corpus. Their golden tables were made without handles, so
 /// none leads anywhere here.
-fn corpus() -> Option<Golden> {
-    let dir = shared("corpus/cars")?;
-    let tables_dir = shared("oracle/golden/corpus-tables")?;
+fn corpus() -> Golden {
+    let dir = shared("corpus/cars");
+    let tables_dir = shared("oracle/golden/corpus-tables");
     let names = [
         "shrike-calabro",
         "phpcar-repo",
@@ -108,10 +108,10 @@ fn corpus() -> Option<Golden> {
         let document = simnet::document(did, "nowhere.example.com", &net.server.url());
         net.set_document(did, &document);
     }
-    Some(Golden {
+    Golden {
         net,
         tables: tables(&tables_dir),
-    })
+    }
 }
 
 fn did_of(car: &[u8]) -> String {
@@ -122,8 +122,7 @@ fn did_of(car: &[u8]) -> String {
 }
 
 /// Loads the repos twice and compares all tables each time.
-fn check(golden: Option<Golden>, sockets: usize, consumer_args: &[&str]) {
-    let Some(golden) = golden else { return };
+fn check(golden: &Golden, sockets: usize, consumer_args: &[&str]) {
     let db = TestDb::migrated();
     let dir = folder();
     for round in ["first", "second"] {
@@ -143,50 +142,45 @@ fn check(golden: Option<Golden>, sockets: usize, consumer_args: &[&str]) {
     }
 }
 
-#[test]
-fn corpus_over_one_socket() {
-    check(corpus(), 1, &[]);
-}
+needs_shared! {
+    fn corpus_over_one_socket() {
+        check(&corpus(), 1, &[]);
+    }
 
-#[test]
-fn corpus_over_three_sockets_and_several_connections_in_odd_batches() {
-    let args = [
-        "--max-db-connections",
-        "3",
-        "--batch-size",
-        "7",
-        "--transaction-size",
-        "100",
-    ];
-    check(corpus(), 3, &args);
-}
+    fn corpus_over_three_sockets_and_several_connections_in_odd_batches() {
+        let args = [
+            "--max-db-connections",
+            "3",
+            "--batch-size",
+            "7",
+            "--transaction-size",
+            "100",
+        ];
+        check(&corpus(), 3, &args);
+    }
 
-#[test]
-fn devnet_over_one_socket() {
-    check(network("devnet"), 1, &[]);
-}
+    fn devnet_over_one_socket() {
+        check(&network("devnet"), 1, &[]);
+    }
 
-#[test]
-fn devnet_over_three_sockets() {
-    check(network("devnet"), 3, &["--batch-size", "1"]);
-}
+    fn devnet_over_three_sockets() {
+        check(&network("devnet"), 3, &["--batch-size", "1"]);
+    }
 
-#[test]
-fn adversarial_network_over_one_socket() {
-    check(network("advnet-1"), 1, &[]);
-}
+    fn adversarial_network_over_one_socket() {
+        check(&network("advnet-1"), 1, &[]);
+    }
 
-#[test]
-fn adversarial_network_over_three_sockets_and_eight_connections() {
-    check(
-        network("advnet-1"),
-        3,
-        &["--max-db-connections", "8", "--batch-size", "3"],
-    );
-}
+    fn adversarial_network_over_three_sockets_and_eight_connections() {
+        check(
+            &network("advnet-1"),
+            3,
+            &["--max-db-connections", "8", "--batch-size", "3"],
+        );
+    }
 
-#[cfg(feature = "pg-native")]
-#[test]
-fn devnet_through_libpq() {
-    check(network("devnet"), 1, &["--pg-native"]);
+    #[cfg(feature = "pg-native")]
+    fn devnet_through_libpq() {
+        check(&network("devnet"), 1, &["--pg-native"]);
+    }
 }

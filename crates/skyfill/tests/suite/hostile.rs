@@ -1,13 +1,13 @@
 //! Hostile response bodies from the shared corpus, and hosts that go wrong, beside good repos: each
 //! case ends as it should, in time, and costs nobody else anything.
 
-use crate::support::*;
 use simnet::{Answer, Population, Server};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use testbed::*;
 
 /// Most memory that the producer may take, in KiB.
 const MEMORY_KIB: u64 = 300 << 10;
@@ -33,11 +33,13 @@ const POLICY: &[(&str, bool, u64)] = &[
     ("600_blob_zoo.car", true, 5),
 ];
 
-#[test]
-fn every_hostile_body_ends_as_its_manifest_says_and_the_good_repos_are_complete() {
-    let Some(dir) = shared("corpus/hostile") else {
-        return;
-    };
+needs_shared! {
+    fn every_hostile_body_ends_as_its_manifest_says_and_the_good_repos_are_complete() {
+        check_hostile_bodies(&shared("corpus/hostile"));
+    }
+}
+
+fn check_hostile_bodies(dir: &Path) {
     let manifest: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(dir.join("manifest.json")).unwrap()).unwrap();
     let good = Population::new(3, 4, 400);

@@ -3,9 +3,9 @@
 //! each of them costs the others.
 
 use crate::network::{FAST, on_with, settings, states};
-use crate::support::*;
 use simnet::{Fault, Limit, Network, NetworkSettings, hostile};
 use std::time::Duration;
+use testbed::*;
 
 /// Accounts of the hostile host that have the same fault.
 const ACCOUNTS: usize = 2;

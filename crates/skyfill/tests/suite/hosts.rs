@@ -2,7 +2,6 @@
 //! time that they take; and nothing that is named from outside leads into a private network.
 
 use crate::network::{FAST, on, settings, states};
-use crate::support::*;
 use simnet::{Answer, Network, Population, Server};
 use std::collections::HashMap;
 use std::fs;
@@ -11,6 +10,7 @@ use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use testbed::*;
 
 /// Names that all lead to the server at `url`, as names at a shared address do.
 fn named(url: &str, name: &str) -> String {

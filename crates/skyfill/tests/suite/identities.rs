@@ -1,9 +1,9 @@
 //! `skyfill identities`: documents, handles both ways, states, and what cannot be reached.
 
-use crate::support::*;
 use simnet::{Answer, Dns};
 use std::collections::{BTreeMap, HashMap};
 use std::process::Command;
+use testbed::*;
 
 /// DID to handle and state, as the table has them.
 fn actors(db: &TestDb) -> BTreeMap<String, (Option<String>, Option<String>)> {

@@ -1,8 +1,8 @@
 //! Merging over tables that another indexer filled as events came: they end as after a fresh load,
 //! but for the times at which that indexer saw the records.
 
-use crate::support::*;
 use std::collections::BTreeMap;
+use testbed::*;
 
 /// What live indexing leaves: other times, another winner among duplicates, notifications that are
 /// missing or of records that are gone, rows of accounts that nobody loads.
@@ -128,5 +128,5 @@ fn a_merge_over_live_tables_ends_as_a_fresh_load() {
     );
     // A second time nothing changes.
     run_well(run_load(&live.url).arg(&file));
-    assert_eq!(crate::support::difference(&live.dump(), &dump), None);
+    assert_eq!(testbed::difference(&live.dump(), &dump), None);
 }

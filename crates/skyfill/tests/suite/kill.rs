@@ -1,13 +1,13 @@
 //! `kill -9` in the middle, then the same run again from the start: the same tables as an
 //! undisturbed run.
 
-use crate::support::*;
 use simnet::{Answer, Gate, Population, Server};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
+use testbed::*;
 
 struct Scene {
     folder: tempfile::TempDir,
@@ -100,8 +100,8 @@ fn of_the_consumer() {
     scene.gate.close();
     let producing = scene.start_producer(&consumer);
     wait_for_the_middle(&db, 1500);
-    consumer.child.kill().unwrap();
-    consumer.child.wait().unwrap();
+    consumer.child().kill().unwrap();
+    consumer.child().wait().unwrap();
     scene.gate.open();
     let before = db.count("record");
     // Another consumer on the same path: the producer finds it, and sends again what was in flight.
@@ -164,11 +164,7 @@ fn of_a_consumer_of_frames_around_a_commit() {
             .spawn()
             .unwrap();
         for (n, consumer) in consumers.iter_mut().enumerate() {
-            assert_eq!(
-                consumer.child.wait().unwrap().code(),
-                None,
-                "{what}: socket {n}"
-            );
+            assert_eq!(consumer.wait_for_end(), None, "{what}: socket {n}");
         }
         drop(consumers);
         let again: Vec<Consumer> = (0..sockets)

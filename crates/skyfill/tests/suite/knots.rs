@@ -2,8 +2,8 @@
 //! ruled by gates, and hold what JSON does not keep: the proof finds nothing wrong with their
 //! tables, whatever the order in which they were loaded.
 
-use crate::support::*;
 use std::process::Command;
+use testbed::*;
 
 const NETWORKS: u64 = 50;
 

@@ -26,7 +26,6 @@ mod producer;
 mod run;
 mod sessions;
 mod stopping;
-mod support;
 mod trust;
 mod unpack;
 mod verdict;

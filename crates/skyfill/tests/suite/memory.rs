@@ -1,7 +1,6 @@
 //! `--memory` bounds the whole process: repos that are made to take memory, many at once, beside
 //! good ones.
 
-use crate::support::*;
 use atrepo::cbor::Writer;
 use atrepo::{BlockIndex, Blocks, Cid, Codec};
 use simnet::{Answer, Population};
@@ -10,6 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
+use testbed::*;
 
 /// What a process may take beside its `--memory`, in KiB.
 const BESIDE: u64 = 64 << 10;
@@ -277,7 +277,7 @@ fn a_producer_and_a_consumer_stay_within_theirs() {
     let mut command = producer(dir.path(), &dids, &[Path::new(&consumer.socket)]);
     command.args(["--memory", "128MiB", "--max-attempts", "1"]);
     let (output, peak) = peak_of(&mut command);
-    let of_consumer = peak_kib(consumer.child.id());
+    let of_consumer = peak_kib(consumer.pid());
     let log = consumer.log();
     eprintln!(
         "producer: {} MiB, consumer: {} MiB",

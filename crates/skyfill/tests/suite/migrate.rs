@@ -1,8 +1,8 @@
 //! `skyfill migrate` and `skyfill indexes`.
 
-use crate::support::*;
 use appview::migrations::MIGRATIONS;
 use std::process::Output;
+use testbed::*;
 
 fn migrate(db: &TestDb, args: &[&str]) -> Output {
     skyfill()
@@ -68,19 +68,18 @@ fn an_empty_database_comes_to_the_golden_schema_and_twice_is_a_no_op() {
     let before = db.dump();
     assert_eq!(before["kysely_migration"].len(), MIGRATIONS.len());
     assert_eq!(before["view_param"].len(), 2);
-    if let Some(golden) = shared("oracle/golden/schema.sql") {
-        let (ours, theirs) = (
-            schema_of(&db),
-            statements(&std::fs::read_to_string(golden).unwrap()),
-        );
-        let differ: Vec<_> = ours
-            .iter()
-            .filter(|s| !theirs.contains(s))
-            .chain(theirs.iter().filter(|s| !ours.contains(s)))
-            .collect();
-        assert!(differ.is_empty(), "{differ:#?}");
-        assert_eq!(ours.len(), theirs.len());
-    }
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../conformance/schema.sql");
+    let (ours, theirs) = (
+        schema_of(&db),
+        statements(&std::fs::read_to_string(golden).unwrap()),
+    );
+    let differ: Vec<_> = ours
+        .iter()
+        .filter(|s| !theirs.contains(s))
+        .chain(theirs.iter().filter(|s| !ours.contains(s)))
+        .collect();
+    assert!(differ.is_empty(), "{differ:#?}");
+    assert_eq!(ours.len(), theirs.len());
     let output = migrate(&db, &[]);
     assert!(
         told(&output).contains("is current: 61"),

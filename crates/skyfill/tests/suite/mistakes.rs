@@ -2,10 +2,10 @@
 //! next, as snapshots (`INSTA_UPDATE=always` writes them anew). Nothing is done before what can be
 //! checked is checked.
 
-use crate::support::*;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use testbed::*;
 
 /// What a command says and how it ends, without what differs between machines.
 fn said(command: &mut Command, replace: &[(&str, &str)]) -> String {
@@ -248,10 +248,17 @@ fn a_schema_is_not_dropped_while_a_run_works_on_it() {
 fn empty_variables_and_the_usage_of_the_original() {
     let db = TestDb::migrated();
     let mut consumer = skyfill();
-    for variable in VARIABLES
-        .iter()
-        .filter(|name| **name != "SKYFILL_FAILPOINT")
-    {
+    // All that commands read, by their own reference.
+    let reference = run_well(skyfill().arg("reference"));
+    let reference = String::from_utf8(reference.stdout).unwrap();
+    let (_, environment) = reference.split_once("\n## Environment\n").unwrap();
+    let variables: Vec<&str> = environment
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(' ').next())
+        .filter(|name| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+        .collect();
+    assert!(variables.contains(&"SKYFILL_SPOOL_DIR"), "{variables:?}");
+    for variable in variables {
         consumer.env(variable, "");
     }
     let output = consumer

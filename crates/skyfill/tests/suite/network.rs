@@ -1,12 +1,12 @@
 //! Discovery, pacing and catching up, on a whole practice network.
 
-use crate::support::*;
 use rustix::process::Signal;
 use simnet::{Expected, Fault, Limit, Network, NetworkSettings};
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use testbed::*;
 
 /// A network of `repos` accounts on `hosts` hosts.
 pub(crate) fn settings(seed: u64, repos: usize, hosts: usize) -> NetworkSettings {

@@ -1,7 +1,7 @@
 //! Without BSKY_DB_POSTGRES_URL: the private PostgreSQL, from nothing to a psql line that works.
 
-use crate::support::*;
 use std::process::Command;
+use testbed::*;
 
 #[test]
 fn a_private_database_is_made_used_named_and_stopped() {

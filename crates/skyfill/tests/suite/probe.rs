@@ -5,10 +5,10 @@
 //! notifications of quotes and replies) depend in the golden results on the order of the lines, and
 //! have other tests.
 
-use crate::support::*;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
+use testbed::*;
 
 /// The time of lines that name none.
 const TIMESTAMP: &str = "2025-06-01T00:00:00.000Z";
@@ -93,12 +93,10 @@ fn added(
 }
 
 fn check(name: &str) {
-    let (Some(probes), Some(golden)) = (
+    let (probes, golden) = (
         shared(&format!("oracle/golden/{name}.jsonl")),
         shared(&format!("oracle/golden/{name}.out.jsonl")),
-    ) else {
-        return;
-    };
+    );
     let read = |path| fs::read_to_string(path).expect("probes");
     let parse = |line: &str| serde_json::from_str::<Value>(line).expect("JSON");
     let (db, dir) = (TestDb::migrated(), folder());
@@ -145,12 +143,12 @@ fn check(name: &str) {
     consumer.stop();
 }
 
-#[test]
-fn first_probes() {
-    check("probe");
-}
+needs_shared! {
+    fn first_probes() {
+        check("probe");
+    }
 
-#[test]
-fn second_probes() {
-    check("probe2");
+    fn second_probes() {
+        check("probe2");
+    }
 }

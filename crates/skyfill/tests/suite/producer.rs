@@ -1,12 +1,12 @@
 //! `skyfill producer`: hosts that say no, wait, or something else; partitions; signals.
 
-use crate::support::*;
 use simnet::{Answer, Population, Server};
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use testbed::*;
 
 /// A consumer that only counts lines.
 fn sink(path: &std::path::Path) -> std::thread::JoinHandle<usize> {

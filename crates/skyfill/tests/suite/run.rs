@@ -1,12 +1,12 @@
 //! `skyfill run`: the same tables as through producer, consumer and finalize, fresh and merged,
 //! whole and in parts, from the network and from an archive.
 
-use crate::support::*;
 use simnet::Answer;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use testbed::*;
 
 fn tangle(seed: u64) -> simnet::Tangle {
     simnet::Tangle::new(seed, 9, 900)

@@ -1,12 +1,12 @@
 //! Sessions with PostgreSQL: what they are set to, which locks they take, and how the server is
 //! waited for.
 
-use crate::support::*;
 use ledger::locks::{self, Hold, Lock};
 use pg::Waits;
 use postgres::Client;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use testbed::*;
 
 /// Starts a command that a test ends or waits for.
 fn start(command: &mut Command) -> Child {

@@ -1,13 +1,13 @@
 //! SIGTERM ends any command in time, whatever it waits for, and a thread that breaks off ends the
 //! run; in either case the next start goes on.
 
-use crate::support::*;
 use postgres::Client;
 use simnet::Population;
 use std::io::Write;
 use std::os::unix::net::UnixListener;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+use testbed::*;
 
 /// Ending takes five seconds at most. The tests share their machine with others, so that starting a
 /// thread alone may take a second; what is waited for in them would never end.
@@ -160,10 +160,10 @@ fn a_consumer_and_a_producer_stop_though_the_other_does_nothing() {
     // A database that takes nothing.
     let held = lock(&db, "record", "SHARE");
     let sending = start(&mut producer(dir.path(), &file, &[&consumer.socket]));
-    wait_until_blocked(&db, &mut consumer.child);
+    wait_until_blocked(&db, consumer.child());
     let asked = Instant::now();
     consumer.signal("TERM");
-    let code = consumer.child.wait().unwrap().code();
+    let code = consumer.wait_for_end();
     assert!(asked.elapsed() < IN_TIME, "{}", consumer.log());
     // What was lost on the way, the producer sends again.
     assert!(matches!(code, Some(0 | 4)), "{code:?} {}", consumer.log());

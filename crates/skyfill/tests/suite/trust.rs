@@ -1,12 +1,12 @@
 //! Nobody's word but the account's: forged repos, revs in the future, forks, hosts that claim what
 //! is not theirs, directories that are away.
 
-use crate::support::*;
 use simnet::{Answer, Server};
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use testbed::*;
 
 /// A rev in the year 2540, the last one that there is.
 const FUTURE: &str = "jzzzzzzzzzzzz";

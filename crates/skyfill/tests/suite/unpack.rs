@@ -1,9 +1,9 @@
 //! `skyfill unpack-as-did-file`.
 
-use crate::support::*;
 use std::fs::File;
 use std::io::Write;
 use std::process::{Command, Stdio};
+use testbed::*;
 
 /// Pairs as msgpackr's `PackrStream` writes them.
 fn pairs(count: usize) -> Vec<u8> {
@@ -71,7 +71,7 @@ fn a_closed_pipe_ends_it_quietly() {
     std::fs::write(&path, pairs(200_000)).unwrap();
     let script = format!(
         "{} unpack-as-did-file {} | head -1",
-        env!("CARGO_BIN_EXE_skyfill"),
+        binary().display(),
         path.display()
     );
     let output = Command::new("bash")

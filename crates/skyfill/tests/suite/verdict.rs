@@ -1,10 +1,10 @@
 //! The one word for what a database holds: the same from `run`, `verify`, `status` and the
 //! certificate, with exit code 0 for "complete" alone.
 
-use crate::support::*;
 use serde_json::Value;
 use std::process::{Command, Output};
 use std::sync::Arc;
+use testbed::*;
 
 fn command(db: &TestDb, args: &[&str]) -> Command {
     let mut command = skyfill();

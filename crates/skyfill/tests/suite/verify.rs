@@ -1,8 +1,8 @@
 //! `skyfill verify`: what somebody changed is named, and repaired.
 
-use crate::support::*;
 use serde_json::Value;
 use std::process::Command;
+use testbed::*;
 
 fn verify(db: &TestDb, args: &[&str]) -> (Option<i32>, Vec<Value>) {
     let output = skyfill()

@@ -1,0 +1,145 @@
+//! The tests' PostgreSQL, started on first use, and a database of its own for each test.
+
+use crate::comparison::dump_of;
+use postgres::{Client, NoTls};
+use rustix::process::Pid;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The one server that all tests share. A test that needs a server to kill starts one itself.
+fn server() -> &'static pgbox::Server {
+    static SERVER: OnceLock<pgbox::Server> = OnceLock::new();
+    SERVER.get_or_init(|| {
+        // What a test wrote need not survive the machine, only the server's processes.
+        let settings = [
+            ("fsync", "off"),
+            ("full_page_writes", "off"),
+            ("synchronous_commit", "off"),
+            ("max_connections", "300"),
+            ("shared_buffers", "512MB"),
+        ];
+        let server = pgbox::start_with(&target().join("tmp/postgres"), &settings)
+            .expect("the tests' server");
+        drop_databases_of_ended_processes(&server);
+        server
+    })
+}
+
+/// Cargo's target folder, by where it put the test that runs: in `PROFILE/deps`.
+pub(crate) fn target() -> PathBuf {
+    let test = std::env::current_exe().expect("the test's own path");
+    let target = test
+        .ancestors()
+        .nth(3)
+        .expect("it is in target/PROFILE/deps");
+    target.to_owned()
+}
+
+/// Drops the databases that killed test processes left behind.
+fn drop_databases_of_ended_processes(server: &pgbox::Server) {
+    let mut client = connect(&server.url_of("postgres"));
+    let names = "SELECT datname FROM pg_database WHERE datname ~ '^test_[0-9]+_[0-9]+$'";
+    for row in client.query(names, &[]).expect("list databases") {
+        let name: String = row.get(0);
+        let process = name.split('_').nth(1).and_then(|pid| pid.parse().ok());
+        let is_running = process
+            .and_then(Pid::from_raw)
+            .is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok());
+        if !is_running {
+            // Another process that begins at the same time may have dropped it.
+            drop(client.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")));
+        }
+    }
+}
+
+fn connect(url: &str) -> Client {
+    Client::connect(url, NoTls).expect("connect")
+}
+
+/// A database of a test's own. It is dropped with the value.
+pub struct TestDb {
+    name: String,
+    /// How to connect to it.
+    pub url: String,
+}
+
+impl TestDb {
+    /// An empty one.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::made_with("")
+    }
+
+    /// An empty one with these options of CREATE DATABASE.
+    #[must_use]
+    pub fn made_with(options: &str) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let server = server();
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test_{}_{number}", std::process::id());
+        connect(&server.url_of("postgres"))
+            .batch_execute(&format!("CREATE DATABASE {name} {options}"))
+            .expect("make a database");
+        let url = server.url_of(&name);
+        Self { name, url }
+    }
+
+    /// One with the official schema: a copy of one that the first test to come migrated.
+    #[must_use]
+    pub fn migrated() -> Self {
+        static TEMPLATE: OnceLock<TestDb> = OnceLock::new();
+        let template = TEMPLATE.get_or_init(|| {
+            let db = Self::empty();
+            appview::migrate::migrate(&mut db.client(), "bsky").expect("migrate");
+            db
+        });
+        Self::made_with(&format!("TEMPLATE {}", template.name))
+    }
+
+    /// A new connection.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        connect(&self.url)
+    }
+
+    /// How many rows a table of schema `bsky` has.
+    #[must_use]
+    pub fn count(&self, table: &str) -> i64 {
+        let sql = format!("SELECT count(*) FROM bsky.\"{table}\"");
+        self.client().query_one(&sql, &[]).expect("count").get(0)
+    }
+
+    /// Empties all tables that repos fill.
+    pub fn truncate(&self) {
+        let tables: Vec<String> = appview::table::ALL
+            .iter()
+            .map(|table| format!("bsky.\"{}\"", table.name))
+            .collect();
+        let sql = format!(
+            "TRUNCATE bsky.duplicate_record, bsky.post_agg, bsky.profile_agg, bsky.actor,
+               bsky.actor_sync, {};
+             DO $$ BEGIN IF to_regclass('skyfill.repo') IS NOT NULL THEN
+               TRUNCATE skyfill.repo, skyfill.part, skyfill.skipped; END IF; END $$",
+            tables.join(", ")
+        );
+        self.client().batch_execute(&sql).expect("truncate");
+    }
+
+    /// The rows of every table as JSON, as [`dump_of`] has them.
+    #[must_use]
+    pub fn dump(&self) -> BTreeMap<String, Vec<String>> {
+        dump_of(&mut self.client())
+    }
+}
+
+impl Drop for TestDb {
+    fn drop(&mut self) {
+        // A test that has failed already is not to panic again.
+        if let Ok(mut client) = Client::connect(&server().url_of("postgres"), NoTls) {
+            let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
+            drop(client.batch_execute(&sql));
+        }
+    }
+}

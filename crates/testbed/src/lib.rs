@@ -1,0 +1,44 @@
+//! What tests stand on: a real PostgreSQL shared by all of them, practice networks, the real binary
+//! and its processes, comparisons of tables.
+//!
+//! | room | what |
+//! |---|---|
+//! | `database` | the tests' PostgreSQL, and a database for each test |
+//! | `comparison` | tables as sorted JSON, and what differs between two of them |
+//! | `network` | repos on a loopback PDS, with documents and handles; repos some time later |
+//! | `command` | the commands that most tests run, and what they printed |
+//! | `process` | commands that run beside a test: waiting for what they print, signals, memory |
+//! | `material` | what tests find outside the repo, at `../shared` |
+//!
+//! Everything here panics with the reason when it fails: a test that cannot go on has failed.
+
+#![allow(clippy::missing_panics_doc, reason = "see above: all of them do")]
+
+mod command;
+mod comparison;
+mod database;
+mod material;
+mod network;
+mod process;
+
+pub use command::{
+    NOW, binary, clean, did_file, finalize, finalize_in_slices, producer, run_load, run_well,
+    skyfill, summary, told,
+};
+pub use comparison::{canonical, difference, dump_of};
+pub use database::TestDb;
+pub use material::shared;
+pub use network::{Net, dns, later, records_of};
+pub use process::{
+    Consumer, Watched, cpu_seconds, peak_kib, send_lines, send_signal, signal, wait_until,
+};
+
+/// A folder for one test that the server's user can reach, too.
+#[must_use]
+pub fn folder() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(dir.path(), open).expect("open the folder");
+    dir
+}
