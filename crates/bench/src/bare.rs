@@ -2,7 +2,6 @@
 
 use crate::cpu;
 use crate::stream::Stream;
-use load::DriverKind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Sends all buffers over `connections` connections, one transaction each. CPU seconds and peak
@@ -13,16 +12,16 @@ pub(crate) fn run(url: &str, stream: &Stream, connections: usize) -> (f64, u64) 
     std::thread::scope(|scope| {
         for _ in 0..connections {
             scope.spawn(|| {
-                let mut driver = DriverKind::Rust.connect(url).expect("connect");
-                driver
-                    .batch("SET search_path TO bsky, public; BEGIN")
+                let mut client = pg::connect(url).expect("connect");
+                client
+                    .batch_execute("SET search_path TO bsky, public; BEGIN")
                     .expect("begin");
                 while let Some(batch) = stream.batches.get(next.fetch_add(1, Ordering::Relaxed)) {
                     for (table, rows) in batch.tables() {
-                        load::copy_rows(driver.as_mut(), table, rows).expect("copy");
+                        load::copy_rows(&mut client, &table, rows).expect("copy");
                     }
                 }
-                driver.batch("COMMIT").expect("commit");
+                client.batch_execute("COMMIT").expect("commit");
             });
         }
     });

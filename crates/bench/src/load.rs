@@ -5,7 +5,7 @@ use crate::cpu;
 use crate::scene::{Scene, Took, median, run as run_command, skyfill_run, write_cars};
 use ledger::runs::{Mode, Phase, Run};
 use load::fresh::{self, Rebuilding};
-use load::{Choice, Chunk, Costs, DriverKind, Encoder};
+use load::{Choice, Chunk, Costs, Encoder};
 use simnet::Population;
 use std::fmt::Write;
 use std::path::Path;
@@ -50,16 +50,16 @@ fn bare_copy(url: &str, chunks: &[Chunk]) -> (f64, f64) {
     std::thread::scope(|scope| {
         for _ in 0..CONNECTIONS {
             scope.spawn(|| {
-                let mut driver = DriverKind::Rust.connect(url).expect("connect");
-                driver
-                    .batch("SET search_path TO bsky, public; SET synchronous_commit = off")
+                let mut client = pg::connect(url).expect("connect");
+                client
+                    .batch_execute("SET search_path TO bsky, public; SET synchronous_commit = off")
                     .expect("settings");
                 while let Some(chunk) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    driver.batch("BEGIN").expect("begin");
+                    client.batch_execute("BEGIN").expect("begin");
                     for (table, rows) in chunk.tables() {
-                        load::copy_rows(driver.as_mut(), table, rows).expect("copy");
+                        load::copy_rows(&mut client, &table, rows).expect("copy");
                     }
-                    driver.batch("COMMIT").expect("commit");
+                    client.batch_execute("COMMIT").expect("commit");
                 }
             });
         }

@@ -1,7 +1,7 @@
 //! The records of the benchmark, as lines and as prepared COPY buffers.
 
+use consumer::lines::Batch;
 use handoff::line::Message;
-use load::Batch;
 use rows::Collection;
 use simnet::Population;
 use std::collections::BTreeMap;

@@ -11,10 +11,10 @@ pub use seeds::{one_node, rkeys, seeds};
 
 use atrepo::cbor::{self, Cursor, Map, Value, Writer};
 use atrepo::{Cid, Codec, Entry, Repo, RepoError};
+use consumer::lines::Batch;
 use cost::Rate;
 use discover::did_cache::{self, CacheError};
 use handoff::line::{self, Message, Outgoing};
-use load::Batch;
 use rows::{Collection, Record, Rows, datetime};
 use std::sync::LazyLock;
 

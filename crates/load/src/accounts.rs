@@ -1,8 +1,9 @@
 //! What a load learns of accounts: `actor_sync`, and states for the `actor` rows that
 //! [`ledger::identity`] leads to.
 
-use crate::driver::{DbError, Driver};
 use crate::revs;
+use postgres::types::ToSql;
+use postgres::{Client, Error};
 use std::collections::{BTreeSet, HashMap};
 
 /// Some accounts; of what is said twice about one, the last stands.
@@ -45,38 +46,49 @@ impl Accounts {
         self.statuses.len()
     }
 
-    /// Stores them. A newer rev is never overwritten by an older one, unless it was overruled; a
-    /// commit that was signed anew at the same rev is taken.
-    pub(crate) fn store(&self, driver: &mut dyn Driver, schema: &str) -> Result<(), DbError> {
+    /// The statements that store them, with their parameters, all of them text. A newer rev is never
+    /// overwritten by an older one, unless it was overruled; a commit that was signed anew at the
+    /// same rev replaces the stored one.
+    #[must_use]
+    pub fn statements(&self, schema: &str) -> [(String, Vec<String>); 3] {
         let mut repos: Vec<_> = self.repos.iter().collect();
         repos.sort();
-        driver.execute(
-            "INSERT INTO actor_sync AS a (did, \"commitCid\", \"repoRev\")
+        let sync = "INSERT INTO actor_sync AS a (did, \"commitCid\", \"repoRev\")
              SELECT * FROM unnest($1::text::text[], $2::text::text[], $3::text::text[])
              ON CONFLICT (did) DO UPDATE SET \"commitCid\" = excluded.\"commitCid\", \"repoRev\" = excluded.\"repoRev\"
              WHERE a.\"repoRev\" IS NULL OR a.\"repoRev\" COLLATE \"C\" < excluded.\"repoRev\" COLLATE \"C\"
                OR a.\"repoRev\" = excluded.\"repoRev\" AND a.\"commitCid\" <> excluded.\"commitCid\"
-               OR a.did = ANY ($4::text::text[])",
-            &[
-                &array(repos.iter().map(|(did, _)| Some(did.as_str()))),
-                &array(repos.iter().map(|(_, (_, commit))| Some(commit.as_str()))),
-                &array(repos.iter().map(|(_, (rev, _))| Some(rev.as_str()))),
-                &array(self.overruled.iter().map(|did| Some(did.as_str()))),
-            ],
-            true,
-        )?;
+               OR a.did = ANY ($4::text::text[])";
+        let synced = vec![
+            array(repos.iter().map(|(did, _)| Some(did.as_str()))),
+            array(repos.iter().map(|(_, (_, commit))| Some(commit.as_str()))),
+            array(repos.iter().map(|(_, (rev, _))| Some(rev.as_str()))),
+            array(self.overruled.iter().map(|did| Some(did.as_str()))),
+        ];
         let mut statuses: Vec<_> = self.statuses.iter().collect();
         statuses.sort();
-        let (dids, states) = (
-            array(statuses.iter().map(|(did, _)| Some(did.as_str()))),
-            array(statuses.iter().map(|(_, status)| status.as_deref())),
-        );
-        driver.execute(
-            ledger::identity::NOTE_STATUSES,
-            &[schema, &dids, &states],
-            true,
-        )?;
-        driver.execute(&update_actors(schema), &[&dids, &states], true)
+        let dids = array(statuses.iter().map(|(did, _)| Some(did.as_str())));
+        let states = array(statuses.iter().map(|(_, status)| status.as_deref()));
+        [
+            (sync.to_owned(), synced),
+            (
+                ledger::identity::NOTE_STATUSES.to_owned(),
+                vec![schema.to_owned(), dids.clone(), states.clone()],
+            ),
+            (update_actors(schema), vec![dids, states]),
+        ]
+    }
+
+    /// Stores them, see [`Accounts::statements`].
+    pub(crate) fn store(&self, client: &mut Client, schema: &str) -> Result<(), Error> {
+        for (sql, parameters) in self.statements(schema) {
+            let parameters: Vec<&(dyn ToSql + Sync)> = parameters
+                .iter()
+                .map(|text| text as &(dyn ToSql + Sync))
+                .collect();
+            client.execute(&sql, &parameters)?;
+        }
+        Ok(())
     }
 }
 

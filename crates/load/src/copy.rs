@@ -1,21 +1,42 @@
-//! PostgreSQL's binary COPY format (manual, "COPY", section "Binary Format").
+//! PostgreSQL's binary COPY format (manual, "COPY", section "Binary Format"), and COPY itself.
 
+use pg::DbError;
+use postgres::Client;
 use rows::Field;
+use std::io::Write;
 
 /// What every stream begins with: signature, flags, length of the header extension.
-pub(crate) const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+pub const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// What every stream ends with.
-pub(crate) const TRAILER: &[u8] = &[0xff, 0xff];
-/// Rows go to the driver in pieces of this size: it copies what it is given.
-pub(crate) const SENT_AT_ONCE: usize = 256 << 10;
+pub const TRAILER: &[u8] = &[0xff, 0xff];
+/// Rows go to the client in pieces of this size: it copies what it is given.
+const SENT_AT_ONCE: usize = 256 << 10;
 /// Version of `jsonb`'s binary form.
 const JSONB_VERSION: u8 = 1;
+
+/// Runs `COPY ... FROM STDIN` with `pieces` as its data.
+///
+/// # Errors
+/// See [`DbError`].
+pub fn copy_in(client: &mut Client, sql: &str, pieces: &[&[u8]]) -> Result<(), DbError> {
+    let mut writer = client.copy_in(sql)?;
+    for piece in pieces.iter().flat_map(|piece| piece.chunks(SENT_AT_ONCE)) {
+        writer
+            .write_all(piece)
+            .map_err(|error| match error.downcast::<postgres::Error>() {
+                Ok(error) => error.into(),
+                Err(error) => DbError::lost(error.to_string()),
+            })?;
+    }
+    writer.finish()?;
+    Ok(())
+}
 
 /// Appends a row to `out`.
 ///
 /// # Panics
 /// A value has 2 GiB or more, which no line or block that is read here can hold.
-pub(crate) fn append_row(out: &mut Vec<u8>, values: &[Field<'_>]) {
+pub fn append_row(out: &mut Vec<u8>, values: &[Field<'_>]) {
     let count = i16::try_from(values.len()).expect("tables have few columns");
     make_room(out, 2 + values.iter().map(encoded_length).sum::<usize>());
     out.extend(count.to_be_bytes());
@@ -59,7 +80,8 @@ fn length(bytes: usize) -> [u8; 4] {
 
 /// The text values of the first row in `rows`, as [`append_row`] wrote them; NULL and `jsonb` read
 /// as nothing.
-pub(crate) fn first_row_texts(rows: &[u8]) -> Vec<&str> {
+#[must_use]
+pub fn first_row_texts(rows: &[u8]) -> Vec<&str> {
     let mut texts = Vec::new();
     let Some((count, mut rest)) = rows.split_first_chunk::<2>() else {
         return texts;

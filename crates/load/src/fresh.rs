@@ -3,14 +3,14 @@
 //! What is dropped is remembered in the same transaction (`dropped_ddl`), so that whatever stops
 //! skyfill, the next start, or `skyfill indexes restore`, puts it back.
 
-use crate::driver::{DbError, DriverKind};
+use crate::copy::{self, HEADER, TRAILER};
 use crate::indexes::{self, Conflicts};
 use appview::table;
 use ledger::dropped::Dropped;
 use ledger::failpoint;
 use ledger::locks::{self, Hold, Lock};
 use ledger::runs::{self, Mode, Run};
-use pg::Waits;
+use pg::{DbError, Waits};
 use postgres::{Client, Error};
 use std::collections::HashSet;
 use std::fmt;
@@ -381,7 +381,7 @@ pub fn vacuum(
 pub struct Probes {
     url: String,
     schema: String,
-    driver: Option<Box<dyn crate::Driver>>,
+    client: Option<Client>,
 }
 
 impl Probes {
@@ -391,7 +391,7 @@ impl Probes {
         Self {
             url: url.to_owned(),
             schema: schema.to_owned(),
-            driver: None,
+            client: None,
         }
     }
 
@@ -402,38 +402,38 @@ impl Probes {
     pub fn ask(&mut self, tables: &[(table::TableInfo, &[u8])]) -> Result<Option<String>, DbError> {
         let outcome = self.try_ask(tables);
         if outcome.is_err() {
-            self.driver = None;
+            self.client = None;
         }
         outcome
     }
 
     fn try_ask(&mut self, tables: &[(table::TableInfo, &[u8])]) -> Result<Option<String>, DbError> {
-        if self.driver.is_none() {
-            let mut driver = DriverKind::Rust.connect(&self.url)?;
-            driver.batch("SET client_min_messages = warning")?;
-            self.driver = Some(driver);
+        if self.client.is_none() {
+            let mut client = pg::connect(&self.url)?;
+            client.batch_execute("SET client_min_messages = warning")?;
+            self.client = Some(client);
         }
-        let driver = self
-            .driver
+        let client = self
+            .client
             .as_mut()
             .ok_or_else(|| DbError::lost("not connected"))?;
-        driver.batch("BEGIN")?;
+        client.batch_execute("BEGIN")?;
         for (info, rows) in tables {
             let sql = format!(
                 "COPY {} ({}) FROM STDIN BINARY",
                 probe_table(&self.schema, info.name),
                 info.column_list()
             );
-            match driver.copy_in(&sql, &[crate::copy::HEADER, rows, crate::copy::TRAILER]) {
+            match copy::copy_in(client, &sql, &[HEADER, rows, TRAILER]) {
                 Ok(()) => {}
                 Err(error) if crate::decide(&error) == crate::Decision::Split => {
-                    driver.batch("ROLLBACK")?;
+                    client.batch_execute("ROLLBACK")?;
                     return Ok(Some(error.message));
                 }
                 Err(error) => return Err(error),
             }
         }
-        driver.batch("ROLLBACK")?;
+        client.batch_execute("ROLLBACK")?;
         Ok(None)
     }
 }

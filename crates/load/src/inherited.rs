@@ -5,7 +5,7 @@
 //! that takes its place. Rows that do not follow from their record alone are found here; all others
 //! stay, with the times at which that indexer saw the records.
 
-use crate::merge::{self, staging};
+use crate::staging::{self, name_of};
 use appview::table::{self, TableInfo};
 use postgres::{Client, Error};
 
@@ -42,8 +42,8 @@ fn differing(info: &TableInfo) -> String {
     };
     let (mut of_stored, mut of_staged) = (String::new(), String::new());
     if info.id == table::NOTIFICATION.info().id {
-        of_stored = format!(" AND x.reason NOT IN ({})", merge::RELATIONAL_REASONS);
-        of_staged = format!(" AND {}", merge::NOT_MUTED);
+        of_stored = format!(" AND x.reason NOT IN ({})", staging::RELATIONAL_REASONS);
+        of_staged = format!(" AND {}", staging::NOT_MUTED);
     }
     // The key of op_thread_reply begins with the root, which the post knows.
     let mut from = format!("\"{}\" x WHERE x.\"{}\" = h.uri", info.name, info.uri);
@@ -66,7 +66,7 @@ fn differing(info: &TableInfo) -> String {
         stored = of("x", "x"),
         staged = of("n", "h"),
         uri = info.uri,
-        staging = staging(info),
+        staging = name_of(info),
         fields = fields.join(", "),
     )
 }

@@ -4,13 +4,14 @@
 
 use crate::accounts::Accounts;
 use crate::chunk::{Chunk, LoadedRepo};
-use crate::copy::{HEADER, TRAILER};
-use crate::driver::{DbError, Driver, RustDriver};
-use crate::{merge, replace, revs};
+use crate::copy::{self, HEADER, TRAILER};
+use crate::{replace, revs, staging};
 use ledger::failpoint;
 use ledger::proofs::Proof;
 use ledger::repos::{self, PartState, Stored, StoredPart};
 use ledger::runs::Mode;
+use pg::DbError;
+use postgres::Client;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -65,7 +66,7 @@ impl<E: Into<DbError>> From<E> for LoadError {
 /// A connection and its open transaction.
 pub struct Loader {
     options: LoaderOptions,
-    driver: Option<RustDriver>,
+    client: Option<Client>,
     /// Repos whose first chunks are in the open transaction, and whose rest is to come.
     open: HashSet<String>,
     /// Repos whose first chunks are lost.
@@ -84,7 +85,7 @@ impl Loader {
     pub fn new(options: LoaderOptions) -> Self {
         Self {
             options,
-            driver: None,
+            client: None,
             open: HashSet::new(),
             lost: HashSet::new(),
             staged: Vec::new(),
@@ -98,15 +99,14 @@ impl Loader {
     /// # Errors
     /// See [`DbError`].
     pub fn connect(&mut self) -> Result<(), DbError> {
-        let mut driver = RustDriver::connect(&self.options.url)?;
+        let mut client = pg::connect(&self.options.url)?;
         match self.options.mode {
-            Mode::Fresh => driver.batch(&merge::session_settings(&self.options.schema))?,
-            Mode::Merge => {
-                merge::prepare_session(&mut driver, &self.options.schema)?;
-                replace::prepare_session(&mut driver)?;
+            Mode::Fresh => {
+                client.batch_execute(&staging::session_settings(&self.options.schema))?
             }
+            Mode::Merge => replace::prepare_session(&mut client, &self.options.schema)?,
         }
-        self.driver = Some(driver);
+        self.client = Some(client);
         self.open.clear();
         self.staged.clear();
         self.ended.clear();
@@ -147,7 +147,7 @@ impl Loader {
 
     /// Lets go of the open transaction.
     pub fn abandon(&mut self) {
-        self.driver = None;
+        self.client = None;
         self.lost.extend(self.open.drain());
         self.staged.clear();
         self.ended.clear();
@@ -155,39 +155,39 @@ impl Loader {
     }
 
     fn try_load(&mut self, chunk: &Chunk) -> Result<(), LoadError> {
-        if self.driver.is_none() {
+        if self.client.is_none() {
             self.connect()?;
         }
         let options = self.options.clone();
-        let driver = self
-            .driver
+        let client = self
+            .client
             .as_mut()
             .ok_or_else(|| DbError::lost("not connected"))?;
         if self.open.is_empty() {
-            driver.batch(if options.durable {
+            client.batch_execute(if options.durable {
                 "BEGIN"
             } else {
                 "BEGIN; SET LOCAL synchronous_commit = off"
             })?;
             if options.mode == Mode::Merge {
-                replace::empty(driver)?;
+                replace::empty(client)?;
             }
         }
         self.overruled
-            .extend(lock(driver, &options.schema, chunk, &self.open)?);
+            .extend(lock(client, &options.schema, chunk, &self.open)?);
         match options.mode {
             Mode::Fresh => {
                 for (info, rows) in chunk.tables() {
-                    merge::copy_rows(driver, info, rows)?;
+                    staging::copy_rows(client, &info, rows)?;
                 }
             }
             Mode::Merge => {
                 let tables: Vec<_> = chunk.tables().collect();
-                merge::stage(driver, &tables)?;
+                staging::stage(client, &tables)?;
                 self.staged.extend(chunk.repos.iter().cloned());
             }
         }
-        store_pieces(driver, &options.schema, chunk, options.mode)?;
+        store_pieces(client, &options.schema, chunk, options.mode)?;
         for repo in &chunk.repos {
             self.open.remove(&repo.did);
         }
@@ -198,14 +198,14 @@ impl Loader {
             return Ok(());
         }
         if options.mode == Mode::Merge {
-            replace::apply(driver, &self.staged, &options.schema)?;
+            replace::apply(client, &self.staged, &options.schema)?;
             self.staged.clear();
         }
-        note(driver, &options, &self.ended, &self.overruled)?;
+        note(client, &options, &self.ended, &self.overruled)?;
         self.ended.clear();
         self.overruled.clear();
         failpoint::pass("commit");
-        commit(driver, &options.schema)?;
+        commit(client, &options.schema)?;
         failpoint::pass("committed");
         Ok(())
     }
@@ -214,7 +214,7 @@ impl Loader {
 /// Makes sure that all repos of the chunk are ours, and stay so until the commit. Answers those
 /// whose stored rev counts for nothing, though it is newer.
 fn lock(
-    driver: &mut RustDriver,
+    client: &mut Client,
     schema: &str,
     chunk: &Chunk,
     open: &HashSet<String>,
@@ -233,7 +233,7 @@ fn lock(
         let Some(part) = &repo.part else { continue };
         let numbers = (part.number, part.parts);
         let state = repos::lock_part(
-            driver.client(),
+            client,
             schema,
             &repo.did,
             (&part.pds, &part.host),
@@ -252,7 +252,7 @@ fn lock(
     }
     let dids: Vec<&str> = wanted.iter().map(|repo| repo.did.as_str()).collect();
     let leases: Vec<i64> = wanted.iter().map(|repo| repo.lease).collect();
-    let held = repos::lock(driver.client(), schema, &dids, &leases)?;
+    let held = repos::lock(client, schema, &dids, &leases)?;
     for repo in wanted {
         let Some(held) = held.iter().find(|held| held.did == repo.did) else {
             return Err(LoadError::NotOurs(repo.did.clone()));
@@ -277,7 +277,7 @@ fn lock(
 
 /// Stores the pieces of the lists of skipped records; those of an older rev go first.
 fn store_pieces(
-    driver: &mut RustDriver,
+    client: &mut Client,
     schema: &str,
     chunk: &Chunk,
     mode: Mode,
@@ -301,7 +301,7 @@ fn store_pieces(
             .chain(&chunk.open)
             .any(|repo| repo.part.as_ref().is_some_and(|p| p.parts > 1));
         let (dids, parts): (Vec<&str>, Vec<i16>) = first.into_iter().unzip();
-        driver.client().execute(
+        client.execute(
             "DELETE FROM skyfill.skipped s USING unnest($2::text[], $3::smallint[]) n (did, part)
              WHERE s.schema_name = $1 AND s.did = n.did AND (s.part = n.part OR NOT $4)",
             &[&schema, &dids, &parts, &is_part],
@@ -324,7 +324,8 @@ fn store_pieces(
             rows.extend(value);
         }
     }
-    driver.copy_in(
+    copy::copy_in(
+        client,
         "COPY skyfill.skipped (schema_name, did, part, number, list) FROM STDIN BINARY",
         &[HEADER, &rows, TRAILER],
     )
@@ -332,7 +333,7 @@ fn store_pieces(
 
 /// Notes the repos that ended in the transaction.
 fn note(
-    driver: &mut RustDriver,
+    client: &mut Client,
     options: &LoaderOptions,
     ended: &[LoadedRepo],
     overruled: &HashSet<String>,
@@ -346,13 +347,13 @@ fn note(
         .map(stored_of)
         .collect();
     if !whole.is_empty() {
-        repos::loaded(driver.client(), &options.schema, options.run, &whole)?;
+        repos::loaded(client, &options.schema, options.run, &whole)?;
     }
     let mut accounts = Accounts::default();
     for repo in ended {
         if let Some(part) = &repo.part {
             let is_last = repos::part_loaded(
-                driver.client(),
+                client,
                 &options.schema,
                 part.run,
                 &StoredPart {
@@ -370,7 +371,8 @@ fn note(
             accounts.overrule(&repo.did);
         }
     }
-    accounts.store(driver, &options.schema)
+    accounts.store(client, &options.schema)?;
+    Ok(())
 }
 
 fn stored_of(repo: &LoadedRepo) -> Stored<'_> {
@@ -389,8 +391,9 @@ fn stored_of(repo: &LoadedRepo) -> Stored<'_> {
 }
 
 /// Commits, so that a finalize that is under way notices.
-pub(crate) fn commit(driver: &mut RustDriver, schema: &str) -> Result<(), DbError> {
-    driver.batch(&ledger::slices::load_commits())?;
-    driver.batch(&ledger::slices::out_of_date(schema))?;
-    driver.batch("COMMIT")
+pub(crate) fn commit(client: &mut Client, schema: &str) -> Result<(), DbError> {
+    client.batch_execute(&ledger::slices::load_commits())?;
+    client.batch_execute(&ledger::slices::out_of_date(schema))?;
+    client.batch_execute("COMMIT")?;
+    Ok(())
 }

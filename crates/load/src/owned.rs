@@ -6,7 +6,7 @@
 //! an account's rows are one range of each. Where text sorts otherwise, URIs can only be found by
 //! reading the table; that is done for repairs alone.
 
-use crate::merge::staging;
+use crate::staging::name_of;
 use appview::table::{self, TableInfo};
 use postgres::{Client, Error};
 use std::fmt::Write;
@@ -171,7 +171,7 @@ pub(crate) fn delete_holders_of_keys(client: &mut Client) -> Result<(), Error> {
             "DELETE FROM \"{}\" x USING pg_temp.\"{}\" n WHERE {} AND x.uri <> n.uri
                AND NOT EXISTS (SELECT FROM pg_temp.had h WHERE h.uri = x.uri);",
             info.name,
-            staging(info),
+            name_of(info),
             same.join(" AND ")
         );
     }

@@ -4,14 +4,15 @@
 //! knows nothing of `feed_item`, `quote` and others) and also takes what others wrote to the
 //! account; here the tables become those of a load without it.
 
-use crate::driver::{DbError, Driver, RustDriver};
 use crate::loader::commit;
-use crate::{merge, replace};
+use crate::replace;
 use ledger::repos;
+use pg::DbError;
+use postgres::Client;
 
 /// A connection that removes accounts.
 pub struct Remover {
-    driver: RustDriver,
+    client: Client,
     schema: String,
 }
 
@@ -21,11 +22,10 @@ impl Remover {
     /// # Errors
     /// See [`DbError`].
     pub fn connect(url: &str, schema: &str) -> Result<Self, DbError> {
-        let mut driver = RustDriver::connect(url)?;
-        merge::prepare_session(&mut driver, schema)?;
-        replace::prepare_session(&mut driver)?;
+        let mut client = pg::connect(url)?;
+        replace::prepare_session(&mut client, schema)?;
         Ok(Self {
-            driver,
+            client,
             schema: schema.to_owned(),
         })
     }
@@ -36,20 +36,19 @@ impl Remover {
     /// # Errors
     /// See [`DbError`].
     pub fn remove(&mut self, did: &str, lease: i64) -> Result<bool, DbError> {
-        self.driver.batch("BEGIN")?;
-        replace::empty(&mut self.driver)?;
-        if repos::lock(self.driver.client(), &self.schema, &[did], &[lease])?.is_empty() {
-            self.driver.batch("ROLLBACK")?;
+        self.client.batch_execute("BEGIN")?;
+        replace::empty(&mut self.client)?;
+        if repos::lock(&mut self.client, &self.schema, &[did], &[lease])?.is_empty() {
+            self.client.batch_execute("ROLLBACK")?;
             return Ok(false);
         }
-        replace::remove(&mut self.driver, did)?;
+        replace::remove(&mut self.client, did)?;
         for table in ["actor_sync", "actor"] {
-            self.driver
-                .client()
+            self.client
                 .execute(&format!("DELETE FROM \"{table}\" WHERE did = $1"), &[&did])?;
         }
-        repos::deleted(self.driver.client(), &self.schema, did)?;
-        commit(&mut self.driver, &self.schema)?;
+        repos::deleted(&mut self.client, &self.schema, did)?;
+        commit(&mut self.client, &self.schema)?;
         Ok(true)
     }
 }

@@ -2,7 +2,7 @@
 //! deletes are found by comparing `record` with what came. Records that are the same keep their
 //! rows, and with them flags, times and columns that repos do not own.
 //!
-//! Runs in the transaction that staged the rows in temporary tables ([`crate::merge`]). A record is
+//! Runs in the transaction that staged the rows in temporary tables ([`crate::staging`]). A record is
 //! *touched* when it is gone, has another CID, or became or ceased to be a duplicate: its rows are
 //! deleted and written anew; its row in `record` is updated in place.
 //!
@@ -16,33 +16,36 @@
 //!   come ([`crate::owned`]).
 
 use crate::chunk::LoadedRepo;
-use crate::driver::{DbError, Driver, RustDriver};
-use crate::merge::{self, staging};
 use crate::owned::Owned;
+use crate::staging::{self, name_of};
 use crate::{inherited, owned};
 use appview::table::{self, TableInfo};
+use pg::DbError;
 use postgres::Client;
 use rows::route;
 use std::fmt::Write;
 
-/// Temporary tables of a connection, beside those of [`merge::prepare_session`].
-pub(crate) fn prepare_session(driver: &mut RustDriver) -> Result<(), DbError> {
-    driver.batch(
+/// Settings and temporary tables of a new connection.
+pub(crate) fn prepare_session(client: &mut Client, schema: &str) -> Result<(), DbError> {
+    client.batch_execute(&staging::session(schema))?;
+    client.batch_execute(
         "CREATE TEMPORARY TABLE had (uri text PRIMARY KEY, cid text NOT NULL, did text NOT NULL, \"indexedAt\" text NOT NULL);
          CREATE TEMPORARY TABLE touched (uri text PRIMARY KEY)",
-    )
+    )?;
+    Ok(())
 }
 
 /// Empties all temporary tables.
-pub(crate) fn empty(driver: &mut RustDriver) -> Result<(), DbError> {
+pub(crate) fn empty(client: &mut Client) -> Result<(), DbError> {
     let names: Vec<String> = table::ALL
         .iter()
-        .map(|info| format!("pg_temp.\"{}\"", staging(info)))
+        .map(|info| format!("pg_temp.\"{}\"", name_of(info)))
         .collect();
-    driver.batch(&format!(
+    client.batch_execute(&format!(
         "TRUNCATE {}, pg_temp.had, pg_temp.touched",
         names.join(", ")
-    ))
+    ))?;
+    Ok(())
 }
 
 /// What is known of the repos at hand before their rows are compared.
@@ -55,11 +58,10 @@ struct Before {
 
 /// Makes the rows of repos, or of the collections of their parts, those that are staged.
 pub(crate) fn apply(
-    driver: &mut RustDriver,
+    client: &mut Client,
     repos: &[LoadedRepo],
     schema: &str,
 ) -> Result<(), DbError> {
-    let client = driver.client();
     let dids: Vec<&str> = repos.iter().map(|repo| repo.did.as_str()).collect();
     let rows = client.query(
         "SELECT did, rebuild, rev IS NULL FROM skyfill.repo
@@ -76,7 +78,7 @@ pub(crate) fn apply(
 }
 
 /// Removes all rows of a repo, whatever they are.
-pub(crate) fn remove(driver: &mut RustDriver, did: &str) -> Result<(), DbError> {
+pub(crate) fn remove(client: &mut Client, did: &str) -> Result<(), DbError> {
     // A repo without records: all that it had is gone.
     let nothing = LoadedRepo {
         did: did.to_owned(),
@@ -86,7 +88,7 @@ pub(crate) fn remove(driver: &mut RustDriver, did: &str) -> Result<(), DbError> 
         distrusted: vec![did.to_owned()],
         new: Vec::new(),
     };
-    replace(driver.client(), &[nothing], &before)
+    replace(client, &[nothing], &before)
 }
 
 fn replace(client: &mut Client, repos: &[LoadedRepo], before: &Before) -> Result<(), DbError> {
@@ -234,7 +236,7 @@ fn insert_all(some_stay: bool) -> String {
             ));
         }
         if info.id == table::NOTIFICATION.info().id {
-            conditions.push(merge::NOT_MUTED.to_owned());
+            conditions.push(staging::NOT_MUTED.to_owned());
         }
         let _ = write!(sql, "{};", insert(info, &conditions));
     }
@@ -257,6 +259,6 @@ fn insert(info: &TableInfo, conditions: &[String]) -> String {
     format!(
         "INSERT INTO \"{}\" ({columns}) SELECT {columns} FROM pg_temp.\"{}\" n{condition}{conflict}",
         info.name,
-        staging(info)
+        name_of(info)
     )
 }

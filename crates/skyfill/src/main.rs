@@ -4,8 +4,7 @@
 mod catch_up;
 mod certificate;
 mod cli;
-mod consumer;
-mod db_test;
+mod commands;
 mod discovery;
 mod exit;
 mod fetch_args;
@@ -14,7 +13,6 @@ mod identities;
 mod indexes;
 mod migrate;
 mod practice;
-mod producer;
 mod proof;
 mod reference;
 mod run;
@@ -49,8 +47,8 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Migrate(args) => migrate::run(&args),
         Command::UnpackAsDidFile(args) => unpack::run(&args),
-        Command::Producer(args) => producer::run(&args),
-        Command::Consumer(args) => consumer::run(&args),
+        Command::Producer(args) => commands::producer::run(&args),
+        Command::Consumer(args) => commands::consumer::run(&args),
         Command::Discover(args) => discovery::command::run(&args),
         Command::Run(args) => run::run(&args),
         Command::CatchUp(args) => catch_up::run(&args),

@@ -46,14 +46,13 @@ use pg::{DbErrorKind, Waits};
 use postgres::Client;
 use process::clock;
 use process::threads;
-use process::{Budget, Database, Stop};
+use process::{Budget, Database, DidFile, Stop};
 use process::{Ended, Failure};
 use rows::Collection;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
-use wanted::DidFile;
 
 /// Requests at once, unless the arguments say otherwise.
 pub(crate) const CONCURRENCY: usize = 512;

@@ -12,41 +12,12 @@ use identity::resolve::Found;
 use ledger::identity::DocumentNote;
 use ledger::repos::{self, ADD_AT_ONCE, Unfound, Wanted};
 use postgres::Client;
-use process::Database;
-use process::Failure;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
+use process::{Database, DidFile, Failure};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
 /// Lines that are not of a DID file, named one by one up to here.
 const NAMED_BAD_LINES: u64 = 20;
-
-/// A DID file that is open.
-pub(crate) struct DidFile {
-    shown: String,
-    reader: BufReader<File>,
-}
-
-impl DidFile {
-    /// Opens it, and looks at its first lines, without taking any: it may be a pipe.
-    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        let shown = path.display().to_string();
-        let hint = r#"a DID file has one JSON array a line: ["did:plc:...","https://pds.example"]; skyfill unpack-as-did-file makes one of a DID cache"#;
-        let failed =
-            |error: std::io::Error| Failure::new(format!("read {shown}: {error}")).hint(hint);
-        let mut reader = BufReader::with_capacity(HEAD, File::open(path).map_err(failed)?);
-        let head = reader.fill_buf().map_err(failed)?;
-        if let Some(bad) = did_file::refused_head(head) {
-            return Err(Failure::usage(format!("{shown} is no DID file: {bad}")).hint(hint));
-        }
-        Ok(Self { shown, reader })
-    }
-}
-
-/// Bytes of a DID file that are looked at before work begins: some hundred lines.
-const HEAD: usize = 64 << 10;
 
 /// Adds all that the arguments name; whether they name anything, and how many lines and names led
 /// to no repo.

@@ -4,9 +4,9 @@
 //! Nothing is acknowledged from memory. A part that was lost on the way to the database ends the
 //! connection: the producer comes again and sends what it has no answer for.
 
-use crate::consumer::intake::Counts;
-use crate::consumer::peer::Peer;
-use crate::consumer::spool::Spool;
+use crate::counts::Counts;
+use crate::peer::Peer;
+use crate::spool::Spool;
 use atrepo::{Cid, Codec, Commit, Entry, RecordError};
 use fetch::hosts::host_of;
 use handoff::frames::{Answer, Frame, FrameError, Frames, PartHeader, Step};
@@ -14,8 +14,9 @@ use handoff::send::COMMITTED;
 use ledger::repos::{self, PartState};
 use load::fresh::Probes;
 use load::loading::{Loaders, Settle};
-use load::{Choice, Chunk, DbError, EncodeError, Encoder, LoadedRepo, PartOf};
+use load::{Choice, Chunk, EncodeError, Encoder, LoadedRepo, PartOf};
 use observe::Counter;
+use pg::DbError;
 use postgres::Client;
 use process::{Budget, Reservation, Stop};
 use std::collections::{HashMap, HashSet};
@@ -60,9 +61,9 @@ impl Steady {
 
 /// What all framed connections share; it is told what became of parts.
 #[derive(Clone)]
-pub(crate) struct Framed(Arc<Inner>);
+pub(crate) struct PartStore(Arc<PartStoreInner>);
 
-struct Inner {
+struct PartStoreInner {
     url: String,
     schema: String,
     indexed: Vec<(String, String)>,
@@ -92,7 +93,7 @@ pub(crate) struct PartLimits {
     pub(crate) timeout: Duration,
 }
 
-impl Framed {
+impl PartStore {
     pub(crate) fn new(
         url: &str,
         schema: &str,
@@ -102,7 +103,7 @@ impl Framed {
         counts: &Counts,
         stop: &Stop,
     ) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(PartStoreInner {
             url: url.to_owned(),
             schema: schema.to_owned(),
             indexed,
@@ -159,7 +160,7 @@ impl Framed {
     }
 
     /// Reads a connection, of which `read` was read already, until its end.
-    pub(crate) fn run(&self, stream: &UnixStream, read: &[u8]) {
+    pub(crate) fn read_from(&self, stream: &UnixStream, read: &[u8]) {
         let number = self.0.next.fetch_add(1, Ordering::Relaxed);
         let outcome = self.read(number, stream, read);
         self.0
@@ -184,8 +185,8 @@ impl Framed {
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .insert(number, Arc::clone(&connection));
-                let mut intake = Intake {
-                    framed: self,
+                let mut intake = FrameReader {
+                    store: self,
                     number,
                     connection,
                     encoder: None,
@@ -205,7 +206,7 @@ impl Framed {
     }
 }
 
-impl Settle for Framed {
+impl Settle for PartStore {
     fn stored(&self, repo: &LoadedRepo) {
         self.settled(&repo.did);
         self.0.counts.part_stored(repo);
@@ -293,8 +294,8 @@ struct Coming {
 }
 
 /// A connection that is read.
-struct Intake<'f> {
-    framed: &'f Framed,
+struct FrameReader<'f> {
+    store: &'f PartStore,
     number: i64,
     connection: Arc<Peer>,
     /// For the time of the run that parts say.
@@ -309,10 +310,10 @@ struct Intake<'f> {
     waiting: Option<Instant>,
 }
 
-impl Intake<'_> {
+impl FrameReader<'_> {
     fn read(&mut self, stream: &UnixStream, read: &[u8]) -> Result<(), End> {
         let mut frames = Frames::new(stream, read);
-        let mut steady = Steady::new(self.framed.0.part_timeout);
+        let mut steady = Steady::new(self.store.0.part_timeout);
         loop {
             self.go_on()?;
             if self.connection.is_behind() {
@@ -320,7 +321,7 @@ impl Intake<'_> {
                 std::thread::sleep(IDLE / 10);
                 continue;
             }
-            match frames.step(|frame| self.take(frame))? {
+            match frames.step(|frame| self.on_frame(frame))? {
                 Step::Read => {}
                 Step::Idle => self.flush()?,
                 Step::End => break,
@@ -335,7 +336,7 @@ impl Intake<'_> {
             if !steady.is_steady(is_within, frames.bytes()) {
                 return Err(End::Part(format!(
                     "nothing, or next to nothing, came of a part for {} s; the producer has to send it again",
-                    self.framed.0.part_timeout.as_secs()
+                    self.store.0.part_timeout.as_secs()
                 )));
             }
         }
@@ -355,7 +356,7 @@ impl Intake<'_> {
         if self.connection.is_lost() {
             return Err(End::Lost);
         }
-        if self.framed.0.stop.is_set() {
+        if self.store.0.stop.is_set() {
             return Err(End::Stopped("the consumer was told to stop".to_owned()));
         }
         Ok(())
@@ -367,7 +368,7 @@ impl Intake<'_> {
         let since = Instant::now();
         while !done(&self.connection) {
             self.connection.send();
-            if self.connection.is_lost() || self.framed.broken().is_some() {
+            if self.connection.is_lost() || self.store.broken().is_some() {
                 return Err(End::Lost);
             }
             let is_fresh = since.elapsed() < Duration::from_secs(1);
@@ -376,7 +377,7 @@ impl Intake<'_> {
         Ok(())
     }
 
-    fn take(&mut self, frame: Frame<'_>) -> Result<(), End> {
+    fn on_frame(&mut self, frame: Frame<'_>) -> Result<(), End> {
         match frame {
             Frame::Part(header) => self.begin(header),
             Frame::Entry(key, cid, block) => self.entry(key, cid, &Ok(block)),
@@ -412,7 +413,7 @@ impl Intake<'_> {
     /// Waits until nothing of an account is on its way, and has the account for itself: of a DID
     /// that comes twice the second is looked at when the first is stored.
     fn wait_for(&mut self, did: &str) -> Result<(), End> {
-        while !self.framed.lock_under_way().insert(did.to_owned()) {
+        while !self.store.lock_under_way().insert(did.to_owned()) {
             self.flush()?;
             self.go_on()?;
             std::thread::sleep(Duration::from_millis(5));
@@ -423,7 +424,7 @@ impl Intake<'_> {
     /// What the ledger knows of a part. Asking locks its row for a moment, so that what is answered
     /// is on the disk.
     fn known(&mut self, header: &PartHeader, host: &str, rev: &str) -> Result<PartState, End> {
-        let schema = self.framed.0.schema.clone();
+        let schema = self.store.0.schema.clone();
         let part = (i16::from(header.part), i16::from(header.parts));
         repos::lock_part(
             self.client()?,
@@ -444,22 +445,17 @@ impl Intake<'_> {
             return Ok(*run);
         }
         self.flush()?;
-        let schema = self.framed.0.schema.clone();
+        let schema = self.store.0.schema.clone();
         let run = ledger::runs::of_producer(self.client()?, &schema, &rows::datetime::print(now))
             .map_err(|error| End::Database(error.into()))?;
-        let encoder = Encoder::new(
-            Choice::ALL,
-            now,
-            self.framed.0.chunk,
-            &self.framed.0.indexed,
-        );
+        let encoder = Encoder::new(Choice::ALL, now, self.store.0.chunk, &self.store.0.indexed);
         self.encoder = Some((now, run, encoder));
         Ok(run)
     }
 
     fn client(&mut self) -> Result<&mut Client, End> {
         if self.client.as_ref().is_none_or(Client::is_closed) {
-            let mut client = pg::connect(&self.framed.0.url).map_err(End::Database)?;
+            let mut client = pg::connect(&self.store.0.url).map_err(End::Database)?;
             // What is answered is on the disk; a row that another consumer holds for long makes the
             // producer come again.
             client
@@ -500,7 +496,7 @@ impl Intake<'_> {
         coming.last_key.clear();
         coming.last_key.extend_from_slice(key);
         let bytes = block.as_ref().map_or(0, |block| block.len() as u64);
-        self.framed.0.counts.entry(bytes);
+        self.store.0.counts.entry(bytes);
         Ok(())
     }
 
@@ -519,8 +515,8 @@ impl Intake<'_> {
         self.wait_for(&did)?;
         let outcome = self.whole(coming);
         if outcome.is_err() {
-            self.framed.settled(&did);
-            self.framed.0.loaders.abandon(&did);
+            self.store.settled(&did);
+            self.store.0.loaders.abandon(&did);
         }
         outcome
     }
@@ -528,8 +524,8 @@ impl Intake<'_> {
     fn whole(&mut self, coming: Coming) -> Result<(), End> {
         if let Some(error) = load::revs::refuse(&coming.rev) {
             let (did, rev) = (coming.header.did, coming.rev);
-            self.framed.settled(&did);
-            self.framed.0.refused.add(1);
+            self.store.settled(&did);
+            self.store.0.refused.add(1);
             self.connection.answer(&Answer::Refused { did, rev, error });
             return Ok(());
         }
@@ -539,14 +535,14 @@ impl Intake<'_> {
         match known {
             PartState::Wanted => self.store(coming, host),
             PartState::There => {
-                self.framed.settled(&did);
-                self.framed.0.counts.repeated(coming.entries);
+                self.store.settled(&did);
+                self.store.0.counts.repeated(coming.entries);
                 self.connection.answer(&Answer::Stored { did, rev });
                 Ok(())
             }
             PartState::Older(newer) => {
-                self.framed.settled(&did);
-                self.framed.0.refused.add(1);
+                self.store.settled(&did);
+                self.store.0.refused.add(1);
                 let error = format!("it is stored at the newer rev {newer}");
                 self.connection.answer(&Answer::Refused { did, rev, error });
                 Ok(())
@@ -582,7 +578,7 @@ impl Intake<'_> {
         });
         self.waiting.get_or_insert_with(Instant::now);
         let outcome = spool.replay(|key, cid, block| {
-            if self.framed.0.stop.is_set() {
+            if self.store.0.stop.is_set() {
                 return Err(End::Stopped("the consumer was told to stop".to_owned()));
             }
             let entry = match block {
@@ -610,17 +606,17 @@ impl Intake<'_> {
             .encoder
             .as_ref()
             .map_or(0, |(.., encoder)| encoder.key_bytes());
-        let framed = self.framed;
-        if key_bytes <= framed.0.chunk {
+        let store = self.store;
+        if key_bytes <= store.0.chunk {
             return Ok(());
         }
         if self.keys.is_none() {
-            let share = framed.0.keys.reserve(framed.0.keys.total(), &framed.0.stop);
+            let share = store.0.keys.reserve(store.0.keys.total(), &store.0.stop);
             self.keys =
                 Some(share.map_err(|_| End::Stopped("the consumer was told to stop".to_owned()))?);
         }
         // When it grows, the old table is there for as long as the new one is filled.
-        let most = framed.0.keys.total() / 3 * 2;
+        let most = store.0.keys.total() / 3 * 2;
         if key_bytes <= most {
             return Ok(());
         }
@@ -637,15 +633,15 @@ impl Intake<'_> {
             .as_mut()
             .is_some_and(|(.., encoder)| encoder.drop_part());
         if spans {
-            self.framed.0.loaders.abandon(&did);
+            self.store.0.loaders.abandon(&did);
         }
-        self.framed.settled(&did);
-        self.framed.0.refused.add(1);
+        self.store.settled(&did);
+        self.store.0.refused.add(1);
         self.connection.answer(&Answer::Refused { did, rev, error });
     }
 
     fn status(&mut self, did: &str, status: &str) -> Result<(), End> {
-        let schema = self.framed.0.schema.clone();
+        let schema = self.store.0.schema.clone();
         load::store_states(self.client()?, &schema, &[(did, Some(status))])
             .map_err(|error| End::Database(error.into()))?;
         self.connection.expect_answer();
@@ -675,8 +671,7 @@ impl Intake<'_> {
         let Some((.., encoder)) = &mut self.encoder else {
             return Err(End::Lost);
         };
-        let (probes, sticky, loaders) =
-            (&mut self.probes, &mut self.sticky, &self.framed.0.loaders);
+        let (probes, sticky, loaders) = (&mut self.probes, &mut self.sticky, &self.store.0.loaders);
         let number = usize::try_from(self.number).unwrap_or(0);
         let mut probe =
             |rows: &[(appview::table::TableInfo, &[u8])]| -> Result<Option<String>, String> {
@@ -698,7 +693,7 @@ impl Intake<'_> {
             encoder
                 .discard()
                 .iter()
-                .for_each(|repo| self.framed.settled(&repo.did));
+                .for_each(|repo| self.store.settled(&repo.did));
         }
     }
 }

@@ -1,13 +1,12 @@
-//! Two ways to talk to PostgreSQL: the Rust driver, and libpq (feature `pg-native`). Everything
-//! else in this crate goes through [`Driver`].
+//! Two ways to talk to PostgreSQL: the Rust driver, and libpq (feature `pg-native`), as the
+//! original scripts have it. The line form goes through [`Driver`]; everything else uses the Rust
+//! client directly.
 
 #[cfg(feature = "pg-native")]
 mod native;
 mod rust;
 
-pub(crate) use rust::RustDriver;
-
-pub use pg::{DbError, DbErrorKind};
+use pg::DbError;
 
 /// One connection.
 pub trait Driver: Send {
@@ -66,7 +65,7 @@ impl DriverKind {
             Self::Native => Ok(Box::new(native::NativeDriver::connect(url)?)),
             #[cfg(not(feature = "pg-native"))]
             Self::Native => Err(DbError {
-                kind: DbErrorKind::Other,
+                kind: pg::DbErrorKind::Other,
                 sqlstate: None,
                 message: "this skyfill was built without libpq; build it with --features pg-native"
                     .to_owned(),

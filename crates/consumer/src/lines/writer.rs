@@ -1,10 +1,11 @@
 //! One connection that stores batches in transactions, and does not lose what it has not committed.
 
-use crate::accounts::Accounts;
-use crate::batch::{Batch, Part};
-use crate::driver::{DbError, DbErrorKind, Driver, DriverKind};
-use crate::merge;
-use pg::{Decision, decide};
+use crate::lines::batch::{Batch, Part};
+use crate::lines::driver::{Driver, DriverKind};
+use crate::lines::merge;
+use load::copy::{HEADER, TRAILER};
+use load::{Accounts, staging};
+use pg::{DbError, DbErrorKind, Decision, decide};
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -104,7 +105,7 @@ impl<'w> Writer<'w> {
     /// See [`DbError`].
     pub fn connect(&mut self) -> Result<(), DbError> {
         let mut driver = self.options.driver.connect(&self.options.url)?;
-        merge::prepare_session(driver.as_mut(), &self.options.schema)?;
+        driver.batch(&staging::session(&self.options.schema))?;
         self.driver = Some(driver);
         self.in_transaction = false;
         Ok(())
@@ -242,7 +243,12 @@ impl<'w> Writer<'w> {
             self.driver()?.batch("BEGIN")?;
             self.in_transaction = true;
         }
-        accounts.store(self.driver()?.as_mut(), &schema)
+        let driver = self.driver()?;
+        for (sql, parameters) in accounts.statements(&schema) {
+            let parameters: Vec<&str> = parameters.iter().map(String::as_str).collect();
+            driver.execute(&sql, &parameters, true)?;
+        }
+        Ok(())
     }
 
     /// Stores a part; if the server refuses a value in it, both halves, down to the one record,
@@ -284,8 +290,10 @@ impl<'w> Writer<'w> {
         self.driver()?.batch(&sql)?;
         self.in_transaction = true;
         let driver = self.driver()?.as_mut();
-        merge::stage(driver, &tables)?;
-        let own = merge::own_table(part.collection());
+        for (table, rows) in &tables {
+            driver.copy_in(&staging::stage_into(table), &[HEADER, rows, TRAILER])?;
+        }
+        let own = load::own_table(part.collection());
         let infos: Vec<_> = tables.iter().map(|(info, _)| *info).collect();
         let new = driver.number(&merge::merge(own, &infos))?;
         let of_own = own.filter(|own| infos.iter().any(|t| t.id == own.id));

@@ -1,9 +1,7 @@
 //! What became of each line of the DID file: counts for the progress, the summary, and the file of
 //! failures.
 
-use crate::cli::ProducerArgs;
-use crate::producer::parcel::Checked;
-use crate::told;
+use crate::parcel::Checked;
 use discover::did_file::{BadLine, DidLine, failure_line};
 use observe::Counter;
 use std::collections::BTreeMap;
@@ -161,92 +159,70 @@ impl Tally {
         }
     }
 
-    /// Prints it all. `next` is the first line that was not taken, if it was stopped before the
-    /// end.
+    /// All of it. `next` is the first line that was not reached, if it was stopped before the end.
     pub(crate) fn summary(
         &self,
-        args: &ProducerArgs,
         elapsed: Duration,
         losses: u32,
         acknowledged: bool,
         next: Option<u64>,
-    ) {
+    ) -> Summary {
         let reasons = self.reasons();
-        if args.output.json {
-            let summary = serde_json::json!({
-                "sent": self.sent.get(),
-                "skipped": reasons.skipped,
-                "failed": reasons.failed,
-                "records": self.records.get(),
-                "unusableRecords": reasons.unusable_records,
-                "bytes": self.bytes.get(),
-                "retries": self.retried.get(),
-                "consumerLosses": losses,
-                "acknowledged": acknowledged,
-                "nextLine": next,
-                "seconds": elapsed.as_secs_f64(),
-            });
-            observe::data!("{summary}");
-        }
-        let listed = |counts: &BTreeMap<&'static str, u64>| {
-            let parts: Vec<String> = counts
-                .iter()
-                .map(|(reason, count)| format!("{count} {reason}"))
-                .collect();
-            if parts.is_empty() {
-                String::new()
-            } else {
-                format!(" ({})", parts.join(", "))
-            }
+        let failures = &reasons.failures;
+        let path = failures.path.display();
+        let failures = match &failures.error {
+            Some(error) => Some(format!(
+                "the failures could not be listed in {path}: {error}"
+            )),
+            None if failures.file.is_some() => Some(format!(
+                "failures were added to {path}, which is a DID file"
+            )),
+            None => None,
         };
-        observe::log!(
-            "{} repos sent, {} skipped{}, {} failed{}; {} records, {} bytes, {:.1} s",
-            self.sent.get(),
-            self.skipped.get(),
-            listed(&reasons.skipped),
-            self.failed.get(),
-            listed(&reasons.failed),
-            self.records.get(),
-            self.bytes.get(),
-            elapsed.as_secs_f64()
-        );
-        if reasons.unusable_records > 0 {
-            observe::log!(
-                "{} entries of the repos are no records and were left out",
-                reasons.unusable_records
-            );
-        }
-        if let Some(error) = &reasons.failures.error {
-            observe::log!(
-                "the failures could not be listed in {}: {error}",
-                reasons.failures.path.display()
-            );
-        } else if reasons.failures.file.is_some() {
-            observe::log!(
-                "failures were added to {}, which is a DID file",
-                reasons.failures.path.display()
-            );
-        }
-        if !acknowledged {
-            observe::log!(
-                "a consumer closed its side without saying that everything is committed (skyfill's own do): look whether \
-                 it is all there, or run this again from the start, it changes nothing that is there"
-            );
-        }
-        if losses > 0 {
-            observe::log!(
-                "a consumer went away {losses} times; what it had not committed is lost with it. The line form does not \
-                 tell which repos those are: run this again from the start, it changes nothing that is there"
-            );
-        }
-        if let Some(next) = next {
-            told::done(&["starting_line"]);
-            observe::log!(
-                "stopped; go on with: {} --starting-line {next}",
-                told::line_to_go_on_with()
-            );
+        Summary {
+            sent: self.sent.get(),
+            skipped: reasons.skipped.clone(),
+            failed: reasons.failed.clone(),
+            records: self.records.get(),
+            unusable_records: reasons.unusable_records,
+            bytes: self.bytes.get(),
+            retries: self.retried.get(),
+            losses,
+            acknowledged,
+            next,
+            failures,
+            elapsed,
         }
     }
+}
+
+/// What became of the lines.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// Repos that every socket has.
+    pub sent: u64,
+    /// Repos that are not there to be sent, by reason.
+    pub skipped: BTreeMap<&'static str, u64>,
+    /// Repos that failed, by reason.
+    pub failed: BTreeMap<&'static str, u64>,
+    /// Records that were sent.
+    pub records: u64,
+    /// Entries of repos that are no records.
+    pub unusable_records: u64,
+    /// Bytes of the CARs.
+    pub bytes: u64,
+    /// Attempts that were repeated.
+    pub retries: u64,
+    /// How often a consumer went away that does not acknowledge.
+    pub losses: u32,
+    /// Whether every consumer reported that everything is committed.
+    pub acknowledged: bool,
+    /// The first line that was not reached, if it was stopped before the end.
+    pub next: Option<u64>,
+    /// Where the failures are, or why they are not there, for people; nothing if there are none.
+    pub failures: Option<String>,
+    /// How long it ran.
+    pub elapsed: Duration,
 }
 
 impl FailureFile {

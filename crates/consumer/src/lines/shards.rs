@@ -1,9 +1,12 @@
 //! The threads that store batches, one for each database connection.
 
-use crate::consumer::intake::Counts;
-use crate::consumer::rejects::Rejects;
-use load::{Accounts, Batch, DbError, Refused, Writer, WriterOptions};
-use observe::{Counter, Workers};
+use crate::counts::Counts;
+use crate::lines::batch::Batch;
+use crate::lines::rejects::Rejects;
+use crate::lines::writer::{Refused, Writer, WriterOptions};
+use load::Accounts;
+use observe::Workers;
+use pg::{DbError, DbErrorKind};
 use process::Failure;
 use process::Stop;
 use process::threads;
@@ -87,7 +90,7 @@ impl Shards {
         let mut senders = Vec::new();
         let mut threads = Vec::new();
         for number in 0..count {
-            let mut writer = new_writer(options.clone(), Arc::clone(rejects), counts.rejected());
+            let mut writer = new_writer(options.clone(), Arc::clone(rejects), counts.clone());
             writer.connect().map_err(Failure::new)?;
             let (sender, jobs) = sync_channel(WAITING);
             let (counts, workers, stop) = (counts.clone(), workers.clone(), stop.clone());
@@ -130,7 +133,7 @@ impl Shards {
 /// An error that waiting does not mend.
 fn broke_off(message: String) -> DbError {
     DbError {
-        kind: load::DbErrorKind::Other,
+        kind: DbErrorKind::Other,
         sqlstate: None,
         message,
     }
@@ -177,7 +180,7 @@ fn work(
     Ok(())
 }
 
-fn new_writer(options: WriterOptions, rejects: Arc<Rejects>, rejected: Counter) -> Writer<'static> {
+fn new_writer(options: WriterOptions, rejects: Arc<Rejects>, counts: Counts) -> Writer<'static> {
     let refused = move |refused: Refused| {
         let Refused {
             uri,
@@ -192,7 +195,7 @@ fn new_writer(options: WriterOptions, rejects: Arc<Rejects>, rejected: Counter) 
             serde_json::json!({ "uri": uri, "cid": cid, "timestamp": indexed_at, "obj": object });
         let line = serde_json::json!({ "type": "commit", "collection": collection, "data": data });
         rejects.add(line.to_string().as_bytes(), &reason);
-        rejected.add(1);
+        counts.rejected();
     };
     let wait = move |error: &DbError, tries: u32| {
         if tries.is_power_of_two() {

@@ -1,13 +1,15 @@
-//! `--db-test`: how fast generated follow rows go into `follow`, by five ways of inserting.
+//! Five ways of inserting generated follow rows into `follow`.
 
-use crate::copy;
-use crate::driver::{DbError, Driver};
+use crate::lines::driver::Driver;
 use appview::table::{self, TableInfo};
+use load::copy::{self, HEADER, TRAILER};
+use load::staging;
+use pg::DbError;
 use rows::Field;
 use std::fmt::{self, Write};
 
 /// Most bind parameters that one statement of PostgreSQL's protocol takes (a 16-bit count).
-pub const MAX_BIND_PARAMETERS: usize = 65_535;
+pub(crate) const MAX_BIND_PARAMETERS: usize = 65_535;
 
 /// The ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +88,7 @@ impl std::error::Error for BatchTooLarge {}
 pub const TEST_DID_PREFIX: &str = "did:example:skyfill";
 
 /// Makes follow rows that never repeat, neither in a run nor, by `seed`, between runs.
-pub struct FollowRows {
+pub(crate) struct FollowRows {
     seed: u64,
     next: u64,
 }
@@ -94,7 +96,7 @@ pub struct FollowRows {
 impl FollowRows {
     /// A new series.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self { seed, next: 0 }
     }
 
@@ -132,7 +134,7 @@ impl FollowRows {
 ///
 /// # Errors
 /// See [`DbError`].
-pub fn insert(
+pub(crate) fn insert(
     test: InsertTest,
     driver: &mut dyn Driver,
     rows: &mut FollowRows,
@@ -188,7 +190,7 @@ pub fn insert(
                 let fields: Vec<Field<'_>> = row.iter().map(|value| Field::Text(value)).collect();
                 copy::append_row(&mut data, &fields);
             }
-            crate::copy_rows(driver, follow, &data)
+            driver.copy_in(&staging::copy_into(&follow), &[HEADER, &data, TRAILER])
         }
     }
 }

@@ -1,7 +1,7 @@
-//! One line of the DID file: fetch, check, hand over; or skip, or fail.
+//! One line of the DID file: fetch, check, send; or skip, or fail.
 
-use crate::producer::parcel::{Checked, Handed};
-use crate::producer::tally::Tally;
+use crate::parcel::{Checked, Handed};
+use crate::tally::Tally;
 use atrepo::{Repo, RepoError, RepoSummary};
 use discover::did_file::DidLine;
 use fetch::hosts::host_of;
@@ -36,7 +36,7 @@ impl Indexes {
     }
 
     /// Waits for a share of so many bytes.
-    async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, FetchError> {
+    async fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, FetchError> {
         let kib = bytes.div_ceil(1 << 10);
         let (true, Ok(wanted)) = (kib <= self.total, u32::try_from(kib)) else {
             let why = format!(
@@ -63,7 +63,7 @@ impl From<RepoError> for NotChecked {
 }
 
 /// What all jobs share.
-pub(crate) struct Shared {
+pub(crate) struct Jobs {
     pub(crate) client: Client,
     pub(crate) turns: Turns,
     /// Repos being checked.
@@ -80,79 +80,73 @@ pub(crate) struct Shared {
     pub(crate) stop: Stop,
 }
 
-/// Takes care of one line.
-pub(crate) async fn process(shared: &Shared, line: DidLine) {
+/// Fetches the repo of a line, and hands it to the sockets.
+pub(crate) async fn produce(jobs: &Jobs, line: DidLine) {
     let host = host_of(&line.pds);
-    if shared.opt_out.has(&line.did, &host) {
-        shared.tally.skipped("host opted out");
+    if jobs.opt_out.has(&line.did, &host) {
+        jobs.tally.skipped("host opted out");
         return;
     }
-    let (repo, summary, index) = match fetch_checked(shared, &line, &host).await {
+    let (repo, summary, index) = match fetch_checked(jobs, &line, &host).await {
         Ok(checked) => checked,
         Err(FetchError::Account(state)) => {
             // That this host does not hold a repo says nothing about the account.
             if state != AccountState::NotFound
-                && let Some(sender) = shared.senders.first()
+                && let Some(sender) = jobs.senders.first()
             {
                 // A sender that is gone reports what it was given before; this is not lost, but
                 // asked again next time.
                 drop(sender.send(Handed::Status(line.did.clone(), state.word())));
             }
-            return shared.tally.skipped(state.word());
+            return jobs.tally.skipped(state.word());
         }
         Err(error) => {
-            return shared
-                .tally
-                .failed(&line, error.reason(), &error.to_string());
+            return jobs.tally.failed(&line, error.reason(), &error.to_string());
         }
     };
     // At least a byte, so that empty repos are bounded, too; at most all there is, so that no repo
     // waits for ever.
     let share = u32::try_from(repo.car().memory_bytes())
         .unwrap_or(u32::MAX)
-        .clamp(1024, shared.buffer_bytes);
-    let wanted = Arc::clone(&shared.buffer).acquire_many_owned(share);
+        .clamp(1024, jobs.buffer_bytes);
+    let wanted = Arc::clone(&jobs.buffer).acquire_many_owned(share);
     let share = tokio::select! {
         share = wanted => share.ok(),
-        () = shared.stop.wait() => None,
+        () = jobs.stop.wait() => None,
     };
     let Some(share) = share else {
-        return shared.tally.failed(
+        return jobs.tally.failed(
             &line,
             "not handed over",
             "not handed over: it was told to stop",
         );
     };
     let checked = Arc::new(Checked::new(line, (repo, summary), (share, index)));
-    for sender in &shared.senders {
+    for sender in &jobs.senders {
         if sender.send(Handed::Repo(Arc::clone(&checked))).is_err() {
-            shared.tally.not_sent(&checked);
+            jobs.tally.not_sent(&checked);
         }
     }
 }
 
 /// Tries until there is a repo that passes every check, or no use in trying.
-async fn fetch_checked(
-    shared: &Shared,
-    line: &DidLine,
-    host: &str,
-) -> Result<CheckedRepo, FetchError> {
+async fn fetch_checked(jobs: &Jobs, line: &DidLine, host: &str) -> Result<CheckedRepo, FetchError> {
     let mut attempt = 1;
     loop {
         let outcome = {
             let mut turn = tokio::select! {
-                turn = shared.turns.turn(host) => turn?,
-                () = shared.stop.wait() => return Err(FetchError::Stopped),
+                turn = jobs.turns.turn(host) => turn?,
+                () = jobs.stop.wait() => return Err(FetchError::Stopped),
             };
-            let worker = shared
+            let worker = jobs
                 .workers
                 .start(&format!("fetch {} from {host}", line.did));
             let got = tokio::select! {
-                got = shared.client.get_repo(&line.did, &line.pds, &mut turn.seen) => got,
-                () = shared.stop.wait_until_urgent() => return Err(FetchError::Stopped),
+                got = jobs.client.get_repo(&line.did, &line.pds, &mut turn.seen) => got,
+                () = jobs.stop.wait_until_urgent() => return Err(FetchError::Stopped),
             };
             // Hosts are asked less while checks are behind.
-            let _slot = shared
+            let _slot = jobs
                 .slots
                 .acquire()
                 .await
@@ -162,15 +156,15 @@ async fn fetch_checked(
                 Ok(body) => {
                     worker.doing(format!("check {}, {} bytes", line.did, body.len()));
                     tokio::select! {
-                        checked = check(body, line.did.clone(), shared.indexes.clone()) => checked,
-                        () = shared.stop.wait_until_urgent() => return Err(FetchError::Stopped),
+                        checked = check(body, line.did.clone(), jobs.indexes.clone()) => checked,
+                        () = jobs.stop.wait_until_urgent() => return Err(FetchError::Stopped),
                     }
                 }
                 Err(error) => Err(error),
             }
         };
         let Err(error) = outcome else { return outcome };
-        let wait = match retry::decide(&error, attempt, shared.max_attempts) {
+        let wait = match retry::decide(&error, attempt, jobs.max_attempts) {
             Retry::Never | Retry::NeverHost(_) => return Err(error),
             Retry::After(wait) => wait,
             // The next turn comes after that.
@@ -179,13 +173,13 @@ async fn fetch_checked(
         // That a host has a limit says nothing against a repo: the scheduler's patience is what
         // ends it.
         attempt += u32::from(!matches!(error, FetchError::RateLimited(_)));
-        shared.tally.retried();
-        if shared.stop.is_set() {
+        jobs.tally.retried();
+        if jobs.stop.is_set() {
             return Err(error);
         }
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            () = shared.stop.wait() => return Err(error),
+            () = jobs.stop.wait() => return Err(error),
         }
     }
 }
@@ -202,7 +196,7 @@ async fn check(
         let admit = |bytes: usize| -> Result<(), NotChecked> {
             index = Some(
                 runtime
-                    .block_on(indexes.take(bytes))
+                    .block_on(indexes.reserve(bytes))
                     .map_err(NotChecked::Fetch)?,
             );
             Ok(())

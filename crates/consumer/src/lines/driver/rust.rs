@@ -1,11 +1,11 @@
 //! The Rust driver.
 
-use super::{DbError, Driver};
-use crate::copy::SENT_AT_ONCE;
+use super::Driver;
+use load::copy;
+use pg::DbError;
 use postgres::types::ToSql;
 use postgres::{Client, Statement};
 use std::collections::HashMap;
-use std::io::Write;
 
 pub(crate) struct RustDriver {
     client: Client,
@@ -18,11 +18,6 @@ impl RustDriver {
             client: pg::connect(url)?,
             kept: HashMap::new(),
         })
-    }
-
-    /// The connection, for statements with typed values.
-    pub(crate) fn client(&mut self) -> &mut Client {
-        &mut self.client
     }
 
     fn statement(&mut self, sql: &str) -> Result<Statement, DbError> {
@@ -47,17 +42,7 @@ impl Driver for RustDriver {
     }
 
     fn copy_in(&mut self, sql: &str, chunks: &[&[u8]]) -> Result<(), DbError> {
-        let mut writer = self.client.copy_in(sql)?;
-        for piece in chunks.iter().flat_map(|chunk| chunk.chunks(SENT_AT_ONCE)) {
-            writer
-                .write_all(piece)
-                .map_err(|error| match error.downcast::<postgres::Error>() {
-                    Ok(error) => error.into(),
-                    Err(error) => DbError::lost(error.to_string()),
-                })?;
-        }
-        writer.finish()?;
-        Ok(())
+        copy::copy_in(&mut self.client, sql, chunks)
     }
 
     fn execute(&mut self, sql: &str, parameters: &[&str], keep: bool) -> Result<(), DbError> {

@@ -3,7 +3,8 @@
 
 #![allow(unsafe_code)]
 
-use super::{DbError, DbErrorKind, Driver};
+use super::Driver;
+use pg::{DbError, DbErrorKind};
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr;

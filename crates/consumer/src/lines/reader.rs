@@ -1,17 +1,18 @@
 //! One producer's connection: lines to batches.
 
-use crate::cli::ConsumerArgs;
-use crate::consumer::Silent;
-use crate::consumer::frames::Framed;
-use crate::consumer::rejects::Rejects;
-use crate::consumer::shards::{Gone, Handles};
+use crate::connections::Silent;
+use crate::counts::Counts;
+use crate::frames::PartStore;
+use crate::lines::batch::Batch;
+use crate::lines::rejects::Rejects;
+use crate::lines::shards::{Gone, Handles};
 use handoff::account::Account;
 use handoff::frames::MAGIC;
 use handoff::line::{LineError, Message};
 use handoff::lines::{Line, Lines, Step};
 use handoff::send::COMMITTED;
-use load::{Accounts, Batch, LoadedRepo, WriterReport};
-use observe::{Counter, Workers};
+use load::Accounts;
+use observe::Workers;
 use process::Stop;
 use rows::{Collection, Record};
 use std::collections::BTreeMap;
@@ -26,118 +27,6 @@ use std::time::{Duration, Instant};
 const LONGEST_OPEN: Duration = Duration::from_secs(10);
 /// Without a line for so long, what is pending is stored and committed.
 const IDLE: Duration = Duration::from_millis(500);
-
-/// What happened to lines.
-#[derive(Clone)]
-pub(crate) struct Counts {
-    lines: Counter,
-    committed: Counter,
-    bytes: Counter,
-    not_indexed: Counter,
-    rejected: Counter,
-    repeated: Counter,
-    duplicates: Counter,
-    new_rows: Counter,
-    accounts: Counter,
-    parts: Counter,
-}
-
-impl Counts {
-    pub(crate) fn new() -> Self {
-        Self {
-            lines: Counter::with_rate("lines"),
-            committed: Counter::with_rate("records committed"),
-            bytes: Counter::with_rate("bytes"),
-            not_indexed: Counter::plain("of other collections"),
-            rejected: Counter::plain("rejected"),
-            repeated: Counter::plain("repeated"),
-            duplicates: Counter::plain("duplicates"),
-            new_rows: Counter::plain("new"),
-            accounts: Counter::plain("accounts"),
-            parts: Counter::plain("parts of repos"),
-        }
-    }
-
-    /// For those who refuse records later than the intake.
-    pub(crate) fn rejected(&self) -> Counter {
-        self.rejected.clone()
-    }
-
-    pub(crate) fn shown(&self) -> Vec<Counter> {
-        vec![
-            self.lines.clone(),
-            self.committed.clone(),
-            self.bytes.clone(),
-            self.not_indexed.clone(),
-            self.duplicates.clone(),
-            self.accounts.clone(),
-            self.parts.clone(),
-            self.rejected.clone(),
-        ]
-    }
-
-    /// An entry of a part came.
-    pub(crate) fn entry(&self, bytes: u64) {
-        self.lines.add(1);
-        self.bytes.add(bytes);
-    }
-
-    /// A part was there already.
-    pub(crate) fn repeated(&self, entries: u64) {
-        self.repeated.add(entries);
-        self.parts.add(1);
-    }
-
-    /// A part is durable.
-    pub(crate) fn part_stored(&self, repo: &LoadedRepo) {
-        self.committed.add(repo.records);
-        self.duplicates.add(repo.duplicates);
-        self.not_indexed.add(repo.skipped);
-        self.parts.add(1);
-    }
-
-    pub(crate) fn stored(&self, report: &WriterReport) {
-        self.committed.add(report.committed);
-        self.duplicates.add(report.duplicates);
-        self.new_rows.add(report.new_rows);
-    }
-
-    pub(crate) fn summary(&self, args: &ConsumerArgs, elapsed: Duration, rejects: &Rejects) {
-        let rejected = rejects.count();
-        if args.output.json {
-            let summary = serde_json::json!({
-                "lines": self.lines.get(),
-                "committed": self.committed.get(),
-                "newRows": self.new_rows.get(),
-                "duplicates": self.duplicates.get(),
-                "repeated": self.repeated.get(),
-                "notIndexed": self.not_indexed.get(),
-                "accounts": self.accounts.get(),
-                "parts": self.parts.get(),
-                "rejected": rejected,
-                "bytes": self.bytes.get(),
-                "seconds": elapsed.as_secs_f64(),
-            });
-            observe::data!("{summary}");
-        }
-        observe::log!(
-            "{} lines or entries: {} records committed, of which {} as lines gave a new row; {} duplicates, \
-             {} repeated at once, {} not indexed or skipped, {} about accounts, {} parts of repos, {rejected} rejected; {:.1} s",
-            self.lines.get(),
-            self.committed.get(),
-            self.new_rows.get(),
-            self.duplicates.get(),
-            self.repeated.get(),
-            self.not_indexed.get(),
-            self.accounts.get(),
-            self.parts.get(),
-            elapsed.as_secs_f64()
-        );
-        if rejected > 0 {
-            observe::log!("rejected lines: {}", rejects.whereabouts());
-        }
-    }
-}
 
 /// Bytes of rows that the unfinished batches of all producers hold; past the most, whoever adds to
 /// them stores its largest as it is.
@@ -168,7 +57,7 @@ impl Pending {
 }
 
 /// Reads one connection.
-pub(crate) struct Intake {
+pub(crate) struct LineReader {
     batch_size: usize,
     shards: Handles,
     /// Unfinished batches, by collection and shard, so that storing them in order keeps all shards
@@ -182,10 +71,10 @@ pub(crate) struct Intake {
     rejects: Arc<Rejects>,
     stop: Stop,
     workers: Workers,
-    framed: Framed,
+    parts: PartStore,
 }
 
-impl Drop for Intake {
+impl Drop for LineReader {
     fn drop(&mut self) {
         // What a connection that broke off leaves behind is gone.
         self.all_pending
@@ -215,7 +104,7 @@ fn first_byte(mut stream: &UnixStream, stop: &Stop) -> Option<u8> {
     None
 }
 
-impl Intake {
+impl LineReader {
     pub(crate) fn new(
         batch_size: usize,
         (shards, all_pending): (Handles, &Arc<Pending>),
@@ -223,7 +112,7 @@ impl Intake {
         rejects: &Arc<Rejects>,
         stop: &Stop,
         workers: &Workers,
-        framed: &Framed,
+        parts: &PartStore,
     ) -> Self {
         Self {
             batch_size,
@@ -236,7 +125,7 @@ impl Intake {
             rejects: Arc::clone(rejects),
             stop: stop.clone(),
             workers: workers.clone(),
-            framed: framed.clone(),
+            parts: parts.clone(),
         }
     }
 
@@ -268,7 +157,7 @@ impl Intake {
         };
         if Some(&first) == MAGIC.first() {
             worker.doing("reading frames");
-            self.framed.run(&stream, &[first]);
+            self.parts.read_from(&stream, &[first]);
             return Ok(());
         }
         let mut lines = Lines::new(stream, &[first]);
@@ -314,7 +203,7 @@ impl Intake {
     }
 
     fn take(&mut self, line: &Line<'_>) -> Result<(), Gone> {
-        self.counts.lines.add(1);
+        self.counts.line();
         let line = match line {
             Line::Complete(line) => line,
             Line::TooLong(start) => {
@@ -322,7 +211,7 @@ impl Intake {
                 return Ok(());
             }
         };
-        self.counts.bytes.add(line.len() as u64 + 1);
+        self.counts.line_bytes(line.len() as u64 + 1);
         if let Some(account) = Account::parse(line) {
             match account {
                 Ok(account) => return self.add_account(account),
@@ -342,7 +231,7 @@ impl Intake {
         match message.record() {
             Some(record) => self.add(&record, line),
             None => {
-                self.counts.not_indexed.add(1);
+                self.counts.not_indexed();
                 Ok(())
             }
         }
@@ -357,7 +246,7 @@ impl Intake {
         let before = batch.bytes();
         match batch.add(record) {
             Ok(true) => {}
-            Ok(false) => self.counts.repeated.add(1),
+            Ok(false) => self.counts.repeated_record(),
             Err(reject) => {
                 self.reject(line, &reject.to_string());
                 return Ok(());
@@ -380,7 +269,7 @@ impl Intake {
     }
 
     fn add_account(&mut self, account: Account) -> Result<(), Gone> {
-        self.counts.accounts.add(1);
+        self.counts.account();
         match account {
             Account::Repo { did, rev, commit } => self.accounts.repo(&did, &rev, &commit),
             Account::Status { did, status } => self.accounts.status(&did, &status),
@@ -432,7 +321,7 @@ impl Intake {
     }
 
     fn reject(&self, line: &[u8], reason: &str) {
-        self.counts.rejected.add(1);
+        self.counts.rejected();
         self.rejects.add(line, reason);
     }
 }

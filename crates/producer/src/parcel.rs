@@ -1,6 +1,6 @@
 //! A checked repo on its way to the sockets.
 
-use crate::producer::tally::Tally;
+use crate::tally::Tally;
 use atrepo::{Entry, Repo, RepoError, RepoSummary};
 use discover::did_file::DidLine;
 use fetch::Pages;

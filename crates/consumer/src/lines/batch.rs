@@ -1,7 +1,7 @@
 //! The rows of some records of one collection, encoded, table by table.
 
-use crate::copy;
 use appview::table::{self, TableInfo};
+use load::copy;
 use rows::{Collection, Record, Reject, Rows};
 use std::collections::HashSet;
 
@@ -105,7 +105,7 @@ impl Batch {
         rows + self.beside_rows
     }
 
-    /// The encoded rows of each table, as [`crate::copy_rows`] takes them.
+    /// The encoded rows of each table, as [`load::copy_rows`] takes them.
     pub fn tables(&self) -> impl Iterator<Item = (TableInfo, &[u8])> {
         self.all().tables()
     }

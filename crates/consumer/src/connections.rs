@@ -1,0 +1,151 @@
+//! The connections of producers: a thread for each reads it. The number of connections is bounded;
+//! one that has said nothing gives way to others.
+
+use crate::counts::Counts;
+use crate::frames::PartStore;
+use crate::lines::Rejects;
+use crate::lines::reader::{LineReader, Pending};
+use crate::lines::shards::Handles;
+use handoff::account::GREETING;
+use handoff::listen::Listener;
+use load::loading::Settle;
+use observe::{Progress, Workers};
+use process::{Stop, threads};
+use std::io::Write;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// A connection that has said nothing for so long gives way when there is no room for another one.
+const SILENT: Duration = Duration::from_secs(5);
+/// How often the listener checks whether it is told to stop, and the pause after it failed.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// The connection, until its first byte has come: so long it can be ended from outside.
+pub(crate) type Silent = Arc<Mutex<Option<UnixStream>>>;
+
+/// A thread that reads one connection.
+struct Reader {
+    thread: JoinHandle<()>,
+    silent: Silent,
+    since: Instant,
+}
+
+impl Reader {
+    /// Ends the connection if it has said nothing for long; whether it did.
+    fn end_if_silent(&self) -> bool {
+        if self.since.elapsed() < SILENT {
+            return false;
+        }
+        let silent = self
+            .silent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        // One that is closed already is as good.
+        silent.is_some_and(|stream| stream.shutdown(Shutdown::Both).is_ok())
+    }
+}
+
+/// What the threads that read connections share.
+pub(crate) struct Connections<'c> {
+    pub(crate) socket: &'c Path,
+    /// Records per batch of lines.
+    pub(crate) batch_size: usize,
+    /// Most connections at once.
+    pub(crate) most: usize,
+    pub(crate) pending: Arc<Pending>,
+    pub(crate) shards: Handles,
+    pub(crate) counts: &'c Counts,
+    pub(crate) rejects: &'c Arc<Rejects>,
+    pub(crate) parts: &'c PartStore,
+    pub(crate) workers: &'c Workers,
+    pub(crate) stop: &'c Stop,
+    pub(crate) progress: &'c Progress,
+}
+
+impl Connections<'_> {
+    /// Accepts connections until it is told to stop, then waits for their ends; whether a thread
+    /// broke off.
+    pub(crate) fn serve(self, listener: Listener) -> bool {
+        let mut readers: Vec<Reader> = Vec::new();
+        let mut broke_off = false;
+        while !self.stop.is_set() {
+            for at in (0..readers.len()).rev() {
+                if readers[at].thread.is_finished() {
+                    broke_off |= readers.swap_remove(at).thread.join().is_err();
+                }
+            }
+            match listener.accept(LOOK_EVERY) {
+                Ok(Some(stream)) if readers.len() >= self.most => {
+                    self.turn_away(stream, &readers);
+                }
+                Ok(Some(stream)) => readers.push(self.start_reading(stream)),
+                Ok(None) => {}
+                Err(error) => {
+                    self.progress
+                        .say(&format!("accept on {}: {error}", self.socket.display()));
+                    std::thread::sleep(LOOK_EVERY);
+                }
+            }
+        }
+        drop(listener);
+        for reader in readers {
+            broke_off |= reader.thread.join().is_err();
+        }
+        if broke_off {
+            self.progress
+                .say("a reader broke off; its producer has to send again");
+        }
+        broke_off
+    }
+
+    /// Ends a connection that there is no room for. Left in the queue of the socket until another
+    /// producer ends, it would wait as long, but silently.
+    fn turn_away(&self, stream: UnixStream, readers: &[Reader]) {
+        // It comes again, and finds the place of one that never said anything.
+        let gave_way = readers.iter().any(Reader::end_if_silent);
+        self.progress.say(&format!(
+            "a producer was turned away: {} are connected, which is what --memory has room for{}",
+            self.most,
+            if gave_way {
+                "; one that said nothing gives way"
+            } else {
+                ""
+            }
+        ));
+        drop(stream);
+    }
+
+    /// Greets a producer, and starts the thread that reads what it sends.
+    fn start_reading(&self, stream: UnixStream) -> Reader {
+        // Here, not in the thread: producers wait for it. It does not matter whether one listens.
+        drop((&stream).write_all(GREETING));
+        let reader = LineReader::new(
+            self.batch_size,
+            (self.shards.clone(), &self.pending),
+            self.counts,
+            self.rejects,
+            self.stop,
+            self.workers,
+            self.parts,
+        );
+        let parts = self.parts.clone();
+        let silent: Silent = Arc::new(Mutex::new(stream.try_clone().ok()));
+        let until_it_speaks = Arc::clone(&silent);
+        let thread = std::thread::spawn(move || {
+            let broke_off = |why| parts.break_off(why);
+            threads::guarded("a reading thread", broke_off, || {
+                reader.run(stream, &until_it_speaks);
+            });
+        });
+        Reader {
+            thread,
+            silent,
+            since: Instant::now(),
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The engine of `skyfill consumer`: frames or lines from a socket, rows to the database.
+//!
+//! A thread for each connection reads (`connections`). Frames become chunks of whole parts of repos
+//! (`frames`), which are loaded as a run does it. Lines become batches ([`lines`]); a thread for
+//! each database connection stores them. Records that can collide go to the same database
+//! connection, so that of two the first one sent wins, and no two connections wait for each other's
+//! rows. When a producer ends its stream, its connection is closed only after everything that came
+//! over it is committed.
+
+mod connections;
+mod counts;
+mod frames;
+pub mod lines;
+mod peer;
+mod spool;
+
+pub use counts::Summary;
+
+use connections::Connections;
+use counts::Counts;
+use frames::{PartLimits, PartStore};
+use handoff::listen::Listener;
+use ledger::runs::Mode;
+use lines::Rejects;
+use lines::driver::DriverKind;
+use lines::reader::Pending;
+use lines::shards::Shards;
+use lines::writer::WriterOptions;
+use load::loading::{Loaders, Loading, Settle};
+use load::{LoaderOptions, fresh};
+use observe::{Progress, Workers};
+use process::{Database, Ended, Failure, Stop, Target, checks, threads};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How a consumer works.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The socket to listen on.
+    pub socket: PathBuf,
+    /// The database.
+    pub target: Target,
+    /// Records of a collection per COPY, of those that come as lines.
+    pub batch_size: usize,
+    /// Memory of the whole process, in bytes.
+    pub memory: u64,
+    /// Maximum records per transaction, of those that come as lines.
+    pub transaction_records: usize,
+    /// Connections to the database for lines, and as many for frames.
+    pub connections: usize,
+    /// What writes lines.
+    pub driver: DriverKind,
+    /// How long next to nothing may come of a part that has begun.
+    pub part_timeout: Duration,
+    /// The file that refused lines are added to.
+    pub rejects: PathBuf,
+    /// Time between two rate lines.
+    pub logging_interval: Duration,
+}
+
+/// How the memory of the consumer is shared out, in bytes.
+struct Memory {
+    /// What all open transactions together hold, to write it again when a connection is lost.
+    transactions: usize,
+    /// Rows of batches that are not full, over all producers.
+    pending: usize,
+    /// Rows of a chunk.
+    chunk: usize,
+    /// Unique keys of parts that are large.
+    keys: usize,
+    /// Most producers at once: each has a buffer for the longest frame or line, and rows that are
+    /// not stored yet.
+    producers: usize,
+}
+
+/// Most producers at once, however much memory there is.
+const MAX_PRODUCERS: usize = 64;
+/// Memory for each.
+const PRODUCER: usize = 64 << 20;
+
+impl Memory {
+    fn share(total: u64) -> Self {
+        let total = usize::try_from(total).unwrap_or(usize::MAX);
+        Self {
+            transactions: (total / 8).min(128 << 20),
+            pending: (total / 8).min(64 << 20),
+            chunk: (total / 128).clamp(1 << 20, 8 << 20),
+            keys: total / 4,
+            producers: (total / PRODUCER).clamp(2, MAX_PRODUCERS),
+        }
+    }
+}
+
+/// A consumer whose database and socket are there. Producers that connect now wait until it runs.
+pub struct Consumer {
+    options: Options,
+    database: Database,
+    listener: Listener,
+    memory: Memory,
+}
+
+/// What a consumer did, and how that ended.
+pub struct Consumed {
+    /// What it did.
+    pub summary: Summary,
+    /// How it ended.
+    pub outcome: Result<Ended, Failure>,
+}
+
+impl Consumer {
+    /// Checks what can be checked before work begins, opens the database, and begins to listen.
+    pub fn open(options: Options) -> Result<Self, Failure> {
+        checks::require_writable("--rejects", &options.rejects)?;
+        let database = Database::open_to_work(&options.target)?;
+        let listener = Listener::bind(&options.socket).map_err(Failure::new)?;
+        let memory = Memory::share(options.memory);
+        Ok(Self {
+            options,
+            database,
+            listener,
+            memory,
+        })
+    }
+
+    /// Stores what producers send until it is told to stop, or until it cannot store any more.
+    pub fn run(self, workers: &Workers, stop: &Stop) -> Result<Consumed, Failure> {
+        let Self {
+            options,
+            database,
+            listener,
+            memory,
+        } = self;
+        let rejects = Arc::new(Rejects::new(&options.rejects));
+        let counts = Counts::new();
+        let writing = WriterOptions {
+            url: database.url.clone(),
+            schema: database.schema.clone(),
+            driver: options.driver,
+            transaction_records: options.transaction_records,
+            transaction_bytes: (memory.transactions / options.connections).max(1 << 20),
+        };
+        let shards = Shards::start(
+            options.connections,
+            &writing,
+            &counts,
+            &rejects,
+            workers,
+            stop,
+        )?;
+        let (parts, loading) = start_loading(&options, &database, &memory, &counts, workers, stop)?;
+        observe::log!(
+            "listening on {}, storing in schema {} of {}",
+            options.socket.display(),
+            database.schema,
+            database.shown()
+        );
+        let progress = Progress::start(counts.shown(), None, options.logging_interval);
+        let started = Instant::now();
+        let connections = Connections {
+            socket: &options.socket,
+            batch_size: options.batch_size,
+            most: memory.producers,
+            pending: Arc::new(Pending::new(memory.pending)),
+            shards: shards.handles(),
+            counts: &counts,
+            rejects: &rejects,
+            parts: &parts,
+            workers,
+            stop,
+            progress: &progress,
+        };
+        let mut broke_off = connections.serve(listener);
+        let stored = shards.finish();
+        parts.loaders().end();
+        for thread in loading {
+            broke_off |= thread.join().is_err();
+        }
+        progress.finish();
+        let summary = counts.summary(started.elapsed(), &rejects);
+        let failed = |why: &dyn std::fmt::Display, hint: &str| {
+            let (schema, shown) = (&database.schema, database.shown());
+            Failure::new(format!("schema {schema} of {shown}: {why}")).hint(hint)
+        };
+        let outcome = if let Err(error) = stored {
+            Err(failed(
+                &error,
+                "what was committed is stored; mend this, then send the same lines again",
+            ))
+        } else if let Some(why) = parts.broken() {
+            Err(failed(
+                &why,
+                "what was acknowledged is stored; mend this, then start it again: the producer sends the rest",
+            ))
+        } else if rejects.count() > 0 || broke_off || parts.refused_parts() > 0 {
+            Ok(Ended::WithFailures)
+        } else {
+            Ok(Ended::Well)
+        };
+        Ok(Consumed { summary, outcome })
+    }
+}
+
+/// Starts what stores parts that come in frames: as many connections as for lines, opened when they
+/// are needed.
+fn start_loading(
+    options: &Options,
+    database: &Database,
+    memory: &Memory,
+    counts: &Counts,
+    workers: &Workers,
+    stop: &Stop,
+) -> Result<(PartStore, Vec<JoinHandle<()>>), Failure> {
+    let mut client = database.connect()?;
+    let refused = |error: postgres::Error| database.failure(error);
+    fresh::prepare_probes(&mut client, &database.schema, stop.waits())
+        .map_err(|error| database.db_failure(&error))?;
+    let indexed = fresh::indexed_columns(&mut client, &database.schema).map_err(refused)?;
+    let (loaders, ends) = Loaders::new(options.connections, memory.chunk);
+    let parts = PartStore::new(
+        &database.url,
+        &database.schema,
+        indexed,
+        loaders,
+        &PartLimits {
+            chunk: memory.chunk,
+            keys: memory.keys,
+            timeout: options.part_timeout,
+        },
+        counts,
+        stop,
+    );
+    let threads = ends
+        .into_iter()
+        .enumerate()
+        .map(|(number, messages)| {
+            let loading = Loading {
+                options: LoaderOptions {
+                    url: database.url.clone(),
+                    schema: database.schema.clone(),
+                    run: 0,
+                    mode: Mode::Merge,
+                    durable: true,
+                },
+                settle: parts.clone(),
+                workers: workers.clone(),
+            };
+            let parts = parts.clone();
+            std::thread::spawn(move || {
+                let work = || loading.work(number, &messages, parts.loaders());
+                threads::guarded("a loading thread", |why| parts.break_off(why), work);
+            })
+        })
+        .collect();
+    Ok((parts, threads))
+}

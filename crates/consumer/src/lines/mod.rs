@@ -1,0 +1,20 @@
+//! The line form: what is compatible with the original scripts.
+//!
+//! A thread per producer reads lines and fills batches (`reader`). A thread per database connection
+//! stores them (`shards`); records that can collide go to the same connection. A [`Writer`] owns
+//! such a connection: it copies a [`Batch`] into temporary tables, merges it into the real ones
+//! (`merge`), and keeps what is not committed so that it can write it again when the connection is
+//! lost. Both [`driver`]s are used here alone. [`insert_test`] is `--db-test`.
+
+mod batch;
+pub mod driver;
+pub mod insert_test;
+mod merge;
+pub(crate) mod reader;
+mod rejects;
+pub(crate) mod shards;
+pub(crate) mod writer;
+
+pub use batch::Batch;
+pub(crate) use rejects::Rejects;
+pub use writer::{Refused, Writer, WriterOptions, WriterReport};
