@@ -102,7 +102,7 @@ impl Loader {
         let mut client = pg::connect(&self.options.url)?;
         match self.options.mode {
             Mode::Fresh => {
-                client.batch_execute(&staging::session_settings(&self.options.schema))?
+                client.batch_execute(&staging::session_settings(&self.options.schema))?;
             }
             Mode::Merge => replace::prepare_session(&mut client, &self.options.schema)?,
         }
