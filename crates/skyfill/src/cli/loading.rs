@@ -8,21 +8,23 @@ use super::{collection, notifications, size};
 use clap::Args;
 use std::path::PathBuf;
 
-/// Takes repos to a servable database: fetches, checks, loads, makes indexes, looks up accounts,
-/// finalizes, verifies.
+/// Loads repos into a database that an AppView can serve from.
 ///
-/// What is to be loaded is kept in the database, in schema `skyfill`, with how far it has come:
-/// without arguments it goes on with what is open, whatever stopped it. Given repos that are loaded
-/// already it fetches those again whose PDS has a newer rev. Empty tables are loaded fresh, at the
-/// speed of COPY, with indexes made at the end; tables with rows are merged into, while an AppView
-/// serves from them (its ingester must be stopped). Exit code 0 if the database is "complete" at
-/// the end (docs/certificate.md), else 1.
+/// The phases are: fetch, check and load; rebuild the indexes; vacuum; look up the accounts;
+/// finalize; verify. The database keeps the list of repos and the state of each, in schema
+/// `skyfill`. Without arguments, `run` continues with the repos that are pending, whatever stopped
+/// it. Repos that are loaded already are fetched again only if their PDS has a newer rev.
+///
+/// Empty tables are loaded fresh: by COPY, with the indexes built at the end. Into tables with
+/// rows, `run` merges. An AppView may serve from them meanwhile, but its ingester must be stopped.
+/// The exit code is 0 if the database is "complete" at the end (docs/reference/certificate.md),
+/// else 1.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill run dids.jsonl
-  skyfill run                                       # go on with what is open
+  skyfill run                                       # continue with what is pending
   skyfill run --handle bsky.app --did did:plc:z72i7hdynmk6r22z27h6tvur
-  skyfill run dids.jsonl --keep-cars cars           # and a second load that needs no network:
+  skyfill run dids.jsonl --keep-cars cars           # a second load then needs no network:
   skyfill run --from-cars cars
   skyfill run dids.jsonl --collections app.bsky.graph.follow,app.bsky.actor.profile --notifications none
   skyfill run --retry-failed")]
@@ -35,75 +37,73 @@ pub(crate) struct RunArgs {
     pub(crate) load: LoadArgs,
 }
 
-/// What is loaded, and how a new run begins.
+/// What to load, and how a new run begins.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct WhatArgs {
-    /// One JSON array a line: ["did:plc:...","https://pds.example"].
+    /// DID file with the accounts to load: one JSON array per line,
+    /// ["did:plc:...","https://pds.example"]
     #[arg(value_name = "DID-FILE")]
     pub(crate) did_file: Option<PathBuf>,
-    /// This account; its PDS is looked up. May be given several times.
+    /// Account to load, at the PDS that its DID document names [repeatable]
     #[arg(long, value_name = "DID")]
     pub(crate) did: Vec<String>,
-    /// The account of this handle. May be given several times.
+    /// Account to load, by its handle [repeatable]
     #[arg(long, value_name = "HANDLE")]
     pub(crate) handle: Vec<String>,
-    /// Also try now the repos that failed, whatever their time.
+    /// Retry failed repos now, also those whose next attempt is due later
     #[arg(long)]
     pub(crate) retry_failed: bool,
-    /// How a new run loads: fresh needs empty tables, merge takes any.
+    /// Way in which a new run loads: fresh needs empty tables, merge accepts any
     #[arg(long, value_name = "MODE", default_value = "auto", value_enum)]
     pub(crate) mode: LoadMode,
-    /// Only these collections, separated by commas [default: those of the last run, else all].
-    /// What is left out is accounted for as left out by choice.
+    /// Collections to load, separated by commas; all others count as left out by choice [default:
+    /// those of the last run, else all]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = collection)]
     pub(crate) collections: Vec<rows::Collection>,
-    /// Which notifications are stored: all, none, or since=DATE [default: those of the last run,
-    /// else all].
+    /// Notifications to store: all, none, or since=DATE [default: those of the last run, else all]
     #[arg(long, value_name = "WHICH", value_parser = notifications)]
     pub(crate) notifications: Option<load::Notifications>,
-    /// Take repos from such an archive, or from a folder of .car files, instead of from the
-    /// network.
+    /// Folder of .car files, or archive made by --keep-cars, to read repos from instead of the
+    /// network
     #[arg(long, value_name = "DIR", conflicts_with = "keep_cars")]
     pub(crate) from_cars: Option<PathBuf>,
-    /// Time of a new run, which no record's indexedAt passes [default: the clock].
+    /// Time of a new run, the latest that any record's indexedAt can be [default: the present time]
     #[arg(long, value_name = "ISO-TIME")]
     pub(crate) now: Option<String>,
-    /// Look for repos first, as `skyfill discover` does: with the sources that are named, or the
-    /// public relay.
+    /// Discover repos first, as `skyfill discover` does, from the sources given or the public relay
     #[arg(long, help_heading = "Sources")]
     pub(crate) discover: bool,
 }
 
-/// How it is loaded.
+/// How to load.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct LoadArgs {
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
-    /// Add what is fetched to this folder: an archive of CARs, compressed.
+    /// Archive to add every fetched CAR to, compressed
     #[arg(long, value_name = "DIR")]
     pub(crate) keep_cars: Option<PathBuf>,
-    /// What to do about handles at the end: check them, take them as claimed, or leave the table
-    /// `actor` alone.
+    /// Treatment of handles at the end: check them, store them as claimed, or leave the table
+    /// `actor` alone
     #[arg(long, value_name = "MODE", default_value = "verified", value_enum)]
     pub(crate) handles: RunHandles,
-    /// Do not compare the tables with the signed commits at the end.
+    /// Skip the comparison of the tables with the signed commits at the end
     #[arg(long)]
     pub(crate) no_verify: bool,
-    /// Write what the comparison found to FILE, as JSON, host by host.
+    /// File for the certificate: verdict and findings per host, as JSON
     #[arg(long, value_name = "FILE", conflicts_with = "no_verify")]
     pub(crate) certificate: Option<PathBuf>,
-    /// Remove the rows of accounts that their hosts do not know any more even where a host lost
-    /// more than a tenth of its accounts. Without this, such a host is taken for one that
-    /// forgot them.
+    /// Remove the rows of accounts that are gone from their host even if the host lost more than a
+    /// tenth of its accounts
     #[arg(long)]
     pub(crate) accept_deletions: bool,
-    /// Memory of the whole process, in bytes or with KiB, MiB, GiB. Not PostgreSQL's.
+    /// Memory budget of the whole process, without PostgreSQL [bytes, or with KiB, MiB, GiB]
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
     pub(crate) memory: u64,
-    /// Threads that check and encode [default: one for each core].
+    /// Threads that check and encode [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: Option<u16>,
-    /// Connections that load, make indexes and finalize.
+    /// Database connections for loading, index builds and finalize
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub(crate) max_db_connections: u8,
     #[command(flatten)]
@@ -120,13 +120,13 @@ pub(crate) struct LoadArgs {
     pub(crate) output: OutputArgs,
 }
 
-/// Brings tables that were loaded up to the present, until an AppView can take over.
+/// Brings loaded tables up to the present, until an AppView can take over.
 ///
-/// Lists the repos of all known hosts and compares: newer ones are fetched again and merged,
-/// accounts that are gone lose their rows, states are noted. It repeats that until the relay still
-/// has everything that happened since the last comparison began; from then on an AppView that
-/// subscribes to this relay misses nothing. Its ingester must not run before. See
-/// docs/hand-over.md.
+/// Each pass lists the repos of all known hosts and compares them with the ledger. It fetches and
+/// merges repos that have a newer rev, removes the rows of accounts that are gone, and stores the
+/// new account states. Passes repeat until the relay still holds every event since the last
+/// comparison began. From then on, an AppView that subscribes to this relay misses nothing. Until
+/// then its ingester must be stopped. See docs/how-to/live-appview.md.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill catch-up
@@ -134,10 +134,11 @@ pub(crate) struct LoadArgs {
 pub(crate) struct CatchUpArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
-    /// Most passes; it ends earlier when there is no gap left.
+    /// Maximum number of passes; catch-up ends earlier when no gap is left
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) passes: u32,
-    /// Time of the passes, which no record's indexedAt passes [default: the clock].
+    /// Time of the passes, the latest that any record's indexedAt can be [default: the present
+    /// time]
     #[arg(long, value_name = "ISO-TIME")]
     pub(crate) now: Option<String>,
     #[command(flatten)]

@@ -1,5 +1,5 @@
-//! All arguments and environment variables, defined once: help, errors and docs/reference are made
-//! from here.
+//! All arguments and environment variables, each defined once. Help, usage errors and
+//! docs/reference/commands.md are generated from here.
 
 mod loading;
 mod network;
@@ -45,11 +45,10 @@ pub(crate) enum Command {
     Reference,
 }
 
-/// The database.
+/// The target database.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DatabaseArgs {
-    /// Target database, as a PostgreSQL URL. Without it, a private PostgreSQL in --data-dir is
-    /// used.
+    /// Target database, as a PostgreSQL URL [default: a private PostgreSQL in --data-dir]
     #[arg(
         long,
         value_name = "URL",
@@ -58,7 +57,7 @@ pub(crate) struct DatabaseArgs {
         help_heading = "Database"
     )]
     pub(crate) database_url: Option<String>,
-    /// The AppView's schema in it: letters and underscores.
+    /// Name of the AppView's schema: letters and underscores
     #[arg(long, value_name = "NAME", env = "BSKY_DB_POSTGRES_SCHEMA", default_value = "bsky", value_parser = schema_name, help_heading = "Database")]
     pub(crate) schema: String,
     #[command(flatten)]
@@ -66,7 +65,7 @@ pub(crate) struct DatabaseArgs {
 }
 
 impl DatabaseArgs {
-    /// The database that they name.
+    /// The database that the arguments name.
     pub(crate) fn target(&self) -> process::Target {
         process::Target {
             url: self.database_url.clone(),
@@ -79,7 +78,7 @@ impl DatabaseArgs {
 /// The folder of the private PostgreSQL.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DataDirArgs {
-    /// Folder of the private PostgreSQL.
+    /// Folder of the private PostgreSQL
     #[arg(
         long,
         value_name = "DIR",
@@ -92,54 +91,55 @@ pub(crate) struct DataDirArgs {
 
 /// Brings the database to the official AppView's schema.
 ///
-/// Runs the official migrations that are missing, by their official names, so that the official
-/// service finds nothing pending. A database at any official state is carried on from there; a
-/// second run does nothing.
+/// Runs the missing official migrations under their official names, so that the official service
+/// finds nothing pending. It starts from whatever official state the database is in. A second run
+/// changes nothing.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill migrate
-  skyfill migrate --drop-follow-indexes     # before many inserts into follow; `skyfill indexes restore` after
+  skyfill migrate --drop-follow-indexes     # before many inserts into follow; then `skyfill indexes restore`
   BSKY_DB_POSTGRES_URL=postgresql://bsky@localhost/bsky skyfill migrate --recreate-schema")]
 pub(crate) struct MigrateArgs {
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
-    /// Drop the schema with all in it first. Refused if it holds what no repo can refill, or while
-    /// a skyfill works on it.
+    /// Drop the schema with all its contents first; refused while another skyfill uses it, or if it
+    /// holds data that no repo can restore
     #[arg(long)]
     pub(crate) recreate_schema: bool,
-    /// With --recreate-schema: drop rows without being asked. Without it, a schema with rows is
-    /// dropped only if somebody at a terminal says so.
+    /// Drop rows without confirmation, with --recreate-schema
     #[arg(long, requires = "recreate_schema")]
     pub(crate) yes: bool,
-    /// With --recreate-schema: drop mutes, bookmarks, drafts, labels and other private data, too,
-    /// without being asked.
+    /// Drop mutes, bookmarks, drafts, labels and other private data as well, without confirmation,
+    /// with --recreate-schema
     #[arg(long, requires = "recreate_schema")]
     pub(crate) discard_private_data: bool,
-    /// Drop the indexes of `follow` and its unique constraint, and remember how to put them back.
+    /// Drop the indexes and the unique constraint of `follow`, and save their DDL for `skyfill
+    /// indexes restore`
     #[arg(long)]
     pub(crate) drop_follow_indexes: bool,
 }
 
-/// Prints a DID cache as a DID file.
+/// Converts a DID cache to a DID file, on stdout.
 ///
-/// The cache is MessagePack or CBOR, one array of [did, pds] pairs or pairs end to end; which it
-/// is, is told from its bytes. Entries that are no pair of strings are reported and skipped, and
-/// the exit code is then 1.
+/// The cache is MessagePack or CBOR: one array of [did, pds] pairs, or pairs end to end. skyfill
+/// detects the format from the bytes. An entry that is not a pair of strings is reported and
+/// skipped; the exit code is then 1.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
   skyfill unpack-as-did-file did-cache.bin | sort > dids.jsonl")]
 pub(crate) struct UnpackArgs {
-    /// The cache.
+    /// DID cache to read
     #[arg(value_name = "DID-CACHE-PATH")]
     pub(crate) path: PathBuf,
 }
 
 /// Fetches the repos of a DID file and sends their records to consumers.
 ///
-/// Each repo is fetched from the PDS in its line, checked as a whole, and only then sent to one
-/// socket, or to three by collection. A consumer of skyfill's acknowledges each part of a repo when
-/// it is durable; what was not acknowledged is sent again. Exit code 1 if repos failed; they are
-/// listed in --failures, which is a DID file. SIGUSR1 prints what each worker is doing.
+/// Each repo is fetched from the PDS in its line and checked as a whole before any of it is sent.
+/// It goes to one socket, or to three by collection. A skyfill consumer acknowledges each part of a
+/// repo once it is durable; parts that were not acknowledged are sent again. If repos failed, the
+/// exit code is 1, and --failures lists them as a DID file with reasons. SIGUSR1 prints what each
+/// worker is doing.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill producer dids.jsonl /tmp/skyfill.sock
@@ -147,20 +147,21 @@ pub(crate) struct UnpackArgs {
   skyfill producer dids.jsonl /tmp/skyfill.sock --starting-line 1000 --ending-line 2000
   skyfill producer skyfill-failures.jsonl /tmp/skyfill.sock --failures still-failing.jsonl")]
 pub(crate) struct ProducerArgs {
-    /// One JSON array a line: ["did:plc:...","https://pds.example"].
+    /// DID file with the accounts to fetch: one JSON array per line,
+    /// ["did:plc:...","https://pds.example"]
     #[arg(value_name = "DID-FILE")]
     pub(crate) did_file: PathBuf,
-    /// Socket of a consumer: one, or three, which share the collections.
+    /// Socket of a consumer, or three sockets that share the collections
     #[arg(value_name = "SOCKET-PATH", required = true, num_args = 1..=3)]
     pub(crate) sockets: Vec<PathBuf>,
-    /// First line to take, from 0.
+    /// First line to read, counted from 0
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) starting_line: u64,
-    /// First line not to take, from 0; 0 means to the end.
+    /// Line to stop before, counted from 0; 0 means the end of the file
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) ending_line: u64,
-    /// The form on the sockets: frames if the consumer takes them (skyfill's does), else the lines
-    /// of the original scripts; or lines in any case.
+    /// Form on the sockets: auto sends frames to a skyfill consumer and lines to any other; lines
+    /// sends the lines of the original scripts
     #[arg(long, value_name = "FORM", default_value = "auto", value_enum)]
     pub(crate) form: Form,
     #[command(flatten)]
@@ -169,60 +170,59 @@ pub(crate) struct ProducerArgs {
     pub(crate) spool: SpoolArgs,
     #[command(flatten)]
     pub(crate) caller: CallerArgs,
-    /// Memory of the whole process, in bytes or with KiB, MiB, GiB.
+    /// Memory budget of the whole process [bytes, or with KiB, MiB, GiB]
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
     pub(crate) memory: u64,
-    /// Most bytes of checked repos that wait in memory for the consumers; not more than a quarter
-    /// of --memory.
+    /// Maximum size of checked repos that wait for the consumers, at most a quarter of --memory
+    /// [bytes]
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u32).range(1 << 20..))]
     pub(crate) buffer_bytes: u32,
-    /// Failed repos are added to this file, a DID file with reasons.
+    /// File to append failed repos to: a DID file with reasons
     #[arg(long, value_name = "FILE", default_value = "skyfill-failures.jsonl")]
     pub(crate) failures: PathBuf,
-    /// Time of the run, which no record's indexedAt passes [default: the clock].
+    /// Time of the run, the latest that any record's indexedAt can be [default: the present time]
     #[arg(long, value_name = "ISO-TIME")]
     pub(crate) now: Option<String>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
 
-/// How records travel.
+/// The form in which records travel from producer to consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Form {
-    /// Frames, each part of a repo acknowledged when it is durable, if the consumer takes them;
-    /// else lines.
+    /// Frames if the consumer accepts them, else lines
     Auto,
-    /// Lines.
+    /// Lines in any case
     Lines,
 }
 
-/// What was told before.
+/// What earlier commands stored about the network.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub(crate) struct MemoryArgs {
-    /// Forget what earlier commands on this schema were told: begin with what this line and the
-    /// environment say. `skyfill status` shows what is remembered.
+    /// Forget the network settings that earlier commands stored in this schema (`skyfill status`
+    /// shows them), and use only this command line and the environment
     #[arg(long, help_heading = "Network")]
     pub(crate) forget_settings: bool,
 }
 
-/// What is printed.
+/// What to print.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct OutputArgs {
-    /// Seconds between rate lines.
+    /// Time between progress lines [seconds]
     #[arg(long, value_name = "S", env = "LOGGING_INTERVAL", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = "Output")]
     pub(crate) logging_interval: u64,
-    /// Print the summary as JSON on stdout.
+    /// Print the summary as JSON on stdout
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
 }
 
 /// Stores the records that producers send to a socket.
 ///
-/// Takes frames or lines, makes the rows of the official indexer, and merges them into the
-/// AppView's tables. What comes in frames is kept account of in schema `skyfill`, so that it is
-/// stored exactly once, and `skyfill verify` can prove it. The same lines a second time change
-/// nothing. Ends at SIGINT or SIGTERM, after committing what it has read. Lines that are refused go
-/// to --rejects; the exit code is then 1.
+/// The consumer accepts frames and lines. It computes the rows that the official indexer would
+/// store and merges them into the AppView's tables. For frames it keeps a ledger in schema
+/// `skyfill`, so that each record is stored exactly once and `skyfill verify` can prove it. Lines
+/// have no ledger; the same lines a second time change nothing. On SIGINT or SIGTERM the consumer
+/// commits what it has read, then ends. Refused lines go to --rejects; the exit code is then 1.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill consumer /tmp/skyfill.sock
@@ -230,102 +230,103 @@ pub(crate) struct OutputArgs {
   skyfill consumer --db-test copy-binary
   skyfill consumer --db-test all --rows 200000")]
 pub(crate) struct ConsumerArgs {
-    /// Socket to listen on. A file left by a dead consumer is replaced. With --db-test, which the
-    /// original takes beside it, it is not used.
+    /// Socket to listen on; replaces the socket file of a dead consumer, and is ignored with
+    /// --db-test
     #[arg(value_name = "SOCKET-PATH", required_unless_present = "db_test")]
     pub(crate) socket: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
-    /// Records of a collection a COPY.
+    /// Maximum records per COPY, for each collection
     #[arg(long, value_name = "N", env = "CONSUMER_BATCH_SIZE", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub(crate) batch_size: u32,
-    /// Memory of the whole process, in bytes or with KiB, MiB, GiB. Not PostgreSQL's.
+    /// Memory budget of the whole process, without PostgreSQL [bytes, or with KiB, MiB, GiB]
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
     pub(crate) memory: u64,
-    /// Maximum records per transaction. It ends earlier when its records take more than a quarter
-    /// of --memory or 128 MiB, over all connections.
+    /// Maximum records per transaction; a transaction also ends when the records of all connections
+    /// exceed 128 MiB or a quarter of --memory
     #[arg(long, value_name = "N", env = "CONSUMER_TRANSACTION_SIZE", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) transaction_size: u32,
-    /// Connections to the database.
+    /// Database connections for loading
     #[arg(long, value_name = "N", env = "CONSUMER_MAX_DB_CONNECTIONS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) max_db_connections: u32,
-    /// Use libpq instead of the Rust driver [environment: any value but 0, false and nothing].
+    /// Use libpq instead of the Rust driver [variable: on, unless empty, 0 or false]
     #[arg(long, env = "CONSUMER_PG_NATIVE", action = ArgAction::SetTrue, value_parser = switch)]
     pub(crate) pg_native: bool,
-    /// Insert generated follow rows instead, until stopped, and print rows a second.
+    /// Insert generated follow rows until stopped, and print rows per second
     #[arg(long, value_name = "TEST", value_parser = PossibleValuesParser::new(["no-params", "with-params", "with-prepared", "copy", "copy-binary", "all"]))]
     pub(crate) db_test: Option<String>,
-    /// With --db-test: end after N rows (of each test).
+    /// Rows after which --db-test ends, for each of its tests
     #[arg(long, value_name = "N", requires = "db_test", required_if_eq("db_test", "all"), value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rows: Option<u64>,
-    /// End the connection of a producer that begins a part of a repo, and sends next to nothing of
-    /// it for so long [seconds].
+    /// Time after which a producer that sends almost nothing of a part it began is disconnected
+    /// [seconds]
     #[arg(long, value_name = "S", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) part_timeout: u64,
-    /// Refused lines are added to this file, with their reasons.
+    /// File to append refused lines to, with reasons
     #[arg(long, value_name = "FILE", default_value = "skyfill-rejects.jsonl")]
     pub(crate) rejects: PathBuf,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
 
-/// How a run loads.
+/// The way in which a run loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum LoadMode {
-    /// Fresh if the tables are empty, else merge.
+    /// Fresh if the tables are empty, else merge
     Auto,
-    /// Into empty tables, without indexes until the end.
+    /// Load into empty tables, with indexes built at the end
     Fresh,
-    /// Beside rows that are there.
+    /// Merge with existing rows
     Merge,
 }
 
-/// What a run does about handles.
+/// What a run does with handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum RunHandles {
-    /// Check them both ways.
+    /// Check them in both directions
     Verified,
-    /// Take them as claimed, and mark them.
+    /// Store them as claimed, to be checked later
     Claimed,
-    /// Leave the table `actor` alone.
+    /// Leave the table `actor` alone
     Skip,
 }
 
-/// Compares the tables with the signed commits of the repos that were loaded.
+/// Compares the tables with the signed commits of the loaded repos.
 ///
-/// For every repo the root of its tree is computed again, from `record` and the list of skipped
-/// records, and compared with the commit; the JSON of each record is turned back into DAG-CBOR and
-/// compared with its CID; the rows that follow from a record alone are made again and
-/// compared. What is missing, extra or changed is named on stdout, one JSON object a line. The last
-/// line on stderr is the verdict, one word for what the database holds (docs/certificate.md). Exit
-/// code 0 if it is "complete", else 1.
+/// For each repo, verify recomputes the root of its tree from `record` and the list of skipped
+/// records, and compares it with the commit. It converts the JSON of each record back to DAG-CBOR
+/// and compares the CID. It recomputes the rows that follow from a record alone and compares them.
+/// Each missing, extra or changed row is printed on stdout, as one JSON object per line.
+///
+/// The last line on stderr is the verdict, one word for what the database holds
+/// (docs/reference/certificate.md). The exit code is 0 if the verdict is "complete", else 1.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill verify
   skyfill verify --certificate certificate.json
   skyfill verify --signatures
-  skyfill verify --repair; skyfill run              # fetch again what differs")]
+  skyfill verify --repair; skyfill run              # fetch repos that differ again")]
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
-    /// Mark the repos that differ, so that `skyfill run` fetches them again and writes all of
-    /// their rows anew.
+    /// Mark repos that differ, so that `skyfill run` fetches them again and rewrites all of their
+    /// rows
     #[arg(long)]
     pub(crate) repair: bool,
-    /// Also check the signatures of the commits against the keys of the DID documents.
+    /// Check the signatures of the commits, too, against the keys in the DID documents
     #[arg(long)]
     pub(crate) signatures: bool,
-    /// Write the result to FILE, as JSON, with counts host by host.
+    /// File for the certificate: verdict and findings per host, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) certificate: Option<PathBuf>,
-    /// Only these accounts.
+    /// Account to compare, instead of all [repeatable]
     #[arg(long, value_name = "DID")]
     pub(crate) did: Vec<String>,
     #[command(flatten)]
     pub(crate) directory: DirectoryArgs,
     #[command(flatten)]
     pub(crate) caller: CallerArgs,
-    /// Also ask hosts on private networks and on this machine for the documents of did:web.
+    /// Request did:web documents from private networks and from this machine, too
     #[arg(long, help_heading = "Network")]
     pub(crate) allow_private_hosts: bool,
     #[command(flatten)]
@@ -334,9 +335,10 @@ pub(crate) struct VerifyArgs {
     pub(crate) output: OutputArgs,
 }
 
-/// Tells how far a run has come, and what the database holds.
+/// Reports how far a run has come, and what the database holds.
 ///
-/// Exit code 0 if the verdict, by the last comparison with the commits, is "complete", else 1.
+/// The verdict is that of the last comparison with the commits. The exit code is 0 if it is
+/// "complete", else 1.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill status --json
@@ -344,57 +346,59 @@ pub(crate) struct VerifyArgs {
 pub(crate) struct StatusArgs {
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
-    /// Also tell what was learned of each host: limits, ceilings, requests at once.
+    /// Include what skyfill learned about each host: limits, ceilings, concurrent requests
     #[arg(long)]
     pub(crate) hosts: bool,
-    /// Print as JSON on stdout.
+    /// Print the status as JSON on stdout
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// Looks up who the loaded accounts are, and writes the table `actor`.
+/// Looks up the loaded accounts and writes the table `actor`.
 ///
-/// For each account that a consumer stored: its DID document, then its handle, checked both ways
-/// (DNS, then HTTPS). Unverified handles are NULL; what could not be reached is tried again by a
-/// later run, when its time has come. Can run beside a load, be stopped and run again. Exit code 1
-/// if something could not be reached.
+/// For each account, skyfill reads the DID document and checks its handle in both directions, by
+/// DNS first, then by HTTPS. A handle that cannot be verified is stored as NULL. A document or
+/// handle that could not be reached is retried by a later run, once it is due. The command can run
+/// beside a load, and continues where it was stopped. The exit code is 1 if something could not be
+/// reached.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill identities
   skyfill identities --plc-export                  # documents in bulk, then handles
-  skyfill identities --handles claimed             # take handles as documents claim them, check them later:
+  skyfill identities --handles claimed             # store handles as claimed, check them later:
   skyfill identities --handles verified
   BSKY_DID_PLC_URL=http://localhost:2582 skyfill identities --well-known-server http://localhost:2583")]
 pub(crate) struct IdentitiesArgs {
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
-    /// Check handles, or take them as claimed and mark them to be checked by a later run.
+    /// Treatment of handles: check them, or store them as claimed for a later run to check
     #[arg(long, value_name = "MODE", default_value = "verified", value_enum)]
     pub(crate) handles: HandleMode,
-    /// Read documents in bulk from the PLC directory's export first, going on where the last run
-    /// stopped.
+    /// Read documents in bulk from the PLC directory's export first, continuing where the last run
+    /// stopped
     #[arg(long)]
     pub(crate) plc_export: bool,
-    /// Try now what could not be reached, whatever its time.
+    /// Retry now what could not be reached, whenever it is due
     #[arg(long)]
     pub(crate) retry: bool,
-    /// Look at all accounts again.
+    /// Look up all accounts again
     #[arg(long)]
     pub(crate) recheck: bool,
-    /// The accounts of a DID file, too; of all its lines the DIDs alone are read.
+    /// DID file with more accounts to look up; only the DIDs of its lines are read
     #[arg(long, value_name = "DID-FILE")]
     pub(crate) dids: Option<PathBuf>,
-    /// The time of the run, for `indexedAt`; without it, the clock's.
+    /// Time of the run, stored as indexedAt [default: the present time]
     #[arg(long, value_name = "ISO-TIME")]
     pub(crate) now: Option<String>,
     #[command(flatten)]
     pub(crate) directory: DirectoryArgs,
     #[command(flatten)]
     pub(crate) caller: CallerArgs,
-    /// Accounts that are looked up at once.
+    /// Maximum concurrent account lookups
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096), help_heading = "Network")]
     pub(crate) concurrency: u16,
-    /// Also ask hosts on private networks and on this machine, where DIDs and handles lead there.
+    /// Send requests to private networks and to this machine, too, where DIDs and handles lead
+    /// there
     #[arg(long, help_heading = "Network")]
     pub(crate) allow_private_hosts: bool,
     #[command(flatten)]
@@ -403,21 +407,22 @@ pub(crate) struct IdentitiesArgs {
     pub(crate) output: OutputArgs,
 }
 
-/// What to do about handles.
+/// What `identities` does with handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum HandleMode {
-    /// Check them both ways.
+    /// Check them in both directions
     Verified,
-    /// Take them as claimed, and mark them.
+    /// Store them as claimed, to be checked later
     Claimed,
 }
 
-/// Computes the rows that need rows of other repos.
+/// Computes the derived rows: those that need rows of other repos.
 ///
-/// Flags of replies, gates and embeds, notifications of quotes and replies, counts of posts and
-/// accounts: from the AppView's tables alone, as the official indexer would have written them. Run
-/// it when a load has ended. It works in slices, each of which is committed, and goes on where it
-/// was stopped, unless rows were loaded since. A second run changes nothing.
+/// These are the flags of replies, gates and embeds, the notifications of quotes and replies, and
+/// the counts of posts and accounts. They are computed from the AppView's tables alone, as the
+/// official indexer would have written them. Run it when a load has ended. It works in slices and
+/// commits each. If it was stopped, it continues with the remaining slices, unless rows were loaded
+/// since. A second run changes nothing.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill finalize
@@ -425,25 +430,25 @@ pub(crate) enum HandleMode {
 pub(crate) struct FinalizeArgs {
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
-    /// Database connections that work at once.
+    /// Database connections that work concurrently
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub(crate) max_db_connections: u8,
-    /// Rows of a slice, about.
+    /// Approximate number of rows per slice
     #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) slice_rows: u64,
-    /// Begin again, even if an earlier run could be gone on with: for when another program wrote
-    /// to the tables since.
+    /// Start over instead of continuing an interrupted run; needed if another program wrote to the
+    /// tables since
     #[arg(long)]
     pub(crate) restart: bool,
-    /// Which notifications are stored: all, none, or since=DATE, the same as the loads stored
-    /// [default: those].
+    /// Notifications to store: all, none, or since=DATE, as the loads did [default: those of the
+    /// loads]
     #[arg(long, value_name = "WHICH", value_parser = notifications)]
     pub(crate) notifications: Option<load::Notifications>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
 
-/// Puts back indexes that skyfill dropped, or tells which.
+/// Rebuilds the indexes that skyfill dropped, or lists them.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill indexes status
@@ -455,9 +460,9 @@ pub(crate) struct IndexesArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum IndexesAction {
-    /// Tells which indexes and constraints are dropped. Exit code 1 if any.
+    /// Lists the dropped indexes and constraints. The exit code is 1 if there are any.
     Status(IndexesTarget),
-    /// Puts all of them back.
+    /// Rebuilds all of them.
     Restore(IndexesTarget),
 }
 
@@ -465,12 +470,12 @@ pub(crate) enum IndexesAction {
 pub(crate) struct IndexesTarget {
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
-    /// Print as JSON on stdout.
+    /// Print as JSON on stdout
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// Starts, stops or names the private PostgreSQL.
+/// Starts, stops or locates the private PostgreSQL.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   psql \"$(skyfill db url)\"
@@ -482,13 +487,13 @@ pub(crate) struct DbArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DbAction {
-    /// Starts it, making it on first use.
+    /// Starts it, and creates it on first use.
     Start(DataDirArgs),
     /// Stops it.
     Stop(DataDirArgs),
-    /// Tells whether it runs. Exit code 1 if not.
+    /// Reports whether it is running. The exit code is 1 if it is not.
     Status(DataDirArgs),
-    /// Starts it if need be and prints its URL; `start` makes it.
+    /// Prints its URL, and starts it if it is stopped; only `start` creates it.
     Url(DataDirArgs),
 }
 
@@ -498,17 +503,22 @@ fn collection(text: &str) -> Result<rows::Collection, String> {
             .iter()
             .map(|known| known.nsid())
             .collect();
-        format!("an AppView indexes these: {}", known.join(", "))
+        format!(
+            "expected one of the collections of an AppView: {}",
+            known.join(", ")
+        )
     })
 }
 
 fn notifications(text: &str) -> Result<load::Notifications, String> {
-    load::Notifications::parse(text).ok_or_else(|| "all, none, or since=2024-05-01".to_owned())
+    load::Notifications::parse(text)
+        .ok_or_else(|| "expected all, none, or since=DATE such as since=2024-05-01".to_owned())
 }
 
-/// A number of bytes.
+/// Parses a memory size; the unit is optional.
 fn size(text: &str) -> Result<u64, String> {
     const LEAST: u64 = 128 << 20;
+    const FORM: &str = "expected a number of bytes, or a number with KiB, MiB or GiB";
     let digits = text
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());
@@ -518,15 +528,15 @@ fn size(text: &str) -> Result<u64, String> {
         "k" | "kib" => 10,
         "m" | "mib" => 20,
         "g" | "gib" => 30,
-        _ => return Err("a number of bytes, or with KiB, MiB, GiB".to_owned()),
+        _ => return Err(FORM.to_owned()),
     };
     let bytes = number
         .parse::<u64>()
         .ok()
         .and_then(|number| number.checked_mul(1 << shift))
-        .ok_or("a number of bytes, or with KiB, MiB, GiB")?;
+        .ok_or(FORM)?;
     if bytes < LEAST {
-        return Err("at least 128 MiB".to_owned());
+        return Err("expected at least 128 MiB".to_owned());
     }
     Ok(bytes)
 }
@@ -535,16 +545,16 @@ fn schema_name(text: &str) -> Result<String, String> {
     if appview::is_schema_name(text) {
         Ok(text.to_owned())
     } else {
-        Err("the official service takes letters and underscores only".to_owned())
+        Err("expected letters and underscores only, as the official service does".to_owned())
     }
 }
 
-/// A switch in the environment: on, unless it is empty, 0 or false.
+/// Parses a switch from the environment: on, unless the value is empty, 0 or false.
 fn switch(text: &str) -> Result<bool, String> {
     Ok(!matches!(text, "" | "0" | "false"))
 }
 
-/// The definition of the arguments, as this environment has it: an empty variable counts as none.
+/// The definition of the arguments in this environment: an empty variable counts as unset.
 pub(crate) fn definition() -> clap::Command {
     without_empty_variables(Cli::command())
 }
@@ -565,9 +575,10 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
         .mut_subcommands(without_empty_variables)
 }
 
-/// Prints what is wrong with the arguments, and where it came from if that was the environment.
+/// Prints what is wrong with the arguments, and names the environment variable if the value came
+/// from one.
 pub(crate) fn complain(error: &clap::Error) -> ExitCode {
-    // Nothing to be done if even this cannot be printed.
+    // If even this cannot be printed, nothing can be done.
     drop(error.print());
     if let Some(variable) = variable_behind(error) {
         observe::log!("note: the value comes from the environment variable {variable}");

@@ -1,37 +1,37 @@
-//! Arguments about the network: how hosts are asked, where accounts are looked up, where repos are
-//! looked for; and the practice network.
+//! Arguments about the network: limits and pace of requests, directories of accounts, sources of
+//! repos, and the practice network.
 
 use super::{DatabaseArgs, MemoryArgs, OutputArgs};
 use clap::Args;
 use std::path::PathBuf;
 
-/// How repos are fetched.
+/// How to fetch repos.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct FetchArgs {
-    /// Requests under way at once, to all hosts [default: 16 for the producer, else 512].
+    /// Maximum concurrent requests, over all hosts [default: 16 for the producer, else 512]
     #[arg(long, value_name = "N", env = "PRODUCER_CONCURRENCY", value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = "Fetching")]
     pub(crate) concurrency: Option<u32>,
-    /// Seconds that one attempt at a repo may take.
+    /// Maximum time of one attempt at a repo [seconds]
     #[arg(long, value_name = "S", env = "PRODUCER_PROCESSING_TIMEOUT", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = "Fetching")]
     pub(crate) processing_timeout: u64,
-    /// Seconds without a byte after which a host counts as stalled.
+    /// Time without a byte after which a response counts as stalled [seconds]
     #[arg(long, value_name = "S", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3_600), help_heading = "Fetching")]
     pub(crate) stall_timeout: u64,
-    /// Attempts at a repo before it has failed.
+    /// Attempts per repo before it counts as failed
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100), help_heading = "Fetching")]
     pub(crate) max_attempts: u32,
-    /// Largest repo, in bytes after decompression. A repo that decompresses to more than 100 times
-    /// what came is refused, too.
+    /// Maximum size of a repo after decompression; 100 times its compressed size is a limit as well
+    /// [bytes]
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 30, help_heading = "Fetching")]
     pub(crate) max_repo_bytes: u64,
-    /// Also fetch from private networks and from this machine.
+    /// Send requests to private networks and to this machine, too
     #[arg(long, help_heading = "Fetching")]
     pub(crate) allow_private_hosts: bool,
-    /// URLs of the hosts that the operator names: these may lie on private networks. Sources imply
-    /// it; as an option, it is remembered.
+    /// URLs of hosts that the operator named, which may be on private networks; a stopped command
+    /// prints them in the line that continues it
     #[arg(long, value_name = "URL", hide = true)]
     pub(crate) named: Vec<String>,
-    /// Leave this host and its subdomains out. May be given several times.
+    /// Host to leave out, with its subdomains [repeatable]
     #[arg(
         long,
         value_name = "HOST",
@@ -39,29 +39,28 @@ pub(crate) struct FetchArgs {
         help_heading = "Fetching"
     )]
     pub(crate) skip_host: Vec<String>,
-    /// Leave out the hosts and accounts of this list: a host (with its subdomains) or a DID a
-    /// line, # begins a comment.
+    /// File with hosts (and their subdomains) and accounts to leave out: one host or DID per line,
+    /// # begins a comment
     #[arg(long, value_name = "FILE", help_heading = "Fetching")]
     pub(crate) opt_out: Option<PathBuf>,
-    /// Most requests a second, to all hosts together.
+    /// Maximum rate over all hosts [requests per second]
     #[arg(long, value_name = "R", value_parser = rate, help_heading = "Fetching")]
     pub(crate) max_rate: Option<f64>,
-    /// Most requests a second to a host that announces no limit. One that does is asked a hair
-    /// below it.
+    /// Maximum rate per host that announces no limit; a host that announces one is used just below
+    /// it [requests per second]
     #[arg(long, value_name = "R", default_value_t = fetch::schedule::HOST_RATE, value_parser = rate, help_heading = "Fetching")]
     pub(crate) host_rate: f64,
-    /// Seconds for which a host that does not answer is tried again, and for which a run waits for
-    /// hosts that hardly give anything, before their repos have failed [default: 60 for the
-    /// producer, else 600].
+    /// Time after which the repos of a host that does not answer, or delivers almost nothing, count
+    /// as failed [seconds] [default: 60 for the producer, else 600]
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = "Fetching")]
     pub(crate) host_patience: Option<u64>,
 }
 
-/// Where bodies wait that are too large for memory.
+/// Where bodies that are too large for memory wait.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct SpoolArgs {
-    /// Folder for repos that are too large to wait in memory; they lie there without a name
-    /// [default: the system's for temporary files]
+    /// Folder for unnamed temporary files of repos that are too large for memory [default: the
+    /// system's temporary folder]
     #[arg(
         long,
         value_name = "DIR",
@@ -69,28 +68,27 @@ pub(crate) struct SpoolArgs {
         help_heading = "Fetching"
     )]
     pub(crate) spool_dir: Option<PathBuf>,
-    /// Most that they may take there, in bytes or with KiB, MiB, GiB; one host gets at most half
-    /// [default: half of what is free]
+    /// Maximum disk space for those files, half of it per host [bytes, or with KiB, MiB, GiB]
+    /// [default: half of the free space]
     #[arg(long, value_name = "SIZE", value_parser = super::size, help_heading = "Fetching")]
     pub(crate) spool_size: Option<u64>,
 }
 
-/// Who asks.
+/// Who sends the requests.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct CallerArgs {
-    /// How to reach you, for those whose hosts are asked: a mail address or URL, sent in the
-    /// User-Agent.
+    /// Mail address or URL at which hosts can reach you, sent in the User-Agent header
     #[arg(long, value_name = "TEXT", env = "SKYFILL_CONTACT", value_parser = contact, help_heading = "Network")]
     pub(crate) contact: Option<String>,
 }
 
-/// Where documents and handles are asked for.
+/// Where DID documents and handles are looked up.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DirectoryArgs {
-    /// Seconds for each question about documents and handles.
+    /// Maximum time of one request for a document or handle [seconds]
     #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600), help_heading = "Network")]
     pub(crate) timeout: u64,
-    /// The PLC directory.
+    /// URL of the PLC directory
     #[arg(
         long,
         value_name = "URL",
@@ -99,24 +97,26 @@ pub(crate) struct DirectoryArgs {
         help_heading = "Network"
     )]
     pub(crate) plc_url: String,
-    /// Most requests a second to the PLC directory.
+    /// Maximum rate at the PLC directory [requests per second]
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = "Network")]
     pub(crate) plc_rate: u32,
-    /// Ask this DNS server instead of the system's.
+    /// DNS server to query instead of the system's
     #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Network")]
     pub(crate) dns_server: Option<std::net::SocketAddr>,
-    /// Ask this server for all well-known files of handles; the handle goes into the Host header.
+    /// Server to request the well-known files of all handles from, with the handle in the Host
+    /// header
     #[arg(long, value_name = "URL", help_heading = "Network")]
     pub(crate) well_known_server: Option<String>,
-    /// Ask this server for all documents of did:web; the host's name goes into the Host header.
+    /// Server to request all did:web documents from, with the host's name in the Host header
     #[arg(long, value_name = "URL", help_heading = "Network")]
     pub(crate) did_web_server: Option<String>,
 }
 
-/// Where repos are looked for.
+/// Where to discover repos.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct SourceArgs {
-    /// The relay: whose hosts are listed, and whose sequence numbers count for the hand-over.
+    /// Relay whose hosts are listed, and whose sequence numbers decide when an AppView can take
+    /// over
     #[arg(
         long,
         value_name = "URL",
@@ -124,31 +124,30 @@ pub(crate) struct SourceArgs {
         help_heading = "Sources"
     )]
     pub(crate) relay: Option<String>,
-    /// Take the relay's own list of repos, not those of its hosts. It does not say where they are:
-    /// their DID documents are asked.
+    /// Use the relay's own list of repos, and look up the host of each in its DID document
     #[arg(long, help_heading = "Sources")]
     pub(crate) relay_repos: bool,
-    /// The repos of this PDS. May be given several times.
+    /// PDS whose repos are listed [repeatable]
     #[arg(long, value_name = "URL", help_heading = "Sources")]
     pub(crate) pds: Vec<String>,
-    /// The repos of the PDSes of this file, a URL a line.
+    /// File with PDSes whose repos are listed: one URL per line
     #[arg(long, value_name = "FILE", help_heading = "Sources")]
     pub(crate) pds_file: Option<PathBuf>,
-    /// The accounts of the PLC directory's export, where their documents say.
+    /// List the accounts of the PLC directory's export, on the hosts that their documents name
     #[arg(long, help_heading = "Sources")]
     pub(crate) plc_export: bool,
-    /// The accounts that have records of this collection, as the relay lists them.
+    /// Collection whose accounts are listed, according to the relay
     #[arg(long, value_name = "NSID", value_parser = nsid, help_heading = "Sources")]
     pub(crate) collection: Option<String>,
-    /// Time for which hosts that list their repos far too slowly are waited for when all others
-    /// are done [seconds].
+    /// Time to wait for hosts that list their repos very slowly, once all others are listed
+    /// [seconds]
     #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = "Sources")]
     pub(crate) straggler_grace: u64,
 }
 
 impl SourceArgs {
-    /// Whether it names repos to look for; a relay alone may also be there for its sequence
-    /// numbers.
+    /// Whether a source of repos is given. A relay alone is none: it may be given only for its
+    /// sequence numbers.
     pub(crate) fn names_repos(&self) -> bool {
         self.relay_repos
             || !self.pds.is_empty()
@@ -160,11 +159,11 @@ impl SourceArgs {
 
 /// Finds the repos of the network and their hosts.
 ///
-/// Without a source: all hosts of the public relay, then the list of each. What is found is kept in
-/// the database, in schema `skyfill`, for `skyfill run` to load; a repo that is known is opened
-/// again if it is newer, its account's state is noted. An account that two hosts claim is
-/// settled by its DID document. Stopped, it goes on where it was. Exit code 1 if hosts could not be
-/// listed or accounts not be settled.
+/// Without a source, skyfill lists all hosts of the public relay, then the repos of each host. The
+/// result is stored in schema `skyfill`, for `skyfill run` to load. A known repo becomes pending
+/// again if a newer rev is listed, and its account state is stored. If two hosts list the same
+/// account as active, its DID document decides. After a stop, discovery continues where it was. The
+/// exit code is 1 if a host could not be listed or an account could not be decided.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill discover --contact ops@example.com
@@ -172,11 +171,11 @@ impl SourceArgs {
   skyfill discover --pds https://pds.example --did-file dids.jsonl
   skyfill discover --plc-export
   skyfill discover --collection app.bsky.feed.generator --did-file - | head
-  skyfill run                                      # loads what was found")]
+  skyfill run                                      # load the repos that were found")]
 pub(crate) struct DiscoverArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
-    /// Also write all repos that are known then to FILE, as a DID file; - for stdout.
+    /// File to write all known repos to at the end, as a DID file; - is stdout
     #[arg(long, value_name = "FILE")]
     pub(crate) did_file: Option<PathBuf>,
     #[command(flatten)]
@@ -193,12 +192,11 @@ pub(crate) struct DiscoverArgs {
     pub(crate) output: OutputArgs,
 }
 
-/// Serves a generated network on loopback, to practise on: PDSes, a PLC directory, a relay,
-/// handles.
+/// Serves the practice network on loopback: generated PDSes, a PLC directory, a relay and handles.
 ///
-/// Prints a line of JSON with their URLs and stays until it is stopped. The same seed gives the
-/// same accounts, repos and faults. With faults, hosts and repos go wrong in every known way; what
-/// each does is told by a wrong name.
+/// Prints one line of JSON with their URLs, and serves until it is stopped. The same seed gives the
+/// same accounts, repos and faults. Faults make hosts and repos fail in every known way; an unknown
+/// name prints the list of them.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill simnet --repos 1000 --hosts 20
@@ -206,22 +204,22 @@ pub(crate) struct DiscoverArgs {
   skyfill simnet --faults limits-429,html,dead-host --hosts 30 --limit 50/10
   skyfill simnet --dids dids.jsonl & skyfill run dids.jsonl --allow-private-hosts --handles skip")]
 pub(crate) struct SimnetArgs {
-    /// Also write all accounts to FILE, as a DID file.
+    /// File to write all accounts to, as a DID file
     #[arg(long, value_name = "FILE")]
     pub(crate) dids: Option<PathBuf>,
-    /// Number of accounts.
+    /// Number of accounts
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) repos: u32,
-    /// Number of records in all, about.
+    /// Approximate number of records over all accounts
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     pub(crate) records: u32,
-    /// Number of PDSes.
+    /// Number of PDSes
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=2000))]
     pub(crate) hosts: u32,
-    /// Share of the accounts that the fullest host has.
+    /// Share of all accounts that the fullest host has, from 0 to 1
     #[arg(long, value_name = "SHARE", default_value_t = 0.2)]
     pub(crate) fullest_share: f64,
-    /// Faults that are on, separated by commas; all or none.
+    /// Faults to switch on, separated by commas, or all or none
     #[arg(
         long,
         value_name = "LIST",
@@ -229,29 +227,28 @@ pub(crate) struct SimnetArgs {
         default_value = "none"
     )]
     pub(crate) faults: Vec<String>,
-    /// The limit of hosts that have one, announced or not: with the faults limits-429, silent-429,
-    /// shared-address.
+    /// Request limit of the hosts with the faults limits-429, silent-429 and shared-address
     #[arg(long, value_name = "REQUESTS/SECONDS", value_parser = crate::practice::limit)]
     pub(crate) limit: Option<simnet::Limit>,
-    /// Events that the relay keeps.
+    /// Number of events that the relay keeps
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     pub(crate) replay_events: u32,
-    /// Changes each second: commits, deletions, moves, new accounts.
+    /// Rate of commits, deletions, moves and new accounts [changes per second]
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) changes: u32,
-    /// What all of it is made from.
+    /// Seed of the generated network
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Write the records as messages in the line form to FILE, repo after repo, and end.
+    /// File to write the records to in the line form, repo after repo, instead of serving them
     #[arg(long, value_name = "FILE")]
     pub(crate) lines: Option<PathBuf>,
 }
 
-/// Requests a second.
+/// Parses a rate, in requests per second.
 fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if rate.is_finite() && (0.001..=1e6).contains(&rate) => Ok(rate),
-        _ => Err("a number of requests a second, from 0.001 to 1000000".to_owned()),
+        _ => Err("expected requests per second, from 0.001 to 1000000".to_owned()),
     }
 }
 
@@ -260,7 +257,7 @@ fn contact(text: &str) -> Result<String, String> {
     if !text.is_empty() && text.len() <= 200 && text.bytes().all(is_plain) {
         Ok(text.to_owned())
     } else {
-        Err("a mail address or URL: up to 200 plain characters".to_owned())
+        Err("expected a mail address or URL of up to 200 ASCII characters".to_owned())
     }
 }
 
@@ -268,6 +265,6 @@ fn nsid(text: &str) -> Result<String, String> {
     if atrepo::syntax::is_nsid(text) {
         Ok(text.to_owned())
     } else {
-        Err("a collection, for example app.bsky.feed.post".to_owned())
+        Err("expected a collection, for example app.bsky.feed.post".to_owned())
     }
 }
