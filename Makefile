@@ -1,29 +1,46 @@
-# The commands of the README. Everything they do is in scripts/.
+# The commands of the project. Everything they do is in scripts/.
 
-.PHONY: quickstart test lint bench chaos fuzz conformance reference
+# The oldest toolchain that is tested.
+msrv := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
-quickstart: ## From nothing to tables
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test lint doc deny msrv bench chaos fuzz conformance reference
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+quickstart: ## From nothing to tables: build skyfill and load repos into a private PostgreSQL
 	@scripts/quickstart.sh
 
-test: ## Every test
+test: ## Run every test; installs what is missing
 	@scripts/test.sh
 
-lint: ## Format, lints, licences
+lint: doc deny ## Check format, lints, API docs, prose and links, licenses
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
-	@if command -v cargo-deny >/dev/null; then cargo deny --all-features check licenses bans sources; else echo "cargo-deny is not installed: licences, bans and sources were not checked"; fi
+	scripts/check-docs.pl
 
-bench: ## The benchmark, report on stdout
+doc: ## Build the API docs; a warning is an error
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features --locked
+
+deny: ## Check licenses, bans and sources of the dependencies with cargo-deny
+	@scripts/deny.sh
+
+msrv: ## Check with the oldest tested toolchain (rust-version in Cargo.toml)
+	cargo +$(msrv) check --workspace --all-targets --all-features --locked --target-dir target/msrv
+
+bench: ## Run the benchmarks; the report goes to stdout
 	@scripts/bench.sh
 
-chaos: ## 200 kills at random moments; SKYFILL_CHAOS_KILLS and SKYFILL_CHAOS_SEED change how many and which
+chaos: ## Kill skyfill and PostgreSQL 200 times (SKYFILL_CHAOS_KILLS, SKYFILL_CHAOS_SEED)
 	@scripts/chaos.sh
 
-fuzz: ## Every fuzz target for ten minutes
+fuzz: ## Run every fuzz target for ten minutes
 	@scripts/fuzz.sh
 
-conformance: ## The official indexer, from npm, as the judge of every row
+conformance: ## Compare with the official indexer from npm, row by row
 	@scripts/conformance.sh
 
-reference: ## docs/reference, from the definitions of the arguments
-	cargo run -q -p skyfill -- reference > docs/reference/commands.md
+reference: ## Generate docs/reference/commands.md from the definitions of the arguments
+	cargo run -q -p skyfill --all-features --locked -- reference > docs/reference/commands.tmp
+	mv docs/reference/commands.tmp docs/reference/commands.md

@@ -1,7 +1,7 @@
-//! Base 58 in Bitcoin's alphabet, as keys and old CIDs are written. Takes time with the square of
-//! the length: for short texts.
+//! Base 58 in Bitcoin's alphabet, the form of keys and of old CIDs. The time grows with the square
+//! of the length, so use it for short texts.
 
-/// The bytes that `text` stands for, or nothing if it holds other characters.
+/// The bytes that `text` stands for; `None` if it contains other characters.
 #[must_use]
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     const DIGITS: &[u8] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";

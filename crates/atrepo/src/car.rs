@@ -5,26 +5,28 @@ use crate::cid::Cid;
 use crate::error::RepoError;
 use crate::varint::{self, NoVarint};
 
-/// Longest header that is read; real ones have about 60 bytes.
+/// Largest header that is read; real headers have about 60 bytes.
 pub const MAX_HEADER_BYTES: u64 = 4096;
 
-/// Longest section that is read. This far above [`crate::MAX_RECORD_BYTES`], since a record that is
-/// too large costs that record, not its repo: it is hashed, and never looked at. A length above it
-/// is no length of a block.
+/// Largest section that is read. It is far above [`crate::MAX_RECORD_BYTES`], because a record that
+/// is too large costs that record, not its repo: it is hashed but never parsed. A length above this
+/// limit is not the length of any block.
 pub const MAX_SECTION_BYTES: u64 = 256 << 20;
 
-/// Most sections of a CAR: their index then takes 320 MiB. A repo of 2 GB has about half as many.
+/// Maximum number of sections in a CAR: their index then uses 320 MiB. A repo of 2 GB has about
+/// half as many.
 pub const MAX_BLOCKS: usize = 16 << 20;
 
-/// A section of a CAR has at least so many bytes on the average. Its length and its CID take 37, so
-/// what has less consists of empty or tiny blocks that nothing can refer to in earnest, or of the
-/// same ones again and again.
+/// Minimum size of a section, on average over a CAR. Length and CID take 37 bytes, so a CAR with
+/// smaller sections consists of empty or tiny blocks that nothing refers to, or of the same blocks
+/// repeated.
 pub const LEAST_SECTION_BYTES: usize = 40;
 
-/// So many sections are taken whatever their size.
+/// Number of sections that are accepted whatever their size.
 const FEW_SECTIONS: usize = 1024;
 
-/// The sections of a CAR, in file order. Hashes are not checked here, see [`BlockIndex::build`].
+/// Iterator over the sections of a CAR, in file order. It does not check hashes;
+/// [`BlockIndex::build`] does.
 pub struct Blocks<'a> {
     car: &'a [u8],
     at: usize,
@@ -33,8 +35,8 @@ pub struct Blocks<'a> {
 impl<'a> Blocks<'a> {
     /// Reads the header; returns the root and the sections.
     ///
-    /// # Errors
-    /// The header is cut off, too long, no CBOR, another version, or has not exactly one root.
+    /// # Errors The header is cut off, too long, not DAG-CBOR, of another version, or does not have
+    /// exactly one root.
     pub fn open(car: &'a [u8]) -> Result<(Cid, Self), RepoError> {
         if car.is_empty() {
             return Err(RepoError::Empty);
@@ -75,7 +77,7 @@ impl<'a> Blocks<'a> {
         Ok((root, Self { car, at }))
     }
 
-    /// Counts the sections by their lengths alone; `progress` is told where each begins.
+    /// Counts the sections by their lengths alone; `progress` gets the offset of each.
     fn count_sections(mut self, mut progress: impl FnMut(usize)) -> Result<usize, RepoError> {
         let size = self.car.len();
         let most = size
@@ -105,7 +107,7 @@ impl<'a> Blocks<'a> {
         Ok(Some((cid, at, bytes)))
     }
 
-    /// Where the next section begins, and its bytes after the length.
+    /// The offset of the next section, and its bytes after the length.
     #[inline]
     fn next_section(&mut self) -> Result<Option<(usize, &'a [u8])>, RepoError> {
         let at = self.at;
@@ -133,7 +135,7 @@ impl<'a> Blocks<'a> {
     }
 }
 
-/// What is wrong where a length should stand at `at`.
+/// The error for a length at `at` that is not valid.
 fn no_length(at: usize, error: NoVarint) -> RepoError {
     match error.broken_length() {
         Some(what) => RepoError::Length { at, what },
@@ -154,43 +156,41 @@ impl<'a> Iterator for Blocks<'a> {
     }
 }
 
-/// What an index of so many blocks takes in memory, in bytes.
+/// Memory that an index of `blocks` blocks uses, in bytes.
 #[must_use]
 pub fn index_bytes(blocks: usize) -> usize {
     let place = size_of::<(u64, u64)>().saturating_add(size_of::<u32>());
     blocks.saturating_add(2).saturating_mul(place)
 }
 
-/// A CAR and where each of its blocks lies, every hash checked: 20 bytes a block, whatever its size
-/// ([`index_bytes`]).
+/// A CAR with the offset of each of its blocks. Every hash was checked. The index takes 20 bytes
+/// per block, whatever the block's size ([`index_bytes`]).
 pub struct BlockIndex<C> {
     car: C,
-    /// First eight bytes of the digest, and the offset of the section; sorted, each CID once.
-    /// Digests were checked, so nobody chooses them: equal prefixes are the same bytes under
-    /// both codecs, or very rare.
+    /// First eight bytes of the digest, and the offset of the section; sorted, each CID once. The
+    /// digests were checked, so nobody can choose them: equal prefixes mean the same bytes under
+    /// both codecs, or a very rare collision.
     places: Vec<(u64, u64)>,
-    /// Where the places of each leading part of a digest begin: digests are evenly spread, so a
-    /// bucket holds a few.
+    /// Index in `places` at which each leading part of a digest begins. Digests are evenly
+    /// distributed, so a bucket holds a few places.
     buckets: Vec<u32>,
-    /// Bits of a prefix that do not tell the bucket.
+    /// Number of bits of a prefix that do not select the bucket.
     shift: u32,
 }
 
 impl<C: AsRef<[u8]>> BlockIndex<C> {
-    /// Goes over all of `car`; returns its root and the index.
+    /// Reads all of `car`; returns its root and the index.
     ///
-    /// # Errors
-    /// Anything that [`Blocks`] refuses, or a block whose bytes have another hash.
+    /// # Errors Any error of [`Blocks`], or a block whose bytes have another hash.
     pub fn build(car: C) -> Result<(Cid, Self), RepoError> {
         Self::build_within(car, |_| Ok(()), |_, _| ())
     }
 
-    /// The same. `admit` is told what the index will take before memory is allocated
-    /// ([`index_bytes`]). `progress` is told the offset of each block twice: before sections
-    /// are counted, and before they are hashed.
+    /// As [`BlockIndex::build`], with two callbacks. `admit` gets the memory that the index will
+    /// use ([`index_bytes`]) before it is allocated. `progress` gets the offset of each block
+    /// twice: when sections are counted, and when they are hashed.
     ///
-    /// # Errors
-    /// As [`BlockIndex::build`]; or what `admit` answers.
+    /// # Errors As [`BlockIndex::build`]; or the error that `admit` returns.
     pub fn build_within<E: From<RepoError>>(
         car: C,
         admit: impl FnOnce(usize) -> Result<(), E>,
@@ -216,8 +216,8 @@ impl<C: AsRef<[u8]>> BlockIndex<C> {
             buckets: Vec::new(),
             shift: 0,
         };
-        // Where a prefix occurs once, which is nearly always, there is nothing to compare. CIDs of
-        // the prefix at hand: one, or two where both codecs occur.
+        // A prefix that occurs once, which is nearly always, needs no comparison. `of_prefix` holds
+        // the CIDs of the present prefix: one, or two where both codecs occur.
         let mut of_prefix: Vec<Cid> = Vec::new();
         let mut kept = 0usize;
         for at in 0..places.len() {
@@ -249,11 +249,11 @@ impl<C: AsRef<[u8]>> BlockIndex<C> {
         Ok((root, index))
     }
 
-    /// About one place a bucket.
+    /// Fills the buckets, with about one place per bucket.
     fn fill_buckets(&mut self) {
         let bits = self.places.len().checked_ilog2().unwrap_or(0).clamp(1, 24);
         self.shift = 64u32.saturating_sub(bits);
-        // Not more than there are places, and one at the end.
+        // As many as there are places at most, and one for the end.
         self.buckets
             .reserve_exact(1usize.checked_shl(bits).unwrap_or(0).saturating_add(1));
         let mut next = 0u64;
@@ -285,7 +285,7 @@ impl<C: AsRef<[u8]>> BlockIndex<C> {
             .unwrap_or_default()
     }
 
-    /// The section at an offset that [`Blocks`] gave.
+    /// The section at an offset that [`Blocks`] returned.
     #[inline]
     fn read_at(&self, at: u64) -> Option<(Cid, &[u8])> {
         let mut section = Blocks {
@@ -296,7 +296,7 @@ impl<C: AsRef<[u8]>> BlockIndex<C> {
         Some((cid, bytes))
     }
 
-    /// The bytes of a block, or `None` if the CAR does not hold it.
+    /// The bytes of a block, or `None` if the CAR does not contain it.
     #[must_use]
     #[inline]
     pub fn get(&self, cid: &Cid) -> Option<&[u8]> {
@@ -315,19 +315,19 @@ impl<C: AsRef<[u8]>> BlockIndex<C> {
         None
     }
 
-    /// Number of blocks, each once.
+    /// Number of blocks; each CID counts once.
     #[must_use]
     pub fn len(&self) -> usize {
         self.places.len()
     }
 
-    /// Whether the CAR holds no block.
+    /// Whether the CAR contains no block.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
 
-    /// What it takes in memory beside the CAR, in bytes.
+    /// Memory that the index uses in addition to the CAR, in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         index_bytes(self.places.len())
@@ -339,7 +339,7 @@ impl<C: AsRef<[u8]>> BlockIndex<C> {
         &self.car
     }
 
-    /// Gives the CAR back.
+    /// Returns the CAR.
     #[must_use]
     pub fn into_car(self) -> C {
         self.car

@@ -1,26 +1,27 @@
 //! DAG-CBOR, read in place.
 //!
-//! [`check`] goes over the bytes once and enforces the strict form (<https://ipld.io/specs/codecs/dag-cbor/spec/>,
-//! <https://dasl.ing/drisl.html>): shortest integers and lengths, definite lengths, map keys that are text, unique
-//! and in canonical order (length first, then bytes), 64-bit floats that are finite, tag 42 around
-//! a CID and nothing else. After that an [`Item`] is a view of the checked bytes: no tree is built,
-//! a field is found by walking over its neighbors. [`Writer`] makes the same form.
+//! [`check`] reads the bytes once and enforces the strict form
+//! (<https://ipld.io/specs/codecs/dag-cbor/spec/>, <https://dasl.ing/drisl.html>): shortest
+//! integers and lengths; definite lengths; map keys that are text, unique and in canonical order
+//! (length first, then bytes); 64-bit floats that are finite; tag 42 around a CID and no other tag.
+//! After that, an [`Item`] is a view of the checked bytes: no tree is built, and a field is found
+//! by walking over its neighbors. [`Writer`] writes the same form.
 //!
-//! The iterators [`List`] and [`Map`] step over an item to find the next one, so whoever goes down
-//! with them looks at what is inside once per level. That is right where the reader knows how deep
-//! it goes (a lexicon does). Whoever reads all of a value, however deep, takes a [`Cursor`], which
-//! looks at each byte once.
+//! The iterators [`List`] and [`Map`] skip an item to find the next one, so reading a nested value
+//! with them reads its inner parts once per level. That is right for a reader that knows how deep
+//! it goes, as a lexicon does. To read all of a value of any depth, use a [`Cursor`], which reads
+//! each byte once.
 
 use crate::cid::{Cid, Link};
 use crate::work;
 use std::cmp::Ordering;
 use std::fmt;
 
-/// Deepest nesting of arrays and maps that is taken. Real records stay under 20; the bound keeps
-/// every later consumer, recursive or not, safe.
+/// Maximum nesting of arrays and maps. Real records stay under 20. The bound keeps every later
+/// reader safe, recursive or not.
 pub const MAX_DEPTH: usize = 100;
 
-/// Which rule of DAG-CBOR the bytes break, and where.
+/// The rule of DAG-CBOR that some bytes break, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CborError {
     /// Offset of the item that breaks the rule.
@@ -47,7 +48,7 @@ struct Head {
     major: u8,
     info: u8,
     argument: u64,
-    /// Bytes that the head takes.
+    /// Number of bytes in the head.
     length: usize,
 }
 
@@ -74,7 +75,7 @@ fn head(bytes: &[u8]) -> Result<Head, &'static str> {
     }
 }
 
-/// A head whose argument takes more than a byte.
+/// Reads a head whose argument has more than one byte.
 fn long_head(bytes: &[u8], major: u8, info: u8) -> Result<Head, &'static str> {
     let extra: usize = match info {
         24 => 1,
@@ -111,16 +112,15 @@ const CID_TAG: u64 = 42;
 
 /// An array or map that [`check`] is inside of.
 struct Open<'a> {
-    /// Items still to come; a map counts keys and values.
+    /// Number of items still to read; a map counts keys and values.
     left: u64,
-    /// For a map: the key before, and whether a key comes next.
+    /// For a map: the previous key, and whether a key is next.
     map: Option<(Option<&'a [u8]>, bool)>,
 }
 
-/// Goes over `bytes` once: they are exactly one item in the strict form.
+/// Checks that `bytes` are exactly one item in the strict form, in one pass.
 ///
-/// # Errors
-/// The first rule that is broken, with its offset.
+/// # Errors The first rule that is broken, with its offset.
 pub fn check(bytes: &[u8]) -> Result<Item<'_>, CborError> {
     let mut open: Vec<Open<'_>> = Vec::new();
     let mut at = 0usize;
@@ -180,7 +180,7 @@ pub fn check(bytes: &[u8]) -> Result<Item<'_>, CborError> {
                 _ => return Err(fail("an unknown simple value")),
             },
         }
-        // Whether this item may stand here: a map wants text as keys, in order.
+        // In a map, the item may have to be a key: text, in order.
         if let Some(Open {
             map: Some((before, wants_key)),
             ..
@@ -197,7 +197,7 @@ pub fn check(bytes: &[u8]) -> Result<Item<'_>, CborError> {
         }
         at = at.saturating_add(taken);
         if let Some(inner) = opened {
-            // Each item takes at least one byte, so a claimed count is never believed beyond that.
+            // Each item has at least one byte, so a larger count is wrong.
             if inner.left > u64::try_from(bytes.len().saturating_sub(at)).unwrap_or(u64::MAX) {
                 return Err(fail("cut off"));
             }
@@ -238,7 +238,7 @@ pub fn key_order(a: &[u8], b: &[u8]) -> Ordering {
     a.len().cmp(&b.len()).then_with(|| a.cmp(b))
 }
 
-/// Bytes that [`check`] has gone over: reading them again needs no second check.
+/// Bytes that passed [`check`], so that reading them needs no second check.
 #[derive(Clone, Debug)]
 pub struct Checked(Vec<u8>);
 
@@ -265,13 +265,13 @@ impl Checked {
     }
 }
 
-/// A value inside checked bytes, beginning at the front of `bytes` (more may follow).
+/// A value inside checked bytes. It begins at the front of `bytes`; more bytes may follow.
 #[derive(Clone, Copy)]
 pub struct Item<'a> {
     bytes: &'a [u8],
 }
 
-/// What an [`Item`] is.
+/// The value of an [`Item`].
 #[derive(Clone, Copy, Debug)]
 pub enum Value<'a> {
     /// A non-negative integer.
@@ -297,14 +297,15 @@ pub enum Value<'a> {
 }
 
 impl<'a> Item<'a> {
-    /// Reads the value. Unchecked bytes cannot get here, so what does not parse is [`Value::Null`].
+    /// Reads the value. All bytes here are checked; if they did not parse, the result would be
+    /// [`Value::Null`].
     #[must_use]
     #[inline]
     pub fn value(&self) -> Value<'a> {
         self.split().0
     }
 
-    /// The map that this item is, if it is one.
+    /// The map, if the item is one.
     #[must_use]
     #[inline]
     pub fn as_map(&self) -> Option<Map<'a>> {
@@ -314,7 +315,7 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// The text that this item is, if it is one.
+    /// The text, if the item is one.
     #[must_use]
     #[inline]
     pub fn as_text(&self) -> Option<&'a str> {
@@ -330,7 +331,7 @@ impl<'a> Item<'a> {
         Cursor { rest: self }
     }
 
-    /// The bytes of the item, containers and all.
+    /// The bytes of the item, with everything inside it.
     #[must_use]
     pub fn as_bytes(&self) -> &'a [u8] {
         let length = self.bytes.len().saturating_sub(self.skip().len());
@@ -388,7 +389,7 @@ impl<'a> Item<'a> {
         (value, after)
     }
 
-    /// The bytes after this item, containers and all: heads alone are read.
+    /// The bytes after this item and everything inside it. Only heads are read.
     #[inline]
     fn skip(self) -> &'a [u8] {
         let mut left = 1u64;
@@ -412,15 +413,15 @@ impl<'a> Item<'a> {
     }
 }
 
-/// Goes over checked bytes in the order in which they lie. What is in an array or a map comes right
-/// after it, so that all of a value, however deep, is looked at once.
+/// Reads checked bytes in the order in which they are stored. The content of an array or a map
+/// comes right after its head, so that a value of any depth is read once.
 #[derive(Clone, Copy)]
 pub struct Cursor<'a> {
     rest: Item<'a>,
 }
 
 impl<'a> Cursor<'a> {
-    /// The next value. Of an array or a map this is the head; its items or entries come next.
+    /// Reads the next value. For an array or a map this is the head; its items or entries are next.
     #[inline]
     pub fn value(&mut self) -> Value<'a> {
         let (value, after) = self.rest.split();
@@ -428,7 +429,7 @@ impl<'a> Cursor<'a> {
         value
     }
 
-    /// The next value, a key of a map.
+    /// Reads the next value, which is a key of a map.
     #[inline]
     pub fn key(&mut self) -> &'a str {
         match self.value() {
@@ -437,13 +438,13 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The next value, which stays the next one.
+    /// The next value, without moving on.
     #[must_use]
     pub fn peek(&self) -> Value<'a> {
         self.rest.value()
     }
 
-    /// Steps over the next value with all that is in it.
+    /// Skips the next value and everything inside it.
     pub fn skip(&mut self) {
         self.rest = Item {
             bytes: self.rest.skip(),
@@ -451,7 +452,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// An array; iterates over its items.
+/// An array; an iterator over its items.
 #[derive(Clone, Copy)]
 pub struct List<'a> {
     left: u64,
@@ -459,13 +460,13 @@ pub struct List<'a> {
 }
 
 impl<'a> List<'a> {
-    /// Number of items not yet iterated over.
+    /// Number of items that are left.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.left
     }
 
-    /// Whether nothing is left.
+    /// Whether no item is left.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.left == 0
@@ -499,7 +500,7 @@ impl fmt::Debug for List<'_> {
     }
 }
 
-/// A map; iterates over its entries in canonical order.
+/// A map; an iterator over its entries, in canonical order.
 #[derive(Clone, Copy)]
 pub struct Map<'a> {
     left: u64,
@@ -507,13 +508,13 @@ pub struct Map<'a> {
 }
 
 impl<'a> Map<'a> {
-    /// Number of entries not yet iterated over.
+    /// Number of entries that are left.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.left
     }
 
-    /// Whether nothing is left.
+    /// Whether no entry is left.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.left == 0
@@ -548,7 +549,7 @@ impl<'a> Map<'a> {
         None
     }
 
-    /// The next entry, its key as bytes.
+    /// The next entry, with its key as bytes.
     #[inline]
     pub fn next_raw(&mut self) -> Option<(&'a [u8], Item<'a>)> {
         self.left = self.left.checked_sub(1)?;
@@ -560,7 +561,7 @@ impl<'a> Map<'a> {
         Some((key, item))
     }
 
-    /// The bytes of the entries not yet iterated over, with whatever follows the map.
+    /// The bytes of the entries that are left, and of whatever follows the map.
     #[must_use]
     pub fn as_bytes(&self) -> &'a [u8] {
         self.bytes
@@ -585,8 +586,8 @@ impl fmt::Debug for Map<'_> {
     }
 }
 
-/// Writes DAG-CBOR. The caller gives maps their entries in canonical order; [`check`] tells if it
-/// did not.
+/// Writes DAG-CBOR. The caller must write the entries of maps in canonical order; [`check`] finds
+/// violations.
 #[derive(Default)]
 pub struct Writer {
     out: Vec<u8>,
@@ -599,7 +600,7 @@ impl Writer {
         Self::default()
     }
 
-    /// What was written.
+    /// Returns the written bytes.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         self.out
@@ -636,7 +637,7 @@ impl Writer {
         self
     }
 
-    /// Text, also as a key.
+    /// Writes text, also as a key.
     pub fn text(&mut self, text: &str) -> &mut Self {
         work::add(text.len());
         self.head(3, u64::try_from(text.len()).unwrap_or(u64::MAX));
@@ -644,7 +645,7 @@ impl Writer {
         self
     }
 
-    /// Bytes.
+    /// Writes bytes.
     pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         work::add(bytes.len());
         self.head(2, u64::try_from(bytes.len()).unwrap_or(u64::MAX));
@@ -652,7 +653,7 @@ impl Writer {
         self
     }
 
-    /// An integer.
+    /// Writes an integer.
     pub fn integer(&mut self, value: i64) -> &mut Self {
         match u64::try_from(value) {
             Ok(value) => self.head(0, value),
@@ -661,19 +662,19 @@ impl Writer {
         self
     }
 
-    /// An integer over what [`Writer::integer`] takes.
+    /// Writes an integer that may exceed the range of [`Writer::integer`].
     pub fn unsigned(&mut self, value: u64) -> &mut Self {
         self.head(0, value);
         self
     }
 
-    /// The integer `-1 - n`.
+    /// Writes the integer `-1 - n`.
     pub fn negative(&mut self, n: u64) -> &mut Self {
         self.head(1, n);
         self
     }
 
-    /// A float. Not finite: null, as JSON writes it.
+    /// Writes a float; null if it is not finite, as in JSON.
     pub fn float(&mut self, value: f64) -> &mut Self {
         if value.is_finite() {
             self.out.push(0xfb);
@@ -683,24 +684,24 @@ impl Writer {
         self.null()
     }
 
-    /// A boolean.
+    /// Writes a boolean.
     pub fn bool(&mut self, value: bool) -> &mut Self {
         self.head(7, u64::from(if value { TRUE } else { FALSE }));
         self
     }
 
-    /// Null.
+    /// Writes null.
     pub fn null(&mut self) -> &mut Self {
         self.head(7, u64::from(NULL));
         self
     }
 
-    /// A link to a block.
+    /// Writes a link to a block.
     pub fn cid(&mut self, cid: &Cid) -> &mut Self {
         self.link(&cid.to_bytes())
     }
 
-    /// A link in binary form.
+    /// Writes a link in binary form.
     pub fn link(&mut self, cid: &[u8]) -> &mut Self {
         self.head(6, CID_TAG);
         self.head(
@@ -714,27 +715,27 @@ impl Writer {
         self
     }
 
-    /// Bytes that are DAG-CBOR already.
+    /// Writes bytes that are DAG-CBOR already.
     pub fn raw(&mut self, cbor: &[u8]) -> &mut Self {
         work::add(cbor.len());
         self.out.extend(cbor);
         self
     }
 
-    /// What was written so far.
+    /// The bytes written so far.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.out
     }
 
-    /// What was written, which is one item. Order and uniqueness of keys are the writer's; the rest
-    /// holds by itself.
+    /// The written bytes as one item. The caller guarantees order and uniqueness of keys; the
+    /// writer guarantees the rest.
     #[must_use]
     pub fn item(&self) -> Item<'_> {
         Item { bytes: &self.out }
     }
 
-    /// The item that was written at `at`.
+    /// The item that begins at offset `at`.
     #[must_use]
     pub fn item_at(&self, at: usize) -> Item<'_> {
         Item {
@@ -742,8 +743,9 @@ impl Writer {
         }
     }
 
-    /// Writes `count` over that of the list or map at `at`, which was begun with none. False if
-    /// `count` is 24 or more: its head would be longer, and nothing is changed.
+    /// Overwrites the count of the list or map at `at`, which was begun with 0 entries, with
+    /// `count`. Returns false and changes nothing if `count` is 24 or more, because its head would
+    /// be longer.
     pub fn set_count(&mut self, at: usize, count: u64) -> bool {
         let (Some(head), Ok(count @ 0..=23)) = (self.out.get_mut(at), u8::try_from(count)) else {
             return false;
@@ -752,7 +754,7 @@ impl Writer {
         true
     }
 
-    /// Takes back what was written at `at` and after it.
+    /// Removes everything from offset `at` on.
     pub fn truncate(&mut self, at: usize) {
         self.out.truncate(at);
     }

@@ -1,4 +1,4 @@
-//! Content identifiers. A block of a repo is named by a [`Cid`]: CIDv1, SHA-256, DAG-CBOR or raw. A
+//! Content identifiers. A [`Cid`] names a block of a repo: CIDv1, SHA-256, DAG-CBOR or raw. A
 //! record may link to anything, so a [`Link`] is any well-formed CIDv1 and keeps its bytes.
 
 use crate::{varint, work};
@@ -11,11 +11,11 @@ use std::sync::LazyLock;
 static BASE32_LOWER: LazyLock<Encoding> = LazyLock::new(|| {
     let mut spec = BASE32_NOPAD.specification();
     spec.symbols = spec.symbols.to_ascii_lowercase();
-    // The specification is a constant of the library with its letters lowered: it is always valid.
+    // A constant of the library in lower case: always valid.
     spec.encoding().unwrap_or(BASE32_NOPAD)
 });
 
-/// What the bytes under a CID are (<https://github.com/multiformats/multicodec>).
+/// The format of the bytes under a CID (<https://github.com/multiformats/multicodec>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Codec {
     /// 0x71: records, MST nodes, commits.
@@ -24,8 +24,8 @@ pub enum Codec {
     Raw,
 }
 
-/// A CIDv1 with a SHA-256 digest, the only kind that names blocks of a repo. 36 bytes in binary
-/// form.
+/// A CIDv1 with a SHA-256 digest, the only kind that names blocks of a repo. Its binary form has 36
+/// bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cid {
     codec: Codec,
@@ -101,8 +101,8 @@ impl Cid {
         self.digest[..] == Sha256::digest(bytes)[..]
     }
 
-    /// The same of a block that may be large: `progress` is told after each piece how many bytes
-    /// are hashed.
+    /// As [`Cid::matches`], for a block that may be large: after each piece, `progress` gets the
+    /// number of bytes hashed so far.
     pub(crate) fn matches_in_pieces(&self, bytes: &[u8], mut progress: impl FnMut(usize)) -> bool {
         const PIECE: usize = 1 << 20;
         if bytes.len() <= PIECE {
@@ -119,7 +119,7 @@ impl Cid {
         self.digest[..] == hash.finalize()[..]
     }
 
-    /// What the bytes under this CID are.
+    /// The format of the bytes under this CID.
     #[must_use]
     pub fn codec(&self) -> Codec {
         self.codec
@@ -149,7 +149,7 @@ impl fmt::Debug for Cid {
 pub struct Link<'a>(&'a [u8]);
 
 impl<'a> Link<'a> {
-    /// Longest binary CID that is taken; real ones have 36 bytes.
+    /// Longest binary CID that is accepted; real ones have 36 bytes.
     pub const MAX_BYTES: usize = 128;
 
     /// The CID whose binary form is exactly `bytes`: version 1, any codec, a digest of the stated
@@ -166,7 +166,7 @@ impl<'a> Link<'a> {
         (version == 1 && usize::try_from(length) == Ok(digest.len())).then_some(Self(bytes))
     }
 
-    /// Whether it names plain bytes, as links to blobs do.
+    /// Whether it links to plain bytes, as links to blobs do.
     #[must_use]
     pub fn is_raw(&self) -> bool {
         self.0.starts_with(&[1, 0x55])
@@ -178,8 +178,8 @@ impl<'a> Link<'a> {
         self.0
     }
 
-    /// Binary form of a CID in its usual string form (`b`, then lower-case base 32); `None` if it
-    /// is none.
+    /// The binary form of a CID in its usual string form (`b`, then lower-case base 32); `None` if
+    /// `text` is not one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Vec<u8>> {
         if text.len() > Self::MAX_BYTES.saturating_mul(2) {

@@ -4,12 +4,12 @@ use crate::cbor::{self, Value, Writer};
 use crate::cid::Cid;
 use crate::syntax;
 
-/// Longest commit block that is read. Real ones have 200 to 300 bytes; a DID may have 2,048, all
-/// else of the six fields about 250. The specification leaves room for fields of later versions, so
-/// those are taken as long as they fit.
+/// Largest commit block that is read. Real ones have 200 to 300 bytes. A DID may have 2,048 bytes,
+/// and the rest of the six fields has about 250. The specification allows fields of later versions,
+/// so those are accepted as long as they fit.
 pub const MAX_COMMIT_BYTES: usize = 4096;
 
-/// A commit, its fields checked for form. The signature is kept, not verified.
+/// A commit whose fields are well-formed. The signature is kept, not verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
     /// The account.
@@ -20,15 +20,14 @@ pub struct Commit {
     pub data: Cid,
     /// The signature, 64 bytes in practice.
     pub sig: Vec<u8>,
-    /// The block that it was read from.
+    /// The block that the commit was read from.
     pub block: Vec<u8>,
 }
 
 impl Commit {
-    /// Reads a commit block.
+    /// Parses a commit block.
     ///
-    /// # Errors
-    /// The field that is missing or wrong.
+    /// # Errors The field that is missing or wrong.
     pub fn parse(block: &[u8]) -> Result<Self, &'static str> {
         if block.len() > MAX_COMMIT_BYTES {
             return Err("it has more than 4096 bytes");
@@ -66,7 +65,8 @@ impl Commit {
         })
     }
 
-    /// What the signature is over: the commit without it (<https://atproto.com/specs/repository#commit-objects>).
+    /// The bytes that the signature covers: the commit without its signature
+    /// (<https://atproto.com/specs/repository#commit-objects>).
     #[must_use]
     pub fn unsigned(&self) -> Vec<u8> {
         let mut w = Writer::new();

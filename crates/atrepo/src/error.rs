@@ -1,11 +1,11 @@
-//! What an outsider can get wrong in a repo or in a record, one variant each. A refusal for size
+//! Everything that can be wrong with a repo or a record, one variant each. An error about a size
 //! names the size and the limit.
 
 use crate::cbor::CborError;
 use crate::cid::Cid;
 use std::fmt;
 
-/// Why a record is not read. It is skipped; its repo is not refused for it.
+/// Why a record is not read. The record is skipped; its repo is not refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecordError {
@@ -16,11 +16,10 @@ pub enum RecordError {
         /// Its size.
         bytes: u64,
     },
-    /// Records that share blocks with others come, each counted under its own key, to far more than
-    /// the CAR: this one and those before it to more than [`crate::SHARED_TIMES`] times as
-    /// much.
+    /// Records that share blocks, each counted under its own key, have a total size far above that
+    /// of the CAR: up to this record, more than [`crate::SHARED_TIMES`] times as much.
     Shared {
-        /// Bytes of this one and those before it.
+        /// Total size of the records up to this one.
         bytes: u64,
     },
 }
@@ -52,11 +51,11 @@ impl From<CborError> for RecordError {
     }
 }
 
-/// Why a repo was refused as a whole. A record that is wrong in itself does not refuse its repo.
+/// Why a repo is refused as a whole. A record that is wrong in itself does not refuse its repo.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RepoError {
-    /// There is no byte at all.
+    /// There are no bytes.
     Empty,
     /// The CAR ends inside a section.
     Truncated {
@@ -70,11 +69,12 @@ pub enum RepoError {
         /// The length that it claims.
         claimed: u64,
     },
-    /// The length of the header or of a section is no number, and no more bytes would make it one.
+    /// The length of the header or of a section is not a number, and more bytes would not make it
+    /// one.
     Length {
         /// Offset of the length.
         at: usize,
-        /// What stands there instead.
+        /// What is there instead.
         what: &'static str,
     },
     /// A section is larger than [`crate::MAX_SECTION_BYTES`].
@@ -114,7 +114,7 @@ pub enum RepoError {
     Missing(Cid),
     /// The commit block is not a well-formed version 3 commit.
     Commit(&'static str),
-    /// The commit belongs to another account than the one asked for.
+    /// The commit belongs to another account than the requested one.
     OtherDid {
         /// The DID in the commit.
         found: String,
@@ -129,8 +129,7 @@ pub enum RepoError {
 }
 
 impl RepoError {
-    /// Whether a second fetch may bring something else: the bytes look cut off or are no CAR at
-    /// all.
+    /// Whether a second fetch may bring another result: the bytes look cut off, or are not a CAR.
     #[must_use]
     pub fn may_be_transport(&self) -> bool {
         match self {

@@ -1,15 +1,17 @@
-//! AT Protocol repositories from bytes to records, without I/O and without trust.
+#![doc = include_str!("../README.md")]
+//!
+//! ## Terms
 //!
 //! A repo travels as a CAR v1 file: a header that names the commit, then blocks in any order. A
 //! block is named by its CID, the hash of its bytes. The commit names the root of a Merkle search
 //! tree (MST), whose entries map `collection/rkey` to the CID of a record. Records, nodes and the
-//! commit are DAG-CBOR.
+//! commit are DAG-CBOR. See <https://atproto.com/specs/repository> and
+//! <https://ipld.io/specs/transport/car/carv1/>.
+//!
+//! ## Rules of this crate
 //!
 //! Every length that comes from outside is checked before use, nothing recurses on outside depth,
-//! and every rule of the formats is enforced, so that [`Repo::check`] returning `Ok` means: all of
-//! the repo is here.
-//!
-//! Terms are those of <https://atproto.com/specs/repository> and <https://ipld.io/specs/transport/car/carv1/>.
+//! and no input causes a panic: unwrapping, indexing and unchecked arithmetic are denied by lints.
 
 #![cfg_attr(
     not(test),
@@ -32,6 +34,7 @@ mod mst_builder;
 mod repo;
 pub mod syntax;
 mod varint;
+#[doc(hidden)]
 pub mod work;
 
 pub use car::{

@@ -1,16 +1,16 @@
-//! The Merkle search tree, walked in key order with every rule enforced
+//! The Merkle search tree: a walk in key order that enforces every rule
 //! (<https://atproto.com/specs/repository#mst-structure>).
 //!
-//! Terms: a key has a *layer*, the number of leading zero bits of its SHA-256 divided by two. A
-//! node holds the keys of one layer and, before, between and after them, links to subtrees of the
-//! layer below. A key is stored as the number of bytes that it shares with the key before it in the
-//! node, and the rest.
+//! A key has a *layer*: the number of leading zero bits of its SHA-256, divided by two. A node
+//! holds the keys of one layer and, before, between and after them, links to subtrees of the layer
+//! below. A key is stored as the number of bytes that it shares with the previous key in the node,
+//! and the rest.
 //!
-//! Tricky bits. A node without keys is legal only between two layers that have keys, so it must
-//! have a left link; the root has keys unless the whole tree is empty. The layer falls by exactly
-//! one with each link, which ends every cycle and bounds the depth at 128. Keys rise strictly over
-//! the whole walk and every node leads to a key, so a node reached twice is caught at its first
-//! key: no small file can ask for a long walk.
+//! A node without keys is legal only between two layers that have keys, so it must have a left
+//! link. The root has keys unless the whole tree is empty. The layer falls by exactly one with each
+//! link, which ends every cycle and bounds the depth at 128. Keys rise strictly over the whole walk
+//! and every node leads to a key, so a node that is reached twice is detected at its first key.
+//! Therefore no small file can cause a long walk.
 
 use crate::cbor::{self, Item, Map, Value};
 use crate::cid::{Cid, Codec};
@@ -18,18 +18,19 @@ use crate::error::RepoError;
 use crate::work;
 use sha2::{Digest, Sha256};
 
-/// Longest key that is taken: an NSID of 317 bytes, a slash, a record key of 512. Longer ones
-/// cannot be valid, but are skipped as records, not refused as trees, up to this length.
+/// Longest key that is accepted. An NSID has up to 317 bytes, then a slash and a record key of up
+/// to 512. Longer keys cannot be valid; up to this length they are skipped as records, and the tree
+/// is not refused.
 pub const MAX_KEY_BYTES: usize = 1024;
 
-/// Longest node that is read. Real ones have some hundred bytes, on the average four entries.
+/// Largest node that is read. Real ones have some hundred bytes and four entries on average.
 pub const MAX_NODE_BYTES: usize = 8 << 20;
 
-/// Most bytes of keys that wait at once. Keys are stored as what differs from the one before, so a
-/// small node can unpack to a large one; real trees stay under some kilobytes.
+/// Maximum total length of the keys that wait. A key is stored as its difference from the previous
+/// one, so a small node can expand to a large one. Real trees stay under some kilobytes.
 const MAX_WAITING_KEY_BYTES: usize = 16 << 20;
 
-/// The layer of a key: leading zero bits of its SHA-256, two to a layer.
+/// The layer of a key: the leading zero bits of its SHA-256, two per layer.
 #[must_use]
 pub fn layer(key: &[u8]) -> u32 {
     work::add(key.len());
@@ -43,7 +44,7 @@ pub fn layer(key: &[u8]) -> u32 {
     bits >> 1
 }
 
-/// A key and what it points to.
+/// A key and the CID that it points to.
 pub struct Leaf<'w> {
     /// The key, `collection/rkey` if it is valid.
     pub key: &'w [u8],
@@ -51,16 +52,16 @@ pub struct Leaf<'w> {
     pub cid: Cid,
 }
 
-/// What the walk does next, the last first.
+/// A step that the walk has still to do; the last in the list is the next.
 enum Todo {
     Node { cid: Cid, layer: Option<u32> },
     Leaf { key_end: usize, cid: Cid },
 }
 
-/// Walks the tree under `root` and hands every leaf, in key order, to `each`.
+/// Walks the tree under `root` and passes every leaf to `each`, in key order.
 ///
-/// # Errors
-/// A node that `get` does not find, or one that breaks a rule; or what `each` answers.
+/// # Errors A node that `get` does not find, or that breaks a rule; or the error that `each`
+/// returns.
 pub fn walk<'a, E: From<RepoError>>(
     root: Cid,
     get: impl Fn(&Cid) -> Option<&'a [u8]>,
@@ -70,7 +71,7 @@ pub fn walk<'a, E: From<RepoError>>(
         cid: root,
         layer: None,
     }];
-    // Keys of the nodes on the way down, end to end; a leaf remembers where its key ends.
+    // Keys of the nodes on the path, end to end; a leaf knows where its key ends.
     let mut keys: Vec<u8> = Vec::new();
     let mut ends: Vec<usize> = Vec::new();
     let mut last: Vec<u8> = Vec::new();
@@ -79,7 +80,7 @@ pub fn walk<'a, E: From<RepoError>>(
     while let Some(next) = todo.pop() {
         match next {
             Todo::Leaf { key_end, cid } => {
-                // Keys are pushed in the order of `todo`, so this one lies at the end.
+                // Keys are pushed in the order of `todo`, so this one is at the end.
                 ends.pop();
                 let start = ends.last().copied().unwrap_or(0);
                 let key = keys.get(start..key_end).unwrap_or_default();
@@ -120,7 +121,7 @@ pub fn walk<'a, E: From<RepoError>>(
     Ok(())
 }
 
-/// One entry of a node: where its whole key ends among the node's keys, its value, the subtree
+/// One entry of a node: the end of its whole key among the node's keys, its value, and the subtree
 /// after it.
 struct NodeEntry {
     key_end: usize,
@@ -128,7 +129,7 @@ struct NodeEntry {
     right: Option<Cid>,
 }
 
-/// A node that was read; its room is used again for the next one.
+/// A parsed node; its memory is reused for the next one.
 #[derive(Default)]
 struct Node {
     keys: Vec<u8>,
@@ -150,7 +151,7 @@ impl Node {
         self.keys.get(start..end(at)).unwrap_or_default()
     }
 
-    /// Adds an entry whose key is the first `shared` bytes of the key before, and `rest`.
+    /// Adds an entry whose key is the first `shared` bytes of the previous key, then `rest`.
     fn push(
         &mut self,
         shared: u64,
@@ -175,12 +176,12 @@ impl Node {
         if start > MAX_WAITING_KEY_BYTES {
             return Err("keys that unpack to more than 16 MiB");
         }
-        // What follows the shared part in the key before.
+        // The rest of the previous key, after the shared part.
         let other = self
             .keys
             .get(last.saturating_add(shared)..start)
             .unwrap_or_default();
-        // The shared part is the longest one, else the same tree would have several hashes.
+        // The shared part must be the longest possible; otherwise a tree would have several hashes.
         if !other.is_empty() && other.first() == rest.first() {
             return Err("a prefix that is not the longest");
         }
@@ -199,8 +200,8 @@ impl Node {
         Ok(())
     }
 
-    /// Reads a node in the one form that nodes have. `None` if it is not in that form:
-    /// [`Node::read_slowly`] then says why.
+    /// Reads a node in its one canonical form, fast. `None` if it is not in that form; then
+    /// [`Node::read_slowly`] finds out why.
     fn read(&mut self, block: &[u8]) -> Option<Result<(), &'static str>> {
         let rest = block.strip_prefix(b"\xa2ae")?;
         let (4, count, mut rest) = read_head(rest)? else {
@@ -227,7 +228,7 @@ impl Node {
         rest.is_empty().then_some(Ok(()))
     }
 
-    /// Reads a node as the DAG-CBOR that it may be, and says what is wrong with it.
+    /// Reads a node as DAG-CBOR in general, and names what is wrong with it.
     fn read_slowly(&mut self, block: &[u8]) -> Result<(), &'static str> {
         let map = cbor::check(block)
             .ok()
@@ -253,8 +254,8 @@ impl Node {
     }
 }
 
-/// Major type and argument of a head in its shortest form, up to two bytes of argument, and what
-/// follows.
+/// Major type and argument of a head in its shortest form, with up to two bytes of argument, and
+/// the bytes after it.
 fn read_head(bytes: &[u8]) -> Option<(u8, u64, &[u8])> {
     let (&first, rest) = bytes.split_first()?;
     let (major, info) = (first >> 5, first & 0x1f);
@@ -268,17 +269,17 @@ fn read_head(bytes: &[u8]) -> Option<(u8, u64, &[u8])> {
     }
 }
 
-/// A link to a block, or null, and what follows.
+/// A link to a block, or null, and the bytes after it.
 fn read_link(bytes: &[u8]) -> Option<(Option<Cid>, &[u8])> {
     if let Some(rest) = bytes.strip_prefix(b"\xf6") {
         return Some((None, rest));
     }
-    // Tag 42, 37 bytes, of which the first is the multibase prefix of binary.
+    // Tag 42, 37 bytes; the first is the multibase prefix of binary.
     let (cid, rest) = Cid::read(bytes.strip_prefix(b"\xd8\x2a\x58\x25\x00")?)?;
     Some((Some(cid), rest))
 }
 
-/// Reads a node and puts its parts on the list of things to do, the last first.
+/// Reads a node and pushes its parts to the list of steps, the last part first.
 fn push_node(
     block: &[u8],
     expected: Option<u32>,

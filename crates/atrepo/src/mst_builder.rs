@@ -1,5 +1,5 @@
-//! The root of the tree over sorted keys, without keeping them: the tree is closed from below as
-//! keys come (<https://atproto.com/specs/repository#mst-structure>).
+//! Computes the root of the tree over sorted keys without storing them: nodes are closed from the
+//! lowest layer up as keys arrive (<https://atproto.com/specs/repository#mst-structure>).
 
 use crate::cbor::Writer;
 use crate::cid::{Cid, Codec};
@@ -12,7 +12,7 @@ struct OpenNode {
     count: u64,
     /// All entries but the last, as DAG-CBOR.
     entries: Writer,
-    /// The last one: length shared with the key before, rest of its key, its value, the subtree
+    /// The last entry: length shared with the previous key, rest of its key, its value, the subtree
     /// after it.
     last: Option<(usize, Vec<u8>, Cid, Option<Cid>)>,
     last_key: Vec<u8>,
@@ -23,7 +23,7 @@ impl OpenNode {
         self.left.is_none() && self.last.is_none()
     }
 
-    /// A subtree that comes after all entries so far.
+    /// Adds a subtree after all entries so far.
     fn attach(&mut self, cid: Cid) {
         match &mut self.last {
             Some((.., right)) => *right = Some(cid),
@@ -55,7 +55,7 @@ impl OpenNode {
         link_or_null(w, right).text("v").cid(&value);
     }
 
-    /// Its CID; it is empty afterwards.
+    /// Returns its CID and empties it.
     fn close(&mut self) -> Cid {
         self.write_last();
         let node = std::mem::take(self);
@@ -77,16 +77,17 @@ fn link_or_null(w: &mut Writer, cid: Option<Cid>) -> &mut Writer {
     }
 }
 
-/// Computes a root.
+/// Computes the root of a tree from its sorted keys and values. One open node per layer is kept.
 #[derive(Default)]
 pub struct RootBuilder {
-    /// By layer.
+    /// The open nodes, by layer.
     open: Vec<OpenNode>,
     last: Option<Vec<u8>>,
 }
 
 impl RootBuilder {
-    /// Adds a key, which is greater than all before. False if it is not; it is left out then.
+    /// Adds a key, which must be greater than all previous ones. Otherwise returns false and leaves
+    /// it out.
     pub fn add(&mut self, key: &[u8], value: Cid) -> bool {
         if self
             .last
@@ -109,7 +110,7 @@ impl RootBuilder {
         true
     }
 
-    /// Closes all nodes below `layer`; each becomes a subtree of the one above.
+    /// Closes all nodes below `layer`; each becomes a subtree of the node above.
     fn close_below(&mut self, layer: usize) {
         for at in 0..layer {
             let Some(node) = self.open.get_mut(at) else {
@@ -125,7 +126,7 @@ impl RootBuilder {
         }
     }
 
-    /// The root.
+    /// The root of the tree.
     #[must_use]
     pub fn root(mut self) -> Cid {
         let top = self

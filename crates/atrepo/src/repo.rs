@@ -1,4 +1,4 @@
-//! A whole repo in memory (or in a mapped file): checked first, read afterwards.
+//! A whole repo in memory or in a mapped file: checked first, read afterwards.
 
 use crate::car::BlockIndex;
 use crate::cbor::{self, CborError, Item};
@@ -7,22 +7,27 @@ use crate::commit::{Commit, MAX_COMMIT_BYTES};
 use crate::error::{RecordError, RepoError};
 use crate::{mst, syntax};
 
-/// Longest record that is read; a longer one is skipped. The sync specification bounds a record
-/// block at one million bytes (<https://atproto.com/specs/sync>), and the official Go code, which the relay runs, at 1 MiB (`MAX_CBOR_RECORD_SIZE` in
-/// indigo's `atproto/data/const.go`). The larger of the two: whatever got past a relay is read. The
-/// official indexer has no limit of its own, but gets its records through one.
+/// Largest record that is read; a larger one is skipped.
+///
+/// The sync specification bounds a record block at one million bytes
+/// (<https://atproto.com/specs/sync>). The official Go code, which the relay runs, bounds it at 1
+/// MiB (`MAX_CBOR_RECORD_SIZE` in indigo's `atproto/data/const.go`). This is the larger of the two,
+/// so that whatever passed a relay is read. The official indexer has no limit of its own, but gets
+/// its records through one.
 pub const MAX_RECORD_BYTES: usize = 1 << 20;
 
-/// One block can be the record of many keys, and is then read once for each. Records come to less
-/// than the CAR where none is shared. They may come to so many times the CAR, which leaves room for
-/// honest repos that repeat themselves; records past that, in the order of keys, are skipped.
+/// Maximum total size of the records, as a multiple of the size of the CAR.
+///
+/// One block can be the record of many keys, and is then read once for each. Where no block is
+/// shared, the records are smaller than the CAR. The factor allows for honest repos that repeat
+/// themselves. Records beyond it, in the order of keys, are skipped.
 pub const SHARED_TIMES: usize = 4;
 
-/// What a CAR of any size may come to: a small one costs little, however often its records are
-/// read.
+/// Total size of records that a CAR of any size may reach: a small CAR costs little, however often
+/// its records are read.
 const SHARED_BYTES: usize = 64 << 10;
 
-/// A repo whose blocks have all been hashed, together with the bytes of its CAR.
+/// A repo whose blocks have all been hashed, with the bytes of its CAR.
 pub struct Repo<C> {
     commit_cid: Cid,
     commit: Commit,
@@ -34,24 +39,24 @@ pub struct Repo<C> {
 pub struct RepoSummary {
     /// Entries of the tree.
     pub entries: u64,
-    /// Entries that cannot be records: see [`Entry`].
+    /// Entries that are not records; see [`Entry`].
     pub unusable: u64,
     /// Blocks in the CAR.
     pub blocks: u64,
 }
 
-/// How large the tree of a repo is that is whole.
+/// Size of the tree of a complete repo.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RepoSize {
     /// Entries of the tree.
     pub entries: usize,
-    /// Entries of the collection that has most.
+    /// Number of entries in the collection that has the most.
     pub most_of_a_collection: usize,
-    /// Bytes of the keys of that collection.
+    /// Maximum total length of the keys of one collection, in bytes.
     pub key_bytes: usize,
 }
 
-/// An entry of the tree and what to think of it.
+/// An entry of the tree, and whether it is a record.
 pub enum Entry<'e, 'a> {
     /// A record in canonical DAG-CBOR under a valid key.
     Record {
@@ -66,33 +71,33 @@ pub enum Entry<'e, 'a> {
         /// Its bytes.
         bytes: &'a [u8],
     },
-    /// The key is no `collection/rkey`.
+    /// The key is not `collection/rkey`.
     BadKey {
         /// The key.
         key: &'e [u8],
         /// CID of what it points to.
         cid: Cid,
     },
-    /// The record is not canonical DAG-CBOR, its CID says that it is something else, or it exceeds
-    /// a limit.
+    /// The block is not a record: it is not canonical DAG-CBOR, its CID names another codec, or it
+    /// exceeds a limit.
     BadRecord {
         /// The key, `collection/rkey`.
         key: &'e [u8],
         /// CID of the record.
         cid: Cid,
-        /// What is wrong.
+        /// What is wrong with it.
         error: RecordError,
     },
 }
 
 impl<'e, 'a> Entry<'e, 'a> {
-    /// What to think of an entry whose block is `bytes`. The hash is not looked at.
+    /// Classifies an entry whose block is `bytes`. The hash is not checked.
     #[must_use]
     pub fn of(key: &'e [u8], cid: Cid, bytes: &'a [u8]) -> Self {
         Self::after(key, cid, bytes, "")
     }
 
-    /// The same, after an entry of the collection `before`.
+    /// As [`Entry::of`], after an entry of the collection `before`.
     fn after(key: &'e [u8], cid: Cid, bytes: &'a [u8], before: &str) -> Self {
         let Some((collection, rkey)) = syntax::split_key_like(key, before) else {
             return Self::BadKey { key, cid };
@@ -127,7 +132,7 @@ impl<'e, 'a> Entry<'e, 'a> {
         }
     }
 
-    /// What to think of an entry whose block is not looked at, for `error`.
+    /// Classifies an entry whose block is not read because of `error`.
     #[must_use]
     pub fn unread(key: &'e [u8], cid: Cid, error: RecordError) -> Self {
         match syntax::split_key(key) {
@@ -138,21 +143,19 @@ impl<'e, 'a> Entry<'e, 'a> {
 }
 
 impl<C: AsRef<[u8]>> Repo<C> {
-    /// Reads `car`, hashes all blocks and checks the commit against `did`. The tree is not looked
-    /// at yet.
+    /// Reads `car`, hashes all blocks and checks the commit against `did`. The tree is not read
+    /// yet.
     ///
-    /// # Errors
-    /// See [`RepoError`].
+    /// # Errors See [`RepoError`].
     pub fn open(car: C, did: &str) -> Result<Self, RepoError> {
         Self::open_within(car, did, |_| Ok(()), |_, _| ())
     }
 
-    /// The same. `admit` is told how much memory the index of the blocks will take before it is
-    /// allocated. `progress` is told the offset of each block before it is read, twice over, so
-    /// that whoever keeps the CAR in a file can let go of what was read.
+    /// As [`Repo::open`], with two callbacks. `admit` gets the size of the block index in bytes
+    /// before it is allocated. `progress` gets the offset of each block before it is read, twice
+    /// over, so that the owner of a mapped file can release the pages that were read.
     ///
-    /// # Errors
-    /// See [`RepoError`]; or what `admit` answers.
+    /// # Errors See [`RepoError`]; or the error that `admit` returns.
     pub fn open_within<E: From<RepoError>>(
         car: C,
         did: &str,
@@ -180,18 +183,17 @@ impl<C: AsRef<[u8]>> Repo<C> {
         })
     }
 
-    /// Walks the whole tree: every rule of the MST holds and every record is there.
+    /// Walks the whole tree and checks that every rule of the MST holds and that every record is
+    /// there.
     ///
-    /// # Errors
-    /// The first node or record that is missing or wrong.
+    /// # Errors The first node or record that is missing or wrong.
     pub fn check(&self) -> Result<RepoSummary, RepoError> {
         self.check_watched(|_| ())
     }
 
-    /// The same; `watch` is told of each entry.
+    /// As [`Repo::check`]; calls `watch` before each entry.
     ///
-    /// # Errors
-    /// As [`Repo::check`].
+    /// # Errors As [`Repo::check`].
     pub fn check_watched(&self, mut watch: impl FnMut(&C)) -> Result<RepoSummary, RepoError> {
         let mut summary = RepoSummary {
             blocks: u64::try_from(self.blocks.len()).unwrap_or(u64::MAX),
@@ -208,11 +210,10 @@ impl<C: AsRef<[u8]>> Repo<C> {
         Ok(summary)
     }
 
-    /// Walks the whole tree without looking into records: what is there is complete and in order,
-    /// and this large. `watch` is told of each entry.
+    /// Walks the whole tree without reading records: checks that it is complete and in order, and
+    /// measures it. Calls `watch` before each entry.
     ///
-    /// # Errors
-    /// As [`Repo::check`]; or what `watch` answers.
+    /// # Errors As [`Repo::check`]; or the error that `watch` returns.
     pub fn measure<E: From<RepoError>>(
         &self,
         mut watch: impl FnMut(&C) -> Result<(), E>,
@@ -237,10 +238,9 @@ impl<C: AsRef<[u8]>> Repo<C> {
         Ok(size)
     }
 
-    /// Hands every entry, in key order, to `each`.
+    /// Passes every entry to `each`, in key order.
     ///
-    /// # Errors
-    /// As [`Repo::check`]; or what `each` answers.
+    /// # Errors As [`Repo::check`]; or the error that `each` returns.
     pub fn entries<'a, E: From<RepoError>>(
         &'a self,
         mut each: impl FnMut(Entry<'_, 'a>) -> Result<(), E>,
@@ -260,11 +260,10 @@ impl<C: AsRef<[u8]>> Repo<C> {
         })
     }
 
-    /// Hands every entry, in key order, to `each` as it is in the CAR: key, CID and block, or why
-    /// the block is not read.
+    /// Passes every entry to `each` as it is in the CAR, in key order: key, CID, and the block or
+    /// the reason why it is not read.
     ///
-    /// # Errors
-    /// As [`Repo::check`]; or what `each` answers.
+    /// # Errors As [`Repo::check`]; or the error that `each` returns.
     pub fn raw_entries<E: From<RepoError>>(
         &self,
         each: impl FnMut(&[u8], Cid, Result<&[u8], RecordError>) -> Result<(), E>,
@@ -311,7 +310,7 @@ impl<C: AsRef<[u8]>> Repo<C> {
         self.blocks.len()
     }
 
-    /// What the index of its blocks takes in memory, in bytes.
+    /// Memory that the block index uses, in bytes.
     #[must_use]
     pub fn index_bytes(&self) -> usize {
         self.blocks.memory_bytes()
@@ -323,7 +322,7 @@ impl<C: AsRef<[u8]>> Repo<C> {
         self.blocks.car()
     }
 
-    /// Gives the bytes back that the repo was read from.
+    /// Returns the bytes that the repo was read from.
     #[must_use]
     pub fn into_car(self) -> C {
         self.blocks.into_car()

@@ -26,7 +26,7 @@ pub fn is_did(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"._:%-".contains(&b))
 }
 
-/// A part of a domain name.
+/// Whether `text` is a label of a domain name.
 fn is_label(text: &str) -> bool {
     (1..=63).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
@@ -72,14 +72,14 @@ pub fn is_rkey(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"._:~-".contains(&b))
 }
 
-/// Splits an MST key into collection and rkey, if both are valid.
+/// Splits an MST key into collection and rkey; `None` if one of them is not valid.
 #[must_use]
 pub fn split_key(key: &[u8]) -> Option<(&str, &str)> {
     split_key_like(key, "")
 }
 
-/// The same, for keys one after the other: `before` is a collection that was found valid, most
-/// often that of the key before.
+/// As [`split_key`], for consecutive keys: `before` is a collection that is known to be valid,
+/// usually that of the previous key.
 #[must_use]
 pub fn split_key_like<'k>(key: &'k [u8], before: &str) -> Option<(&'k str, &'k str)> {
     let (collection, rkey) = std::str::from_utf8(key).ok()?.split_once('/')?;
@@ -87,8 +87,8 @@ pub fn split_key_like<'k>(key: &'k [u8], before: &str) -> Option<(&'k str, &'k s
     (is_valid && is_rkey(rkey)).then_some((collection, rkey))
 }
 
-/// The time in a TID, in microseconds since 1970, or `None` if `text` is no TID
-/// (13 characters of sortable base 32, the first of which keeps the top bit clear).
+/// The time in a TID, in microseconds since 1970; `None` if `text` is not a TID (13 characters of
+/// sortable base 32, of which the first leaves the top bit clear).
 #[must_use]
 pub fn tid_micros(text: &str) -> Option<u64> {
     if text.len() != 13 || !matches!(text.bytes().next(), Some(b'2'..=b'7' | b'a'..=b'j')) {
@@ -106,7 +106,7 @@ pub fn tid_micros(text: &str) -> Option<u64> {
     Some(value >> 10)
 }
 
-/// The TID of `micros` since 1970 with clock identifier `clock` (10 bits).
+/// The TID for `micros` microseconds since 1970, with the clock identifier `clock` (10 bits).
 #[must_use]
 pub fn tid(micros: u64, clock: u64) -> String {
     const DIGITS: &[u8; 32] = b"234567abcdefghijklmnopqrstuvwxyz";

@@ -1,19 +1,19 @@
 //! Unsigned LEB128 as multiformats restricts it: at most nine bytes, no padding
 //! (<https://github.com/multiformats/unsigned-varint>).
 
-/// Why there is no varint at the front of some bytes.
+/// Why bytes do not begin with a varint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoVarint {
-    /// The bytes end before it does.
+    /// The bytes end before the varint does.
     CutOff,
-    /// It goes on after nine bytes.
+    /// It continues after nine bytes.
     TooLong,
-    /// It ends in a zero byte: the same number has a shorter form.
+    /// It ends with a zero byte: the number has a shorter form.
     Padded,
 }
 
 impl NoVarint {
-    /// What is wrong with a length that is none; `None` if the bytes only end too early.
+    /// What is wrong with a length; `None` if the bytes only end too early.
     pub(crate) fn broken_length(self) -> Option<&'static str> {
         match self {
             Self::CutOff => None,
@@ -23,7 +23,7 @@ impl NoVarint {
     }
 }
 
-/// Reads one varint and returns it with the bytes after it.
+/// Reads one varint; returns it with the bytes after it.
 #[inline]
 pub(crate) fn read(bytes: &[u8]) -> Result<(u64, &[u8]), NoVarint> {
     let mut value = 0u64;

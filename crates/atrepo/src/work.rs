@@ -1,13 +1,13 @@
-//! Counts the work of parsing and writing, for tests that bound it by the size of the input: a unit
-//! is about a byte that was looked at, hashed or written. Only builds with debug assertions count,
-//! which are those of tests and fuzzers; of a release nothing of this is left.
+//! Counts the work of parsing and writing, for tests that bound it by the size of the input. A unit
+//! is about one byte that was read, hashed or written. Only builds with debug assertions count, as
+//! those of tests and fuzzers do; in a release build this module does nothing.
 
 #[cfg(debug_assertions)]
 thread_local! {
     static DONE: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
-/// What the head of an item counts: reading one takes about as long as copying so many bytes of
+/// Units of the head of an item: reading one takes about as long as copying that many bytes of
 /// text.
 pub(crate) const HEAD: usize = 4;
 
@@ -23,7 +23,7 @@ pub fn add(units: usize) {
     let _ = units;
 }
 
-/// What this thread has counted since it began; nothing where nothing is counted.
+/// The units that this thread has counted since it started; 0 in a release build.
 #[must_use]
 pub fn done() -> u64 {
     #[cfg(debug_assertions)]

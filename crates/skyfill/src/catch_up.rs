@@ -3,7 +3,7 @@
 //! Each pass notes where the relay's stream is, then lists all hosts, fetches what is newer, and
 //! does what comes after loading. What happened before that place in the stream is in the tables
 //! then. As long as the relay still has all that came after it, an AppView that subscribes gets the
-//! rest; docs/hand-over.md says why nothing falls in between.
+//! rest; docs/how-to/live-appview.md says why nothing falls in between.
 
 use crate::certificate;
 use crate::cli::{CatchUpArgs, LoadMode};

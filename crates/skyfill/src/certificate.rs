@@ -1,6 +1,6 @@
 //! Certificates: what a database holds and lacks, and the one word for it, as JSON.
 //!
-//! docs/certificate.md explains the fields.
+//! docs/reference/certificate.md explains the fields.
 
 use ledger::coverage::{Coverage, CoverageError};
 use ledger::proofs::Counts;

@@ -1,4 +1,4 @@
-//! docs/reference/commands.md, made from the definitions in `cli`.
+//! Generator of docs/reference/commands.md, from the definitions in `cli`.
 
 use crate::cli::Cli;
 use clap::{Arg, Command, CommandFactory};
@@ -16,7 +16,8 @@ fn page() -> String {
     root.build();
     let mut out = String::from(
         "# Commands and environment\n\n\
-         Made from the definitions of the arguments by `make reference`; a test fails when it is stale.\n",
+         `make reference` generates this page from the definitions of the arguments; a test fails when it\n\
+         is stale.\n",
     );
     let mut variables: Vec<(String, String, String, String)> = Vec::new();
     for command in root
@@ -46,7 +47,7 @@ fn section(
         .or(command.get_about())
         .map(ToString::to_string)
         .unwrap_or_default();
-    let _ = write!(out, "\n## {name}\n\n{about}\n");
+    let _ = write!(out, "\n## {name}\n\n{}\n", wrapped(&about));
     let arguments: Vec<&Arg> = command
         .get_arguments()
         .filter(|arg| !arg.is_hide_set() && !["help", "version"].contains(&arg.get_id().as_str()))
@@ -105,6 +106,31 @@ fn shown(arg: &Arg) -> String {
         }
         (None, value) => value.unwrap_or_default(),
     }
+}
+
+/// Paragraphs, wrapped at 100 columns.
+fn wrapped(text: &str) -> String {
+    let mut out = String::new();
+    let mut column = 0;
+    for (number, paragraph) in text.split("\n\n").enumerate() {
+        if number > 0 {
+            out.push_str("\n\n");
+            column = 0;
+        }
+        for word in paragraph.split_whitespace() {
+            let width = word.chars().count();
+            if column > 0 && column + 1 + width > 100 {
+                out.push('\n');
+                column = 0;
+            } else if column > 0 {
+                out.push(' ');
+                column += 1;
+            }
+            out.push_str(word);
+            column += width;
+        }
+    }
+    out
 }
 
 fn one_line(text: &str) -> String {

@@ -1,6 +1,8 @@
 //! All arguments and environment variables, each defined once. Help, usage errors and
 //! docs/reference/commands.md are generated from here.
 
+#[cfg(test)]
+mod docs_test;
 mod loading;
 mod network;
 

@@ -6,6 +6,7 @@
 mod chaos;
 mod conformance;
 mod consumer;
+mod docs;
 mod finalize;
 mod first_hour;
 mod golden;
