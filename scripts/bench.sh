@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# The benchmarks against the least that the same work can cost. The report goes to stdout.
-# Usage: scripts/bench.sh [--all]   (--all: ten million records, large repos and the line form, too; about an hour)
+# Runs the benchmarks, each against the least that the same work can cost. The report goes to
+# stdout.
+# Usage: scripts/bench.sh [--all]
+# `--all` adds ten million records, large repos and the line form, and takes about an hour.
 set -euo pipefail
 "$(dirname "$0")/setup.sh" build >&2
 . "$(dirname "$0")/env.sh"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# kill -9 of skyfill, of a PostgreSQL backend and of its postmaster at random moments; after each the next start must end with the tables of an
-# undisturbed run, and verify must pass. Prints each kill.
+# Kills skyfill, a PostgreSQL backend or the postmaster with -9 at random moments. After each kill
+# the next start must end with the tables of an undisturbed run, and verify must pass. Prints each
+# kill.
 set -euo pipefail
 "$(dirname "$0")/setup.sh" test
 . "$(dirname "$0")/env.sh"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The official indexer as the judge of skyfill. Installs it from npm (with the Node that it needs), compares mutated records and recorded
-# networks, and exits with 1 if anything differs. With --record, writes what it made of the networks to conformance/recorded instead.
+# Compares skyfill with the official indexer. Installs that from npm (with the Node that it needs),
+# compares mutated records and recorded networks, and exits with 1 if anything differs. With
+# --record, writes the official result for the networks to conformance/recorded instead.
 # Usage: scripts/conformance.sh [--record] [--seed N] [--count N]
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -21,7 +22,8 @@ features=()
 if command -v pg_config >/dev/null; then features=(--all-features); fi
 cargo build --locked --workspace --all-targets "${features[@]}"
 
-# Installed once, again when package.json changes. Nothing is compiled: its one native module comes built.
+# Installed once, again when package.json changes. Nothing is compiled: its one native module comes
+# built.
 judge=$here/target/conformance
 mkdir -p "$judge/node"
 if ! cmp -s conformance/package.json "$judge/installed"; then
@@ -75,7 +77,7 @@ for recorded in conformance/recorded/*.json; do
   "$skyfill" producer "$judge/$name/dids.jsonl" "$socket" --allow-private-hosts --host-rate 10000 --now "$now" --failures "$judge/$name/failures" 2>"$judge/$name/producer.log" ||
     { cat "$judge/$name/producer.log" >&2; exit 3; }
   kill $consumer; wait $consumer || true; consumer= # 1: it refused lines, as it should
-  # A DNS server that is not there: handles are asked for by HTTP.
+  # There is no DNS server at this address, so handles are resolved by HTTP.
   "$skyfill" identities --plc-url "$pds" --well-known-server "$pds" --dns-server 127.0.0.1:9 --timeout 1 --plc-rate 1000 --now "$now" 2>/dev/null || true
   "$skyfill" finalize 2>"$judge/$name/finalize.log" || { cat "$judge/$name/finalize.log" >&2; exit 3; }
   unset BSKY_DB_POSTGRES_URL

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Every fuzz target for some seconds (600 unless told), one after the other. Needs cargo-fuzz and a nightly toolchain.
+# Runs every fuzz target, one after the other, for the given number of seconds (600 by default).
+# Needs cargo-fuzz and a nightly toolchain.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 seconds=${1:-600}

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The main job, from nothing to a servable database: builds skyfill, starts a private PostgreSQL, and runs `skyfill run`. Real accounts from the
-# live network where it answers within three seconds, else generated repos on loopback.
+# The main job, from nothing to a database that an AppView can serve from: builds skyfill, starts a
+# private PostgreSQL, and runs `skyfill run`. It loads real accounts if the live network responds
+# within three seconds, otherwise generated repos on loopback.
 set -euo pipefail
 "$(dirname "$0")/setup.sh" build
 . "$(dirname "$0")/env.sh"
@@ -23,7 +24,7 @@ options=() identity_options=()
 if [ -s dids.jsonl ]; then
   echo "== real accounts from the live network: $(wc -l < dids.jsonl)"
 else
-  echo "== the live network did not answer within 3 seconds: generated repos, served on loopback"
+  echo "== the live network did not respond within 3 seconds: generated repos, served on loopback"
   "$skyfill" simnet --dids dids.jsonl --repos 40 --records 20000 > simnet.json & practice=$!
   for _ in $(seq 100); do [ -s simnet.json ] && break; sleep 0.1; done
   options=(--allow-private-hosts --host-rate 1000)
@@ -47,5 +48,5 @@ ORDER BY n."likeCount" DESC NULLS LAST, a.uri LIMIT 5;
 SQL
 echo "== done: the proof is in $ROOT/quickstart/certificate.json. Look around with:"
 echo "$psql"
-echo "PostgreSQL goes on in $ROOT/quickstart/skyfill-data until: $skyfill db stop --data-dir $ROOT/quickstart/skyfill-data"
+echo "PostgreSQL keeps running in $ROOT/quickstart/skyfill-data; stop it with: $skyfill db stop --data-dir $ROOT/quickstart/skyfill-data"
 exit "$status"

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Installs what is missing to build and test skyfill: a C linker, a Rust toolchain, PostgreSQL's server programs, libpq.
-# On Debian and Ubuntu, as root or with sudo; elsewhere, or without sudo, it prints what to install and stops.
-# Nothing that is there is touched, and no PostgreSQL cluster is made or started.
-# Usage: scripts/setup.sh [build|test|conformance]   (test also wants libpq's headers, conformance npm and psql)
+# Installs what is missing to build and test skyfill: a C linker, a Rust toolchain, PostgreSQL's
+# server programs, libpq. Works on Debian and Ubuntu, as root or with sudo; otherwise it prints what
+# to install and stops. It changes nothing that is installed, and creates no PostgreSQL cluster.
+# Usage: scripts/setup.sh [build|test|conformance]
+# `test` also needs libpq's headers, `conformance` npm and psql.
 set -euo pipefail
 purpose=${1:-build}
 missing=()
 
 have() { command -v "$1" >/dev/null 2>&1; }
-# A cargo that is too old for the workspace (Debian 12's own is) counts as none.
+# A cargo that is too old for the workspace, such as Debian 12's, counts as missing.
 have_cargo() {
   local cargo=cargo wanted found
   [ -x "$HOME/.cargo/bin/cargo" ] && cargo=$HOME/.cargo/bin/cargo
@@ -48,7 +49,8 @@ if [ ${#missing[@]} -gt 0 ]; then
     echo "this script knows Debian and Ubuntu only; install what these packages hold: ${missing[*]}" >&2
     exit 3
   fi
-  # Debian's package makes and starts a cluster on port 5432 unless this says no. What somebody set there stays.
+  # Debian's package creates and starts a cluster on port 5432 unless this file says no. A setting
+  # that exists is kept.
   conf=/etc/postgresql-common/createcluster.conf
   steps="set -e; export DEBIAN_FRONTEND=noninteractive; "
   if [[ " ${missing[*]} " == *" postgresql "* ]]; then
