@@ -5,11 +5,11 @@
 //! command that the practice network prints. Blocks without a mark are only parsed (see
 //! `cli::docs_test`).
 
-use testbed::*;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use testbed::*;
 
 /// The relay's URL in the pages, in whose place the test puts that of its own network.
 const RELAY_IN_PAGES: &str = "http://127.0.0.1:40961";
@@ -67,18 +67,15 @@ impl Shell {
     }
 
     fn command(&self, text: &str) -> Command {
-        let binary = PathBuf::from(env!("CARGO_BIN_EXE_skyfill"));
+        let binary = binary();
         let mut path = binary.parent().unwrap().as_os_str().to_owned();
         path.push(":");
         path.push(std::env::var_os("PATH").unwrap_or_default());
-        let mut command = Command::new("bash");
+        let mut command = clean(Command::new("bash"));
         command
             .args(["-euo", "pipefail", "-c", text])
             .current_dir(self.folder.path())
             .env("PATH", path);
-        for variable in VARIABLES {
-            command.env_remove(variable);
-        }
         if let Some(url) = &self.database {
             command.env("BSKY_DB_POSTGRES_URL", url);
         }
