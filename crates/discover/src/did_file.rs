@@ -1,6 +1,9 @@
 //! DID files: one JSON array a line, `["did:plc:...","https://pds.example"]`. What follows the two strings in an array
 //! is for people (a file of failures has the reason there).
 
+use crate::page::{Scalar, ScalarSeed};
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use std::fmt;
 use std::io::{self, BufRead};
 
@@ -88,13 +91,8 @@ pub fn refused_head(head: &[u8]) -> Option<BadLine> {
 }
 
 fn parse(line: &[u8], number: u64) -> Result<DidLine, &'static str> {
-    let values: Vec<serde_json::Value> =
-        serde_json::from_slice(line).map_err(|_| "no JSON array")?;
-    let mut texts = values.into_iter().map(|value| match value {
-        serde_json::Value::String(text) => Some(text),
-        _ => None,
-    });
-    let (Some(Some(did)), Some(Some(pds))) = (texts.next(), texts.next()) else {
+    let Columns(did, pds) = serde_json::from_slice(line).map_err(|_| "no JSON array")?;
+    let (Some(did), Some(pds)) = (did, pds) else {
         return Err("no array of a DID and a PDS");
     };
     if !atrepo::syntax::is_did(&did) {
@@ -104,6 +102,35 @@ fn parse(line: &[u8], number: u64) -> Result<DidLine, &'static str> {
         return Err("the second string is no PDS");
     }
     Ok(DidLine { number, did, pds })
+}
+
+/// The first two values of an array, if they are texts. What follows is never built.
+struct Columns(Option<String>, Option<String>);
+
+impl<'de> Deserialize<'de> for Columns {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        struct ColumnsVisitor;
+        impl<'de> Visitor<'de> for ColumnsVisitor {
+            type Value = Columns;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Columns, A::Error> {
+                let mut text = || -> Result<Option<String>, A::Error> {
+                    Ok(match list.next_element_seed(ScalarSeed)? {
+                        Some(Scalar::Text(text)) => Some(text),
+                        _ => None,
+                    })
+                };
+                let columns = Columns(text()?, text()?);
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(columns)
+            }
+        }
+        json.deserialize_seq(ColumnsVisitor)
+    }
 }
 
 /// Reads a line without its line feed. `Some(false)`: it was too long, its rest was skipped.

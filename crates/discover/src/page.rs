@@ -246,14 +246,14 @@ impl<'de> Visitor<'de> for LineSeed {
 }
 
 /// A value that is looked at.
-enum Scalar {
+pub(crate) enum Scalar {
     Text(String),
     Bool(bool),
     Number(u64),
     Other,
 }
 
-struct ScalarSeed;
+pub(crate) struct ScalarSeed;
 
 impl<'de> DeserializeSeed<'de> for ScalarSeed {
     type Value = Scalar;

@@ -11,13 +11,15 @@ const DEPTH: usize = 95;
 #[must_use]
 pub fn attacks() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     let cars = cars();
-    vec![
+    let mut all = vec![
         ("car", cars.clone()),
         ("car_rows", cars),
         ("cbor", records()),
         ("record", records()),
         ("line", lines()),
-    ]
+    ];
+    all.extend(crate::message_seeds::attacks());
+    all
 }
 
 /// A post with the field `a`, which no lexicon knows, before its own fields, and `after` among them

@@ -4,6 +4,8 @@
 mod allocations;
 mod attacks;
 pub mod cost;
+mod message_seeds;
+mod messages;
 mod seeds;
 
 pub use attacks::attacks;
@@ -15,6 +17,7 @@ use consumer::lines::Batch;
 use cost::Rate;
 use discover::did_cache::{self, CacheError};
 use handoff::line::{self, Message, Outgoing};
+use messages::{run_document, run_events, run_export, run_frames, run_lists};
 use rows::{Collection, Record, Rows, datetime};
 use std::sync::LazyLock;
 
@@ -75,7 +78,12 @@ targets! {
     "car_rows", run_car_rows, FREE_CAR;
     "cbor", run_cbor, FREE;
     "did_cache", run_did_cache, FREE_CAR;
+    "document", run_document, FREE;
+    "events", run_events, FREE;
+    "export", run_export, FREE;
+    "frames", run_frames, FREE;
     "line", run_line, FREE;
+    "lists", run_lists, FREE;
     "mst", run_mst, FREE_CAR;
     "record", run_record, FREE;
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 /// The seeds of each target, by its name.
 #[must_use]
 pub fn seeds() -> Vec<(&'static str, Vec<Vec<u8>>)> {
-    vec![
+    let mut all = vec![
         ("car", cars()),
         ("car_rows", cars()),
         ("cbor", records()),
@@ -17,7 +17,9 @@ pub fn seeds() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("mst", trees()),
         ("did_cache", caches()),
         ("line", lines()),
-    ]
+    ];
+    all.extend(crate::message_seeds::seeds());
+    all
 }
 
 /// The records of a small population, and some that hold every kind of value.

@@ -9,7 +9,7 @@
 //! was not acknowledged is sent again after a reconnect.
 
 use atrepo::cbor::{self, Value, Writer};
-use atrepo::{Cid, RecordError, syntax};
+use atrepo::{Cid, RecordError, syntax, work};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
@@ -267,6 +267,7 @@ impl<R: Read> Frames<R> {
             Ok(count) => {
                 self.filled = self.filled.saturating_add(count);
                 self.bytes = self.bytes.saturating_add(count as u64);
+                work::add(count);
                 Step::Read
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Step::Read,
@@ -293,6 +294,7 @@ impl<R: Read> Frames<R> {
         if used > 0 {
             // A long frame that comes in many small reads is not moved at each of them.
             self.buffer.copy_within(used..self.filled, 0);
+            work::add(left);
         }
         self.filled = left;
         if left == 0 {

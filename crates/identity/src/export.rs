@@ -1,11 +1,12 @@
 //! The PLC's `/export`: all operations in the order of time, as JSON lines (<https://web.plc.directory/api/redoc>).
 
 use crate::document::{self, Document, DocumentError};
+use crate::lenient::{Keep, Kept, Text};
 use atrepo::syntax::is_did;
 use fetch::guard::Private;
 use fetch::{Client, FetchError, Limits, Redirects, Small};
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::{MapAccess, SeqAccess};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -13,8 +14,7 @@ use std::time::Duration;
 pub const PAGE: usize = 1000;
 /// Largest page, in bytes: real operations stay under 4 KB.
 const MAX_PAGE: u64 = 32 << 20;
-/// Longest line that is read, in bytes. The directory takes operations of up to 7,500 bytes; a line
-/// takes a hundred times its size while it is read, if it is made for that.
+/// Longest line that is read, in bytes. The directory takes operations of up to 7,500 bytes.
 const MAX_LINE: usize = 64 << 10;
 /// Most lines of a page that are read.
 const MAX_LINES: usize = 4 * PAGE;
@@ -45,11 +45,105 @@ pub struct Page {
 #[derive(Deserialize)]
 struct Line {
     did: String,
-    operation: Value,
+    operation: Kept<Operation>,
     #[serde(default)]
     nullified: bool,
     #[serde(rename = "createdAt")]
     created_at: String,
+}
+
+/// What is kept of an operation.
+#[derive(Default)]
+struct Operation {
+    kind: Text,
+    methods: Methods,
+    aliases: Aliases,
+    services: Services,
+    /// The first form of operations had its fields on top.
+    signing_key: Text,
+    handle: Text,
+    service: Text,
+}
+
+impl Keep for Operation {
+    fn field<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
+        match name {
+            "type" => self.kind = kept(map)?,
+            "verificationMethods" => self.methods = kept(map)?,
+            "alsoKnownAs" => self.aliases = kept(map)?,
+            "services" => self.services = kept(map)?,
+            "signingKey" => self.signing_key = kept(map)?,
+            "handle" => self.handle = kept(map)?,
+            "service" => self.service = kept(map)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+fn kept<'de, T: Keep, A: MapAccess<'de>>(map: &mut A) -> Result<T, A::Error> {
+    map.next_value::<Kept<T>>().map(|value| value.0)
+}
+
+/// The signing key among the verification methods.
+#[derive(Default)]
+struct Methods(Text);
+
+impl Keep for Methods {
+    fn field<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
+        let is_it = name == "atproto";
+        if is_it {
+            self.0 = kept(map)?;
+        }
+        Ok(is_it)
+    }
+}
+
+/// The first handle among the other names.
+#[derive(Default)]
+struct Aliases(Text);
+
+impl Keep for Aliases {
+    fn list<'de, A: SeqAccess<'de>>(&mut self, mut list: A) -> Result<(), A::Error> {
+        while let Some(alias) = list.next_element::<Kept<Text>>()? {
+            let handle = alias
+                .0
+                .and_then(|alias| Some(alias.strip_prefix("at://")?.to_owned()));
+            self.0 = self.0.take().or(handle);
+        }
+        Ok(())
+    }
+}
+
+/// The PDS among the services.
+#[derive(Default)]
+struct Services(Service);
+
+impl Keep for Services {
+    fn field<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
+        let is_it = name == "atproto_pds";
+        if is_it {
+            self.0 = kept(map)?;
+        }
+        Ok(is_it)
+    }
+}
+
+#[derive(Default)]
+struct Service {
+    kind: Text,
+    endpoint: Text,
+}
+
+impl Keep for Service {
+    fn field<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
+        match name {
+            "type" => self.kind = kept(map)?,
+            "endpoint" => self.endpoint = kept(map)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
 }
 
 /// Asks for the export.
@@ -120,7 +214,7 @@ pub fn read_page(body: &[u8]) -> Page {
         }
         if !line.nullified {
             page.latest
-                .insert(line.did, read_operation(&line.operation));
+                .insert(line.did, read_operation(&line.operation.0));
         }
     }
     if lines >= PAGE && before_last.is_some() {
@@ -135,40 +229,31 @@ fn is_cursor(time: &str) -> bool {
     time.len() <= 64 && time.bytes().all(|b| b.is_ascii_graphic())
 }
 
-fn read_operation(operation: &Value) -> Latest {
-    let text = |pointer: &str| operation.pointer(pointer).and_then(Value::as_str);
-    if text("/type") == Some("plc_tombstone") {
-        return Latest::Tombstone;
-    }
-    // The first form of operations had its fields on top.
-    let is_old = text("/type") == Some("create");
-    let key = if is_old {
-        text("/signingKey")
-    } else {
-        text("/verificationMethods/atproto")
-    };
-    let handle = if is_old {
-        text("/handle").map(|handle| handle.strip_prefix("at://").unwrap_or(handle))
-    } else {
-        operation
-            .pointer("/alsoKnownAs")
-            .and_then(Value::as_array)
-            .and_then(|aliases| {
-                aliases
-                    .iter()
-                    .find_map(|alias| alias.as_str()?.strip_prefix("at://"))
-            })
-    };
-    let pds = if is_old {
-        text("/service")
-    } else {
-        text("/services/atproto_pds/endpoint")
-            .filter(|_| text("/services/atproto_pds/type") == Some("AtprotoPersonalDataServer"))
+fn read_operation(operation: &Operation) -> Latest {
+    let (key, handle, pds) = match operation.kind.as_deref() {
+        Some("plc_tombstone") => return Latest::Tombstone,
+        Some("create") => (
+            &operation.signing_key,
+            operation
+                .handle
+                .as_deref()
+                .map(|handle| handle.strip_prefix("at://").unwrap_or(handle)),
+            &operation.service,
+        ),
+        _ => (
+            &operation.methods.0,
+            operation.aliases.0.as_deref(),
+            match operation.services.0.kind.as_deref() {
+                Some("AtprotoPersonalDataServer") => &operation.services.0.endpoint,
+                _ => &None,
+            },
+        ),
     };
     let key = key
+        .as_deref()
         .and_then(|key| key.strip_prefix("did:key:"))
         .map(|key| ("Multikey", key));
-    match document::of_parts(key, handle, pds) {
+    match document::of_parts(key, handle, pds.as_deref()) {
         Ok(document) => Latest::Document(document),
         Err(error) => Latest::Useless(error),
     }

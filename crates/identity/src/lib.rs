@@ -18,5 +18,6 @@ pub mod document;
 mod domains;
 pub mod export;
 pub mod handle;
+mod lenient;
 pub mod resolve;
 pub mod signature;
