@@ -1,9 +1,9 @@
 //! Brings a database to the official schema, from nothing or from any official state.
 //!
-//! The bookkeeping is that of the official migrator (kysely): a row per step in `kysely_migration`,
-//! the same advisory lock while it works, one transaction for all that is missing. So the official
-//! service finds nothing to do afterwards, and skyfill and the service cannot migrate at the same
-//! time.
+//! The bookkeeping is that of the official migrator (kysely): one row per step in
+//! `kysely_migration`, the same advisory lock, one transaction for all missing steps. So the
+//! official service finds nothing to do afterwards, and skyfill and the service cannot migrate at
+//! the same time.
 
 use crate::migrations::MIGRATIONS;
 use postgres::Client;
@@ -12,26 +12,26 @@ use std::fmt;
 /// Key of the advisory lock under which kysely migrates (`dialect/postgres/postgres-adapter.ts`).
 const KYSELY_LOCK: i64 = 3_853_314_791_062_309_107;
 
-/// What was done.
+/// What a migration did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Migrated {
-    /// Steps that were there.
+    /// Number of steps that had run before.
     pub before: usize,
     /// Steps that ran now.
     pub ran: Vec<&'static str>,
 }
 
-/// Why a database was left as it was.
+/// Why a database was left unchanged.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum MigrateError {
-    /// It holds steps that this version does not know.
+    /// It has steps that this version does not know.
     Unknown(Vec<String>),
     /// Its steps are not the first ones of the official list.
     Gap {
-        /// A step that is missing.
+        /// A missing step.
         missing: &'static str,
-        /// A later one that is there.
+        /// A later step that has run.
         present: String,
     },
     /// The extension `pg_trgm` cannot be installed.
@@ -40,7 +40,7 @@ pub enum MigrateError {
     Step {
         /// The step.
         name: &'static str,
-        /// Why.
+        /// The error of the server.
         source: postgres::Error,
     },
     /// The server refused something else.
@@ -52,13 +52,13 @@ impl fmt::Display for MigrateError {
         match self {
             Self::Unknown(names) => write!(
                 f,
-                "the database holds migrations that this version of skyfill does not know: {}; it was left as it is. \
+                "the database has migrations that this version of skyfill does not know: {}; it was left unchanged. \
                  Use a skyfill made for that AppView version, or another schema",
                 names.join(", ")
             ),
             Self::Gap { missing, present } => write!(
                 f,
-                "the database has migration {present} but not the earlier {missing}; it was left as it is"
+                "the database has migration {present} but not the earlier {missing}; it was left unchanged"
             ),
             Self::Trgm(error) => write!(
                 f,
@@ -89,24 +89,22 @@ fn server_message(error: &postgres::Error) -> String {
     )
 }
 
-/// Runs the missing steps in `schema`, which is made if it is not there.
+/// Runs the missing steps in `schema`, and creates the schema if it does not exist.
 ///
-/// # Errors
-/// See [`MigrateError`]; nothing was changed then.
+/// # Errors See [`MigrateError`]; nothing was changed then.
 pub fn migrate(client: &mut Client, schema: &str) -> Result<Migrated, MigrateError> {
     migrate_to(client, schema, None)
 }
 
-/// As [`migrate`], ending with step `last` (all, if none): for tests that need an older state.
+/// As [`migrate`], up to step `last` (`None`: all), for tests that need an older state.
 ///
-/// # Errors
-/// See [`MigrateError`].
+/// # Errors See [`MigrateError`].
 pub fn migrate_to(
     client: &mut Client,
     schema: &str,
     last: Option<&str>,
 ) -> Result<Migrated, MigrateError> {
-    // A session lock, as kysely takes it: what comes before its transaction is covered, too.
+    // A session lock, as kysely uses it: it also covers what comes before the transaction.
     client.batch_execute(&format!("SELECT pg_advisory_lock({KYSELY_LOCK})"))?;
     let outcome = run(client, schema, last);
     let unlocked = client.batch_execute(&format!("SELECT pg_advisory_unlock({KYSELY_LOCK})"));
@@ -117,7 +115,7 @@ pub fn migrate_to(
 
 fn run(client: &mut Client, schema: &str, last: Option<&str>) -> Result<Migrated, MigrateError> {
     let mut txn = client.transaction()?;
-    // Asked first: a role that may not create schemas may still fill one.
+    // Checked first: a role that may not create schemas may still fill one.
     if !txn
         .query_one(
             "SELECT to_regnamespace($1) IS NOT NULL",

@@ -1,17 +1,16 @@
 //! The official migrations, as the statements that they run on PostgreSQL
 //! (`data-plane/server/db/migrations` of `@atproto/bsky` 0.0.280).
 //!
-//! The name of a step, as it stands in `kysely_migration`, is an underscore and the time in its
-//! file name. Names in the statements are not qualified: they go to the first schema of
-//! `search_path`. To follow a new official version, add its steps as files in `migrations/` and to
-//! the list here.
+//! The name of a step in `kysely_migration` is an underscore and the time in its file name. Names
+//! in the statements are not qualified: they refer to the first schema of `search_path`. To follow
+//! a new official version, add its steps as files in `migrations/` and to the list here.
 
 /// One official step.
 #[derive(Debug)]
 pub struct Migration {
     /// Its row in `kysely_migration`.
     pub name: &'static str,
-    /// What it is about, from the official file name.
+    /// Its subject, from the official file name.
     pub title: &'static str,
     /// Its statements.
     pub sql: &'static str,

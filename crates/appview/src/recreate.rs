@@ -1,4 +1,4 @@
-//! Dropping the schema with all in it, guarded: what no repo can bring back is not thrown away by
+//! Drops the schema with all its contents, guarded: data that no repo can restore is not lost by
 //! accident.
 
 use postgres::Client;
@@ -17,8 +17,8 @@ const REFILLABLE: &[&str] = &[
     "view_param",
 ];
 
-/// Columns of refillable tables that only a person or the service sets; older official states lack
-/// some.
+/// Columns of refillable tables that only a person or the service sets. Older official states lack
+/// some of them.
 const PRIVATE_COLUMNS: &[(&str, &str, &str)] = &[
     ("actor", "takedownRef", "IS NOT NULL"),
     ("actor", "takedownId", "IS NOT NULL"),
@@ -29,11 +29,10 @@ const PRIVATE_COLUMNS: &[(&str, &str, &str)] = &[
     ("record", "tags", "IS NOT NULL"),
 ];
 
-/// What in `schema` no repo can refill: names of tables with rows, and of private columns that are
-/// set. Tables that are not the official ones count as private.
+/// The data in `schema` that no repo can restore: names of tables with rows, and of private columns
+/// that are set. Tables that are not official count as private.
 ///
-/// # Errors
-/// The server refused.
+/// # Errors The server refused.
 pub fn private_data(client: &mut Client, schema: &str) -> Result<Vec<String>, postgres::Error> {
     let tables = client.query(
         "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -71,13 +70,12 @@ pub fn private_data(client: &mut Client, schema: &str) -> Result<Vec<String>, po
     Ok(found)
 }
 
-/// Tables that have rows as soon as the schema is made.
+/// Tables that have rows as soon as the schema exists.
 const FILLED_BY_MIGRATIONS: &[&str] = &["kysely_migration", "kysely_migration_lock", "view_param"];
 
-/// A table of `schema` that has rows, apart from those that migrations fill, if there is one.
+/// A table of `schema` that has rows, if there is one, apart from those that migrations fill.
 ///
-/// # Errors
-/// The server refused.
+/// # Errors The server refused.
 pub fn filled_table(client: &mut Client, schema: &str) -> Result<Option<String>, postgres::Error> {
     let tables = client.query(
         "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -95,10 +93,9 @@ pub fn filled_table(client: &mut Client, schema: &str) -> Result<Option<String>,
     Ok(None)
 }
 
-/// Drops `schema` with all in it.
+/// Drops `schema` with all its contents.
 ///
-/// # Errors
-/// The server refused.
+/// # Errors The server refused.
 pub fn drop_schema(client: &mut Client, schema: &str) -> Result<(), postgres::Error> {
     client.batch_execute(&format!(
         r#"SET client_min_messages = warning; DROP SCHEMA IF EXISTS "{schema}" CASCADE; RESET client_min_messages"#

@@ -1,8 +1,8 @@
-//! The tables that repos fill, each column list once. Columns that repos do not own (`takedownRef`,
-//! `record.tags`, counts, flags) and generated ones (`sortAt`, `sortedAt`) are left out: a load
-//! never names them.
+//! The tables that repos fill, with each column list in one place. Columns that repos do not own
+//! (`takedownRef`, `record.tags`, counts, flags) and generated ones (`sortAt`, `sortedAt`) are left
+//! out: a load never names them.
 
-/// How a value travels.
+/// The type of a column, as far as COPY needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `varchar` or `text`.
@@ -14,13 +14,13 @@ pub enum Kind {
 /// A column that a load writes.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
-    /// Its name, case and all.
+    /// Its name, with upper and lower case.
     pub name: &'static str,
     /// Its type.
     pub kind: Kind,
 }
 
-/// A table with `N` columns to write; the count ties a row to its table when the code is compiled.
+/// A table with `N` columns to write. The count ties a row to its table at compile time.
 #[derive(Debug)]
 pub struct Table<const N: usize> {
     columns: [Column; N],
@@ -37,23 +37,23 @@ pub struct TableInfo {
     pub id: usize,
     /// Its name.
     pub name: &'static str,
-    /// What a load writes, in order.
+    /// The columns that a load writes, in order.
     pub columns: &'static [Column],
-    /// The column that holds the URI of the record that a row comes from.
+    /// The column with the URI of the record that a row belongs to.
     pub uri: &'static str,
-    /// The unique key besides the primary key. A record whose row it refuses is a duplicate.
+    /// The unique key besides the primary key. A record whose row violates it is a duplicate.
     pub unique: &'static [&'static str],
 }
 
 impl TableInfo {
-    /// Whether its rows stand by themselves. Others hang on the row of their record's own table: a
-    /// duplicate leaves none. A feed item is written even for a repost that is a duplicate.
+    /// Whether its rows do not depend on the row in their record's own table. A duplicate leaves no
+    /// dependent rows. A feed item is written even for a repost that is a duplicate.
     #[must_use]
     pub fn stands_alone(&self) -> bool {
         [RECORD.id, FEED_ITEM.id, DUPLICATE_RECORD.id].contains(&self.id)
     }
 
-    /// Its columns, quoted, as SQL lists them.
+    /// Its columns, quoted, as a list in SQL.
     #[must_use]
     pub fn column_list(&self) -> String {
         self.columns
@@ -81,7 +81,7 @@ impl<const N: usize> Table<N> {
         }
     }
 
-    /// The same, without the count.
+    /// The same, without the count in its type.
     #[must_use]
     pub const fn info(&'static self) -> TableInfo {
         TableInfo {
@@ -199,10 +199,10 @@ tables! {
     /// `app.bsky.graph.referencelistoptout`.
     24 REFERENCE_LIST_OPT_OUT<6> = "reference_list_opt_out", "uri", &["creator", "subjectUri"],
         [text("uri"), text("cid"), text("creator"), text("subjectUri"), text("createdAt"), text("indexedAt")];
-    /// What an account is told of. `id` comes from the sequence.
+    /// Notifications of an account. `id` comes from the sequence.
     25 NOTIFICATION<7> = "notification", "recordUri", &[],
         [text("did"), text("recordUri"), text("recordCid"), text("author"), text("reason"), text("reasonSubject"), text("sortAt")];
-    /// Records whose own row gave way to another record's.
+    /// Records that have no row of their own because another record has the same unique key.
     26 DUPLICATE_RECORD<4> = "duplicate_record", "uri", &[],
         [text("uri"), text("cid"), text("duplicateOf"), text("indexedAt")];
 }

@@ -1,23 +1,23 @@
-//! DID caches: pairs of DID and PDS in MessagePack or CBOR, as one array of pairs or as pairs end
-//! to end.
+//! Reads DID caches: pairs of DID and PDS in MessagePack or CBOR, as one array of pairs or as pairs
+//! end to end.
 //!
-//! The original scripts keep their DID cache as msgpackr writes it (`pack` of an array, or
-//! `PackrStream`) or as cbor-x does (`EncoderStream`). Which it is, is told from the first bytes.
-//! Entries are read one by one: memory does not grow with the file. An entry that is no pair of
-//! strings is reported with its position and skipped.
+//! The original scripts write their DID cache with msgpackr (`pack` of an array, or `PackrStream`)
+//! or with cbor-x (`EncoderStream`). The first bytes decide which form it is. Entries are read one
+//! by one, so memory does not grow with the file. An entry that is not a pair of strings is
+//! reported with its position and skipped.
 
 use rmp::Marker;
 use std::fmt;
 use std::io::{self, Read};
 
-/// Longest string that is taken; a DID has at most 2 KiB.
+/// Longest string that is accepted; a DID has at most 2 KiB.
 const MAX_TEXT_BYTES: u64 = 8 << 10;
-/// Deepest nesting inside an entry that is skipped.
+/// Maximum nesting inside an entry that is skipped.
 const MAX_DEPTH: usize = 256;
-/// How many first bytes tell the format.
+/// Number of first bytes from which the form is detected.
 const PEEK: usize = 32;
 
-/// What the file is written in.
+/// The encoding of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
     /// MessagePack.
@@ -26,7 +26,7 @@ pub enum Encoding {
     Cbor,
 }
 
-/// How its pairs stand.
+/// The arrangement of the pairs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// In one array.
@@ -35,18 +35,18 @@ pub enum Layout {
     Stream,
 }
 
-/// Why reading ended before the end.
+/// Why reading ended early.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CacheError {
-    /// The file is in none of the known forms.
+    /// The file has none of the known forms.
     UnknownForm,
     /// The file ends inside an entry, or before the array is full.
     CutOff {
         /// Offset of the entry.
         at: u64,
     },
-    /// Something that no decoder can skip.
+    /// Bytes that no decoder can skip.
     Broken {
         /// Its offset.
         at: u64,
@@ -60,9 +60,11 @@ pub enum CacheError {
 impl fmt::Display for CacheError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnknownForm => write!(f, "neither MessagePack nor CBOR pairs of DID and PDS"),
+            Self::UnknownForm => {
+                write!(f, "not a list of DID and PDS pairs in MessagePack or CBOR")
+            }
             Self::CutOff { at } => write!(f, "cut off inside the entry at byte {at}"),
-            Self::Broken { at, what } => write!(f, "cannot go on at byte {at}: {what}"),
+            Self::Broken { at, what } => write!(f, "unreadable from byte {at} on: {what}"),
             Self::Io(error) => write!(f, "{error}"),
         }
     }
@@ -97,10 +99,10 @@ pub enum Entry<'a> {
     },
 }
 
-/// Reads a cache to its end and hands each entry to `each`, until that breaks off.
+/// Reads a cache to its end and passes each entry to `each`, until that returns an error.
 ///
-/// # Errors
-/// See [`CacheError`]; entries before it were handed over. Errors of `each` come back as they are.
+/// # Errors See [`CacheError`]; the entries before it were passed on. Errors of `each` are returned
+/// unchanged.
 pub fn read<E: From<CacheError>>(
     file: impl Read,
     mut each: impl FnMut(Entry<'_>) -> Result<(), E>,
@@ -179,9 +181,9 @@ pub fn read<E: From<CacheError>>(
     }
 }
 
-/// Tells the form from the first bytes: one that begins with a pair, or an array of pairs, whose
-/// first string is a DID; else whose first string is any text. If none fits (the first entry is a
-/// bad one), the first bytes decide.
+/// Detects the form from the first bytes: one that begins with a pair, or an array of pairs, whose
+/// first string is a DID; otherwise one whose first string is any text. If none fits because the
+/// first entry is bad, the first bytes alone decide.
 fn tell(start: &[u8]) -> Option<(Encoding, Layout)> {
     let encodings = [Encoding::MessagePack, Encoding::Cbor];
     for prefix in [&b"did:"[..], b""] {
@@ -226,7 +228,7 @@ fn begins_with_pair(start: &[u8], encoding: Encoding, layout: Layout, prefix: &[
         && source.file.starts_with(prefix)
 }
 
-/// A file with its first bytes in view and a count of what was read.
+/// A file of which the first bytes can be peeked and the bytes read are counted.
 struct Source<R> {
     file: R,
     peeked: Vec<u8>,
@@ -309,14 +311,14 @@ impl<R: Read> Source<R> {
     }
 }
 
-/// What an item begins with. Lengths that are not known beforehand are `None` (CBOR only).
+/// The head of an item. Lengths that are not known beforehand are `None` (CBOR only).
 enum Head {
     List(Option<u64>),
     Map(Option<u64>),
     Text(Option<u64>),
-    /// So many bytes of something else.
+    /// That many bytes of anything else.
     Blob(Option<u64>),
-    /// The item behind it is the value.
+    /// The value is the next item.
     Tag,
     Break,
 }
@@ -398,7 +400,7 @@ fn cbor_head<R: Read>(source: &mut Source<R>, byte: u8, at: u64) -> Result<Head,
         (5, length) => Head::Map(length),
         (6, Some(_)) => Head::Tag,
         (7, None) => Head::Break,
-        // Numbers, floats and simple values are in the head already.
+        // Numbers, floats and simple values are complete with the head.
         (0 | 1 | 7, Some(_)) => Head::Blob(Some(0)),
         _ => {
             return Err(CacheError::Broken {

@@ -1,5 +1,5 @@
-//! DID files: one JSON array a line, `["did:plc:...","https://pds.example"]`. What follows the two strings in an array
-//! is for people (a file of failures has the reason there).
+//! Reads DID files: one JSON array per line, `["did:plc:...","https://pds.example"]`. Further
+//! values in an array are for people: a file of failures has the reason there.
 
 use crate::page::{Scalar, ScalarSeed};
 use serde::de::{IgnoredAny, SeqAccess, Visitor};
@@ -16,7 +16,7 @@ const MAX_PDS_BYTES: usize = 1024;
 /// A line of a DID file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DidLine {
-    /// Its number, from 0.
+    /// Its line number, from 0.
     pub number: u64,
     /// The account.
     pub did: String,
@@ -24,10 +24,10 @@ pub struct DidLine {
     pub pds: String,
 }
 
-/// A line that is none of a DID file.
+/// A line that is not a line of a DID file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadLine {
-    /// Its number, from 0.
+    /// Its line number, from 0.
     pub number: u64,
     /// What is wrong.
     pub why: &'static str,
@@ -39,8 +39,8 @@ impl fmt::Display for BadLine {
     }
 }
 
-/// The lines from `starting` (the first to take) to `ending` (the first not to take; 0: to the
-/// end), from 0, so that partitions 0..N and N..2N meet exactly. Empty lines are left out.
+/// The lines from `starting` up to and without `ending` (0: to the end of the file), counted from
+/// 0, so that the partitions 0..N and N..2N meet exactly. Empty lines are left out.
 pub fn read(
     mut file: impl BufRead,
     starting: u64,
@@ -74,9 +74,9 @@ pub fn read(
     })
 }
 
-/// What is wrong with the first line of `head`, the begin of a file, if no whole line of it is one
-/// of a DID file: then the rest is hardly better. Of a file that is shorter than a line, or empty,
-/// nothing is known.
+/// What is wrong with the first line of `head`, the beginning of a file, if no complete line of it
+/// belongs to a DID file: the rest is unlikely to be better. `None` if a line is good, or if `head`
+/// contains no complete line.
 #[must_use]
 pub fn refused_head(head: &[u8]) -> Option<BadLine> {
     let whole = head.get(..head.iter().rposition(|b| *b == b'\n')?)?;
@@ -96,10 +96,10 @@ fn parse(line: &[u8], number: u64) -> Result<DidLine, &'static str> {
         return Err("no array of a DID and a PDS");
     };
     if !atrepo::syntax::is_did(&did) {
-        return Err("the first string is no DID");
+        return Err("the first string is not a DID");
     }
     if pds.len() > MAX_PDS_BYTES || pds.chars().any(char::is_control) {
-        return Err("the second string is no PDS");
+        return Err("the second string is not the URL of a PDS");
     }
     Ok(DidLine { number, did, pds })
 }
@@ -162,7 +162,7 @@ fn read_line(file: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<b
     }
 }
 
-/// A line of a file of failures, with its line feed: a DID file line with a reason.
+/// A line of a file of failures, with its line feed: a line of a DID file, with a reason.
 #[must_use]
 pub fn failure_line(did: &str, pds: &str, reason: &str) -> String {
     format!("{}\n", serde_json::json!([did, pds, reason]))

@@ -1,16 +1,16 @@
-//! What a frame of `com.atproto.sync.subscribeRepos` says of where the stream is: two DAG-CBOR
-//! objects, a header and a body (<https://atproto.com/specs/event-stream>).
+//! Reads the position of a relay's stream from a frame of `com.atproto.sync.subscribeRepos`: two
+//! DAG-CBOR objects, a header and a body (<https://atproto.com/specs/event-stream>).
 
 use atrepo::cbor::{self, Map, Value};
 
-/// A frame, as far as it is of interest.
+/// The part of a frame that matters here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
     /// An event with this sequence number.
     Event(i64),
-    /// The cursor that was asked for is older than what the relay keeps.
+    /// The requested cursor is older than anything the relay keeps.
     Outdated,
-    /// The relay refuses: the name of its error.
+    /// The relay refuses the request, with this error name.
     Refused(String),
     /// Anything else.
     Other,
@@ -53,7 +53,7 @@ pub fn read(frame: &[u8]) -> Frame {
 
 /// Header and body.
 fn split(frame: &[u8]) -> Option<(Map<'_>, Map<'_>)> {
-    // Headers are a few bytes: the shortest piece that is an object is one.
+    // Headers have a few bytes: the shortest piece that is an object is the header.
     let end = (1..=frame.len().min(MAX_HEADER))
         .find(|end| frame.get(..*end).is_some_and(|b| cbor::check(b).is_ok()))?;
     let header = cbor::check(frame.get(..end)?).ok()?.as_map()?;

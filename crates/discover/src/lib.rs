@@ -1,8 +1,8 @@
-//! Which DIDs are on which host.
+//! Finds out which DIDs are on which host.
 //!
-//! [`did_file`] reads the DID files that producers take, [`did_cache`] the DID caches that they are
-//! made from, [`lists`] the pages of hosts and relays, [`events`] how far a relay's stream has
-//! come. Nothing here asks anybody.
+//! [`did_file`] reads the DID files that producers accept, [`did_cache`] the DID caches that they
+//! are made from, [`lists`] the pages of hosts and relays, and [`events`] the position of a relay's
+//! stream. Nothing here sends a request.
 
 #![cfg_attr(
     not(test),

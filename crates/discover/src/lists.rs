@@ -1,15 +1,15 @@
-//! The lists that hosts and relays give: pages of `com.atproto.sync.listRepos`, `listHosts` and
-//! `listReposByCollection`.
+//! Reads the lists that hosts and relays return: pages of `com.atproto.sync.listRepos`, `listHosts`
+//! and `listReposByCollection`.
 //!
-//! What a page says is untrusted: lines that make no sense are left out and counted, and a page
-//! takes no more memory than its lines that make sense ([`crate::page`]).
+//! The content of a page is untrusted. Lines that are not valid are left out and counted, and a
+//! page uses no more memory than its valid lines ([`crate::page`]).
 
 use crate::page::{self, Line};
 use atrepo::syntax;
 
-/// Repos or hosts a page, the most that PDSes and relays give.
+/// Repos or hosts per page, the maximum that PDSes and relays return.
 pub const PAGE: usize = 1000;
-/// Most lines of a page that are read.
+/// Maximum number of lines that are read of a page.
 const MAX_LINES: usize = 10_000;
 /// Longest cursor that is kept, in bytes.
 const MAX_CURSOR: usize = 4096;
@@ -19,11 +19,11 @@ const MAX_HOST: usize = 260;
 /// A page of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T> {
-    /// Where the next one begins; nothing at the end.
+    /// Where the next page begins; `None` at the end of the list.
     pub cursor: Option<String>,
-    /// The lines that make sense.
+    /// The valid lines.
     pub lines: Vec<T>,
-    /// How many do not.
+    /// Number of lines that are not valid.
     pub bad: u64,
 }
 
@@ -32,11 +32,11 @@ pub struct Page<T> {
 pub struct ListedRepo {
     /// The account.
     pub did: String,
-    /// Revision of its repo.
+    /// Rev of its repo.
     pub rev: Option<String>,
     /// Why it is not active: `deactivated`, `suspended`, `takendown`, `deleted`. Other states
-    /// (`desynchronized`, `throttled`) are those of a relay's own copy, and say nothing about
-    /// the account.
+    /// (`desynchronized`, `throttled`) belong to a relay's own copy and say nothing about the
+    /// account.
     pub status: Option<&'static str>,
 }
 
@@ -45,13 +45,13 @@ pub struct ListedRepo {
 pub struct ListedHost {
     /// Its URL.
     pub url: String,
-    /// How many accounts the relay knows of it.
+    /// Number of its accounts that the relay knows.
     pub accounts: Option<u64>,
-    /// What the relay says of it: `active`, `idle`, `offline`, `throttled`, `banned`.
+    /// The relay's state of it: `active`, `idle`, `offline`, `throttled`, `banned`.
     pub status: Option<String>,
 }
 
-/// Why a body is no page.
+/// Why a body is not a page.
 pub type NoPage = &'static str;
 
 fn read<T>(body: &[u8], line: impl Fn(Line) -> Option<T>) -> Result<Page<T>, NoPage> {
@@ -78,8 +78,7 @@ fn did_of(line: Line) -> Option<String> {
 
 /// Reads a page of `listRepos`.
 ///
-/// # Errors
-/// It is none.
+/// # Errors The body is not one.
 pub fn repos(body: &[u8]) -> Result<Page<ListedRepo>, NoPage> {
     read(body, |mut line| {
         let is_active = line.active.unwrap_or(true);
@@ -101,16 +100,14 @@ pub fn repos(body: &[u8]) -> Result<Page<ListedRepo>, NoPage> {
 
 /// Reads a page of `listReposByCollection`.
 ///
-/// # Errors
-/// It is none.
+/// # Errors The body is not one.
 pub fn dids(body: &[u8]) -> Result<Page<String>, NoPage> {
     read(body, did_of)
 }
 
-/// Reads a page of `listHosts`. Banned hosts are left out by the caller.
+/// Reads a page of `listHosts`. The caller leaves out banned hosts.
 ///
-/// # Errors
-/// It is none.
+/// # Errors The body is not one.
 pub fn hosts(body: &[u8]) -> Result<Page<ListedHost>, NoPage> {
     read(body, |line| {
         Some(ListedHost {
@@ -122,7 +119,7 @@ pub fn hosts(body: &[u8]) -> Result<Page<ListedHost>, NoPage> {
 }
 
 /// The URL of a host that a relay names: without TLS if it is this machine, as the specifications
-/// have it for `did:web:localhost`.
+/// define it for `did:web:localhost`.
 #[must_use]
 pub fn host_url(hostname: &str) -> Option<String> {
     let is_plain =
@@ -144,7 +141,8 @@ pub fn host_url(hostname: &str) -> Option<String> {
     ))
 }
 
-/// The URL of a relay or PDS as people write it: `wss:` is `https:`, without a path.
+/// The URL of a relay or PDS as people write it: `wss:` counts as `https:`, and the path is
+/// dropped.
 #[must_use]
 pub fn base_url(text: &str) -> Option<String> {
     let text = text.trim().trim_end_matches('/');

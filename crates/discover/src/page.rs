@@ -1,15 +1,14 @@
-//! The JSON of a page of a list, read line by line: what is not asked for is passed over and never
-//! built, so that a page takes no more memory than the lines that make sense, whatever it consists
-//! of.
+//! Reads the JSON of a page line by line. Unknown fields are skipped and never stored, so that a
+//! page uses no more memory than its valid lines, whatever it contains.
 
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 use std::marker::PhantomData;
 
-/// Longest text of a line that is kept, in bytes: a DID has at most 2,048.
+/// Longest text in a line that is kept, in bytes: a DID has at most 2,048.
 const MAX_TEXT: usize = 2048;
 
-/// What a line of any of the lists may say.
+/// The known fields of a line, over all kinds of lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) did: Option<String>,
@@ -25,13 +24,13 @@ pub(crate) struct Line {
 pub(crate) struct RawPage<T> {
     pub(crate) cursor: Option<String>,
     pub(crate) lines: Vec<T>,
-    /// Lines that make no sense.
+    /// Number of lines that are not valid.
     pub(crate) bad: u64,
-    /// Whether there are more lines than were to be read.
+    /// Whether the page has more lines than the limit.
     pub(crate) is_too_long: bool,
 }
 
-/// Reads a page of up to `most` lines; `line` says what a line means, if it makes sense.
+/// Reads a page of up to `most` lines; `line` converts a line if it is valid.
 pub(crate) fn read<T>(
     body: &[u8],
     most: usize,
@@ -126,7 +125,7 @@ impl<'de, T, F: Fn(Line) -> Option<T>> Visitor<'de> for &PageSeed<T, F> {
     }
 }
 
-/// A name in a page or a line, if it is one of those that are looked at.
+/// A name in a page or a line, if it is a known one.
 struct Key(Option<Name>);
 
 #[derive(Clone, Copy)]
@@ -180,7 +179,7 @@ impl<'de> DeserializeSeed<'de> for LineSeed {
     }
 }
 
-/// What a visitor makes of values that are not looked into.
+/// The result of a visitor for values of unknown fields.
 macro_rules! anything_else {
     ($nothing:expr) => {
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,30 +1,29 @@
-//! How far a list is followed. A host says itself how many pages its list has, so that each page
-//! has to be worth what it costs: a list that goes in circles, holds next to nothing on its pages,
-//! takes far longer than its lines need or is longer than a list can be is not followed
-//! any further.
+//! Decides how far a list is followed. A host itself decides how many pages its list has, so each
+//! page must be worth its cost. A list is not followed further if it goes in circles, has next to
+//! nothing on its pages, takes far longer than its lines need, or is longer than a list can be.
 
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::time::Duration;
 
-/// What a list may cost.
+/// The budget of a list.
 #[derive(Clone, Copy, Debug)]
 pub struct Allowance {
-    /// So many pages may hold anything or nothing.
+    /// Number of pages that may contain anything or nothing.
     pub free_pages: u64,
-    /// Lines that the others have to hold, on average.
+    /// Minimum number of lines per page on the others, on average.
     pub lines_per_page: u64,
-    /// Most lines.
+    /// Maximum number of lines.
     pub lines: u64,
-    /// Time for the first lines, and for each.
+    /// Time for the first lines.
     pub first_time: Duration,
-    /// The time for each line that came.
+    /// Additional time per line.
     pub time_per_line: Duration,
 }
 
 impl Allowance {
-    /// For the repos of a host. The fullest hold half a million and give a thousand a page, in less
-    /// than a second: so this is for hosts twice as full, with pages a twentieth as large, that
-    /// are some twenty times slower.
+    /// Budget for the repos of a host. The fullest hosts have half a million repos and return a
+    /// thousand per page, in less than a second. This is enough for a host that is twice as full,
+    /// has pages a twentieth as large, and is about twenty times slower.
     pub const HOST: Self = Self {
         free_pages: 64,
         lines_per_page: 50,
@@ -32,8 +31,8 @@ impl Allowance {
         first_time: Duration::from_secs(120),
         time_per_line: Duration::from_millis(20),
     };
-    /// For lists of a relay, which the operator chose: the whole network, ten times over, in pages
-    /// as small as it likes.
+    /// Budget for lists of a relay, which the operator chose: ten times the whole network, in pages
+    /// of any size.
     pub const RELAY: Self = Self {
         lines_per_page: 5,
         lines: 500_000_000,
@@ -41,16 +40,16 @@ impl Allowance {
     };
 }
 
-/// What comes after a page.
+/// What to do after a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The page after this cursor.
+    /// Request the page after this cursor.
     Next(String),
-    /// Nothing: the list has come to its end.
+    /// Stop: the list is at its end.
     End,
-    /// Nothing now, though there is more; the list may be gone on with later.
+    /// Stop for now: there is more, and the list can be continued later.
     InPart(&'static str),
-    /// Nothing: the list is of no use beyond this.
+    /// Stop: the rest of the list is unusable.
     Broken(&'static str),
 }
 
@@ -60,14 +59,13 @@ pub struct Walk {
     allowance: Allowance,
     hasher: RandomState,
     last: Option<u64>,
-    /// The hash of the lines of the page before.
+    /// Hash of the lines of the previous page.
     last_lines: Option<u64>,
-    /// Whether the same cursor came once more and is asked for again, to see whether that is the
-    /// end.
+    /// Whether the same cursor came twice and is requested once more, to see if that is the end.
     is_confirming: bool,
-    /// The hash of an earlier cursor, and how many pages ago it was. It is replaced at twice the
-    /// distance each time, so that a circle of any length comes back to it, and one hash is
-    /// all that is kept (Brent's algorithm).
+    /// Hash of an earlier cursor, and how many pages ago it was. It is replaced at twice the
+    /// distance each time, so that a circle of any length returns to it although only one hash is
+    /// kept (Brent's algorithm).
     mark: Option<u64>,
     since_mark: u64,
     next_mark: u64,
@@ -76,7 +74,7 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// The walk from `cursor` on.
+    /// A walk that begins at `cursor`.
     #[must_use]
     pub fn new(allowance: Allowance, cursor: Option<&str>) -> Self {
         let hasher = RandomState::new();
@@ -101,7 +99,8 @@ impl Walk {
         self.lines
     }
 
-    /// A page of these lines came, with the cursor after it; the list took `took` until now.
+    /// Decides after a page with these lines and this next cursor; `took` is the time for the list
+    /// so far.
     pub fn page<'l>(
         &mut self,
         names: impl IntoIterator<Item = &'l str>,
@@ -122,7 +121,7 @@ impl Walk {
         };
         let hash = self.hasher.hash_one(&cursor);
         if self.last.replace(hash) == Some(hash) {
-            // Some hosts say so that nothing comes after. Asked again, they say the same again.
+            // Some hosts repeat the cursor at the end of the list. They repeat it a second time.
             return match (lines, is_same_page, self.is_confirming) {
                 (0, _, _) | (_, true, true) => Step::End,
                 (_, true, false) => Step::Broken("its list gives the same page again and again"),
@@ -160,7 +159,7 @@ impl Walk {
     }
 }
 
-/// The time that so many lines may take.
+/// The time that `lines` lines may take.
 #[must_use]
 pub fn allowed(first: Duration, each: Duration, lines: u64) -> Duration {
     let lines = u32::try_from(lines).unwrap_or(u32::MAX);

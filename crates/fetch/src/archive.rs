@@ -1,10 +1,10 @@
-//! An archive of CARs: what was fetched is kept, so that a second load needs no network.
+//! An archive of CARs: fetched repos are kept, so that a second load needs no network.
 //!
-//! A folder with files `NNNNNN.cars.zst`, each some thousand CARs end to end, every one a zstd
-//! frame of its own, and `index.jsonl`: one line a CAR with its DID, PDS, rev, file, offset and
-//! lengths. Files and index are only ever added to. A line of the index is written when its CAR is
-//! in the file, so that what a crash tears is at the ends, and is left out when the archive is
-//! opened again. A folder of plain `.car` files is an archive, too.
+//! The archive is a folder with files `NNNNNN.cars.zst`, each with some thousand CARs end to end,
+//! every one a zstd frame of its own, and `index.jsonl`, with one line per CAR: DID, PDS, rev,
+//! file, offset and lengths. skyfill only appends to files and index. It writes a line of the index
+//! once the CAR is in the file, so that a crash damages only the ends, which are left out when the
+//! archive is opened. A folder of plain `.car` files is an archive as well.
 
 use crate::body::{Body, Incoming};
 use crate::spool::Spool;
@@ -17,11 +17,11 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// CARs of a file.
+/// CARs per file.
 const CARS_A_FILE: u64 = 4000;
-/// A file is closed when it has so many bytes.
+/// Size at which a file is closed.
 const FILE_BYTES: u64 = 2 << 30;
-/// Fast; a CAR is mostly hashes, which do not shrink.
+/// A fast level; a CAR consists mostly of hashes, which do not compress.
 const LEVEL: i32 = 3;
 const INDEX: &str = "index.jsonl";
 
@@ -61,7 +61,7 @@ struct Line {
     car: u64,
 }
 
-/// Adds CARs.
+/// Adds CARs to an archive.
 pub struct ArchiveWriter {
     folder: PathBuf,
     index: File,
@@ -74,10 +74,10 @@ pub struct ArchiveWriter {
 }
 
 impl ArchiveWriter {
-    /// Opens the archive in `folder`, making it if need be. What is added goes to new files.
+    /// Opens the archive in `folder`, and creates it if it does not exist. New CARs go to new
+    /// files.
     ///
-    /// # Errors
-    /// The folder cannot be made or read.
+    /// # Errors The folder cannot be created or read.
     pub fn open(folder: &Path) -> Result<Self, ArchiveError> {
         let at = |error: io::Error| failed(folder, error);
         fs::create_dir_all(folder).map_err(at)?;
@@ -96,11 +96,11 @@ impl ArchiveWriter {
             .create(true)
             .read(true)
             .append(true)
-            // Others may write into the folder: a link there leads nowhere.
+            // Others may write into the folder, so links are not followed.
             .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
             .open(&path)
             .map_err(|error| failed(&path, error))?;
-        // A line that a crash cut off is ended, so that the next one stands alone.
+        // A line that a crash cut off is ended, so that the next one is separate.
         let length = index.metadata().map_err(at)?.len();
         if length > 0 {
             let mut last = [0];
@@ -122,8 +122,7 @@ impl ArchiveWriter {
 
     /// Adds a CAR.
     ///
-    /// # Errors
-    /// There is no room, for example. The archive is as before.
+    /// # Errors The disk is full, for example. The archive is unchanged.
     pub fn add(&mut self, did: &str, pds: &str, rev: &str, car: &[u8]) -> Result<(), ArchiveError> {
         if self.open.is_none() {
             let name = format!("{:06}.cars.zst", self.next);
@@ -163,7 +162,7 @@ impl ArchiveWriter {
         if self.torn {
             text.insert(0, b'\n');
         }
-        // What is written of a line that does not fit is torn; the next one begins on a new line.
+        // If the line is written in part only, the next one begins on a new line.
         self.torn = true;
         self.index
             .write_all(&text)
@@ -178,10 +177,9 @@ impl ArchiveWriter {
         Ok(())
     }
 
-    /// Comes back when all that was added is on the disk.
+    /// Returns when everything that was added is on the disk.
     ///
-    /// # Errors
-    /// The disk refuses.
+    /// # Errors The disk refuses.
     pub fn sync(&mut self) -> Result<(), ArchiveError> {
         if !std::mem::take(&mut self.unsynced) {
             return Ok(());
@@ -196,13 +194,13 @@ impl ArchiveWriter {
     }
 }
 
-/// Where a CAR lies.
+/// The position of a CAR.
 #[derive(Clone, Debug)]
 struct Place {
     pds: String,
     rev: String,
     file: PathBuf,
-    /// Offset and bytes of the frame, and bytes of the CAR; nothing for a file that is the CAR.
+    /// Offset and size of the frame, and size of the CAR; `None` for a file that is the CAR itself.
     frame: Option<(u64, u64, u64)>,
 }
 
@@ -213,11 +211,10 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Opens an archive, or a folder of `.car` files. Of a DID that is there more than once the
-    /// newest rev counts.
+    /// Opens an archive, or a folder of `.car` files. If a DID occurs more than once, the newest
+    /// rev counts.
     ///
-    /// # Errors
-    /// The folder cannot be read, or holds neither.
+    /// # Errors The folder cannot be read, or is neither.
     pub fn open(folder: &Path) -> Result<Self, ArchiveError> {
         let mut archive = Self {
             places: HashMap::new(),
@@ -246,7 +243,10 @@ impl Archive {
             }
         }
         if archive.places.is_empty() && archive.notes.is_empty() {
-            return Err(failed(folder, "holds neither index.jsonl nor .car files"));
+            return Err(failed(
+                folder,
+                "contains neither index.jsonl nor .car files",
+            ));
         }
         Ok(archive)
     }
@@ -268,7 +268,7 @@ impl Archive {
             let name = Path::new(&line.file);
             if name.components().count() != 1 || name.file_name().is_none() {
                 self.notes.push(format!(
-                    "{}, line {number}: no file of the archive",
+                    "{}, line {number}: its file is not in the archive",
                     path.display()
                 ));
                 continue;
@@ -283,7 +283,7 @@ impl Archive {
                 .is_none_or(|end| end > size)
             {
                 self.notes.push(format!(
-                    "{} is torn: the CAR of {} at {} is not whole, left out",
+                    "{} is torn: the CAR of {} at {} is incomplete, left out",
                     file.display(),
                     line.did,
                     line.offset
@@ -320,7 +320,7 @@ impl Archive {
         &self.notes
     }
 
-    /// The accounts in it, with the PDS that each was fetched from, if that is known.
+    /// The accounts in it, with the PDS that each was fetched from, if known.
     pub fn dids(&self) -> impl Iterator<Item = (&str, &str)> {
         self.places
             .iter()
@@ -333,11 +333,10 @@ impl Archive {
         self.places.get(did).map(|place| place.rev.as_str())
     }
 
-    /// The CAR of an account; nothing if it is not here. Larger ones than `most_memory` go to
-    /// `spool` and are mapped.
+    /// The CAR of an account; `None` if it is not in the archive. A CAR larger than `most_memory`
+    /// goes to `spool` and is mapped.
     ///
-    /// # Errors
-    /// It cannot be read.
+    /// # Errors It cannot be read.
     pub fn read(
         &self,
         did: &str,
@@ -379,7 +378,7 @@ impl Archive {
     }
 }
 
-/// The commit of a `.car` file; why there is none.
+/// The commit of a `.car` file, or why there is none.
 fn commit_of(path: &Path) -> Result<Commit, String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
     let body = Body::of_file(&file).map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! A response body: in memory while it is small, in a file of the spool when it is not.
+//! A response body: in memory while it is small, otherwise in a file of the spool.
 
 use crate::spool::{Claim, Spool, SpoolFile};
 use memmap2::{Mmap, UncheckedAdvice};
@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Deref;
 
-/// Up to so many bytes a body stays in memory, unless the client was told otherwise.
+/// Size up to which a body stays in memory by default.
 pub(crate) const MEMORY_BYTES: usize = 4 << 20;
 
 /// A complete body.
@@ -28,8 +28,8 @@ impl Body {
         Self(Kept::Memory(bytes))
     }
 
-    /// Lets go of the pages of a body that lies in a file: they are read again when they are
-    /// needed, and count for nobody's memory until then.
+    /// Releases the pages of a body in a file. They are read again when needed, and until then do
+    /// not count as memory of the process.
     #[allow(unsafe_code)]
     pub fn let_go(&self) {
         if let Kept::File(map, _) = &self.0 {
@@ -39,24 +39,23 @@ impl Body {
         }
     }
 
-    /// Whether it lies in a file.
+    /// Whether it is in a file.
     #[must_use]
     pub fn is_file(&self) -> bool {
         matches!(self.0, Kept::File(..))
     }
 
-    /// A body that lies in `file`, which nobody else may change.
+    /// A body in `file`, which nobody else may change.
     ///
-    /// # Errors
-    /// It cannot be mapped.
+    /// # Errors It cannot be mapped.
     #[allow(unsafe_code)]
     pub fn of_file(file: &File) -> io::Result<Self> {
         // SAFETY: by the promise above; a file of the archive is only ever added to.
         Ok(Self(Kept::File(unsafe { Mmap::map(file)? }, None)))
     }
 
-    /// What it costs in memory while it waits: itself, or, for what lies in a file, a sixteenth,
-    /// which stands for an index of its blocks and bounds the files, too.
+    /// Memory that it costs while it waits: its size, or, if it is in a file, a sixteenth of that,
+    /// which stands for its block index and also bounds the number of files.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         match &self.0 {
@@ -66,14 +65,14 @@ impl Body {
     }
 }
 
-/// Pages of a mapped body are let go of after so many bytes of reading from front to back,
+/// Bytes of sequential reading after which the pages of a mapped body are released,
 const LET_GO_BYTES: usize = 2 << 20;
-/// and after so many entries in the order of the tree: each may have touched a page of its own, and
-/// the system maps 64 KiB around it.
+/// and entries in tree order: each may have touched another page, and the system maps 64 KiB around
+/// it.
 const LET_GO_ENTRIES: u32 = 64;
 
-/// What was read of a body, to let go of its pages: those of a file that is mapped count for the
-/// process.
+/// Tracks what was read of a body, to release its pages: mapped pages that were read count as
+/// memory of the process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pages {
     at: usize,
@@ -81,7 +80,7 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// Reading from front to back has come to `at`; it may begin at the front again.
+    /// Sequential reading has reached `at`; it may start over.
     pub fn read_to(&mut self, body: &Body, at: usize) {
         self.at = self.at.min(at);
         if at - self.at >= LET_GO_BYTES {
@@ -90,7 +89,7 @@ impl Pages {
         }
     }
 
-    /// Another entry of the tree is read.
+    /// Another entry of the tree was read.
     pub fn read_entry(&mut self, body: &Body) {
         self.entries = self.entries.wrapping_add(1);
         if self.entries.is_multiple_of(LET_GO_ENTRIES) {
@@ -116,7 +115,7 @@ impl AsRef<[u8]> for Body {
     }
 }
 
-/// A body that is coming in.
+/// A body that is being received.
 pub(crate) struct Incoming<'s> {
     memory: Vec<u8>,
     file: Option<SpoolFile>,
@@ -124,7 +123,7 @@ pub(crate) struct Incoming<'s> {
     /// Whose it is.
     host: &'s str,
     total: u64,
-    /// Up to so many bytes it stays in memory.
+    /// Size up to which it stays in memory.
     most_memory: usize,
 }
 
@@ -140,7 +139,7 @@ impl<'s> Incoming<'s> {
         }
     }
 
-    /// Bytes so far.
+    /// Bytes received so far.
     pub(crate) fn total(&self) -> u64 {
         self.total
     }

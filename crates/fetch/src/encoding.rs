@@ -1,26 +1,26 @@
-//! Content encodings: bodies are kept as they come over the wire and decompressed afterwards, so
-//! that both sizes are known and no more is unpacked than the packed size accounts for.
+//! Content encodings. Bodies are kept as they come over the wire and decompressed afterwards, so
+//! that both sizes are known and the decompressed size stays in proportion.
 //!
-//! Repos shrink to a third: half of a CAR are hashes. A body that unpacks to more than
-//! [`MAX_RATIO`] times its size was made to be unpacked. Windows of zstd are those that RFC 9659
-//! allows, 8 MiB; the format itself allows gigabytes.
+//! Repos compress to a third, because half of a CAR is hashes. A body that decompresses to more
+//! than [`MAX_RATIO`] times its size was made to do harm. zstd windows are limited to those that
+//! RFC 9659 allows, 8 MiB; the format itself allows gigabytes.
 
 use crate::error::FetchError;
 use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 use std::io::{self, Read};
 
-/// What a client takes.
+/// The encodings that the client accepts.
 pub(crate) const ACCEPTED: &str = "gzip, zstd";
-/// A body may unpack to so many times its size.
+/// Maximum ratio of decompressed to compressed size.
 pub const MAX_RATIO: u64 = 100;
-/// A body may unpack to so many bytes whatever its size.
+/// Decompressed size that is allowed whatever the compressed size.
 const ALWAYS: u64 = 1 << 20;
 /// Largest window of zstd, as a power of two.
 const ZSTD_WINDOW: u32 = 23;
-/// Bytes that are unpacked at once.
+/// Bytes that are decompressed in one step.
 const PIECE: usize = 64 << 10;
 
-/// How a body is packed.
+/// The encoding of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encoding {
     Plain,
@@ -46,18 +46,17 @@ impl Encoding {
             _ => {
                 let name: String = name.chars().filter(|c| !c.is_control()).take(60).collect();
                 Err(FetchError::BrokenBody(format!(
-                    "it is encoded as {name}; {ACCEPTED} was asked for"
+                    "it is encoded as {name}; the request allowed {ACCEPTED}"
                 )))
             }
         }
     }
 }
 
-/// Unpacks `packed` piece by piece.
+/// Decompresses `packed` piece by piece.
 ///
-/// # Errors
-/// It is larger than `most` bytes, or than its packed size accounts for; it is broken; or what
-/// `each` answers.
+/// # Errors It exceeds `most` bytes or the allowed ratio; it is broken; or the error that `each`
+/// returns.
 pub(crate) fn unpack(
     encoding: Encoding,
     packed: &[u8],
@@ -95,10 +94,9 @@ pub(crate) fn unpack(
     }
 }
 
-/// Unpacks a small body.
+/// Decompresses a small body.
 ///
-/// # Errors
-/// As [`unpack`].
+/// # Errors As [`unpack`].
 pub(crate) fn unpack_small(
     encoding: Encoding,
     packed: Vec<u8>,

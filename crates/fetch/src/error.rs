@@ -1,15 +1,15 @@
-//! What can come of asking a PDS for a repo, closed and complete.
+//! Everything that a request for a repo can end in, as closed types.
 
 use observe::printable;
 use std::fmt;
 use std::time::Duration;
 
-/// Why an account has no repo to give (errors of `com.atproto.sync.getRepo`).
+/// Why an account has no repo to fetch (errors of `com.atproto.sync.getRepo`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum AccountState {
     /// `RepoNotFound`: this host does not hold it.
     NotFound,
-    /// `RepoDeactivated`: its owner switched it off.
+    /// `RepoDeactivated`: its owner deactivated it.
     Deactivated,
     /// `RepoTakendown`: its host took it down.
     Takendown,
@@ -42,56 +42,55 @@ impl AccountState {
     }
 }
 
-/// Why there is no repo.
+/// Why a request brought no repo.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FetchError {
-    /// The account has none to give.
+    /// The account has none.
     Account(AccountState),
-    /// 429; how long to wait, if the host said so.
+    /// Status 429, and how long to wait, if the host said so.
     RateLimited(Option<Duration>),
-    /// 5xx; how long to wait, if the host said so.
+    /// Status 5xx, and how long to wait, if the host said so.
     Server(u16, Option<Duration>),
-    /// Another status than 200, with the error's name if it has one.
+    /// Any other status than 200, with the name of the error if there is one.
     Refused(u16, String),
-    /// The PDS is no http or https URL with a host.
+    /// The PDS is not an http or https URL with a host.
     BadUrl(String),
-    /// The address is private, loopback or otherwise not of the public internet.
+    /// The address is private, loopback or otherwise not on the public internet.
     Blocked(String),
-    /// The name does not resolve, or nobody answers there, or TLS fails.
+    /// The name does not resolve, nobody accepts the connection, or TLS fails.
     Connect(String),
-    /// Nothing, or next to nothing, came for too long.
+    /// Nothing, or next to nothing, arrived for too long.
     Stalled(Duration),
-    /// The repo took longer than a repo may take.
+    /// The request took longer than allowed.
     TooSlow(Duration),
     /// The body is larger than a repo may be, in bytes.
     TooLarge(u64),
-    /// The body unpacks to far more than its size accounts for.
+    /// The body decompresses to more than its compressed size allows.
     Swollen {
-        /// Its size as it came, in bytes.
+        /// Its compressed size, in bytes.
         packed: u64,
     },
-    /// More redirects than are followed, or one to nowhere.
+    /// Too many redirects, or one that leads nowhere.
     Redirect(String),
-    /// The body broke off, or does not decode.
+    /// The body broke off or cannot be decoded.
     BrokenBody(String),
-    /// The body is no complete repo; `true` if another try may bring one.
+    /// The body is not a complete repo; `true` if another attempt may bring one.
     BadRepo(String, bool),
-    /// The host gave no answer for as long as it is waited for, or wants to be left alone for so
-    /// long.
+    /// The host did not respond within its patience, or asked for a longer pause than that.
     HostAway(Duration),
-    /// Its host does not have it any more, and where it is now cannot be found out.
+    /// Its host no longer has it, and its present host could not be found.
     NoDocument(String),
-    /// skyfill was told to stop before it came to this.
+    /// skyfill was asked to stop first.
     Stopped,
-    /// The repo is whole, but not believed: a short name, and why.
+    /// The repo is complete but not trusted: a short name, and the reason.
     Untrusted(&'static str, String),
-    /// There is no room to keep the body.
+    /// There is no disk space for the body.
     Spool(String),
 }
 
 impl FetchError {
-    /// One short name for summaries, the same for all errors of a kind.
+    /// A short name for summaries, the same for all errors of a kind.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
@@ -143,14 +142,14 @@ impl fmt::Display for FetchError {
             }
             Self::Stalled(time) => write!(
                 f,
-                "{reason}: nothing, or next to nothing, came for {} s",
+                "{reason}: nothing, or next to nothing, arrived for {} s",
                 time.as_secs()
             ),
             Self::TooSlow(time) => write!(f, "{reason}: not complete after {} s", time.as_secs()),
             Self::HostAway(time) => {
                 write!(
                     f,
-                    "{reason}: it does not answer, or wants to be left alone; asked again after {} s",
+                    "{reason}: it does not respond, or asked for a pause; retried after {} s",
                     time.as_secs()
                 )
             }

@@ -18,16 +18,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Semaphore;
 
-/// What a repo may cost.
+/// The limits of one request.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// From the request to the last byte.
+    /// Maximum time from the request to the last byte.
     pub total: Duration,
-    /// Between two pieces of the body, and until the first.
+    /// Maximum time until the first piece of the body, and between two pieces.
     pub stall: Duration,
-    /// Size of the body after decompression, in bytes.
+    /// Maximum size of the body after decompression, in bytes.
     pub bytes: u64,
-    /// Which hosts may lie on private networks and on this machine.
+    /// Hosts that may be on private networks and on this machine.
     pub private: Private,
     /// Which redirects are followed.
     pub redirects: Redirects,
@@ -42,43 +42,42 @@ pub enum Redirects {
     Any,
 }
 
-/// Largest answer of `getLatestCommit`, in bytes.
+/// Largest response of `getLatestCommit`, in bytes.
 const MAX_LATEST: u64 = 64 << 10;
-/// Most redirects that are followed.
+/// Maximum number of redirects that are followed.
 const MAX_REDIRECTS: usize = 5;
-/// Most bytes of an error's body that are read.
+/// Maximum size of an error's body that is read.
 const MAX_ERROR_BYTES: usize = 16 << 10;
-/// Most bytes of an error's body after decompression.
+/// Maximum size of an error's body after decompression.
 const MAX_ERROR_UNPACKED: u64 = 64 << 10;
-/// Connections to a host that are kept for the next request.
+/// Idle connections per host that are kept for later requests.
 const IDLE_CONNECTIONS: usize = 8;
-/// What a host may send over HTTP/2 before it is read: of an answer, and of all answers on a
-/// connection.
+/// Bytes that a host may send over HTTP/2 before they are read: per response, and per connection.
 const HTTP2_WINDOWS: (u32, u32) = (256 << 10, 1 << 20);
-/// Most bytes of the headers of an answer over HTTP/2.
+/// Maximum size of the headers of a response over HTTP/2.
 const HTTP2_HEADERS: u32 = 64 << 10;
-/// Bodies of up to so many bytes are unpacked at once. Larger ones go to a thread where that holds
-/// up nobody.
+/// Size up to which a body is decompressed in place. Larger ones go to a thread, where they hold up
+/// nobody.
 const UNPACKED_HERE: usize = 16 << 10;
-/// Pages of a packed body in a file are let go of after so many pieces.
+/// Pieces after which the pages of a compressed body in a file are released.
 const LET_GO_PIECES: u32 = 64;
-/// Bodies that are unpacked at once, unless the client was told otherwise.
+/// Default for the number of bodies that are decompressed concurrently.
 const DECODERS: usize = 2;
 
-/// Asks PDSes for repos, keeping connections.
+/// A client for PDSes that keeps connections.
 pub struct Client {
     /// For public addresses.
     guarded: reqwest::Client,
-    /// For hosts that may lie anywhere.
+    /// For hosts that may be anywhere.
     open: reqwest::Client,
     pub(crate) limits: Limits,
     most_memory: usize,
     spool: Spool,
-    /// One for each body that is unpacked.
+    /// One permit per body that is being decompressed.
     decoders: Arc<Semaphore>,
 }
 
-/// The newest commit of a repo, as its host has it.
+/// The newest commit of a repo, according to its host.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Latest {
     /// Its rev.
@@ -88,24 +87,22 @@ pub struct Latest {
 }
 
 impl Client {
-    /// A client that calls itself `user_agent`.
+    /// A client with this `user_agent`.
     ///
-    /// # Errors
-    /// TLS cannot be set up.
+    /// # Errors TLS cannot be set up.
     pub fn new(user_agent: &str, limits: Limits) -> Result<Self, FetchError> {
         Self::build(user_agent, limits, false)
     }
 
-    /// A client that also opens streams: HTTP/1.1 alone can change the protocol.
+    /// A client that can also open streams: only HTTP/1.1 can change the protocol.
     ///
-    /// # Errors
-    /// TLS cannot be set up.
+    /// # Errors TLS cannot be set up.
     pub fn for_streams(user_agent: &str, limits: Limits) -> Result<Self, FetchError> {
         Self::build(user_agent, limits, true)
     }
 
     fn build(user_agent: &str, limits: Limits, http1_only: bool) -> Result<Self, FetchError> {
-        // A second call finds the provider installed; that is as good.
+        // On a second call the provider is installed already.
         drop(rustls::crypto::ring::default_provider().install_default());
         let client = |guarded: bool| {
             let mut builder = reqwest::Client::builder()
@@ -118,7 +115,7 @@ impl Client {
                 .no_proxy()
                 .connect_timeout(limits.stall)
                 .pool_max_idle_per_host(IDLE_CONNECTIONS)
-                // Where a redirect leads is looked at as every URL is: `send` follows it.
+                // `send` follows redirects, so that each URL is checked.
                 .redirect(redirect::Policy::none())
                 .dns_resolver(Arc::new(OwnResolver { guarded }));
             if http1_only {
@@ -140,7 +137,7 @@ impl Client {
         })
     }
 
-    /// The client for `url`, if it may be asked at all.
+    /// The client for `url`, if requests to it are allowed.
     pub(crate) fn for_url(&self, url: &Url) -> Result<&reqwest::Client, FetchError> {
         self.limits.private.check_form(url)?;
         if self.limits.private.allows(url) {
@@ -150,8 +147,8 @@ impl Client {
         Ok(&self.guarded)
     }
 
-    /// Sends what `with` makes of a request for `url`, and follows redirects as far as the limits
-    /// allow it.
+    /// Sends the request that `with` makes for `url`, and follows redirects as far as the limits
+    /// allow.
     pub(crate) async fn send(
         &self,
         mut url: Url,
@@ -175,32 +172,32 @@ impl Client {
         Err(FetchError::Redirect("too many redirects".to_owned()))
     }
 
-    /// Keeps bodies of up to so many bytes in memory.
+    /// Keeps bodies of up to `most_memory` bytes in memory.
     #[must_use]
     pub fn with_memory(mut self, most_memory: usize) -> Self {
         self.most_memory = most_memory;
         self
     }
 
-    /// Keeps larger ones there, not in the system's folder for temporary files.
+    /// Keeps larger bodies in `spool` instead of the system's temporary folder.
     #[must_use]
     pub fn with_spool(mut self, spool: Spool) -> Self {
         self.spool = spool;
         self
     }
 
-    /// Unpacks so many bodies at once: each takes up to 16 MiB of memory.
+    /// Decompresses up to `decoders` bodies concurrently, each of which uses up to 16 MiB of
+    /// memory.
     #[must_use]
     pub fn with_decoders(mut self, decoders: usize) -> Self {
         self.decoders = Arc::new(Semaphore::new(decoders));
         self
     }
 
-    /// Asks `pds` for rev and CID of the newest commit of `did`, once
+    /// Requests rev and CID of the newest commit of `did` from `pds`, once
     /// (`com.atproto.sync.getLatestCommit`).
     ///
-    /// # Errors
-    /// See [`FetchError`].
+    /// # Errors See [`FetchError`].
     pub async fn latest_commit(
         &self,
         did: &str,
@@ -219,10 +216,9 @@ impl Client {
             .map_err(|_| FetchError::BrokenBody("no commit in it".to_owned()))
     }
 
-    /// Asks `pds` for the repo of `did`, once.
+    /// Requests the repo of `did` from `pds`, once.
     ///
-    /// # Errors
-    /// See [`FetchError`].
+    /// # Errors See [`FetchError`].
     pub async fn get_repo(
         &self,
         did: &str,
@@ -270,7 +266,7 @@ impl Client {
             if body.total().saturating_add(chunk.len() as u64) > limit {
                 return Err(FetchError::TooLarge(limit));
             }
-            if !steady.goes_on(chunk.len()) {
+            if !steady.on_received(chunk.len()) {
                 return Err(stalled());
             }
             body.push(&chunk)
@@ -285,7 +281,7 @@ impl Client {
         }
     }
 
-    /// Unpacks a body that is complete, where that holds up nobody.
+    /// Decompresses a complete body, on a thread if it is large.
     async fn unpack(
         &self,
         encoding: Encoding,
@@ -324,10 +320,10 @@ impl Client {
         });
         unpacked
             .await
-            .unwrap_or_else(|_| Err(FetchError::BrokenBody("unpacking it broke off".to_owned())))
+            .unwrap_or_else(|_| Err(FetchError::BrokenBody("decompressing it failed".to_owned())))
     }
 
-    /// What a status other than 200 says.
+    /// The error for a status other than 200.
     pub(crate) async fn refusal(&self, status: StatusCode, mut response: Response) -> FetchError {
         let wait = wait_asked_for(response.headers(), SystemTime::now());
         let retry_after = wait.filter(|_| response.headers().contains_key("retry-after"));
@@ -344,7 +340,7 @@ impl Client {
                 }
             }
         };
-        // What came until then will do.
+        // Whatever arrived until then is enough.
         drop(tokio::time::timeout(self.limits.stall, read).await);
         let name = encoding
             .and_then(|encoding| encoding::unpack_small(encoding, text, MAX_ERROR_UNPACKED))
@@ -356,20 +352,17 @@ impl Client {
             return FetchError::Account(state);
         }
         if status.is_redirection() {
-            return FetchError::Redirect(format!(
-                "status {} without a place to follow to",
-                status.as_u16()
-            ));
+            return FetchError::Redirect(format!("status {} without a location", status.as_u16()));
         }
         if status.is_server_error() {
-            // A limit's reset says nothing about an error of the server.
+            // The reset of a limit does not apply to an error of the server.
             return FetchError::Server(status.as_u16(), retry_after);
         }
         FetchError::Refused(status.as_u16(), name.chars().take(60).collect())
     }
 }
 
-/// Nobody waits for the work any more that has this.
+/// Set when nobody waits for the work any more.
 #[derive(Default)]
 struct Abandoned(Arc<AtomicBool>);
 
@@ -379,10 +372,10 @@ impl Drop for Abandoned {
     }
 }
 
-/// A body that drips counts as stalled: so few bytes in the time after which nothing at all would.
+/// Minimum number of bytes within the stall timeout; a body that delivers less counts as stalled.
 const LEAST_BYTES: usize = 2048;
 
-/// Whether a body comes in steadily.
+/// Whether a body arrives steadily.
 pub(crate) struct Steady {
     span: Duration,
     since: Instant,
@@ -398,8 +391,8 @@ impl Steady {
         }
     }
 
-    /// So many bytes came.
-    pub(crate) fn goes_on(&mut self, bytes: usize) -> bool {
+    /// Counts `bytes` that arrived; false if the body is too slow.
+    pub(crate) fn on_received(&mut self, bytes: usize) -> bool {
         self.bytes = self.bytes.saturating_add(bytes);
         if self.since.elapsed() < self.span {
             return true;
@@ -411,14 +404,14 @@ impl Steady {
     }
 }
 
-/// Notes what is to be seen of an answer beside its body.
+/// Records what a response shows apart from its body.
 pub(crate) fn look(seen: &mut Seen, response: &Response, asked: Instant) {
     seen.first_byte = Some(asked.elapsed());
     seen.at = Some(Instant::now());
     seen.announced = announced(response.headers(), SystemTime::now());
 }
 
-/// The limit that headers announce: `RateLimit-Limit`, `-Remaining`, `-Reset` and `-Policy` as
+/// The limit that the headers announce: `RateLimit-Limit`, `-Remaining`, `-Reset` and `-Policy` as
 /// PDSes send them (`packages/xrpc-server/src/rate-limiter.ts`).
 fn announced(headers: &HeaderMap, now: SystemTime) -> Option<Announced> {
     let text = |name: &str| headers.get(name)?.to_str().ok();
@@ -439,18 +432,18 @@ fn announced(headers: &HeaderMap, now: SystemTime) -> Option<Announced> {
     })
 }
 
-/// The server's time where it tells it, else ours.
+/// The server's time if it sends it, else ours.
 fn server_time(headers: &HeaderMap, now: SystemTime) -> SystemTime {
     let date = headers.get("date").and_then(|date| date.to_str().ok());
     date.and_then(|date| httpdate::parse_http_date(date).ok())
         .unwrap_or(now)
 }
 
-/// Numbers below this are no unix seconds of our days, but seconds from now, as later drafts of the
-/// headers have it.
+/// A smaller number is not a present unix time, but seconds from now, as later drafts of the
+/// headers define it.
 const FIRST_UNIX_SECOND: u64 = 1_000_000_000;
 
-/// Time until `RateLimit-Reset`: PDSes give it in unix seconds.
+/// Time until `RateLimit-Reset`, which PDSes send in unix seconds.
 fn until_reset(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let seconds: u64 = headers
         .get("ratelimit-reset")?
@@ -459,7 +452,7 @@ fn until_reset(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
         .trim()
         .parse()
         .ok()?;
-    // A reset in the past still means: not at once.
+    // A reset in the past still means that the next request must wait.
     let least = Duration::from_secs(1);
     if seconds < FIRST_UNIX_SECOND {
         return Some(Duration::from_secs(seconds).max(least));
@@ -473,7 +466,7 @@ fn until_reset(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     )
 }
 
-/// Where an answer redirects to, if it does.
+/// The target of a redirect, if the response is one.
 fn place_of_redirect(url: &Url, response: &Response) -> Option<Url> {
     if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return None;
@@ -516,7 +509,7 @@ fn wait_asked_for(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     until_reset(headers, now)
 }
 
-/// The kind of an error of the HTTP client before a body came.
+/// The kind of an error of the HTTP client before a body arrived.
 pub(crate) fn judge(error: &reqwest::Error) -> FetchError {
     let mut source: Option<&(dyn Error + 'static)> = error.source();
     while let Some(inner) = source {

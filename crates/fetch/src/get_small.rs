@@ -1,4 +1,4 @@
-//! One attempt at a small body: DID documents, handles, pages of an export.
+//! One attempt at a small body: a DID document, a handle, a page of an export.
 
 use crate::encoding::{self, Encoding};
 use crate::error::FetchError;
@@ -9,31 +9,27 @@ use reqwest::header::{ACCEPT, HOST};
 use reqwest::{Response, StatusCode, Url};
 use std::time::Instant;
 
-/// What to ask for.
+/// A request for a small body.
 #[derive(Clone, Copy, Debug)]
 pub struct Small<'a> {
-    /// Where.
+    /// The URL.
     pub url: &'a str,
-    /// The media types that are wanted.
+    /// The accepted media types.
     pub accept: &'a str,
-    /// Another name than that of the URL, for a server that answers for many.
+    /// Name for the `Host` header, if it differs from the URL's, for a server that serves many
+    /// names.
     pub host: Option<&'a str>,
 }
 
 impl Client {
-    /// Asks once; the body may have as many bytes as the client's limits say, and is kept in
-    /// memory.
+    /// Makes one request. The body is limited by the client's limits, and kept in memory.
     ///
-    /// # Errors
-    /// See [`FetchError`]; a status other than 200 is one.
+    /// # Errors See [`FetchError`]; a status other than 200 is an error.
     pub async fn get_small(&self, small: Small<'_>) -> Result<Vec<u8>, FetchError> {
         self.get_small_seen(small, &mut Seen::default()).await
     }
 
-    /// The same, noting what is seen of the answer.
-    ///
-    /// # Errors
-    /// See [`FetchError`]; a status other than 200 is one.
+    /// As [`Client::get_small`]; also records what the response shows apart from its body.
     pub async fn get_small_seen(
         &self,
         small: Small<'_>,
@@ -42,7 +38,7 @@ impl Client {
         self.get_small_within(small, seen, self.limits.bytes).await
     }
 
-    /// The same, of at most so many bytes.
+    /// The same, for at most `bytes` bytes.
     pub(crate) async fn get_small_within(
         &self,
         small: Small<'_>,
@@ -53,7 +49,7 @@ impl Client {
         let total = self.limits.total;
         tokio::time::timeout(total, self.attempt_small(url, small, seen, most))
             .await
-            // Small as it is, it did not come because nothing did.
+            // The body is small, so if it is late, nothing arrived.
             .unwrap_or(Err(FetchError::Stalled(total)))
     }
 
@@ -75,7 +71,7 @@ impl Client {
         self.send(url, |request, place| {
             let request = request.header(ACCEPT, small.accept);
             match small.host {
-                // Another name is that of the first place only.
+                // The name is for the first URL only, not for redirects.
                 Some(host) if *place == first => request.header(HOST, host),
                 _ => request,
             }
@@ -92,7 +88,7 @@ impl Client {
         let encoding = Encoding::of(response.headers())?;
         let most = usize::try_from(self.limits.bytes).unwrap_or(usize::MAX);
         let mut line = Vec::new();
-        // Where a line ends in a packed body is seen when it is unpacked.
+        // In a compressed body, the end of a line is visible only after decompression.
         while line.len() < most && (encoding != Encoding::Plain || !line.contains(&b'\n')) {
             let chunk = response.chunk().await;
             match chunk.map_err(|error| FetchError::BrokenBody(chain(&error)))? {

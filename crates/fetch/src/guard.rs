@@ -1,6 +1,6 @@
-//! The SSRF guard: which addresses may be asked. A DID document, a handle, a list of hosts or a
-//! redirect may name anything, the private network of whoever runs skyfill among it. Only the
-//! operator may name hosts there: each by itself, or all with `--allow-private-hosts`.
+//! The SSRF guard: decides which addresses may be contacted. A DID document, a handle, a list of
+//! hosts or a redirect may name anything, including the private network of whoever runs skyfill.
+//! Only the operator may name hosts there: each one by itself, or all with `--allow-private-hosts`.
 
 use crate::FetchError;
 use reqwest::Url;
@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Which hosts may lie on private networks and on this machine: those that the operator named, or
+/// Hosts that may be on private networks and on this machine: those that the operator named, or
 /// all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Private {
@@ -27,7 +27,7 @@ impl Private {
         }
     }
 
-    /// All others too, if the operator wants that.
+    /// If `all`, every other host as well.
     #[must_use]
     pub fn or_all(self, all: bool) -> Self {
         Self { all, ..self }
@@ -38,13 +38,13 @@ impl Private {
         authority(url).is_some_and(|authority| self.named.contains(&authority))
     }
 
-    /// Whether the host of `url` may lie anywhere.
+    /// Whether the host of `url` may be anywhere.
     pub(crate) fn allows(&self, url: &Url) -> bool {
         self.all || self.is_named(url)
     }
 
-    /// Refuses what no URL of a host may be: another scheme, no host, or a password that the
-    /// operator did not give.
+    /// Refuses a URL with another scheme, without a host, or with a password that the operator did
+    /// not give.
     pub(crate) fn check_form(&self, url: &Url) -> Result<(), FetchError> {
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
             return Err(FetchError::BadUrl(shown(url.as_str())));
@@ -65,13 +65,13 @@ fn authority(url: &Url) -> Option<String> {
     Some(format!("{host}:{}", url.port_or_known_default()?))
 }
 
-/// So much of a text from outside as an error needs.
+/// The beginning of a text from outside, as much as an error needs.
 pub(crate) fn shown(text: &str) -> String {
     text.chars().take(200).collect()
 }
 
-/// Whether `address` is on the public internet: global unicast, going by the IANA special-purpose
-/// registries.
+/// Whether `address` is on the public internet: global unicast, according to the IANA
+/// special-purpose registries.
 #[must_use]
 pub fn is_public(address: IpAddr) -> bool {
     match address {
@@ -117,7 +117,7 @@ fn is_public_v6(v6: Ipv6Addr) -> bool {
     }
 }
 
-/// An address that the guard refused; travels inside the HTTP client's errors.
+/// An address that the guard refused, as it travels inside the HTTP client's errors.
 #[derive(Debug)]
 pub(crate) struct Blocked(pub(crate) String);
 
@@ -129,9 +129,9 @@ impl fmt::Display for Blocked {
 
 impl std::error::Error for Blocked {}
 
-/// The system's resolver; if it is guarded, less private addresses: the connection goes to an
-/// address that was looked at, so a name cannot change its mind in between. Names below `localhost`
-/// are this machine, whatever the system's resolver says (RFC 6761).
+/// The system's resolver. A guarded one leaves out private addresses. The connection goes to an
+/// address that was checked, so a name cannot resolve differently in between. Names below
+/// `localhost` are this machine, whatever the system's resolver says (RFC 6761).
 pub(crate) struct OwnResolver {
     pub(crate) guarded: bool,
 }
@@ -159,7 +159,7 @@ impl Resolve for OwnResolver {
     }
 }
 
-/// Refuses a URL whose host is written as a private address; names are the resolver's matter.
+/// Refuses a URL whose host is a private address; names are checked by the resolver.
 pub(crate) fn check_literal(url: &reqwest::Url) -> Result<(), Blocked> {
     let address = match url.host() {
         Some(url::Host::Ipv4(v4)) => IpAddr::V4(v4),

@@ -1,4 +1,4 @@
-//! Hosts that asked to be left alone for a while.
+//! Hosts that asked for a pause.
 
 use crate::FetchError;
 use crate::guard;
@@ -10,23 +10,23 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Until when each host is left alone. A host is the authority of its URL.
+/// The time until which each host is paused. A host is the authority of its URL.
 #[derive(Default)]
 pub struct Hosts {
     until: Mutex<HashMap<String, Instant>>,
 }
 
 impl Hosts {
-    /// Leaves `host` alone for `wait` from now on, or longer if somebody asked for longer.
+    /// Pauses `host` for `wait` from now on, or longer if a longer pause is in effect.
     pub fn pause(&self, host: &str, wait: Duration) {
         let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        // A day is as good as for ever for one run.
+        // For one run, a day is the same as forever.
         let wanted = Instant::now() + wait.min(Duration::from_secs(86_400));
         let entry = until.entry(host.to_owned()).or_insert(wanted);
         *entry = (*entry).max(wanted);
     }
 
-    /// Until when `host` is left alone, if it is.
+    /// The end of the pause of `host`, if it is paused.
     fn paused_until(&self, host: &str) -> Option<Instant> {
         let mut map = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         let until = *map.get(host)?;
@@ -37,10 +37,9 @@ impl Hosts {
         Some(until)
     }
 
-    /// Waits until `host` may be asked.
+    /// Waits until `host` may get a request.
     ///
-    /// # Errors
-    /// It asked for longer than is waited for: [`LONGEST_ASKED`].
+    /// # Errors It asked for a longer pause than [`LONGEST_ASKED`].
     pub async fn wait(&self, host: &str) -> Result<(), FetchError> {
         while let Some(until) = self.paused_until(host) {
             let left = until.saturating_duration_since(Instant::now());
@@ -56,8 +55,8 @@ impl Hosts {
 /// Longest name of a host, with its port, in bytes. A longer one does not resolve.
 const MAX_HOST_BYTES: usize = 253 + ":65535".len();
 
-/// The name under which the host of a PDS URL is paced. It is a part of keys in the ledger, so a
-/// name that is longer than any that resolves is cut.
+/// The name under which the host of a PDS URL is paced. It is part of keys in the ledger, so a name
+/// that is too long to resolve is cut.
 #[must_use]
 pub fn host_of(pds: &str) -> String {
     let host = url::Url::parse(pds).ok().and_then(|url| {
@@ -77,11 +76,11 @@ pub fn host_of(pds: &str) -> String {
     host
 }
 
-/// The domain of a host as it is paced: what one owner registered, of which all names may be the
-/// same owner's (`evil.example` of `a.b.evil.example:8080`; by the public suffix list, so that
-/// `alice.github.io` is a domain). Of public addresses the network that one customer gets:
-/// the first three bytes, or 64 bits. A private address is its own, with its port: that is
-/// somebody's test network.
+/// The domain of a host for pacing: the part that one owner registered, all of whose names may
+/// belong to that owner (`evil.example` for `a.b.evil.example:8080`; by the public suffix list, so
+/// that `alice.github.io` is a domain). For a public address, the network that one customer gets:
+/// the first three bytes, or 64 bits. A private address with its port is its own domain: that is a
+/// test network.
 #[must_use]
 pub fn domain_of(host: &str) -> String {
     let name = match host.rsplit_once(':') {

@@ -1,10 +1,10 @@
-//! Repos from PDSes, and the small things about accounts that are asked for over HTTP.
+//! Fetches repos from PDSes, and small documents about accounts, over HTTP.
 //!
-//! [`Client::get_repo`] makes one attempt at `com.atproto.sync.getRepo`, [`Client::get_small`] at
-//! anything small, within limits of time, size and address, and each ends in bytes or in a
-//! [`FetchError`]. What to do about an error is decided in [`retry`] alone; [`schedule`] says who
-//! is asked next and when, [`turns`] is where tasks wait for that; [`hosts`] keeps back from single
-//! servers that asked for it.
+//! [`Client::get_repo`] makes one attempt at `com.atproto.sync.getRepo`, and [`Client::get_small`]
+//! one at anything small, within limits of time, size and address. Each ends in bytes or in a
+//! [`FetchError`]. [`retry`] alone decides what happens after an error. [`schedule`] decides which
+//! host gets the next request and when, and tasks wait for that in [`turns`]. [`hosts`] keeps
+//! requests back from single servers that asked for a pause.
 
 pub mod archive;
 mod body;

@@ -1,4 +1,4 @@
-//! Hosts and accounts that are left out, because they asked for it or the operator did.
+//! Hosts and accounts that are left out, at their own request or the operator's.
 
 use std::collections::HashSet;
 
@@ -10,10 +10,9 @@ pub struct OptOut {
 }
 
 impl OptOut {
-    /// Adds a list: a host or a DID a line, `#` begins a comment.
+    /// Adds a list with one host or DID per line; `#` begins a comment.
     ///
-    /// # Errors
-    /// The line that is neither.
+    /// # Errors The line that is neither.
     pub fn add(&mut self, list: &str) -> Result<(), String> {
         for line in list.lines() {
             let line = line.split('#').next().unwrap_or_default().trim();
@@ -33,7 +32,7 @@ impl OptOut {
         Ok(())
     }
 
-    /// Whether `host` is left out, or below a host that is.
+    /// Whether `host` or a domain above it is left out.
     #[must_use]
     pub fn has_host(&self, host: &str) -> bool {
         let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
@@ -46,7 +45,7 @@ impl OptOut {
         })
     }
 
-    /// Whether the account is left out, itself or with its host.
+    /// Whether the account or its host is left out.
     #[must_use]
     pub fn has(&self, did: &str, host: &str) -> bool {
         self.dids.contains(did) || self.has_host(host)

@@ -1,5 +1,5 @@
-//! How an operator wants hosts to be asked: who asks, the limits of a request, the pace, and who is
-//! left out.
+//! The operator's choices for requests to hosts: the User-Agent, the limits of a request, the pace,
+//! and who is left out.
 
 use crate::error::FetchError;
 use crate::get_repo::{Client, Limits, Redirects};
@@ -8,38 +8,38 @@ use crate::opt_out::OptOut;
 use crate::schedule::Settings;
 use std::time::Duration;
 
-/// How hosts are asked.
+/// The options of requests to hosts.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The User-Agent of all requests.
     pub user_agent: String,
-    /// Maximum concurrent requests, over all hosts; without it, each command has its own number.
+    /// Maximum concurrent requests, over all hosts; `None` means the default of the command.
     pub concurrency: Option<usize>,
-    /// Most requests per second, to all hosts.
+    /// Maximum rate over all hosts, in requests per second.
     pub max_rate: Option<f64>,
-    /// Most requests per second to a host that announces no limit.
+    /// Maximum rate per host that announces no limit, in requests per second.
     pub host_rate: f64,
-    /// For so long a host that does not answer is tried again, and a run waits for hosts that
-    /// hardly give anything.
+    /// Time for which a host that does not respond is retried, and for which a run waits for hosts
+    /// that deliver almost nothing.
     pub patience: Duration,
-    /// Time for one attempt at a repo.
+    /// Maximum time of one attempt at a repo.
     pub total: Duration,
-    /// Time without a byte after which a host counts as stalled.
+    /// Time without a byte after which a response counts as stalled.
     pub stall: Duration,
-    /// Attempts at a repo before it has failed.
+    /// Attempts per repo before it counts as failed.
     pub max_attempts: u32,
-    /// Largest repo, in bytes after decompression.
+    /// Maximum size of a repo, in bytes after decompression.
     pub max_repo_bytes: u64,
-    /// Whether all hosts may lie on private networks and on this machine.
+    /// Whether all hosts may be on private networks and on this machine.
     pub allow_private_hosts: bool,
-    /// URLs of the hosts that the operator names: these may lie there in any case.
+    /// URLs of the hosts that the operator named, which may be there in any case.
     pub named: Vec<String>,
     /// Hosts and accounts that are left out.
     pub opt_out: OptOut,
 }
 
 impl Options {
-    /// Which hosts may lie on private networks.
+    /// Hosts that may be on private networks.
     #[must_use]
     pub fn private(&self) -> Private {
         Private::named(self.named.iter().map(String::as_str)).or_all(self.allow_private_hosts)
@@ -68,7 +68,7 @@ impl Options {
         )
     }
 
-    /// How hosts are paced, with `slots` concurrent requests unless the operator wants another
+    /// The pace of hosts, with `slots` concurrent requests unless the operator chose another
     /// number.
     #[must_use]
     pub fn pace(&self, slots: usize) -> Settings {

@@ -1,5 +1,4 @@
-//! Whether and when a repo is asked for again: decided here and nowhere else, from the closed error
-//! type.
+//! Decides whether and when a repo is retried: only here, and from the closed error type.
 
 use crate::FetchError;
 use crate::schedule::Outcome;
@@ -8,29 +7,29 @@ use std::time::Duration;
 /// What to do after an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// Nothing more: the repo is skipped or failed.
+    /// Give up: the repo is skipped or failed.
     Never,
-    /// Ask again after this time.
+    /// Retry after this time.
     After(Duration),
-    /// Ask again after this time, and leave the whole host alone for as long.
+    /// Retry after this time, and pause the whole host for as long.
     AfterHost(Duration),
-    /// Nothing more for this repo, and leave the whole host alone for this time.
+    /// Give up on this repo, and pause the whole host for this time.
     NeverHost(Duration),
 }
 
 /// First wait; it doubles with each attempt.
 const FIRST: Duration = Duration::from_millis(500);
-/// Longest wait of our own making.
+/// Longest wait that skyfill chooses itself.
 const LONGEST: Duration = Duration::from_secs(30);
-/// First wait after a 429 that does not say how long to wait: a lesson, not to be repeated at the
-/// same rate.
+/// First wait after a 429 that does not say how long to wait: the limit is learned from it, and the
+/// same rate is not repeated.
 const HEADERLESS_429: Duration = Duration::from_secs(5);
-/// A host that wants a longer wait than this fails the repo instead: PDSes count in windows of five
-/// minutes.
+/// If a host asks for a longer wait than this, the repo fails instead: PDSes count in windows of
+/// five minutes.
 pub const LONGEST_ASKED: Duration = Duration::from_secs(600);
 
-/// Decides, after attempt number `attempt` (from 1) of at most `attempts`. Waits that a host asked
-/// for do not shrink its patience: 429s are tried twice as often.
+/// Decides after attempt number `attempt` (from 1) of at most `attempts`. A wait that the host
+/// asked for is not the repo's fault, so 429s are retried twice as often.
 #[must_use]
 pub fn decide(error: &FetchError, attempt: u32, attempts: u32) -> Retry {
     let own = || {
@@ -60,7 +59,7 @@ pub fn decide(error: &FetchError, attempt: u32, attempts: u32) -> Retry {
         {
             Retry::After(own())
         }
-        // A CAR that is cut off comes whole the next time, or is cut off at its source.
+        // A CAR that is cut off is complete the next time, or is cut off at its source.
         FetchError::BadRepo(_, true) if attempt < attempts.min(2) => Retry::After(own()),
         FetchError::Account(_)
         | FetchError::RateLimited(_)
@@ -84,7 +83,7 @@ pub fn decide(error: &FetchError, attempt: u32, attempts: u32) -> Retry {
     }
 }
 
-/// What a request's end says about its host.
+/// What the end of a request shows about its host.
 #[must_use]
 pub fn outcome(error: Option<&FetchError>) -> Outcome {
     match error {

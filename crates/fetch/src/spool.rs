@@ -1,9 +1,9 @@
-//! Where bodies lie that are too large for memory: files without a name in one folder, within a
-//! bound on their bytes.
+//! The spool: bodies that are too large for memory, in unnamed files in one folder, with a bound on
+//! their size.
 //!
-//! A host may hold as much of the spool as it leaves to others. So one host alone gets half of it,
-//! and whoever comes later always finds half of what is left: a host that fills the spool fails
-//! alone. A body that finds no room is fetched again later.
+//! A host may use at most as much of the spool as it leaves to others. So one host alone gets half
+//! of it, and a later one always finds half of the rest: a host that fills the spool fails alone. A
+//! body for which there is no space is fetched again later.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Bytes of the disk that are left to others, whatever the spool may take.
+/// Disk space that is left to others, whatever the size of the spool.
 const LEFT_FREE: u64 = 256 << 20;
-/// The disk is asked what is free each time so many bytes were written.
+/// Bytes after which the free disk space is checked again.
 const ASK_EVERY: u64 = 16 << 20;
-/// What `statfs` calls a file system in memory (`linux/magic.h`).
+/// The type that `statfs` returns for a file system in memory (`linux/magic.h`).
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 const RAMFS_MAGIC: u64 = 0x8584_58f6;
 
@@ -30,18 +30,18 @@ struct Inner {
     folder: PathBuf,
     most: u64,
     used: Mutex<Used>,
-    /// Bytes that were written since the disk was asked.
+    /// Bytes written since the free space was last checked.
     unasked: AtomicU64,
 }
 
-/// Bytes that lie in the spool.
+/// Sizes of the bodies in the spool.
 #[derive(Debug, Default)]
 struct Used {
     all: u64,
     by_host: HashMap<String, u64>,
 }
 
-/// Why a folder is no spool.
+/// Why a folder cannot be a spool.
 #[derive(Debug)]
 pub struct SpoolError {
     folder: PathBuf,
@@ -57,11 +57,9 @@ impl fmt::Display for SpoolError {
 impl std::error::Error for SpoolError {}
 
 impl Spool {
-    /// A spool of at most `most` bytes in `folder`; without a number, of half of what is free
-    /// there.
+    /// A spool of at most `most` bytes in `folder`; by default half of the free space there.
     ///
-    /// # Errors
-    /// No file can be made there.
+    /// # Errors No file can be created there.
     pub fn open(folder: &Path, most: Option<u64>) -> Result<Self, SpoolError> {
         let opened = tempfile::tempfile_in(folder).and_then(|_| free_bytes(folder));
         let free = opened.map_err(|error| SpoolError {
@@ -82,7 +80,7 @@ impl Spool {
         &self.0.folder
     }
 
-    /// Whether its files lie in memory: they then count for nobody, and may take what others need.
+    /// Whether its files are in memory: they then use memory beyond `--memory`.
     #[must_use]
     pub fn is_in_memory(&self) -> bool {
         rustix::fs::statfs(&self.0.folder)
@@ -105,7 +103,7 @@ impl Spool {
         self.0.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks whether the disk has room left, now and then.
+    /// Checks now and then whether the disk has space left.
     fn ask_disk(&self, bytes: u64) -> io::Result<()> {
         if self
             .0
@@ -121,7 +119,7 @@ impl Spool {
             return Ok(());
         }
         Err(full(format!(
-            "{} has less than {} MiB free, which stay free; name another folder with --spool-dir",
+            "{} has less than {} MiB free, the reserve that skyfill leaves; name another folder with --spool-dir",
             self.0.folder.display(),
             LEFT_FREE >> 20
         )))
@@ -137,7 +135,7 @@ fn full(why: String) -> io::Error {
     io::Error::new(io::ErrorKind::StorageFull, why)
 }
 
-/// Bytes of the spool that a host has, until it is dropped.
+/// The space of one body in the spool, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Claim {
     spool: Spool,
@@ -158,7 +156,7 @@ impl Claim {
         let all = used.all.saturating_add(bytes);
         if of_host > self.spool.0.most.saturating_sub(all) {
             return Err(full(format!(
-                "bodies of {} would take {of_host} of the {} bytes of the spool, of which others have {}; give it more with --spool-size",
+                "bodies of {} would use {of_host} of the {} bytes of the spool, of which others use {}; enlarge it with --spool-size",
                 self.host,
                 self.spool.0.most,
                 all.saturating_sub(of_host)
@@ -185,7 +183,7 @@ impl Drop for Claim {
     }
 }
 
-/// A file of the spool that is written.
+/// A file of the spool that is being written.
 #[derive(Debug)]
 pub(crate) struct SpoolFile {
     file: File,
@@ -193,13 +191,13 @@ pub(crate) struct SpoolFile {
 }
 
 impl SpoolFile {
-    /// Adds to the file.
+    /// Appends to the file.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.claim.grow(bytes.len() as u64)?;
         self.file.write_all(bytes)
     }
 
-    /// The file, and what keeps its place.
+    /// The file, and the claim that reserves its space.
     pub(crate) fn into_parts(self) -> (File, Claim) {
         (self.file, self.claim)
     }
@@ -222,7 +220,7 @@ mod tests {
         };
         let (first, of_first) = fill("a");
         assert_eq!(of_first, 500);
-        // Another file of the same host finds nothing, another host half of what is left.
+        // Another file of the same host gets nothing, another host half of the rest.
         assert_eq!(fill("a").1, 0);
         let (_second, of_second) = fill("b");
         assert_eq!(of_second, 250);

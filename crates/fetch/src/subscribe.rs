@@ -1,8 +1,9 @@
-//! A relay's stream of events, `com.atproto.sync.subscribeRepos`: as much of it as tells how far it
-//! has come.
+//! Reads the part of a relay's event stream, `com.atproto.sync.subscribeRepos`, that shows its
+//! position.
 //!
-//! Over the same HTTP client as everything else, so that the guard, TLS and limits are the same;
-//! the WebSocket begins where the upgrade ends (RFC 6455). What a frame says is for others to read.
+//! It uses the same HTTP client as all other requests, so that guard, TLS and limits are the same.
+//! The WebSocket begins where the upgrade ends (RFC 6455). The content of frames is parsed
+//! elsewhere.
 
 use crate::error::FetchError;
 use crate::get_repo::{chain, judge};
@@ -15,7 +16,7 @@ use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-/// Largest frame that is taken, in bytes: the specification bounds commits at 2 MB.
+/// Largest frame that is accepted, in bytes: the specification bounds commits at 2 MB.
 const MAX_FRAME: usize = 8 << 20;
 
 /// An open stream.
@@ -24,11 +25,10 @@ pub struct Events {
 }
 
 impl crate::Client {
-    /// Opens the stream of `relay` after `cursor`, or from now on; with a client that is made
+    /// Opens the stream of `relay` after `cursor`, or at the present, with a client from
     /// [`crate::Client::for_streams`].
     ///
-    /// # Errors
-    /// See [`FetchError`].
+    /// # Errors See [`FetchError`].
     pub async fn subscribe(&self, relay: &str, cursor: Option<i64>) -> Result<Events, FetchError> {
         let mut url = Url::parse(relay).map_err(|_| FetchError::BadUrl(guard::shown(relay)))?;
         url.set_path("/xrpc/com.atproto.sync.subscribeRepos");
@@ -58,7 +58,7 @@ impl crate::Client {
             accepted.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes()
         }) {
             return Err(FetchError::BrokenBody(
-                "it answers, but not as a WebSocket".to_owned(),
+                "it responds, but not as a WebSocket".to_owned(),
             ));
         }
         let upgraded = response
@@ -75,10 +75,9 @@ impl crate::Client {
 }
 
 impl Events {
-    /// The next frame; nothing if none comes for `wait`, or the stream has ended.
+    /// The next frame; `None` if none arrives within `wait`, or the stream has ended.
     ///
-    /// # Errors
-    /// See [`FetchError`].
+    /// # Errors See [`FetchError`].
     pub async fn next(&mut self, wait: Duration) -> Result<Option<Vec<u8>>, FetchError> {
         let frame = async {
             loop {

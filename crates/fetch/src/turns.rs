@@ -1,4 +1,5 @@
-//! Turns: tasks wait here until the scheduler lets them ask their host, and say how it went.
+//! Turns: tasks wait here until the scheduler allows a request to their host, and report how it
+//! went.
 
 use crate::FetchError;
 use crate::retry;
@@ -17,28 +18,28 @@ pub struct Turns {
 
 struct Shared {
     state: Mutex<State>,
-    /// Something changed that the scheduler has to look at.
+    /// Notified when the scheduler has to run.
     changed: Arc<Notify>,
     started: Instant,
 }
 
 struct State {
     scheduler: Scheduler,
-    /// By host, who waits; those who went away are found out when it is their turn.
+    /// The waiting tasks by host; tasks that are gone are noticed when it is their turn.
     waiting: Vec<VecDeque<oneshot::Sender<Result<Turn, FetchError>>>>,
 }
 
-/// The right to make one request to a host. It counts as not used unless it is ended.
+/// The right to make one request to a host. It counts as unused unless [`Turn::end`] is called.
 pub struct Turn {
     shared: Arc<Shared>,
     host: HostId,
-    /// What is seen of the answer.
+    /// What the response shows apart from its body.
     pub seen: Seen,
     outcome: Outcome,
 }
 
 impl Turns {
-    /// Begins to give out turns; within a runtime. It ends with the last clone.
+    /// Begins to give out turns, within a runtime. It ends with the last clone.
     #[must_use]
     pub fn start(settings: Settings) -> Self {
         let changed = Arc::new(Notify::new());
@@ -54,10 +55,9 @@ impl Turns {
         Self { shared }
     }
 
-    /// Waits until `host` may be asked.
+    /// Waits until a request to `host` is allowed.
     ///
-    /// # Errors
-    /// It has not answered for as long as it is waited for, or wants to be left alone for too long.
+    /// # Errors The host did not respond within its patience, or asked for too long a pause.
     pub async fn turn(&self, host: &str) -> Result<Turn, FetchError> {
         let receiver = {
             let now = self.shared.now();
@@ -75,7 +75,7 @@ impl Turns {
         receiver.await.unwrap_or(Err(FetchError::Stopped))
     }
 
-    /// Says how many requests to `host` are still to be made.
+    /// Sets the number of requests to `host` that are still to be made.
     pub fn expect(&self, host: &str, requests: u64) {
         let now = self.shared.now();
         let mut state = self.shared.lock();
@@ -83,8 +83,8 @@ impl Turns {
         state.scheduler.expect(id, requests);
     }
 
-    /// How many more should wait at `host`, so that it is never short of them: what it gets in two
-    /// seconds, less what waits.
+    /// How many more tasks should wait for `host`, so that it is never short of them: as many as it
+    /// gets in two seconds, less those that wait.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub fn room(&self, host: &str) -> usize {
@@ -95,7 +95,7 @@ impl Turns {
         wanted.saturating_sub(state.scheduler.waiting(id))
     }
 
-    /// For how long `host` counts as away, if it does.
+    /// The time for which `host` still counts as down, if it does.
     #[must_use]
     pub fn away_for(&self, host: &str) -> Option<Duration> {
         let now = self.shared.now();
@@ -104,7 +104,7 @@ impl Turns {
         Some(state.scheduler.away_until(id, now)?.saturating_sub(now))
     }
 
-    /// Leaves `host` alone for so long: whoever waits for it gets an error.
+    /// Treats `host` as down for `time`: tasks that wait for it get an error.
     pub fn leave(&self, host: &str, time: Duration) {
         let now = self.shared.now();
         let mut state = self.shared.lock();
@@ -115,7 +115,7 @@ impl Turns {
         self.shared.changed.notify_one();
     }
 
-    /// Goes on with what was learned of `host` before.
+    /// Restores what was learned of `host` before.
     pub fn learn(&self, host: &str, learned: &Learned) {
         let now = self.shared.now();
         let mut state = self.shared.lock();
@@ -132,7 +132,7 @@ impl Turns {
         scheduler.hosts().map(of).collect()
     }
 
-    /// The host that needs the longest, and for how long.
+    /// The host that needs the longest, and the time it needs.
     #[must_use]
     pub fn slowest(&self) -> Option<(String, Duration)> {
         let now = self.shared.now();
@@ -163,7 +163,7 @@ impl State {
 }
 
 impl State {
-    /// Those who wait for a host that is away do not wait any longer.
+    /// Ends the wait of all tasks for a host that is down.
     fn send_away(&mut self, host: HostId, now: Duration) {
         let left = self
             .scheduler
@@ -171,14 +171,14 @@ impl State {
             .map_or(Duration::ZERO, |until| until.saturating_sub(now));
         for waiter in std::mem::take(&mut self.waiting[host.index()]) {
             self.scheduler.give_up(host, now);
-            // Whoever waited may have gone.
+            // The task may be gone.
             drop(waiter.send(Err(FetchError::HostAway(left))));
         }
     }
 }
 
 impl Turn {
-    /// Says how it went.
+    /// Reports how the request went.
     pub fn end<T>(mut self, result: &Result<T, FetchError>) {
         self.outcome = retry::outcome(result.as_ref().err());
     }
@@ -186,7 +186,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        // What was announced was so when the headers came.
+        // The announced limit is as of the arrival of the headers.
         if let (Some(announced), Some(at)) = (&mut self.seen.announced, self.seen.at) {
             let left = announced
                 .reset_in
@@ -206,7 +206,7 @@ impl Drop for Turn {
     }
 }
 
-/// Wakes those whose turn it is, until nobody is left who could wait.
+/// Wakes tasks whose turn it is, until nobody is left who could wait.
 async fn give_out(shared: Weak<Shared>, changed: Arc<Notify>) {
     loop {
         let wake_at = {
@@ -234,7 +234,7 @@ async fn give_out(shared: Weak<Shared>, changed: Arc<Notify>) {
                                 }
                                 None => unused.push(turn),
                             }
-                            // A turn that nobody wants is given back without the lock.
+                            // A turn that nobody wants is returned without the lock.
                             if !unused.is_empty() {
                                 break Some(now);
                             }
@@ -254,7 +254,7 @@ async fn give_out(shared: Weak<Shared>, changed: Arc<Notify>) {
                     () = changed.notified() => {}
                 }
             }
-            // From time to time, to notice that everybody is gone.
+            // From time to time, to notice that all clones are gone.
             None => drop(tokio::time::timeout(Duration::from_secs(5), changed.notified()).await),
         }
     }

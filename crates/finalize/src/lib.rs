@@ -1,15 +1,14 @@
-//! The rows that need rows of other repos: flags of posts, notifications of quotes and replies,
-//! counts.
+//! Computes the derived rows, which need rows of other repos: flags of posts, notifications of
+//! quotes and replies, counts.
 //!
 //! The rules are those of the official indexer, for the whole set in the canonical order
 //! (`data-plane/server/indexing/plugins/post.ts`, `util.ts`). They are computed from the AppView's
-//! tables alone, in set-based SQL, one file a stage in `sql/`. A stage is cut into slices; each is
-//! a transaction that also notes that it is done, so that whatever stops finalize, the next start
-//! goes on. Every stage writes only what differs, so a second run changes nothing and flags of an
-//! earlier, smaller load heal.
+//! tables alone, in set-based SQL, one file per stage in `sql/`. A stage is cut into slices. Each
+//! slice is a transaction that also marks the slice as done, so that the next start continues,
+//! whatever stopped finalize. Every stage writes only what differs, so a second run changes
+//! nothing, and flags of an earlier, smaller load heal.
 //!
-//! What later stages need of earlier ones is in work tables of schema `skyfill`, which go when all
-//! is done.
+//! Work tables in schema `skyfill` carry rows from stage to stage; they are dropped at the end.
 
 mod run;
 mod slicing;

@@ -1,4 +1,4 @@
-//! Where to cut a stage.
+//! Decides where to cut a stage into slices.
 
 use crate::stage::Slicing;
 use postgres::{Error, GenericClient};
@@ -17,9 +17,10 @@ pub(crate) fn bounds(
                 .query_one("SELECT max(number) FROM skyfill.finalize_bad", &[])?
                 .get(0);
             let last = u64::try_from(last.unwrap_or(0)).unwrap_or(0);
-            // What spreads from a reply is unknown: smaller slices.
+            // How far a reply's flag spreads is unknown, so slices are smaller.
             let step = (rows / 8).max(1);
-            // The last one ends where numbers end now: what is added is gone over when it is.
+            // The last slice ends where the numbers end now: rows that are added later are processed
+            // when they are added.
             let mut bounds: Vec<String> = (1..)
                 .map(|n| n * step)
                 .take_while(|bound| *bound <= last)
@@ -32,7 +33,7 @@ pub(crate) fn bounds(
     }
 }
 
-/// How many slices that is, as far as it is known before the stage begins.
+/// The number of slices, as far as it is known before the stage begins.
 pub(crate) fn estimate(
     client: &mut impl GenericClient,
     slicing: Slicing,
@@ -45,7 +46,8 @@ pub(crate) fn estimate(
     })
 }
 
-/// Every so many blocks of `table` that they hold about `rows` rows, as tuple identifiers.
+/// Bounds, as tuple identifiers, between groups of blocks of `table` that hold about `rows` rows
+/// each.
 fn blocks(client: &mut impl GenericClient, table: &str, rows: u64) -> Result<Vec<String>, Error> {
     let row = client.query_one(
         "SELECT (pg_relation_size(c.oid) / current_setting('block_size')::bigint), c.reltuples::float8, c.relpages::float8
@@ -53,7 +55,7 @@ fn blocks(client: &mut impl GenericClient, table: &str, rows: u64) -> Result<Vec
         &[&format!("\"{table}\"")],
     )?;
     let (blocks, tuples, pages): (i64, f64, f64) = (row.get(0), row.get(1), row.get(2));
-    // Never analyzed: as rows of half a kilobyte.
+    // A table that was never analyzed: assume rows of half a kilobyte.
     let per_block = if tuples > 0.0 && pages > 0.0 {
         tuples / pages
     } else {
@@ -76,7 +78,7 @@ fn blocks(client: &mut impl GenericClient, table: &str, rows: u64) -> Result<Vec
 fn rows_of(client: &mut impl GenericClient, columns: &[(&str, &str)]) -> Result<u64, Error> {
     let mut rows = 0.0;
     for (table, _) in columns {
-        // Never analyzed: as rows of half a kilobyte.
+        // A table that was never analyzed: assume rows of half a kilobyte.
         let sql = "SELECT CASE WHEN reltuples > 0 THEN reltuples ELSE pg_relation_size(oid) / 512 END::float8
              FROM pg_class WHERE oid = $1::text::regclass";
         rows += client
@@ -87,7 +89,7 @@ fn rows_of(client: &mut impl GenericClient, columns: &[(&str, &str)]) -> Result<
     Ok(rows as u64)
 }
 
-/// Values that cut all `columns` taken together into parts of about `rows`, from a sample.
+/// Values that cut all `columns` together into parts of about `rows` rows, from a sample.
 fn values(
     client: &mut impl GenericClient,
     columns: &[(&str, &str)],
@@ -98,8 +100,8 @@ fn values(
     if slices < 2 {
         return Ok(Vec::new());
     }
-    // Some two hundred values for each slice say well enough where it ends. Whole pages are taken:
-    // rows of one page are of many subjects.
+    // About two hundred values per slice are enough to place its end. Whole pages are sampled:
+    // the rows of one page have many subjects.
     #[allow(clippy::cast_precision_loss)]
     let percent = (100.0 * 200.0 * slices as f64 / total as f64).clamp(0.000_1, 100.0);
     let samples: Vec<String> = columns

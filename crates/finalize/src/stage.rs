@@ -1,4 +1,4 @@
-//! The stages, in order.
+//! The stages of finalize, in order.
 
 use load::Notifications;
 use std::borrow::Cow;
@@ -12,37 +12,37 @@ pub struct Stage {
     pub about: &'static str,
     pub(crate) slicing: Slicing,
     sql: &'static str,
-    /// For the stages that read gates: where from.
+    /// For stages that read gates: the source of the gates.
     source: Option<&'static str>,
 }
 
-/// How a stage is cut.
+/// The way in which a stage is cut.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Slicing {
-    /// By blocks of a table, in the order in which they lie on disk.
+    /// By blocks of a table, in disk order.
     Blocks(&'static str),
     /// By the numbers of the invalid replies.
     Numbers,
     /// By ranges of the values of these tables and columns.
     Values(&'static [(&'static str, &'static str)]),
-    /// Not at all: it is small, or one pass.
+    /// Not at all: the stage is small, or is one pass.
     Whole,
 }
 
 const THREAD_GATES: &str = include_str!("../sql/thread-gates.sql");
 
-/// All of them.
+/// All stages.
 pub static STAGES: &[Stage] = &[
     Stage {
         name: "replies",
-        about: "replies whose parent is missing or of another thread",
+        about: "replies whose parent is missing or in another thread",
         slicing: Slicing::Blocks("post"),
         sql: include_str!("../sql/replies.sql"),
         source: None,
     },
     Stage {
         name: "cycles",
-        about: "replies that reply to each other in a circle",
+        about: "replies that form a cycle",
         slicing: Slicing::Whole,
         sql: include_str!("../sql/cycles.sql"),
         source: None,
@@ -135,9 +135,8 @@ pub static STAGES: &[Stage] = &[
 ];
 
 impl Stage {
-    /// Its statements for the slice from `lower` up to `upper`. A placeholder `{in COLUMN}` says
-    /// that the column is in the slice, `{notified}` that notifications of a post `s` are
-    /// stored.
+    /// Its statements for the slice from `lower` up to `upper`. The placeholder `{in COLUMN}` means
+    /// that the column is in the slice, `{notified}` that notifications of a post `s` are stored.
     pub(crate) fn statements(
         &self,
         lower: Option<&str>,
@@ -184,7 +183,7 @@ fn condition(column: &str, lower: Option<&str>, upper: Option<&str>) -> String {
     }
 }
 
-/// A string literal, whatever `standard_conforming_strings` says.
+/// A string literal that is right whatever `standard_conforming_strings` is.
 fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
     if quoted.contains('\\') {

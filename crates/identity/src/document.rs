@@ -1,29 +1,29 @@
-//! DID documents, as `@atproto/identity` reads them (`did/atproto-data.ts`, `did-doc.ts` of
+//! Parses DID documents as `@atproto/identity` does (`did/atproto-data.ts`; `did-doc.ts` of
 //! `@atproto/common-web`).
 
 use crate::lenient::{Kept, Text};
 use serde::Deserialize;
 use std::fmt;
 
-/// What an AppView wants to know of an account.
+/// The parts of a document that an AppView needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
-    /// The handle that it claims, as written. Without one the account has none that could be
+    /// The claimed handle, as written. Without one, the account has no handle that could be
     /// verified.
     pub handle: Option<String>,
     /// URL of its PDS.
     pub pds: String,
-    /// Its signing key in multibase, with the type of the verification method in front: `Multikey
+    /// Its signing key in multibase, with the type of the verification method before it: `Multikey
     /// z...`.
     pub signing_key: String,
 }
 
-/// Why a document is of no use.
+/// Why a document is unusable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DocumentError {
-    /// It is no DID document, or of another DID.
+    /// It is not a DID document, or belongs to another DID.
     Malformed(String),
-    /// It lacks this. The official code then writes nothing about the account.
+    /// This part is missing. The official code then writes nothing about the account.
     Lacks(&'static str),
 }
 
@@ -33,7 +33,7 @@ impl fmt::Display for DocumentError {
             Self::Malformed(what) => {
                 write!(
                     f,
-                    "no DID document of this account: {}",
+                    "not a DID document of this account: {}",
                     observe::printable(what)
                 )
             }
@@ -73,17 +73,16 @@ struct Service {
     endpoint: Kept<Text>,
 }
 
-/// Reads the document of `did`.
+/// Parses the document of `did`.
 ///
-/// # Errors
-/// See [`DocumentError`].
+/// # Errors See [`DocumentError`].
 pub fn parse(json: &[u8], did: &str) -> Result<Document, DocumentError> {
     let written: Written = serde_json::from_slice(json)
         .map_err(|error| DocumentError::Malformed(error.to_string()))?;
     if written.id != did {
         return Err(DocumentError::Malformed("its id is another one".to_owned()));
     }
-    // An id is written in full or as a fragment alone; the first one counts.
+    // An id is written in full or as a fragment alone; the first match counts.
     let is = |id: &str, fragment: &str| {
         id == fragment || id.strip_prefix(did).is_some_and(|rest| rest == fragment)
     };
@@ -105,7 +104,7 @@ pub fn parse(json: &[u8], did: &str) -> Result<Document, DocumentError> {
     of_parts(key, handle, pds)
 }
 
-/// The document that these parts make.
+/// The document with these parts.
 pub(crate) fn of_parts(
     key: Option<(&str, &str)>,
     handle: Option<&str>,
@@ -118,7 +117,7 @@ pub(crate) fn of_parts(
     let pds = pds
         .filter(|pds| is_url(pds))
         .ok_or(DocumentError::Lacks("a PDS"))?;
-    // What no handle can be, a database need not hold.
+    // A text that cannot be a handle is not stored.
     let handle = handle
         .filter(|handle| !handle.is_empty() && handle.len() <= MAX_HANDLE && is_plain(handle));
     Ok(Document {
@@ -131,7 +130,7 @@ pub(crate) fn of_parts(
 /// Longest key in text form; real ones have 49 characters, uncompressed ones 89.
 const MAX_KEY: usize = 128;
 
-/// Whether `key` is one that the protocol knows: secp256k1 or P-256, in base 58.
+/// Whether `key` is of a kind that the protocol knows: secp256k1 or P-256, in base 58.
 fn is_key(kind: &str, key: &str) -> bool {
     let Some(bytes) = key
         .strip_prefix('z')
@@ -153,7 +152,7 @@ fn is_key(kind: &str, key: &str) -> bool {
     }
 }
 
-/// Longest handle (<https://atproto.com/specs/handle>), and longest URL of a PDS that is taken.
+/// Longest handle (<https://atproto.com/specs/handle>), and longest URL of a PDS that is accepted.
 const MAX_HANDLE: usize = 253;
 const MAX_URL: usize = 2048;
 
@@ -170,8 +169,8 @@ fn is_url(text: &str) -> bool {
         })
 }
 
-/// The URL without a user name and a password: nobody is asked in somebody's name because a
-/// document says so.
+/// The URL without user name and password: a document must not make skyfill send requests in
+/// somebody's name.
 fn without_credentials(pds: &str) -> String {
     let mut url = match url::Url::parse(pds) {
         Ok(url) if !url.username().is_empty() || url.password().is_some() => url,

@@ -1,8 +1,10 @@
-//! Domains that stall. Handles and `did:web` accounts lead to hosts that anybody may name, and one
-//! who owns a domain may name five million hosts of it, each of which lets a question time out. So
-//! a domain of which many questions in a row got no answer is put off: nobody waits for its other
-//! names until some time has passed. A domain that answers is asked as often as there is reason to,
-//! however many names it has.
+//! Puts off domains that stall.
+//!
+//! Handles and `did:web` accounts lead to hosts that anybody can name. The owner of a domain can
+//! name five million hosts of it, each of which lets a request time out. So a domain is put off
+//! when many requests in a row got no response: nobody waits for its other names until some time
+//! has passed. A domain that responds gets all the requests that there is reason for, however many
+//! names it has.
 
 use fetch::hosts::domain_of;
 use std::collections::HashMap;
@@ -10,19 +12,19 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A question that failed sooner than this did not stall: it cost next to nothing.
+/// A request that failed faster than this did not stall: it cost next to nothing.
 const QUICK: Duration = Duration::from_secs(1);
-/// So many stalls in a row put a domain off.
+/// Number of stalls in a row after which a domain is put off.
 const STALLS: u32 = 16;
-/// First and longest time for which a domain is put off. It doubles; one question in between tells
-/// whether it answers again.
+/// First and longest time for which a domain is put off. The time doubles; one request in between
+/// shows whether the domain responds again.
 const FIRST: Duration = Duration::from_secs(600);
 const LONGEST: Duration = Duration::from_secs(86_400);
-/// Most domains that are remembered: those that stall. Past it those that are not put off are
-/// forgotten, then all.
+/// Maximum number of domains that are kept, all of which stalled. Beyond it, first those that are
+/// not put off are dropped, then all.
 const MOST: usize = 100_000;
 
-/// What is known of domains that stalled.
+/// The state of domains that stalled.
 #[derive(Debug, Default)]
 pub(crate) struct Domains {
     stalled: Mutex<HashMap<String, Stalled>>,
@@ -35,24 +37,24 @@ struct Stalled {
 }
 
 impl Domains {
-    /// Why the domain of `host` is not asked now, if so.
+    /// Why the domain of `host` gets no request now; `None` if it does get one.
     pub(crate) fn put_off(&self, host: &str) -> Option<String> {
         let domain = domain_of(host);
         let mut stalled = self.stalled.lock().unwrap_or_else(PoisonError::into_inner);
         let (until, wait) = stalled.get_mut(&domain)?.put_off.as_mut()?;
         let now = Instant::now();
         if *until <= now {
-            // This one tells whether it answers again; the others wait for what comes of it.
+            // This request shows whether the domain responds again; the others wait for its result.
             *until = later(now, *wait);
             return None;
         }
         let left = until.saturating_duration_since(now).as_secs();
         Some(format!(
-            "{domain} is put off for {left} s: {STALLS} questions in a row got no answer"
+            "{domain} is put off for {left} s: {STALLS} requests in a row got no response"
         ))
     }
 
-    /// What came of asking `host`, and how long that took.
+    /// Records the result of a request to `host`, and how long it took.
     pub(crate) fn asked(&self, host: &str, has_answered: bool, took: Duration) {
         let mut stalled = self.stalled.lock().unwrap_or_else(PoisonError::into_inner);
         let domain = domain_of(host);
@@ -75,7 +77,7 @@ impl Domains {
             return;
         }
         one.in_a_row = 0;
-        // Questions that were under way when it was put off tell nothing new.
+        // Requests that were in flight when the domain was put off add nothing.
         let now = Instant::now();
         let wait = match one.put_off {
             Some((until, _)) if until > now => return,

@@ -1,4 +1,5 @@
-//! The PLC's `/export`: all operations in the order of time, as JSON lines (<https://web.plc.directory/api/redoc>).
+//! Reads the PLC's `/export`: all operations in the order of time, as JSON lines
+//! (<https://web.plc.directory/api/redoc>).
 
 use crate::document::{self, Document, DocumentError};
 use crate::lenient::{Keep, Kept, Text};
@@ -10,35 +11,35 @@ use serde::de::{MapAccess, SeqAccess};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Operations a page, the most that the directory gives.
+/// Operations per page, the maximum that the directory returns.
 pub const PAGE: usize = 1000;
-/// Largest page, in bytes: real operations stay under 4 KB.
+/// Largest page, in bytes; real operations have less than 4 KB.
 const MAX_PAGE: u64 = 32 << 20;
 /// Longest line that is read, in bytes. The directory takes operations of up to 7,500 bytes.
 const MAX_LINE: usize = 64 << 10;
-/// Most lines of a page that are read.
+/// Maximum number of lines that are read of a page.
 const MAX_LINES: usize = 4 * PAGE;
 
-/// What the last operation of a DID says.
+/// The meaning of the last operation of a DID.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Latest {
     /// A document.
     Document(Document),
-    /// A document of no use.
+    /// An unusable document.
     Useless(DocumentError),
-    /// The DID is no more.
+    /// The DID no longer exists.
     Tombstone,
 }
 
 /// A page of the export.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
-    /// Where the next page begins, if this one had operations. At a full page that is before the
-    /// last operation's time: others of that time may follow.
+    /// Where the next page begins, if this one had operations. After a full page that is before the
+    /// time of the last operation, because other operations with the same time may follow.
     pub cursor: Option<String>,
-    /// By DID, what its last valid operation in the page says.
+    /// The meaning of the last valid operation in the page, by DID.
     pub latest: BTreeMap<String, Latest>,
-    /// Lines that could not be read.
+    /// Number of lines that could not be read.
     pub bad_lines: u64,
 }
 
@@ -153,10 +154,9 @@ pub struct Export {
 }
 
 impl Export {
-    /// The export of the directory at `plc_url`, asked by `user_agent`.
+    /// A client for the directory at `plc_url`, with this `user_agent`.
     ///
-    /// # Errors
-    /// TLS cannot be set up.
+    /// # Errors TLS cannot be set up.
     pub fn new(user_agent: &str, plc_url: &str, timeout: Duration) -> Result<Self, FetchError> {
         let limits = Limits {
             total: timeout,
@@ -192,7 +192,7 @@ impl Export {
     }
 }
 
-/// Reads the lines of a page.
+/// Parses the lines of a page.
 #[must_use]
 pub fn read_page(body: &[u8]) -> Page {
     let mut page = Page::default();
@@ -203,7 +203,7 @@ pub fn read_page(body: &[u8]) -> Page {
         let line = is_readable
             .then(|| serde_json::from_slice::<Line>(line).ok())
             .flatten();
-        // Both go into the database as they are.
+        // Both are stored in the database unchanged.
         let Some(line) = line.filter(|line| is_did(&line.did) && is_cursor(&line.created_at))
         else {
             page.bad_lines = page.bad_lines.saturating_add(1);
@@ -223,8 +223,7 @@ pub fn read_page(body: &[u8]) -> Page {
     page
 }
 
-/// Whether the time of an operation is one, as far as it matters to whoever keeps it and sends it
-/// back.
+/// Whether the time of an operation is safe to store and to send back.
 fn is_cursor(time: &str) -> bool {
     time.len() <= 64 && time.bytes().all(|b| b.is_ascii_graphic())
 }

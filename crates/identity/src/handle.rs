@@ -1,5 +1,5 @@
-//! Where a handle leads: a TXT record of `_atproto.HANDLE`, then `https://HANDLE/.well-known/atproto-did` (`handle/index.ts` of
-//! `@atproto/identity`).
+//! Resolves handles: a TXT record of `_atproto.HANDLE` first, then
+//! `https://HANDLE/.well-known/atproto-did` (`handle/index.ts` of `@atproto/identity`).
 
 use crate::domains::Domains;
 use fetch::guard::Private;
@@ -11,36 +11,37 @@ use hickory_resolver::proto::rr::RData;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// Where a handle leads.
+/// The result of resolving a handle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Leads {
-    /// To this DID.
+    /// The handle resolves to this DID.
     To(String),
-    /// Nowhere, as far as everybody who was asked says.
+    /// The handle resolves to nothing, according to everybody who was asked.
     Nowhere,
-    /// Somebody did not answer: to be asked again later.
+    /// Somebody did not respond, so that the handle must be retried later.
     Unreachable(String),
 }
 
-/// Whom to ask.
+/// Which servers to ask.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The DNS server, instead of the system's.
     pub dns_server: Option<SocketAddr>,
-    /// Instead of the handle's own host, ask this URL, with the handle in the `Host` header.
+    /// Server to send the request to instead of the handle's own host, with the handle in the
+    /// `Host` header.
     pub well_known_server: Option<String>,
-    /// Whether hosts on private networks may be asked. `well_known_server`, which the operator
-    /// names, may always.
+    /// Whether requests to private networks are allowed. Requests to `well_known_server`, which the
+    /// operator names, always are.
     pub allow_private_hosts: bool,
-    /// Most time for each question.
+    /// Maximum time of each request.
     pub timeout: Duration,
 }
 
-/// Most bytes of a well-known answer that are read: a DID is at most 2 KiB long. What comes after
-/// the first line is not waited for, however long it is.
+/// Maximum size of a well-known response that is read: a DID has at most 2 KiB. skyfill does not
+/// wait for what comes after the first line, however long it is.
 const MAX_ANSWER: u64 = 64 << 10;
 
-/// Asks where handles lead.
+/// A client that resolves handles.
 pub struct Resolver {
     dns: TokioResolver,
     http: Client,
@@ -49,10 +50,9 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// A resolver that calls itself `user_agent`.
+    /// A resolver with this `user_agent`.
     ///
-    /// # Errors
-    /// The system's DNS settings cannot be read, or TLS cannot be set up.
+    /// # Errors The system's DNS settings cannot be read, or TLS cannot be set up.
     pub fn new(user_agent: &str, settings: Settings) -> Result<Self, String> {
         let mut builder = match settings.dns_server {
             Some(address) => {
@@ -74,7 +74,7 @@ impl Resolver {
         let options = builder.options_mut();
         options.timeout = settings.timeout;
         options.attempts = 2;
-        // Each name is asked for once.
+        // Each name is looked up once.
         options.cache_size = 0;
         let dns = builder
             .build()
@@ -95,9 +95,9 @@ impl Resolver {
         })
     }
 
-    /// Where `handle` leads.
+    /// Resolves `handle`.
     pub async fn resolve(&self, handle: &str) -> Leads {
-        // What is no handle leads nowhere, and is not put into a URL.
+        // A text that is not a handle resolves to nothing, and is not put into a URL.
         if !atrepo::syntax::is_handle(handle) {
             return Leads::Nowhere;
         }
@@ -117,7 +117,7 @@ impl Resolver {
         leads
     }
 
-    /// Exactly one text that begins with `did=`; the parts of a text are put together.
+    /// Looks for exactly one text that begins with `did=`; the parts of a text are joined.
     async fn ask_dns(&self, handle: &str) -> Leads {
         let answer = match self.dns.txt_lookup(format!("_atproto.{handle}.")).await {
             Ok(answer) => answer,
@@ -148,14 +148,14 @@ impl Resolver {
                 .map(str::to_owned)
         });
         match (dids.next(), dids.next()) {
-            // A text without a DID says nothing: the file counts.
+            // A text without a DID does not count; the file does.
             (Some(did), None) if !did.is_empty() => Leads::To(did),
             _ => Leads::Nowhere,
         }
     }
 
-    /// The first line of the well-known file, if it is a DID. As the official resolver reads it:
-    /// whatever the status says, without a byte order mark and spaces around it.
+    /// The first line of the well-known file, if it is a DID. It is read as the official resolver
+    /// does: whatever the status, without a byte order mark and surrounding spaces.
     async fn ask_http(&self, handle: &str) -> Leads {
         let (base, host) = match &self.well_known_server {
             Some(server) => (server.trim_end_matches('/').to_owned(), Some(handle)),
@@ -174,7 +174,7 @@ impl Resolver {
                 match status {
                     _ if first.starts_with("did:") => Leads::To(first.to_owned()),
                     429 | 500.. => Leads::Unreachable(format!("status {status}")),
-                    // A host that answers with something else than a DID has given its answer.
+                    // A host that responds with anything but a DID has responded.
                     _ => Leads::Nowhere,
                 }
             }

@@ -1,8 +1,8 @@
-//! Who an account is: its DID document, its handle.
+//! Looks up accounts: DID documents and handles.
 //!
-//! [`document`] reads DID documents as the official AppView does, [`resolve`] fetches them (did:plc
-//! from a PLC directory, did:web from its host), [`export`] reads them in bulk from the PLC's list
-//! of operations, [`handle`] asks where a handle leads. Nothing here writes to the database.
+//! [`document`] parses DID documents as the official AppView does. [`resolve`] fetches them:
+//! did:plc from a PLC directory, did:web from its host. [`export`] reads them in bulk from the
+//! PLC's list of operations. [`handle`] resolves handles. Nothing here writes to the database.
 
 #![cfg_attr(
     not(test),

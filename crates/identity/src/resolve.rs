@@ -1,4 +1,4 @@
-//! DID documents one by one: did:plc from a PLC directory, did:web from its own host.
+//! Fetches DID documents one by one: did:plc from a PLC directory, did:web from its own host.
 
 use crate::document::{self, Document, DocumentError};
 use crate::domains::Domains;
@@ -10,37 +10,37 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// What came of looking for a document.
+/// The result of looking for a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// It is there, and good.
+    /// The document, which is good.
     Document(Document),
-    /// There is none: the DID was never there, or is no more.
+    /// There is none: the DID never existed, or no longer does.
     Gone,
-    /// It is there, and of no use.
+    /// The document is unusable.
     Useless(DocumentError),
-    /// It could not be fetched: to be tried again later.
+    /// The document could not be fetched, and must be retried later.
     Unreachable(String),
-    /// The DID is of a method that nobody resolves.
+    /// The DID is of a method that cannot be resolved.
     Unsupported,
 }
 
-/// Where and how fast to ask.
+/// Which servers to ask, and how fast.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The PLC directory.
+    /// URL of the PLC directory.
     pub plc_url: String,
-    /// Most requests a second to it.
+    /// Maximum rate at the directory, in requests per second.
     pub plc_rate: u32,
-    /// Instead of its own host, ask this URL for the documents of did:web, with the host's name in
-    /// the `Host` header.
+    /// Server to send requests for did:web documents to instead of their own hosts, with the host's
+    /// name in the `Host` header.
     pub web_server: Option<String>,
-    /// Whether hosts on private networks may be asked. The directory and `web_server`, which the
-    /// operator names, may always.
+    /// Whether requests to private networks are allowed. Requests to the directory and to
+    /// `web_server`, which the operator names, always are.
     pub allow_private_hosts: bool,
-    /// Most time for a request.
+    /// Maximum time of a request.
     pub timeout: Duration,
-    /// Attempts at each.
+    /// Maximum attempts per document.
     pub attempts: u32,
 }
 
@@ -50,7 +50,7 @@ const MAX_DOCUMENT: u64 = 256 << 10;
 const PATIENCE: Duration = Duration::from_secs(30);
 const ACCEPT: &str = "application/did+ld+json,application/json";
 
-/// Asks for documents.
+/// A client that fetches documents.
 pub struct Resolver {
     settings: Settings,
     /// For addresses that the operator named.
@@ -58,17 +58,16 @@ pub struct Resolver {
     /// For addresses that DIDs name.
     guarded: Client,
     hosts: Hosts,
-    /// Of the hosts that DIDs name.
+    /// The state of the hosts that DIDs name.
     domains: Domains,
     /// When the directory may be asked next.
     next: Mutex<Instant>,
 }
 
 impl Resolver {
-    /// A resolver that calls itself `user_agent`.
+    /// A resolver with this `user_agent`.
     ///
-    /// # Errors
-    /// TLS cannot be set up.
+    /// # Errors TLS cannot be set up.
     pub fn new(user_agent: &str, settings: Settings) -> Result<Self, FetchError> {
         let limits = |private| Limits {
             total: settings.timeout,
@@ -92,7 +91,7 @@ impl Resolver {
         })
     }
 
-    /// Looks for the document of `did`.
+    /// Fetches the document of `did`.
     pub async fn resolve(&self, did: &str) -> Found {
         if let Some(id) = did.strip_prefix("did:web:") {
             return self.resolve_web(did, id).await;
@@ -104,11 +103,10 @@ impl Resolver {
         self.ask(&self.trusted, did, &url, None, true).await
     }
 
-    /// The signing keys that an account had, as its PLC directory logged them, as `did:key`; none
-    /// for other methods, which keep no log.
+    /// The signing keys that an account had, from the log of its PLC directory, as `did:key`. Other
+    /// methods keep no log, so they have none.
     ///
-    /// # Errors
-    /// The log cannot be had.
+    /// # Errors The log could not be fetched.
     pub async fn older_keys(&self, did: &str) -> Result<Vec<String>, FetchError> {
         if !did.starts_with("did:plc:") {
             return Ok(Vec::new());
@@ -137,8 +135,8 @@ impl Resolver {
         Ok(keys_of_log(&body))
     }
 
-    /// `did:web`: the host's `/.well-known/did.json`; a path is not supported, a port is,
-    /// `localhost` is asked without TLS.
+    /// Fetches a `did:web` document: the host's `/.well-known/did.json`. A path is not supported, a
+    /// port is, and `localhost` is requested without TLS.
     async fn resolve_web(&self, did: &str, id: &str) -> Found {
         let host = id.replace("%3A", ":").replace("%3a", ":");
         if id.contains(':') || host.contains(['/', '%', '?', '#', '@']) {
@@ -173,7 +171,7 @@ impl Resolver {
         let mut attempt = 0u32;
         loop {
             attempt = attempt.saturating_add(1);
-            // The directory is waited for as long as it asks: without it there is nothing to do.
+            // Wait as long as the directory asks: without it there is nothing to do.
             while let Err(error) = self.hosts.wait(&paced).await {
                 if !is_plc {
                     return Found::Unreachable(error.to_string());
@@ -198,10 +196,10 @@ impl Resolver {
                 }
                 // A tombstone is 410.
                 Err(FetchError::Refused(404 | 410, _)) => return Found::Gone,
-                // As the official code: whatever a did:web's host says instead of a document, there
-                // is none.
+                // As in the official code: whatever a did:web's host sends instead of a document,
+                // there is none.
                 Err(FetchError::Refused(..)) if !is_plc => return Found::Gone,
-                // What is no DID of the directory's.
+                // Not a DID of the directory.
                 Err(FetchError::Refused(400, _)) => return Found::Unsupported,
                 Err(
                     error @ (FetchError::BadUrl(_)
@@ -217,7 +215,7 @@ impl Resolver {
                 Retry::NeverHost(wait) | Retry::AfterHost(wait) if is_plc => {
                     self.hosts.pause(&paced, wait);
                 }
-                // Others hold up nobody: they are asked again by a later run.
+                // Other hosts must not hold up the rest: a later run retries them.
                 Retry::NeverHost(wait) | Retry::AfterHost(wait) => {
                     self.hosts.pause(&paced, wait);
                     return Found::Unreachable(error.to_string());
@@ -242,18 +240,18 @@ impl Resolver {
     }
 }
 
-/// The signing keys in a PLC directory's log of an account, whatever the age of its operations.
+/// The signing keys in a PLC directory's log of an account, whatever the form of its operations.
 fn keys_of_log(log: &[u8]) -> Vec<String> {
     let entries: Vec<serde_json::Value> = serde_json::from_slice(log).unwrap_or_default();
     let mut keys: Vec<String> = entries
         .iter()
-        // An operation that was overruled never counted.
+        // A nullified operation never counted.
         .filter(|entry| entry.get("nullified").and_then(serde_json::Value::as_bool) != Some(true))
         .filter_map(|entry| {
             let operation = entry.get("operation")?;
             let key = operation
                 .pointer("/verificationMethods/atproto")
-                // The form of the first operations.
+                // The oldest form of operations.
                 .or_else(|| operation.get("signingKey"))?;
             key.as_str().map(str::to_owned)
         })

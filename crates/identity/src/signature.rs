@@ -1,28 +1,28 @@
-//! Signatures of commits: ECDSA over SHA-256 with secp256k1 or P-256, 64 bytes, low S
+//! Checks signatures of commits: ECDSA over SHA-256 with secp256k1 or P-256, 64 bytes, low S
 //! (<https://atproto.com/specs/cryptography>).
 
 use atrepo::{Commit, base58};
 use k256::ecdsa::signature::Verifier;
 use std::fmt;
 
-/// Why a signature does not hold.
+/// Why a signature is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignatureError {
-    /// The key of the document is of no kind that is known.
+    /// The key in the document is of an unknown kind.
     Key,
-    /// The signature is no 64 bytes of ECDSA.
+    /// The signature is not 64 bytes of ECDSA.
     Malformed,
-    /// It is in the form with a high S, which is refused: each signature would have two forms.
+    /// It has a high S, which is refused: otherwise each signature would have two forms.
     HighS,
-    /// It was not made by this key over this commit.
+    /// This key did not make it over this commit.
     Wrong,
 }
 
 impl fmt::Display for SignatureError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Key => "the account's key is of no kind that is known",
-            Self::Malformed => "it is no 64 bytes of ECDSA",
+            Self::Key => "the account's key is of an unknown kind",
+            Self::Malformed => "it is not 64 bytes of ECDSA",
             Self::HighS => "it has a high S",
             Self::Wrong => "it was not made by the account's key",
         })
@@ -41,11 +41,10 @@ enum Key {
 const SECP256K1: &[u8] = &[0xe7, 0x01];
 const P256: &[u8] = &[0x80, 0x24];
 
-/// Whether `commit` was signed by `key`, which is as [`crate::document::Document::signing_key`] has
-/// it, or a `did:key`.
+/// Checks that `key` signed `commit`. The key has the form of
+/// [`crate::document::Document::signing_key`] or is a `did:key`.
 ///
-/// # Errors
-/// See [`SignatureError`].
+/// # Errors See [`SignatureError`].
 pub fn check(key: &str, commit: &Commit) -> Result<(), SignatureError> {
     let key = read_key(key).ok_or(SignatureError::Key)?;
     let message = commit.unsigned();
@@ -71,7 +70,7 @@ pub fn check(key: &str, commit: &Commit) -> Result<(), SignatureError> {
     }
 }
 
-/// A key in one of its written forms.
+/// Parses a key in one of its written forms.
 fn read_key(text: &str) -> Option<Key> {
     let (kind, multibase) = match text.strip_prefix("did:key:") {
         Some(multibase) => ("Multikey", multibase),
@@ -90,7 +89,7 @@ fn read_key(text: &str) -> Option<Key> {
                 .ok()
                 .map(Key::P256)
         }
-        // The old forms: the bare point, not compressed.
+        // The old forms: the bare, uncompressed point.
         "EcdsaSecp256k1VerificationKey2019" => k256::ecdsa::VerifyingKey::from_sec1_bytes(&bytes)
             .ok()
             .map(Key::Secp256k1),

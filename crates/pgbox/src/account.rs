@@ -1,4 +1,4 @@
-//! As whom PostgreSQL's programs run: the caller, or, for root, an unprivileged user.
+//! Which user PostgreSQL's programs run as: the caller, or, for root, an unprivileged user.
 
 use crate::PgBoxError;
 use std::fs;
@@ -13,7 +13,7 @@ pub(crate) struct Account {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) name: String,
-    /// Whether the caller is root and has to hand over.
+    /// Whether the caller is root, so that the programs must switch to this user.
     pub(crate) drop_root: bool,
 }
 
@@ -75,13 +75,13 @@ impl Account {
             .env_remove("LANGUAGE")
             .current_dir("/");
         if self.drop_root {
-            // Supplementary groups of root are dropped with it.
+            // This also drops root's supplementary groups.
             command.uid(self.uid).gid(self.gid);
         }
         command
     }
 
-    /// Whether this user can enter `folder`, going by the mode bits of all folders on the way.
+    /// Whether this user can enter `folder`, judged by the mode bits of all folders on the path.
     pub(crate) fn can_enter(&self, folder: &Path) -> bool {
         !self.drop_root
             || folder

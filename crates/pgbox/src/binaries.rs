@@ -1,4 +1,4 @@
-//! Finding PostgreSQL's programs.
+//! Finds PostgreSQL's programs.
 
 use crate::PgBoxError;
 use std::fs;
@@ -34,8 +34,8 @@ impl Binaries {
         })
     }
 
-    /// Makes sure that the extension `pg_trgm` is installed. Where pg_config is missing, the server
-    /// will tell.
+    /// Checks that the extension `pg_trgm` is installed. Without pg_config, the server itself will
+    /// report it.
     pub(crate) fn require_trgm(&self) -> Result<(), PgBoxError> {
         let Some(share) = ask(&self.program("pg_config"), "--sharedir") else {
             return Ok(());
@@ -78,7 +78,7 @@ fn candidates() -> Vec<PathBuf> {
     folders
 }
 
-/// Those of `folders` that hold all that is needed, with their versions.
+/// Those of `folders` that contain all needed programs, with their versions.
 fn installed(folders: &[PathBuf]) -> Vec<Binaries> {
     let mut found: Vec<Binaries> = Vec::new();
     for folder in folders {

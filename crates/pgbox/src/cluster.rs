@@ -1,4 +1,4 @@
-//! Making a cluster and writing its settings.
+//! Creates a cluster and writes its settings.
 
 use crate::PgBoxError;
 use crate::account::Account;
@@ -10,13 +10,12 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-/// Below this, dynamic shared memory goes to files instead of /dev/shm (containers often have 64 MB
-/// there).
+/// If /dev/shm is smaller, dynamic shared memory goes to files instead. Containers often have 64 MB
+/// there.
 const SMALL_SHM_BYTES: u64 = 1 << 30;
 
-/// The version of the cluster in `cluster`, if one is there.
-///
-/// What this user may not read is an error, not an absent cluster.
+/// The version of the cluster in `cluster`; `None` if there is none. A cluster that this user may
+/// not read is an error, not an absent cluster.
 pub(crate) fn version(account: &Account, cluster: &Path) -> Result<Option<String>, PgBoxError> {
     match read_owned(account, &cluster.join("PG_VERSION")) {
         Ok(text) => Ok(Some(text.trim().to_owned())),
@@ -28,7 +27,7 @@ pub(crate) fn version(account: &Account, cluster: &Path) -> Result<Option<String
     }
 }
 
-/// Makes a cluster: UTF-8, collation C, superuser `skyfill`, no password on its private socket.
+/// Creates a cluster: UTF-8, collation C, superuser `skyfill`, no password on its private socket.
 pub(crate) fn init(
     binaries: &Binaries,
     account: &Account,
@@ -47,11 +46,11 @@ pub(crate) fn init(
     let main = cluster.join("postgresql.conf");
     let mut text =
         read_owned(account, &main).map_err(PgBoxError::io(format!("read {}", main.display())))?;
-    text.push_str("\n# What skyfill sets; written anew at each start.\ninclude = 'skyfill.conf'\n");
+    text.push_str("\n# skyfill's settings; rewritten at each start.\ninclude = 'skyfill.conf'\n");
     write_as(account, &main, &text)
 }
 
-/// Writes `skyfill.conf`: the settings that depend on the machine and on where the socket is.
+/// Writes `skyfill.conf`: the settings that depend on the machine and on the path of the socket.
 pub(crate) fn configure(
     account: &Account,
     cluster: &Path,
@@ -90,8 +89,8 @@ pub(crate) fn configure(
     write_as(account, &path, &text)
 }
 
-/// Reads a file of the account's: no link, and nobody else's file, so that root reads nothing for a
-/// user that the user could not read.
+/// Reads a file that must belong to the account and not be a link. So root reads nothing on behalf
+/// of a user that the user could not read.
 pub(crate) fn read_owned(account: &Account, path: &Path) -> std::io::Result<String> {
     let mut file = OpenOptions::new()
         .read(true)
@@ -101,7 +100,7 @@ pub(crate) fn read_owned(account: &Account, path: &Path) -> std::io::Result<Stri
     if !found.is_file() || found.uid() != account.uid {
         return Err(std::io::Error::new(
             std::io::ErrorKind::PermissionDenied,
-            format!("it is no file of {}", account.name),
+            format!("it is not a file of {}", account.name),
         ));
     }
     let mut text = String::new();
@@ -109,8 +108,8 @@ pub(crate) fn read_owned(account: &Account, path: &Path) -> std::io::Result<Stri
     Ok(text)
 }
 
-/// Writes a file of the account's in one step: another file is made, given away, and takes its
-/// place. In a folder that the account owns, root follows no link.
+/// Replaces a file of the account in one step: a new file is written, given to the account and
+/// renamed. In a folder that the account owns, root follows no link.
 fn write_as(account: &Account, path: &Path, text: &str) -> Result<(), PgBoxError> {
     let new = path.with_extension("conf.new");
     let write = || -> std::io::Result<()> {
@@ -133,13 +132,13 @@ fn write_as(account: &Account, path: &Path, text: &str) -> Result<(), PgBoxError
     write().map_err(PgBoxError::io(format!("write {}", path.display())))
 }
 
-/// Size of /dev/shm, where there is one.
+/// Size of /dev/shm, if it exists.
 fn shm_bytes() -> Option<u64> {
     let stat = rustix::fs::statvfs("/dev/shm").ok()?;
     stat.f_blocks.checked_mul(stat.f_frsize)
 }
 
-/// Memory of the machine; 1 GiB where it cannot be told.
+/// Memory of the machine; 1 GiB if it is unknown.
 fn memory_bytes() -> u64 {
     let told = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text
@@ -150,7 +149,7 @@ fn memory_bytes() -> u64 {
     told.map_or(1 << 30, |kib| kib << 10)
 }
 
-/// Runs a program to its end; an error holds what it printed.
+/// Runs a program to its end; an error contains what it printed.
 pub(crate) fn run(
     name: &'static str,
     command: &mut std::process::Command,

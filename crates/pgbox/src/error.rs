@@ -1,4 +1,4 @@
-//! What can keep a private PostgreSQL from running.
+//! Everything that can prevent a private PostgreSQL from running.
 
 use std::fmt;
 use std::io;
@@ -8,15 +8,15 @@ use std::path::PathBuf;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PgBoxError {
-    /// No PostgreSQL server binaries anywhere.
+    /// No PostgreSQL server binaries were found.
     NoBinaries,
-    /// The folder was made by another major version.
+    /// The folder was created by another major version.
     Version {
         /// The cluster's folder.
         folder: PathBuf,
-        /// Its major version.
+        /// Major version of the cluster.
         data: String,
-        /// What is installed.
+        /// Major versions that are installed.
         installed: Vec<String>,
     },
     /// The extension is not among the installed ones.
@@ -24,7 +24,7 @@ pub enum PgBoxError {
         /// Where it was looked for.
         folder: PathBuf,
     },
-    /// Root has no unprivileged user to hand over to.
+    /// Root has no unprivileged user to switch to.
     NoUser,
     /// A folder is not safe to use.
     Folder {
@@ -44,19 +44,19 @@ pub enum PgBoxError {
     Program {
         /// Its name.
         name: &'static str,
-        /// What it said.
+        /// What it printed.
         output: String,
     },
-    /// Another skyfill works with the server.
+    /// Another skyfill uses the server.
     InUse,
-    /// The file system refused.
+    /// A file operation failed.
     Io {
-        /// What was tried.
+        /// The operation.
         what: String,
         /// Why.
         source: io::Error,
     },
-    /// The server runs and refuses.
+    /// The server is running but refuses.
     Db(pg::DbError),
 }
 
@@ -81,7 +81,7 @@ impl fmt::Display for PgBoxError {
                 installed,
             } => write!(
                 f,
-                "{} was made by PostgreSQL {data}, but installed is {}. Install PostgreSQL {data}, or move the folder away",
+                "{} was made by PostgreSQL {data}, but the installed version is {}. Install PostgreSQL {data}, or move the folder away",
                 folder.display(),
                 if installed.is_empty() {
                     "none".to_owned()
@@ -96,19 +96,19 @@ impl fmt::Display for PgBoxError {
             ),
             Self::NoUser => write!(
                 f,
-                "PostgreSQL does not run as root, and neither SUDO_UID nor a user postgres or nobody is there to hand over to"
+                "PostgreSQL refuses to run as root, and there is no other user to run it as: SUDO_UID is not set, and the users postgres and nobody do not exist"
             ),
             Self::Folder { path, why } => write!(f, "folder {}: {why}", path.display()),
             Self::SocketPath { path, length } => write!(
                 f,
-                "socket path {} has {length} bytes, but the system takes at most {}: choose a shorter one",
+                "socket path {} has {length} bytes, but the system accepts at most {}: choose a shorter one",
                 path.display(),
                 crate::socket::MAX_PATH
             ),
             Self::Program { name, output } => write!(f, "{name} failed: {}", output.trim()),
             Self::InUse => write!(
                 f,
-                "another skyfill works with this PostgreSQL; let it end first"
+                "another skyfill uses this PostgreSQL; wait until it has ended"
             ),
             Self::Io { what, source } => write!(f, "{what}: {source}"),
             Self::Db(error) => error.fmt(f),

@@ -1,4 +1,4 @@
-//! Which folder a cluster lives in, and the lock files in it.
+//! Chooses the folder of a cluster, and opens the lock files in it.
 
 use crate::PgBoxError;
 use crate::account::Account;
@@ -7,28 +7,28 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-/// Links are not followed when files are opened in a folder that is another user's.
+/// Flag to open files without following links, for folders that belong to another user.
 pub(crate) const NOFOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
 
-/// What is opened is looked at first: opening a pipe does not wait for its writer.
+/// Flag to open a pipe without waiting for its writer; what was opened is examined first.
 pub(crate) const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
 
-/// The folder that is really used.
+/// The folder that is used.
 pub(crate) struct Folder {
     /// Absolute.
     pub(crate) base: PathBuf,
     pub(crate) account: Account,
-    /// Said to the user when it is not the folder that was asked for.
+    /// Message for the user if it is not the requested folder.
     pub(crate) notice: Option<String>,
 }
 
 impl Folder {
-    /// `wanted`, or a folder under /var/lib that is always the same for it, where the unprivileged
-    /// user cannot reach `wanted`.
+    /// `wanted`, or, if the unprivileged user cannot reach that, a folder under /var/lib that is
+    /// always the same for `wanted`.
     pub(crate) fn open(wanted: &Path) -> Result<Self, PgBoxError> {
         let wanted =
             std::path::absolute(wanted).map_err(PgBoxError::io("find the working folder"))?;
-        // What is reached by a link lies where the link leads.
+        // Links are resolved, so that a folder has one path.
         let wanted = wanted.canonicalize().unwrap_or(wanted);
         let account = Account::choose(&wanted.join("pg"))?;
         if account.can_enter(&wanted) {
@@ -53,12 +53,12 @@ impl Folder {
         })
     }
 
-    /// Where the cluster itself is.
+    /// The folder of the cluster itself.
     pub(crate) fn cluster(&self) -> PathBuf {
         self.base.join("pg")
     }
 
-    /// Makes the folder.
+    /// Creates the folder.
     pub(crate) fn make(&self) -> Result<(), PgBoxError> {
         let missing: Vec<&Path> = self
             .base
@@ -76,7 +76,7 @@ impl Folder {
                 })
                 .map_err(PgBoxError::io(format!("make {}", folder.display())))?;
             if self.account.drop_root {
-                // Whatever the umask is, the other user has to come through.
+                // The other user must be able to enter, whatever the umask is.
                 fs::set_permissions(folder, Permissions::from_mode(0o755))
                     .map_err(PgBoxError::io(format!("open {}", folder.display())))?;
             }
@@ -84,7 +84,7 @@ impl Folder {
         Ok(())
     }
 
-    /// Opens a lock file; the lock itself is the caller's.
+    /// Opens a lock file; the caller takes the lock.
     pub(crate) fn lock_file(&self, name: &str) -> Result<File, PgBoxError> {
         let path = self.base.join(name);
         let file = OpenOptions::new()
@@ -93,13 +93,13 @@ impl Folder {
             .create(true)
             .truncate(false)
             .mode(0o600)
-            // Somebody else may own the folder: a link there leads nowhere.
+            // Somebody else may own the folder, so links are not followed.
             .custom_flags(NOFOLLOW)
             .open(&path)
             .map_err(PgBoxError::io(format!("open {}", path.display())))?;
         if self.account.drop_root {
-            // So that the same user can work with the folder without root later; a lock does not
-            // depend on it.
+            // So that the user can use the folder without root later; the lock does not depend on
+            // it.
             drop(fchown(
                 &file,
                 Some(self.account.uid),
@@ -110,7 +110,7 @@ impl Folder {
     }
 }
 
-/// A short name for a path (FNV-1a), so that other folders made for it are always the same.
+/// A short name for a path (FNV-1a), so that the substitute folder of a path is always the same.
 pub(crate) fn fingerprint(path: &Path) -> u32 {
     path.as_os_str()
         .as_encoded_bytes()

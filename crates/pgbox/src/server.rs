@@ -1,4 +1,4 @@
-//! Starting, adopting and stopping the server of a folder.
+//! Starts, adopts and stops the server of a folder.
 
 use crate::PgBoxError;
 use crate::account::Account;
@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-/// A server that runs. It goes on when this value is dropped; while the value lives, [`stop`]
+/// A running server. It keeps running when this value is dropped; while the value exists, [`stop`]
 /// refuses.
 pub struct Server {
     socket_folder: PathBuf,
@@ -24,13 +24,13 @@ pub struct Server {
 const NAME: &str = "skyfill";
 
 impl Server {
-    /// Where to connect to.
+    /// URL to connect to.
     #[must_use]
     pub fn url(&self) -> String {
         self.url_of(NAME)
     }
 
-    /// Where to connect to database `name`.
+    /// URL of database `name`.
     #[must_use]
     pub fn url_of(&self, name: &str) -> String {
         let host: String = self
@@ -47,7 +47,7 @@ impl Server {
         format!("postgresql://{NAME}@/{name}?host={host}")
     }
 
-    /// A line to paste into a shell to look at `schema`.
+    /// A shell command that opens psql on `schema`.
     #[must_use]
     pub fn psql_line(&self, schema: &str) -> String {
         format!(
@@ -57,7 +57,7 @@ impl Server {
         )
     }
 
-    /// What a user should know: that another folder is used, that a server was made.
+    /// Messages for the user: that another folder is used, that a cluster was created.
     #[must_use]
     pub fn notices(&self) -> &[String] {
         &self.notices
@@ -70,19 +70,18 @@ impl Server {
     }
 }
 
-/// Starts the server of `folder`, or adopts the one that runs, making the cluster on first use.
+/// Starts the server of `folder`, or adopts the one that is running; creates the cluster on first
+/// use.
 ///
-/// # Errors
-/// See [`PgBoxError`].
+/// # Errors See [`PgBoxError`].
 pub fn start(folder: &Path) -> Result<Server, PgBoxError> {
     start_with(folder, &[])
 }
 
-/// As [`start`], with settings of PostgreSQL besides skyfill's own, for a server that does not run
-/// yet.
+/// As [`start`], with PostgreSQL settings in addition to skyfill's own, for a server that is not
+/// running yet.
 ///
-/// # Errors
-/// See [`PgBoxError`].
+/// # Errors See [`PgBoxError`].
 pub fn start_with(folder: &Path, settings: &[(&str, &str)]) -> Result<Server, PgBoxError> {
     let folder = Folder::open(folder)?;
     folder.make()?;
@@ -97,7 +96,8 @@ pub fn start_with(folder: &Path, settings: &[(&str, &str)]) -> Result<Server, Pg
     let binaries = Binaries::find(&cluster, version.as_deref())?;
     binaries.require_trgm()?;
     if version.is_none() {
-        // Made under another name, so that one that was interrupted is never taken for a whole one.
+        // Created under another name, so that an interrupted cluster is never used as a complete
+        // one.
         let unfinished = folder.base.join("pg.new");
         if unfinished.exists() {
             fs::remove_dir_all(&unfinished)
@@ -137,10 +137,9 @@ pub fn start_with(folder: &Path, settings: &[(&str, &str)]) -> Result<Server, Pg
     Ok(server)
 }
 
-/// Stops the server of `folder`. False if none ran.
+/// Stops the server of `folder`. Returns false if none was running.
 ///
-/// # Errors
-/// Another skyfill works with it, or PostgreSQL does not obey.
+/// # Errors Another skyfill uses it, or PostgreSQL does not stop.
 pub fn stop(folder: &Path) -> Result<bool, PgBoxError> {
     let folder = Folder::open(folder)?;
     let cluster = folder.cluster();
@@ -165,19 +164,17 @@ pub fn stop(folder: &Path) -> Result<bool, PgBoxError> {
     Ok(true)
 }
 
-/// Whether a cluster was made in `folder`. Nothing is made or started.
+/// Whether a cluster exists in `folder`. Nothing is created or started.
 ///
-/// # Errors
-/// See [`PgBoxError`].
+/// # Errors See [`PgBoxError`].
 pub fn is_made(folder: &Path) -> Result<bool, PgBoxError> {
     let folder = Folder::open(folder)?;
     Ok(cluster::version(&folder.account, &folder.cluster())?.is_some())
 }
 
-/// Whether the server of `folder` runs, and its process id. Nothing is made or started.
+/// The process id of the server of `folder`, if it is running. Nothing is created or started.
 ///
-/// # Errors
-/// See [`PgBoxError`].
+/// # Errors See [`PgBoxError`].
 pub fn status(folder: &Path) -> Result<Option<u32>, PgBoxError> {
     let folder = Folder::open(folder)?;
     let cluster = folder.cluster();
@@ -191,7 +188,7 @@ pub fn status(folder: &Path) -> Result<Option<u32>, PgBoxError> {
     Ok(Some(read_pid_file(&folder.account, &cluster)?.0))
 }
 
-/// PostgreSQL's own judgement, which knows a stale postmaster.pid from a live one.
+/// PostgreSQL's own judgment, which distinguishes a stale postmaster.pid from a live one.
 fn is_running(binaries: &Binaries, account: &Account, cluster: &Path) -> Result<bool, PgBoxError> {
     let mut command = account.command(&binaries.program("pg_ctl"));
     let output = command
@@ -210,7 +207,7 @@ fn is_running(binaries: &Binaries, account: &Account, cluster: &Path) -> Result<
     }
 }
 
-/// Starts the server and waits until it takes connections, also after a crash.
+/// Starts the server and waits until it accepts connections, also after a crash.
 fn launch(binaries: &Binaries, account: &Account, cluster: &Path) -> Result<(), PgBoxError> {
     let log = cluster.join("server.log");
     let mut command = account.command(&binaries.program("pg_ctl"));
@@ -219,8 +216,7 @@ fn launch(binaries: &Binaries, account: &Account, cluster: &Path) -> Result<(), 
         .arg(cluster)
         .arg("-l")
         .arg(&log);
-    // The server keeps the streams open, so they must not be pipes that somebody reads to their
-    // end.
+    // The server keeps the streams open, so they must not be pipes that a reader waits on.
     let status = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -239,7 +235,7 @@ fn launch(binaries: &Binaries, account: &Account, cluster: &Path) -> Result<(), 
     })
 }
 
-/// Process id and socket folder, the first and fifth line of postmaster.pid.
+/// Process id and socket folder: the first and fifth line of postmaster.pid.
 fn read_pid_file(account: &Account, cluster: &Path) -> Result<(u32, PathBuf), PgBoxError> {
     let path = cluster.join("postmaster.pid");
     let text = cluster::read_owned(account, &path)

@@ -5,8 +5,7 @@ use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
-/// Longest socket path that every system takes, in bytes: macOS has room for 104 with the closing
-/// zero.
+/// Longest socket path that every system accepts, in bytes: macOS allows 104 with the closing zero.
 pub const MAX_PATH: usize = 103;
 
 /// Name of PostgreSQL's socket for the port that pgbox uses.
@@ -14,8 +13,7 @@ const SOCKET_NAME: &str = ".s.PGSQL.5432.lock";
 
 /// Checks the length of a socket path that a user gave.
 ///
-/// # Errors
-/// It is too long.
+/// # Errors The path is too long.
 pub fn check_path(path: &Path) -> Result<(), PgBoxError> {
     let length = path.as_os_str().len();
     if length > MAX_PATH {
@@ -27,8 +25,8 @@ pub fn check_path(path: &Path) -> Result<(), PgBoxError> {
     Ok(())
 }
 
-/// The private folder for the server's socket: `run` in the cluster's folder, or one in /tmp where
-/// that is too long.
+/// The private folder for the server's socket: `run` in the cluster's folder, or one in /tmp if
+/// that path is too long.
 pub(crate) fn folder(base: &Path, uid: u32) -> PathBuf {
     let inside = base.join("run");
     if check_path(&inside.join(SOCKET_NAME)).is_ok() {
@@ -40,7 +38,7 @@ pub(crate) fn folder(base: &Path, uid: u32) -> PathBuf {
     ))
 }
 
-/// Makes `folder` if it is not there, and makes sure that it is `uid`'s alone.
+/// Creates `folder` if it does not exist, and checks that it belongs to `uid` alone.
 pub(crate) fn make_private(folder: &Path, uid: u32, gid: u32) -> Result<(), PgBoxError> {
     match DirBuilder::new().mode(0o700).create(folder) {
         Ok(()) => {

@@ -1,4 +1,4 @@
-//! Going over all repos.
+//! Compares the tables with the signed commits, repo by repo.
 
 use crate::finding::{Finding, What};
 use crate::pure::{Batch, Winners};
@@ -14,32 +14,32 @@ use rows::{Collection, Record, datetime};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
-/// Repos that a thread takes at once.
+/// Repos that a thread reads from the ledger together.
 const PAGE: i64 = 200;
-/// Records whose rows are compared at once.
+/// Records whose rows are compared together.
 const BATCH: usize = 2000;
 
 /// How to verify.
 pub struct Verify<'v> {
-    /// Where the database is.
+    /// URL of the database.
     pub url: String,
     /// The AppView's schema.
     pub schema: String,
-    /// Connections that work at once.
+    /// Number of connections that work concurrently.
     pub connections: usize,
-    /// Only these accounts; nothing means all.
+    /// Only these accounts; `None` means all.
     pub dids: Option<Vec<String>>,
-    /// Looks at each commit, besides: why its signature does not hold, if it does not.
+    /// Also checks each commit: returns the reason if its signature does not hold.
     pub signature: Option<&'v (dyn Fn(&str, &[u8]) -> Option<String> + Sync)>,
-    /// Told of each repo that was gone over.
+    /// Receives the number of repos that were compared.
     pub progress: &'v (dyn Fn(u64) + Sync),
-    /// Told of each finding.
+    /// Receives each finding.
     pub finding: &'v (dyn Fn(&Finding) + Sync),
-    /// Asked whether to stop.
+    /// Whether to stop.
     pub stop: &'v (dyn Fn() -> bool + Sync),
 }
 
-/// What was counted, host by host.
+/// Counts for one host.
 #[derive(Clone, Debug, Default)]
 pub struct HostCounts {
     /// Repos by their state.
@@ -48,13 +48,13 @@ pub struct HostCounts {
     pub verified: u64,
     /// Of those, repos with findings.
     pub differing: u64,
-    /// Records in the trees of compared repos: stored ones,
+    /// Stored records in the trees of compared repos.
     pub records: u64,
-    /// and skipped ones, by reason.
+    /// Skipped records in those trees, by reason.
     pub skipped: BTreeMap<String, u64>,
 }
 
-/// What came of it.
+/// The result of a comparison.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// By host.
@@ -65,7 +65,7 @@ pub struct Report {
     pub differing: Vec<String>,
     /// Rows of accounts that skyfill never loaded, by account.
     pub never_loaded: BTreeMap<String, u64>,
-    /// Whether it was told to stop before the end.
+    /// Whether it was stopped before the end.
     pub stopped: bool,
 }
 
@@ -81,7 +81,7 @@ struct Loaded {
     run: Option<i64>,
 }
 
-/// What the runs were told.
+/// Settings of the runs that filled the tables.
 struct Runs {
     /// Whether the first of them found the tables empty: then all times are skyfill's.
     alone: bool,
@@ -90,10 +90,9 @@ struct Runs {
 }
 
 impl Verify<'_> {
-    /// Goes over all repos, then over strays.
+    /// Compares all repos, then looks for rows without a record.
     ///
-    /// # Errors
-    /// The database; nothing is lost, it begins anew the next time.
+    /// # Errors The database. Nothing is lost; the next comparison begins anew.
     pub fn run(&self) -> Result<Report, DbError> {
         let runs = self.runs(&mut self.connect()?)?;
         let report = Mutex::new(Report::default());
@@ -195,7 +194,7 @@ impl Verify<'_> {
         report: &Mutex<Report>,
     ) -> Result<(), DbError> {
         let mut client = self.connect()?;
-        // A second connection, since the first one is busy with the records while lists are read.
+        // A second connection, because the first one is busy with records while lists are read.
         let mut lists = self.connect()?;
         while !(self.stop)() {
             let page = {
@@ -211,7 +210,7 @@ impl Verify<'_> {
                 }
                 let (mut counts, mut findings) = (HostCounts::default(), Vec::new());
                 *counts.states.entry(repo.state).or_default() += 1;
-                // One whose parts are coming in is of two revs at once.
+                // A repo that is stored in part has two revs at once.
                 if repo.rev.is_some() && repo.state != State::Coming {
                     self.repo(
                         &mut client,
@@ -264,7 +263,7 @@ impl Verify<'_> {
             .collect()
     }
 
-    /// Goes over one repo.
+    /// Compares one repo.
     fn repo(
         &self,
         client: &mut Client,
@@ -319,8 +318,8 @@ impl Verify<'_> {
             notifications,
             found: 0,
         };
-        // Two connections: rows stream over the first one, what they are compared with comes over
-        // the second one, a batch at a time.
+        // Two connections: the first streams rows, the second reads what they are compared with,
+        // a batch at a time.
         let mut stream = client.query_raw(
             "SELECT uri, cid, json, \"indexedAt\" FROM record WHERE did = $1 ORDER BY uri COLLATE \"C\"",
             [did].iter().map(|did| did as &(dyn ToSql + Sync)),
@@ -394,7 +393,7 @@ impl HostCounts {
     }
 }
 
-/// The commit of the ledger, if it is what its CID says, and this repo's.
+/// The commit in the ledger, if its CID is right and it belongs to this repo.
 fn checked_commit(repo: &Loaded) -> Result<Commit, String> {
     let block = repo.commit.as_deref().ok_or("it is not in the ledger")?;
     let cid = Cid::of(Codec::DagCbor, block).to_string();
@@ -403,7 +402,7 @@ fn checked_commit(repo: &Loaded) -> Result<Commit, String> {
     }
     let commit = Commit::parse(block).map_err(str::to_owned)?;
     if commit.did != repo.did {
-        return Err(format!("it is of {}", commit.did));
+        return Err(format!("it belongs to {}", commit.did));
     }
     if Some(&commit.rev) != repo.rev.as_ref() {
         return Err(format!("its rev is {}", commit.rev));
@@ -411,14 +410,14 @@ fn checked_commit(repo: &Loaded) -> Result<Commit, String> {
     Ok(commit)
 }
 
-/// On the way through a repo.
+/// The state of the comparison of one repo.
 struct Walk<'w> {
     did: &'w str,
     schema: &'w str,
     root: RootBuilder,
     list: List,
-    /// Records whose JSON cannot be turned back: CID and hash of the JSON by key, until the record
-    /// comes.
+    /// Records whose JSON cannot be converted back: CID and hash of the JSON by key, until the
+    /// record is reached.
     irreversible: HashMap<Vec<u8>, ([u8; 36], String)>,
     broken_list: bool,
     batch: Batch,
@@ -429,7 +428,7 @@ struct Walk<'w> {
 }
 
 impl Walk<'_> {
-    /// Takes the entries of the list up to `key`.
+    /// Reads the entries of the list up to `key`.
     fn skip_to(
         &mut self,
         lists: &mut Client,
@@ -484,23 +483,23 @@ impl Walk<'_> {
             .and_then(|rest| rest.strip_prefix(self.did))
             .and_then(|rest| rest.strip_prefix('/'));
         let Some(key) = key else {
-            tell(wrong("its URI is not of this account"));
+            tell(wrong("its URI belongs to another account"));
             return Ok(());
         };
         self.skip_to(lists, Some(key.as_bytes()), counts)?;
         let cid = Link::parse(cid_text).and_then(|bytes| Cid::from_bytes(&bytes));
         let Some(cid) = cid else {
-            tell(wrong("its CID is none"));
+            tell(wrong("its CID is not a CID"));
             return Ok(());
         };
         if !self.root.add(key.as_bytes(), cid) {
             tell(wrong(
-                "it is on the list of skipped records, too, or there twice",
+                "it is also on the list of skipped records, or stored twice",
             ));
         }
         let irreversible = self.irreversible.remove(key.as_bytes());
         let Some(bytes) = rows::from_stored_json(json) else {
-            tell(wrong("it is no JSON of a record"));
+            tell(wrong("its JSON is not that of a record"));
             return Ok(());
         };
         let is_right = match irreversible {
@@ -510,7 +509,7 @@ impl Walk<'_> {
             None => cid.matches(&bytes),
         };
         if !is_right {
-            tell(wrong("it is not the record of its CID"));
+            tell(wrong("its content does not match its CID"));
         }
         let parts = syntax::split_key(key.as_bytes());
         let known =
@@ -519,10 +518,10 @@ impl Walk<'_> {
             .ok()
             .and_then(|item| item.as_map());
         let (Some((collection, rkey)), Some(value)) = (known, value) else {
-            tell(wrong("it is of no collection that is indexed"));
+            tell(wrong("its collection is not indexed"));
             return Ok(());
         };
-        // JavaScript has read it already, so no byte order mark goes.
+        // JavaScript has read it already, so no byte order mark is dropped.
         let created_at = value.get("createdAt").and_then(|item| item.as_text());
         if !self.is_time(created_at, rkey, indexed_at) {
             tell(What::IndexedAt {
@@ -545,7 +544,7 @@ impl Walk<'_> {
             &mut self.winners,
             self.runs.alone,
         ) {
-            // Its JSON was found wrong, or it should have been skipped.
+            // Its JSON is wrong, or it should have been skipped.
             tell(wrong(&why));
         }
         if self.batch.len() >= BATCH {

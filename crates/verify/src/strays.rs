@@ -1,7 +1,7 @@
-//! Rows that belong to no record, and rows of accounts that skyfill never loaded.
+//! Finds rows that belong to no record, and rows of accounts that skyfill never loaded.
 //!
-//! Each table is read once or twice as a whole and joined with `record`; nothing is looked up row
-//! by row. What is found is grouped by account before it leaves the server.
+//! Each table is read as a whole once or twice and joined with `record`; there is no lookup per
+//! row. Findings are grouped by account before they leave the server.
 
 use crate::finding::{Finding, What};
 use appview::table::{self, TableInfo};
@@ -10,7 +10,7 @@ use postgres::types::ToSql;
 use postgres::{Client, Error};
 use rows::Collection;
 
-/// Looks for them.
+/// Looks for such rows.
 pub(crate) fn find(
     client: &mut Client,
     schema: &str,
@@ -44,14 +44,14 @@ fn count(rows: i64) -> u64 {
     u64::try_from(rows).unwrap_or(0)
 }
 
-/// Whether the ledger, of schema `$1`, has the account as loaded.
+/// SQL: whether the ledger, for schema `$1`, has the account as loaded.
 fn is_loaded(did: &str) -> String {
     format!(
         "EXISTS (SELECT FROM skyfill.repo l WHERE l.schema_name = $1 AND l.did = {did} AND l.rev IS NOT NULL)"
     )
 }
 
-/// Rows without a record, or of a record whose collection leaves none in this table.
+/// Rows without a record, or with a record whose collection leaves no row in this table.
 fn strays_of(
     client: &mut Client,
     schema: &str,
@@ -59,7 +59,7 @@ fn strays_of(
     report: &mut dyn FnMut(Finding),
 ) -> Result<(), Error> {
     let uri = format!("x.\"{}\"", info.uri);
-    // Whoever the row says that it is of, where its URI names nobody that was loaded.
+    // The account that the row names, if its URI names no loaded one.
     let owner = load::indexed_owner(info)
         .map_or_else(|| "NULL::text".to_owned(), |owner| format!("x.\"{owner}\""));
     let select = format!(
@@ -69,7 +69,7 @@ fn strays_of(
     let without_record = format!("NOT EXISTS (SELECT FROM record r WHERE r.uri = {uri})");
     let mut queries = Vec::new();
     if info.id == table::NOTIFICATION.info().id {
-        // The official code tells of a verification that is gone after its record is.
+        // The official code notifies of a deleted verification after its record is gone.
         queries.push(format!(
             "{select} WHERE {without_record} AND x.reason <> 'unverified'"
         ));
@@ -91,7 +91,7 @@ fn strays_of(
             "{select} LEFT JOIN post p ON p.uri = x.uri WHERE p.\"replyRoot\" IS DISTINCT FROM x.\"rootUri\""
         ));
     }
-    // Without ALL: a row that two of them find is one.
+    // Without ALL: a row that two of them find counts once.
     let sql = format!(
         "WITH stray AS ({}), named AS (
            SELECT uri, split_part(uri, '/', 3) AS did, owner FROM stray
@@ -134,6 +134,6 @@ fn collections_of(info: &TableInfo) -> Vec<Collection> {
     let own = Collection::ALL
         .iter()
         .find(|collection| load::own_table(**collection).is_some_and(|own| own.id == info.id));
-    // What is left are the tables of embeds, quotes and the author's own replies.
+    // The remaining tables are those of embeds, quotes and the author's own replies.
     vec![own.copied().unwrap_or(Collection::Post)]
 }

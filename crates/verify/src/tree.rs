@@ -1,4 +1,4 @@
-//! The list of skipped records, read in the order of keys with one piece of each part in memory at
+//! Reads the list of skipped records in the order of keys, with one piece of each part in memory at
 //! a time.
 
 use ledger::skipped::{self, Reason, Skipped};
@@ -11,15 +11,15 @@ pub(crate) struct List {
     parts: Vec<Part>,
 }
 
-/// What one socket brought of it.
+/// The part of it that one socket brought.
 struct Part {
     part: i16,
-    /// The next piece to be read.
+    /// Number of the next piece to read.
     number: i32,
     entries: VecDeque<Skipped>,
 }
 
-/// Why reading a list ended.
+/// Why reading a list ended early.
 pub(crate) enum ListError {
     Database(Error),
     Broken,
@@ -50,7 +50,7 @@ impl List {
         })
     }
 
-    /// The next entry with a key up to `bound`; without a bound the next of all.
+    /// The next entry with a key up to `bound`; without a bound, the next entry.
     pub(crate) fn next(
         &mut self,
         client: &mut Client,
@@ -91,7 +91,7 @@ impl List {
     }
 }
 
-/// Whether an entry is in `record`, too.
+/// Whether the record of an entry is in `record` as well.
 pub(crate) fn is_stored(entry: &Skipped) -> bool {
     entry.reason == Reason::Irreversible
 }

@@ -1,25 +1,25 @@
-//! One word for what a database holds: the definition of "complete", and of what is less.
+//! The verdict: one word for what a database holds, and the definition of "complete".
 //!
-//! [`judge`] takes what the ledger knows ([`Coverage`]) and what the last comparison of the tables
-//! with the signed commits found. It is the only place that decides: the end of `skyfill run`,
-//! `skyfill verify`, its certificate and `skyfill status` all ask it.
+//! [`judge`] combines what the ledger knows ([`Coverage`]) with what the last comparison of the
+//! tables with the signed commits found. It is the only place that decides: the end of `skyfill
+//! run`, `skyfill verify`, its certificate and `skyfill status` all use it.
 
 use ledger::coverage::{Coverage, Proof};
 use ledger::runs::Phase;
 use ledger::states::State;
 
-/// The word. The first one that applies, from the bottom of this list upwards, is the verdict.
+/// The word. If several apply, the lowest in this list is the verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Every host that discovery knows is listed, every repo that is known is loaded or gone, and
-    /// the tables hold exactly what the signed commits say. What the operator left out by choice
-    /// is the scope of the word and stands beside it ([`Judgment::scope`]).
+    /// Every host that discovery knows is listed, every known repo is loaded or gone, and the
+    /// tables hold exactly what the signed commits say. What the operator left out by choice is the
+    /// scope of the verdict ([`Judgment::scope`]).
     Complete,
-    /// As far as complete, but the tables were not compared with the commits since the last load.
+    /// As `Complete`, but the tables were not compared with the commits since the last load.
     Unverified,
     /// Something that is known is missing ([`Judgment::missing`]).
     Incomplete,
-    /// The ledger knows of no repo: there is nothing to judge.
+    /// The ledger knows no repo, so there is nothing to judge.
     Empty,
     /// The tables differ from the signed commits.
     Different,
@@ -30,25 +30,25 @@ pub enum Verdict {
 pub struct Judgment {
     /// The word.
     pub verdict: Verdict,
-    /// What is missing or wrong, a phrase each.
+    /// What is missing or wrong, one phrase each.
     pub missing: Vec<String>,
-    /// What the operator left out by choice, a phrase each.
+    /// What the operator left out by choice, one phrase each.
     pub scope: Vec<String>,
 }
 
-/// What is judged beside the ledger's coverage.
+/// What is judged in addition to the ledger's coverage.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Compared {
-    /// Differences that the comparison found; nothing if there was none.
+    /// Differences that the comparison found; `None` if there was no comparison.
     pub differences: Option<u64>,
-    /// Accounts whose signatures were to be checked and could not be.
+    /// Accounts whose signatures were to be checked but could not be.
     pub unchecked_signatures: u64,
     /// Lines of the operator's own lists that could not be read.
     pub bad_lines: u64,
 }
 
 impl Compared {
-    /// What the last comparison found, if nothing was loaded since.
+    /// The result of the last comparison, if nothing was loaded since.
     #[must_use]
     pub fn before(coverage: &Coverage) -> Self {
         let current = coverage.proof.as_ref().filter(|proof| proof.is_current);
@@ -72,7 +72,7 @@ impl Verdict {
         }
     }
 
-    /// What the word means, for a certificate that is read without this code beside it.
+    /// The definition of the word, for readers of a certificate.
     #[must_use]
     pub fn meaning(self) -> &'static str {
         match self {
@@ -95,7 +95,7 @@ impl Verdict {
     }
 }
 
-/// Judges all that a database is known to hold.
+/// Judges everything that a database is known to hold.
 #[must_use]
 pub fn judge(coverage: &Coverage, compared: &Compared) -> Judgment {
     let missing = missing(coverage, compared);
@@ -118,7 +118,7 @@ pub fn judge(coverage: &Coverage, compared: &Compared) -> Judgment {
     }
 }
 
-/// Judges single accounts that were compared: `unfinished` of them are in a state that is.
+/// Judges single accounts that were compared; `unfinished` of them are in an unfinished state.
 #[must_use]
 pub fn judge_accounts(accounts: &[String], unfinished: u64, compared: &Compared) -> Judgment {
     let mut missing = Vec::new();
@@ -149,7 +149,7 @@ fn missing(coverage: &Coverage, compared: &Compared) -> Vec<String> {
     let mut missing = Vec::new();
     if let Some(discovery) = &coverage.discovery {
         if !discovery.is_ended {
-            missing.push("the last pass of discovery did not come to its end".to_owned());
+            missing.push("the last pass of discovery did not end".to_owned());
         }
         let hosts = discovery.not_listed.len() as u64;
         add(
@@ -173,7 +173,7 @@ fn missing(coverage: &Coverage, compared: &Compared) -> Vec<String> {
                 "repos are on no host that is known for certain",
             ),
             State::Coming => ("repo is stored in part", "repos are stored in part"),
-            _ => ("repo is still to be loaded", "repos are still to be loaded"),
+            _ => ("repo is pending", "repos are pending"),
         };
         add(
             &mut missing,
@@ -305,7 +305,7 @@ mod tests {
             ("1 repo is on no host", |c| {
                 _ = c.repos.insert(State::Unresolved, 1);
             }),
-            ("2 repos are still to be loaded", |c| {
+            ("2 repos are pending", |c| {
                 _ = c.repos.insert(State::Open, 2);
             }),
             ("1 repo is contested", |c| c.contested = 1),

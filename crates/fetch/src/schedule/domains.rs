@@ -1,15 +1,17 @@
-//! The slots that the hosts of one domain hold. Whoever owns a domain can make as many hosts of it
-//! as there are names, so that what a host may have at once says little: what its domain has at
-//! once is bounded, too, and domains whose requests hold slots for long go last.
+//! Bounds the slots that the hosts of one domain hold. The owner of a domain can name any number of
+//! hosts in it, so a bound per host is not enough. The slots of the domain are bounded as well, and
+//! domains whose requests hold slots for long come last.
 
 use super::HostId;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Slot seconds per answer above which a domain comes after others, and above which it comes last.
+/// Slot seconds per response above which a domain comes after others, and above which it comes
+/// last.
 const SLOW: f64 = 2.0;
 const SLOWEST: f64 = 8.0;
-/// Of what was measured so much remains with each request that ends: some fifty requests count.
+/// Share of earlier measurements that remains with each request that ends: about fifty requests
+/// count.
 const REMEMBERED: f64 = 0.98;
 
 /// The place of a host that waits for a slot of its domain.
@@ -23,9 +25,9 @@ pub(super) struct Parked {
 #[derive(Debug, Default)]
 pub(super) struct Domain {
     under_way: usize,
-    /// Of those, to hosts that had not answered lately when they were asked.
+    /// Slots among them held by hosts that had not responded recently when they got the request.
     unproven: usize,
-    /// Slot seconds and answers, the last ones above all.
+    /// Slot seconds and responses, recent ones weighted most.
     occupied: f64,
     answers: f64,
     counted_at: Duration,
@@ -64,14 +66,15 @@ impl Domain {
         self.answers = self.answers * REMEMBERED + f64::from(u8::from(has_answered));
     }
 
-    /// 0 for a domain whose answers cost little slot time, 2 for one whose answers cost the most.
+    /// 0 for a domain whose responses cost little slot time, 2 for one whose responses cost the
+    /// most.
     pub(super) fn cost_class(&mut self, now: Duration) -> u8 {
         self.count_up(now);
         let cost = self.occupied / self.answers.max(1.0);
         u8::from(cost > SLOW) + u8::from(cost > SLOWEST)
     }
 
-    /// Lets a host wait for a slot, behind those that wait already.
+    /// Makes a host wait for a slot, after those that wait already.
     pub(super) fn park(&mut self, id: HostId, is_unproven: bool) -> Parked {
         self.next_place += 1;
         let place = (self.next_place, id);
@@ -83,7 +86,7 @@ impl Domain {
         self.line(parked.is_unproven).remove(&parked.place);
     }
 
-    /// The hosts that may try again when a slot was given back: the first of either line.
+    /// The hosts that may try again after a slot was returned: the first of either queue.
     pub(super) fn first_parked(&self) -> [Option<HostId>; 2] {
         [&self.parked, &self.parked_unproven].map(|line| line.first().map(|(_, id)| *id))
     }

@@ -1,49 +1,49 @@
-//! How many requests at once, and whether a host works at all.
+//! Decides how many requests a host gets concurrently, and whether it works at all.
 //!
-//! Concurrency follows what the host can take: more while answers come (doubling at first, then one
-//! more a round), half when they fail or become much slower. A host that fails again and again is
-//! left alone, longer each time, and asked by one request at a time whether it is back; after the
-//! operator's patience it counts as away.
+//! Concurrency follows what the host can take. It grows while responses arrive (it doubles at
+//! first, then grows by one per round), and halves when requests fail or become much slower. A host
+//! that fails repeatedly rests, longer each time, and one request at a time checks whether it is
+//! back. After the operator's patience it counts as down.
 
 use std::time::Duration;
 
-/// Requests at once to a host that answers, at least.
+/// Minimum concurrency of a host that responds.
 const LEAST: u32 = 4;
-/// Most requests at once to a host.
+/// Maximum concurrency of a host.
 const MOST: f64 = 64.0;
 /// Failures in a row after which a host is left alone: less for one that never answered.
 const FAILURES: u32 = 5;
 const FAILURES_AT_FIRST: u32 = 2;
-/// First and longest time for which it is left alone.
+/// First and longest time of rest.
 const FIRST_REST: Duration = Duration::from_secs(5);
 const LONGEST_REST: Duration = Duration::from_secs(300);
-/// After this time a host that counts as away is asked again.
+/// Time after which a host that counts as down is tried again.
 pub const AWAY: Duration = Duration::from_secs(3600);
 
 /// The state of one host.
 #[derive(Clone, Debug)]
 pub struct Health {
     window: f64,
-    /// Whether there was trouble: until then the window doubles.
+    /// Whether there was a failure; until then the window doubles.
     had_trouble: bool,
-    /// Failures since the last answer.
+    /// Failures since the last response.
     failures: u32,
-    /// Whether the last thing that was heard was an answer.
+    /// Whether the last request got a response.
     is_proven: bool,
     has_answered: bool,
     rests: u32,
     rest_until: Duration,
-    /// Since when it does not answer.
+    /// Time since which it does not respond.
     failing_since: Option<Duration>,
     away_until: Option<Duration>,
-    /// Time to the first byte, in seconds: of the fastest answers, and of the last ones.
+    /// Time to the first byte, in seconds: of the fastest responses, and of the last ones.
     fastest: Option<f64>,
     lately: f64,
     cut_at: Duration,
 }
 
 impl Health {
-    /// A host of which nothing is known, but perhaps how many requests at once it took before.
+    /// A host of which nothing is known except, perhaps, its concurrency in an earlier run.
     #[must_use]
     pub fn new(window: Option<f64>) -> Self {
         Self {
@@ -65,14 +65,14 @@ impl Health {
         }
     }
 
-    /// Requests at once that it takes.
+    /// Concurrent requests that it can take.
     #[must_use]
     pub fn window(&self) -> f64 {
         self.window
     }
 
-    /// Requests at once that it gets now: one, until it answers for the first time; then a few at
-    /// least, so that repos that stall do not hold up all others.
+    /// Concurrent requests that it gets now: one until its first response, then at least a few, so
+    /// that repos that stall do not hold up all others.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub fn room(&self) -> u32 {
@@ -83,26 +83,26 @@ impl Health {
         }
     }
 
-    /// Whether the last thing that was heard of it was an answer.
+    /// Whether the last request got a response.
     #[must_use]
     pub fn is_proven(&self) -> bool {
         self.is_proven
     }
 
-    /// From when on it may be asked.
+    /// The time from which on it may get requests.
     #[must_use]
     pub fn rest_until(&self) -> Duration {
         self.rest_until
     }
 
-    /// Until when it counts as away.
+    /// The time until which it counts as down.
     #[must_use]
     pub fn away_until(&self, now: Duration) -> Option<Duration> {
         self.away_until.filter(|until| *until > now)
     }
 
-    /// An answer, and how long its first byte took; `is_full` if it had as many requests as it
-    /// gets.
+    /// A response arrived; `first_byte` is the time to its first byte, and `is_full` whether the
+    /// host had all the requests that it gets.
     pub fn answered(&mut self, now: Duration, first_byte: Option<Duration>, is_full: bool) {
         self.failures = 0;
         self.rests = 0;
@@ -121,7 +121,7 @@ impl Health {
         let Some(took) = first_byte.map(|took| took.as_secs_f64()) else {
             return;
         };
-        // The fastest are forgotten slowly: networks change.
+        // The fastest times fade slowly, because networks change.
         let fastest = self
             .fastest
             .map_or(took, |fastest| took.min(fastest * 1.001));
@@ -142,8 +142,8 @@ impl Health {
         }
     }
 
-    /// No answer, or one that broke off. True if it counts as away from now on: it gave no answer
-    /// for as long as `patience`.
+    /// A request got no response, or one that broke off. Returns true if the host counts as down
+    /// from now on, because it did not respond for `patience`.
     pub fn failed(&mut self, now: Duration, patience: Duration) -> bool {
         self.failures = self.failures.saturating_add(1);
         self.had_trouble = true;
@@ -171,7 +171,7 @@ impl Health {
         let rest = FIRST_REST
             .saturating_mul(1 << self.rests.min(10))
             .min(LONGEST_REST);
-        // Not longer than there is patience left, so that its end is noticed in time.
+        // Not longer than the patience that is left, so that its end is noticed in time.
         let left = patience
             .saturating_sub(now.saturating_sub(since))
             .max(Duration::from_secs(1));
@@ -180,7 +180,7 @@ impl Health {
         false
     }
 
-    /// It counts as away from now on for so long, whatever it answered.
+    /// Makes it count as down until then, whatever its responses were.
     pub fn leave(&mut self, until: Duration) {
         self.away_until = Some(until);
         self.rest_until = self.rest_until.max(until);

@@ -1,20 +1,20 @@
-//! Which host is asked next, and when: the scheduler of whole networks.
+//! The scheduler for whole networks: decides which host gets the next request, and when.
 //!
-//! It does no I/O and has no clock of its own: it is told what time it is, what waits, and what
-//! came back, and it says who is next. The same code works for a run ([`crate::turns`]) and on
-//! paper time, for a simulated network.
+//! It does no I/O and has no clock. The caller passes the time, the waiting requests and the
+//! results; the scheduler returns the next host. The same code serves a run ([`crate::turns`]) and
+//! a simulation on virtual time.
 //!
-//! Each host has its own [`pace`] and [`health`], learned from what it answered itself and from
-//! nothing else: whoever controls one host changes nothing for another, even if both answer at one
-//! address. Names that share the limit of an address each meet it themselves, and each
-//! backs off until all of them fit below it.
+//! Each host has its own [`pace`] and [`health`], learned only from its own responses. So whoever
+//! controls one host changes nothing for another, even if both have the same address. Hosts that
+//! share the limit of an address each run into it, and each slows down until all of them fit below
+//! it.
 //!
-//! Of the hosts that may be asked now, the one goes first that has the longest way to go, so that
-//! no large host is left alone at the end. Slots are what hosts compete for, so nobody holds most
-//! of them ([`domains`]): hosts that have not answered yet, or not lately, get a quarter
-//! of all slots, those of one domain a quarter of that, a single host a quarter, a domain three
-//! quarters. Domains whose requests hold their slots for long come after those whose requests are
-//! quick.
+//! Of the hosts that may get a request now, the one with the most work left comes first, so that no
+//! large host is left over at the end. Hosts compete for slots, so nobody gets most of them
+//! ([`domains`]). Hosts that have not responded yet, or not recently, share a quarter of all slots;
+//! those of one domain get a quarter of that; a single host gets a quarter of all slots, a domain
+//! three quarters. Domains whose requests hold their slots for long come after those whose requests
+//! are quick.
 
 mod domains;
 pub mod health;
@@ -29,28 +29,28 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-/// A host, as the scheduler numbers them.
+/// The scheduler's number of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostId(usize);
 
 impl HostId {
-    /// Its place, counted from 0.
+    /// The number as an index, from 0.
     #[must_use]
     pub fn index(self) -> usize {
         self.0
     }
 }
 
-/// How all hosts are asked.
+/// The limits for all hosts.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Requests under way at once, to all hosts.
+    /// Maximum concurrent requests, over all hosts.
     pub slots: usize,
-    /// Most requests a second, to all hosts.
+    /// Maximum rate over all hosts, in requests per second.
     pub max_rate: Option<f64>,
-    /// Most requests a second to a host that announces no limit.
+    /// Maximum rate per host that announces no limit, in requests per second.
     pub host_rate: f64,
-    /// A host that gives no answer for so long counts as away.
+    /// Time without a response after which a host counts as down.
     pub patience: Duration,
 }
 
@@ -65,46 +65,46 @@ impl Default for Settings {
     }
 }
 
-/// Requests a second to a host that announces no limit, unless the operator wants another rate:
-/// what a Bluesky PDS takes (DESIGN, section 8).
+/// Default rate for a host that announces no limit, in requests per second: what a Bluesky PDS
+/// accepts (about 3,000 requests in 5 minutes).
 pub const HOST_RATE: f64 = 9.9;
-/// A host that wants to be left alone for longer than this counts as away.
+/// If a host asks for a longer pause than this, it counts as down.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
-/// What came back.
+/// The result of a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Outcome {
-    /// An answer, whatever it says about a repo.
+    /// A response, whatever it says about a repo.
     Answered,
-    /// 429, with the wait that it asks for.
+    /// Status 429, with the wait that it asks for.
     Limited(Option<Duration>),
-    /// The host asks for a pause, for another reason.
+    /// The host asks for a pause for another reason.
     Busy(Duration),
-    /// No answer, or one that broke off.
+    /// No response, or one that broke off.
     Failed,
-    /// Nothing was asked after all.
+    /// The request was not sent after all.
     Unused,
 }
 
-/// What was seen of an answer beside its body.
+/// What a response shows apart from its body.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Seen {
     /// The limit that it announced.
     pub announced: Option<Announced>,
     /// Time until its first byte.
     pub first_byte: Option<Duration>,
-    /// When that came, if the body came later.
+    /// The time of that, if the body arrived later.
     pub at: Option<Instant>,
 }
 
-/// Who is next.
+/// The next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// This host is asked now; it counts as asked.
+    /// Send a request to this host; it is counted already.
     Ask(HostId),
-    /// Nobody before this time, unless an answer comes.
+    /// Nothing before this time, unless a response arrives.
     At(Duration),
-    /// Nobody until an answer comes or something new waits.
+    /// Nothing until a response arrives or a new request waits.
     Nobody,
 }
 
@@ -115,12 +115,12 @@ pub struct Learned {
     /// The limit that it announces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<Limit>,
-    /// Most requests a second, as silent 429s taught.
+    /// Maximum rate learned from unannounced 429s, in requests per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ceiling: Option<f64>,
-    /// How many such lessons there were.
+    /// Number of those 429s.
     pub lessons: u32,
-    /// Requests at once that it takes.
+    /// Concurrent requests that it can take.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<f64>,
 }
@@ -133,31 +133,31 @@ struct Host {
     domain: usize,
     /// Requests that wait for their turn.
     waiting: usize,
-    /// Requests that are still to be made, as far as is known.
+    /// Requests that are still to be made, as far as known.
     expected: u64,
     under_way: u32,
-    /// Since when it gives nothing but 429s.
+    /// Time since which it responds with nothing but 429s.
     limited_since: Option<Duration>,
-    /// Where it stands in the queues.
+    /// Its place in the queues.
     queued: Option<Queued>,
     is_new: bool,
 }
 
-/// How urgent it is to ask a host: how long requests to its domain hold their slots, then how long
-/// a way it has to go, in milliseconds.
+/// How urgent a request to a host is: the cost class of its domain, then the time that its
+/// remaining work takes, in milliseconds.
 type Urgency = (u8, Reverse<u64>);
 
 #[derive(Clone, Copy)]
 enum Queued {
-    /// It may be asked at this time.
+    /// It may get a request at this time.
     Timed(Duration),
-    /// It may be asked now.
+    /// It may get a request now.
     Due(Urgency, Standing),
-    /// It may be asked when its domain gives a slot back.
+    /// It may get a request when its domain returns a slot.
     Parked(Parked),
 }
 
-/// Whether the last thing that was heard of a host was an answer.
+/// Whether the last request to a host got a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Proven,
@@ -165,9 +165,9 @@ enum Standing {
 }
 
 impl Host {
-    /// It answers, but gives nothing. Limits pass with their windows; where nothing else comes for
-    /// long, whoever asks is not wanted.
-    fn is_put_off(&mut self, now: Duration, patience: Duration) {
+    /// It responds, but refuses. Limits pass with their windows; if it does nothing else for
+    /// `patience`, its repos are put off.
+    fn on_refused(&mut self, now: Duration, patience: Duration) {
         let since = *self.limited_since.get_or_insert(now);
         if now.saturating_sub(since) > patience.max(LONGEST_PAUSE) {
             self.limited_since = None;
@@ -222,7 +222,7 @@ impl Scheduler {
         }
     }
 
-    /// The number of a host; it is added if it is new.
+    /// The number of a host, which is added if it is new.
     pub fn host(&mut self, name: &str, now: Duration) -> HostId {
         if let Some(id) = self.by_name.get(name) {
             return *id;
@@ -256,7 +256,7 @@ impl Scheduler {
         &self.hosts[id.0].name
     }
 
-    /// Goes on with what was learned of a host before; only the first time that it is named.
+    /// Restores what was learned of a host before; only the first time that it is named.
     pub fn learn(&mut self, id: HostId, learned: &Learned) {
         let host = &mut self.hosts[id.0];
         if !std::mem::take(&mut host.is_new) {
@@ -285,22 +285,22 @@ impl Scheduler {
         (0..self.hosts.len()).map(HostId)
     }
 
-    /// Says how many requests to a host are still to be made.
+    /// Sets the number of requests to a host that are still to be made.
     pub fn expect(&mut self, id: HostId, requests: u64) {
         self.hosts[id.0].expected = requests;
     }
 
-    /// Another request waits for its turn.
+    /// Adds a request that waits for its turn.
     pub fn wait(&mut self, id: HostId, now: Duration) {
         let host = &mut self.hosts[id.0];
         host.waiting += 1;
-        // One that is parked keeps its place.
+        // A parked host keeps its place.
         if !matches!(host.queued, Some(Queued::Parked(_))) {
             self.queue(id, now);
         }
     }
 
-    /// A request does not wait any more.
+    /// Removes a request that waited for its turn.
     pub fn give_up(&mut self, id: HostId, now: Duration) {
         let host = &mut self.hosts[id.0];
         host.waiting = host.waiting.saturating_sub(1);
@@ -313,13 +313,13 @@ impl Scheduler {
         self.hosts[id.0].waiting
     }
 
-    /// Requests a second that a host may be asked now.
+    /// The rate at which a host may get requests now, in requests per second.
     #[must_use]
     pub fn rate(&self, id: HostId) -> f64 {
         self.hosts[id.0].pace.rate()
     }
 
-    /// Until when a host counts as away, or wants to be left alone for so long that it is the same.
+    /// The time until which a host counts as down, or has asked for a pause that is just as long.
     #[must_use]
     pub fn away_until(&self, id: HostId, now: Duration) -> Option<Duration> {
         let host = &self.hosts[id.0];
@@ -329,13 +329,13 @@ impl Scheduler {
             .or(next.filter(|until| *until > now + LONGEST_PAUSE))
     }
 
-    /// Leaves a host alone until then: it counts as away.
+    /// Makes a host count as down until then.
     pub fn leave(&mut self, id: HostId, until: Duration, now: Duration) {
         self.hosts[id.0].health.leave(until);
         self.queue(id, now);
     }
 
-    /// Time that is left, going by the host that needs the longest, and which that is.
+    /// The host that needs the longest, and the time that it needs.
     #[must_use]
     #[allow(clippy::cast_precision_loss)]
     pub fn slowest(&self, now: Duration) -> Option<(&str, Duration)> {
@@ -357,10 +357,10 @@ impl Scheduler {
         ))
     }
 
-    /// When a host may be asked next; nothing as long as answers are awaited, or nothing waits.
+    /// The time of the next request to a host; `None` while responses are awaited or nothing waits.
     fn next_at(&self, id: HostId, now: Duration) -> Option<Duration> {
         let host = &self.hosts[id.0];
-        // No host alone takes all slots.
+        // No host alone gets all slots.
         let most = u32::try_from(self.settings.slots / 4)
             .unwrap_or(u32::MAX)
             .max(2);
@@ -378,7 +378,7 @@ impl Scheduler {
         }
     }
 
-    /// Whether a host's domain has as many slots as it gets.
+    /// Whether a host's domain has all the slots that it gets.
     fn is_domain_full(&self, id: HostId) -> bool {
         let domain = &self.domains[self.hosts[id.0].domain];
         let most = (self.settings.slots * 3 / 4).max(2);
@@ -387,7 +387,7 @@ impl Scheduler {
             || self.standing(id) == Standing::Unproven && domain.unproven() >= most_unproven
     }
 
-    /// Takes a host out of the queues.
+    /// Removes a host from the queues.
     fn dequeue(&mut self, id: HostId) {
         match self.hosts[id.0].queued.take() {
             Some(Queued::Timed(at)) => _ = self.timed.remove(&(at, id)),
@@ -400,7 +400,7 @@ impl Scheduler {
         }
     }
 
-    /// Puts a host where it belongs in the queues.
+    /// Puts a host at its place in the queues.
     fn queue(&mut self, id: HostId, now: Duration) {
         self.dequeue(id);
         if let Some(at) = self.next_at(id, now) {
@@ -424,7 +424,7 @@ impl Scheduler {
         }
     }
 
-    /// Who is asked now.
+    /// Decides the next step.
     pub fn next(&mut self, now: Duration) -> Next {
         if self.under_way >= self.settings.slots {
             return Next::Nobody;
@@ -465,7 +465,7 @@ impl Scheduler {
         let host = &mut self.hosts[id.0];
         host.waiting = host.waiting.saturating_sub(1);
         host.under_way += 1;
-        host.pace.sends(now);
+        host.pace.on_sent(now);
         let is_unproven = !host.health.is_proven();
         if is_unproven {
             self.unproven += 1;
@@ -474,7 +474,7 @@ impl Scheduler {
         self.domains[host.domain].takes_slot(now, is_unproven);
         self.under_way += 1;
         if let Some(overall) = &mut self.overall {
-            overall.sends(now);
+            overall.on_sent(now);
         }
         self.queue(id, now);
     }
@@ -489,8 +489,8 @@ impl Scheduler {
         (host.expected.max(host.waiting as u64) as f64 / host.pace.rate() * 1000.0) as u64
     }
 
-    /// What came of a request to a host. True if the host counts as away from now on: what waits
-    /// for it should give up.
+    /// Records the result of a request. Returns true if the host counts as down from now on, so
+    /// that tasks that wait for it should give up.
     pub fn ended(&mut self, id: HostId, now: Duration, outcome: Outcome, seen: &Seen) -> bool {
         self.under_way = self.under_way.saturating_sub(1);
         let was_unproven = self.is_unproven[id.0] > 0;
@@ -510,36 +510,36 @@ impl Scheduler {
             .saturating_sub(u64::from(outcome == Outcome::Answered));
         let others = host.under_way;
         if let Some(announced) = &seen.announced {
-            host.pace.hears(now, announced, others);
+            host.pace.on_announced(now, announced, others);
         }
         match outcome {
             Outcome::Answered => {
                 host.limited_since = None;
-                host.pace.passes(now);
+                host.pace.on_answered(now);
                 host.health.answered(now, seen.first_byte, is_full);
             }
             Outcome::Limited(wait) => {
                 host.health.answered(now, None, false);
-                host.is_put_off(now, patience);
+                host.on_refused(now, patience);
                 match wait.filter(|_| seen.announced.is_some()) {
-                    Some(wait) => host.pace.is_over(now, wait),
-                    None => host.pace.is_limited(now, wait),
+                    Some(wait) => host.pace.on_limit_reached(now, wait),
+                    None => host.pace.on_rate_limited(now, wait),
                 }
             }
             Outcome::Busy(wait) => {
                 host.health.answered(now, None, false);
-                host.is_put_off(now, patience);
-                host.pace.is_lost();
+                host.on_refused(now, patience);
+                host.pace.on_lost();
                 host.pace.pause(now, wait);
             }
             Outcome::Failed => {
-                host.pace.is_lost();
+                host.pace.on_lost();
                 host.health.failed(now, patience);
             }
-            Outcome::Unused => host.pace.did_not_send(),
+            Outcome::Unused => host.pace.on_not_sent(),
         }
         self.queue(id, now);
-        // Whatever the answer was: one that is left alone for long has nobody waiting.
+        // Whatever the response was, nobody waits for a host that is down.
         let is_away = self.away_until(id, now).is_some();
         for parked in freed.into_iter().flatten().filter(|parked| *parked != id) {
             self.queue(parked, now);

@@ -1,46 +1,46 @@
-//! How many requests in which time: the limit of a host, as its own answers teach it.
+//! Paces the requests to one host by the limit that its own responses show.
 //!
-//! A host that announces its limit is asked evenly at a hair below it, so that no window of its
-//! length holds more requests than it allows, wherever the host's own window begins. What it says
-//! is left of its window is believed, too: somebody else may ask from the same address. A host that
-//! announces nothing is asked slowly, then faster (additive increase); a 429 is a lesson: what was
-//! asked then is the ceiling, less a fifth, and is never asked again. Times are counted from any
-//! one moment, so that a virtual clock can drive this.
+//! A host that announces its limit is used evenly, slightly below it, so that no window of its
+//! length has more requests than allowed, wherever the host's own window begins. The announced
+//! remainder of its window counts as well, because somebody else may send requests from the same
+//! address. A host that announces nothing gets requests slowly, then faster (additive increase). An
+//! unannounced 429 is a lesson: a fifth below the rate at that time is the ceiling from then on.
+//! Times are counted from any fixed moment, so that a virtual clock can drive this.
 
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// A limit that a host announces, and what is left of it.
+/// A limit that a host announces, and the remainder of its window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Announced {
-    /// Requests in a window.
+    /// Requests per window.
     pub limit: u32,
-    /// Length of the window, where the host says it.
+    /// Length of the window, if the host says it.
     pub window: Option<Duration>,
-    /// What is left of the window that runs.
+    /// Requests left in the present window.
     pub remaining: Option<u32>,
-    /// When that window ends, from now.
+    /// Time until that window ends.
     pub reset_in: Option<Duration>,
 }
 
-/// A limit that is known: requests in so many seconds.
+/// A known limit: a number of requests per time.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Limit {
     /// Requests.
     pub requests: u32,
-    /// In so many seconds.
+    /// Length of the window, in seconds.
     pub seconds: f64,
 }
 
 impl Limit {
-    /// Requests that may come at once; the rest is spread evenly. In a window of any phase are then
-    /// no more than the limit.
+    /// Requests that may be sent at once; the rest is spread evenly. No window of any phase then
+    /// has more than the limit.
     fn burst(self) -> f64 {
         (f64::from(self.requests) / 200.0).max(1.0)
     }
 
-    /// The limit, if it makes sense; at most [`MOST_RATE`], whatever a host announces.
+    /// The limit, if it is plausible; at most [`MOST_RATE`], whatever a host announces.
     fn sound(self) -> Option<Self> {
         if self.requests == 0 || !(1.0..=LONGEST_WINDOW).contains(&self.seconds) {
             return None;
@@ -53,43 +53,43 @@ impl Limit {
         })
     }
 
-    /// Requests a second: a five-hundredth below what burst and rate together may be, for clocks
-    /// and networks that are not exact.
+    /// Requests per second: a five-hundredth below what burst and rate together may be, because
+    /// clocks and networks are not exact.
     #[must_use]
     pub fn rate(self) -> f64 {
         let even = (f64::from(self.requests) * 0.998 - self.burst()) / self.seconds;
-        // A limit of one request has no room for a burst.
+        // A limit of one request allows no burst.
         even.max(0.5 * f64::from(self.requests) / self.seconds)
     }
 }
 
-/// First rate towards a host that announces nothing, as a share of the most that it is asked.
+/// First rate at a host that announces nothing, as a share of its maximum rate.
 const FIRST_RATE: f64 = 0.2;
-/// What is added to it each second, while it is used: a share of the same.
+/// Increase of the rate per second of use, as a share of the same.
 const INCREASE: f64 = 0.05;
-/// What remains of the rate at which a lesson was given.
+/// Share of the rate at the time of a lesson that remains as the ceiling.
 const CEILING: f64 = 0.8;
-/// Lowest rate, in requests a second.
+/// Lowest rate, in requests per second.
 const LOWEST_RATE: f64 = 0.001;
-/// The rate that a lesson is about is taken over so long.
+/// Time over which the rate at a lesson is measured.
 const MEASURED: Duration = Duration::from_secs(5);
 /// First wait after a 429 that does not say how long.
 const FIRST_WAIT: Duration = Duration::from_secs(5);
 /// Longest such wait: PDSes count in windows of five minutes.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
-/// Longest window that is believed.
+/// Longest window that is accepted, in seconds.
 const LONGEST_WINDOW: f64 = 86_400.0;
-/// Highest rate that is believed, in requests a second: a hundred times what PDSes take.
+/// Highest rate that is accepted, in requests per second: a hundred times what PDSes allow.
 const MOST_RATE: f64 = 1000.0;
 
-/// The pace towards one host or address.
+/// The pace at one host or address.
 #[derive(Clone, Debug)]
 pub struct Pace {
     limit: Option<Limit>,
-    /// What is left of the host's window, and when that ends.
+    /// Requests left in the host's window, and the time at which it ends.
     left: Option<(u32, Duration)>,
     rate: f64,
-    /// Most requests a second where nothing is announced.
+    /// Maximum rate if no limit is announced, in requests per second.
     most: f64,
     ceiling: Option<f64>,
     lessons: u32,
@@ -97,16 +97,16 @@ pub struct Pace {
     counted_at: Duration,
     raised_at: Duration,
     paused_until: Duration,
-    /// After a silent 429: how often in a row, until an answer is something else.
+    /// Number of unannounced 429s in a row.
     silent: u32,
-    /// Whether the one request that is let through meanwhile is under way.
+    /// Whether the one request that is allowed after such a 429 is in flight.
     probing: bool,
     under_way: u32,
     sent: VecDeque<Duration>,
 }
 
 impl Pace {
-    /// The pace towards a host of which nothing is known; `most` requests a second unless it
+    /// The pace at a host of which nothing is known: at most `most` requests per second, unless it
     /// announces more.
     #[must_use]
     pub fn new(now: Duration, most: f64) -> Self {
@@ -128,7 +128,7 @@ impl Pace {
         }
     }
 
-    /// Goes on with what was learned before, as far as it makes sense: it comes from a database.
+    /// Restores what was learned before, as far as it is plausible: it comes from a database.
     pub fn learn(&mut self, limit: Option<Limit>, ceiling: Option<f64>, lessons: u32) {
         self.limit = limit.and_then(Limit::sound);
         self.ceiling = ceiling
@@ -140,25 +140,25 @@ impl Pace {
         }
     }
 
-    /// The limit that is announced.
+    /// The announced limit.
     #[must_use]
     pub fn limit(&self) -> Option<Limit> {
         self.limit
     }
 
-    /// What silent 429s taught: the most requests a second, and how many of them there were.
+    /// What unannounced 429s taught: the ceiling in requests per second, and their number.
     #[must_use]
     pub fn lessons(&self) -> (Option<f64>, u32) {
         (self.ceiling, self.lessons)
     }
 
-    /// Requests a second that are allowed now.
+    /// The rate that is allowed now, in requests per second.
     #[must_use]
     pub fn rate(&self) -> f64 {
         match (self.limit, self.ceiling) {
             (None, _) => self.rate,
             (Some(limit), None) => limit.rate(),
-            // A limit that is announced, and another one below it that is not.
+            // An announced limit, and a lower one that is not announced.
             (Some(limit), Some(_)) => limit.rate().min(self.rate),
         }
     }
@@ -173,8 +173,8 @@ impl Pace {
         self.counted_at = self.counted_at.max(now);
     }
 
-    /// When the next request may go out. After a silent 429 nothing goes out until all that is
-    /// under way is back, then one at a time.
+    /// The time of the next request. After an unannounced 429 nothing is sent until all requests in
+    /// flight are back, then one at a time.
     #[must_use]
     pub fn next_at(&self, now: Duration) -> Option<Duration> {
         if self.silent > 0 && self.under_way > 0 {
@@ -192,8 +192,8 @@ impl Pace {
         Some(at)
     }
 
-    /// A request goes out.
-    pub fn sends(&mut self, now: Duration) {
+    /// A request is sent.
+    pub fn on_sent(&mut self, now: Duration) {
         if self.silent == 0 && (self.limit.is_none() || self.ceiling.is_some()) {
             self.raise(now);
         }
@@ -220,29 +220,29 @@ impl Pace {
         }
     }
 
-    /// A request that was counted did not go out after all.
-    pub fn did_not_send(&mut self) {
-        self.comes_back();
+    /// A request that was counted was not sent after all.
+    pub fn on_not_sent(&mut self) {
+        self.on_ended();
         self.tokens = (self.tokens + 1.0).min(self.burst());
         self.sent.pop_back();
     }
 
-    /// A request is back; whether it was the one that is let through after a silent 429.
-    fn comes_back(&mut self) -> bool {
+    /// A request ended. Returns whether it was the one that is allowed after an unannounced 429.
+    fn on_ended(&mut self) -> bool {
         self.under_way = self.under_way.saturating_sub(1);
         std::mem::take(&mut self.probing)
     }
 
-    /// A request came back without an answer.
-    pub fn is_lost(&mut self) {
-        self.comes_back();
+    /// A request ended without a response.
+    pub fn on_lost(&mut self) {
+        self.on_ended();
     }
 
-    /// Additive increase, as long as the rate is what holds requests back.
+    /// Additive increase, as long as the rate is the bottleneck.
     fn raise(&mut self, now: Duration) {
         let passed = now.saturating_sub(self.raised_at).as_secs_f64();
         self.count_up(now);
-        // Where requests come far apart, something else holds them back.
+        // If requests are far apart, something else is the bottleneck.
         if passed * self.rate <= 3.0 {
             let most = self.ceiling.unwrap_or(self.most).min(self.most);
             self.rate = (self.rate + passed * INCREASE * self.most)
@@ -251,7 +251,7 @@ impl Pace {
         self.raised_at = now;
     }
 
-    /// Requests a second of the last seconds.
+    /// The rate over the last seconds, in requests per second.
     #[must_use]
     #[allow(clippy::cast_precision_loss)]
     pub fn measured(&mut self, now: Duration) -> f64 {
@@ -261,12 +261,12 @@ impl Pace {
         self.sent.len() as f64 / span
     }
 
-    /// What an answer announced; `others` requests are under way beside it.
-    pub fn hears(&mut self, now: Duration, announced: &Announced, others: u32) {
+    /// A response announced a limit; `others` requests are in flight beside it.
+    pub fn on_announced(&mut self, now: Duration, announced: &Announced, others: u32) {
         let reset_in = announced
             .reset_in
             .filter(|reset| reset.as_secs_f64() <= LONGEST_WINDOW);
-        // Where a host does not say how long its window is, it is at least what is left of it.
+        // If a host does not state the length of its window, it is at least the rest of it.
         let known = self.limit.map_or(0.0, |limit| limit.seconds);
         let window = announced
             .window
@@ -283,13 +283,13 @@ impl Pace {
         self.limit = limit;
         self.tokens = self.tokens.min(self.burst());
         if let (Some(remaining), Some(reset_in)) = (announced.remaining, reset_in) {
-            // Servers cut the time to whole seconds.
+            // Servers round the time down to whole seconds.
             let reset = now + reset_in + Duration::from_secs(1);
             let unseen = remaining.saturating_sub(others);
             self.left = match self.left {
                 // Resets come in whole seconds.
                 Some((left, old)) if reset <= old + Duration::from_secs(2) => {
-                    // An answer that took long tells of a window that is over.
+                    // A response that took long describes a window that is over.
                     let is_of_it = reset + Duration::from_secs(2) >= old;
                     Some((if is_of_it { left.min(remaining) } else { left }, old))
                 }
@@ -298,9 +298,9 @@ impl Pace {
         }
     }
 
-    /// An answer that is no 429.
-    pub fn passes(&mut self, now: Duration) {
-        if self.comes_back() {
+    /// A response that is not a 429 arrived.
+    pub fn on_answered(&mut self, now: Duration) {
+        if self.on_ended() {
             self.silent = 0;
             self.raised_at = now;
             self.tokens = self.tokens.min(1.0);
@@ -308,16 +308,16 @@ impl Pace {
         }
     }
 
-    /// A 429 of a limit that is announced in the same answer: it says when to go on.
-    pub fn is_over(&mut self, now: Duration, wait: Duration) {
-        self.comes_back();
+    /// A 429 arrived whose response also announced the limit, and so the time to wait.
+    pub fn on_limit_reached(&mut self, now: Duration, wait: Duration) {
+        self.on_ended();
         self.pause(now, wait);
     }
 
-    /// A 429 of a limit that nobody announced: a lesson; with the wait that it asks for, if it
-    /// does. What comes before the next good answer belongs to the same lesson.
-    pub fn is_limited(&mut self, now: Duration, wait: Option<Duration>) {
-        let was_probe = self.comes_back();
+    /// A 429 arrived without an announced limit: a lesson, with the wait that it asks for, if it
+    /// does. Further 429s before the next good response belong to the same lesson.
+    pub fn on_rate_limited(&mut self, now: Duration, wait: Option<Duration>) {
+        let was_probe = self.on_ended();
         if self.silent == 0 {
             let met = self.measured(now).min(self.rate());
             let ceiling = (met * CEILING)
@@ -336,20 +336,20 @@ impl Pace {
         self.pause(now, wait.unwrap_or(own.min(LONGEST_WAIT)));
     }
 
-    /// Nothing goes out for so long.
+    /// Sends nothing for `wait`.
     pub fn pause(&mut self, now: Duration, wait: Duration) {
         let wait = wait.min(Duration::from_secs(86_400));
         self.paused_until = self.paused_until.max(now + wait);
     }
 
-    /// Until when nothing goes out, if that is later than `now`.
+    /// The end of the pause, if it is later than `now`.
     #[must_use]
     pub fn paused_until(&self, now: Duration) -> Option<Duration> {
         (self.paused_until > now).then_some(self.paused_until)
     }
 }
 
-/// So many seconds; a day for what is no sensible number.
+/// That many seconds; a day if the number is not plausible.
 fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds.clamp(0.0, 86_400.0)).unwrap_or(Duration::from_secs(86_400))
 }
@@ -370,7 +370,7 @@ mod tests {
         let end = *now + span;
         while let Some(at) = pace.next_at(*now).filter(|at| *at < end) {
             *now = at.max(*now);
-            pace.sends(*now);
+            pace.on_sent(*now);
             answer(pace, *now);
         }
         *now = end;
@@ -385,13 +385,13 @@ mod tests {
             let mut times = Vec::new();
             send_for(&mut pace, &mut now, window * 10, |pace, at| {
                 times.push(at);
-                pace.passes(at);
+                pace.on_answered(at);
                 let announced = Announced {
                     limit: requests,
                     window: Some(window),
                     ..Announced::default()
                 };
-                pace.hears(at, &announced, 0);
+                pace.on_announced(at, &announced, 0);
             });
             let limit = requests as usize;
             assert!(
@@ -409,15 +409,15 @@ mod tests {
     fn what_is_left_of_a_window_that_others_use_is_believed() {
         let mut now = Duration::from_secs(50);
         let mut pace = Pace::new(now, 10.0);
-        pace.sends(now);
+        pace.on_sent(now);
         let announced = Announced {
             limit: 100,
             window: Some(Duration::from_secs(10)),
             remaining: Some(3),
             reset_in: Some(Duration::from_secs(8)),
         };
-        pace.hears(now, &announced, 0);
-        pace.passes(now);
+        pace.on_announced(now, &announced, 0);
+        pace.on_answered(now);
         let mut sent = 0;
         send_for(
             &mut pace,
@@ -425,7 +425,7 @@ mod tests {
             Duration::from_millis(7900),
             |pace, at| {
                 sent += 1;
-                pace.passes(at);
+                pace.on_answered(at);
             },
         );
         assert_eq!(sent, 3);
@@ -452,13 +452,13 @@ mod tests {
                 if count > limit {
                     let before = pace.lessons().1;
                     let rate = pace.measured(at);
-                    pace.is_limited(at, None);
+                    pace.on_rate_limited(at, None);
                     if pace.lessons().1 > before {
                         lessons.push(rate);
                     }
                 } else {
                     good += 1;
-                    pace.passes(at);
+                    pace.on_answered(at);
                 }
             },
         );
@@ -493,7 +493,7 @@ mod tests {
                 ..Announced::default()
             },
         ] {
-            pace.hears(now, &announced, 3);
+            pace.on_announced(now, &announced, 3);
             assert_eq!(pace.limit(), None);
         }
         pace.learn(
@@ -513,7 +513,7 @@ mod tests {
             remaining: Some(0),
             reset_in: Some(Duration::from_secs(u64::MAX)),
         };
-        pace.hears(now, &boundless, 0);
+        pace.on_announced(now, &boundless, 0);
         assert!(pace.limit().is_some_and(|limit| limit.rate() <= MOST_RATE));
         assert!(
             pace.next_at(now)
