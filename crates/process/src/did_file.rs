@@ -27,7 +27,7 @@ impl DidFile {
         let mut reader = BufReader::with_capacity(HEAD, File::open(path).map_err(failed)?);
         let head = reader.fill_buf().map_err(failed)?;
         if let Some(bad) = did_file::refused_head(head) {
-            return Err(Failure::usage(format!("{shown} is no DID file: {bad}")).hint(hint));
+            return Err(Failure::usage(format!("{shown} is not a DID file: {bad}")).hint(hint));
         }
         Ok(Self { shown, reader })
     }
