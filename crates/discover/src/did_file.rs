@@ -91,9 +91,9 @@ pub fn refused_head(head: &[u8]) -> Option<BadLine> {
 }
 
 fn parse(line: &[u8], number: u64) -> Result<DidLine, &'static str> {
-    let Columns(did, pds) = serde_json::from_slice(line).map_err(|_| "no JSON array")?;
+    let Columns(did, pds) = serde_json::from_slice(line).map_err(|_| "not a JSON array")?;
     let (Some(did), Some(pds)) = (did, pds) else {
-        return Err("no array of a DID and a PDS");
+        return Err("not an array of a DID and a PDS");
     };
     if !atrepo::syntax::is_did(&did) {
         return Err("the first string is not a DID");
@@ -133,8 +133,8 @@ impl<'de> Deserialize<'de> for Columns {
     }
 }
 
-/// Reads a line without its line feed. `Some(false)`: it was too long, its rest was skipped.
-/// `None`: the end.
+/// Reads a line without its line feed. `Some(false)` means that it was too long and its rest was
+/// skipped; `None` means the end of the file.
 fn read_line(file: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
     line.clear();
     let mut complete = true;

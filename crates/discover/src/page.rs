@@ -244,7 +244,7 @@ impl<'de> Visitor<'de> for LineSeed {
     }
 }
 
-/// A value that is looked at.
+/// A value of a known field.
 pub(crate) enum Scalar {
     Text(String),
     Bool(bool),

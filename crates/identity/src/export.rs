@@ -15,7 +15,7 @@ use std::time::Duration;
 pub const PAGE: usize = 1000;
 /// Largest page, in bytes; real operations have less than 4 KB.
 const MAX_PAGE: u64 = 32 << 20;
-/// Longest line that is read, in bytes. The directory takes operations of up to 7,500 bytes.
+/// Longest line that is read, in bytes. The directory accepts operations of up to 7,500 bytes.
 const MAX_LINE: usize = 64 << 10;
 /// Maximum number of lines that are read of a page.
 const MAX_LINES: usize = 4 * PAGE;
@@ -60,7 +60,7 @@ struct Operation {
     methods: Methods,
     aliases: Aliases,
     services: Services,
-    /// The first form of operations had its fields on top.
+    /// The oldest form of operations has its fields at the top level.
     signing_key: Text,
     handle: Text,
     service: Text,
@@ -147,7 +147,7 @@ impl Keep for Service {
     }
 }
 
-/// Asks for the export.
+/// A client for the export.
 pub struct Export {
     http: Client,
     url: String,
