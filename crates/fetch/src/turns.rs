@@ -3,12 +3,14 @@
 
 use crate::FetchError;
 use crate::retry;
+use crate::schedule::pace::Limit;
 use crate::schedule::{HostId, Learned, Next, Outcome, Scheduler, Seen, Settings};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
+use tracing::debug;
 
 /// Gives out turns. Clones share everything.
 #[derive(Clone)]
@@ -109,6 +111,7 @@ impl Turns {
         let now = self.shared.now();
         let mut state = self.shared.lock();
         let id = state.host(host, now);
+        debug!(host, seconds = time.as_secs_f64(), "the host is put off");
         state.scheduler.leave(id, now + time, now);
         state.send_away(id, now);
         drop(state);
@@ -177,6 +180,53 @@ impl State {
     }
 }
 
+impl State {
+    /// Reports what a request taught of its host; `before` is what was known.
+    fn report(&self, host: HostId, now: Duration, outcome: Outcome, before: &Learned) {
+        let scheduler = &self.scheduler;
+        let (name, known) = (scheduler.name(host), scheduler.learned(host));
+        if known.limit != before.limit
+            && let Some(limit) = known.limit
+        {
+            let Limit { requests, seconds } = limit;
+            debug!(host = name, requests, seconds, "the host announces a limit");
+        }
+        if known.ceiling != before.ceiling {
+            let ceiling = known.ceiling;
+            debug!(
+                host = name,
+                ceiling, "the host has a limit that it does not announce"
+            );
+        }
+        let left = |until: Duration| until.saturating_sub(now).as_secs_f64();
+        match outcome {
+            Outcome::Limited(wait) => {
+                let seconds = wait.map(|wait| wait.as_secs_f64());
+                debug!(host = name, seconds, "the host answers 429");
+            }
+            Outcome::Busy(wait) => {
+                debug!(
+                    host = name,
+                    seconds = wait.as_secs_f64(),
+                    "the host asks for a pause"
+                );
+            }
+            Outcome::Failed => {
+                let rest = scheduler.rest_until(host, now).map(left);
+                debug!(host = name, rest, "the host does not answer");
+            }
+            Outcome::Answered | Outcome::Unused => {}
+        }
+        if let Some(until) = scheduler.away_until(host, now) {
+            debug!(
+                host = name,
+                seconds = left(until),
+                "the host counts as down"
+            );
+        }
+    }
+}
+
 impl Turn {
     /// Reports how the request went.
     pub fn end<T>(mut self, result: &Result<T, FetchError>) {
@@ -195,12 +245,14 @@ impl Drop for Turn {
         }
         let now = self.shared.now();
         let mut state = self.shared.lock();
-        if state
+        let before = state.scheduler.learned(self.host);
+        let is_away = state
             .scheduler
-            .ended(self.host, now, self.outcome, &self.seen)
-        {
+            .ended(self.host, now, self.outcome, &self.seen);
+        if is_away {
             state.send_away(self.host, now);
         }
+        state.report(self.host, now, self.outcome, &before);
         drop(state);
         self.shared.changed.notify_one();
     }

@@ -8,6 +8,7 @@ use load::{DbError, Notifications};
 use pg::{DbErrorKind, Waiting, Waits};
 use postgres::{Client, Transaction};
 use std::fmt;
+use std::time::Instant;
 
 /// How to finalize.
 pub struct Finalize<'f> {
@@ -271,6 +272,7 @@ impl Finalize<'_> {
 
     /// Does one slice; false if there was none.
     fn slice(&self, client: &mut Client, stage: &Stage, wait: bool) -> Result<bool, DbError> {
+        let begun = Instant::now();
         let mut txn: Transaction<'_> = client.transaction()?;
         let Some(slice) = slices::take(&mut txn, &self.schema, stage.name, wait)? else {
             return Ok(false);
@@ -283,6 +285,13 @@ impl Finalize<'_> {
         slices::done(&mut txn, &self.schema, stage.name, slice.number)?;
         failpoint::pass("slice");
         txn.commit()?;
+        let (number, seconds) = (slice.number, begun.elapsed().as_secs_f64());
+        tracing::debug!(
+            stage = stage.name,
+            slice = number,
+            seconds,
+            "a slice is done"
+        );
         (self.report)(Report::Slice(stage));
         Ok(true)
     }

@@ -106,6 +106,7 @@ impl Loader {
             }
             Mode::Merge => replace::prepare_session(&mut client, &self.options.schema)?,
         }
+        tracing::debug!("connected, to load");
         self.client = Some(client);
         self.open.clear();
         self.staged.clear();
@@ -138,7 +139,9 @@ impl Loader {
     /// stored, or, if the connection was lost in the commit, all of it; the ledger knows.
     pub fn load(&mut self, chunk: &Chunk) -> Result<(), LoadError> {
         let outcome = self.try_load(chunk);
-        if outcome.is_err() {
+        if let Err(error) = &outcome {
+            let (repos, bytes) = (chunk.repos().len(), chunk.bytes());
+            tracing::debug!(%error, repos, bytes, "a chunk was not stored");
             // A new connection is the surest way to a clean state.
             self.abandon();
         }

@@ -4,34 +4,25 @@
 //! of stdout is kept, so that the command can say at its end that its data are incomplete
 //! ([`lost_data`]); a reader that closed its pipe had enough.
 //!
-//! Lines for people may quote what hosts, documents, files and databases say. Whatever that is, it
-//! does not act on the terminal.
+//! Lines for people are reports of level INFO (see [`crate::logging`]). They may quote what hosts,
+//! documents, files and databases say. Whatever that is, it does not act on the terminal.
 
-use crate::printable::shown;
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::sync::OnceLock;
 
 static LOST: OnceLock<io::Error> = OnceLock::new();
 
-/// Prints a line for people on stderr.
+/// Reports a line for people, of level INFO.
 #[macro_export]
 macro_rules! log {
-    ($($arg:tt)*) => { $crate::output::log(format_args!($($arg)*)) };
+    ($($arg:tt)*) => { $crate::tracing::info!("{}", format_args!($($arg)*)) };
 }
 
 /// Prints a line of data on stdout.
 #[macro_export]
 macro_rules! data {
     ($($arg:tt)*) => { $crate::output::data(format_args!($($arg)*)) };
-}
-
-/// [`log!`](crate::log!), as a function.
-pub fn log(line: fmt::Arguments<'_>) {
-    // In one piece: lines of several processes may share the terminal or file.
-    let line = line.to_string();
-    let shown: Vec<_> = line.split('\n').map(shown).collect();
-    drop(io::stderr().write_all(format!("{}\n", shown.join("\n")).as_bytes()));
 }
 
 /// [`data!`](crate::data!), as a function.

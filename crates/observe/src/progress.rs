@@ -1,5 +1,6 @@
 //! Progress on stderr: a bar on a terminal, else a line every so often.
 
+use crate::screen;
 use crate::waiting::Waiting;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt::Write;
@@ -67,6 +68,7 @@ impl Progress {
     #[must_use]
     pub fn start(counters: Vec<Counter>, total: Option<u64>, interval: Duration) -> Self {
         let bar = stderr().is_terminal().then(|| bar(total));
+        screen::keep(bar.clone());
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let quiet = Arc::new(AtomicBool::new(false));
         let floor: Arc<Mutex<Option<(String, Instant)>>> = Arc::default();
@@ -157,10 +159,7 @@ impl Progress {
 
     /// Prints lines to stderr without tearing the bar.
     pub fn say(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| crate::log!("{text}")),
-            None => crate::log!("{text}"),
-        }
+        crate::log!("{text}");
     }
 
     /// Ends it; nothing more is shown.
@@ -176,6 +175,7 @@ impl Progress {
             // A thread that only prints; if it panicked, there is nothing to save.
             drop(thread.join());
         }
+        screen::keep(None);
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }

@@ -108,6 +108,7 @@ impl Waiting {
             ));
         }
         let pause = Duration::from_millis(100 << self.tries.min(6)).min(MAX_PAUSE);
+        tracing::debug!(%error, tries = self.tries, ?pause, "the database is tried again");
         if waits.sleep(pause) {
             Ok(())
         } else {

@@ -12,6 +12,14 @@ pub(crate) const STOPPED: u8 = 4;
 /// As shells have it for SIGINT.
 pub(crate) const AT_ONCE: i32 = 130;
 
+/// Logs in people's form, if nothing was begun yet: for errors in what says how to log.
+pub(crate) fn log_plainly() {
+    // Without a file and a filter, nothing can fail.
+    drop(observe::logging::start(
+        &observe::logging::Settings::default(),
+    ));
+}
+
 /// Prints a failure and picks the code.
 pub(crate) fn report(outcome: Result<Ended, Failure>) -> ExitCode {
     match outcome.and_then(all_was_printed) {
@@ -24,9 +32,9 @@ pub(crate) fn report(outcome: Result<Ended, Failure>) -> ExitCode {
             ExitCode::from(STOPPED)
         }
         Err(failure) => {
-            observe::log!("error: {}", failure.message());
-            if let Some(hint) = failure.next_step() {
-                observe::log!("hint: {hint}");
+            match failure.next_step() {
+                Some(hint) => tracing::error!(hint, "{}", failure.message()),
+                None => tracing::error!("{}", failure.message()),
             }
             ExitCode::from(match failure.kind() {
                 Kind::Usage => USAGE,

@@ -38,11 +38,14 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return cli::complain(&error),
     };
+    if let Err(failure) = cli.log.start() {
+        return exit::report(Err(failure));
+    }
     told::keep(line, &matches);
     if let Err(failure) = arm_failpoint() {
         return exit::report(Err(failure));
     }
-    pg::name_process(&std::env::args().nth(1).unwrap_or_default());
+    pg::name_process(matches.subcommand_name().unwrap_or_default());
     fetch_args::allow_many_connections();
     let outcome = match cli.command {
         Command::Migrate(args) => migrate::run(&args),

@@ -20,6 +20,13 @@ fn page() -> String {
          is stale.\n",
     );
     let mut variables: Vec<(String, String, String, String)> = Vec::new();
+    out.push_str("\n## Options of every command\n");
+    let of_every_command: Vec<&Arg> = root.get_arguments().filter(|a| a.is_global_set()).collect();
+    table(&of_every_command, &mut out, &mut variables);
+    out.push_str(
+        "\nThe terminal shows what people want to know. A log file has details as well: why a repo failed, \
+         a host was put off, a connection was made anew. RUST_LOG selects what is logged in both, by crate and level.\n",
+    );
     for command in root
         .get_subcommands()
         .filter(|c| !c.is_hide_set() && c.get_name() != "help")
@@ -51,7 +58,25 @@ fn section(
     let arguments: Vec<&Arg> = command
         .get_arguments()
         .filter(|arg| !arg.is_hide_set() && !["help", "version"].contains(&arg.get_id().as_str()))
+        .filter(|arg| !arg.is_global_set())
         .collect();
+    table(&arguments, out, variables);
+    if let Some(examples) = command.get_after_help() {
+        let text = examples.to_string();
+        let lines: Vec<&str> = text.lines().skip(1).map(str::trim_start).collect();
+        let _ = write!(out, "\n```sh\n{}\n```\n", lines.join("\n"));
+    }
+    for inner in command.get_subcommands().filter(|c| c.get_name() != "help") {
+        section(inner, &name, out, variables);
+    }
+}
+
+/// A row for each argument; those that have a variable are noted.
+fn table(
+    arguments: &[&Arg],
+    out: &mut String,
+    variables: &mut Vec<(String, String, String, String)>,
+) {
     if !arguments.is_empty() {
         out.push_str("\n| argument | meaning | default | variable |\n|---|---|---|---|\n");
     }
@@ -77,14 +102,6 @@ fn section(
             variables.push((variable, shown, help, default));
         }
     }
-    if let Some(examples) = command.get_after_help() {
-        let text = examples.to_string();
-        let lines: Vec<&str> = text.lines().skip(1).map(str::trim_start).collect();
-        let _ = write!(out, "\n```sh\n{}\n```\n", lines.join("\n"));
-    }
-    for inner in command.get_subcommands().filter(|c| c.get_name() != "help") {
-        section(inner, &name, out, variables);
-    }
 }
 
 fn shown(arg: &Arg) -> String {
@@ -98,9 +115,12 @@ fn shown(arg: &Arg) -> String {
                 .collect::<Vec<_>>()
                 .join(" ")
         });
+    let short = arg
+        .get_short()
+        .map_or_else(String::new, |short| format!("-{short}, "));
     match (arg.get_long(), value) {
-        (Some(long), Some(value)) => format!("--{long} {value}"),
-        (Some(long), None) => format!("--{long}"),
+        (Some(long), Some(value)) => format!("{short}--{long} {value}"),
+        (Some(long), None) => format!("{short}--{long}"),
         (None, Some(value)) if arg.get_num_args().is_some_and(|n| n.max_values() > 1) => {
             format!("{value}...")
         }

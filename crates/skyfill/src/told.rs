@@ -98,7 +98,7 @@ pub(crate) fn keep(line: Vec<OsString>, matches: &ArgMatches) {
     let root = Cli::command();
     let given = root
         .find_subcommand(name)
-        .map_or(Vec::new(), |command| given(command, matches));
+        .map_or(Vec::new(), |command| given(&root, command, matches));
     // Once a process.
     drop(TOLD.set(Told {
         line,
@@ -108,7 +108,8 @@ pub(crate) fn keep(line: Vec<OsString>, matches: &ArgMatches) {
     }));
 }
 
-fn given(command: &Command, matches: &ArgMatches) -> Vec<Given> {
+/// What was given of the command's own arguments and of those that every command has.
+fn given(root: &Command, command: &Command, matches: &ArgMatches) -> Vec<Given> {
     let one = |arg: &Arg| {
         let id = arg.get_id().as_str();
         let from_environment = match matches
@@ -121,7 +122,7 @@ fn given(command: &Command, matches: &ArgMatches) -> Vec<Given> {
             _ => return None,
         };
         let values = match arg.get_action() {
-            ArgAction::SetTrue => Vec::new(),
+            ArgAction::SetTrue | ArgAction::Count => Vec::new(),
             _ => matches
                 .get_raw(id)?
                 .map(|value| value.to_string_lossy().into_owned())
@@ -135,7 +136,19 @@ fn given(command: &Command, matches: &ArgMatches) -> Vec<Given> {
             from_environment,
         })
     };
-    command.get_arguments().filter_map(one).collect()
+    let of_every_command = root.get_arguments().filter(|arg| arg.is_global_set());
+    let all = command.get_arguments().chain(of_every_command);
+    all.flat_map(|arg| std::iter::repeat_n(arg, times(arg, matches)))
+        .filter_map(one)
+        .collect()
+}
+
+/// How often an argument was given, as far as that means something.
+fn times(arg: &Arg, matches: &ArgMatches) -> usize {
+    match arg.get_action() {
+        ArgAction::Count => matches.get_count(arg.get_id().as_str()).into(),
+        _ => 1,
+    }
 }
 
 /// How long an option of `command` is remembered, if it is.
@@ -188,7 +201,7 @@ pub(crate) fn complete<A: FromArgMatches>(database: &Database, forget: bool) -> 
         observe::log!("as told before: {}", shell_line(&added));
     }
     let mut line = told.line.clone();
-    let after_command = line.len().min(2);
+    let after_command = 1 + place_of_command(&line, &told.command);
     line.splice(
         after_command..after_command,
         added.into_iter().map(OsString::from),
@@ -211,6 +224,17 @@ pub(crate) fn complete<A: FromArgMatches>(database: &Database, forget: bool) -> 
     let matches = matches.subcommand().map(|(_, matches)| matches);
     let matches = matches.ok_or_else(|| Failure::new("the command line names no command"))?;
     A::from_arg_matches(matches).map_err(unfit)
+}
+
+/// Where the command stands in its line: options of every command may come before it.
+fn place_of_command(line: &[OsString], command: &str) -> usize {
+    let is_value = |at: usize| {
+        let before = at.checked_sub(1).and_then(|at| line.get(at));
+        before.is_some_and(|before| before == "--log-file" || before == "--log-format")
+    };
+    (1..line.len())
+        .find(|at| line.get(*at).is_some_and(|word| word == command) && !is_value(*at))
+        .unwrap_or(1)
 }
 
 /// The noted options that this command knows, and that neither its line nor, for what the

@@ -210,6 +210,7 @@ impl<'w> Writer<'w> {
                 Decision::Reconnect | Decision::Wait => {
                     self.driver = None;
                     tries += 1;
+                    tracing::debug!(%error, tries, batches = before, "written again on a new connection");
                     if !(self.on_wait)(&error, tries) {
                         return Err(error);
                     }
@@ -261,6 +262,7 @@ impl<'w> Writer<'w> {
             }
             match self.try_part(part) {
                 Err(error) if decide(&error) == Decision::Split => {
+                    tracing::debug!(%error, "a batch is halved");
                     self.driver()?
                         .batch("ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part")?;
                     if part.records() > 1 {

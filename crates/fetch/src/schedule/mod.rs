@@ -329,6 +329,13 @@ impl Scheduler {
             .or(next.filter(|until| *until > now + LONGEST_PAUSE))
     }
 
+    /// Until when a host that does not answer is not asked, if that is so.
+    #[must_use]
+    pub fn rest_until(&self, id: HostId, now: Duration) -> Option<Duration> {
+        let until = self.hosts[id.0].health.rest_until();
+        (until > now).then_some(until)
+    }
+
     /// Makes a host count as down until then.
     pub fn leave(&mut self, id: HostId, until: Duration, now: Duration) {
         self.hosts[id.0].health.leave(until);

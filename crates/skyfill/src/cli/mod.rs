@@ -4,9 +4,11 @@
 #[cfg(test)]
 mod docs_test;
 mod loading;
+mod logging;
 mod network;
 
 pub(crate) use loading::{CatchUpArgs, LoadArgs, RunArgs, WhatArgs};
+pub(crate) use logging::LogArgs;
 pub(crate) use network::{
     CallerArgs, DirectoryArgs, DiscoverArgs, FetchArgs, SimnetArgs, SourceArgs, SpoolArgs,
 };
@@ -22,6 +24,8 @@ use std::process::ExitCode;
 #[derive(Debug, Parser)]
 #[command(name = "skyfill", version, max_term_width = 110)]
 pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -580,6 +584,7 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 /// Prints what is wrong with the arguments, and names the environment variable if the value came
 /// from one.
 pub(crate) fn complain(error: &clap::Error) -> ExitCode {
+    exit::log_plainly();
     // If even this cannot be printed, nothing can be done.
     drop(error.print());
     if let Some(variable) = variable_behind(error) {

@@ -17,6 +17,7 @@ mod identities;
 mod inherited;
 mod kill;
 mod knots;
+mod logging;
 mod memory;
 mod migrate;
 mod mistakes;

@@ -1,0 +1,64 @@
+//! Arguments of every command: what is logged, and where to.
+
+use crate::exit;
+use clap::{ArgAction, Args, ValueEnum};
+use observe::logging::{self, LoggingError};
+use process::Failure;
+use std::path::PathBuf;
+
+/// What is logged.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Logging")]
+pub(crate) struct LogArgs {
+    /// Show details with time, level and fields, such as why a repo failed; twice shows all
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    pub(crate) verbose: u8,
+    /// Show warnings and errors only
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// File to add log lines to, with details, time, level and fields
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) log_file: Option<PathBuf>,
+    /// Form of log lines: in the log file, or on stderr if there is no log file
+    #[arg(long, global = true, value_name = "FORM", value_enum)]
+    pub(crate) log_format: Option<LogFormat>,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// An object of JSON per line.
+    Json,
+}
+
+impl LogArgs {
+    /// Begins to log.
+    pub(crate) fn start(&self) -> Result<(), Failure> {
+        let verbosity = match self.quiet {
+            true => -1,
+            false => i8::try_from(self.verbose).unwrap_or(i8::MAX),
+        };
+        let filter = std::env::var("RUST_LOG").ok();
+        let settings = logging::Settings {
+            verbosity,
+            filter: filter.filter(|filter| !filter.trim().is_empty()),
+            file: self.log_file.clone(),
+            format: self.log_format.map(|format| match format {
+                LogFormat::Text => logging::Format::Text,
+                LogFormat::Json => logging::Format::Json,
+            }),
+        };
+        logging::start(&settings).map_err(|error| {
+            // To report it, people's form will do.
+            exit::log_plainly();
+            match error {
+                LoggingError::File(..) => Failure::usage(error)
+                    .hint("name a file that can be written to, with --log-file"),
+                LoggingError::Filter(_) => Failure::usage(error)
+                    .hint("give a level or a list, for example RUST_LOG=fetch=debug,warn"),
+            }
+        })
+    }
+}
