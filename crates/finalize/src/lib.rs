@@ -15,4 +15,4 @@ mod slicing;
 mod stage;
 
 pub use run::{Finalize, FinalizeError, Outcome, Report};
-pub use stage::STAGES;
+pub use stage::{STAGES, Stage};

@@ -25,11 +25,27 @@ pub enum Kind {
     Stopped,
 }
 
+/// What to do next, where the caller knows the words of the last part: the line of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NextStep {
+    /// This.
+    Text(String),
+    /// This, then the same command again, from where it was.
+    GoOn(String),
+    /// This, with a command on the same database.
+    Run {
+        /// What the command is for.
+        text: String,
+        /// Its name and options.
+        command: String,
+    },
+}
+
 /// Why a command could not do its work.
 #[derive(Debug)]
 pub struct Failure {
     message: String,
-    hint: Option<String>,
+    hint: Option<NextStep>,
     kind: Kind,
 }
 
@@ -62,7 +78,24 @@ impl Failure {
     /// The same, with what to do about it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(NextStep::Text(hint.into()));
+        self
+    }
+
+    /// The same, with what to do about it before the same command goes on.
+    #[must_use]
+    pub fn hint_to_go_on(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(NextStep::GoOn(hint.into()));
+        self
+    }
+
+    /// The same, with what to do about it by another command on the same database.
+    #[must_use]
+    pub fn hint_to_run(mut self, hint: impl Into<String>, command: impl Into<String>) -> Self {
+        self.hint = Some(NextStep::Run {
+            text: hint.into(),
+            command: command.into(),
+        });
         self
     }
 
@@ -80,7 +113,7 @@ impl Failure {
 
     /// What to do next.
     #[must_use]
-    pub fn next_step(&self) -> Option<&str> {
-        self.hint.as_deref()
+    pub fn next_step(&self) -> Option<&NextStep> {
+        self.hint.as_ref()
     }
 }

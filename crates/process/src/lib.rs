@@ -14,5 +14,5 @@ pub mod threads;
 pub use budget::{Budget, NotReserved, Reservation};
 pub use database::{Database, Patient, Target};
 pub use did_file::DidFile;
-pub use failure::{Ended, Failure, Kind};
+pub use failure::{Ended, Failure, Kind, NextStep};
 pub use stop::Stop;

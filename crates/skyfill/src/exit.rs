@@ -1,7 +1,8 @@
 //! How commands end: an exit code that means something, and for errors a line that names the thing
 //! and one that names the next step.
 
-use process::{Ended, Failure, Kind};
+use crate::told;
+use process::{Ended, Failure, Kind, NextStep};
 use std::process::ExitCode;
 
 /// Exit codes, as the README lists them.
@@ -32,7 +33,7 @@ pub(crate) fn report(outcome: Result<Ended, Failure>) -> ExitCode {
             ExitCode::from(STOPPED)
         }
         Err(failure) => {
-            match failure.next_step() {
+            match failure.next_step().map(shown) {
                 Some(hint) => tracing::error!(hint, "{}", failure.message()),
                 None => tracing::error!("{}", failure.message()),
             }
@@ -42,6 +43,15 @@ pub(crate) fn report(outcome: Result<Ended, Failure>) -> ExitCode {
                 Kind::Stopped => STOPPED,
             })
         }
+    }
+}
+
+/// What to do next, with the line of the command that it names.
+fn shown(next: &NextStep) -> String {
+    match next {
+        NextStep::Text(text) => text.clone(),
+        NextStep::GoOn(text) => format!("{text} go on with: {}", told::line_to_go_on_with()),
+        NextStep::Run { text, command } => format!("{text}: {}", told::line_of(command)),
     }
 }
 

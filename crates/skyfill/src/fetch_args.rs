@@ -1,16 +1,24 @@
-//! What of the arguments says how hosts are asked: limits, pace, who asks, who does not want to be
-//! asked.
+//! Arguments that several commands share, as the options of the engines.
 
-use crate::cli::{CallerArgs, DirectoryArgs, FetchArgs, LoadArgs, SourceArgs, SpoolArgs};
+use crate::cli::{
+    CallerArgs, DirectoryArgs, FetchArgs, LoadArgs, RunHandles, SourceArgs, SpoolArgs,
+};
 use crate::told;
 use discover::lists;
+use engine::Directory;
+use engine::discovery::Source;
+use engine::identities::HandleMode;
+use engine::run::LoadOptions;
 use fetch::{OptOut, Spool};
-use identity::resolve;
 use process::Failure;
+use std::path::Path;
 use std::time::Duration;
 
+/// Seconds for which a host that does not answer is tried again, unless the arguments say otherwise.
+const PATIENCE: u64 = 600;
+
 /// How skyfill calls itself, with the way to reach who runs it.
-pub(crate) fn user_agent(caller: &CallerArgs) -> String {
+fn user_agent(caller: &CallerArgs) -> String {
     let name = concat!("skyfill/", env!("CARGO_PKG_VERSION"));
     match &caller.contact {
         Some(contact) => format!("{name} ({contact})"),
@@ -42,7 +50,7 @@ pub(crate) fn options(
 }
 
 /// The hosts and accounts that the arguments leave out.
-pub(crate) fn opt_out(args: &FetchArgs) -> Result<OptOut, Failure> {
+fn opt_out(args: &FetchArgs) -> Result<OptOut, Failure> {
     let mut all = OptOut::default();
     all.add(&args.skip_host.join("\n"))
         .map_err(|host| Failure::usage(format!("--skip-host: {host} is no host")))?;
@@ -76,50 +84,97 @@ pub(crate) fn spool(args: &SpoolArgs) -> Result<Spool, Failure> {
     Ok(spool)
 }
 
-/// The arguments, with the servers that the operator names: those may lie on private networks. What
-/// they list may not.
-pub(crate) fn naming(args: &FetchArgs, source: &SourceArgs) -> Result<FetchArgs, Failure> {
+/// The same, with the servers that the operator names: those may lie on private networks. What they
+/// list may not.
+pub(crate) fn options_naming(
+    args: &FetchArgs,
+    caller: &CallerArgs,
+    source: &Source,
+) -> Result<fetch::Options, Failure> {
     let mut named = args.named.clone();
-    named.extend(named_hosts(source)?);
-    named.extend(source.relay.as_deref().and_then(lists::base_url));
+    named.extend(source.named_pds().cloned());
+    named.extend(source.relay.clone());
     named.sort_unstable();
     named.dedup();
     told::imply("named", &named);
-    Ok(FetchArgs {
+    Ok(fetch::Options {
         named,
-        ..args.clone()
+        ..options(args, caller, PATIENCE)?
     })
 }
 
-/// The same for all that loads.
-pub(crate) fn load_naming(args: &LoadArgs, source: &SourceArgs) -> Result<LoadArgs, Failure> {
-    Ok(LoadArgs {
-        fetch: naming(&args.fetch, source)?,
-        ..args.clone()
+/// Where repos are looked for.
+pub(crate) fn source(args: &SourceArgs) -> Result<Source, Failure> {
+    let pds = args.pds.iter().map(|url| base_url("--pds", url));
+    let relay = args.relay.as_deref().map(|url| base_url("--relay", url));
+    Ok(Source {
+        relay: relay.transpose()?,
+        relay_repos: args.relay_repos,
+        pds: pds.collect::<Result<_, _>>()?,
+        pds_file: args.pds_file.as_deref().map(urls_of).transpose()?,
+        plc_export: args.plc_export,
+        collection: args.collection.clone(),
+        straggler_grace: Duration::from_secs(args.straggler_grace),
     })
 }
 
-/// URLs of the hosts that arguments name.
-pub(crate) fn named_hosts(source: &SourceArgs) -> Result<Vec<String>, Failure> {
-    let mut urls = Vec::new();
-    for pds in &source.pds {
-        urls.push(base_url("--pds", pds)?);
+/// The servers that a file names, a URL a line.
+fn urls_of(path: &Path) -> Result<Vec<String>, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::new(format!("read {}: {error}", path.display())))?;
+    text.lines()
+        .map(|line| line.split('#').next().unwrap_or_default().trim())
+        .filter(|line| !line.is_empty())
+        .map(|line| base_url(&path.display().to_string(), line))
+        .collect()
+}
+
+/// Where documents and handles are asked for.
+pub(crate) fn directory(
+    args: &DirectoryArgs,
+    caller: &CallerArgs,
+    allow_private_hosts: bool,
+) -> Directory {
+    Directory {
+        user_agent: user_agent(caller),
+        plc_url: args.plc_url.clone(),
+        plc_rate: args.plc_rate,
+        web_server: args.did_web_server.clone(),
+        dns_server: args.dns_server,
+        well_known_server: args.well_known_server.clone(),
+        timeout: Duration::from_secs(args.timeout),
+        allow_private_hosts,
     }
-    if let Some(path) = &source.pds_file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::new(format!("read {}: {error}", path.display())))?;
-        let lines = text
-            .lines()
-            .map(|line| line.split('#').next().unwrap_or_default().trim());
-        for line in lines.filter(|line| !line.is_empty()) {
-            urls.push(base_url(&path.display().to_string(), line)?);
-        }
-    }
-    Ok(urls)
+}
+
+/// How repos are loaded.
+pub(crate) fn load(args: &LoadArgs, source: &Source) -> Result<LoadOptions, Failure> {
+    Ok(LoadOptions {
+        keep_cars: args.keep_cars.clone(),
+        handles: match args.handles {
+            RunHandles::Verified => Some(HandleMode::Verified),
+            RunHandles::Claimed => Some(HandleMode::Claimed),
+            RunHandles::Skip => None,
+        },
+        verifies: !args.no_verify,
+        certificate: args.certificate.clone(),
+        accept_deletions: args.accept_deletions,
+        memory: args.memory,
+        threads: args.threads.map(usize::from),
+        connections: usize::from(args.max_db_connections),
+        fetch: options_naming(&args.fetch, &args.caller, source)?,
+        spool: spool(&args.spool)?,
+        directory: directory(
+            &args.directory,
+            &args.caller,
+            args.fetch.allow_private_hosts,
+        ),
+        interval: Duration::from_secs(args.output.logging_interval),
+    })
 }
 
 /// The URL that an argument names.
-pub(crate) fn base_url(argument: &str, text: &str) -> Result<String, Failure> {
+fn base_url(argument: &str, text: &str) -> Result<String, Failure> {
     lists::base_url(text)
         .ok_or_else(|| Failure::usage(format!("{argument}: {text} is no URL of a server")))
 }
@@ -143,24 +198,3 @@ pub(crate) fn allow_many_connections() {
 
 /// Open files at most.
 const MANY: u64 = 65_536;
-
-/// Asks for DID documents.
-pub(crate) fn documents(
-    directory: &DirectoryArgs,
-    caller: &CallerArgs,
-    allow_private_hosts: bool,
-    attempts: u32,
-) -> Result<resolve::Resolver, Failure> {
-    resolve::Resolver::new(
-        &user_agent(caller),
-        resolve::Settings {
-            plc_url: directory.plc_url.clone(),
-            plc_rate: directory.plc_rate,
-            web_server: directory.did_web_server.clone(),
-            allow_private_hosts,
-            timeout: Duration::from_secs(directory.timeout),
-            attempts,
-        },
-    )
-    .map_err(Failure::new)
-}

@@ -1,27 +1,13 @@
 //! The command `skyfill`: arguments, environment, wiring, exit codes. What the commands do is in
 //! the other crates.
 
-mod catch_up;
-mod certificate;
 mod cli;
 mod commands;
-mod discovery;
+mod complaint;
 mod exit;
 mod fetch_args;
-mod finalize;
-mod identities;
-mod indexes;
-mod migrate;
-mod practice;
-mod proof;
-mod reference;
-mod run;
-mod server;
 mod signals;
-mod status;
 mod told;
-mod unpack;
-mod verify;
 
 use clap::FromArgMatches;
 use cli::{Cli, Command};
@@ -32,11 +18,11 @@ fn main() -> ExitCode {
     let line: Vec<OsString> = std::env::args_os().collect();
     let matches = match cli::definition().try_get_matches_from(&line) {
         Ok(matches) => matches,
-        Err(error) => return cli::complain(&error),
+        Err(error) => return complaint::complain(&error),
     };
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
-        Err(error) => return cli::complain(&error),
+        Err(error) => return complaint::complain(&error),
     };
     if let Err(failure) = cli.log.start() {
         return exit::report(Err(failure));
@@ -48,21 +34,21 @@ fn main() -> ExitCode {
     pg::name_process(matches.subcommand_name().unwrap_or_default());
     fetch_args::allow_many_connections();
     let outcome = match cli.command {
-        Command::Migrate(args) => migrate::run(&args),
-        Command::UnpackAsDidFile(args) => unpack::run(&args),
+        Command::Migrate(args) => commands::migrate::run(&args),
+        Command::UnpackAsDidFile(args) => commands::unpack::run(&args),
         Command::Producer(args) => commands::producer::run(&args),
         Command::Consumer(args) => commands::consumer::run(&args),
-        Command::Discover(args) => discovery::command::run(&args),
-        Command::Run(args) => run::run(&args),
-        Command::CatchUp(args) => catch_up::run(&args),
-        Command::Identities(args) => identities::run(&args),
-        Command::Finalize(args) => finalize::run(&args),
-        Command::Verify(args) => verify::run(&args),
-        Command::Status(args) => status::run(&args),
-        Command::Indexes(args) => indexes::run(&args),
-        Command::Db(args) => server::run(&args),
-        Command::Simnet(args) => practice::run(&args),
-        Command::Reference => reference::run(),
+        Command::Discover(args) => commands::discover::run(&args),
+        Command::Run(args) => commands::run::run(&args),
+        Command::CatchUp(args) => commands::catch_up::run(&args),
+        Command::Identities(args) => commands::identities::run(&args),
+        Command::Finalize(args) => commands::finalize::run(&args),
+        Command::Verify(args) => commands::verify::run(&args),
+        Command::Status(args) => commands::status::run(&args),
+        Command::Indexes(args) => commands::indexes::run(&args),
+        Command::Db(args) => commands::db::run(&args),
+        Command::Simnet(args) => commands::practice::run(&args),
+        Command::Reference => commands::reference::run(),
     };
     exit::report(outcome)
 }

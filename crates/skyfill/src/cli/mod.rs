@@ -7,18 +7,15 @@ mod loading;
 mod logging;
 mod network;
 
-pub(crate) use loading::{CatchUpArgs, LoadArgs, RunArgs, WhatArgs};
+pub(crate) use loading::{CatchUpArgs, LoadArgs, RunArgs};
 pub(crate) use logging::LogArgs;
 pub(crate) use network::{
     CallerArgs, DirectoryArgs, DiscoverArgs, FetchArgs, SimnetArgs, SourceArgs, SpoolArgs,
 };
 
-use crate::exit;
 use clap::builder::{PossibleValuesParser, Resettable};
-use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 /// Fills the PostgreSQL database of a Bluesky AppView from the repos of the AT Protocol network.
 #[derive(Debug, Parser)]
@@ -579,45 +576,6 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
             }
         })
         .mut_subcommands(without_empty_variables)
-}
-
-/// Prints what is wrong with the arguments, and names the environment variable if the value came
-/// from one.
-pub(crate) fn complain(error: &clap::Error) -> ExitCode {
-    exit::log_plainly();
-    // If even this cannot be printed, nothing can be done.
-    drop(error.print());
-    if let Some(variable) = variable_behind(error) {
-        observe::log!("note: the value comes from the environment variable {variable}");
-    }
-    if error.use_stderr() {
-        ExitCode::from(exit::USAGE)
-    } else {
-        ExitCode::SUCCESS
-    }
-}
-
-/// The environment variable that a wrong value came from.
-fn variable_behind(error: &clap::Error) -> Option<String> {
-    let (ContextValue::String(arg), ContextValue::String(value)) = (
-        error.get(ContextKind::InvalidArg)?,
-        error.get(ContextKind::InvalidValue)?,
-    ) else {
-        return None;
-    };
-    let long = arg.split(' ').next()?.trim_start_matches("--");
-    let root = Cli::command();
-    let variable = root
-        .get_subcommands()
-        .flat_map(clap::Command::get_arguments)
-        .find_map(|argument| {
-            (argument.get_long() == Some(long))
-                .then(|| argument.get_env())
-                .flatten()?
-                .to_str()
-                .map(str::to_owned)
-        })?;
-    (std::env::var(&variable).as_deref() == Ok(value)).then_some(variable)
 }
 
 #[cfg(test)]

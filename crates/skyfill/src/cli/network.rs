@@ -228,7 +228,7 @@ pub(crate) struct SimnetArgs {
     )]
     pub(crate) faults: Vec<String>,
     /// Request limit of the hosts with the faults limits-429, silent-429 and shared-address
-    #[arg(long, value_name = "REQUESTS/SECONDS", value_parser = crate::practice::limit)]
+    #[arg(long, value_name = "REQUESTS/SECONDS", value_parser = limit)]
     pub(crate) limit: Option<simnet::Limit>,
     /// Number of events that the relay keeps
     #[arg(long, value_name = "N", default_value_t = 100_000)]
@@ -267,4 +267,16 @@ fn nsid(text: &str) -> Result<String, String> {
     } else {
         Err("expected a collection, for example app.bsky.feed.post".to_owned())
     }
+}
+
+/// `REQUESTS/SECONDS`.
+fn limit(text: &str) -> Result<simnet::Limit, String> {
+    let parsed = text.split_once('/').and_then(|(requests, seconds)| {
+        let (requests, seconds) = (requests.parse().ok()?, seconds.parse::<u32>().ok()?);
+        (requests > 0 && seconds > 0).then(|| simnet::Limit {
+            requests,
+            window: std::time::Duration::from_secs(seconds.into()),
+        })
+    });
+    parsed.ok_or_else(|| "requests and seconds, for example 3000/300".to_owned())
 }

@@ -1,0 +1,138 @@
+//! Catching up: from tables that were loaded to an AppView that misses nothing.
+//!
+//! Each pass notes where the relay's stream is, then lists all hosts, fetches what is newer, and
+//! does what comes after loading. What happened before that place in the stream is in the tables
+//! then. As long as the relay still has all that came after it, an AppView that subscribes gets the
+//! rest; docs/how-to/live-appview.md says why nothing falls in between.
+
+use crate::certificate;
+use crate::discovery::{self, Source, list_client};
+use crate::run::{NewRun, Session, load_pending, phases};
+use ledger::coverage::Coverage;
+use ledger::runs::{self, Phase};
+use ledger::states::State;
+use process::{Failure, clock};
+
+/// How tables are brought up to the present.
+pub struct Options {
+    /// The relay that an AppView subscribes to, and other sources.
+    pub source: Source,
+    /// Most passes; it ends earlier when there is no gap left.
+    pub passes: u32,
+    /// The time of the passes, in milliseconds since 1970; without one, that of the clock.
+    pub now: Option<i64>,
+}
+
+/// How it ended.
+pub enum Ended {
+    /// No gap is left: an AppView may take over.
+    CaughtUp(CaughtUp),
+    /// It was told to stop.
+    Stopped,
+}
+
+/// From where an AppView may take over.
+pub struct CaughtUp {
+    /// The sequence number of the relay from which it needs all events.
+    pub cursor: i64,
+    /// Passes that it took.
+    pub passes: u32,
+    /// Hosts that could not be listed.
+    pub failed_hosts: usize,
+    /// Repos that are not loaded.
+    pub missing: u64,
+    /// What the database holds.
+    pub coverage: Coverage,
+}
+
+/// Goes over all hosts until no gap is left.
+///
+/// # Errors
+/// The database, the network or the relay cannot be used, or the relay forgets events faster than a
+/// pass takes.
+pub fn catch_up(session: &Session<'_>, options: &Options) -> Result<Ended, Failure> {
+    let (database, source) = (session.database, &options.source);
+    let relay = source.relay();
+    let last = runs::last(&mut database.connect()?, &database.schema)
+        .map_err(|error| database.failure(error))?;
+    let Some(last) = last else {
+        return Err(
+            Failure::usage("nothing was loaded yet: there is nothing to catch up with")
+                .hint("load first, for example: skyfill run --discover"),
+        );
+    };
+    if last.phase != Phase::Done {
+        // A fresh load takes no newer revs: it ends first.
+        observe::log!("run {} is not done; it comes first", last.id);
+        let new = new_run(options)?;
+        if load_pending(session, &new, None, None)?.is_some_and(|done| done.is_stopped()) {
+            return Ok(Ended::Stopped);
+        }
+    }
+    for number in 1..=options.passes {
+        let Some(pass) = session.discovery(source).pass(true)? else {
+            return Ok(Ended::Stopped);
+        };
+        let new = new_run(options)?;
+        if !phases::look_up_changed(session, new.now)? {
+            return Ok(Ended::Stopped);
+        }
+        let done = load_pending(session, &new, None, Some((relay, pass.seq)))?;
+        if done.is_some_and(|done| done.is_stopped()) {
+            return Ok(Ended::Stopped);
+        }
+        let Some(cursor) = pass.seq else {
+            return Err(Failure::new(format!(
+                "where {relay} is could not be learned, so that nobody can say whether a gap is left"
+            ))
+            .hint("the tables are up to date; run it again, or name another relay with --relay"));
+        };
+        match keeps(session, relay, cursor)? {
+            None => return Ok(Ended::Stopped),
+            Some(false) => observe::log!(
+                "pass {number}: {relay} does not keep what came after {cursor} any more; once more"
+            ),
+            Some(true) => {
+                let coverage = certificate::coverage(database)?;
+                return Ok(Ended::CaughtUp(CaughtUp {
+                    cursor,
+                    passes: number,
+                    failed_hosts: pass.failed_hosts.len(),
+                    missing: coverage.count(State::is_unfinished),
+                    coverage,
+                }));
+            }
+        }
+    }
+    Err(Failure::new(format!(
+        "after {} passes {relay} still forgets events faster than a pass takes",
+        options.passes
+    ))
+    .hint("give it more --concurrency and --max-db-connections, or use a relay that keeps events for longer"))
+}
+
+/// A run that begins now.
+fn new_run(options: &Options) -> Result<NewRun, Failure> {
+    Ok(NewRun {
+        now: match options.now {
+            Some(now) => now,
+            None => clock::now(None)?,
+        },
+        mode: None,
+        choice: None,
+    })
+}
+
+/// Whether the relay still has all that came after `cursor`; nothing if it was told to stop.
+fn keeps(session: &Session<'_>, relay: &str, cursor: i64) -> Result<Option<bool>, Failure> {
+    let http = list_client(&session.options.fetch)?;
+    let asked = discovery::relay::keeps(&http, relay, cursor, &session.stop);
+    let keeps = session.runtime.block_on(asked);
+    if session.stop.is_set() {
+        return Ok(None);
+    }
+    keeps.map(Some).map_err(|error| {
+        Failure::new(format!("the relay {relay}: {error}"))
+            .hint("the tables are up to date; run it again when the relay answers")
+    })
+}

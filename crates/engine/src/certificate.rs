@@ -1,0 +1,239 @@
+//! Certificates: what a database holds and lacks, and the one word for it, as JSON.
+//!
+//! docs/reference/certificate.md explains the fields.
+
+use ledger::coverage::{Coverage, CoverageError};
+use ledger::proofs::Counts;
+use ledger::states::State;
+use process::Database;
+use process::Failure;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
+use verify::Report;
+use verify::verdict::Judgment;
+
+/// Where a certificate is going to be: claimed before the work begins, so that it cannot fail for
+/// the want of a folder when the work is done.
+pub(crate) struct Place {
+    path: PathBuf,
+    file: NamedTempFile,
+}
+
+impl Place {
+    /// Makes sure that a file can be written to `path`. What is there stays until [`Place::write`].
+    pub(crate) fn claim(path: &Path) -> Result<Self, Failure> {
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let refused = |why: &dyn std::fmt::Display| {
+            Failure::new(format!(
+                "the certificate cannot be written to {}: {why}",
+                path.display()
+            ))
+            .hint("name a file in a folder that exists and can be written to, with --certificate; nothing was done yet")
+        };
+        if path.is_dir() {
+            return Err(refused(&"it is a folder"));
+        }
+        let file = tempfile::Builder::new()
+            .prefix(".skyfill-certificate-")
+            .tempfile_in(folder)
+            .map_err(|error| refused(&error))?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+        })
+    }
+
+    /// Puts the certificate there, as a whole or not at all.
+    pub(crate) fn write(mut self, certificate: &Value) -> Result<(), Failure> {
+        let failed = |error: std::io::Error| {
+            Failure::new(format!(
+                "the certificate cannot be written to {}: {error}",
+                self.path.display()
+            ))
+            .hint("mend this, then write it anew with: skyfill verify --certificate FILE")
+        };
+        writeln!(self.file, "{certificate:#}").map_err(failed)?;
+        // A temporary file is its owner's alone; a certificate is for others to read.
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let readable = std::fs::Permissions::from_mode(0o644);
+            self.file
+                .as_file()
+                .set_permissions(readable)
+                .map_err(failed)?;
+        }
+        self.file.as_file().sync_all().map_err(failed)?;
+        let path = self.path.clone();
+        match self.file.persist(&path) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Failure::new(format!(
+                "the certificate cannot be written to {}: {}",
+                path.display(),
+                error.error
+            ))),
+        }
+    }
+}
+
+/// Counts of signatures that were checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Signatures {
+    /// Signatures that hold.
+    pub good: u64,
+    /// Signatures that an older key of the account made.
+    pub older: u64,
+    /// Signatures that could not be checked.
+    pub unchecked: u64,
+}
+
+/// What the ledger says that is loaded and what is not.
+///
+/// # Errors
+/// The database cannot be used, or a newer skyfill has worked on it.
+pub fn coverage(database: &Database) -> Result<Coverage, Failure> {
+    let mut client = database.connect()?;
+    Coverage::read(&mut client, &database.schema).map_err(|error| match error {
+        CoverageError::Database(error) => database.failure(error),
+        CoverageError::State(error) => Failure::new(format!("{}: {error}", database.shown()))
+            .hint("use the newest version of skyfill that has worked on this database"),
+    })
+}
+
+/// The certificate.
+pub(crate) fn certificate(
+    database: &Database,
+    report: &Report,
+    coverage: &Coverage,
+    judgment: &Judgment,
+    signatures: Option<Signatures>,
+    only: &[String],
+) -> Value {
+    let hosts: Vec<Value> = report
+        .hosts
+        .iter()
+        .map(|(host, counts)| {
+            json!({
+                "host": host, "repos": words(&counts.states), "verified": counts.verified,
+                "differing": counts.differing, "records": counts.records, "skipped": counts.skipped,
+            })
+        })
+        .collect();
+    let discovery = coverage.discovery.as_ref().map(|discovery| {
+        let not_listed: Vec<Value> = discovery
+            .not_listed
+            .iter()
+            .map(|(host, reason)| json!({"host": host, "reason": reason}))
+            .collect();
+        json!({
+            "ended": discovery.is_ended, "hostsListed": discovery.listed, "hostsNotListed": not_listed,
+            "hostsOptedOut": discovery.opted_out,
+        })
+    });
+    let run = coverage.run.as_ref().map(|run| {
+        json!({
+            "id": run.id, "now": run.now, "mode": run.mode.word(), "phase": run.phase.word(),
+            "collections": run.collections, "notifications": run.notifications,
+        })
+    });
+    json!({
+        "verdict": judgment.verdict.word(),
+        "meaning": judgment.verdict.meaning(),
+        "missing": judgment.missing,
+        "scope": judgment.scope,
+        "differences": report.differences,
+        "onlyAccounts": (!only.is_empty()).then_some(only),
+        "database": database.shown(),
+        "schema": database.schema,
+        "checkedAt": now(),
+        "skyfill": env!("CARGO_PKG_VERSION"),
+        "run": run,
+        "discovery": discovery,
+        "repos": words(&coverage.repos),
+        "contested": coverage.contested,
+        "unproved": unproved(coverage, signatures),
+        "proof": proof(&coverage.proofs),
+        "signatures": signatures.map(|checked| json!({
+            "good": checked.good, "olderKey": checked.older, "unchecked": checked.unchecked,
+        })),
+        "neverLoaded": {
+            "accounts": report.never_loaded.len(), "rows": report.never_loaded.values().sum::<u64>(),
+        },
+        "hosts": hosts,
+    })
+}
+
+/// Accounts whose signature nobody has checked.
+pub fn unproved(coverage: &Coverage, signatures: Option<Signatures>) -> u64 {
+    signatures.map_or(coverage.proofs.unproved(), |checked| checked.unchecked)
+}
+
+/// Whose word stands behind what is stored, as JSON.
+pub fn proof(counts: &Counts) -> Value {
+    json!({
+        "signed": counts.signed, "olderKey": counts.older_key, "unproved": counts.unchecked, "forged": counts.forged,
+        "forks": counts.forks,
+    })
+}
+
+/// States by their words, as JSON has them.
+pub fn words(states: &BTreeMap<State, u64>) -> BTreeMap<&'static str, u64> {
+    states
+        .iter()
+        .map(|(state, repos)| (state.word(), *repos))
+        .collect()
+}
+
+/// Logs a judgment: the word, then why, then of what.
+pub fn log_judgment(judgment: &Judgment) {
+    let Judgment {
+        verdict,
+        missing,
+        scope,
+    } = judgment;
+    observe::log!("verdict: {}", verdict.word());
+    for phrase in missing {
+        observe::log!("  {phrase}");
+    }
+    if !scope.is_empty() {
+        observe::log!("  left out by choice: {}", scope.join("; "));
+    }
+}
+
+fn now() -> String {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let millis = since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(0));
+    rows::datetime::print(millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Place;
+    use serde_json::json;
+
+    #[test]
+    fn a_place_is_claimed_before_the_work_and_filled_as_a_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Place::claim(&dir.path().join("missing/c.json")).is_err());
+        assert!(Place::claim(dir.path()).is_err());
+        let path = dir.path().join("c.json");
+        std::fs::write(&path, "an older one").unwrap();
+        drop(Place::claim(&path).unwrap());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "an older one");
+        Place::claim(&path)
+            .unwrap()
+            .write(&json!({"a": 1}))
+            .unwrap();
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            "{\n  \"a\": 1\n}\n"
+        );
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

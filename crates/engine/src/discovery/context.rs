@@ -1,0 +1,161 @@
+//! What a pass works with, and how its pages are stored.
+
+use crate::discovery::source::Source;
+use crate::documents::Directory;
+use fetch::{Client as HttpClient, Redirects};
+use ledger::listing::{self, Changes, Listed};
+use observe::{Counter, Waiting};
+use postgres::GenericClient;
+use process::{Database, Failure, Patient, Stop};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// Largest page of a list, in bytes.
+const MAX_PAGE: u64 = 2 << 20;
+
+/// What a pass works with.
+#[derive(Clone, Copy)]
+pub struct Discovery<'s> {
+    /// The database with the ledger.
+    pub database: &'s Database,
+    /// Where tasks run.
+    pub runtime: &'s Runtime,
+    /// Whether to stop.
+    pub stop: &'s Stop,
+    /// Where repos are looked for.
+    pub source: &'s Source,
+    /// How hosts are asked.
+    pub fetch: &'s fetch::Options,
+    /// Where documents are asked for.
+    pub directory: &'s Directory,
+    /// Time between rate lines.
+    pub interval: Duration,
+}
+
+/// A pass that is under way.
+pub(crate) struct OpenPass<'s> {
+    pub(crate) id: i64,
+    /// The connection that holds the lock.
+    pub(crate) client: Patient<'s>,
+    pub(crate) counts: Counts,
+    pub(crate) changes: Changes,
+    /// By host or relay: lines of its list that make no sense.
+    pub(crate) bad_lines: BTreeMap<String, u64>,
+    /// Hosts that are not listed to their end yet.
+    pub(crate) waiting: Waiting,
+}
+
+impl OpenPass<'_> {
+    /// Counts lines of a list that make no sense.
+    pub(crate) fn add_bad_lines(&mut self, of: &str, lines: u64) {
+        self.counts.bad.add(lines);
+        if lines > 0 {
+            *self.bad_lines.entry(of.to_owned()).or_default() += lines;
+        }
+    }
+
+    /// Stores a page and, in the same transaction, how far that is. Where a load holds the same
+    /// rows, or the server goes away, it is done again.
+    pub(crate) fn store(
+        &mut self,
+        schema: &str,
+        lines: &[Listed],
+        after: impl Fn(&mut postgres::Transaction<'_>) -> Result<(), postgres::Error>,
+    ) -> Result<Changes, Failure> {
+        let id = self.id;
+        self.counts.listed.add(lines.len() as u64);
+        let page = self
+            .client
+            .run(|client| -> Result<Changes, postgres::Error> {
+                let mut txn = client.transaction()?;
+                let changes = store_page(&mut txn, schema, id, lines)?;
+                after(&mut txn)?;
+                txn.commit()?;
+                Ok(changes)
+            })?;
+        self.counts.add(&mut self.changes, page);
+        Ok(page)
+    }
+}
+
+/// Counts for the progress.
+pub(crate) struct Counts {
+    pub(crate) listed: Counter,
+    pub(crate) hosts: Counter,
+    pub(crate) new: Counter,
+    pub(crate) opened: Counter,
+    pub(crate) contested: Counter,
+    pub(crate) settled: Counter,
+    pub(crate) failed: Counter,
+    pub(crate) bad: Counter,
+}
+
+impl Counts {
+    pub(crate) fn new() -> Self {
+        Self {
+            listed: Counter::with_rate("repos listed"),
+            hosts: Counter::plain("hosts done"),
+            new: Counter::plain("new"),
+            opened: Counter::plain("to be loaded again"),
+            contested: Counter::plain("claimed by two hosts"),
+            settled: Counter::plain("settled by their documents"),
+            failed: Counter::plain("hosts failed"),
+            bad: Counter::plain("lines that make no sense"),
+        }
+    }
+
+    pub(crate) fn shown(&self) -> Vec<Counter> {
+        let Self {
+            listed,
+            hosts,
+            new,
+            opened,
+            contested,
+            settled,
+            failed,
+            bad,
+        } = self;
+        [listed, hosts, new, opened, contested, settled, failed, bad]
+            .into_iter()
+            .cloned()
+            .collect()
+    }
+
+    /// Adds what a page changed, here and to `sum`.
+    pub(crate) fn add(&self, sum: &mut Changes, page: Changes) {
+        self.new.add(page.new);
+        self.opened.add(page.opened);
+        self.contested.add(page.contested);
+        sum.new += page.new;
+        sum.opened += page.opened;
+        sum.contested += page.contested;
+    }
+}
+
+/// Stores what a page says of repos, and the states of accounts that are not active.
+fn store_page(
+    client: &mut impl GenericClient,
+    schema: &str,
+    id: i64,
+    lines: &[Listed],
+) -> Result<Changes, postgres::Error> {
+    let changes = listing::page(client, schema, id, lines, &load::revs::newest_believed())?;
+    let with_status = lines.iter().filter(|line| line.status.is_some());
+    let dids: Vec<&str> = with_status.map(|line| line.did.as_str()).collect();
+    if !dids.is_empty() {
+        let inactive = listing::inactive(client, schema, &dids)?;
+        let states: Vec<(&str, Option<&str>)> = inactive
+            .iter()
+            .map(|(did, state)| (did.as_str(), Some(state.as_str())))
+            .collect();
+        load::store_states(client, schema, &states)?;
+    }
+    Ok(changes)
+}
+
+/// A client for relays and for the lists of hosts.
+pub(crate) fn list_client(fetch: &fetch::Options) -> Result<HttpClient, Failure> {
+    let limits = fetch.limits(MAX_PAGE, Redirects::Never);
+    HttpClient::for_streams(&fetch.user_agent, limits).map_err(Failure::new)
+}

@@ -1,0 +1,235 @@
+//! A pass: all that a source names is listed and compared with the ledger, then settled.
+
+use crate::discovery::context::{Counts, Discovery, OpenPass, list_client};
+use crate::discovery::{hosts, plc, relay, settle};
+use fetch::Client as HttpClient;
+use fetch::hosts::host_of;
+use fetch::turns::Turns;
+use ledger::listing::{self, Changes};
+use ledger::locks::Lock;
+use observe::{Progress, Waiting};
+use process::{Failure, Patient};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+/// Requests at once, unless the operator wants another number: each may hold a page.
+const AT_ONCE: usize = 128;
+/// Hosts that could not be listed, named one by one up to here.
+const NAMED_HOSTS: usize = 20;
+
+/// What a pass found.
+#[derive(Debug)]
+pub struct Pass {
+    /// Its number.
+    pub id: i64,
+    /// The relay's sequence number before it began.
+    pub seq: Option<i64>,
+    /// Repos that hosts and relays listed, each time that they did.
+    pub listed: u64,
+    /// What that changed in the ledger.
+    pub changes: Changes,
+    /// By host or relay: lines of its list that make no sense.
+    pub bad_lines: BTreeMap<String, u64>,
+    /// Hosts that could not be listed to their end, with the reasons.
+    pub failed_hosts: Vec<(String, String)>,
+    /// Repos of which it is not settled where they are.
+    pub unsettled: u64,
+    /// Repos that their hosts do not list any more.
+    pub unlisted: u64,
+}
+
+impl Pass {
+    /// Whether nothing is left open.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.failed_hosts.is_empty() && self.unsettled == 0
+    }
+}
+
+/// One URL for each host: the one that the operator `named`; else the first one with TLS, since
+/// nobody else's word takes that away from a host; else the first one. The ledger's come before the
+/// relay's.
+fn best_urls(named: Vec<(String, String)>, all: Vec<(String, String)>) -> Vec<(String, String)> {
+    let mut best: BTreeMap<String, String> = BTreeMap::new();
+    for (host, url) in all {
+        match best.entry(host) {
+            Entry::Vacant(entry) => _ = entry.insert(url),
+            Entry::Occupied(mut entry)
+                if url.starts_with("https://") && entry.get().starts_with("http://") =>
+            {
+                entry.insert(url);
+            }
+            Entry::Occupied(_) => {}
+        }
+    }
+    // Of two that the operator names, the first one.
+    for (host, url) in named.into_iter().rev() {
+        if let Some(best) = best.get_mut(&host) {
+            *best = url;
+        }
+    }
+    best.into_iter().collect()
+}
+
+impl<'s> Discovery<'s> {
+    /// A whole pass, or the rest of one; nothing if it was told to stop.
+    ///
+    /// # Errors
+    /// The database or the network cannot be used.
+    pub fn pass(self, with_known_hosts: bool) -> Result<Option<Pass>, Failure> {
+        let schema = &self.database.schema;
+        let client = self.database.patient_alone(self.stop, Lock::Passes);
+        let http = list_client(self.fetch)?;
+        let (mut open, seq) = self.begin(client, &http, with_known_hosts)?;
+        let progress = Progress::start(open.counts.shown(), None, self.interval);
+        progress.shows(&open.waiting);
+        let is_done =
+            self.list_all(&mut open, &http, with_known_hosts)? && settle::settle(&self, &mut open)?;
+        progress.finish();
+        if !is_done {
+            return Ok(None);
+        }
+        let OpenPass {
+            id,
+            mut client,
+            counts,
+            changes,
+            bad_lines,
+            ..
+        } = open;
+        let unlisted = client.run(|client| listing::open_unlisted(client, schema, id))?;
+        client.run(|client| listing::end(client, id))?;
+        let pass = Pass {
+            id,
+            seq,
+            listed: counts.listed.get(),
+            changes,
+            bad_lines,
+            failed_hosts: client.run(|client| listing::failed_hosts(client, schema, id))?,
+            unsettled: client.run(|client| listing::count_unsettled(client, schema))?,
+            unlisted,
+        };
+        log_pass(&pass);
+        Ok(Some(pass))
+    }
+
+    /// Begins a pass, or goes on with one; and where the relay was before it began.
+    fn begin(
+        &self,
+        mut client: Patient<'s>,
+        http: &HttpClient,
+        with_known_hosts: bool,
+    ) -> Result<(OpenPass<'s>, Option<i64>), Failure> {
+        let relay = self.source.relay();
+        // Before anything is listed: what happens from here on, the relay has.
+        let seq = match self
+            .runtime
+            .block_on(relay::current_seq(http, relay, self.stop))
+        {
+            Ok(seq) => Some(seq),
+            Err(error) => {
+                observe::log!("note: where {relay} is could not be learned: {error}");
+                None
+            }
+        };
+        let over = self
+            .source
+            .describe(&self.directory.plc_url, with_known_hosts);
+        let (id, is_new) = client.run(|client| {
+            listing::begin(client, &self.database.schema, &over, Some((relay, seq)))
+        })?;
+        let seq = if is_new {
+            seq
+        } else {
+            observe::log!("going on with pass {id} of discovery");
+            client.run(|client| listing::seq(client, id))?
+        };
+        let open = OpenPass {
+            id,
+            client,
+            counts: Counts::new(),
+            changes: Changes::default(),
+            bad_lines: BTreeMap::new(),
+            waiting: Waiting::default(),
+        };
+        Ok((open, seq))
+    }
+
+    /// Lists all that the source names. False if it was told to stop.
+    fn list_all(
+        &self,
+        open: &mut OpenPass<'_>,
+        http: &HttpClient,
+        with_known_hosts: bool,
+    ) -> Result<bool, Failure> {
+        let (schema, source) = (&self.database.schema, self.source);
+        let relay = source.relay();
+        let mut reads_relay_repos = source.relay_repos;
+        let named = source.named_hosts();
+        let mut all = named.clone();
+        if with_known_hosts {
+            all.extend(
+                open.client
+                    .run(|client| listing::known_hosts(client, schema))?,
+            );
+        }
+        if !source.names_repos() {
+            match self
+                .runtime
+                .block_on(relay::hosts(http, relay, self.stop))?
+            {
+                Some(relay::Hosts::Listed(listed)) => all.extend(listed),
+                // A PDS, or an older relay: its own list is what there is.
+                Some(relay::Hosts::NotKnown) => {
+                    observe::log!("{relay} does not list hosts; its own list of repos is taken");
+                    if relay::is_pds(self, http, relay) {
+                        all.push((host_of(relay), relay.to_owned()));
+                    } else {
+                        reads_relay_repos = true;
+                    }
+                }
+                None => return Ok(false),
+            }
+        }
+        let best = best_urls(named, all);
+        let id = open.id;
+        open.client
+            .run(|client| listing::add_hosts(client, schema, id, &best))?;
+        let turns = {
+            let _within = self.runtime.enter();
+            Turns::start(self.fetch.pace(AT_ONCE))
+        };
+        Ok(hosts::list_hosts(self, &turns, open)?
+            && (!reads_relay_repos || relay::list_repos(self, http, None, open)?)
+            && match &source.collection {
+                Some(collection) => relay::list_repos(self, http, Some(collection), open)?,
+                None => true,
+            }
+            && (!source.plc_export || plc::list_accounts(self, open)?))
+    }
+}
+
+/// Logs what a pass found.
+fn log_pass(pass: &Pass) {
+    for (host, why) in pass.failed_hosts.iter().take(NAMED_HOSTS) {
+        observe::log!("{host} was not listed to its end: {why}");
+    }
+    if pass.failed_hosts.len() > NAMED_HOSTS {
+        observe::log!(
+            "... and {} more; all are in skyfill.host",
+            pass.failed_hosts.len() - NAMED_HOSTS
+        );
+    }
+    for (host, lines) in pass.bad_lines.iter().take(NAMED_HOSTS) {
+        observe::log!("{host}: {lines} lines of its list make no sense and were left out");
+    }
+    observe::log!(
+        "{} repos listed: {} new, {} to be loaded again, {} claimed by two hosts; {} are not listed any more; {} could not be settled",
+        pass.listed,
+        pass.changes.new,
+        pass.changes.opened,
+        pass.changes.contested,
+        pass.unlisted,
+        pass.unsettled
+    );
+}

@@ -1,0 +1,115 @@
+//! Where repos are looked for.
+
+use fetch::hosts::host_of;
+use std::time::Duration;
+
+/// The public relay.
+const PUBLIC_RELAY: &str = "https://relay1.us-east.bsky.network";
+
+/// Where repos are looked for. All URLs are base URLs of servers, without a path.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The relay that is named.
+    pub relay: Option<String>,
+    /// Whether the relay's own list of repos is read, instead of those of its hosts.
+    pub relay_repos: bool,
+    /// PDSes that are named one by one.
+    pub pds: Vec<String>,
+    /// PDSes of a file, if there is one.
+    pub pds_file: Option<Vec<String>>,
+    /// Whether the accounts of the PLC export are added.
+    pub plc_export: bool,
+    /// Accounts that have records of this collection are added, as the relay lists them.
+    pub collection: Option<String>,
+    /// Time for which hosts that list their repos far too slowly are waited for.
+    pub straggler_grace: Duration,
+}
+
+impl Source {
+    /// The relay that is asked, or whose sequence numbers count: the one that is named, else a
+    /// single PDS, which is its own; else the public one.
+    #[must_use]
+    pub fn relay(&self) -> &str {
+        match (&self.relay, self.pds.as_slice()) {
+            (Some(relay), _) => relay,
+            (None, [pds]) => pds,
+            (None, _) => PUBLIC_RELAY,
+        }
+    }
+
+    /// Whether it names repos to look for; a relay alone may also be there for its sequence
+    /// numbers.
+    #[must_use]
+    pub fn names_repos(&self) -> bool {
+        self.relay_repos
+            || !self.pds.is_empty()
+            || self.pds_file.is_some()
+            || self.plc_export
+            || self.collection.is_some()
+    }
+
+    /// URLs of the PDSes that are named.
+    pub fn named_pds(&self) -> impl Iterator<Item = &String> {
+        self.pds.iter().chain(self.pds_file.iter().flatten())
+    }
+
+    /// Names and URLs of the hosts that are named.
+    pub(crate) fn named_hosts(&self) -> Vec<(String, String)> {
+        self.named_pds()
+            .map(|url| (host_of(url), url.clone()))
+            .collect()
+    }
+
+    /// What a pass is over: one that was stopped is continued only if it is over the same.
+    pub(crate) fn describe(&self, plc_url: &str, with_known_hosts: bool) -> String {
+        format!(
+            "relay {} repos {} pds {:?} {:?} plc {:?} collection {:?} known {with_known_hosts}",
+            self.relay(),
+            self.relay_repos,
+            self.pds,
+            self.pds_file,
+            self.plc_export.then_some(plc_url),
+            self.collection
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(relay: Option<&str>, pds: &[&str]) -> Source {
+        Source {
+            relay: relay.map(str::to_owned),
+            relay_repos: false,
+            pds: pds.iter().map(|&url| url.to_owned()).collect(),
+            pds_file: None,
+            plc_export: false,
+            collection: None,
+            straggler_grace: Duration::from_secs(60),
+        }
+    }
+
+    #[test]
+    fn the_relay_is_the_one_that_is_named_or_a_single_pds_or_the_public_one() {
+        let (relay, a, b) = (
+            "https://relay.example",
+            "https://a.example",
+            "https://b.example",
+        );
+        for (named, pds, expected) in [
+            (Some(relay), vec![a], relay),
+            (None, vec![a], a),
+            (None, vec![a, b], PUBLIC_RELAY),
+            (None, vec![], PUBLIC_RELAY),
+        ] {
+            assert_eq!(source(named, &pds).relay(), expected);
+        }
+        // A relay alone may be there for its sequence numbers; an empty file is no wish for the
+        // whole network.
+        assert!(!source(Some(relay), &[]).names_repos());
+        let mut empty = source(None, &[]);
+        empty.pds_file = Some(Vec::new());
+        assert!(empty.names_repos());
+    }
+}

@@ -1,0 +1,228 @@
+//! Derived rows: the stages of `finalize`, with their progress.
+
+pub use ::finalize::Outcome;
+
+use ::finalize::{Finalize, FinalizeError, Report, STAGES, Stage};
+use load::Notifications;
+use observe::{Counter, Progress};
+use process::stop::PATIENT;
+use process::{Database, Failure, Stop};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What people are told when rows were loaded while they were computed.
+pub const OUT_OF_DATE: &str = "rows were loaded meanwhile; run it again when that has ended";
+
+/// How derived rows are computed.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Database connections that work at once.
+    pub connections: usize,
+    /// Rows of a slice, about.
+    pub slice_rows: u64,
+    /// Whether an earlier run that could be continued is begun again.
+    pub restart: bool,
+    /// Which notifications are stored; without it, those that the loads stored.
+    pub notifications: Option<Notifications>,
+    /// Time between rate lines.
+    pub interval: Duration,
+    /// Whether another one that finalizes is waited for (it may be the server process of one that
+    /// was killed); without it, it is an error.
+    pub is_patient: bool,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Summary {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The stages that it came to.
+    pub stages: Vec<StageTime>,
+}
+
+/// What a stage took.
+#[derive(Clone, Debug)]
+pub struct StageTime {
+    /// Its name.
+    pub stage: &'static str,
+    /// Slices that were done.
+    pub slices: u64,
+    since: Instant,
+    /// Seconds until the last of them was done.
+    pub seconds: f64,
+}
+
+/// What is shown while stages go on.
+struct Shown {
+    interval: Duration,
+    slices: Counter,
+    progress: Mutex<Option<Progress>>,
+    stages: Mutex<Vec<StageTime>>,
+}
+
+impl Shown {
+    fn new(interval: Duration) -> Self {
+        Self {
+            interval,
+            slices: Counter::with_rate("slices"),
+            progress: Mutex::default(),
+            stages: Mutex::default(),
+        }
+    }
+
+    fn lock_progress(&self) -> MutexGuard<'_, Option<Progress>> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_stages(&self) -> MutexGuard<'_, Vec<StageTime>> {
+        self.stages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn say(&self, text: &str) {
+        match &*self.lock_progress() {
+            Some(progress) => progress.say(text),
+            None => observe::log!("{text}"),
+        }
+    }
+
+    fn report(&self, report: Report<'_>) {
+        match report {
+            Report::GoingOn => self.say("going on where the last run stopped"),
+            Report::Vacuum(table) => self.say(&format!("vacuuming and analyzing {table}")),
+            Report::Slices(total) => {
+                let counters = vec![self.slices.clone()];
+                let progress = Progress::start(counters, Some(total), self.interval);
+                *self.lock_progress() = Some(progress);
+            }
+            Report::Stage(stage, planned, done) => self.begin_stage(stage, planned, done),
+            Report::Slice(_) => {
+                self.slices.add(1);
+                if let Some(last) = self.lock_stages().last_mut() {
+                    last.slices += 1;
+                    last.seconds = last.since.elapsed().as_secs_f64();
+                }
+            }
+        }
+    }
+
+    fn begin_stage(&self, stage: &Stage, planned: u64, done: u64) {
+        self.slices.add(done);
+        let number = STAGES
+            .iter()
+            .position(|s| s.name == stage.name)
+            .unwrap_or(0)
+            + 1;
+        let left = planned - done;
+        let plural = if left == 1 { "" } else { "s" };
+        self.say(&format!(
+            "stage {number} of {}, {}: {} ({left} slice{plural})",
+            STAGES.len(),
+            stage.name,
+            stage.about
+        ));
+        self.lock_stages().push(StageTime {
+            stage: stage.name,
+            slices: 0,
+            since: Instant::now(),
+            seconds: 0.0,
+        });
+    }
+}
+
+/// Computes the derived rows.
+///
+/// # Errors
+/// The database cannot be used, or somebody else finalizes.
+pub fn finalize(options: &Options, database: &Database, stop: &Stop) -> Result<Summary, Failure> {
+    let notifications = notifications(options, database)?;
+    let shown = Shown::new(options.interval);
+    let (report, say) = (
+        |report: Report<'_>| shown.report(report),
+        |text: &str| shown.say(text),
+    );
+    let started = Instant::now();
+    let mut has_said = false;
+    let outcome = loop {
+        let outcome = Finalize {
+            url: database.url.clone(),
+            schema: database.schema.clone(),
+            connections: options.connections,
+            slice_rows: options.slice_rows,
+            restart: options.restart,
+            notifications: notifications.clone(),
+            report: &report,
+            say: &say,
+            stop: &|| stop.is_set(),
+        }
+        .run();
+        match outcome {
+            Err(FinalizeError::Busy) if options.is_patient && !stop.is_set() => {
+                if !std::mem::replace(&mut has_said, true) {
+                    say("another skyfill finalizes in this database; waiting");
+                }
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            outcome => break outcome,
+        }
+    };
+    drop(shown.lock_progress().take());
+    let outcome = outcome.map_err(|error| failure(database, &error))?;
+    if outcome == Outcome::Done {
+        let seconds = started.elapsed().as_secs_f64();
+        observe::log!(
+            "schema {} of {} is finalized, in {seconds:.1} s",
+            database.schema,
+            database.shown()
+        );
+    }
+    let stages = shown
+        .stages
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    Ok(Summary { outcome, stages })
+}
+
+/// The notifications that are stored: those that the loads took. Others would make a mixture,
+/// because what a record's own row brings is stored by the load alone.
+fn notifications(options: &Options, database: &Database) -> Result<Notifications, Failure> {
+    let mut client = database.connect()?;
+    let refused = |error| database.failure(error);
+    database.require_trusted(&mut client)?;
+    ledger::prepare(&mut client, PATIENT).map_err(|error| database.db_failure(&error))?;
+    let run = ledger::runs::last(&mut client, &database.schema).map_err(refused)?;
+    let loaded = run.and_then(|run| Notifications::parse(&run.notifications));
+    match (&options.notifications, loaded) {
+        (Some(given), Some(loaded)) if *given != loaded => Err(Failure::usage(format!(
+            "--notifications {}: the rows of schema {} of {} were loaded with notifications {}, and those of likes, \
+             follows and mentions stay so",
+            given.text(),
+            database.schema,
+            database.shown(),
+            loaded.text()
+        ))
+        .hint(format!(
+            "leave out --notifications; for others load everything again: skyfill migrate --recreate-schema, then \
+             skyfill run --notifications {}",
+            given.text()
+        ))),
+        (_, Some(loaded)) => Ok(loaded),
+        (given, None) => Ok(given.clone().unwrap_or_default()),
+    }
+}
+
+fn failure(database: &Database, error: &FinalizeError) -> Failure {
+    let failure = Failure::new(format!(
+        "finalize schema {} of {}: {error}",
+        database.schema,
+        database.shown()
+    ));
+    match error {
+        FinalizeError::Busy => {
+            failure.hint("wait until it ends; what it has done is not done twice")
+        }
+        FinalizeError::Indexes(_) => failure.hint("run: skyfill indexes restore"),
+        FinalizeError::Database(_) => {
+            failure.hint("what is done stays done; mend this, then run it again")
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What account look-ups count.
+
+use observe::Counter;
+
+/// What people are told when something could not be reached.
+pub const RETRIED_LATER: &str =
+    "what could not be reached is tried again by a later run, or now with --retry";
+
+/// How a look-up of accounts ended.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// Accounts that were looked up.
+    pub looked_up: u64,
+    /// Handles that lead to their accounts.
+    pub verified: u64,
+    /// Handles that are stored as their documents claim them.
+    pub claimed: u64,
+    /// Handles that lead elsewhere or nowhere, and accounts without one.
+    pub mismatch: u64,
+    /// Accounts without a usable document.
+    pub without_document: u64,
+    /// Accounts whose document or handle could not be reached.
+    pub unreachable: u64,
+    /// All accounts of the ledger: by the state of the document and that of the handle, how many.
+    pub accounts: Vec<(String, String, u64)>,
+}
+
+/// Counts for the progress.
+#[derive(Clone)]
+pub(crate) struct Counts {
+    pub(crate) done: Counter,
+    verified: Counter,
+    claimed: Counter,
+    mismatch: Counter,
+    useless: Counter,
+    unreachable: Counter,
+}
+
+impl Counts {
+    pub(crate) fn new() -> Self {
+        Self {
+            done: Counter::with_rate("accounts"),
+            verified: Counter::plain("verified"),
+            claimed: Counter::plain("claimed"),
+            mismatch: Counter::plain("not theirs"),
+            useless: Counter::plain("without a usable document"),
+            unreachable: Counter::plain("not reached"),
+        }
+    }
+
+    pub(crate) fn shown(&self) -> Vec<Counter> {
+        let Self {
+            done,
+            verified,
+            claimed,
+            mismatch,
+            useless,
+            unreachable,
+        } = self.clone();
+        vec![done, verified, claimed, mismatch, useless, unreachable]
+    }
+
+    /// Counts an account by the state of its handle.
+    pub(crate) fn add(&self, state: &str) {
+        let counter = match state {
+            "verified" => &self.verified,
+            "claimed" => &self.claimed,
+            "mismatch" => &self.mismatch,
+            "unreachable" => &self.unreachable,
+            _ => &self.useless,
+        };
+        counter.add(1);
+    }
+
+    /// The counts so far, beside all `accounts` of the ledger.
+    pub(crate) fn summary(&self, accounts: Vec<(String, String, u64)>) -> Summary {
+        let summary = Summary {
+            looked_up: self.done.get(),
+            verified: self.verified.get(),
+            claimed: self.claimed.get(),
+            mismatch: self.mismatch.get(),
+            without_document: self.useless.get(),
+            unreachable: self.unreachable.get(),
+            accounts,
+        };
+        observe::log!(
+            "{} accounts looked up: {} handles verified, {} taken as claimed, {} not theirs, {} accounts without a usable document, \
+             {} not reached",
+            summary.looked_up,
+            summary.verified,
+            summary.claimed,
+            summary.mismatch,
+            summary.without_document,
+            summary.unreachable
+        );
+        summary
+    }
+}

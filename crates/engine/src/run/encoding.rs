@@ -1,0 +1,361 @@
+//! Checking and encoding, on threads of their own: CARs in, chunks of rows out.
+
+use crate::run::board::Board;
+use crate::trust::{self, Known, Verdict};
+use appview::table::TableInfo;
+use atrepo::{Commit, Repo, RepoError};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use fetch::archive::ArchiveWriter;
+use fetch::{Body, Pages};
+use ledger::failpoint;
+use ledger::proofs::Proof;
+use ledger::repos::{self, Open};
+use load::fresh::Probes;
+use load::loading::Loaders;
+use load::{Choice, Chunk, Costs, EncodeError, Encoder, Origin, revs};
+use observe::Workers;
+use pg::Waiting;
+use process::stop::UNTIL_HURRIED;
+use process::{Budget, NotReserved, Reservation};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+/// Rows wait no longer than this for more.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// A CAR to be checked and encoded.
+pub(crate) struct Encode {
+    pub(crate) open: Open,
+    /// The name of its host; empty if it comes from files.
+    pub(crate) host: String,
+    pub(crate) lease: i64,
+    /// What is known of its account's document.
+    pub(crate) known: Option<Known>,
+    pub(crate) body: Body,
+    /// Its share of the memory.
+    pub(crate) memory: OwnedSemaphorePermit,
+    pub(crate) answer: oneshot::Sender<Encoded>,
+}
+
+/// What came of it.
+pub(crate) enum Encoded {
+    /// Its rows are on their way.
+    Well,
+    /// The stored commit is the same; whose word stands behind it.
+    Unchanged(Option<Proof>),
+    /// It is not whole.
+    Bad(RepoError),
+    /// It is whole, and not believed: a short name, and why.
+    Refused(&'static str, String),
+    /// The directory has to be asked about this commit first.
+    Doubtful(Box<Commit>, Body, OwnedSemaphorePermit),
+    /// It could not be added to the archive.
+    NotKept(String),
+    /// Its rows were lost.
+    Lost,
+}
+
+/// What all encoding threads share.
+pub(crate) struct Encoding {
+    pub(crate) url: String,
+    pub(crate) schema: String,
+    pub(crate) choice: Choice,
+    pub(crate) now: i64,
+    pub(crate) chunk_bytes: usize,
+    pub(crate) indexed: Vec<(String, String)>,
+    /// Memory for indexes of blocks.
+    pub(crate) indexes: Budget,
+    /// Memory for the unique keys of large repos. It is taken by whoever has its share of the
+    /// indexes already.
+    pub(crate) keys: Budget,
+    pub(crate) board: Arc<Board>,
+    pub(crate) workers: Workers,
+}
+
+/// What is known of a repo beside its CAR.
+struct Wanted {
+    open: Open,
+    host: String,
+    lease: i64,
+    known: Option<Known>,
+}
+
+/// Why a repo could not be opened.
+enum NotOpened {
+    Repo(RepoError),
+    Memory(NotReserved),
+}
+
+impl From<RepoError> for NotOpened {
+    fn from(error: RepoError) -> Self {
+        Self::Repo(error)
+    }
+}
+
+/// Works until there is no more to come.
+pub(crate) fn work(shared: &Encoding, number: usize, work: &Receiver<Encode>, loaders: &Loaders) {
+    let mut encoder = Encoder::new(
+        shared.choice.clone(),
+        shared.now,
+        shared.chunk_bytes,
+        &shared.indexed,
+    );
+    let mut probes = Probes::new(&shared.url, &shared.schema);
+    // A repo that does not fit into a chunk goes to one loader, piece by piece.
+    let mut sticky: Option<usize> = None;
+    let worker = shared.workers.start("waiting for repos");
+    loop {
+        let next = match work.recv_timeout(PATIENCE) {
+            Ok(next) => next,
+            Err(ended) => {
+                let waiting = encoder.waiting() as u64;
+                let mut hand_on = |chunk: Chunk| loaders.hand_on(chunk, number, &mut sticky);
+                if encoder.flush(&mut hand_on).is_err() {
+                    shared.board.on_some_lost(waiting);
+                }
+                match ended {
+                    RecvTimeoutError::Timeout => continue,
+                    RecvTimeoutError::Disconnected => return,
+                }
+            }
+        };
+        worker.doing(format!(
+            "encode {}, {} bytes",
+            next.open.did,
+            next.body.len()
+        ));
+        let Encode {
+            body,
+            memory,
+            answer,
+            ..
+        } = next;
+        let wanted = Wanted {
+            open: next.open,
+            host: next.host,
+            lease: next.lease,
+            known: next.known,
+        };
+        let mut memory = Some(memory);
+        let mut hand_on = |chunk: Chunk| loaders.hand_on(chunk, number, &mut sticky);
+        let encoded = encode(
+            shared,
+            &wanted,
+            (body, &mut memory),
+            &mut encoder,
+            &mut probes,
+            &mut hand_on,
+        );
+        if encoder.take_spans() {
+            // Its first chunks wait for a rest that will not come.
+            loaders.abandon(&wanted.open.did);
+        }
+        drop(memory);
+        // The task waits for it, unless it broke off; then its repo is noted as failed.
+        drop(answer.send(encoded));
+        worker.doing("waiting for repos");
+    }
+}
+
+/// Checks a CAR and makes its rows.
+fn encode(
+    shared: &Encoding,
+    wanted: &Wanted,
+    (body, memory): (Body, &mut Option<OwnedSemaphorePermit>),
+    encoder: &mut Encoder,
+    probes: &mut Probes,
+    hand_on: &mut load::HandOn<'_>,
+) -> Encoded {
+    let stop = &shared.board.stop;
+    if stop.is_set() {
+        return Encoded::Lost;
+    }
+    failpoint::pass("encode");
+    let mut _index: Option<Reservation<'_>> = None;
+    let admit = |bytes: usize| -> Result<(), NotOpened> {
+        _index = Some(
+            shared
+                .indexes
+                .reserve(bytes, stop)
+                .map_err(NotOpened::Memory)?,
+        );
+        Ok(())
+    };
+    let mut pages = Pages::default();
+    let opened = Repo::open_within(body, &wanted.open.did, admit, |body, at| {
+        pages.read_to(body, at);
+    });
+    let repo = match opened {
+        Ok(repo) => repo,
+        Err(NotOpened::Repo(error)) => return Encoded::Bad(error),
+        Err(NotOpened::Memory(NotReserved::Stopped)) => return Encoded::Lost,
+        Err(NotOpened::Memory(NotReserved::TooLarge { wanted, total })) => {
+            return Encoded::Refused(
+                "too large",
+                too_large("the index of its blocks", wanted, total),
+            );
+        }
+    };
+    let (proof, is_fork) = match weigh(&repo, &wanted.open, &wanted.host, wanted.known.as_ref()) {
+        Weighed::Store { proof, is_fork } => (proof, is_fork),
+        Weighed::Unchanged(proof) => return Encoded::Unchanged(proof),
+        Weighed::Refused(code, why) => return Encoded::Refused(code, why),
+        Weighed::Doubtful => {
+            let Some(memory) = memory.take() else {
+                return Encoded::Lost;
+            };
+            let commit = Box::new(repo.commit().clone());
+            return Encoded::Doubtful(commit, repo.into_car(), memory);
+        }
+    };
+    if is_fork {
+        shared.board.forks.add(1);
+    }
+    let origin = Origin {
+        lease: wanted.lease,
+        proof,
+        is_fork,
+    };
+    if let Some(writer) = &shared.board.keep
+        && let Err(why) = keep(
+            writer,
+            &wanted.open.did,
+            &wanted.open.pds,
+            &repo.commit().rev,
+            repo.car(),
+        )
+    {
+        return Encoded::NotKept(why);
+    }
+    repo.car().let_go();
+    let mut watch = |body: &Body| {
+        pages.read_entry(body);
+        if stop.is_set() {
+            return Err(EncodeError::BrokenOff);
+        }
+        Ok(())
+    };
+    let mut _keys: Option<Reservation<'_>> = None;
+    let mut admit = |bytes: usize| match shared.keys.reserve(bytes, stop) {
+        Ok(share) => {
+            _keys = Some(share);
+            Ok(())
+        }
+        Err(NotReserved::Stopped) => Err(EncodeError::BrokenOff),
+        Err(NotReserved::TooLarge { wanted, total }) => Err(EncodeError::TooLarge(too_large(
+            "the unique keys of its records",
+            wanted,
+            total,
+        ))),
+    };
+    let mut costs = Costs {
+        watch: &mut watch,
+        keys: &mut admit,
+    };
+    let mut probe = |rows: &[(TableInfo, &[u8])]| probe_rows(probes, rows, &shared.board);
+    let waiting = encoder.waiting() as u64;
+    match encoder.add(&repo, origin, &mut costs, &mut probe, hand_on) {
+        Ok(()) => Encoded::Well,
+        Err(EncodeError::Repo(error)) => Encoded::Bad(error),
+        Err(EncodeError::TooLarge(why)) => Encoded::Refused("too large", why),
+        Err(EncodeError::BrokenOff) => Encoded::Lost,
+        Err(EncodeError::Stopped(_)) => {
+            // Repos that waited in the same chunk are lost with it.
+            shared.board.on_some_lost(waiting);
+            Encoded::Lost
+        }
+    }
+}
+
+fn too_large(what: &str, wanted: usize, total: usize) -> String {
+    let mib = |bytes: usize| bytes.div_ceil(1 << 20);
+    format!(
+        "{what} would take {} MiB of memory, of which it may have {}: give it more with --memory",
+        mib(wanted),
+        total >> 20
+    )
+}
+
+/// What a whole repo is worth beside what is stored of it.
+enum Weighed {
+    Store { proof: Option<Proof>, is_fork: bool },
+    Unchanged(Option<Proof>),
+    Refused(&'static str, String),
+    Doubtful,
+}
+
+fn weigh(repo: &Repo<Body>, open: &Open, host: &str, known: Option<&Known>) -> Weighed {
+    let (commit, did) = (repo.commit(), &open.did);
+    let rev = &commit.rev;
+    if let Some(why) = revs::refuse(rev) {
+        return Weighed::Refused("rev in the future", why);
+    }
+    let proof = match trust::judge_commit(commit, host, known) {
+        Verdict::Accepted(proof) => proof,
+        Verdict::Doubtful => return Weighed::Doubtful,
+        Verdict::Forged => return Weighed::Refused("forged", trust::forged(did, rev)),
+    };
+    let Some(stored) = open.rev.as_ref().filter(|_| !open.rebuild) else {
+        return Weighed::Store {
+            proof,
+            is_fork: false,
+        };
+    };
+    if stored == rev {
+        let is_same = open.commit_cid.as_ref() == Some(&repo.commit_cid().to_string());
+        return match proof {
+            _ if is_same && open.proof != Some(Proof::Forged) => Weighed::Unchanged(proof),
+            // Which of two commits of one rev is the account's, its document tells.
+            None if !is_same => Weighed::Doubtful,
+            _ => Weighed::Store {
+                proof,
+                is_fork: !is_same,
+            },
+        };
+    }
+    let is_older = stored > rev;
+    if is_older && repos::is_binding(stored, &revs::newest_believed(), false, open.proof, proof) {
+        return Weighed::Refused(
+            "older",
+            format!("rev {rev} is older than {stored}, which is stored"),
+        );
+    }
+    Weighed::Store {
+        proof,
+        is_fork: false,
+    }
+}
+
+/// Tries rows against empty copies of their tables; waits for the server where that helps.
+fn probe_rows(
+    probes: &mut Probes,
+    rows: &[(TableInfo, &[u8])],
+    board: &Board,
+) -> Result<Option<String>, String> {
+    let mut waiting = Waiting::default();
+    loop {
+        let error = match probes.ask(rows) {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        if let Err(error) = waiting.pause(error, UNTIL_HURRIED) {
+            board.break_off(error.to_string());
+            return Err(error.to_string());
+        }
+    }
+}
+
+/// Adds a CAR to the archive that is kept.
+fn keep(
+    writer: &Mutex<ArchiveWriter>,
+    did: &str,
+    pds: &str,
+    rev: &str,
+    car: &[u8],
+) -> Result<(), String> {
+    writer
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .add(did, pds, rev, car)
+        .map_err(|error| error.to_string())
+}

@@ -1,0 +1,555 @@
+//! The one thread of a run that talks to the ledger: it leases hosts, hands out their open repos,
+//! and writes down what became of those that were not stored.
+//!
+//! What is in memory is only a copy. When everything that was handed out is settled, the ledger is
+//! asked again; a repo that was lost on the way, with a connection or a server, is open there
+//! still, and comes again.
+
+use crate::run::board::{Board, Settled};
+use crate::run::stragglers::Stragglers;
+use fetch::FetchError;
+use fetch::turns::Turns;
+use ledger::hosts::{self, Leased};
+use ledger::repos::{self, Note, Open, RetryFailed};
+use load::DbError;
+use observe::Progress;
+use pg::{DbErrorKind, Waiting};
+use postgres::Client;
+use process::stop::UNTIL_HURRIED;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// Hosts that a run leases at once.
+const HOSTS: usize = 2048;
+/// Repos that are handed out, and of which nothing is settled yet, over all hosts.
+const UNDER_WAY: u64 = 16_384;
+/// Most repos of a host that are read from the ledger at once.
+const PAGE: usize = 500;
+/// Leases are renewed this often: three times in the time that one lasts.
+const RENEW: Duration = Duration::from_secs(20);
+/// So many accounts may go from any host in a run.
+const FEW_DELETIONS: u64 = 20;
+/// What a host that gives too little lists beside that is left alone for so long.
+const PUT_OFF: Duration = Duration::from_secs(24 * 3600);
+/// A host that hardly gives anything is left alone for so long.
+const LEFT: Duration = Duration::from_secs(3600);
+/// What comes is looked at this often.
+const CHECK: Duration = Duration::from_secs(1);
+/// A repo that failed so often is left to a later run.
+const MOST_FAILURES: i32 = 3;
+/// The ledger is asked this often for hosts that became free or are new, and for failed repos whose
+/// time has come.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// A repo to be loaded.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) open: Open,
+    pub(crate) host: String,
+    pub(crate) lease: i64,
+}
+
+/// A leased host and its repos that were read, but not handed out.
+struct Queue {
+    leased: Leased,
+    page: VecDeque<Open>,
+    /// The last repo that was read.
+    cursor: String,
+    /// Whether there is nothing after that.
+    at_end: bool,
+    /// Repos that are not handed out yet, about.
+    left: u64,
+    /// The last repo that was handed out.
+    handed_out: String,
+}
+
+pub(crate) struct Feeder<'f> {
+    pub(crate) url: &'f str,
+    pub(crate) schema: &'f str,
+    pub(crate) board: &'f Board,
+    /// Bounded by what is under way.
+    pub(crate) jobs: UnboundedSender<Job>,
+    pub(crate) turns: Turns,
+    /// Whether repos come from hosts, which have their pace, or from an archive.
+    pub(crate) from_network: bool,
+    pub(crate) most_under_way: u64,
+    pub(crate) progress: &'f Progress,
+    /// Whether a host may lose any share of its accounts.
+    pub(crate) accept_deletions: bool,
+    /// By lease: accounts that were removed, and that were stored when they were counted.
+    pub(crate) deletions: Mutex<HashMap<i64, (u64, Option<u64>)>>,
+    /// How long hosts that hardly give anything are waited for when nothing else goes on.
+    pub(crate) patience: Duration,
+}
+
+/// Repos that may be under way with so many slots.
+pub(crate) fn most_under_way(slots: usize) -> u64 {
+    (slots as u64 * 32).min(UNDER_WAY)
+}
+
+/// How feeding ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fed {
+    /// No repo is open.
+    All,
+    /// It was told to stop.
+    Stopped,
+}
+
+impl Feeder<'_> {
+    /// Feeds until no repo is open. When the server goes away, it is waited for.
+    ///
+    /// # Errors
+    /// Something that waiting does not mend.
+    pub(crate) fn run(self) -> Result<Fed, DbError> {
+        let mut queues: Vec<Queue> = Vec::new();
+        let mut client: Option<Client> = None;
+        let mut waiting = Waiting::default();
+        loop {
+            let outcome = match &mut client {
+                Some(client) => self.feed(client, &mut queues),
+                None => pg::connect(self.url).and_then(|mut connected| {
+                    hosts::enter(&mut connected)?;
+                    client = Some(connected);
+                    Ok(None)
+                }),
+            };
+            match outcome {
+                Ok(Some(fed)) => return Ok(fed),
+                Ok(None) => {}
+                Err(error) => {
+                    client = None;
+                    // What is not written down is still pending in the ledger.
+                    match waiting.pause(error, UNTIL_HURRIED) {
+                        Ok(()) => {}
+                        Err(error) if error.kind == DbErrorKind::Stopped => {
+                            return Ok(Fed::Stopped);
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Feeds until it is done, or an error.
+    fn feed(&self, client: &mut Client, queues: &mut Vec<Queue>) -> Result<Option<Fed>, DbError> {
+        let (mut renewed, mut looked) = (Instant::now(), Instant::now());
+        let (mut waiting_for_others, mut look_again) = (0u32, LOOK_AGAIN);
+        let (mut stragglers, mut checked) = (Stragglers::new(self.patience), Instant::now());
+        // After a while without the server, leases may be somebody else's.
+        self.renew(client, queues)?;
+        if queues.is_empty() {
+            self.lease(client, queues)?;
+        }
+        loop {
+            self.write_notes(client)?;
+            if renewed.elapsed() > RENEW {
+                self.renew(client, queues)?;
+                self.keep_learned(client, queues)?;
+                if self.from_network {
+                    self.progress.needs_at_least(self.turns.slowest());
+                }
+                renewed = Instant::now();
+            }
+            if self.board.stop.is_set() {
+                let is_over = self.board.under_way() == 0 || process::stop::is_hurried();
+                if is_over || self.board.broken().is_some() {
+                    return self.end(client, queues, Fed::Stopped);
+                }
+                std::thread::sleep(Duration::from_millis(20));
+                continue;
+            }
+            if checked.elapsed() > CHECK && self.from_network {
+                if stragglers.check(checked.elapsed(), self.board.progressed()) {
+                    self.leave_stragglers(client, queues)?;
+                }
+                checked = Instant::now();
+            }
+            if looked.elapsed() > look_again {
+                let again =
+                    repos::retry_failed(client, self.schema, RetryFailed::DueBelow(MOST_FAILURES))?;
+                self.board.again.add(again);
+                self.drop_empty(client, queues)?;
+                let asked = Instant::now();
+                self.lease(client, queues)?;
+                // It counts all that is open: not more than a twentieth of the time goes into that.
+                look_again = LOOK_AGAIN.max(asked.elapsed() * 20);
+                looked = Instant::now();
+            }
+            if self.hand_out(client, queues)? {
+                continue;
+            }
+            if self.board.under_way() > 0 {
+                std::thread::sleep(Duration::from_millis(5));
+                continue;
+            }
+            // All is settled: what does the ledger say?
+            self.board.forget_leases();
+            let mut any = false;
+            for queue in &mut *queues {
+                queue.page.clear();
+                queue.cursor.clear();
+                // Nothing is under way: what is open is neither coming nor settled by somebody
+                // else.
+                queue.handed_out.clear();
+                self.read(client, queue)?;
+                any |= !queue.page.is_empty();
+            }
+            self.drop_empty(client, queues)?;
+            if any {
+                continue;
+            }
+            if self.lease(client, queues)? > 0 {
+                continue;
+            }
+            let open = repos::count_open(client, self.schema)?;
+            if open == 0 {
+                return self.end(client, queues, Fed::All);
+            }
+            if waiting_for_others.is_multiple_of(30) {
+                observe::log!(
+                    "{open} repos are left to another skyfill that works on this database; waiting"
+                );
+            }
+            waiting_for_others += 1;
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
+
+    fn end(&self, client: &mut Client, queues: &[Queue], fed: Fed) -> Result<Option<Fed>, DbError> {
+        self.write_notes(client)?;
+        self.keep_learned(client, queues)?;
+        let leases: Vec<i64> = queues.iter().map(|queue| queue.leased.lease).collect();
+        hosts::release(client, self.schema, &leases)?;
+        Ok(Some(fed))
+    }
+
+    /// Leases hosts that have open repos, as many as there is room for; how many there were.
+    fn lease(&self, client: &mut Client, queues: &mut Vec<Queue>) -> Result<usize, DbError> {
+        if queues.len() >= HOSTS {
+            return Ok(0);
+        }
+        let count = i64::try_from(HOSTS - queues.len()).unwrap_or(0);
+        let more = hosts::lease(client, self.schema, count)?;
+        let found = more.len();
+        for leased in more {
+            // One whose lease had run out unnoticed is ours again.
+            if let Some(known) = queues
+                .iter_mut()
+                .find(|queue| queue.leased.host == leased.host)
+            {
+                known.leased.lease = leased.lease;
+                continue;
+            }
+            if let Some(learned) = leased
+                .learned
+                .as_deref()
+                .and_then(|text| serde_json::from_str(text).ok())
+            {
+                self.turns.learn(&leased.host, &learned);
+            }
+            let left = leased.open;
+            queues.push(Queue {
+                leased,
+                page: VecDeque::new(),
+                cursor: String::new(),
+                at_end: false,
+                left,
+                handed_out: String::new(),
+            });
+        }
+        Ok(found)
+    }
+
+    /// Gives back the hosts that have no open repos any more.
+    fn drop_empty(&self, client: &mut Client, queues: &mut Vec<Queue>) -> Result<(), DbError> {
+        let is_empty = |queue: &Queue| {
+            queue.at_end
+                && queue.page.is_empty()
+                && self.board.under_way_at(queue.leased.lease) == 0
+        };
+        let empty: Vec<i64> = queues
+            .iter()
+            .filter(|queue| is_empty(queue))
+            .map(|queue| queue.leased.lease)
+            .collect();
+        if !empty.is_empty() {
+            self.keep_learned(client, queues)?;
+            hosts::release(client, self.schema, &empty)?;
+            queues.retain(|queue| !empty.contains(&queue.leased.lease));
+        }
+        Ok(())
+    }
+
+    /// Hands out repos of each host, as many as it can be asked for soon; whether anything was
+    /// handed out.
+    fn hand_out(&self, client: &mut Client, queues: &mut [Queue]) -> Result<bool, DbError> {
+        let mut any = false;
+        // Not the same ones first each time: what may be under way is bounded.
+        if !queues.is_empty() {
+            queues.rotate_left(1);
+        }
+        // No host may have so many waiting that there is no room for those of others.
+        let most_each =
+            usize::try_from(self.most_under_way).unwrap_or(usize::MAX) / queues.len().max(1);
+        let most_each = most_each.max(2);
+        for queue in queues.iter_mut() {
+            if queue.at_end && queue.page.is_empty() {
+                continue;
+            }
+            if let Some(away_for) = self
+                .turns
+                .away_for(&queue.leased.host)
+                .filter(|_| self.from_network)
+            {
+                let error = FetchError::HostAway(away_for);
+                self.fail_host(
+                    client,
+                    queue,
+                    (error.reason(), &error.to_string()),
+                    away_for,
+                )?;
+                continue;
+            }
+            if self.from_network && self.board.yield_of(queue.leased.lease).is_little() {
+                self.put_off(client, queue)?;
+                continue;
+            }
+            let room = if self.from_network {
+                self.turns.room(&queue.leased.host).min(most_each)
+            } else {
+                PAGE
+            };
+            self.turns.expect(
+                &queue.leased.host,
+                if self.from_network { queue.left } else { 0 },
+            );
+            for _ in 0..room {
+                if self.board.under_way() >= self.most_under_way {
+                    return Ok(any);
+                }
+                if queue.page.is_empty() && !queue.at_end {
+                    self.read(client, queue)?;
+                }
+                let Some(open) = queue.page.pop_front() else {
+                    break;
+                };
+                queue.left = queue.left.saturating_sub(1);
+                queue.handed_out.clone_from(&open.did);
+                let job = Job {
+                    open,
+                    host: queue.leased.host.clone(),
+                    lease: queue.leased.lease,
+                };
+                self.board.on_handed_out(job.lease);
+                if self.jobs.send(job).is_err() {
+                    self.board.break_off("the fetching tasks have ended");
+                    return Ok(any);
+                }
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+
+    /// Leaves the rest of what a host lists to later, since most of what it was asked for is not
+    /// there or fails.
+    fn put_off(&self, client: &mut Client, queue: &mut Queue) -> Result<(), DbError> {
+        let given = self.board.yield_of(queue.leased.lease);
+        let error = format!(
+            "its host gave {} repos, did not have {} and failed {} times: the rest of what it lists is left to later",
+            given.good, given.absent, given.failed
+        );
+        observe::log!("{}: {error}", queue.leased.host);
+        self.fail_host(client, queue, ("host put off", &error), PUT_OFF)
+    }
+
+    /// Goes on without the repos that are left: nothing else is going on, and hardly any of them
+    /// come.
+    fn leave_stragglers(&self, client: &mut Client, queues: &mut [Queue]) -> Result<(), DbError> {
+        let error = "its host hardly gave any repos, and all others were done: it is left to later";
+        for queue in queues {
+            let is_busy = self.board.under_way_at(queue.leased.lease) > 0;
+            if is_busy || !queue.at_end || !queue.page.is_empty() {
+                observe::log!("{}: {error}", queue.leased.host);
+                self.turns.leave(&queue.leased.host, LEFT);
+                self.fail_host(client, queue, ("host too slow", error), LEFT)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that the repos of a host that are not asked for now have failed, until they are tried
+    /// again.
+    fn fail_host(
+        &self,
+        client: &mut Client,
+        queue: &mut Queue,
+        (code, error): (&str, &str),
+        retry_in: Duration,
+    ) -> Result<(), DbError> {
+        let failed = repos::fail_host(
+            client,
+            self.schema,
+            (&queue.leased.host, queue.leased.lease),
+            // Those that are under way end by themselves.
+            &queue.handed_out,
+            (code, error),
+            retry_in,
+        )?;
+        self.board.on_host_failed(failed);
+        queue.page.clear();
+        queue.at_end = true;
+        queue.left = 0;
+        self.turns.expect(&queue.leased.host, 0);
+        Ok(())
+    }
+
+    /// Keeps what was learned of the hosts' limits for the next run.
+    fn keep_learned(&self, client: &mut Client, queues: &[Queue]) -> Result<(), DbError> {
+        if self.from_network {
+            let ours: HashSet<&str> = queues
+                .iter()
+                .map(|queue| queue.leased.host.as_str())
+                .collect();
+            let learned: Vec<(String, String)> = self
+                .turns
+                .learned()
+                .into_iter()
+                .filter(|(host, _)| ours.contains(host.as_str()))
+                .filter_map(|(host, learned)| Some((host, serde_json::to_string(&learned).ok()?)))
+                .collect();
+            hosts::learn(client, self.schema, &learned)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the next page of a host: what it gets in some seconds.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    fn read(&self, client: &mut Client, queue: &mut Queue) -> Result<(), DbError> {
+        let count = if self.from_network {
+            (self.turns.room(&queue.leased.host) * 4).clamp(16, PAGE)
+        } else {
+            PAGE
+        };
+        let page = repos::open(
+            client,
+            self.schema,
+            &queue.leased.host,
+            &queue.cursor,
+            i64::try_from(count).unwrap_or(0),
+        )?;
+        queue.at_end = page.len() < count;
+        if let Some(last) = page.last() {
+            queue.cursor.clone_from(&last.did);
+        }
+        queue.page.extend(page);
+        Ok(())
+    }
+
+    /// Renews all leases; the hosts of those that are lost are somebody else's now.
+    fn renew(&self, client: &mut Client, queues: &mut Vec<Queue>) -> Result<(), DbError> {
+        let leases: Vec<i64> = queues.iter().map(|queue| queue.leased.lease).collect();
+        let held = hosts::renew(client, self.schema, &leases)?;
+        queues.retain(|queue| held.contains(&queue.leased.lease));
+        Ok(())
+    }
+
+    fn write_notes(&self, client: &mut Client) -> Result<(), DbError> {
+        let documents = self.board.take_documents();
+        if !documents.is_empty() {
+            ledger::identity::add_documents(client, self.schema, &documents)?;
+        }
+        let notes = self.board.take_notes();
+        if notes.is_empty() {
+            return Ok(());
+        }
+        match self.write(client, &notes) {
+            Ok(()) => {
+                self.board.on_noted(&notes);
+                Ok(())
+            }
+            Err(error) => {
+                self.board.return_notes(notes);
+                Err(error)
+            }
+        }
+    }
+
+    fn write(&self, client: &mut Client, notes: &[Settled]) -> Result<(), DbError> {
+        let (mut plain, mut deleted, mut moved) = (Vec::new(), Vec::new(), Vec::new());
+        for note in notes {
+            match note {
+                Settled::Noted(note) if note.state == "deleted" => deleted.push(note.clone()),
+                Settled::Noted(note) => plain.push(note.clone()),
+                Settled::Moved(to) => moved.push(to.clone()),
+            }
+        }
+        // A repo whose rev its PDS confirmed is of an active account.
+        let states: Vec<(&str, Option<&str>)> = plain
+            .iter()
+            .filter(|note| {
+                note.state == "loaded" || handoff::account::STATUSES.contains(&note.state)
+            })
+            .map(|note| {
+                (
+                    note.did.as_str(),
+                    Some(note.state).filter(|state| *state != "loaded"),
+                )
+            })
+            .collect();
+        let mut txn = client.transaction()?;
+        repos::note(&mut txn, self.schema, &plain)?;
+        repos::moved(&mut txn, self.schema, &moved)?;
+        load::store_states(&mut txn, self.schema, &states)?;
+        txn.commit()?;
+        if !deleted.is_empty() {
+            let mut remover = load::Remover::connect(self.url, self.schema)?;
+            for note in &deleted {
+                if self.may_delete(client, note.lease)? {
+                    remover.remove(&note.did, note.lease)?;
+                } else {
+                    let doubted = Note {
+                        state: "failed",
+                        code: Some("host forgot"),
+                        error: Some(
+                            "its host does not know it any more, and many others; are they gone? --accept-deletions removes them"
+                                .to_owned(),
+                        ),
+                        proof: None,
+                        ..note.clone()
+                    };
+                    repos::note(client, self.schema, &[doubted])?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether another account of a host may be removed: a host that lost many at once may have
+    /// lost its disk.
+    fn may_delete(&self, client: &mut Client, lease: i64) -> Result<bool, DbError> {
+        if self.accept_deletions {
+            return Ok(true);
+        }
+        let mut deletions = self
+            .deletions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let (removed, stored) = deletions.entry(lease).or_default();
+        if *removed >= FEW_DELETIONS {
+            let stored = match stored {
+                Some(stored) => *stored,
+                None => *stored.insert(repos::count_stored(client, self.schema, lease)? + *removed),
+            };
+            if *removed >= stored / 10 {
+                return Ok(false);
+            }
+        }
+        *removed += 1;
+        Ok(true)
+    }
+}

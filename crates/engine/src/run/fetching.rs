@@ -1,0 +1,467 @@
+//! Fetching: a task for each repo under way. It ends when the repo is handed on to be checked and
+//! encoded and that went well, or with a note for the ledger.
+//!
+//! Each request waits for its turn ([`fetch::turns`]). A turn ends when the body is complete and
+//! has found room in the queue before the encoders: while those are behind, hosts are asked less.
+
+use crate::documents;
+use crate::run::board::Board;
+use crate::run::encoding::{Encode, Encoded};
+use crate::run::feeder::Job;
+use crate::trust::{self, Known, Now};
+use fetch::archive::Archive;
+use fetch::hosts::host_of;
+use fetch::retry::{self, Retry};
+use fetch::turns::Turns;
+use fetch::{AccountState, Body, Client, FetchError, Latest, OptOut, Spool};
+use identity::resolve::{Found, Resolver};
+use ledger::proofs::Proof;
+use ledger::repos::{Moved, Note};
+use ledger::runs::Mode;
+use load::revs;
+use observe::Workers;
+use std::sync::Arc;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::JoinSet;
+
+/// A repo that was found elsewhere so often is not looked for any more.
+const MOST_MOVES: i32 = 5;
+
+/// What all tasks share.
+pub(crate) struct Fetching {
+    pub(crate) client: Client,
+    pub(crate) turns: Turns,
+    pub(crate) documents: Resolver,
+    /// Bytes of bodies that wait to be encoded.
+    pub(crate) memory: Arc<Semaphore>,
+    /// What a body may take of that before it goes to a file.
+    pub(crate) body_bytes: u32,
+    pub(crate) spool: Spool,
+    pub(crate) max_attempts: u32,
+    pub(crate) opt_out: OptOut,
+    pub(crate) archive: Option<Archive>,
+    /// Whether a host's word that it does not have an account is enough.
+    pub(crate) accept_deletions: bool,
+    pub(crate) mode: Mode,
+    /// Bounded in number by the tasks, in bytes by the memory that each holds.
+    pub(crate) encode: crossbeam_channel::Sender<Encode>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) workers: Workers,
+}
+
+/// Takes jobs until there are no more. How many there are at once is bounded by who gives them.
+pub(crate) async fn fetch_all(shared: Arc<Fetching>, mut jobs: UnboundedReceiver<Job>) {
+    let mut running = JoinSet::new();
+    while let Some(job) = jobs.recv().await {
+        let shared = Arc::clone(&shared);
+        running.spawn(async move {
+            let (did, lease) = (job.open.did.clone(), job.lease);
+            let board = Arc::clone(&shared.board);
+            // A task that panics has to be settled, too.
+            let outcome = tokio::spawn(async move { process(&shared, job).await }).await;
+            if outcome.is_err() {
+                board.note(failed(
+                    &did,
+                    lease,
+                    "broke off",
+                    "skyfill's own work on it broke off".to_owned(),
+                ));
+            }
+        });
+        while running.try_join_next().is_some() {}
+    }
+    while running.join_next().await.is_some() {}
+}
+
+fn failed(did: &str, lease: i64, code: &'static str, error: String) -> Note {
+    Note {
+        did: did.to_owned(),
+        lease,
+        state: "failed",
+        code: Some(code),
+        error: Some(error),
+        proof: None,
+    }
+}
+
+fn state(job: &Job, state: &'static str, error: Option<String>) -> Note {
+    Note {
+        did: job.open.did.clone(),
+        lease: job.lease,
+        state,
+        code: None,
+        error,
+        proof: None,
+    }
+}
+
+async fn process(shared: &Fetching, job: Job) {
+    if shared.opt_out.has(&job.open.did, &job.host) {
+        return shared.board.note(state(&job, "host opted out", None));
+    }
+    let (did, lease) = (&job.open.did, job.lease);
+    let outcome = match ask_first(shared, &job).await {
+        Ok(known) => fetch_checked(shared, &job, known).await,
+        Err(outcome) => outcome,
+    };
+    match outcome {
+        Ok(Fetched::Encoded) => {}
+        Ok(Fetched::Unchanged(proof)) => shared.board.note(Note {
+            proof,
+            ..state(&job, "loaded", None)
+        }),
+        Ok(Fetched::Elsewhere(pds)) => shared.board.note_moved(Moved {
+            did: did.clone(),
+            lease,
+            host: host_of(&pds),
+            pds,
+        }),
+        Ok(Fetched::Lost) | Err(FetchError::Stopped) => shared.board.on_lost(lease),
+        Err(error) => match look_elsewhere(shared, &job, error).await {
+            Elsewhere::Moved(pds) => shared.board.note_moved(Moved {
+                did: did.clone(),
+                lease,
+                host: host_of(&pds),
+                pds,
+            }),
+            Elsewhere::Gone(why) => {
+                let is_loaded = job.open.rev.is_some();
+                let word = if is_loaded {
+                    "deleted"
+                } else {
+                    AccountState::NotFound.word()
+                };
+                shared.board.note(state(&job, word, why));
+            }
+            Elsewhere::Stopped => shared.board.on_lost(lease),
+            // What is stored is nobody's word, and the account has none: the rows go.
+            Elsewhere::No(FetchError::Account(_)) if job.open.proof == Some(Proof::Forged) => {
+                shared.board.note(state(&job, "deleted", None));
+            }
+            Elsewhere::No(FetchError::Account(of)) => {
+                shared.board.note(state(&job, of.word(), None));
+            }
+            Elsewhere::No(error) => {
+                shared
+                    .board
+                    .note(failed(did, lease, error.reason(), error.to_string()));
+            }
+        },
+    }
+}
+
+/// Where a repo is that could not be had.
+enum Elsewhere {
+    /// On this PDS.
+    Moved(String),
+    /// Nowhere; a note for people.
+    Gone(Option<String>),
+    /// Where it was asked for: the error stands.
+    No(FetchError),
+    /// It was told to stop.
+    Stopped,
+}
+
+/// Asks the DID document when the host says that it does not have the repo, or not any more, or
+/// sends elsewhere.
+async fn look_elsewhere(shared: &Fetching, job: &Job, error: FetchError) -> Elsewhere {
+    let is_missing = error == FetchError::Account(AccountState::NotFound);
+    let is_worth_it = is_missing
+        || matches!(
+            error,
+            FetchError::Redirect(_) | FetchError::Account(AccountState::Deactivated)
+        );
+    if !is_worth_it || shared.archive.is_some() {
+        return Elsewhere::No(error);
+    }
+    let found = tokio::select! {
+        found = shared.documents.resolve(&job.open.did) => found,
+        () = shared.board.stop.wait() => return Elsewhere::Stopped,
+    };
+    if let Found::Document(document) = &found {
+        shared
+            .board
+            .note_document(documents::good(job.open.did.clone(), document.clone()));
+    }
+    let is_stored = job.open.rev.is_some();
+    match found {
+        Found::Document(document) if host_of(&document.pds) != job.host => {
+            if job.open.moves < MOST_MOVES {
+                return Elsewhere::Moved(document.pds);
+            }
+            Elsewhere::No(FetchError::Redirect(
+                "its DID document names another PDS each time".to_owned(),
+            ))
+        }
+        // The host of a did:web says much when it is not well: rows are not removed for that.
+        Found::Gone if is_missing && is_stored && !job.open.did.starts_with("did:plc:") => {
+            Elsewhere::No(FetchError::NoDocument("its host has none".to_owned()))
+        }
+        // One word of a host is not enough while the account's document names it: a list without the account has to say the same.
+        Found::Document(_) if is_missing && is_stored && !job.open.is_delisted && !shared.accept_deletions => {
+            Elsewhere::No(FetchError::Untrusted(
+                "host forgot",
+                "its host does not have it, but its DID document names it: its rows stay until the host lists its repos without it (catch-up), \
+                 or --accept-deletions says that it is gone"
+                    .to_owned(),
+            ))
+        }
+        Found::Document(_) | Found::Gone if is_missing => Elsewhere::Gone(None),
+        // Rows are not removed because a directory is away, or a document cannot be read.
+        Found::Unreachable(why) if is_missing && is_stored => {
+            Elsewhere::No(FetchError::NoDocument(why))
+        }
+        Found::Useless(why) if is_missing && is_stored => {
+            Elsewhere::No(FetchError::NoDocument(why.to_string()))
+        }
+        Found::Unreachable(why) if is_missing => Elsewhere::Gone(Some(format!("its DID document: {why}"))),
+        Found::Useless(why) if is_missing => Elsewhere::Gone(Some(format!("its DID document: {why}"))),
+        _ => Elsewhere::No(error),
+    }
+}
+
+/// What became of a repo that was fetched.
+enum Fetched {
+    /// Its rows are on their way to the database.
+    Encoded,
+    /// The stored rev is the newest; whose word stands behind it.
+    Unchanged(Option<Proof>),
+    /// Its document names this PDS.
+    Elsewhere(String),
+    /// It was lost on the way to the database; the ledger has it as open.
+    Lost,
+}
+
+/// What is known of the account's document. Where it names another host than the one that is to be
+/// asked, the directory is asked first.
+async fn ask_first(
+    shared: &Fetching,
+    job: &Job,
+) -> Result<Option<Known>, Result<Fetched, FetchError>> {
+    let known = Known::of_ledger(job.open.document.as_ref());
+    if job.open.pds.is_empty() && shared.archive.is_none() {
+        return match ask(shared, job, None).await {
+            None => Err(Err(FetchError::Stopped)),
+            Some(Now::Elsewhere(pds)) => Err(elsewhere(job, pds)),
+            Some(Now::Unknown(why)) => Err(Err(why)),
+            Some(Now::Known(_)) => Err(Err(FetchError::NoDocument("it names no host".to_owned()))),
+        };
+    }
+    let is_elsewhere = known.as_ref().is_some_and(|known| known.host != job.host);
+    if !is_elsewhere || shared.archive.is_some() {
+        return Ok(known);
+    }
+    match ask(shared, job, None).await {
+        None => Err(Err(FetchError::Stopped)),
+        Some(Now::Known(now)) => Ok(Some(now)),
+        Some(Now::Elsewhere(pds)) => Err(elsewhere(job, pds)),
+        // What comes from there is not proved, and what the known key did not sign is not taken.
+        Some(Now::Unknown(_)) => Ok(known),
+    }
+}
+
+/// How the document of an account is now; nothing if it was told to stop.
+async fn ask(shared: &Fetching, job: &Job, commit: Option<&atrepo::Commit>) -> Option<Now> {
+    let account = (job.open.did.as_str(), job.host.as_str());
+    let learned = |document| shared.board.note_document(document);
+    tokio::select! {
+        now = trust::ask(&shared.documents, account, commit, learned) => Some(now),
+        () = shared.board.stop.wait() => None,
+    }
+}
+
+fn elsewhere(job: &Job, pds: String) -> Result<Fetched, FetchError> {
+    if job.open.moves < MOST_MOVES {
+        return Ok(Fetched::Elsewhere(pds));
+    }
+    Err(FetchError::Redirect(
+        "its DID document names another PDS each time".to_owned(),
+    ))
+}
+
+/// Tries until there is a repo that passes every check, or no use in trying.
+async fn fetch_checked(
+    shared: &Fetching,
+    job: &Job,
+    mut known: Option<Known>,
+) -> Result<Fetched, FetchError> {
+    let mut attempt = 1;
+    loop {
+        let asking = shared.board.start_asking();
+        let got = tokio::select! {
+            got = get(shared, job) => got,
+            () = shared.board.stop.wait() => return Err(FetchError::Stopped),
+        };
+        drop(asking);
+        // From here on it is waited for: its rows may be on their way.
+        let outcome = match got {
+            Ok(Some((body, memory))) => encode(shared, job, &mut known, body, memory).await,
+            Ok(None) => Ok(Fetched::Unchanged(None)),
+            Err(error) => Err(error),
+        };
+        let Err(error) = outcome else { return outcome };
+        let wait = match retry::decide(&error, attempt, shared.max_attempts) {
+            Retry::Never | Retry::NeverHost(_) => return Err(error),
+            Retry::After(wait) => wait,
+            // The next turn comes after that.
+            Retry::AfterHost(_) => std::time::Duration::ZERO,
+        };
+        // That a host has a limit says nothing against a repo: the scheduler's patience is what
+        // ends it.
+        attempt += u32::from(!matches!(error, FetchError::RateLimited(_)));
+        shared.board.retried.add(1);
+        let _asking = shared.board.start_asking();
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = shared.board.stop.wait() => return Err(FetchError::Stopped),
+        }
+    }
+}
+
+/// The CAR, with its share of the memory; nothing if the stored rev is the newest.
+async fn get(
+    shared: &Fetching,
+    job: &Job,
+) -> Result<Option<(Body, OwnedSemaphorePermit)>, FetchError> {
+    let did = &job.open.did;
+    // While nothing keeps a row from being there twice, a repo is not loaded a second time: a newer
+    // rev is for the next run.
+    if shared.mode == Mode::Fresh && job.open.rev.is_some() {
+        return Ok(None);
+    }
+    let memory = || async {
+        let memory = Arc::clone(&shared.memory).acquire_many_owned(shared.body_bytes);
+        memory.await.map_err(|_| FetchError::Stopped)
+    };
+    if let Some(archive) = &shared.archive {
+        if job.open.rev.is_some()
+            && !job.open.rebuild
+            && archive.rev(did) == job.open.rev.as_deref()
+        {
+            return Ok(None);
+        }
+        let memory = memory().await?;
+        let body = archive
+            .read(did, shared.body_bytes as usize, &shared.spool)
+            .map_err(|error| FetchError::BadRepo(error.to_string(), false))?;
+        let missing = || FetchError::BadRepo("not in the archive".to_owned(), false);
+        return Ok(Some((body.ok_or_else(missing)?, memory)));
+    }
+    if let Some(stored) = &job.open.rev
+        && may_be_unchanged(job, stored)
+        && let Some(latest) = latest_commit(shared, job).await?
+    {
+        if let Some(why) = revs::refuse(&latest.rev) {
+            return Err(FetchError::Untrusted("rev in the future", why));
+        }
+        if latest.rev == *stored && Some(&latest.cid) == job.open.commit_cid.as_ref() {
+            return Ok(None);
+        }
+    }
+    let mut turn = shared.turns.turn(&job.host).await?;
+    let _worker = shared
+        .workers
+        .start(&format!("fetch {did} from {}", job.host));
+    let got = shared
+        .client
+        .get_repo(did, &job.open.pds, &mut turn.seen)
+        .await;
+    // Room first, so that hosts wait while the encoders are behind.
+    let memory = match &got {
+        Ok(_) => memory().await.map(Some)?,
+        Err(_) => None,
+    };
+    turn.end(&got);
+    let body = got?;
+    Ok(memory.map(|memory| (body, memory)))
+}
+
+/// Whether the host's word that it has the stored commit is enough.
+fn may_be_unchanged(job: &Job, stored: &str) -> bool {
+    let open = &job.open;
+    !open.rebuild
+        && !open.is_newer
+        && open.proof != Some(Proof::Forged)
+        && revs::refuse(stored).is_none()
+}
+
+/// The newest commit, if the PDS says; a PDS that does not know the question is asked for the repo.
+async fn latest_commit(shared: &Fetching, job: &Job) -> Result<Option<Latest>, FetchError> {
+    let mut turn = shared.turns.turn(&job.host).await?;
+    let latest = shared
+        .client
+        .latest_commit(&job.open.did, &job.open.pds, &mut turn.seen)
+        .await;
+    turn.end(&latest);
+    match latest {
+        Ok(latest) => Ok(Some(latest)),
+        Err(error @ (FetchError::Account(_) | FetchError::RateLimited(_))) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Has it checked and encoded, and kept if CARs are kept. Where the commit is doubtful, the
+/// directory is asked, and it is encoded once more.
+async fn encode(
+    shared: &Fetching,
+    job: &Job,
+    known: &mut Option<Known>,
+    mut body: Body,
+    mut memory: OwnedSemaphorePermit,
+) -> Result<Fetched, FetchError> {
+    let mut was_asked = false;
+    loop {
+        let (answer, encoded) = oneshot::channel();
+        let work = Encode {
+            open: job.open.clone(),
+            host: job.host.clone(),
+            lease: job.lease,
+            known: known.clone(),
+            body,
+            memory,
+            answer,
+        };
+        // The queue is not bounded but by the memory that each holds, so this does not wait.
+        if shared.encode.send(work).is_err() {
+            return Ok(Fetched::Lost);
+        }
+        let commit = match encoded.await {
+            Ok(Encoded::Well) => return Ok(Fetched::Encoded),
+            Ok(Encoded::Unchanged(proof)) => return Ok(Fetched::Unchanged(proof)),
+            Ok(Encoded::Bad(error)) => {
+                return Err(FetchError::BadRepo(
+                    error.to_string(),
+                    error.may_be_transport(),
+                ));
+            }
+            Ok(Encoded::Refused(code, why)) => return Err(FetchError::Untrusted(code, why)),
+            Ok(Encoded::NotKept(why)) => return Err(FetchError::Spool(why)),
+            // A thread that broke off ends the run; the repo is open still.
+            Ok(Encoded::Lost) | Err(_) => return Ok(Fetched::Lost),
+            Ok(Encoded::Doubtful(commit, back, share)) => {
+                (body, memory) = (back, share);
+                commit
+            }
+        };
+        let in_doubt = |why: &str| {
+            let rev = &commit.rev;
+            let what = if job.open.rev.as_ref() == Some(rev) {
+                format!("rev {rev} is stored with another commit")
+            } else {
+                format!("the signature of rev {rev} is not of the key that is known")
+            };
+            FetchError::Untrusted("in doubt", format!("{what}, and {why}"))
+        };
+        if was_asked || shared.archive.is_some() {
+            return Err(in_doubt("nothing tells which is the account's"));
+        }
+        was_asked = true;
+        match ask(shared, job, Some(&commit)).await {
+            None => return Err(FetchError::Stopped),
+            Some(Now::Known(now)) => *known = Some(now),
+            Some(Now::Elsewhere(pds)) => return elsewhere(job, pds),
+            Some(Now::Unknown(why)) => return Err(in_doubt(&why.to_string())),
+        }
+    }
+}

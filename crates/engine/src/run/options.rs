@@ -1,0 +1,76 @@
+//! What a run loads, and how.
+
+use crate::discovery::Source;
+use crate::documents::Directory;
+use crate::identities::HandleMode;
+use crate::run::beginning::NewRun;
+use fetch::Spool;
+use process::DidFile;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What a run loads, and how it begins if a new one is to begin.
+pub struct Options {
+    /// The repos that are added first.
+    pub repos: Repos,
+    /// Whether repos are looked for first.
+    pub discovers: bool,
+    /// Where; its relay counts for the sequence number, even if nothing is looked for.
+    pub source: Source,
+    /// Whether repos that failed are retried now, whatever their time.
+    pub retry_failed: bool,
+    /// How a new run begins.
+    pub new: NewRun,
+}
+
+/// Repos that are named.
+#[derive(Default)]
+pub struct Repos {
+    /// A DID file.
+    pub did_file: Option<DidFile>,
+    /// Accounts.
+    pub dids: Vec<String>,
+    /// Accounts by their handles.
+    pub handles: Vec<String>,
+    /// An archive, or a folder of CARs, that repos come from instead of from the network.
+    pub from_cars: Option<PathBuf>,
+}
+
+impl Repos {
+    /// Whether any are named, or an archive of them.
+    #[must_use]
+    pub fn names_any(&self) -> bool {
+        self.did_file.is_some()
+            || self.from_cars.is_some()
+            || !self.dids.is_empty()
+            || !self.handles.is_empty()
+    }
+}
+
+/// How repos are loaded, and what comes after that.
+pub struct LoadOptions {
+    /// The folder of an archive that what is fetched is added to.
+    pub keep_cars: Option<PathBuf>,
+    /// What is done about handles at the end; nothing leaves the table `actor` alone.
+    pub handles: Option<HandleMode>,
+    /// Whether the tables are compared with the signed commits at the end.
+    pub verifies: bool,
+    /// The file that the certificate goes to.
+    pub certificate: Option<PathBuf>,
+    /// Whether a host may lose any share of its accounts.
+    pub accept_deletions: bool,
+    /// Memory of the whole process, in bytes.
+    pub memory: u64,
+    /// Threads that check and encode; without a number, one for each processor.
+    pub threads: Option<usize>,
+    /// Connections that load, rebuild indexes and finalize.
+    pub connections: usize,
+    /// How hosts are asked.
+    pub fetch: fetch::Options,
+    /// Where bodies lie that are too large for memory.
+    pub spool: Spool,
+    /// Where documents and handles are asked for.
+    pub directory: Directory,
+    /// Time between rate lines.
+    pub interval: Duration,
+}

@@ -1,0 +1,191 @@
+//! Loading what is pending, and what comes after that, in the run that is not done or a new one.
+
+use crate::discovery::{self, list_client};
+use crate::run::beginning::{NewRun, current_run};
+use crate::run::board::Board;
+use crate::run::feeder::Fed;
+use crate::run::phases::{self, Finish, Outcome};
+use crate::run::session::Session;
+use crate::run::stages;
+use fetch::archive::Archive;
+use ledger::locks::{self, Hold, Lock};
+use ledger::repos;
+use ledger::runs::{self, Mode, Phase, Run};
+use postgres::Client;
+use process::Failure;
+use std::sync::Arc;
+
+/// So often a run loads what it found to be forged: what it brings then is proved at once or fails,
+/// so that once is nearly always enough.
+const MOST_ROUNDS: u32 = 3;
+
+/// A run that came to an end.
+pub struct Done {
+    /// The run, as it is now.
+    pub run: Run,
+    /// What its first round of loading counted, if there was one.
+    pub counts: Option<Counts>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// What loading counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Records that were stored.
+    pub records: u64,
+    /// Bytes of the repos that were stored.
+    pub bytes: u64,
+    /// Repos whose stored rev is the newest.
+    pub unchanged: u64,
+    /// Repos that were lost on the way, and fetched again.
+    pub fetched_again: u64,
+    /// Commits of a rev that is stored with another one.
+    pub forks: u64,
+}
+
+impl Counts {
+    fn of(board: &Board) -> Self {
+        Self {
+            records: board.records.get(),
+            bytes: board.bytes.get(),
+            unchanged: board.unchanged.get(),
+            fetched_again: board.again.get(),
+            forks: board.forks.get(),
+        }
+    }
+}
+
+impl Done {
+    fn stopped(run: Run, board: Option<&Arc<Board>>) -> Self {
+        Self {
+            run,
+            counts: board.map(|board| Counts::of(board)),
+            outcome: Outcome::Stopped,
+        }
+    }
+
+    /// Whether it was told to stop.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.outcome == Outcome::Stopped
+    }
+}
+
+/// A relay's URL, and the sequence number that it had before a pass, if there was one.
+pub(crate) type RelayAt<'r> = (&'r str, Option<i64>);
+
+/// Loads what is pending and does what comes after that; nothing if there is nothing to do.
+pub(crate) fn load_pending(
+    session: &Session<'_>,
+    new: &NewRun,
+    archive: Option<Archive>,
+    relay: Option<RelayAt<'_>>,
+) -> Result<Option<Done>, Failure> {
+    let database = session.database;
+    let mut client = database.connect()?;
+    let refused = |error: postgres::Error| database.failure(error);
+    let open = repos::count_open(&mut client, &database.schema).map_err(refused)?;
+    // Of two that begin at once, the second one goes on with the run of the first.
+    locks::take(
+        &mut client,
+        Lock::Begin,
+        Hold::Session,
+        session.stop.waits(),
+    )
+    .map_err(|error| database.db_failure(&error))?;
+    let last = runs::last(&mut client, &database.schema).map_err(refused)?;
+    let run = current_run(session, new, &mut client, last.as_ref(), open)?;
+    locks::unlock(&mut client, Lock::Begin).map_err(refused)?;
+    let Some(mut run) = run else {
+        return Ok(None);
+    };
+    if open > 0 && run.phase > Phase::Load {
+        // Repos were added after it had loaded: they are merged, once the tables have their
+        // indexes.
+        if run.mode == Mode::Fresh
+            && run.phase == Phase::Indexes
+            && !phases::rebuild_indexes_first(session)?
+        {
+            return Ok(Some(Done::stopped(run, None)));
+        }
+        runs::load_again(&mut client, run.id).map_err(refused)?;
+        (run.phase, run.mode) = (Phase::Load, Mode::Merge);
+    }
+    if run.phase == Phase::Load
+        && let Some(relay) = relay
+    {
+        note_seq(session, &mut client, run.id, relay)?;
+    }
+    drop(client);
+    rounds(session, run, archive, open).map(Some)
+}
+
+/// Loads, and does what comes after that, until nothing is found that is to be loaded anew.
+fn rounds(
+    session: &Session<'_>,
+    mut run: Run,
+    mut archive: Option<Archive>,
+    mut open: u64,
+) -> Result<Done, Failure> {
+    let database = session.database;
+    let (mut counts, mut rounds) = (None, 1);
+    loop {
+        if run.phase == Phase::Load {
+            let (fed, board) = stages::load(session, &run, archive.take(), open)?;
+            if fed == Fed::Stopped {
+                return Ok(Done::stopped(run, Some(&board)));
+            }
+            counts.get_or_insert_with(|| Counts::of(&board));
+            run = phases::loaded(database, run)?;
+        }
+        match phases::finish(session, &mut run, rounds < MOST_ROUNDS)? {
+            Finish::Ended(outcome) => {
+                return Ok(Done {
+                    run,
+                    counts,
+                    outcome,
+                });
+            }
+            Finish::LoadAgain(repos) => {
+                observe::log!(
+                    "{repos} repos are not their accounts' word: they are fetched from where their documents say"
+                );
+                let mut client = database.connect()?;
+                runs::load_again(&mut client, run.id).map_err(|error| database.failure(error))?;
+                (run.phase, run.mode, open) = (Phase::Load, Mode::Merge, repos);
+                rounds += 1;
+            }
+        }
+    }
+}
+
+/// Notes where the relay is before a run fetches the first repo, for whoever takes over.
+fn note_seq(
+    session: &Session<'_>,
+    client: &mut Client,
+    run: i64,
+    (relay, seq): RelayAt<'_>,
+) -> Result<(), Failure> {
+    let refused = |error: postgres::Error| session.database.failure(error);
+    if runs::relay(client, run).map_err(refused)?.is_some() {
+        return Ok(());
+    }
+    if seq.is_some() {
+        // A pass of discovery came first: what it listed is older.
+        return runs::note_relay(client, run, relay, seq).map_err(refused);
+    }
+    let http = list_client(&session.options.fetch)?;
+    let asked = discovery::relay::current_seq(&http, relay, &session.stop);
+    let seq = match session.runtime.block_on(asked) {
+        Ok(seq) => {
+            observe::log!("{relay} is at sequence number {seq}");
+            Some(seq)
+        }
+        Err(error) => {
+            observe::log!("note: where {relay} is could not be learned: {error}");
+            None
+        }
+    };
+    runs::note_relay(client, run, relay, seq).map_err(refused)
+}

@@ -1,0 +1,373 @@
+//! What comes after loading: indexes, vacuum, identities, finalize, verify. Each can be stopped and
+//! gone on with; the ledger knows which is next.
+
+use crate::identities::{self, HandleMode, LookUp};
+use crate::run::session::Session;
+use crate::{finalize, verify};
+use ledger::failpoint;
+use ledger::identity::Again;
+use ledger::locks::{self, Hold, Lock};
+use ledger::runs::{self, Mode, Phase, Run};
+use load::fresh::{self, RebuildError, Rebuilding};
+use load::{DbError, Decision, decide};
+use observe::{Counter, Progress};
+use pg::{DbErrorKind, Persistent, Waiting};
+use postgres::Client;
+use process::{Database, Failure, Stop, clock};
+use std::time::Duration;
+
+/// Accounts that are looked up at once.
+const LOOK_UPS_AT_ONCE: usize = 32;
+/// Rows of a slice, about.
+const SLICE_ROWS: u64 = 200_000;
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing is left to do.
+    Done {
+        /// Differences between the tables and the commits.
+        differences: u64,
+    },
+    /// It was told to stop.
+    Stopped,
+}
+
+/// How what comes after loading ended.
+pub(crate) enum Finish {
+    Ended(Outcome),
+    /// So many repos were found that are not their accounts' word: they are open again.
+    LoadAgain(u64),
+}
+
+/// An index that the server cannot make now, because its disk is full, say, is begun again so
+/// often: each try may take hours.
+const MAX_TRIES: u32 = 5;
+
+/// Does `step` on a connection; when the server goes away, waits for it and does it again.
+fn persist<T>(
+    database: &Database,
+    stop: &Stop,
+    step: impl FnMut(&mut Client) -> Result<T, DbError>,
+) -> Result<T, Failure> {
+    Persistent::new(&database.url, stop.waits())
+        .run(step)
+        .map_err(|error| {
+            database
+                .db_failure(&error)
+                .hint_to_go_on("what is done stays done; mend this, then")
+        })
+}
+
+/// Moves the run on; if somebody else has moved it meanwhile, to where it is now.
+fn advance(database: &Database, run: &mut Run, to: Phase, stop: &Stop) -> Result<(), Failure> {
+    failpoint::pass("phase");
+    let from = run.phase;
+    run.phase = persist(database, stop, |client| {
+        if runs::advance(client, run.id, from, to)? {
+            return Ok(to);
+        }
+        let last = runs::last(client, &database.schema)?;
+        Ok(last
+            .filter(|last| last.id == run.id)
+            .map_or(to, |last| last.phase))
+    })?;
+    Ok(())
+}
+
+/// Notes that all is loaded. The commit is the first one that waits for the disk, and with it for
+/// all before it.
+pub(crate) fn loaded(database: &Database, mut run: Run) -> Result<Run, Failure> {
+    advance(database, &mut run, Phase::Indexes, &Stop::default())?;
+    Ok(run)
+}
+
+/// Waits until this process is the only one that does what comes after loading; false if it was
+/// told to stop.
+fn lock(client: &mut Client, database: &Database, stop: &Stop) -> Result<bool, Failure> {
+    match locks::take(client, Lock::AfterLoad, Hold::Session, stop.waits()) {
+        Err(error) if error.kind == DbErrorKind::Stopped => Ok(false),
+        taken => taken
+            .map(|()| true)
+            .map_err(|error| database.db_failure(&error)),
+    }
+}
+
+/// Rebuilds the indexes of a fresh load before more is loaded; false if it was told to stop.
+pub(crate) fn rebuild_indexes_first(session: &Session<'_>) -> Result<bool, Failure> {
+    let (database, stop) = (session.database, &session.stop);
+    let mut client = database.connect()?;
+    Ok(lock(&mut client, database, stop)? && rebuild_indexes(session)?)
+}
+
+/// Does what is left to do. Only one process does it; others wait, then continue from where it is.
+pub(crate) fn finish(
+    session: &Session<'_>,
+    run: &mut Run,
+    may_load_again: bool,
+) -> Result<Finish, Failure> {
+    let (options, database, stop) = (session.options, session.database, &session.stop);
+    let mut client = database.connect()?;
+    if !lock(&mut client, database, stop)? {
+        return Ok(Finish::Ended(Outcome::Stopped));
+    }
+    let last =
+        runs::last(&mut client, &database.schema).map_err(|error| database.failure(error))?;
+    if let Some(last) = last.filter(|last| last.id == run.id && last.phase > run.phase) {
+        run.phase = last.phase;
+    }
+    let mut differences = 0;
+    while run.phase != Phase::Done {
+        if stop.is_set() {
+            return Ok(Finish::Ended(Outcome::Stopped));
+        }
+        let (ended, next) = match run.phase {
+            Phase::Load => {
+                observe::log!("another skyfill loads more; what comes after loading is left to it");
+                return Ok(Finish::Ended(Outcome::Done { differences }));
+            }
+            Phase::Indexes => (rebuild_indexes(session)?, Phase::Vacuum),
+            Phase::Vacuum => (vacuum(session, run)?, Phase::Identities),
+            Phase::Identities => match look_up(session, run)? {
+                None => (false, Phase::Finalize),
+                Some(repos @ 1..) if may_load_again => return Ok(Finish::LoadAgain(repos)),
+                Some(_) => (true, Phase::Finalize),
+            },
+            Phase::Finalize => (finalize(session, run)?, Phase::Verify),
+            Phase::Verify | Phase::Done => {
+                if options.verifies {
+                    let (path, interval) = (options.certificate.as_deref(), options.interval);
+                    match verify::after_run(path, interval, database, stop, session.observer)? {
+                        Some(found) => differences = found,
+                        None => return Ok(Finish::Ended(Outcome::Stopped)),
+                    }
+                }
+                (true, Phase::Done)
+            }
+        };
+        if !ended {
+            return Ok(Finish::Ended(Outcome::Stopped));
+        }
+        advance(database, run, next, stop)?;
+    }
+    Ok(Finish::Ended(Outcome::Done { differences }))
+}
+
+/// Rebuilds every index and constraint that is still missing; false if it was told to stop.
+fn rebuild_indexes(session: &Session<'_>) -> Result<bool, Failure> {
+    let (options, database, stop) = (session.options, session.database, &session.stop);
+    let mut waiting = Waiting::default();
+    loop {
+        let missing = persist(database, stop, |client| {
+            let missing = load::indexes::missing(client, &database.schema)?;
+            Ok(fresh::in_order(client, &database.schema, missing)?)
+        })?;
+        if missing.is_empty() {
+            return Ok(true);
+        }
+        let made = Counter::with_rate("indexes and constraints made");
+        let progress = Progress::start(
+            vec![made.clone()],
+            Some(missing.len() as u64),
+            options.interval,
+        );
+        let watch = IndexWatch::start(database, &progress, options.interval);
+        let report = |what: Rebuilding<'_>| {
+            if matches!(what, Rebuilding::Done(_)) {
+                made.add(1);
+                failpoint::pass("rebuild");
+            }
+        };
+        let outcome = std::thread::scope(|scope| {
+            let watching = scope.spawn(|| watch.run());
+            let outcome = fresh::rebuild(
+                &database.url,
+                &database.schema,
+                &missing,
+                options.connections,
+                &report,
+                &|| stop.is_set(),
+            );
+            watch.stop();
+            drop(watching.join());
+            outcome
+        });
+        progress.finish();
+        let RebuildError { at, error } = match outcome {
+            Ok(all) => return Ok(all),
+            Err(failed) => failed,
+        };
+        if waiting.tries() >= MAX_TRIES && decide(&error) == Decision::Wait {
+            return Err(not_rebuilt(database, at.as_deref(), &error));
+        }
+        if let Err(error) = waiting.pause(error, stop.waits()) {
+            return Err(not_rebuilt(database, at.as_deref(), &error));
+        }
+    }
+}
+
+/// Why an index could not be made, and what mends it.
+fn not_rebuilt(database: &Database, at: Option<&(String, String)>, error: &DbError) -> Failure {
+    if error.kind == DbErrorKind::Stopped {
+        return database.db_failure(error);
+    }
+    let which = at.map_or_else(String::new, |(name, table)| format!("{name} on {table}: "));
+    let failure = Failure::new(format!(
+        "make indexes in schema {} of {}: {which}{error}",
+        database.schema,
+        database.shown()
+    ));
+    if error.sqlstate.as_deref() == Some("23505") {
+        return failure.hint_to_go_on("a row that skyfill did not write breaks the constraint; remove it (the message names its key), then");
+    }
+    failure.hint_to_go_on("what was made stays; mend this, then")
+}
+
+/// Reports how far the indexes that are being rebuilt have come.
+struct IndexWatch<'w> {
+    database: &'w Database,
+    progress: &'w Progress,
+    every: Duration,
+    done: Stop,
+}
+
+impl<'w> IndexWatch<'w> {
+    fn start(database: &'w Database, progress: &'w Progress, every: Duration) -> Self {
+        Self {
+            database,
+            progress,
+            every,
+            done: Stop::default(),
+        }
+    }
+
+    fn stop(&self) {
+        self.done.set();
+    }
+
+    fn run(&self) {
+        let mut client: Option<Client> = None;
+        let mut waited = Duration::ZERO;
+        while !self.done.is_set() {
+            std::thread::sleep(Duration::from_millis(100));
+            waited += Duration::from_millis(100);
+            if waited < self.every {
+                continue;
+            }
+            waited = Duration::ZERO;
+            if client.is_none() {
+                client = pg::connect(&self.database.url).ok();
+            }
+            let lines = client.as_mut().map(load::indexes::progress);
+            match lines {
+                Some(Ok(lines)) => lines.iter().for_each(|line| self.progress.say(line)),
+                _ => client = None,
+            }
+        }
+    }
+}
+
+fn vacuum(session: &Session<'_>, run: &Run) -> Result<bool, Failure> {
+    let (database, stop) = (session.database, &session.stop);
+    // A merge leaves that to the server: a running AppView has its own pace.
+    if run.mode == Mode::Merge {
+        return Ok(true);
+    }
+    observe::log!("vacuuming and analyzing");
+    persist(database, stop, |_| {
+        fresh::vacuum(
+            &database.url,
+            &database.schema,
+            session.options.connections,
+            &|| stop.is_set(),
+        )
+    })
+}
+
+/// Looks up accounts, and proves what was stored unproved; how many repos are to be fetched anew
+/// for that, or nothing if it was told to stop.
+fn look_up(session: &Session<'_>, run: &Run) -> Result<Option<u64>, Failure> {
+    let Some(handles) = session.options.handles else {
+        return Ok(Some(0));
+    };
+    observe::log!("looking up accounts");
+    let now = clock::now(Some(&run.now))?;
+    look_up_and_prove(session, &identities_options(session, handles, now, false))
+}
+
+/// The same, with these options.
+fn look_up_and_prove(
+    session: &Session<'_>,
+    options: &identities::Options,
+) -> Result<Option<u64>, Failure> {
+    let (database, stop) = (session.database, &session.stop);
+    match identities::look_up(options, database, stop, session.observer)? {
+        LookUp::Stopped(_) => Ok(None),
+        LookUp::Done(summary) => {
+            if summary.unreachable > 0 {
+                observe::log!("{}", identities::RETRIED_LATER);
+            }
+            let proved = identities::prove(&options.directory, database, stop)?;
+            Ok((!proved.is_stopped).then_some(proved.opened))
+        }
+    }
+}
+
+fn identities_options(
+    session: &Session<'_>,
+    handles: HandleMode,
+    now: i64,
+    plc_export: bool,
+) -> identities::Options {
+    identities::Options {
+        handles,
+        plc_export,
+        retry: false,
+        recheck: false,
+        dids: None,
+        now,
+        directory: session.options.directory.clone(),
+        concurrency: LOOK_UPS_AT_ONCE,
+        interval: session.options.interval,
+        is_patient: true,
+    }
+}
+
+/// Before a pass of catching up: accounts whose documents changed since the first load, as the PLC
+/// export says, and those of did:web, of which nothing says so, are looked up again. `now` is the
+/// time of the pass. False if it was told to stop.
+pub(crate) fn look_up_changed(session: &Session<'_>, now: i64) -> Result<bool, Failure> {
+    let Some(handles) = session.options.handles else {
+        return Ok(true);
+    };
+    let database = session.database;
+    let refused = |error: postgres::Error| database.failure(error);
+    let mut client = database.connect()?;
+    if let Some(began) = runs::first_began(&mut client, &database.schema).map_err(refused)? {
+        identities::export_from(&mut client, database, &session.options.directory, &began)?;
+    }
+    ledger::identity::look_again(&mut client, &database.schema, Again::Web).map_err(refused)?;
+    drop(client);
+    observe::log!("looking up accounts that changed");
+    let options = identities_options(session, handles, now, true);
+    Ok(look_up_and_prove(session, &options)?.is_some())
+}
+
+/// Computes the derived rows; false if it was told to stop.
+fn finalize(session: &Session<'_>, run: &Run) -> Result<bool, Failure> {
+    let options = finalize::Options {
+        connections: session.options.connections,
+        slice_rows: SLICE_ROWS,
+        restart: false,
+        notifications: load::Notifications::parse(&run.notifications),
+        interval: session.options.interval,
+        is_patient: true,
+    };
+    loop {
+        match finalize::finalize(&options, session.database, &session.stop)?.outcome {
+            finalize::Outcome::Done => return Ok(true),
+            finalize::Outcome::Stopped => return Ok(false),
+            finalize::Outcome::OutOfDate => observe::log!("{}", finalize::OUT_OF_DATE),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! A session: what a command that loads works with, from its start to its end.
+
+use crate::certificate::Place;
+use crate::discovery::{Discovery, Source};
+use crate::observer::Observer;
+use crate::run::options::LoadOptions;
+use fetch::archive::ArchiveWriter;
+use observe::Workers;
+use process::{Database, Failure, Stop, threads};
+use std::sync::{Arc, Mutex};
+use tokio::runtime::Runtime;
+
+/// What a command that loads works with.
+pub struct Session<'s> {
+    /// The database.
+    pub database: &'s Database,
+    /// How it loads.
+    pub options: &'s LoadOptions,
+    /// Where tasks run.
+    pub runtime: Runtime,
+    /// What each thread and task does, for people.
+    pub workers: Workers,
+    /// Whether to stop.
+    pub stop: Stop,
+    pub(crate) observer: &'s dyn Observer,
+    /// The archive that what is fetched is added to.
+    pub(crate) keep: Option<Arc<Mutex<ArchiveWriter>>>,
+}
+
+impl<'s> Session<'s> {
+    /// Opens all that the options name, so that nothing of it fails when the work is done.
+    ///
+    /// # Errors
+    /// A file or folder cannot be written.
+    pub fn open(
+        database: &'s Database,
+        options: &'s LoadOptions,
+        observer: &'s dyn Observer,
+        workers: Workers,
+        stop: Stop,
+    ) -> Result<Self, Failure> {
+        // Before any work: the place is claimed for good when the comparison is near.
+        options
+            .certificate
+            .as_deref()
+            .map(Place::claim)
+            .transpose()?;
+        let keep = match &options.keep_cars {
+            Some(folder) => {
+                let writer = ArchiveWriter::open(folder).map_err(|error| {
+                    Failure::new(error)
+                        .hint("name a folder that can be written to, with --keep-cars")
+                })?;
+                Some(Arc::new(Mutex::new(writer)))
+            }
+            None => None,
+        };
+        Ok(Self {
+            database,
+            options,
+            runtime: threads::start()?,
+            workers,
+            stop,
+            observer,
+            keep,
+        })
+    }
+
+    /// What a pass over `source` works with.
+    pub(crate) fn discovery<'d>(&'d self, source: &'d Source) -> Discovery<'d> {
+        Discovery {
+            database: self.database,
+            runtime: &self.runtime,
+            stop: &self.stop,
+            source,
+            fetch: &self.options.fetch,
+            directory: &self.options.directory,
+            interval: self.options.interval,
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The stages of loading, from the ledger to the tables: how they share the memory, start and end.
+
+use crate::run::board::Board;
+use crate::run::encoding::{self, Encode, Encoding};
+use crate::run::feeder::{self, Fed, Feeder, Job};
+use crate::run::fetching::{self, Fetching};
+use crate::run::memory::Memory;
+use crate::run::options::LoadOptions;
+use crate::run::session::Session;
+use crossbeam_channel::{Receiver, Sender};
+use fetch::Redirects;
+use fetch::archive::Archive;
+use fetch::turns::Turns;
+use ledger::runs::Run;
+use load::loading::{Loaders, Loading, Message};
+use load::{Choice, LoaderOptions, Notifications, fresh};
+use observe::Progress;
+use process::{Budget, Database, Failure, clock, threads};
+use rows::Collection;
+use std::sync::{Arc, Mutex};
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::UnboundedSender;
+
+/// Requests at once, unless the operator wants another number.
+const CONCURRENCY: usize = 512;
+
+/// Loads all repos that are pending, of which there are about `open`.
+pub(crate) fn load(
+    session: &Session<'_>,
+    run: &Run,
+    archive: Option<Archive>,
+    open: u64,
+) -> Result<(Fed, Arc<Board>), Failure> {
+    let board = Arc::new(Board::new(&session.stop, session.keep.clone()));
+    let stages = Stages::new(session, run, &board)?;
+    let progress = Progress::start(board.counters(), Some(open), session.options.interval);
+    let fed = stages.work(archive, &progress);
+    progress.finish();
+    if let Some(why) = board.broken() {
+        return Err(broke_off(session.database, &why));
+    }
+    Ok((fed?, board))
+}
+
+/// What the stages have in common.
+struct Stages<'s> {
+    session: &'s Session<'s>,
+    run: &'s Run,
+    board: &'s Arc<Board>,
+    threads: usize,
+    slots: usize,
+    memory: Memory,
+    encoding: Encoding,
+    loading: Loading<Arc<Board>>,
+}
+
+impl<'s> Stages<'s> {
+    fn new(session: &'s Session<'s>, run: &'s Run, board: &'s Arc<Board>) -> Result<Self, Failure> {
+        let (options, database) = (session.options, session.database);
+        let threads = threads_of(options);
+        let slots = options.fetch.pace(CONCURRENCY).slots;
+        let memory = Memory::share(options.memory, slots, threads, options.connections);
+        let encoding = Encoding {
+            url: database.url.clone(),
+            schema: database.schema.clone(),
+            choice: choice(run),
+            now: clock::now(Some(&run.now))?,
+            chunk_bytes: memory.chunk,
+            indexed: indexed_columns(database)?,
+            indexes: Budget::new(memory.indexes),
+            keys: Budget::new(memory.keys),
+            board: Arc::clone(board),
+            workers: session.workers.clone(),
+        };
+        let loading = Loading {
+            options: LoaderOptions {
+                url: database.url.clone(),
+                schema: database.schema.clone(),
+                run: run.id,
+                mode: run.mode,
+                durable: false,
+            },
+            settle: Arc::clone(board),
+            workers: session.workers.clone(),
+        };
+        Ok(Self {
+            session,
+            run,
+            board,
+            threads,
+            slots,
+            memory,
+            encoding,
+            loading,
+        })
+    }
+
+    /// Runs all stages until nothing is pending or it is told to stop.
+    fn work(&self, archive: Option<Archive>, progress: &Progress) -> Result<Fed, Failure> {
+        let (session, board) = (self.session, self.board);
+        let turns = {
+            let _within = session.runtime.enter();
+            Turns::start(session.options.fetch.pace(CONCURRENCY))
+        };
+        let (jobs, next_jobs) = tokio::sync::mpsc::unbounded_channel();
+        let (encode, encodes) = crossbeam_channel::unbounded();
+        let (loaders, ends) = Loaders::new(session.options.connections, self.memory.chunk);
+        let from_network = archive.is_none();
+        let fetching = Arc::new(self.fetching(archive, &turns, encode)?);
+        let fed = std::thread::scope(|scope| {
+            let loaders = &loaders;
+            let broke_off = move |why: String| board.break_off(why);
+            self.start_loaders(scope, ends, loaders);
+            let encoders = self.start_encoders(scope, encodes, loaders);
+            let fetched = session
+                .runtime
+                .spawn(fetching::fetch_all(fetching, next_jobs));
+            let feeder = self.feeder(jobs, turns, from_network, progress);
+            let feed = || feeder.run();
+            let fed = threads::guarded("the thread that reads the ledger", broke_off, feed);
+            if !matches!(fed, Some(Ok(_))) {
+                board.stop.set();
+            }
+            // Its end closes the way to the encoders, theirs the way to the loaders.
+            drop(session.runtime.block_on(fetched));
+            for encoder in encoders {
+                drop(encoder.join());
+            }
+            loaders.end();
+            fed
+        });
+        fed.unwrap_or(Ok(Fed::Stopped))
+            .map_err(|error| broke_off(session.database, &error.to_string()))
+    }
+
+    fn fetching(
+        &self,
+        archive: Option<Archive>,
+        turns: &Turns,
+        encode: Sender<Encode>,
+    ) -> Result<Fetching, Failure> {
+        let (session, options, memory) = (self.session, self.session.options, &self.memory);
+        let client = options
+            .fetch
+            .client(Redirects::Never)
+            .map_err(Failure::new)?
+            .with_memory(memory.body as usize)
+            .with_decoders(memory.decoders)
+            .with_spool(options.spool.clone());
+        Ok(Fetching {
+            client,
+            turns: turns.clone(),
+            documents: options.directory.documents(options.fetch.max_attempts)?,
+            memory: Arc::new(Semaphore::new(memory.waiting_bodies)),
+            body_bytes: memory.body,
+            spool: options.spool.clone(),
+            max_attempts: options.fetch.max_attempts,
+            opt_out: options.fetch.opt_out.clone(),
+            archive,
+            accept_deletions: options.accept_deletions,
+            mode: self.run.mode,
+            encode,
+            board: Arc::clone(self.board),
+            workers: session.workers.clone(),
+        })
+    }
+
+    fn start_loaders<'scope>(
+        &'scope self,
+        scope: &'scope std::thread::Scope<'scope, '_>,
+        ends: Vec<Receiver<Message>>,
+        loaders: &'scope Loaders,
+    ) {
+        for (number, messages) in ends.into_iter().enumerate() {
+            let broke_off = |why: String| self.board.break_off(why);
+            let work = move || self.loading.work(number, &messages, loaders);
+            scope.spawn(move || threads::guarded("a loading thread", broke_off, work));
+        }
+    }
+
+    /// When the last of them is gone, what waits for it learns so.
+    fn start_encoders<'scope>(
+        &'scope self,
+        scope: &'scope std::thread::Scope<'scope, '_>,
+        encodes: Receiver<Encode>,
+        loaders: &'scope Loaders,
+    ) -> Vec<std::thread::ScopedJoinHandle<'scope, Option<()>>> {
+        let start = |number| {
+            let encodes = encodes.clone();
+            let broke_off = |why: String| self.board.break_off(why);
+            let work = move || encoding::work(&self.encoding, number, &encodes, loaders);
+            scope.spawn(move || threads::guarded("an encoding thread", broke_off, work))
+        };
+        let started = (0..self.threads).map(start).collect();
+        drop(encodes);
+        started
+    }
+
+    fn feeder<'f>(
+        &'f self,
+        jobs: UnboundedSender<Job>,
+        turns: Turns,
+        from_network: bool,
+        progress: &'f Progress,
+    ) -> Feeder<'f> {
+        let (options, database) = (self.session.options, self.session.database);
+        Feeder {
+            url: &database.url,
+            schema: &database.schema,
+            board: self.board,
+            jobs,
+            turns,
+            from_network,
+            most_under_way: feeder::most_under_way(self.slots),
+            progress,
+            accept_deletions: options.accept_deletions,
+            deletions: Mutex::default(),
+            patience: options.fetch.patience,
+        }
+    }
+}
+
+fn threads_of(options: &LoadOptions) -> usize {
+    options
+        .threads
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, std::num::NonZero::get))
+}
+
+fn indexed_columns(database: &Database) -> Result<Vec<(String, String)>, Failure> {
+    let mut client = database.connect()?;
+    let indexed = fresh::indexed_columns(&mut client, &database.schema)
+        .map_err(|error| database.failure(error))?;
+    if indexed.is_empty() {
+        return Err(
+            Failure::new("skyfill's own copies of the tables are gone from schema skyfill").hint(
+                "put the indexes back and begin anew: skyfill indexes restore, skyfill migrate --recreate-schema",
+            ),
+        );
+    }
+    Ok(indexed)
+}
+
+fn broke_off(database: &Database, why: &str) -> Failure {
+    Failure::new(format!(
+        "schema {} of {}: {why}",
+        database.schema,
+        database.shown()
+    ))
+    .hint_to_go_on("what is loaded stays loaded; mend this, then")
+}
+
+/// The collections and notifications of the run.
+fn choice(run: &Run) -> Choice {
+    Choice {
+        collections: run.collections.as_ref().map(|list| {
+            list.iter()
+                .filter_map(|nsid| Collection::parse(nsid))
+                .collect()
+        }),
+        notifications: Notifications::parse(&run.notifications).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,316 @@
+//! Comparing the tables with the signed commits.
+
+use crate::certificate::{self, Place, Signatures};
+use crate::documents::Directory;
+use crate::observer::Observer;
+use crate::verify::keys::Keys;
+use ::verify::verdict::{self, Compared, Judgment};
+use ::verify::{Finding, HostCounts, Report, Verify};
+use ledger::coverage::Coverage;
+use load::{Decision, decide};
+use observe::{Counter, Progress};
+use process::{Database, Failure, Stop, threads};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Most waits for the server in a row.
+const MAX_TRIES: u32 = 10;
+/// Most connections that compare.
+const MOST_CONNECTIONS: usize = 8;
+
+/// What is compared, and what is done about it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Only these accounts; all, if there are none.
+    pub dids: Vec<String>,
+    /// Where keys are asked for, if signatures are checked.
+    pub signatures: Option<Directory>,
+    /// Whether repos that differ are marked to be fetched again.
+    pub repair: bool,
+    /// The file that the certificate goes to.
+    pub certificate: Option<PathBuf>,
+    /// Time between rate lines.
+    pub interval: Duration,
+}
+
+/// How a comparison ended.
+#[derive(Debug)]
+pub enum Comparison {
+    /// To its end.
+    Done(Box<Verified>),
+    /// It was told to stop.
+    Stopped,
+}
+
+/// What a comparison says of the database.
+#[derive(Debug)]
+pub struct Verified {
+    /// The one word for it, and why.
+    pub judgment: Judgment,
+    /// All of it, as JSON.
+    pub certificate: Value,
+    /// Accounts whose signature nobody has checked.
+    pub unproved: u64,
+    /// What was marked to be fetched again, if that was asked for.
+    pub repaired: Option<Repaired>,
+}
+
+/// What a repair marked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repaired {
+    /// Repos that the next run fetches again.
+    pub marked: u64,
+    /// Accounts that differ and that the ledger does not know: there is nothing to fetch.
+    pub unknown: u64,
+}
+
+/// A certificate's place in the file system, claimed before the work.
+fn claim(path: Option<&Path>) -> Result<Option<Place>, Failure> {
+    path.map(Place::claim).transpose()
+}
+
+/// Compares, and repairs if that was asked for.
+///
+/// # Errors
+/// The database, the network or a file cannot be used.
+pub fn verify(
+    options: &Options,
+    database: &Database,
+    stop: &Stop,
+    observer: &dyn Observer,
+) -> Result<Comparison, Failure> {
+    let place = claim(options.certificate.as_deref())?;
+    let runtime = threads::start()?;
+    let keys = match &options.signatures {
+        Some(directory) => Some(Keys::new(database, directory, &runtime)?),
+        None => None,
+    };
+    let only = options.dids.as_slice();
+    let began = server_time(database)?;
+    let dids = (!only.is_empty()).then_some(only);
+    let tables = Tables {
+        database,
+        interval: options.interval,
+        stop,
+        observer,
+    };
+    let report = tables.compare(dids, keys.as_ref())?;
+    if report.stopped {
+        return Ok(Comparison::Stopped);
+    }
+    if only.is_empty() {
+        note_proof(database, &began, &report)?;
+    }
+    let signatures = keys.as_ref().map(Keys::counts);
+    let coverage = certificate::coverage(database)?;
+    let judgment = judge(&report, &coverage, signatures, only);
+    let certificate =
+        certificate::certificate(database, &report, &coverage, &judgment, signatures, only);
+    if let Some(place) = place {
+        place.write(&certificate)?;
+    }
+    log_report(&report, signatures);
+    let repaired = match options.repair && !report.differing.is_empty() {
+        true => Some(repair(database, &report, keys.as_ref())?),
+        false => None,
+    };
+    Ok(Comparison::Done(Box::new(Verified {
+        judgment,
+        certificate,
+        unproved: certificate::unproved(&coverage, signatures),
+        repaired,
+    })))
+}
+
+fn judge(
+    report: &Report,
+    coverage: &Coverage,
+    signatures: Option<Signatures>,
+    only: &[String],
+) -> Judgment {
+    let compared = Compared {
+        differences: Some(report.differences),
+        unchecked_signatures: signatures.map_or(0, |checked| checked.unchecked),
+        ..Compared::default()
+    };
+    if only.is_empty() {
+        return verdict::judge(coverage, &compared);
+    }
+    let unfinished = report.hosts.values().flat_map(|host| &host.states);
+    let unfinished = unfinished.filter(|(state, _)| state.is_unfinished());
+    verdict::judge_accounts(only, unfinished.map(|(_, repos)| repos).sum(), &compared)
+}
+
+/// The comparison at the end of a run: the number of differences, or nothing if it was told to
+/// stop. The certificate goes to `path`.
+pub(crate) fn after_run(
+    path: Option<&Path>,
+    interval: Duration,
+    database: &Database,
+    stop: &Stop,
+    observer: &dyn Observer,
+) -> Result<Option<u64>, Failure> {
+    let place = claim(path)?;
+    observe::log!("comparing the tables with the signed commits");
+    let began = server_time(database)?;
+    let tables = Tables {
+        database,
+        interval,
+        stop,
+        observer,
+    };
+    let report = tables.compare(None, None)?;
+    if report.stopped {
+        return Ok(None);
+    }
+    note_proof(database, &began, &report)?;
+    if let Some(place) = place {
+        let coverage = certificate::coverage(database)?;
+        let judgment = judge(&report, &coverage, None, &[]);
+        place.write(&certificate::certificate(
+            database,
+            &report,
+            &coverage,
+            &judgment,
+            None,
+            &[],
+        ))?;
+    }
+    log_report(&report, None);
+    Ok(Some(report.differences))
+}
+
+fn server_time(database: &Database) -> Result<String, Failure> {
+    let mut client = database.connect()?;
+    ledger::coverage::now(&mut client).map_err(|error| database.failure(error))
+}
+
+/// Notes what a comparison of all tables found, for `skyfill status` and for the next run.
+fn note_proof(database: &Database, began: &str, report: &Report) -> Result<(), Failure> {
+    let mut client = database.connect()?;
+    ledger::coverage::note_proof(&mut client, &database.schema, began, report.differences)
+        .map_err(|error| database.failure(error))
+}
+
+/// The tables, and how they are compared.
+struct Tables<'t> {
+    database: &'t Database,
+    interval: Duration,
+    stop: &'t Stop,
+    observer: &'t dyn Observer,
+}
+
+impl Tables<'_> {
+    /// Compares them, from the start again when the server goes away.
+    fn compare(&self, dids: Option<&[String]>, keys: Option<&Keys<'_>>) -> Result<Report, Failure> {
+        let (database, stop) = (self.database, self.stop);
+        let total = match dids {
+            Some(dids) => dids.len() as u64,
+            None => ledger::repos::count(&mut database.connect()?, &database.schema)
+                .map_err(|error| database.failure(error))?,
+        };
+        let (repos, records, differences) = (
+            Counter::with_rate("repos compared"),
+            Counter::with_rate("records"),
+            Counter::plain("differences"),
+        );
+        let counters = vec![repos.clone(), records.clone(), differences.clone()];
+        let progress = Progress::start(counters, Some(total), self.interval);
+        let compared = |count: u64| {
+            repos.add(1);
+            records.add(count);
+            ledger::failpoint::pass("compare");
+        };
+        let finding = |finding: &Finding| {
+            differences.add(u64::from(finding.is_difference()));
+            self.observer.found(finding);
+        };
+        let signature = keys.map(|keys| |did: &str, block: &[u8]| keys.check(did, block));
+        let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let mut tries = 0;
+        let outcome = loop {
+            let outcome = Verify {
+                url: database.url.clone(),
+                schema: database.schema.clone(),
+                connections: processors.min(MOST_CONNECTIONS),
+                dids: dids.map(<[String]>::to_vec),
+                signature: signature
+                    .as_ref()
+                    .map(|check| check as &(dyn Fn(&str, &[u8]) -> Option<String> + Sync)),
+                progress: &compared,
+                finding: &finding,
+                stop: &|| stop.is_set(),
+            }
+            .run();
+            match outcome {
+                Err(error)
+                    if tries < MAX_TRIES
+                        && !stop.is_set()
+                        && matches!(decide(&error), Decision::Reconnect | Decision::Wait) =>
+                {
+                    tries += 1;
+                    progress.say(&format!("waiting for the database, to begin anew: {error}"));
+                    std::thread::sleep(Duration::from_millis(200 << tries.min(5)));
+                }
+                outcome => break outcome,
+            }
+        };
+        progress.finish();
+        outcome.map_err(|error| {
+            Failure::new(format!(
+                "verify schema {} of {}: {error}",
+                database.schema,
+                database.shown()
+            ))
+            .hint("nothing was changed; mend this, then run it again")
+        })
+    }
+}
+
+fn log_report(report: &Report, signatures: Option<Signatures>) {
+    let sum = |pick: fn(&HostCounts) -> u64| report.hosts.values().map(pick).sum::<u64>();
+    let skipped = sum(|host| host.skipped.values().sum());
+    observe::log!(
+        "{} repos compared with their commits: {} records stored, {skipped} skipped with a reason; {} differences in {} accounts",
+        sum(|host| host.verified),
+        sum(|host| host.records),
+        report.differences,
+        report.differing.len()
+    );
+    if !report.never_loaded.is_empty() {
+        observe::log!(
+            "{} rows are of {} accounts that skyfill never loaded; they were not compared and are left alone",
+            report.never_loaded.values().sum::<u64>(),
+            report.never_loaded.len()
+        );
+    }
+    if let Some(checked) = signatures {
+        observe::log!(
+            "signatures: {} hold, {} were made by an older key of the account, {} could not be checked",
+            checked.good,
+            checked.older,
+            checked.unchecked
+        );
+    }
+}
+
+/// Marks the accounts that differ. Documents that contradict what is stored are kept, so that those
+/// repos are fetched from where their documents say.
+fn repair(
+    database: &Database,
+    report: &Report,
+    keys: Option<&Keys<'_>>,
+) -> Result<Repaired, Failure> {
+    let mut client = database.connect()?;
+    if let Some(keys) = keys {
+        ledger::identity::add_documents(&mut client, &database.schema, &keys.lock_doubted())
+            .map_err(|error| database.failure(error))?;
+    }
+    let marked = ledger::repos::rebuild(&mut client, &database.schema, &report.differing)
+        .map_err(|error| database.failure(error))?;
+    Ok(Repaired {
+        marked,
+        unknown: report.differing.len() as u64 - marked,
+    })
+}

@@ -1,0 +1,47 @@
+//! `skyfill finalize`.
+
+use crate::cli::FinalizeArgs;
+use crate::commands::stopped;
+use crate::{signals, told};
+use engine::finalize::{self, OUT_OF_DATE, Options, Outcome, Summary};
+use observe::Workers;
+use process::{Database, Ended, Failure};
+use std::time::Duration;
+
+pub(crate) fn run(args: &FinalizeArgs) -> Result<Ended, Failure> {
+    let database = Database::open_to_go_on(&args.database.target())?;
+    let stop = signals::listen(Workers::default())?;
+    let options = Options {
+        connections: usize::from(args.max_db_connections),
+        slice_rows: args.slice_rows,
+        restart: args.restart,
+        notifications: args.notifications.clone(),
+        interval: Duration::from_secs(args.output.logging_interval),
+        is_patient: false,
+    };
+    let summary = finalize::finalize(&options, &database, &stop)?;
+    if args.output.json {
+        print_json(&summary);
+    }
+    match summary.outcome {
+        Outcome::Done => Ok(Ended::Well),
+        Outcome::Stopped => {
+            told::done(&["restart"]);
+            Ok(stopped())
+        }
+        Outcome::OutOfDate => {
+            observe::log!("{OUT_OF_DATE}");
+            Ok(Ended::WithFailures)
+        }
+    }
+}
+
+fn print_json(summary: &Summary) {
+    let stages: Vec<_> = summary
+        .stages
+        .iter()
+        .map(|t| serde_json::json!({"stage": t.stage, "slices": t.slices, "seconds": t.seconds}))
+        .collect();
+    let done = summary.outcome == Outcome::Done;
+    observe::data!("{}", serde_json::json!({ "done": done, "stages": stages }));
+}

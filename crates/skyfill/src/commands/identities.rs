@@ -1,0 +1,83 @@
+//! `skyfill identities`.
+
+use crate::cli::{HandleMode, IdentitiesArgs};
+use crate::commands::stopped;
+use crate::commands::watch::Watch;
+use crate::{fetch_args, signals, told};
+use engine::identities::{self, LookUp, Options, RETRIED_LATER, Summary};
+use observe::Workers;
+use process::{Database, Ended, Failure, clock};
+use std::time::Duration;
+
+pub(crate) fn run(given: &IdentitiesArgs) -> Result<Ended, Failure> {
+    let database = Database::open_to_go_on(&given.database.target())?;
+    let forget = given.memory.forget_settings;
+    let args: IdentitiesArgs = told::complete(&database, forget)?;
+    told::remember(&database, forget)?;
+    let stop = signals::listen(Workers::default())?;
+    let options = options(&args)?;
+    let watch = Watch {
+        database: &database,
+        forget,
+    };
+    let (summary, is_stopped) = match identities::look_up(&options, &database, &stop, &watch)? {
+        LookUp::Done(summary) => (Some(summary), false),
+        LookUp::Stopped(summary) => (summary, true),
+    };
+    if let Some(summary) = summary.as_ref().filter(|_| args.output.json) {
+        print_json(summary);
+    }
+    if is_stopped {
+        return Ok(stopped());
+    }
+    let left = summary.map_or(0, |summary| summary.unreachable);
+    if left > 0 {
+        observe::log!("{RETRIED_LATER}");
+    }
+    let proved = identities::prove(&options.directory, &database, &stop)?;
+    Ok(match (proved.is_stopped, left) {
+        (true, _) => Ended::Stopped,
+        (false, 0) => Ended::Well,
+        (false, _) => Ended::WithFailures,
+    })
+}
+
+fn options(args: &IdentitiesArgs) -> Result<Options, Failure> {
+    Ok(Options {
+        handles: match args.handles {
+            HandleMode::Verified => identities::HandleMode::Verified,
+            HandleMode::Claimed => identities::HandleMode::Claimed,
+        },
+        plc_export: args.plc_export,
+        retry: args.retry,
+        recheck: args.recheck,
+        dids: args.dids.clone(),
+        now: clock::now(args.now.as_deref())?,
+        directory: fetch_args::directory(&args.directory, &args.caller, args.allow_private_hosts),
+        concurrency: usize::from(args.concurrency),
+        interval: Duration::from_secs(args.output.logging_interval),
+        is_patient: false,
+    })
+}
+
+fn print_json(summary: &Summary) {
+    let states: Vec<_> = summary
+        .accounts
+        .iter()
+        .map(|(document, handle, accounts)| {
+            serde_json::json!({"document": document, "handle": handle, "accounts": accounts})
+        })
+        .collect();
+    observe::data!(
+        "{}",
+        serde_json::json!({
+            "lookedUp": summary.looked_up,
+            "verified": summary.verified,
+            "claimed": summary.claimed,
+            "mismatch": summary.mismatch,
+            "withoutDocument": summary.without_document,
+            "unreachable": summary.unreachable,
+            "accounts": states,
+        })
+    );
+}

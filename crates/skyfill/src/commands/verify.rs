@@ -1,0 +1,67 @@
+//! `skyfill verify`.
+
+use crate::cli::VerifyArgs;
+use crate::commands::watch::Watch;
+use crate::{fetch_args, signals, told};
+use engine::certificate;
+use engine::verify::{self, Comparison, Options, Repaired};
+use observe::Workers;
+use process::{Database, Ended, Failure};
+use std::time::Duration;
+
+pub(crate) fn run(given: &VerifyArgs) -> Result<Ended, Failure> {
+    let database = Database::open_to_compare(&given.database.target())?;
+    let forget = given.memory.forget_settings;
+    let args: VerifyArgs = told::complete(&database, forget)?;
+    told::remember(&database, forget)?;
+    let stop = signals::listen(Workers::default())?;
+    let directory =
+        || fetch_args::directory(&args.directory, &args.caller, args.allow_private_hosts);
+    let options = Options {
+        dids: args.did.clone(),
+        signatures: args.signatures.then(directory),
+        repair: args.repair,
+        certificate: args.certificate.clone(),
+        interval: Duration::from_secs(args.output.logging_interval),
+    };
+    let watch = Watch {
+        database: &database,
+        forget,
+    };
+    let verified = match verify::verify(&options, &database, &stop, &watch)? {
+        Comparison::Done(verified) => verified,
+        Comparison::Stopped => {
+            let line = told::line_to_go_on_with();
+            observe::log!("stopped; it begins anew with: {line}");
+            return Ok(Ended::Stopped);
+        }
+    };
+    observe::log!(
+        "accounts whose signature nobody has checked: {}",
+        verified.unproved
+    );
+    certificate::log_judgment(&verified.judgment);
+    if args.output.json {
+        observe::data!("{}", verified.certificate);
+    }
+    if let Some(repaired) = verified.repaired {
+        log_repair(repaired);
+    }
+    // Exit code 0 means "complete", and nothing else does.
+    Ok(match verified.judgment.verdict.is_complete() {
+        true => Ended::Well,
+        false => Ended::WithFailures,
+    })
+}
+
+fn log_repair(Repaired { marked, unknown }: Repaired) {
+    observe::log!(
+        "{marked} repos are to be fetched again: {}",
+        told::line_of("run")
+    );
+    if unknown > 0 {
+        observe::log!(
+            "{unknown} accounts are none that the ledger knows; there is nothing to fetch"
+        );
+    }
+}

@@ -1,0 +1,45 @@
+//! What a command does about milestones and findings of its engine.
+
+use crate::told;
+use engine::{Milestone, Observer};
+use process::{Database, Failure};
+use verify::Finding;
+
+/// A command that watches its engine.
+pub(crate) struct Watch<'w> {
+    pub(crate) database: &'w Database,
+    /// Whether what earlier commands were told is forgotten.
+    pub(crate) forget: bool,
+}
+
+impl Observer for Watch<'_> {
+    fn reached(&self, milestone: Milestone) -> Result<(), Failure> {
+        match milestone {
+            Milestone::Accepted => return told::remember(self.database, self.forget),
+            Milestone::ReposAdded => told::done(&["did_file", "did", "handle"]),
+            Milestone::Discovered => told::done(&[
+                "discover",
+                "relay_repos",
+                "pds",
+                "pds_file",
+                "plc_export",
+                "collection",
+            ]),
+            Milestone::FailuresReopened => told::done(&["retry_failed"]),
+            Milestone::RunBegun { is_new } => {
+                told::done(&["mode", "now", "collections", "notifications"]);
+                // The run before it, which this command may have ended, took along what goes with a
+                // run.
+                if is_new {
+                    return told::remember(self.database, false);
+                }
+            }
+            Milestone::AccountsMarked => told::done(&["recheck", "retry", "dids"]),
+        }
+        Ok(())
+    }
+
+    fn found(&self, finding: &Finding) {
+        observe::data!("{}", finding.json());
+    }
+}
