@@ -15,6 +15,7 @@ mod encoding;
 mod feeder;
 mod fetching;
 mod memory;
+mod new_run;
 mod options;
 mod pending;
 pub(crate) mod phases;
@@ -24,8 +25,8 @@ mod stragglers;
 mod wanted;
 mod whole;
 
-pub use beginning::NewRun;
 pub use choice::Requested;
+pub use new_run::NewRun;
 pub use options::{LoadOptions, Options, Repos};
 pub(crate) use pending::load_pending;
 pub use pending::{Counts, Done};

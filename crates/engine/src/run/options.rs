@@ -3,7 +3,7 @@
 use crate::discovery::Source;
 use crate::documents::Directory;
 use crate::identities::HandleMode;
-use crate::run::beginning::NewRun;
+use crate::run::new_run::NewRun;
 use fetch::Spool;
 use process::DidFile;
 use std::path::PathBuf;

@@ -1,9 +1,10 @@
 //! Loading what is pending, and what comes after that, in the run that is not done or a new one.
 
 use crate::discovery::{self, list_client};
-use crate::run::beginning::{NewRun, current_run};
+use crate::run::beginning::current_run;
 use crate::run::board::Board;
 use crate::run::feeder::Fed;
+use crate::run::new_run::NewRun;
 use crate::run::phases::{self, Finish, Outcome};
 use crate::run::session::Session;
 use crate::run::stages;

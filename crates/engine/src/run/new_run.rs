@@ -1,0 +1,89 @@
+//! What a new run is to be, and whether that goes with what is in the database.
+
+use crate::run::choice::{Requested, Selection};
+use ledger::runs::{self, Mode, Phase, Run};
+use load::fresh::{self, FreshError};
+use pg::DbErrorKind;
+use postgres::Client;
+use process::{Database, Failure};
+
+/// How a run begins, if a new one is to begin.
+pub struct NewRun {
+    /// Its time, in milliseconds since 1970.
+    pub now: i64,
+    /// How it loads; without a word, fresh if the tables are empty, else as a merge.
+    pub mode: Option<Mode>,
+    /// Its collections and notifications; nothing means those of the last one.
+    pub choice: Option<Requested>,
+}
+
+impl NewRun {
+    /// How a new run loads, where `filled` is a table with rows.
+    pub(crate) fn mode_over(&self, filled: Option<&str>) -> Mode {
+        self.mode.unwrap_or(match filled {
+            Some(_) => Mode::Merge,
+            None => Mode::Fresh,
+        })
+    }
+
+    /// The collections and notifications of a new run, if it may have them.
+    pub(crate) fn selection(
+        &self,
+        mode: Mode,
+        last: Option<&Run>,
+        database: &Database,
+    ) -> Result<Selection, Failure> {
+        let Some(requested) = &self.choice else {
+            return Ok(last.map_or_else(Selection::everything, Selection::of));
+        };
+        if mode == Mode::Merge {
+            requested.require_same(last, database)?;
+        }
+        Ok(requested.selection(mode, last))
+    }
+
+    /// Makes sure, before any repo is opened, that what is asked for goes with what is there.
+    pub(crate) fn require_fit(
+        &self,
+        client: &mut Client,
+        database: &Database,
+    ) -> Result<(), Failure> {
+        let refused = |error: postgres::Error| database.failure(error);
+        let last = runs::last(client, &database.schema).map_err(refused)?;
+        if let Some(run) = last.as_ref().filter(|run| run.phase != Phase::Done) {
+            return self
+                .choice
+                .as_ref()
+                .map_or(Ok(()), |requested| requested.require_of(run));
+        }
+        let filled = fresh::filled_table(client, &database.schema).map_err(refused)?;
+        match (self.mode_over(filled), filled) {
+            (Mode::Fresh, Some(table)) => Err(refused_begin(
+                database,
+                &FreshError::NotEmpty(table.to_owned()),
+            )),
+            (mode, _) => self.selection(mode, last.as_ref(), database).map(drop),
+        }
+    }
+}
+
+/// Why a run cannot begin, and what mends it.
+pub(crate) fn refused_begin(database: &Database, error: &FreshError) -> Failure {
+    let failure = Failure::new(format!(
+        "schema {} of {}: {error}",
+        database.schema,
+        database.shown()
+    ));
+    match error {
+        FreshError::Database(error) if error.kind == DbErrorKind::Stopped => failure.stopped(),
+        FreshError::NotEmpty(_) => {
+            failure.hint("load with --mode merge, or empty it: skyfill migrate --recreate-schema")
+        }
+        FreshError::InUse(_) => {
+            failure.hint("stop whatever reads or writes these tables, or load with --mode merge")
+        }
+        FreshError::Database(_) => failure.hint(
+            "a fresh load drops and makes indexes: the user must own the tables; or load with --mode merge",
+        ),
+    }
+}
