@@ -26,7 +26,7 @@ pub struct Options {
 /// How it ended.
 pub enum Ended {
     /// No gap is left: an AppView may take over.
-    CaughtUp(CaughtUp),
+    CaughtUp(Box<CaughtUp>),
     /// It was told to stop.
     Stopped,
 }
@@ -94,13 +94,13 @@ pub fn catch_up(session: &Session<'_>, options: &Options) -> Result<Ended, Failu
             ),
             Some(true) => {
                 let coverage = certificate::coverage(database)?;
-                return Ok(Ended::CaughtUp(CaughtUp {
+                return Ok(Ended::CaughtUp(Box::new(CaughtUp {
                     cursor,
                     passes: number,
                     failed_hosts: pass.failed_hosts.len(),
                     missing: coverage.count(State::is_unfinished),
                     coverage,
-                }));
+                })));
             }
         }
     }

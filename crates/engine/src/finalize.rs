@@ -85,8 +85,8 @@ impl Shown {
         }
     }
 
-    fn report(&self, report: Report<'_>) {
-        match report {
+    fn report(&self, report: &Report<'_>) {
+        match *report {
             Report::GoingOn => self.say("going on where the last run stopped"),
             Report::Vacuum(table) => self.say(&format!("vacuuming and analyzing {table}")),
             Report::Slices(total) => {
@@ -137,7 +137,7 @@ pub fn finalize(options: &Options, database: &Database, stop: &Stop) -> Result<S
     let notifications = notifications(options, database)?;
     let shown = Shown::new(options.interval);
     let (report, say) = (
-        |report: Report<'_>| shown.report(report),
+        |report: Report<'_>| shown.report(&report),
         |text: &str| shown.say(text),
     );
     let started = Instant::now();
