@@ -2,7 +2,7 @@
 
 use appview::table::TableInfo;
 use ledger::dropped::{self, Dropped};
-use pg::{DbError, DbErrorKind, Waits};
+use pg::{DbError, Waits};
 use postgres::error::SqlState;
 use postgres::{Client, Error, Transaction};
 
@@ -156,14 +156,10 @@ fn try_restore(
 ) -> Result<(), DbError> {
     let mut txn = client.transaction()?;
     if !is_definition(&mut txn, schema, what)? {
-        return Err(DbError {
-            kind: DbErrorKind::Other,
-            sqlstate: None,
-            message: format!(
-                "what skyfill.dropped_ddl has for {} is no definition of an index or a constraint of {}: {}",
-                what.name, what.table, what.ddl
-            ),
-        });
+        return Err(DbError::other(format!(
+            "what skyfill.dropped_ddl has for {} is no definition of an index or a constraint of {}: {}",
+            what.name, what.table, what.ddl
+        )));
     }
     // Somebody may have put it back by hand.
     let there = txn.query_opt(

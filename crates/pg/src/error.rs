@@ -29,6 +29,8 @@ pub struct DbError {
     pub sqlstate: Option<String>,
     /// For people.
     pub message: String,
+    /// What to do about it, where that is known.
+    pub hint: Option<String>,
 }
 
 impl DbError {
@@ -44,7 +46,15 @@ impl DbError {
             kind,
             sqlstate: Some(sqlstate.to_owned()),
             message: message.to_owned(),
+            hint: None,
         }
+    }
+
+    /// The same, with what to do about it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
     }
 
     /// An error that waiting does not mend.
@@ -54,6 +64,7 @@ impl DbError {
             kind: DbErrorKind::Other,
             sqlstate: None,
             message: message.into(),
+            hint: None,
         }
     }
 
@@ -63,6 +74,7 @@ impl DbError {
             kind: DbErrorKind::Lost,
             sqlstate: None,
             message: message.into(),
+            hint: None,
         }
     }
 }
@@ -74,6 +86,7 @@ impl DbError {
             kind: DbErrorKind::Stopped,
             sqlstate: None,
             message: format!("stopped while waiting for {what}"),
+            hint: None,
         }
     }
 }
@@ -119,11 +132,17 @@ impl From<postgres::Error> for DbError {
             kind,
             sqlstate: None,
             message,
+            hint: None,
         }
     }
 }
 
+/// Whether the connection broke. TLS tells of refused certificates as errors of I/O, too; waiting
+/// does not mend those.
 fn has_io_source(error: &postgres::Error) -> bool {
+    if crate::tls::rustls_error(error).is_some() {
+        return false;
+    }
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {
         if error.is::<std::io::Error>() {

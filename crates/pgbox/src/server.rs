@@ -44,7 +44,8 @@ impl Server {
                 _ => format!("%{b:02X}"),
             })
             .collect();
-        format!("postgresql://{NAME}@/{name}?host={host}")
+        // The port, so that PGPORT does not lead elsewhere.
+        format!("postgresql://{NAME}@/{name}?host={host}&port=5432")
     }
 
     /// A shell command that opens psql on `schema`.

@@ -92,6 +92,7 @@ impl Database {
     /// Makes sure that it is fit for work, and says that somebody works on it.
     fn ready(mut self) -> Result<Self, Failure> {
         let mut client = self.connect()?;
+        self.require_sessions(&mut client)?;
         self.require_fit(&mut client)?;
         self.require_current()?;
         self.prepare_ledger()?;
@@ -105,6 +106,11 @@ impl Database {
         }
         self.presence = Some(Mutex::new(client));
         Ok(self)
+    }
+
+    /// Makes sure that sessions are skyfill's own as long as they are open.
+    pub fn require_sessions(&self, client: &mut Client) -> Result<(), Failure> {
+        pg::require_sessions(client, &mut self.connect()?).map_err(|error| self.db_failure(&error))
     }
 
     /// Makes sure that the server and the database can hold the AppView's rows.
@@ -133,8 +139,11 @@ impl Database {
     /// Connects.
     pub fn connect(&self) -> Result<Client, Failure> {
         pg::connect(&self.url).map_err(|error| {
-            Failure::new(format!("connect to {}: {error}", self.shown()))
-                .hint("check BSKY_DB_POSTGRES_URL, and that the server runs and lets this user in")
+            Failure::new(format!("connect to {}: {error}", self.shown())).hint(
+                error.hint.as_deref().unwrap_or(
+                    "check BSKY_DB_POSTGRES_URL, and that the server runs and lets this user in",
+                ),
+            )
         })
     }
 
@@ -160,7 +169,10 @@ impl Database {
         if error.kind == DbErrorKind::Stopped {
             return failure.stopped();
         }
-        failure
+        match &error.hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
     }
 
     /// Makes sure that what lies in schema `skyfill` is skyfill's.

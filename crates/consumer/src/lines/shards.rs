@@ -6,7 +6,7 @@ use crate::lines::rejects::Rejects;
 use crate::lines::writer::{Refused, Writer, WriterOptions};
 use load::Accounts;
 use observe::Workers;
-use pg::{DbError, DbErrorKind};
+use pg::DbError;
 use process::Failure;
 use process::Stop;
 use process::threads;
@@ -98,7 +98,7 @@ impl Shards {
                 let mut why = String::new();
                 let store = || work(&mut writer, &jobs, &counts, &workers, number);
                 let outcome = threads::guarded("a writing thread", |panic| why = panic, store);
-                let outcome = outcome.unwrap_or_else(|| Err(broke_off(why)));
+                let outcome = outcome.unwrap_or_else(|| Err(DbError::other(why)));
                 if outcome.is_err() {
                     stop.set();
                 }
@@ -122,20 +122,12 @@ impl Shards {
         let mut outcome = Ok(());
         for thread in self.threads {
             let ended = thread.join();
-            outcome = outcome.and(
-                ended.unwrap_or_else(|_| Err(broke_off("a writing thread broke off".to_owned()))),
-            );
+            outcome =
+                outcome.and(ended.unwrap_or_else(|_| {
+                    Err(DbError::other("a writing thread broke off".to_owned()))
+                }));
         }
         outcome
-    }
-}
-
-/// An error that waiting does not mend.
-fn broke_off(message: String) -> DbError {
-    DbError {
-        kind: DbErrorKind::Other,
-        sqlstate: None,
-        message,
     }
 }
 

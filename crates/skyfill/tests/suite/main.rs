@@ -28,6 +28,7 @@ mod producer;
 mod run;
 mod sessions;
 mod stopping;
+mod tls;
 mod trust;
 mod unpack;
 mod verdict;

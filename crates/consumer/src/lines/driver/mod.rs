@@ -64,12 +64,9 @@ impl DriverKind {
             #[cfg(feature = "pg-native")]
             Self::Native => Ok(Box::new(native::NativeDriver::connect(url)?)),
             #[cfg(not(feature = "pg-native"))]
-            Self::Native => Err(DbError {
-                kind: pg::DbErrorKind::Other,
-                sqlstate: None,
-                message: "this skyfill was built without libpq; build it with --features pg-native"
-                    .to_owned(),
-            }),
+            Self::Native => Err(DbError::other(
+                "this skyfill was built without libpq; build it with --features pg-native",
+            )),
         }
     }
 }

@@ -4,7 +4,7 @@
 #![allow(unsafe_code)]
 
 use super::Driver;
-use pg::{DbError, DbErrorKind};
+use pg::DbError;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr;
@@ -49,11 +49,7 @@ fn c_string(text: &str) -> Result<CString, DbError> {
 }
 
 fn other(message: &str) -> DbError {
-    DbError {
-        kind: DbErrorKind::Other,
-        sqlstate: None,
-        message: message.to_owned(),
-    }
+    DbError::other(message)
 }
 
 pub(crate) struct NativeDriver {
