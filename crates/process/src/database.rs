@@ -52,6 +52,14 @@ impl Database {
                 presence: None,
             });
         }
+        if let Some(variable) = ["PGHOST", "PGHOSTADDR", "PGSERVICE"]
+            .into_iter()
+            .find(|variable| std::env::var_os(variable).is_some())
+        {
+            observe::log!(
+                "note: {variable} is set, and the private PostgreSQL is used; for libpq's variables set BSKY_DB_POSTGRES_URL=postgresql://"
+            );
+        }
         let server = pgbox::start(&target.data_dir).map_err(Failure::new)?;
         for notice in server.notices() {
             observe::log!("note: {notice}");

@@ -51,7 +51,8 @@ pub(crate) enum Command {
 /// The target database.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DatabaseArgs {
-    /// Target database, as a PostgreSQL URL [default: a private PostgreSQL in --data-dir]
+    /// Target database, as a URL or libpq's key=value pairs [default: a private PostgreSQL in
+    /// --data-dir]
     #[arg(
         long,
         value_name = "URL",
