@@ -30,7 +30,8 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 /// Names are looked up in `pg_catalog` alone until a session says otherwise ([`search_path`]): in a
 /// schema in which others may create things, a function or an operator of theirs could be taken for
 /// one of PostgreSQL's.
-pub const SESSION: &str = "SET search_path TO pg_catalog, pg_temp;
+pub const SESSION: &str = "SET statement_timeout = 0;
+    SET search_path TO pg_catalog, pg_temp;
     SET client_encoding = 'UTF8';
     SET standard_conforming_strings = on;
     SET DateStyle = 'ISO, YMD';
@@ -39,7 +40,6 @@ pub const SESSION: &str = "SET search_path TO pg_catalog, pg_temp;
     SET bytea_output = 'hex';
     SET extra_float_digits = 1;
     SET default_transaction_isolation = 'read committed';
-    SET statement_timeout = 0;
     SET lock_timeout = 0;
     SET idle_in_transaction_session_timeout = 0;
     DO $$ BEGIN

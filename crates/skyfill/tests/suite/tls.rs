@@ -476,8 +476,8 @@ fn a_role_without_privileges_does_everything() {
     db.client()
         .batch_execute(&format!(
             "CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION;
-             ALTER ROLE {role} SET statement_timeout = '1ms'; ALTER ROLE {role} SET lock_timeout = '1ms';
-             ALTER ROLE {role} SET idle_in_transaction_session_timeout = '1ms';
+             ALTER ROLE {role} SET statement_timeout = '30ms'; ALTER ROLE {role} SET lock_timeout = '30ms';
+             ALTER ROLE {role} SET idle_in_transaction_session_timeout = '30ms';
              ALTER DATABASE {name} OWNER TO {role}"
         ))
         .unwrap();
