@@ -159,7 +159,9 @@ impl Settings {
             .iter()
             .map(|folder| folder.join("pg_service.conf"))
             .collect();
-        for (key, value) in service::read(&name, of_user, &system).map_err(DbError::other)? {
+        for (key, value) in
+            service::read(&name, of_user.as_ref(), &system).map_err(DbError::other)?
+        {
             if let Some(keyword) = keywords::of(&key) {
                 self.values.entry(keyword.name).or_insert(value);
             }

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 /// The settings of service `name`: of the user's file, or else of the system's.
 pub(super) fn read(
     name: &str,
-    of_user: Option<PathBuf>,
+    of_user: Option<&PathBuf>,
     of_system: &[PathBuf],
 ) -> Result<Vec<(String, String)>, String> {
     let mut looked_in = Vec::new();
-    for path in of_user.iter().chain(of_system) {
+    for path in of_user.into_iter().chain(of_system) {
         match std::fs::read_to_string(path) {
             Ok(text) => {
                 if let Some(found) = section(&text, name, path)? {
@@ -80,7 +80,7 @@ mod tests {
         let (user, system) = (dir.path().join("user"), dir.path().join("system"));
         std::fs::write(&user, "[a]\nhost=u\n").unwrap();
         std::fs::write(&system, "[a]\nhost=s\n[b]\nhost=t\n[c]\nnonsense\n").unwrap();
-        let look = |name| read(name, Some(user.clone()), std::slice::from_ref(&system));
+        let look = |name| read(name, Some(&user), std::slice::from_ref(&system));
         assert_eq!(look("a").unwrap(), [("host".to_owned(), "u".to_owned())]);
         assert_eq!(look("b").unwrap(), [("host".to_owned(), "t".to_owned())]);
         assert!(look("c").unwrap_err().contains("system, line 6"));
