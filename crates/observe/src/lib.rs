@@ -1,18 +1,26 @@
-//! What people and programs see while work goes on: reports ([`logging`]), a progress bar with an
-//! estimate on a terminal, plain rate lines on a pipe, the state of each worker on request; and the
-//! one way to print. Nothing here decides anything.
+//! What people and programs see while work goes on: reports ([`logging`]), a registry of what is
+//! counted and of how far it has come ([`registry`]), views of it ([`view`]), the state of each
+//! worker on request; and the one way to print. Nothing here decides anything.
 
+mod limits;
 pub mod logging;
+mod meters;
 pub mod output;
 mod panics;
 mod printable;
 mod progress;
+pub mod registry;
 mod screen;
+mod units;
+pub mod view;
 mod waiting;
 mod workers;
 
+pub use limits::Limit;
+pub use meters::{Counter, Lane, Unit};
 pub use printable::printable;
-pub use progress::{Counter, Progress};
+pub use progress::Progress;
+pub use registry::registry;
 /// For [`log!`].
 #[doc(hidden)]
 pub use tracing;

@@ -7,6 +7,7 @@
 //! Lines for people are reports of level INFO (see [`crate::logging`]). They may quote what hosts,
 //! documents, files and databases say. Whatever that is, it does not act on the terminal.
 
+use crate::screen;
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::sync::OnceLock;
@@ -30,8 +31,11 @@ pub fn data(line: fmt::Arguments<'_>) {
     if LOST.get().is_some() {
         return;
     }
-    let mut stdout = io::stdout().lock();
-    if let Err(error) = writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+    let printed = screen::beside(|| {
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{line}").and_then(|()| stdout.flush())
+    });
+    if let Err(error) = printed {
         // Somebody else's error is as good.
         drop(LOST.set(error));
     }

@@ -1,256 +1,189 @@
-//! Progress on stderr: a bar on a terminal, else a line every so often.
+//! A piece of work that is under way: counters, how much there is in all, what it waits for. It is
+//! in the registry until it ends.
 
-use crate::screen;
+use crate::meters::Counter;
+use crate::registry::{Part, SlowHost, Stage, Value, registry};
+use crate::view;
 use crate::waiting::Waiting;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::fmt::Write;
-use std::io::{IsTerminal, stderr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Something that is counted.
-#[derive(Clone)]
-pub struct Counter {
+/// So many reasons of failures are told apart; all others are counted together.
+const REASONS: usize = 50;
+/// What those are called.
+const OTHERS: &str = "other reasons";
+
+/// A piece of work under way.
+pub(crate) struct Work {
     name: &'static str,
-    value: Arc<AtomicU64>,
-    /// Whether its rate is of interest, not only its value.
-    rate: bool,
+    counters: Vec<Counter>,
+    begun: Instant,
+    state: Mutex<WorkState>,
+    waiting: Mutex<Waiting>,
 }
 
-impl Counter {
-    /// A counter whose rate is shown.
-    #[must_use]
-    pub fn with_rate(name: &'static str) -> Self {
-        Self {
-            name,
-            value: Arc::default(),
-            rate: true,
+#[derive(Default)]
+struct WorkState {
+    total: Option<u64>,
+    /// What was done when it began.
+    before: u64,
+    floor: Option<(String, Instant)>,
+    doing: Option<String>,
+    parts: Vec<Part>,
+    hosts: Vec<SlowHost>,
+    failures: BTreeMap<String, u64>,
+}
+
+impl Work {
+    fn lock(&self) -> MutexGuard<'_, WorkState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As it stands.
+    pub(crate) fn stage(&self) -> Stage {
+        let state = self.lock();
+        let elapsed = self.begun.elapsed();
+        let done = self.counters.first().map_or(0, Counter::get);
+        let estimate = state.total.and_then(|total| {
+            estimate(
+                done.saturating_sub(state.before),
+                total.saturating_sub(state.before),
+                elapsed,
+            )
+        });
+        let (left, slowest) = later(estimate, state.floor.as_ref(), Instant::now());
+        let mut failures: Vec<_> = state.failures.clone().into_iter().collect();
+        failures.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
+        let (waiting, awaited) = self.waiting().awaited();
+        Stage {
+            name: self.name,
+            seconds: elapsed.as_secs_f64(),
+            total: state.total,
+            seconds_left: left.map(|left| left.as_secs_f64()),
+            slowest,
+            counters: self.counters.iter().map(Value::of).collect(),
+            doing: state.doing.clone(),
+            parts: state.parts.clone(),
+            waiting,
+            awaited,
+            hosts: state.hosts.clone(),
+            failures,
         }
     }
+}
 
-    /// A counter whose value alone is shown, once it is not zero.
-    #[must_use]
-    pub fn plain(name: &'static str) -> Self {
-        Self {
-            name,
-            value: Arc::default(),
-            rate: false,
+/// The time that is left, going by the time so far; nothing before something is done.
+#[allow(clippy::cast_precision_loss)]
+fn estimate(done: u64, total: u64, elapsed: Duration) -> Option<Duration> {
+    if done == 0 || total == 0 {
+        return None;
+    }
+    let share = (done as f64 / total as f64).min(1.0);
+    Duration::try_from_secs_f64(elapsed.as_secs_f64() * (1.0 - share) / share).ok()
+}
+
+/// The estimate, or what one thing alone needs, where that is longer.
+fn later(
+    estimate: Option<Duration>,
+    floor: Option<&(String, Instant)>,
+    now: Instant,
+) -> (Option<Duration>, Option<String>) {
+    if let Some((name, end)) = floor {
+        let left = end.saturating_duration_since(now);
+        if left.as_secs() >= 2 && left > estimate.unwrap_or_default() {
+            return (Some(left), Some(name.clone()));
         }
     }
-
-    /// Adds to it.
-    pub fn add(&self, count: u64) {
-        self.value.fetch_add(count, Ordering::Relaxed);
-    }
-
-    /// Its value.
-    #[must_use]
-    pub fn get(&self) -> u64 {
-        self.value.load(Ordering::Relaxed)
-    }
+    (estimate, None)
 }
 
-/// Shows counters until it is finished.
-pub struct Progress {
-    stop: Arc<(Mutex<bool>, Condvar)>,
-    thread: Option<JoinHandle<()>>,
-    bar: Option<ProgressBar>,
-    quiet: Arc<AtomicBool>,
-    floor: Arc<Mutex<Option<(String, Instant)>>>,
-    waiting: Arc<Mutex<Waiting>>,
-}
+/// Publishes a piece of work until it is finished or dropped.
+pub struct Progress(Arc<Work>);
 
 impl Progress {
-    /// Shows `counters` every `interval`: on a terminal as a bar, else as lines; with an estimate
-    /// if `total`, what the first counter will be in the end, is known.
+    /// Publishes `counters`; with an estimate if `total`, what the first one will be at the end, is
+    /// known.
+    #[must_use]
+    pub fn begin(name: &'static str, counters: Vec<Counter>, total: Option<u64>) -> Self {
+        let work = Arc::new(Work {
+            name,
+            counters,
+            begun: Instant::now(),
+            state: Mutex::new(WorkState {
+                total,
+                ..WorkState::default()
+            }),
+            waiting: Mutex::default(),
+        });
+        registry().add(&work);
+        Self(work)
+    }
+
+    /// [`Progress::begin`] by the name of its first counter; lines come every `interval`.
     #[must_use]
     pub fn start(counters: Vec<Counter>, total: Option<u64>, interval: Duration) -> Self {
-        let bar = stderr().is_terminal().then(|| bar(total));
-        screen::keep(bar.clone());
-        let stop = Arc::new((Mutex::new(false), Condvar::new()));
-        let quiet = Arc::new(AtomicBool::new(false));
-        let floor: Arc<Mutex<Option<(String, Instant)>>> = Arc::default();
-        let waiting: Arc<Mutex<Waiting>> = Arc::default();
-        let (stopped, shown, muted, slowest, waited_for) = (
-            Arc::clone(&stop),
-            bar.clone(),
-            Arc::clone(&quiet),
-            Arc::clone(&floor),
-            Arc::clone(&waiting),
-        );
-        let waits = move || {
-            waited_for
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .text()
-        };
-        let every = if bar.is_some() {
-            Duration::from_millis(200)
-        } else {
-            interval
-        };
-        let thread = std::thread::spawn(move || {
-            let mut before: Vec<u64> = vec![0; counters.len()];
-            let started = Instant::now();
-            let mut since = started;
-            let (lock, woken) = &*stopped;
-            let mut done = lock.lock().unwrap_or_else(PoisonError::into_inner);
-            while !*done {
-                done = woken
-                    .wait_timeout(done, every)
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .0;
-                if *done {
-                    break;
-                }
-                let seconds = since.elapsed().as_secs_f64().max(0.001);
-                if let Some(bar) = &shown {
-                    bar.set_position(counters.first().map_or(0, Counter::get));
-                    // Rates over a whole interval are steadier than the bar's own step.
-                    if seconds >= interval.as_secs_f64().min(2.0) {
-                        let line = line(&counters, &mut before, seconds);
-                        bar.set_message(format!(
-                            "{line}{}{}",
-                            floor_text(&slowest, Duration::ZERO),
-                            waits()
-                        ));
-                        since = Instant::now();
-                    }
-                } else if !muted.load(Ordering::Relaxed) {
-                    let done = counters.first().map_or(0, Counter::get);
-                    let (share, left) = total.map_or((String::new(), None), |total| {
-                        estimate(done, total, started.elapsed())
-                    });
-                    let mut end = floor_text(&slowest, left.unwrap_or_default());
-                    if let (true, Some(left)) = (end.is_empty(), left) {
-                        end = format!(", about {:.0} s left", left.as_secs_f64());
-                    }
-                    crate::log!(
-                        "{}{share}{end}{}",
-                        line(&counters, &mut before, seconds),
-                        waits()
-                    );
-                    since = Instant::now();
-                }
-            }
-        });
-        Self {
-            stop,
-            thread: Some(thread),
-            bar,
-            quiet,
-            floor,
-            waiting,
-        }
+        view::every(interval);
+        let name = counters.first().map_or("work", |counter| counter.name);
+        Self::begin(name, counters, total)
+    }
+
+    /// So much of the first counter was done before it began: it says nothing about the pace.
+    pub fn done_before(&self, count: u64) {
+        self.0.lock().before += count;
     }
 
     /// Also shows what is waited for.
     pub fn shows(&self, waiting: &Waiting) {
-        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = waiting.clone();
+        *self.0.waiting() = waiting.clone();
     }
 
     /// Says what alone takes how long from now on, whatever the rest does: the end is not earlier.
     pub fn needs_at_least(&self, slowest: Option<(String, Duration)>) {
         let end = slowest.and_then(|(name, left)| Some((name, Instant::now().checked_add(left)?)));
-        *self.floor.lock().unwrap_or_else(PoisonError::into_inner) = end;
+        self.0.lock().floor = end;
     }
 
-    /// Prints lines to stderr without tearing the bar.
+    /// Says what is done now.
+    pub fn doing(&self, doing: impl Into<String>) {
+        self.0.lock().doing = Some(doing.into());
+    }
+
+    /// Its parts that are under way now.
+    pub fn parts(&self, parts: Vec<Part>) {
+        self.0.lock().parts = parts;
+    }
+
+    /// The hosts that take the longest, the slowest first.
+    pub fn slow_hosts(&self, hosts: Vec<SlowHost>) {
+        self.0.lock().hosts = hosts;
+    }
+
+    /// Something failed, for a reason in a few words.
+    pub fn failed(&self, reason: &str) {
+        let failures = &mut self.0.lock().failures;
+        let is_known = failures.contains_key(reason) || failures.len() < REASONS;
+        let reason = if is_known { reason } else { OTHERS };
+        *failures.entry(reason.to_owned()).or_default() += 1;
+    }
+
+    /// Reports a line for people.
     pub fn say(&self, text: &str) {
         crate::log!("{text}");
     }
 
     /// Ends it; nothing more is shown.
-    pub fn finish(mut self) {
-        self.end();
-    }
-
-    fn end(&mut self) {
-        self.quiet.store(true, Ordering::Relaxed);
-        *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.stop.1.notify_all();
-        if let Some(thread) = self.thread.take() {
-            // A thread that only prints; if it panicked, there is nothing to save.
-            drop(thread.join());
-        }
-        screen::keep(None);
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-        }
-    }
+    pub fn finish(self) {}
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.end();
+        registry().remove(&self.0);
     }
-}
-
-fn bar(total: Option<u64>) -> ProgressBar {
-    let (bar, template) = match total {
-        Some(total) => (
-            ProgressBar::new(total),
-            "{wide_bar} {human_pos} of {human_len} {percent}%, {eta} left\n{msg}",
-        ),
-        None => (
-            ProgressBar::no_length(),
-            "{spinner} {human_pos} in {elapsed}\n{msg}",
-        ),
-    };
-    bar.set_draw_target(ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar
-}
-
-/// `; 40%`, and the time that is left, going by the time so far; nothing before something is done.
-#[allow(clippy::cast_precision_loss)]
-fn estimate(done: u64, total: u64, elapsed: Duration) -> (String, Option<Duration>) {
-    if done == 0 || total == 0 {
-        return (String::new(), None);
-    }
-    let share = (done as f64 / total as f64).min(1.0);
-    let left = Duration::try_from_secs_f64(elapsed.as_secs_f64() * (1.0 - share) / share).ok();
-    (format!("; {:.0}%", share * 100.0), left)
-}
-
-/// `, about 90 s left for NAME`, if that is later than in `otherwise`.
-fn floor_text(floor: &Mutex<Option<(String, Instant)>>, otherwise: Duration) -> String {
-    let floor = floor.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some((name, end)) = &*floor else {
-        return String::new();
-    };
-    let left = end.saturating_duration_since(Instant::now());
-    if left <= otherwise || left.as_secs() < 2 {
-        return String::new();
-    }
-    format!(", about {:.0} s left for {name}", left.as_secs_f64())
-}
-
-/// `12000 repos (53/s), 1830222 records (8201/s), 3 failed`.
-#[allow(clippy::cast_precision_loss)]
-fn line(counters: &[Counter], before: &mut [u64], seconds: f64) -> String {
-    let mut text = String::new();
-    for (counter, before) in counters.iter().zip(before) {
-        let now = counter.get();
-        if !counter.rate && now == 0 {
-            continue;
-        }
-        let separator = if text.is_empty() { "" } else { ", " };
-        let _ = write!(text, "{separator}{now} {}", counter.name);
-        if counter.rate {
-            let _ = write!(
-                text,
-                " ({:.0}/s)",
-                now.saturating_sub(*before) as f64 / seconds
-            );
-        }
-        *before = now;
-    }
-    text
 }
 
 #[cfg(test)]
@@ -260,34 +193,47 @@ mod tests {
     #[test]
     fn an_estimate_goes_by_the_time_so_far() {
         let secs = Duration::from_secs;
-        assert_eq!(estimate(0, 10, secs(5)), (String::new(), None));
-        assert_eq!(
-            estimate(2, 10, secs(30)),
-            ("; 20%".to_owned(), Some(secs(120)))
-        );
-        assert_eq!(
-            estimate(12, 10, secs(30)),
-            ("; 100%".to_owned(), Some(secs(0)))
-        );
+        assert_eq!(estimate(0, 10, secs(5)), None);
+        assert_eq!(estimate(2, 10, secs(30)), Some(secs(120)));
+        assert_eq!(estimate(12, 10, secs(30)), Some(secs(0)));
         // What one host needs alone counts where it is longer.
-        let floor = Mutex::new(Some(("pds.example".to_owned(), Instant::now() + secs(600))));
-        assert!(floor_text(&floor, secs(120)).ends_with(" s left for pds.example"));
-        assert_eq!(floor_text(&floor, secs(900)), "");
+        let now = Instant::now();
+        let floor = ("pds.example".to_owned(), now + secs(600));
+        let named = Some("pds.example".to_owned());
+        assert_eq!(
+            later(Some(secs(120)), Some(&floor), now),
+            (Some(secs(600)), named)
+        );
+        assert_eq!(
+            later(Some(secs(900)), Some(&floor), now),
+            (Some(secs(900)), None)
+        );
+        assert_eq!(later(None, None, now), (None, None));
     }
 
     #[test]
-    fn a_line_shows_rates_and_leaves_out_what_did_not_happen() {
-        let (records, failed) = (Counter::with_rate("records"), Counter::plain("failed"));
-        records.add(500);
-        let mut before = vec![100, 0];
-        assert_eq!(
-            line(&[records.clone(), failed.clone()], &mut before, 2.0),
-            "500 records (200/s)"
-        );
-        failed.add(1);
-        assert_eq!(
-            line(&[records, failed], &mut before, 2.0),
-            "500 records (0/s), 1 failed"
-        );
+    fn it_is_in_the_registry_until_it_ends() {
+        let counter = Counter::rated("things", "things");
+        let progress = Progress::begin("test_of_progress", vec![counter.clone()], Some(10));
+        let stage = || {
+            let stages = registry().snapshot().stages;
+            stages
+                .into_iter()
+                .find(|stage| stage.name == "test_of_progress")
+        };
+        counter.add(4);
+        progress.done_before(4);
+        for reason in 0..60 {
+            progress.failed(&format!("reason {reason}"));
+            progress.failed("reason 3");
+        }
+        let shown = stage().unwrap();
+        assert_eq!((shown.counters[0].value, shown.total), (4, Some(10)));
+        assert_eq!(shown.seconds_left, None, "{shown:?}");
+        assert_eq!(shown.failures.len(), REASONS + 1);
+        assert_eq!(shown.failures[0], ("reason 3".to_owned(), 61));
+        assert_eq!(shown.failures[1], (OTHERS.to_owned(), 10));
+        progress.finish();
+        assert!(stage().is_none());
     }
 }

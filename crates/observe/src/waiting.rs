@@ -1,8 +1,8 @@
-//! What is waited for, by name, with the trouble that it makes: shown at the end of each line of
-//! progress, so that a wait does not look like a hang.
+//! What is waited for, by name, with the trouble that it makes: shown with the progress, so that a
+//! wait does not look like a hang.
 
+use crate::registry::Awaited;
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Named one by one up to here.
@@ -41,46 +41,55 @@ impl Waiting {
         self.lock().remove(name);
     }
 
-    /// `; waiting for 5: a.example (timed out), b.example, c.example, ...`; those that make trouble
-    /// first.
-    pub(crate) fn text(&self) -> String {
+    /// How much is waited for, and the first few of it; what makes trouble comes first.
+    pub(crate) fn awaited(&self) -> (usize, Vec<Awaited>) {
         let waiting = self.lock();
-        if waiting.is_empty() {
-            return String::new();
-        }
-        let mut text = format!("; waiting for {}: ", waiting.len());
         let troubled = waiting.iter().filter(|(_, trouble)| trouble.is_some());
         let fine = waiting.iter().filter(|(_, trouble)| trouble.is_none());
-        for (at, (name, trouble)) in troubled.chain(fine).take(NAMED).enumerate() {
-            let separator = if at == 0 { "" } else { ", " };
-            // A text takes all that is written to it.
-            let _ = write!(text, "{separator}{name}");
-            if let Some(why) = trouble {
-                let _ = write!(text, " ({why})");
-            }
-        }
-        if waiting.len() > NAMED {
-            text.push_str(", ...");
-        }
-        text
+        let named = troubled.chain(fine).take(NAMED);
+        let named = named.map(|(name, trouble)| Awaited {
+            name: name.clone(),
+            trouble: trouble.clone(),
+        });
+        (waiting.len(), named.collect())
     }
+}
+
+impl Awaited {
+    /// `a.example (timed out)`.
+    pub(crate) fn text(&self) -> String {
+        match &self.trouble {
+            Some(why) => format!("{} ({why})", self.name),
+            None => self.name.clone(),
+        }
+    }
+}
+
+/// `5: a.example (timed out), b.example, c.example, ...`.
+pub(crate) fn listed(count: usize, named: &[Awaited]) -> String {
+    let texts: Vec<String> = named.iter().map(Awaited::text).collect();
+    let more = if count > named.len() { ", ..." } else { "" };
+    format!("{count}: {}{more}", texts.join(", "))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Waiting;
+    use super::*;
 
     #[test]
     fn those_that_make_trouble_are_named_first() {
         let waiting = Waiting::default();
-        assert_eq!(waiting.text(), "");
+        let text = |waiting: &Waiting| {
+            let (count, named) = waiting.awaited();
+            listed(count, &named)
+        };
         for name in ["a", "b", "c", "d"] {
             waiting.begin(name);
         }
         waiting.fails("d", "timed out");
-        assert_eq!(waiting.text(), "; waiting for 4: d (timed out), a, b, ...");
+        assert_eq!(text(&waiting), "4: d (timed out), a, b, ...");
         waiting.answers("d");
         waiting.end("a");
-        assert_eq!(waiting.text(), "; waiting for 3: b, c, d");
+        assert_eq!(text(&waiting), "3: b, c, d");
     }
 }

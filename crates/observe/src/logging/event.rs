@@ -43,6 +43,13 @@ impl Said {
         said
     }
 
+    /// Another field, unless there is one of this name.
+    pub(super) fn add(&mut self, name: &'static str, value: &str) {
+        if !self.fields.iter().any(|(other, _)| *other == name) {
+            self.fields.push((name, value.into()));
+        }
+    }
+
     /// Its lines, each with its end. `colors` goes for people's form alone.
     pub(super) fn lines(&self, shape: Shape, time: &str, colors: bool) -> String {
         match shape {
@@ -149,7 +156,7 @@ impl Visit for Said {
 }
 
 /// The time, as RFC 3339 has it.
-pub(super) fn now() -> String {
+pub(crate) fn now() -> String {
     let mut text = String::new();
     // It writes to a text, which takes it.
     let _ = SystemTime.format_time(&mut Writer::new(&mut text));

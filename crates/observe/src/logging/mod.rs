@@ -10,6 +10,7 @@ mod event;
 mod sink;
 
 use event::Shape;
+pub(crate) use event::now;
 use sink::Sink;
 use std::fmt;
 use std::fs::{File, OpenOptions};

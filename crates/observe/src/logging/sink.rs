@@ -1,7 +1,8 @@
 //! Where reports go: stderr, or a log file.
 
 use super::event::{self, Said, Shape};
-use crate::screen;
+use crate::registry::registry;
+use crate::{screen, view};
 use std::fs::File;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,7 +41,14 @@ impl Sink {
 
 impl<S: Subscriber> Layer<S> for Sink {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let said = Said::of(event);
+        let is_stderr = matches!(self.to, To::Stderr { .. });
+        if is_stderr && !view::is_for_stderr(event.metadata().target()) {
+            return;
+        }
+        let mut said = Said::of(event);
+        if let Some(phase) = registry().phase() {
+            said.add("phase", phase);
+        }
         // In one piece: lines of several threads and processes may share the terminal or file.
         match &self.to {
             To::Stderr { colors } => {

@@ -1,0 +1,374 @@
+//! What the process publishes of its work: phases, the pieces of work that are under way with their
+//! counters, and the lanes of the pipeline. Whoever works writes it; views, programs and metrics
+//! read it as a [`Snapshot`].
+//!
+//! There is one registry per process ([`registry`]), as there is one stderr.
+
+use crate::limits::Ends;
+use crate::meters::{Counter, Lane, LaneSpent, Unit};
+use crate::progress::Work;
+use serde::Serialize;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A phase of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PhaseName {
+    /// For programs, in snake case.
+    pub name: &'static str,
+    /// For people, as what is done: `fetching`.
+    pub label: &'static str,
+}
+
+/// Where a phase stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PhaseState {
+    /// Not begun.
+    Pending,
+    /// Under way.
+    Open,
+    /// Ended, or not needed.
+    Done,
+}
+
+/// A phase, as it stands.
+#[derive(Clone, Debug, Serialize)]
+pub struct Phase {
+    /// For programs.
+    pub name: &'static str,
+    /// For people.
+    pub label: &'static str,
+    /// Where it stands.
+    pub state: PhaseState,
+    /// How long it has been open, in all.
+    pub seconds: f64,
+}
+
+/// A counter, as it stands.
+#[derive(Clone, Debug, Serialize)]
+pub struct Value {
+    /// For programs.
+    pub name: &'static str,
+    /// For people.
+    pub label: &'static str,
+    /// How much.
+    pub value: u64,
+    /// Whether it counts bytes.
+    #[serde(skip)]
+    pub unit: Unit,
+    /// Whether its rate is of interest.
+    #[serde(skip)]
+    pub has_rate: bool,
+}
+
+/// A part of a piece of work, such as one index.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Part {
+    /// What it is.
+    pub label: String,
+    /// What is done with it now.
+    pub doing: String,
+    /// How far it is, from 0 to 1, if that is known.
+    pub share: Option<f64>,
+}
+
+/// A host that takes long.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SlowHost {
+    /// Its name.
+    pub name: String,
+    /// Seconds until all of it is there.
+    pub seconds_left: f64,
+    /// Requests that it may be sent per second.
+    pub rate: f64,
+}
+
+/// Something that is waited for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Awaited {
+    /// Its name.
+    pub name: String,
+    /// What is wrong with it.
+    pub trouble: Option<String>,
+}
+
+/// A piece of work that is under way, as it stands. The first counter is what is done of `total`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stage {
+    /// For programs.
+    pub name: &'static str,
+    /// How long it has been under way.
+    pub seconds: f64,
+    /// What the first counter will be at the end, if that is known.
+    pub total: Option<u64>,
+    /// Seconds that are left, if that is known.
+    pub seconds_left: Option<f64>,
+    /// What alone takes so long, if it is one thing.
+    pub slowest: Option<String>,
+    /// What is counted.
+    pub counters: Vec<Value>,
+    /// What is done now.
+    pub doing: Option<String>,
+    /// Its parts that are under way.
+    pub parts: Vec<Part>,
+    /// How many things are waited for.
+    pub waiting: usize,
+    /// The first few of them; what makes trouble comes first.
+    pub awaited: Vec<Awaited>,
+    /// Hosts that take the longest.
+    pub hosts: Vec<SlowHost>,
+    /// Failures by reason, the most frequent first.
+    pub failures: Vec<(String, u64)>,
+}
+
+/// All of it, as it stands.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Snapshot {
+    /// The command.
+    pub command: String,
+    /// Since when it works.
+    pub seconds: f64,
+    /// Its phases, in order.
+    pub phases: Vec<Phase>,
+    /// What is under way.
+    pub stages: Vec<Stage>,
+}
+
+impl Snapshot {
+    /// The open phase, and its number, counted from 1.
+    #[must_use]
+    pub fn open_phase(&self) -> Option<(usize, &Phase)> {
+        let mut numbered = (1..).zip(&self.phases);
+        numbered.find(|(_, phase)| phase.state == PhaseState::Open)
+    }
+}
+
+/// The registry of a process.
+#[derive(Default)]
+pub struct Registry {
+    state: Mutex<State>,
+}
+
+struct State {
+    command: String,
+    begun: Instant,
+    phases: Vec<Plan>,
+    work: Vec<Arc<Work>>,
+    lanes: Vec<Lane>,
+    ends: Ends,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            command: String::new(),
+            begun: Instant::now(),
+            phases: Vec::new(),
+            work: Vec::new(),
+            lanes: Vec::new(),
+            ends: Ends::default(),
+        }
+    }
+}
+
+struct Plan {
+    name: PhaseName,
+    /// Since when it is open.
+    since: Option<Instant>,
+    spent: Duration,
+    is_done: bool,
+}
+
+impl Plan {
+    fn close(&mut self) {
+        if let Some(since) = self.since.take() {
+            self.spent += since.elapsed();
+        }
+    }
+}
+
+static REGISTRY: OnceLock<Registry> = OnceLock::new();
+
+/// The registry of this process.
+pub fn registry() -> &'static Registry {
+    REGISTRY.get_or_init(Registry::default)
+}
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Names the command.
+    pub fn begin(&self, command: &str) {
+        let mut state = self.lock();
+        command.clone_into(&mut state.command);
+        state.begun = Instant::now();
+    }
+
+    /// The phases to come, in order, instead of those before.
+    pub fn plan(&self, phases: &[PhaseName]) {
+        let plan = |name: &PhaseName| Plan {
+            name: *name,
+            since: None,
+            spent: Duration::ZERO,
+            is_done: false,
+        };
+        self.lock().phases = phases.iter().map(plan).collect();
+    }
+
+    /// A phase begins; those before it are done, those after it are still to come. One that is not
+    /// planned is not shown.
+    pub fn enter(&self, name: &str) {
+        let mut state = self.lock();
+        let Some(at) = state.phases.iter().position(|plan| plan.name.name == name) else {
+            return;
+        };
+        for (number, plan) in state.phases.iter_mut().enumerate() {
+            plan.close();
+            plan.is_done = number < at;
+            if number == at {
+                plan.since = Some(Instant::now());
+            }
+        }
+    }
+
+    /// The name of the open phase.
+    #[must_use]
+    pub fn phase(&self) -> Option<&'static str> {
+        let state = self.lock();
+        let open = state.phases.iter().find(|plan| plan.since.is_some())?;
+        Some(open.name.name)
+    }
+
+    /// The lanes of the pipeline from now on, in order, and where its work comes from: what limits
+    /// when all of them wait for it.
+    pub fn pipeline(&self, source: &str, lanes: Vec<Lane>) {
+        let mut state = self.lock();
+        state.lanes = lanes;
+        state.ends = Ends {
+            source: source.to_owned(),
+            ..Ends::default()
+        };
+    }
+
+    /// More about where the pipeline's work comes from.
+    pub fn source_detail(&self, detail: String) {
+        self.lock().ends.source_detail = detail;
+    }
+
+    /// How many sessions of the server were seen at work, and how many of them waited for its disk.
+    /// What was seen long ago fades.
+    pub fn saw_sessions(&self, sessions: u64, on_disk: u64) {
+        let ends = &mut self.lock().ends;
+        if ends.sessions > 20 {
+            ends.sessions /= 2;
+            ends.on_disk /= 2;
+        }
+        ends.sessions += sessions;
+        ends.on_disk += on_disk;
+    }
+
+    pub(crate) fn add(&self, work: &Arc<Work>) {
+        self.lock().work.push(Arc::clone(work));
+    }
+
+    pub(crate) fn remove(&self, work: &Arc<Work>) {
+        self.lock().work.retain(|other| !Arc::ptr_eq(other, work));
+    }
+
+    /// The pieces of work that are under way.
+    pub(crate) fn work(&self) -> Vec<Arc<Work>> {
+        self.lock().work.clone()
+    }
+
+    /// How the lanes spent their time.
+    pub(crate) fn lanes(&self) -> (Vec<LaneSpent>, Ends) {
+        let state = self.lock();
+        (
+            state.lanes.iter().map(Lane::spent).collect(),
+            state.ends.clone(),
+        )
+    }
+
+    /// All of it, as it stands.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let state = self.lock();
+        let phase = |plan: &Plan| Phase {
+            name: plan.name.name,
+            label: plan.name.label,
+            state: match (plan.since, plan.is_done) {
+                (Some(_), _) => PhaseState::Open,
+                (None, true) => PhaseState::Done,
+                (None, false) => PhaseState::Pending,
+            },
+            seconds: (plan.spent + plan.since.map_or(Duration::ZERO, |since| since.elapsed()))
+                .as_secs_f64(),
+        };
+        Snapshot {
+            command: state.command.clone(),
+            seconds: state.begun.elapsed().as_secs_f64(),
+            phases: state.phases.iter().map(phase).collect(),
+            stages: state.work.iter().map(|work| work.stage()).collect(),
+        }
+    }
+}
+
+impl Value {
+    pub(crate) fn of(counter: &Counter) -> Self {
+        Self {
+            name: counter.name,
+            label: counter.label,
+            value: counter.get(),
+            unit: counter.unit,
+            has_rate: counter.has_rate,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PHASES: [PhaseName; 3] = [
+        PhaseName {
+            name: "fetch",
+            label: "fetching",
+        },
+        PhaseName {
+            name: "indexes",
+            label: "indexes",
+        },
+        PhaseName {
+            name: "verify",
+            label: "verify",
+        },
+    ];
+
+    #[test]
+    fn a_phase_is_open_and_may_be_entered_again() {
+        let registry = Registry::default();
+        let states = || {
+            let phases = registry.snapshot().phases;
+            phases.iter().map(|phase| phase.state).collect::<Vec<_>>()
+        };
+        registry.plan(&PHASES);
+        assert_eq!(states(), [PhaseState::Pending; 3]);
+        registry.enter("verify");
+        assert_eq!(
+            states(),
+            [PhaseState::Done, PhaseState::Done, PhaseState::Open]
+        );
+        // A round more.
+        registry.enter("fetch");
+        assert_eq!(
+            states(),
+            [PhaseState::Open, PhaseState::Pending, PhaseState::Pending]
+        );
+        registry.enter("unplanned");
+        assert_eq!(registry.phase(), Some("fetch"));
+        assert_eq!(registry.snapshot().open_phase().unwrap().0, 1);
+    }
+}

@@ -1,0 +1,95 @@
+//! Progress as events for programs: an object of JSON per line on stdout, each with `event` and
+//! `time`.
+//!
+//! `phase` comes when a phase opens, `progress` every so often, and once more at the end.
+
+use super::Seen;
+use crate::logging::now;
+use crate::registry::Stage;
+use serde_json::{Map, Value, json};
+use std::time::{Duration, Instant};
+
+/// What was printed last.
+#[derive(Default)]
+pub(super) struct Events {
+    phase: Option<&'static str>,
+    at: Option<Instant>,
+}
+
+impl Events {
+    /// Prints what is due.
+    pub(super) fn print(&mut self, at: Instant, interval: Duration, is_over: bool, seen: &Seen) {
+        if let Some(event) = self.phase(seen) {
+            crate::data!("{event}");
+        }
+        let since = *self.at.get_or_insert(at);
+        if is_over || at.duration_since(since) >= interval {
+            self.at = Some(at);
+            crate::data!("{}", progress(seen));
+        }
+    }
+
+    /// The event of a phase that opened since.
+    pub(super) fn phase(&mut self, seen: &Seen) -> Option<Value> {
+        let (number, phase) = seen.snapshot.open_phase()?;
+        if self.phase.replace(phase.name) == Some(phase.name) {
+            return None;
+        }
+        Some(json!({
+            "event": "phase",
+            "time": now(),
+            "command": seen.snapshot.command,
+            "phase": phase.name,
+            "number": number,
+            "of": seen.snapshot.phases.len(),
+        }))
+    }
+}
+
+/// All that is known now.
+pub(super) fn progress(seen: &Seen) -> Value {
+    let stages = seen.snapshot.stages.iter();
+    json!({
+        "event": "progress",
+        "time": now(),
+        "command": seen.snapshot.command,
+        "seconds": seen.snapshot.seconds,
+        "phase": seen.snapshot.open_phase().map(|(_, phase)| phase.name),
+        "phases": seen.snapshot.phases,
+        "stages": stages.map(|stage| of_stage(seen, stage)).collect::<Vec<_>>(),
+        "limit": seen.limit,
+    })
+}
+
+fn of_stage(seen: &Seen, stage: &Stage) -> Value {
+    let mut counters = Map::new();
+    for counter in &stage.counters {
+        let rate = match counter.has_rate {
+            true => seen.rates.rate(stage.name, counter.name),
+            false => None,
+        };
+        let value = match rate {
+            Some(rate) => json!({ "value": counter.value, "rate": (rate * 10.0).round() / 10.0 }),
+            None => json!({ "value": counter.value }),
+        };
+        counters.insert(counter.name.to_owned(), value);
+    }
+    let failures = stage.failures.iter();
+    let failures: Map<String, Value> = failures
+        .map(|(reason, times)| (reason.clone(), (*times).into()))
+        .collect();
+    json!({
+        "stage": stage.name,
+        "seconds": stage.seconds,
+        "total": stage.total,
+        "seconds_left": stage.seconds_left,
+        "slowest": stage.slowest,
+        "counters": counters,
+        "doing": stage.doing,
+        "parts": stage.parts,
+        "waiting": stage.waiting,
+        "awaited": stage.awaited,
+        "hosts": stage.hosts,
+        "failures": failures,
+    })
+}
