@@ -56,8 +56,8 @@ pub(crate) fn time(time: Duration) -> String {
     }
 }
 
-/// `about 1 h 20 min`: an estimate, in steps that do not feign to know.
-pub(crate) fn about(left: Duration) -> String {
+/// `1 h 20 min`: an estimate, in steps that do not feign to know.
+pub(crate) fn rough(left: Duration) -> String {
     let seconds = left.as_secs();
     let step = match seconds {
         0..60 => 1,
@@ -69,10 +69,7 @@ pub(crate) fn about(left: Duration) -> String {
     let rounded = Duration::from_secs((seconds + step / 2) / step * step);
     let text = time(rounded);
     let text = text.strip_suffix(" 0 s").or(text.strip_suffix(" 0 min"));
-    format!(
-        "about {}",
-        text.map_or_else(|| time(rounded), str::to_owned)
-    )
+    text.map_or_else(|| time(rounded), str::to_owned)
 }
 
 #[cfg(test)]
@@ -102,16 +99,7 @@ mod tests {
                 "2 d 7 h"
             ]
         );
-        let abouts = [42, 252, 300, 4860, 3610].map(|s| about(Duration::from_secs(s)));
-        assert_eq!(
-            abouts,
-            [
-                "about 42 s",
-                "about 4 min 10 s",
-                "about 5 min",
-                "about 1 h 20 min",
-                "about 1 h"
-            ]
-        );
+        let roughs = [42, 252, 300, 4860, 3610].map(|s| rough(Duration::from_secs(s)));
+        assert_eq!(roughs, ["42 s", "4 min 10 s", "5 min", "1 h 20 min", "1 h"]);
     }
 }

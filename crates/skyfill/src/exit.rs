@@ -23,6 +23,7 @@ pub(crate) fn log_plainly() {
 
 /// Prints a failure and picks the code.
 pub(crate) fn report(outcome: Result<Ended, Failure>) -> ExitCode {
+    observe::view::end();
     match outcome.and_then(all_was_printed) {
         Ok(Ended::Well) => ExitCode::SUCCESS,
         Ok(Ended::WithFailures) => ExitCode::from(WITH_FAILURES),

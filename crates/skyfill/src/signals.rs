@@ -52,6 +52,7 @@ pub(crate) fn listen(workers: Workers) -> Result<Stop, Failure> {
                     continue;
                 }
                 observe::log!("stopping at once; what was not committed is lost");
+                observe::view::clear_now();
                 std::process::exit(AT_ONCE);
             } else {
                 is_asked = true;
@@ -91,5 +92,6 @@ fn end_in_time(stop: &Stop) {
         observe::log!("stopped without waiting for the rest; what was committed stays");
     });
     std::thread::sleep(CANCEL_EVERY);
+    observe::view::clear_now();
     std::process::exit(STOPPED.into());
 }

@@ -252,7 +252,7 @@ fn of_stage(seen: &Seen, stage: &Stage, style: &Style) -> Vec<String> {
         .iter()
         .take(NAMED)
         .map(|host| {
-            let left = seconds(host.seconds_left).map_or_else(String::new, units::time);
+            let left = seconds(host.seconds_left).map_or_else(String::new, units::rough);
             let (name, rate) = (printable(&host.name), units::rate(host.rate));
             (format!("{name} {left} at {rate}/s"), Paint::Plain)
         })
@@ -297,10 +297,12 @@ fn progress_line(stage: &Stage, style: &Style) -> Option<String> {
     let total = stage.total.filter(|total| *total > 0)?;
     let done = stage.counters.first().map_or(0, |counter| counter.value);
     let share = (done as f64 / total as f64).min(1.0);
-    let left = stage.seconds_left.and_then(seconds).map(units::about);
-    let left = left.map_or_else(String::new, |left| match &stage.slowest {
-        Some(name) => format!("  {left} left for {}", printable(name)),
-        None => format!("  {left} left"),
+    let left = stage.seconds_left.and_then(seconds).map(units::rough);
+    // The list of hosts names it, too.
+    let slowest = stage.slowest.as_ref().filter(|_| stage.hosts.is_empty());
+    let left = left.map_or_else(String::new, |left| match slowest {
+        Some(name) => format!("  about {left} left for {}", printable(name)),
+        None => format!("  about {left} left"),
     });
     let percent = format!("  {:>3} %", filled(share, 100));
     let tail = style.cut(
