@@ -11,7 +11,8 @@ use atrepo::{Cid, Codec, Commit, Entry, RecordError};
 use fetch::hosts::host_of;
 use handoff::frames::{Answer, Frame, FrameError, Frames, PartHeader, Step};
 use handoff::send::COMMITTED;
-use ledger::repos::{self, PartState};
+use ledger::parts::{self, PartState};
+use ledger::states::Inactive;
 use load::fresh::Probes;
 use load::loading::{Loaders, Settle};
 use load::{Choice, Chunk, EncodeError, Encoder, LoadedRepo, PartOf};
@@ -426,7 +427,7 @@ impl FrameReader<'_> {
     fn known(&mut self, header: &PartHeader, host: &str, rev: &str) -> Result<PartState, End> {
         let schema = self.store.0.schema.clone();
         let part = (i16::from(header.part), i16::from(header.parts));
-        repos::lock_part(
+        parts::lock(
             self.client()?,
             &schema,
             &header.did,
@@ -642,7 +643,9 @@ impl FrameReader<'_> {
 
     fn status(&mut self, did: &str, status: &str) -> Result<(), End> {
         let schema = self.store.0.schema.clone();
-        load::store_states(self.client()?, &schema, &[(did, Some(status))])
+        // What the AppView does not know is not stored.
+        let states = Inactive::parse(status).map(|inactive| (did, Some(inactive)));
+        load::store_states(self.client()?, &schema, states.as_slice())
             .map_err(|error| End::Database(error.into()))?;
         self.connection.expect_answer();
         self.connection.answer(&Answer::Stored {

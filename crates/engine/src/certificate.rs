@@ -2,7 +2,7 @@
 //!
 //! docs/reference/certificate.md explains the fields.
 
-use ledger::coverage::{Coverage, CoverageError};
+use ledger::coverage::Coverage;
 use ledger::proofs::Counts;
 use ledger::states::State;
 use process::Database;
@@ -99,11 +99,7 @@ pub struct Signatures {
 /// The database cannot be used, or a newer skyfill has worked on it.
 pub fn coverage(database: &Database) -> Result<Coverage, Failure> {
     let mut client = database.connect()?;
-    Coverage::read(&mut client, &database.schema).map_err(|error| match error {
-        CoverageError::Database(error) => database.failure(error),
-        CoverageError::State(error) => Failure::new(format!("{}: {error}", database.shown()))
-            .hint("use the newest version of skyfill that has worked on this database"),
-    })
+    Coverage::read(&mut client, &database.schema).map_err(|error| database.failure(error))
 }
 
 /// The certificate.

@@ -4,7 +4,7 @@ use identity::document::Document;
 use identity::export::{Export, Latest};
 use identity::handle;
 use identity::resolve::{self, Found, Resolver};
-use ledger::identity::DocumentNote;
+use ledger::identity::{DocumentNote, DocumentState};
 use process::Failure;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -77,7 +77,7 @@ pub(crate) fn good(did: String, document: Document) -> DocumentNote {
         claimed_handle: document.handle,
         pds: Some(document.pds),
         signing_key: Some(document.signing_key),
-        ..bare(did, "good", None)
+        ..bare(did, DocumentState::Good, None)
     }
 }
 
@@ -85,10 +85,10 @@ pub(crate) fn good(did: String, document: Document) -> DocumentNote {
 pub(crate) fn note(did: String, found: &Found) -> DocumentNote {
     match found {
         Found::Document(document) => good(did, document.clone()),
-        Found::Gone => bare(did, "gone", None),
-        Found::Useless(error) => bare(did, "useless", Some(error.to_string())),
-        Found::Unreachable(error) => bare(did, "unreachable", Some(error.clone())),
-        Found::Unsupported => bare(did, "unsupported", None),
+        Found::Gone => bare(did, DocumentState::Gone, None),
+        Found::Useless(error) => bare(did, DocumentState::Useless, Some(error.to_string())),
+        Found::Unreachable(error) => bare(did, DocumentState::Unreachable, Some(error.clone())),
+        Found::Unsupported => bare(did, DocumentState::Unsupported, None),
     }
 }
 
@@ -98,8 +98,10 @@ pub(crate) fn notes_of_export(latest: &BTreeMap<String, Latest>) -> Vec<Document
     let note = |(did, latest): (&String, &Latest)| {
         let note = match latest {
             Latest::Document(document) => good(did.clone(), document.clone()),
-            Latest::Useless(error) => bare(did.clone(), "useless", Some(error.to_string())),
-            Latest::Tombstone => bare(did.clone(), "gone", None),
+            Latest::Useless(error) => {
+                bare(did.clone(), DocumentState::Useless, Some(error.to_string()))
+            }
+            Latest::Tombstone => bare(did.clone(), DocumentState::Gone, None),
         };
         DocumentNote {
             is_fresh: false,
@@ -109,7 +111,7 @@ pub(crate) fn notes_of_export(latest: &BTreeMap<String, Latest>) -> Vec<Document
     latest.iter().map(note).collect()
 }
 
-fn bare(did: String, state: &'static str, error: Option<String>) -> DocumentNote {
+fn bare(did: String, state: DocumentState, error: Option<String>) -> DocumentNote {
     DocumentNote {
         did,
         state,

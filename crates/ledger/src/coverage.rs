@@ -1,13 +1,12 @@
 //! What the ledger says that is loaded and what is not: hosts, repos, and what was left out by
 //! choice. `verify::verdict` makes one word of it.
 
-use crate::listing;
+use crate::listing::{self, Listed};
 use crate::proofs::Counts;
 use crate::runs::{self, Run};
-use crate::states::{State, UnknownState};
+use crate::states::State;
 use postgres::{Error, GenericClient};
 use std::collections::BTreeMap;
-use std::fmt;
 
 /// What a database is known to hold and to lack.
 #[derive(Clone, Debug, Default)]
@@ -50,44 +49,12 @@ pub struct Proof {
     pub is_current: bool,
 }
 
-/// Why the coverage could not be read.
-#[derive(Debug)]
-pub enum CoverageError {
-    /// The server refused.
-    Database(Error),
-    /// A repo is in a state that this version does not know.
-    State(UnknownState),
-}
-
-impl fmt::Display for CoverageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Database(error) => error.fmt(f),
-            Self::State(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for CoverageError {}
-
-impl From<Error> for CoverageError {
-    fn from(error: Error) -> Self {
-        Self::Database(error)
-    }
-}
-
-impl From<UnknownState> for CoverageError {
-    fn from(error: UnknownState) -> Self {
-        Self::State(error)
-    }
-}
-
 impl Coverage {
     /// Reads it. Goes over all repos once.
     ///
     /// # Errors
-    /// See [`CoverageError`].
-    pub fn read(client: &mut impl GenericClient, schema: &str) -> Result<Self, CoverageError> {
+    /// The server refused, or a repo is in a state that is not known.
+    pub fn read(client: &mut impl GenericClient, schema: &str) -> Result<Self, Error> {
         let mut coverage = Self {
             discovery: discovery(client, schema)?,
             run: runs::last(client, schema)?,
@@ -103,9 +70,7 @@ impl Coverage {
             &[&schema],
         )?;
         for row in rows {
-            coverage
-                .repos
-                .insert(State::parse(row.get(0))?, number(row.get(1)));
+            coverage.repos.insert(row.try_get(0)?, number(row.get(1)));
             coverage.contested += number(row.get(2));
             let proofs = &mut coverage.proofs;
             proofs.signed += number(row.get(3));
@@ -135,21 +100,11 @@ fn discovery(client: &mut impl GenericClient, schema: &str) -> Result<Option<Dis
         is_ended: last.get(0),
         ..Discovery::default()
     };
-    let hosts = client.query(
-        "SELECT host, listed_at IS NOT NULL, listing_error FROM skyfill.host
-         WHERE schema_name = $1 AND listing IS NOT NULL ORDER BY host",
-        &[&schema],
-    )?;
-    for row in hosts {
-        let (host, was_asked, error): (String, bool, Option<String>) =
-            (row.get(0), row.get(1), row.get(2));
-        match error {
-            Some(error) if error == listing::OPTED_OUT => discovery.opted_out.push(host),
-            Some(error) => discovery.not_listed.push((host, error)),
-            None if !was_asked => discovery
-                .not_listed
-                .push((host, "it was not asked, or not to its end".to_owned())),
-            None => discovery.listed += 1,
+    for (host, listed) in listing::hosts(client, schema)? {
+        match listed {
+            Listed::Whole => discovery.listed += 1,
+            Listed::Not(why) => discovery.not_listed.push((host, why)),
+            Listed::OptedOut => discovery.opted_out.push(host),
         }
     }
     Ok(Some(discovery))

@@ -4,9 +4,98 @@
 //! A document may be known before its account is loaded. Such an account has the handle state
 //! `unknown` and is not due; the load makes it due.
 
+use crate::column::column;
 use crate::text::reason;
 use postgres::{Error, GenericClient};
 use std::borrow::Cow;
+
+/// What came of looking for an account's DID document: column `document`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DocumentState {
+    /// Nobody looked yet.
+    Unknown,
+    /// It is there, and good.
+    Good,
+    /// It is there, and of no use.
+    Useless,
+    /// There is none: the DID was never there, or is no more.
+    Gone,
+    /// The DID is of a method that nobody resolves.
+    Unsupported,
+    /// It could not be fetched.
+    Unreachable,
+}
+
+impl DocumentState {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Unknown,
+        Self::Good,
+        Self::Useless,
+        Self::Gone,
+        Self::Unsupported,
+        Self::Unreachable,
+    ];
+
+    /// Its word in the ledger.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Good => "good",
+            Self::Useless => "useless",
+            Self::Gone => "gone",
+            Self::Unsupported => "unsupported",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
+column!(DocumentState, "skyfill.identity", "document state");
+
+/// What came of looking at an account's handle: column `handle`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HandleState {
+    /// Nobody looked yet.
+    Unknown,
+    /// It leads to the account.
+    Verified,
+    /// It leads elsewhere or nowhere, or the document names none.
+    Mismatch,
+    /// The document names it, and nobody was asked.
+    Claimed,
+    /// It could not be asked.
+    Unreachable,
+    /// There is no document that could name one.
+    NoDocument,
+}
+
+impl HandleState {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Unknown,
+        Self::Verified,
+        Self::Mismatch,
+        Self::Claimed,
+        Self::Unreachable,
+        Self::NoDocument,
+    ];
+
+    /// Its word in the ledger.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Verified => "verified",
+            Self::Mismatch => "mismatch",
+            Self::Claimed => "claimed",
+            Self::Unreachable => "unreachable",
+            Self::NoDocument => "none",
+        }
+    }
+}
+
+column!(HandleState, "skyfill.identity", "handle state");
 
 /// Notes states that a load learned: schema, DIDs and states as array literals; a NULL state is an
 /// active account.
@@ -29,6 +118,36 @@ pub fn enroll(
         "INSERT INTO skyfill.identity AS i (schema_name, did) SELECT $1, * FROM unnest($2::text[])
          ON CONFLICT (schema_name, did) DO UPDATE SET due = '-infinity' WHERE i.handle = 'unknown' AND i.due IS NULL",
         &[&schema, &dids],
+    )
+}
+
+/// Adds the accounts of the AppView's `actor_sync` of which nothing is known yet.
+///
+/// # Errors
+/// The server refused.
+pub fn enroll_loaded(client: &mut impl GenericClient, schema: &str) -> Result<u64, Error> {
+    client.execute(
+        &format!(
+            "INSERT INTO skyfill.identity (schema_name, did) SELECT $1, did FROM \"{schema}\".actor_sync ON CONFLICT DO NOTHING"
+        ),
+        &[&schema],
+    )
+}
+
+/// The status of the account in column `did`, NULL if it is active, in a statement whose `$1` is
+/// the schema.
+#[must_use]
+pub fn status_of(did: &str) -> String {
+    format!("(SELECT i.status FROM skyfill.identity i WHERE i.schema_name = $1 AND i.did = {did})")
+}
+
+/// The condition that the handle of the account in column `did` was verified, in a statement whose
+/// `$1` is the schema.
+#[must_use]
+pub fn is_verified(did: &str) -> String {
+    let verified = HandleState::Verified;
+    format!(
+        "EXISTS (SELECT FROM skyfill.identity v WHERE v.schema_name = $1 AND v.did = {did} AND v.handle = '{verified}')"
     )
 }
 
@@ -125,8 +244,8 @@ pub fn due(
 pub struct DocumentNote {
     /// Whose.
     pub did: String,
-    /// `good`, `useless`, `gone`, `unsupported` or `unreachable`.
-    pub state: &'static str,
+    /// What came of looking for it.
+    pub state: DocumentState,
     /// The handle in it.
     pub claimed_handle: Option<String>,
     /// The PDS in it.
@@ -186,7 +305,7 @@ pub fn note_documents(
         &[
             &schema,
             &column(|n| Some(&n.did)),
-            &column(|n| Some(n.state)),
+            &column(|n| Some(n.state.word())),
             &column(|n| n.pds.as_deref()),
         ],
     )?;
@@ -204,7 +323,7 @@ pub fn note_documents(
         &[
             &schema,
             &column(|n| Some(&n.did)),
-            &column(|n| Some(n.state)),
+            &column(|n| Some(n.state.word())),
             &column(|n| n.claimed_handle.as_deref()),
             &column(|n| n.pds.as_deref()),
             &column(|n| n.signing_key.as_deref()),
@@ -223,8 +342,8 @@ fn reasons<'e>(errors: impl Iterator<Item = Option<&'e str>>) -> Vec<Option<Cow<
 pub struct HandleNote {
     /// Whose.
     pub did: String,
-    /// `verified`, `mismatch`, `claimed`, `unreachable` or `none`.
-    pub state: &'static str,
+    /// What came of it.
+    pub state: HandleState,
     /// Why it could not be reached.
     pub error: Option<String>,
     /// Seconds until the next look, if there is to be one.
@@ -241,7 +360,7 @@ pub fn note_handles(
     notes: &[HandleNote],
 ) -> Result<u64, Error> {
     let dids: Vec<&str> = notes.iter().map(|n| n.did.as_str()).collect();
-    let states: Vec<&str> = notes.iter().map(|n| n.state).collect();
+    let states: Vec<&str> = notes.iter().map(|n| n.state.word()).collect();
     let errors = reasons(notes.iter().map(|n| n.error.as_deref()));
     let again: Vec<Option<i32>> = notes.iter().map(|n| n.again_in).collect();
     client.execute(
@@ -271,25 +390,21 @@ pub fn signing_key(
 /// How many accounts are in which state of document and handle.
 ///
 /// # Errors
-/// The server refused.
+/// The server refused, or a state is not known.
 pub fn summary(
     client: &mut impl GenericClient,
     schema: &str,
-) -> Result<Vec<(String, String, u64)>, Error> {
+) -> Result<Vec<(DocumentState, HandleState, u64)>, Error> {
     let rows = client.query(
         "SELECT document, handle, count(*) FROM skyfill.identity WHERE schema_name = $1 GROUP BY 1, 2 ORDER BY 1, 2",
         &[&schema],
     )?;
-    Ok(rows
-        .iter()
+    rows.iter()
         .map(|row| {
-            (
-                row.get(0),
-                row.get(1),
-                u64::try_from(row.get::<_, i64>(2)).unwrap_or(0),
-            )
+            let accounts = u64::try_from(row.get::<_, i64>(2)).unwrap_or(0);
+            Ok((row.try_get(0)?, row.try_get(1)?, accounts))
         })
-        .collect())
+        .collect()
 }
 
 /// Where reading of `name` stopped.

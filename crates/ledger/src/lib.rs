@@ -4,8 +4,17 @@
 //! The definitions of what it dropped, so that they can be put back after any crash; runs, repos
 //! and hosts; what of the repos is not in the AppView's tables; what is known of accounts; how far
 //! finalize has come.
+//!
+//! All SQL about these tables is in this crate; `tests/sql_at_home.rs` sees to it. A statement about
+//! a table of the ledger and one of the AppView belongs to the one that it writes: the ledger's are
+//! here, the AppView's are in `load` and `verify` with the ledger's half as a condition or value
+//! from here ([`repos::is_stored`], [`identity::status_of`]). Two kinds of tables in schema
+//! `skyfill` are not the ledger's, since nothing of them outlives the work of one crate: finalize's
+//! work tables and functions (`finalize_*`, in `finalize/sql`), and the empty twins of the AppView's
+//! tables (`probe_*`, in `load`).
 
 pub mod claims;
+mod column;
 pub mod coverage;
 pub mod dropped;
 pub mod failpoint;
@@ -13,6 +22,7 @@ pub mod hosts;
 pub mod identity;
 pub mod listing;
 pub mod locks;
+pub mod parts;
 pub mod presence;
 pub mod proofs;
 pub mod repos;

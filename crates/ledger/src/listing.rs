@@ -8,6 +8,7 @@
 //! claim is contested until its DID document was asked ([`settle`]), once ([`crate::claims`]).
 
 use crate::claims::{IS_LIAR, IS_PROVED};
+use crate::states::Inactive;
 use crate::text::reason;
 use postgres::{Error, GenericClient, Row};
 
@@ -143,8 +144,8 @@ pub fn known_hosts(
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// Why a host is not listed that the operator's opt-out list names ([`host_ended`]).
-pub const OPTED_OUT: &str = "it opted out";
+/// What column `listing_error` has for a host that the operator's opt-out list names.
+const OPTED_OUT: &str = "it opted out";
 
 /// How the list of a host ended in a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +156,44 @@ pub enum Listing<'a> {
     InPart(&'a str),
     /// It cannot be listed, and why; the next pass lists all of it.
     Failed(&'a str),
+    /// It is not listed, because the operator's opt-out list names it.
+    OptedOut,
+}
+
+/// What a pass has of a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listed {
+    /// Its list was read to its end.
+    Whole,
+    /// It was not, and why.
+    Not(String),
+    /// The operator's opt-out list names it.
+    OptedOut,
+}
+
+/// The hosts of all passes by name, and what the last pass over each has of it.
+///
+/// # Errors
+/// The server refused.
+pub fn hosts(
+    client: &mut impl GenericClient,
+    schema: &str,
+) -> Result<Vec<(String, Listed)>, Error> {
+    let rows = client.query(
+        "SELECT host, listed_at IS NOT NULL, listing_error FROM skyfill.host
+         WHERE schema_name = $1 AND listing IS NOT NULL ORDER BY host",
+        &[&schema],
+    )?;
+    let of = |row: &Row| {
+        let listed = match row.get::<_, Option<String>>(2) {
+            Some(error) if error == OPTED_OUT => Listed::OptedOut,
+            Some(error) => Listed::Not(error),
+            None if row.get(1) => Listed::Whole,
+            None => Listed::Not("it was not asked, or not to its end".to_owned()),
+        };
+        (row.get(0), listed)
+    };
+    Ok(rows.iter().map(of).collect())
 }
 
 /// Notes how the list of a host ended.
@@ -171,6 +210,7 @@ pub fn host_ended(
         Listing::Whole => (None, false),
         Listing::InPart(why) => (Some(why), true),
         Listing::Failed(why) => (Some(why), false),
+        Listing::OptedOut => (Some(OPTED_OUT), false),
     };
     client.execute(
         "UPDATE skyfill.host SET listed_at = now(), listing_error = $3, cursor = CASE WHEN $4 THEN cursor END
@@ -201,15 +241,15 @@ pub fn failed_hosts(
 
 /// A line of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listed {
+pub struct Line {
     /// The account.
     pub did: String,
     /// URL of the PDS and the name under which that is paced; nothing where the list does not say.
     pub pds: Option<(String, String)>,
     /// The rev of its repo.
     pub rev: Option<String>,
-    /// Its state, if it is not active: `deactivated`, `suspended`, `takendown`, `deleted`.
-    pub status: Option<String>,
+    /// Why it is not active, if it is not.
+    pub status: Option<Inactive>,
     /// Whether the list is the authority on who its PDS is.
     pub is_settled: bool,
 }
@@ -235,11 +275,11 @@ pub fn page(
     client: &mut impl GenericClient,
     schema: &str,
     listing: i64,
-    lines: &[Listed],
+    lines: &[Line],
     newest_believed: &str,
 ) -> Result<Changes, Error> {
     let texts =
-        |pick: fn(&Listed) -> Option<&str>| lines.iter().map(pick).collect::<Vec<Option<&str>>>();
+        |pick: fn(&Line) -> Option<&str>| lines.iter().map(pick).collect::<Vec<Option<&str>>>();
     let hosts = texts(|line| line.pds.as_ref().map(|(_, host)| host.as_str()));
     let pds = texts(|line| line.pds.as_ref().map(|(pds, _)| pds.as_str()));
     // What no host is known of has the host without a name.
@@ -275,10 +315,10 @@ pub fn page(
              EXISTS (SELECT FROM skyfill.lost_claim c WHERE c.schema_name = $1 AND c.did = n.did AND c.host = n.host) AS is_lost
            FROM n JOIN skyfill.repo r ON r.schema_name = $1 AND r.did = n.did
          ), added AS (
-           INSERT INTO skyfill.repo (schema_name, did, pds, host, state, listing)
+           INSERT INTO skyfill.repo (schema_name, did, pds, host, state, listing, delisted)
            SELECT $1, did, coalesce(pds, ''), coalesce(host, ''),
-             CASE WHEN status IN ('deactivated', 'suspended', 'takendown', 'deleted') THEN status
-                  WHEN host IS NULL THEN 'unresolved' ELSE 'open' END, $8
+             coalesce(status, CASE WHEN host IS NULL THEN 'unresolved' ELSE 'open' END), $8,
+             host IS NOT NULL AND status IS NOT DISTINCT FROM 'deleted'
            FROM n WHERE NOT EXISTS (SELECT FROM known k WHERE k.did = n.did)
            ON CONFLICT DO NOTHING RETURNING 1
          ), other AS (
@@ -313,7 +353,8 @@ pub fn page(
                WHEN j.is_claim THEN CASE WHEN r.state = 'open' AND r.rev IS NULL THEN 'unresolved' ELSE r.state END
                WHEN j.is_taken_over THEN 'open'
                WHEN j.is_other THEN r.state
-               WHEN j.status = 'deleted' THEN CASE WHEN r.rev IS NULL THEN 'deleted' WHEN r.host = '' THEN 'unresolved' ELSE 'open' END
+               WHEN j.status = 'deleted' THEN CASE WHEN r.rev IS NULL THEN 'deleted'
+                 WHEN r.host = '' AND NOT j.is_new_host THEN 'unresolved' ELSE 'open' END
                WHEN j.status IS NOT NULL THEN j.status
                WHEN r.contested AND NOT j.settled THEN CASE WHEN j.is_newer AND r.state <> 'loaded' THEN 'unresolved' ELSE r.state END
                WHEN r.host = '' AND NOT j.is_new_host THEN CASE WHEN j.is_newer THEN 'unresolved' ELSE r.state END
@@ -328,7 +369,7 @@ pub fn page(
             &pds,
             &hosts,
             &texts(|line| line.rev.as_deref()),
-            &texts(|line| line.status.as_deref()),
+            &texts(|line| line.status.map(Inactive::word)),
             &lines.iter().map(|line| line.is_settled).collect::<Vec<bool>>(),
             &listing,
             &newest_believed,
@@ -342,7 +383,7 @@ pub fn page(
     })
 }
 
-/// Of these accounts those that are not active now, with their states.
+/// Of these accounts those that are not active now, and not deleted, with their states.
 ///
 /// # Errors
 /// The server refused.
@@ -350,13 +391,15 @@ pub fn inactive(
     client: &mut impl GenericClient,
     schema: &str,
     dids: &[&str],
-) -> Result<Vec<(String, String)>, Error> {
+) -> Result<Vec<(String, Inactive)>, Error> {
     let rows = client.query(
         "SELECT did, state FROM skyfill.repo
          WHERE schema_name = $1 AND did = ANY($2) AND state IN ('deactivated', 'suspended', 'takendown')",
         &[&schema, &dids],
     )?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    rows.iter()
+        .map(|row| Ok((row.get(0), row.try_get(1)?)))
+        .collect()
 }
 
 /// Stores how far a host was listed, in the transaction that stored the page.

@@ -4,6 +4,7 @@
 //! that the document names served it. The index `repo_unproved_idx` holds only what is not proved,
 //! so that a proof is looked for without reading the table.
 
+use crate::column::column;
 use postgres::{Error, GenericClient};
 
 /// What is known of a stored repo; none if nobody could check it yet: it is *unproved*.
@@ -22,9 +23,9 @@ pub enum Proof {
 impl Proof {
     const ALL: [Self; 4] = [Self::Signed, Self::OlderKey, Self::Elsewhere, Self::Forged];
 
-    /// Its name in the ledger.
+    /// Its word in the ledger.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub const fn word(self) -> &'static str {
         match self {
             Self::Signed => "signed",
             Self::OlderKey => "older key",
@@ -33,18 +34,14 @@ impl Proof {
         }
     }
 
-    /// The proof of this name.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|proof| proof.word() == word)
-    }
-
     /// Whether the account's word stands behind the repo.
     #[must_use]
     pub fn is_good(self) -> bool {
         matches!(self, Self::Signed | Self::OlderKey)
     }
 }
+
+column!(Proof, "skyfill.repo", "proof");
 
 /// The condition that a repo `r` is stored and not proved, word by word that of
 /// `repo_unproved_idx`.
@@ -116,18 +113,19 @@ pub fn unproved(
         ),
         &[&schema, &after, &count],
     )?;
-    Ok(rows
-        .iter()
-        .map(|row| Unproved {
-            did: row.get(0),
-            host: row.get(1),
-            proof: row.get::<_, Option<&str>>(2).and_then(Proof::parse),
-            commit_cid: row.get::<_, Option<String>>(3).unwrap_or_default(),
-            commit: row.get::<_, Option<Vec<u8>>>(4).unwrap_or_default(),
-            document: row.get::<_, Option<String>>(5).zip(row.get(6)),
-            is_fresh: row.get::<_, Option<bool>>(7).unwrap_or(false),
+    rows.iter()
+        .map(|row| {
+            Ok(Unproved {
+                did: row.get(0),
+                host: row.get(1),
+                proof: row.try_get(2)?,
+                commit_cid: row.get::<_, Option<String>>(3).unwrap_or_default(),
+                commit: row.get::<_, Option<Vec<u8>>>(4).unwrap_or_default(),
+                document: row.get::<_, Option<String>>(5).zip(row.get(6)),
+                is_fresh: row.get::<_, Option<bool>>(7).unwrap_or(false),
+            })
         })
-        .collect())
+        .collect()
 }
 
 /// What a look at a stored commit found.

@@ -2,8 +2,9 @@
 //! host by host ([`crate::hosts`]).
 
 use crate::proofs::Proof;
+use crate::states::State;
 use crate::text::reason;
-use postgres::{Error, GenericClient};
+use postgres::{Error, GenericClient, Row};
 use std::borrow::Cow;
 
 /// A repo to be added.
@@ -48,8 +49,8 @@ pub fn add(client: &mut impl GenericClient, schema: &str, repos: &[Wanted]) -> R
 pub struct Unfound {
     /// The account.
     pub did: String,
-    /// `failed`, or `not found`.
-    pub state: &'static str,
+    /// [`State::Failed`], or [`State::NotFound`].
+    pub state: State,
     /// One short name of the error.
     pub code: &'static str,
     /// The error.
@@ -81,7 +82,7 @@ pub fn add_unfound(
         &[
             &schema,
             &column(|a| &a.did),
-            &column(|a| a.state),
+            &column(|a| a.state.word()),
             &column(|a| a.code),
             &column(|a| &a.error),
         ],
@@ -183,21 +184,22 @@ pub fn open(
          ORDER BY r.did",
         &[&schema, &host, &after, &count],
     )?;
-    Ok(rows
-        .iter()
-        .map(|row| Open {
-            did: row.get(0),
-            pds: row.get(1),
-            rev: row.get(2),
-            commit_cid: row.get(3),
-            rebuild: row.get(4),
-            is_newer: row.get(5),
-            moves: row.get(6),
-            proof: row.get::<_, Option<&str>>(7).and_then(Proof::parse),
-            document: row.get::<_, Option<String>>(8).zip(row.get(9)),
-            is_delisted: row.get(10),
+    rows.iter()
+        .map(|row| {
+            Ok(Open {
+                did: row.get(0),
+                pds: row.get(1),
+                rev: row.get(2),
+                commit_cid: row.get(3),
+                rebuild: row.get(4),
+                is_newer: row.get(5),
+                moves: row.get(6),
+                proof: row.try_get(7)?,
+                document: row.get::<_, Option<String>>(8).zip(row.get(9)),
+                is_delisted: row.get(10),
+            })
         })
-        .collect())
+        .collect()
 }
 
 /// How many repos there are.
@@ -225,9 +227,9 @@ pub struct Note {
     pub did: String,
     /// The lease under which it was asked for.
     pub lease: i64,
-    /// `failed`, or the account's state: `deactivated`, `suspended`, `takendown`, `not found`;
-    /// `deleted` when its rows were removed; `loaded` when the stored rev is the newest.
-    pub state: &'static str,
+    /// [`State::Failed`], or the account's state; [`State::Deleted`] when its rows were removed;
+    /// [`State::Loaded`] when the stored rev is the newest.
+    pub state: State,
     /// One short name of the error.
     pub code: Option<&'static str>,
     /// The error.
@@ -257,7 +259,7 @@ pub fn note(client: &mut impl GenericClient, schema: &str, notes: &[Note]) -> Re
             &schema,
             &texts(|n| Some(&n.did)),
             &notes.iter().map(|n| n.lease).collect::<Vec<i64>>(),
-            &texts(|n| Some(n.state)),
+            &texts(|n| Some(n.state.word())),
             &texts(|n| n.code),
             &notes
                 .iter()
@@ -425,16 +427,17 @@ pub fn lock(
         ),
         &[&schema, &dids, &leases],
     )?;
-    Ok(rows
-        .iter()
-        .map(|row| Held {
-            did: row.get(0),
-            synced: row.get(1),
-            rev: row.get(2),
-            rebuild: row.get(3),
-            proof: row.get::<_, Option<&str>>(4).and_then(Proof::parse),
+    rows.iter()
+        .map(|row| {
+            Ok(Held {
+                did: row.get(0),
+                synced: row.get(1),
+                rev: row.get(2),
+                rebuild: row.get(3),
+                proof: row.try_get(4)?,
+            })
         })
-        .collect())
+        .collect()
 }
 
 /// What is known of a repo whose rows are all stored by this transaction.
@@ -506,139 +509,118 @@ pub fn loaded(
     Ok(())
 }
 
-/// A part of a repo that came over one of several sockets.
-#[derive(Clone, Debug)]
-pub struct StoredPart<'s> {
-    /// Its number, and of how many.
-    pub part: (i16, i16),
-    /// The URL of the PDS, and the name under which that is paced.
-    pub pds: (&'s str, &'s str),
-    /// The repo, with the counts of this part.
-    pub repo: Stored<'s>,
+/// Of these repos the ones that are to be rebuilt, and those of the others that skyfill stored no
+/// rev of yet.
+///
+/// # Errors
+/// The server refused.
+pub fn rebuilt_and_new(
+    client: &mut impl GenericClient,
+    schema: &str,
+    dids: &[&str],
+) -> Result<(Vec<String>, Vec<String>), Error> {
+    let rows = client.query(
+        "SELECT did, rebuild FROM skyfill.repo
+         WHERE schema_name = $1 AND did = ANY($2) AND (rebuild OR rev IS NULL)",
+        &[&schema, &dids],
+    )?;
+    let (rebuilt, new): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.get(1));
+    let names = |rows: Vec<&Row>| rows.iter().map(|row| row.get(0)).collect();
+    Ok((names(rebuilt), names(new)))
 }
 
-/// What is known of a repo when a part of it comes.
+/// Forgets all that was loaded, for a load into empty tables: those repos are pending again.
+///
+/// # Errors
+/// The server refused.
+pub fn forget_loaded(client: &mut impl GenericClient, schema: &str) -> Result<(), Error> {
+    for statement in [
+        "UPDATE skyfill.repo SET rev = NULL, commit_cid = NULL, commit = NULL, state = 'open'
+         WHERE schema_name = $1 AND rev IS NOT NULL",
+        "DELETE FROM skyfill.skipped WHERE schema_name = $1",
+        "DELETE FROM skyfill.part WHERE schema_name = $1",
+    ] {
+        client.execute(statement, &[&schema])?;
+    }
+    Ok(())
+}
+
+/// A repo as the ledger has it, for whoever compares it with the tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PartState {
-    /// It is to be stored.
-    Wanted,
-    /// It is stored at this rev already.
-    There,
-    /// The repo is stored at this newer rev.
-    Older(String),
+pub struct Known {
+    /// The account.
+    pub did: String,
+    /// The name of its host.
+    pub host: String,
+    /// What became of it.
+    pub state: State,
+    /// The rev that is stored.
+    pub rev: Option<String>,
+    /// CID of the commit that is stored.
+    pub commit_cid: Option<String>,
+    /// The commit's block.
+    pub commit: Option<Vec<u8>>,
+    /// Entries in `record`.
+    pub records: u64,
+    /// The run that stored it.
+    pub run: Option<i64>,
 }
 
-/// Locks the repo of a part until the transaction ends, adding it if it is new; tells what is known
-/// of it.
+/// Repos after `after` in the order of DIDs; of `dids` alone, if they are given.
+///
+/// # Errors
+/// The server refused, or a repo is in a state that is not known.
+pub fn page(
+    client: &mut impl GenericClient,
+    schema: &str,
+    after: &str,
+    dids: Option<&[String]>,
+    count: i64,
+) -> Result<Vec<Known>, Error> {
+    let rows = client.query(
+        "SELECT did, host, state, rev, commit_cid, commit, coalesce(records, 0), run FROM skyfill.repo
+         WHERE schema_name = $1 AND did > $2 AND ($3::text[] IS NULL OR did = ANY($3)) ORDER BY did LIMIT $4",
+        &[&schema, &after, &dids, &count],
+    )?;
+    rows.iter()
+        .map(|row| {
+            Ok(Known {
+                did: row.get(0),
+                host: row.get(1),
+                state: row.try_get(2)?,
+                rev: row.get(3),
+                commit_cid: row.get(4),
+                commit: row.get(5),
+                records: u64::try_from(row.get::<_, i64>(6)).unwrap_or(0),
+                run: row.get(7),
+            })
+        })
+        .collect()
+}
+
+/// Of these accounts the ones that the ledger does not know.
 ///
 /// # Errors
 /// The server refused.
-pub fn lock_part(
+pub fn unknown(
     client: &mut impl GenericClient,
     schema: &str,
-    did: &str,
-    (pds, host): (&str, &str),
-    (rev, newest_believed): (&str, &str),
-    part: (i16, i16),
-) -> Result<PartState, Error> {
-    crate::hosts::add(client, schema, std::iter::once((Some(host), Some(pds))))?;
-    client.execute(
-        "INSERT INTO skyfill.repo (schema_name, did, pds, host, state) VALUES ($1, $2, $3, $4, 'coming')
-         ON CONFLICT (schema_name, did) DO NOTHING",
-        &[&schema, &did, &pds, &host],
+    dids: &[String],
+) -> Result<Vec<String>, Error> {
+    let rows = client.query(
+        "SELECT n.did FROM unnest($2::text[]) WITH ORDINALITY n (did, number)
+         WHERE NOT EXISTS (SELECT FROM skyfill.repo r WHERE r.schema_name = $1 AND r.did = n.did)
+         ORDER BY n.number",
+        &[&schema, &dids],
     )?;
-    let row = client.query_one(
-        &format!(
-            "SELECT r.state = 'loaded' AND NOT r.rebuild, r.rebuild, r.rev, a.\"repoRev\", (
-               SELECT max(p.rev COLLATE \"C\") FROM skyfill.part p WHERE p.schema_name = r.schema_name AND p.did = r.did)
-             FROM skyfill.repo r LEFT JOIN \"{schema}\".actor_sync a ON a.did = r.did
-             WHERE r.schema_name = $1 AND r.did = $2 FOR NO KEY UPDATE OF r"
-        ),
-        &[&schema, &did],
-    )?;
-    let (is_loaded, rebuild, loaded): (bool, bool, Option<String>) =
-        (row.get(0), row.get(1), row.get(2));
-    let stored = [loaded.clone(), row.get(3), row.get(4)]
-        .into_iter()
-        .flatten();
-    let newest = stored
-        .filter(|stored| is_binding(stored, newest_believed, rebuild, None, None))
-        .max();
-    if let Some(newest) = newest.filter(|newest| newest.as_str() > rev) {
-        return Ok(PartState::Older(newest));
-    }
-    if is_loaded && loaded.as_deref() == Some(rev) {
-        return Ok(PartState::There);
-    }
-    let there = client.query_opt(
-        "SELECT FROM skyfill.part WHERE schema_name = $1 AND did = $2 AND part = $3 AND parts = $4 AND rev = $5",
-        &[&schema, &did, &part.0, &part.1, &rev],
-    )?;
-    Ok(if there.is_some() {
-        PartState::There
-    } else {
-        PartState::Wanted
-    })
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Notes a part as stored, in the transaction that stores its rows. True if it was the last one:
-/// the repo is loaded.
-///
-/// # Errors
-/// The server refused.
-pub fn part_loaded(
-    client: &mut impl GenericClient,
-    schema: &str,
-    run: i64,
-    part: &StoredPart<'_>,
-) -> Result<bool, Error> {
-    let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-    let repo = &part.repo;
-    client.execute(
-        "DELETE FROM skyfill.part WHERE schema_name = $1 AND did = $2 AND (rev <> $3 OR parts <> $4)",
-        &[&schema, &repo.did, &repo.rev, &part.part.1],
-    )?;
-    client.execute(
-        "INSERT INTO skyfill.part (schema_name, did, part, parts, rev, records, skipped, duplicates)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
-        &[
-            &schema,
-            &repo.did,
-            &part.part.0,
-            &part.part.1,
-            &repo.rev,
-            &number(repo.records),
-            &number(repo.skipped),
-            &number(repo.duplicates),
-        ],
-    )?;
-    let row = client.query_one(
-        "SELECT count(*), sum(records)::bigint, sum(skipped)::bigint, sum(duplicates)::bigint FROM skyfill.part
-         WHERE schema_name = $1 AND did = $2",
-        &[&schema, &repo.did],
-    )?;
-    let sum = |at: usize| u64::try_from(row.get::<_, i64>(at)).unwrap_or(0);
-    if sum(0) < u64::try_from(part.part.1).unwrap_or(u64::MAX) {
-        client.execute(
-            "UPDATE skyfill.repo SET state = 'coming', pds = $3, host = $4 WHERE schema_name = $1 AND did = $2",
-            &[&schema, &repo.did, &part.pds.0, &part.pds.1],
-        )?;
-        return Ok(false);
-    }
-    loaded(
-        client,
-        schema,
-        run,
-        &[Stored {
-            records: sum(1),
-            skipped: sum(2),
-            duplicates: sum(3),
-            ..repo.clone()
-        }],
-    )?;
-    client.execute(
-        "DELETE FROM skyfill.part WHERE schema_name = $1 AND did = $2",
-        &[&schema, &repo.did],
-    )?;
-    Ok(true)
+/// The condition that a rev of the account in column `did` is stored, in a statement whose `$1` is
+/// the schema.
+#[must_use]
+pub fn is_stored(did: &str) -> String {
+    format!(
+        "EXISTS (SELECT FROM skyfill.repo l WHERE l.schema_name = $1 AND l.did = {did} AND l.rev IS NOT NULL)"
+    )
 }

@@ -1,6 +1,6 @@
 //! Runs (table `run`): what was asked for, the time of the run, and how far it has come.
 
-use postgres::types::{FromSql, Type};
+use crate::column::column;
 use postgres::{Error, GenericClient};
 
 /// How rows are loaded.
@@ -32,15 +32,47 @@ pub enum Phase {
 }
 
 impl Mode {
-    /// Its name in the ledger.
+    /// Its word in the ledger.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub const fn word(self) -> &'static str {
         match self {
-            Self::Fresh => "fresh",
-            Self::Merge => "merge",
+            Self::Fresh => Kind::Fresh.word(),
+            Self::Merge => Kind::Merge.word(),
         }
     }
 }
+
+/// What a row of the table is: column `mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A run that loads fresh.
+    Fresh,
+    /// A run that merges.
+    Merge,
+    /// The time of a producer, whose parts are merged.
+    Frames,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Fresh, Self::Merge, Self::Frames];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Merge => "merge",
+            Self::Frames => "frames",
+        }
+    }
+
+    const fn mode(self) -> Mode {
+        match self {
+            Self::Fresh => Mode::Fresh,
+            Self::Merge | Self::Frames => Mode::Merge,
+        }
+    }
+}
+
+column!(Kind, "skyfill.run", "mode");
 
 impl Phase {
     const ALL: [Self; 7] = [
@@ -53,9 +85,9 @@ impl Phase {
         Self::Done,
     ];
 
-    /// Its name in the ledger.
+    /// Its word in the ledger.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub const fn word(self) -> &'static str {
         match self {
             Self::Load => "load",
             Self::Indexes => "indexes",
@@ -68,42 +100,7 @@ impl Phase {
     }
 }
 
-/// A word of the ledger, which a newer skyfill may have written.
-fn known<T: Copy>(
-    all: &[T],
-    word: impl Fn(T) -> &'static str,
-    what: &str,
-    raw: &[u8],
-) -> Result<T, Box<dyn std::error::Error + Sync + Send>> {
-    let text = std::str::from_utf8(raw)?;
-    let found = all.iter().copied().find(|known| word(*known) == text);
-    found.ok_or_else(|| {
-        format!(
-            "skyfill.run has the {what} {text:?}, which this skyfill does not know; use the one that wrote it"
-        )
-        .into()
-    })
-}
-
-impl<'a> FromSql<'a> for Mode {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        known(&[Self::Fresh, Self::Merge], Self::word, "mode", raw)
-    }
-
-    fn accepts(ty: &Type) -> bool {
-        *ty == Type::TEXT
-    }
-}
-
-impl<'a> FromSql<'a> for Phase {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        known(&Self::ALL, Self::word, "phase", raw)
-    }
-
-    fn accepts(ty: &Type) -> bool {
-        *ty == Type::TEXT
-    }
-}
+column!(Phase, "skyfill.run", "phase");
 
 /// A run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,14 +126,14 @@ pub struct Run {
 pub fn last(client: &mut impl GenericClient, schema: &str) -> Result<Option<Run>, Error> {
     let row = client.query_opt(
         "SELECT id, now, mode, phase, collections, notifications FROM skyfill.run
-         WHERE schema_name = $1 AND mode <> 'frames' ORDER BY phase = 'done', id DESC LIMIT 1",
-        &[&schema],
+         WHERE schema_name = $1 AND mode <> $2 ORDER BY phase = $3, id DESC LIMIT 1",
+        &[&schema, &Kind::Frames.word(), &Phase::Done.word()],
     )?;
     row.map(|row| {
         Ok(Run {
             id: row.try_get(0)?,
             now: row.try_get(1)?,
-            mode: row.try_get(2)?,
+            mode: row.try_get::<_, Kind>(2)?.mode(),
             phase: row.try_get(3)?,
             collections: row.try_get(4)?,
             notifications: row.try_get(5)?,
@@ -172,17 +169,17 @@ pub fn begin(client: &mut impl GenericClient, schema: &str, run: &Run) -> Result
 /// The server refused.
 pub fn of_producer(client: &mut impl GenericClient, schema: &str, now: &str) -> Result<i64, Error> {
     let known = client.query_opt(
-        "SELECT id FROM skyfill.run WHERE schema_name = $1 AND now = $2 AND mode = 'frames'
+        "SELECT id FROM skyfill.run WHERE schema_name = $1 AND now = $2 AND mode = $3
          ORDER BY id LIMIT 1",
-        &[&schema, &now],
+        &[&schema, &now, &Kind::Frames.word()],
     )?;
     if let Some(row) = known {
         return Ok(row.get(0));
     }
     let row = client.query_one(
         "INSERT INTO skyfill.run (schema_name, now, mode, phase, notifications, ended_at)
-         VALUES ($1, $2, 'frames', 'done', 'all', now()) RETURNING id",
-        &[&schema, &now],
+         VALUES ($1, $2, $3, $4, 'all', now()) RETURNING id",
+        &[&schema, &now, &Kind::Frames.word(), &Phase::Done.word()],
     )?;
     Ok(row.get(0))
 }
@@ -200,14 +197,48 @@ pub fn advance(
 ) -> Result<bool, Error> {
     let moved = client.execute(
         "WITH moved AS (
-           UPDATE skyfill.run SET phase = $3, ended_at = CASE WHEN $3 = 'done' THEN now() END
+           UPDATE skyfill.run SET phase = $3, ended_at = CASE WHEN $4 THEN now() END
            WHERE id = $1 AND phase = $2 RETURNING schema_name),
          forgotten AS (
-           DELETE FROM skyfill.setting s USING moved m WHERE s.schema_name = m.schema_name AND s.of_run AND $3 = 'done')
+           DELETE FROM skyfill.setting s USING moved m WHERE s.schema_name = m.schema_name AND s.of_run AND $4)
          SELECT FROM moved",
-        &[&id, &from.word(), &to.word()],
+        &[&id, &from.word(), &to.word(), &(to == Phase::Done)],
     )?;
     Ok(moved > 0)
+}
+
+/// What records of a run were dated and chosen by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dated {
+    /// The number of the run.
+    pub id: i64,
+    /// The time of the run: no `indexedAt` is later.
+    pub now: String,
+    /// The notifications that it takes, as `--notifications` has it.
+    pub notifications: String,
+    /// How it loaded.
+    pub mode: Mode,
+}
+
+/// All runs of `schema`, those of producers too, the first one first.
+///
+/// # Errors
+/// The server refused, or the mode of one is not known.
+pub fn all(client: &mut impl GenericClient, schema: &str) -> Result<Vec<Dated>, Error> {
+    let rows = client.query(
+        "SELECT id, now, notifications, mode FROM skyfill.run WHERE schema_name = $1 ORDER BY id",
+        &[&schema],
+    )?;
+    rows.iter()
+        .map(|row| {
+            Ok(Dated {
+                id: row.try_get(0)?,
+                now: row.try_get(1)?,
+                notifications: row.try_get(2)?,
+                mode: row.try_get::<_, Kind>(3)?.mode(),
+            })
+        })
+        .collect()
 }
 
 /// When the first run of `schema` began, as an ISO time.
@@ -262,8 +293,8 @@ pub fn note_relay(
 /// The server refused.
 pub fn load_again(client: &mut impl GenericClient, id: i64) -> Result<(), Error> {
     client.execute(
-        "UPDATE skyfill.run SET phase = 'load', mode = 'merge', ended_at = NULL WHERE id = $1",
-        &[&id],
+        "UPDATE skyfill.run SET phase = $2, mode = $3, ended_at = NULL WHERE id = $1",
+        &[&id, &Phase::Load.word(), &Mode::Merge.word()],
     )?;
     Ok(())
 }

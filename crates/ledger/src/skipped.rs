@@ -2,6 +2,7 @@
 //! each entry, compressed, in pieces. With the rows of `record` it makes up the whole tree, so that
 //! the root of the signed commit can be computed again.
 
+use postgres::{Error, GenericClient};
 use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Read};
@@ -182,6 +183,78 @@ fn read_entry(bytes: &[u8]) -> Option<(Skipped, &[u8])> {
         detail: std::str::from_utf8(detail).ok()?.to_owned(),
     };
     Some((entry, rest))
+}
+
+/// Forgets the pieces of older revs: of each account all, or, where the repo comes in several parts
+/// (`is_part`), those of this part.
+///
+/// # Errors
+/// The server refused.
+pub fn forget(
+    client: &mut impl GenericClient,
+    schema: &str,
+    lists: &[(&str, i16)],
+    is_part: bool,
+) -> Result<(), Error> {
+    let (dids, parts): (Vec<&str>, Vec<i16>) = lists.iter().copied().unzip();
+    client.execute(
+        "DELETE FROM skyfill.skipped s USING unnest($2::text[], $3::smallint[]) n (did, part)
+         WHERE s.schema_name = $1 AND s.did = n.did AND (s.part = n.part OR NOT $4)",
+        &[&schema, &dids, &parts, &is_part],
+    )?;
+    Ok(())
+}
+
+/// The statement that stores pieces, as [`append_row`] encodes them.
+pub const COPY: &str =
+    "COPY skyfill.skipped (schema_name, did, part, number, list) FROM STDIN BINARY";
+
+/// Appends a piece as a row of PostgreSQL's binary COPY format.
+pub fn append_row(
+    rows: &mut Vec<u8>,
+    schema: &str,
+    did: &str,
+    (part, number): (i16, i32),
+    piece: &[u8],
+) {
+    rows.extend(5i16.to_be_bytes());
+    for value in [
+        schema.as_bytes(),
+        did.as_bytes(),
+        &part.to_be_bytes(),
+        &number.to_be_bytes(),
+        piece,
+    ] {
+        rows.extend(i32::try_from(value.len()).unwrap_or(i32::MAX).to_be_bytes());
+        rows.extend(value);
+    }
+}
+
+/// The parts of an account's list, in order.
+///
+/// # Errors
+/// The server refused.
+pub fn parts(client: &mut impl GenericClient, schema: &str, did: &str) -> Result<Vec<i16>, Error> {
+    let sql = "SELECT DISTINCT part FROM skyfill.skipped WHERE schema_name = $1 AND did = $2 ORDER BY part";
+    let rows = client.query(sql, &[&schema, &did])?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// A piece of a part of an account's list, by its number from 0, as [`read_piece`] takes it.
+///
+/// # Errors
+/// The server refused.
+pub fn piece(
+    client: &mut impl GenericClient,
+    schema: &str,
+    did: &str,
+    (part, number): (i16, i32),
+) -> Result<Option<Vec<u8>>, Error> {
+    let row = client.query_opt(
+        "SELECT list FROM skyfill.skipped WHERE schema_name = $1 AND did = $2 AND part = $3 AND number = $4",
+        &[&schema, &did, &part, &number],
+    )?;
+    Ok(row.map(|row| row.get(0)))
 }
 
 #[cfg(test)]

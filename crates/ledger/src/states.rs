@@ -1,15 +1,22 @@
-//! The states of repos (column `state` of table `repo`), with the one conversion to and from their
-//! words.
+//! The states of repos (column `state` of table `repo`) and of accounts (column `status` of table
+//! `identity`), with the one conversion to and from their words.
+//!
+//! The words in the database are older than the terms that people read ([`State::term`]): a
+//! pending repo is `open` there. They stay, because converting them would gain nothing and cost
+//! much. The indexes of the queue name the words; an UPDATE of tens of millions of pending repos
+//! would write the largest table of the schema again, twice its size until a vacuum; and an older
+//! skyfill that works on the same database would find no repo to load. So the words are known in
+//! this file, in the SQL of this crate and, as `--json` prints them, to scripts.
 
-use std::fmt;
+use crate::column::column;
 
 /// What became of a repo so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// It is to be fetched.
-    Open,
+    Pending,
     /// Some of its parts are stored, others are still to come over a socket.
-    Coming,
+    Partial,
     /// Nobody knows its host, or two hosts claim it, and it was not loaded before.
     Unresolved,
     /// It could not be loaded; the reason and the time of the next attempt stand beside.
@@ -30,27 +37,11 @@ pub enum State {
     OptedOut,
 }
 
-/// A state that this version does not know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownState(pub String);
-
-impl fmt::Display for UnknownState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "skyfill.repo has repos in the state {:?}, which this version of skyfill does not know",
-            self.0
-        )
-    }
-}
-
-impl std::error::Error for UnknownState {}
-
 impl State {
     /// All of them.
     pub const ALL: [Self; 11] = [
-        Self::Open,
-        Self::Coming,
+        Self::Pending,
+        Self::Partial,
         Self::Unresolved,
         Self::Failed,
         Self::Loaded,
@@ -62,12 +53,12 @@ impl State {
         Self::OptedOut,
     ];
 
-    /// Its word in the ledger.
+    /// Its word in the ledger, and in what `--json` prints.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
-            Self::Open => "open",
-            Self::Coming => "coming",
+            Self::Pending => "open",
+            Self::Partial => "coming",
             Self::Unresolved => "unresolved",
             Self::Failed => "failed",
             Self::Loaded => "loaded",
@@ -80,15 +71,22 @@ impl State {
         }
     }
 
-    /// The state of a word.
-    ///
-    /// # Errors
-    /// There is none: a newer version wrote it, or somebody's hand.
-    pub fn parse(word: &str) -> Result<Self, UnknownState> {
-        Self::ALL
-            .into_iter()
-            .find(|state| state.word() == word)
-            .ok_or_else(|| UnknownState(word.to_owned()))
+    /// What people read: pending, failed, loaded, gone or skipped, and more where it matters.
+    #[must_use]
+    pub const fn term(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Partial => "pending, stored in part",
+            Self::Unresolved => "pending, on no host that is known for certain",
+            Self::Failed => "failed",
+            Self::Loaded => "loaded",
+            Self::Deactivated => "gone, deactivated",
+            Self::Suspended => "gone, suspended",
+            Self::Takendown => "gone, taken down",
+            Self::Deleted => "gone, deleted",
+            Self::NotFound => "gone, not found",
+            Self::OptedOut => "skipped, opted out",
+        }
     }
 
     /// Whether something is still to be done for such a repo. The others are loaded, or nobody can
@@ -97,21 +95,105 @@ impl State {
     pub const fn is_unfinished(self) -> bool {
         matches!(
             self,
-            Self::Open | Self::Coming | Self::Unresolved | Self::Failed
+            Self::Pending | Self::Partial | Self::Unresolved | Self::Failed
         )
     }
 }
 
+column!(State, "skyfill.repo", "state");
+
+/// Why an account is not active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Inactive {
+    /// Its holder deactivated it.
+    Deactivated,
+    /// It is suspended.
+    Suspended,
+    /// It is taken down.
+    Takendown,
+    /// It is deleted.
+    Deleted,
+}
+
+impl Inactive {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::Deactivated,
+        Self::Suspended,
+        Self::Takendown,
+        Self::Deleted,
+    ];
+
+    /// Its word in the ledger and in the protocol.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Deactivated => State::Deactivated.word(),
+            Self::Suspended => State::Suspended.word(),
+            Self::Takendown => State::Takendown.word(),
+            Self::Deleted => State::Deleted.word(),
+        }
+    }
+
+    /// The one that a repo in this state has because of its account. A deleted one has none: all
+    /// that is known of it goes with its rows.
+    #[must_use]
+    pub const fn of(state: State) -> Option<Self> {
+        match state {
+            State::Deactivated => Some(Self::Deactivated),
+            State::Suspended => Some(Self::Suspended),
+            State::Takendown => Some(Self::Takendown),
+            _ => None,
+        }
+    }
+
+    /// The one of this word of the protocol; others say nothing about a repo.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.word() == word)
+    }
+}
+
+column!(Inactive, "skyfill.identity", "status");
+
 #[cfg(test)]
 mod tests {
-    use super::State;
+    use super::{Inactive, State};
+    use postgres::types::{FromSql, Type};
+    use std::collections::HashSet;
 
     #[test]
     fn each_word_is_that_of_one_state() {
+        let words: HashSet<&str> = State::ALL.iter().map(|state| state.word()).collect();
+        let terms: HashSet<&str> = State::ALL.iter().map(|state| state.term()).collect();
+        assert_eq!(
+            (words.len(), terms.len()),
+            (State::ALL.len(), State::ALL.len())
+        );
         for state in State::ALL {
-            assert_eq!(State::parse(state.word()), Ok(state));
+            let read = State::from_sql(&Type::TEXT, state.word().as_bytes());
+            assert_eq!(read.unwrap(), state);
         }
-        let error = State::parse("loadde").unwrap_err();
-        assert!(error.to_string().contains("\"loadde\""), "{error}");
+        let error = State::from_sql(&Type::TEXT, b"loadde").unwrap_err();
+        assert!(error.to_string().contains("state \"loadde\""), "{error}");
+    }
+
+    #[test]
+    fn a_term_says_first_whether_something_is_left_to_do() {
+        for state in State::ALL {
+            let first = state.term().split(',').next().unwrap();
+            let is_left = matches!(first, "pending" | "failed");
+            assert!(
+                is_left || matches!(first, "loaded" | "gone" | "skipped"),
+                "{first}"
+            );
+            assert_eq!(is_left, state.is_unfinished(), "{state}");
+        }
+    }
+
+    #[test]
+    fn only_what_the_protocol_calls_so_is_the_state_of_an_account() {
+        assert_eq!(Inactive::parse("takendown"), Some(Inactive::Takendown));
+        assert_eq!(Inactive::parse("open"), None);
     }
 }

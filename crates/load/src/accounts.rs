@@ -2,6 +2,7 @@
 //! [`ledger::identity`] leads to.
 
 use crate::revs;
+use ledger::states::Inactive;
 use postgres::types::ToSql;
 use postgres::{Client, Error};
 use std::collections::{BTreeSet, HashMap};
@@ -99,13 +100,13 @@ impl Accounts {
 pub fn store_states(
     client: &mut impl postgres::GenericClient,
     schema: &str,
-    states: &[(&str, Option<&str>)],
+    states: &[(&str, Option<Inactive>)],
 ) -> Result<(), postgres::Error> {
     if states.is_empty() {
         return Ok(());
     }
     let dids = array(states.iter().map(|(did, _)| Some(*did)));
-    let statuses = array(states.iter().map(|(_, status)| *status));
+    let statuses = array(states.iter().map(|(_, status)| status.map(Inactive::word)));
     client.execute(
         ledger::identity::NOTE_STATUSES,
         &[&schema, &dids, &statuses],

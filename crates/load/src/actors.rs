@@ -1,5 +1,6 @@
 //! The table `actor`, whose one key that crosses repos is the handle.
 
+use ledger::identity;
 use postgres::{Error, GenericClient};
 use std::collections::HashMap;
 
@@ -10,19 +11,6 @@ pub struct Actor {
     pub did: String,
     /// Its handle in lower case, if it has one.
     pub handle: Option<String>,
-}
-
-/// Adds the accounts of `actor_sync` to those that identities are looked up for.
-///
-/// # Errors
-/// The server refused.
-pub fn enroll(client: &mut impl GenericClient, schema: &str) -> Result<u64, Error> {
-    client.execute(
-        &format!(
-            "INSERT INTO skyfill.identity (schema_name, did) SELECT $1, did FROM \"{schema}\".actor_sync ON CONFLICT DO NOTHING"
-        ),
-        &[&schema],
-    )
 }
 
 /// Writes rows. Of two that claim a handle, whoever is verified later holds it, and in one call the
@@ -56,10 +44,10 @@ pub fn store(
             (holders.get(handle) == Some(&actor.did.as_str())).then_some(handle)
         })
         .collect();
-    let is_verified = "EXISTS (SELECT FROM skyfill.identity v WHERE v.schema_name = $3 AND v.did = a.did AND v.handle = 'verified')";
     let (loses, keeps) = if verified {
         ("a.did <> g.did".to_owned(), "false".to_owned())
     } else {
+        let is_verified = identity::is_verified("a.did");
         (
             format!("a.did COLLATE \"C\" < g.did COLLATE \"C\" AND NOT {is_verified}"),
             format!(
@@ -77,22 +65,22 @@ pub fn store(
     )?;
     client.execute(
         &format!(
-            "UPDATE \"{schema}\".actor a SET handle = NULL FROM unnest($1::text[], $2::text[]) g (did, handle)
-             WHERE a.handle = g.handle AND {loses} AND $3::text IS NOT NULL"
+            "UPDATE \"{schema}\".actor a SET handle = NULL FROM unnest($2::text[], $3::text[]) g (did, handle)
+             WHERE a.handle = g.handle AND {loses} AND $1::text IS NOT NULL"
         ),
-        &[&dids, &handles, &schema],
+        &[&schema, &dids, &handles],
     )?;
+    let status = identity::status_of("g.did");
     client.execute(
         &format!(
             "INSERT INTO \"{schema}\".actor AS held (did, handle, \"indexedAt\", \"upstreamStatus\")
              SELECT g.did, CASE WHEN NOT EXISTS (
-                 SELECT FROM \"{schema}\".actor a WHERE a.handle = g.handle AND {keeps}) THEN g.handle END, $4, i.status
-             FROM unnest($1::text[], $2::text[]) g (did, handle)
-               LEFT JOIN skyfill.identity i ON i.schema_name = $3 AND i.did = g.did
+                 SELECT FROM \"{schema}\".actor a WHERE a.handle = g.handle AND {keeps}) THEN g.handle END, $4, {status}
+             FROM unnest($2::text[], $3::text[]) g (did, handle)
              ON CONFLICT (did) DO UPDATE SET handle = excluded.handle, \"indexedAt\" = excluded.\"indexedAt\",
                \"upstreamStatus\" = excluded.\"upstreamStatus\""
         ),
-        &[&dids, &handles, &schema, &indexed_at],
+        &[&schema, &dids, &handles, &indexed_at],
     )?;
     Ok(())
 }
@@ -107,14 +95,13 @@ pub fn add(
     dids: &[String],
     indexed_at: &str,
 ) -> Result<(), Error> {
+    let status = identity::status_of("g.did");
     client.execute(
         &format!(
             "INSERT INTO \"{schema}\".actor (did, \"indexedAt\", \"upstreamStatus\")
-             SELECT g.did, $2, i.status FROM unnest($1::text[]) g (did)
-               LEFT JOIN skyfill.identity i ON i.schema_name = $3 AND i.did = g.did
-             ON CONFLICT (did) DO NOTHING"
+             SELECT g.did, $3, {status} FROM unnest($2::text[]) g (did) ON CONFLICT (did) DO NOTHING"
         ),
-        &[&dids, &indexed_at, &schema],
+        &[&schema, &dids, &indexed_at],
     )?;
     Ok(())
 }

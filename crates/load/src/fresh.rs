@@ -9,6 +9,7 @@ use appview::table;
 use ledger::dropped::Dropped;
 use ledger::failpoint;
 use ledger::locks::{self, Hold, Lock};
+use ledger::repos;
 use ledger::runs::{self, Mode, Run};
 use pg::{DbError, Waits};
 use postgres::{Client, Error};
@@ -94,14 +95,7 @@ pub fn begin(
         let tables: Vec<&str> = table::ALL.iter().map(|info| info.name).collect();
         indexes::drop_some(&mut txn, schema, &tables, |_| true)?;
         // What the ledger knows of an earlier load is not in these tables: it is loaded again.
-        for statement in [
-            "UPDATE skyfill.repo SET rev = NULL, commit_cid = NULL, commit = NULL, state = 'open'
-             WHERE schema_name = $1 AND rev IS NOT NULL",
-            "DELETE FROM skyfill.skipped WHERE schema_name = $1",
-            "DELETE FROM skyfill.part WHERE schema_name = $1",
-        ] {
-            txn.execute(statement, &[&schema])?;
-        }
+        repos::forget_loaded(&mut txn, schema)?;
     }
     let id = runs::begin(&mut txn, schema, run)?;
     failpoint::pass("begin");

@@ -7,9 +7,11 @@ use crate::chunk::{Chunk, LoadedRepo};
 use crate::copy::{self, HEADER, TRAILER};
 use crate::{replace, revs, staging};
 use ledger::failpoint;
+use ledger::parts::{self, PartState, StoredPart};
 use ledger::proofs::Proof;
-use ledger::repos::{self, PartState, Stored, StoredPart};
+use ledger::repos::{self, Stored};
 use ledger::runs::Mode;
+use ledger::skipped;
 use pg::DbError;
 use postgres::Client;
 use std::collections::HashSet;
@@ -235,7 +237,7 @@ fn lock(
     for repo in begins() {
         let Some(part) = &repo.part else { continue };
         let numbers = (part.number, part.parts);
-        let state = repos::lock_part(
+        let state = parts::lock(
             client,
             schema,
             &repo.did,
@@ -303,35 +305,17 @@ fn store_pieces(
             .iter()
             .chain(&chunk.open)
             .any(|repo| repo.part.as_ref().is_some_and(|p| p.parts > 1));
-        let (dids, parts): (Vec<&str>, Vec<i16>) = first.into_iter().unzip();
-        client.execute(
-            "DELETE FROM skyfill.skipped s USING unnest($2::text[], $3::smallint[]) n (did, part)
-             WHERE s.schema_name = $1 AND s.did = n.did AND (s.part = n.part OR NOT $4)",
-            &[&schema, &dids, &parts, &is_part],
-        )?;
+        skipped::forget(client, schema, &first, is_part)?;
     }
     if chunk.pieces.is_empty() {
         return Ok(());
     }
     let mut rows = Vec::new();
     for piece in &chunk.pieces {
-        rows.extend(5i16.to_be_bytes());
-        for value in [
-            schema.as_bytes(),
-            piece.did.as_bytes(),
-            &piece.part.to_be_bytes(),
-            &piece.number.to_be_bytes(),
-            &piece.bytes,
-        ] {
-            rows.extend(i32::try_from(value.len()).unwrap_or(i32::MAX).to_be_bytes());
-            rows.extend(value);
-        }
+        let place = (piece.part, piece.number);
+        skipped::append_row(&mut rows, schema, &piece.did, place, &piece.bytes);
     }
-    copy::copy_in(
-        client,
-        "COPY skyfill.skipped (schema_name, did, part, number, list) FROM STDIN BINARY",
-        &[HEADER, &rows, TRAILER],
-    )
+    copy::copy_in(client, skipped::COPY, &[HEADER, &rows, TRAILER])
 }
 
 /// Notes the repos that ended in the transaction.
@@ -355,7 +339,7 @@ fn note(
     let mut accounts = Accounts::default();
     for repo in ended {
         if let Some(part) = &repo.part {
-            let is_last = repos::part_loaded(
+            let is_last = parts::loaded(
                 client,
                 &options.schema,
                 part.run,

@@ -63,17 +63,8 @@ pub(crate) fn apply(
     schema: &str,
 ) -> Result<(), DbError> {
     let dids: Vec<&str> = repos.iter().map(|repo| repo.did.as_str()).collect();
-    let rows = client.query(
-        "SELECT did, rebuild, rev IS NULL FROM skyfill.repo
-         WHERE schema_name = $1 AND did = ANY($2) AND (rebuild OR rev IS NULL)",
-        &[&schema, &dids],
-    )?;
-    let (distrusted, new): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.get(1));
-    let names = |rows: Vec<&postgres::Row>| rows.iter().map(|row| row.get(0)).collect();
-    let before = Before {
-        distrusted: names(distrusted),
-        new: names(new),
-    };
+    let (distrusted, new) = ledger::repos::rebuilt_and_new(client, schema, &dids)?;
+    let before = Before { distrusted, new };
     replace(client, repos, &before)
 }
 

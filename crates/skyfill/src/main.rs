@@ -59,6 +59,12 @@ fn arm_failpoint() -> Result<(), process::Failure> {
     let Ok(wanted) = std::env::var("SKYFILL_FAILPOINT") else {
         return Ok(());
     };
+    if !ledger::failpoint::ARE_BUILT_IN {
+        return Err(process::Failure::usage(
+            "SKYFILL_FAILPOINT is set, and this skyfill was built without failpoints",
+        )
+        .hint("unset it; for tests, build with: cargo build --features failpoints"));
+    }
     let unknown = || {
         process::Failure::usage(format!("SKYFILL_FAILPOINT: {wanted} is no failpoint")).hint(format!(
             "for tests only: PLACE=COUNT ends there when it is passed for the COUNTth time, PLACE=COUNT,stop stops there, PLACE=COUNT,panic breaks its thread off; the places are: {}",

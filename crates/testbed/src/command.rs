@@ -31,7 +31,7 @@ pub fn binary() -> PathBuf {
     let binary = profile.join("skyfill");
     assert!(
         binary.exists(),
-        "{} is absent; build it: cargo build -p skyfill",
+        "{} is absent; build it: cargo build -p skyfill --features failpoints",
         binary.display()
     );
     binary

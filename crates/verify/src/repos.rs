@@ -5,6 +5,8 @@ use crate::pure::{Batch, Winners};
 use crate::strays;
 use crate::tree::{List, ListError, is_stored};
 use atrepo::{Cid, Codec, Commit, Link, RootBuilder, syntax};
+use ledger::repos::{self, Known};
+use ledger::runs::{self, Mode};
 use ledger::states::State;
 use load::{DbError, Notifications};
 use postgres::fallible_iterator::FallibleIterator;
@@ -69,18 +71,6 @@ pub struct Report {
     pub stopped: bool,
 }
 
-/// A repo as the ledger has it.
-struct Loaded {
-    did: String,
-    host: String,
-    state: State,
-    rev: Option<String>,
-    commit_cid: Option<String>,
-    commit: Option<Vec<u8>>,
-    records: u64,
-    run: Option<i64>,
-}
-
 /// Settings of the runs that filled the tables.
 struct Runs {
     /// Whether the first of them found the tables empty: then all times are skyfill's.
@@ -109,23 +99,9 @@ impl Verify<'_> {
         })?;
         let mut report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(dids) = &self.dids {
-            let known = self.connect()?.query(
-                "SELECT did FROM skyfill.repo WHERE schema_name = $1 AND did = ANY($2)",
-                &[&self.schema, dids],
-            )?;
-            for did in dids.iter().filter(|did| {
-                known
-                    .iter()
-                    .all(|row| row.get::<_, &str>(0) != did.as_str())
-            }) {
+            for did in repos::unknown(&mut self.connect()?, &self.schema, dids)? {
                 let what = What::Commit("the ledger does not know the account".to_owned());
-                self.found(
-                    &mut report,
-                    &Finding {
-                        did: did.clone(),
-                        what,
-                    },
-                );
+                self.found(&mut report, &Finding { did, what });
             }
         }
         report.stopped = (self.stop)();
@@ -168,20 +144,15 @@ impl Verify<'_> {
     }
 
     fn runs(&self, client: &mut Client) -> Result<Runs, Error> {
-        let rows = client.query(
-            "SELECT id, now, notifications, mode FROM skyfill.run WHERE schema_name = $1 ORDER BY id",
-            &[&self.schema],
-        )?;
+        let all = runs::all(client, &self.schema)?;
         Ok(Runs {
-            alone: rows
-                .first()
-                .is_some_and(|row| row.get::<_, &str>(3) == "fresh"),
-            nows: rows.iter().map(|row| row.get(1)).collect(),
-            notifications: rows
+            alone: all.first().is_some_and(|run| run.mode == Mode::Fresh),
+            nows: all.iter().map(|run| run.now.clone()).collect(),
+            notifications: all
                 .iter()
-                .map(|row| {
-                    let parsed = Notifications::parse(row.get::<_, &str>(2));
-                    (row.get(0), parsed.unwrap_or_default())
+                .map(|run| {
+                    let parsed = Notifications::parse(&run.notifications);
+                    (run.id, parsed.unwrap_or_default())
                 })
                 .collect(),
         })
@@ -200,7 +171,8 @@ impl Verify<'_> {
             let page = {
                 let mut cursor = cursor.lock().unwrap_or_else(PoisonError::into_inner);
                 let Some(after) = cursor.clone() else { break };
-                let page = self.page(&mut client, &after)?;
+                let dids = self.dids.as_deref();
+                let page = repos::page(&mut client, &self.schema, &after, dids, PAGE)?;
                 *cursor = page.last().map(|repo| repo.did.clone());
                 page
             };
@@ -211,7 +183,7 @@ impl Verify<'_> {
                 let (mut counts, mut findings) = (HostCounts::default(), Vec::new());
                 *counts.states.entry(repo.state).or_default() += 1;
                 // A repo that is stored in part has two revs at once.
-                if repo.rev.is_some() && repo.state != State::Coming {
+                if repo.rev.is_some() && repo.state != State::Partial {
                     self.repo(
                         &mut client,
                         &mut lists,
@@ -240,36 +212,13 @@ impl Verify<'_> {
         Ok(())
     }
 
-    fn page(&self, client: &mut Client, after: &str) -> Result<Vec<Loaded>, DbError> {
-        let rows = client.query(
-            "SELECT did, host, state, rev, commit_cid, commit, coalesce(records, 0), run FROM skyfill.repo
-             WHERE schema_name = $1 AND did > $2 AND ($3::text[] IS NULL OR did = ANY($3)) ORDER BY did LIMIT $4",
-            &[&self.schema, &after, &self.dids, &PAGE],
-        )?;
-        rows.iter()
-            .map(|row| {
-                Ok(Loaded {
-                    did: row.get(0),
-                    host: row.get(1),
-                    state: State::parse(row.get(2))
-                        .map_err(|error| DbError::other(error.to_string()))?,
-                    rev: row.get(3),
-                    commit_cid: row.get(4),
-                    commit: row.get(5),
-                    records: u64::try_from(row.get::<_, i64>(6)).unwrap_or(0),
-                    run: row.get(7),
-                })
-            })
-            .collect()
-    }
-
     /// Compares one repo.
     fn repo(
         &self,
         client: &mut Client,
         lists: &mut Client,
         runs: &Runs,
-        repo: &Loaded,
+        repo: &Known,
         counts: &mut HostCounts,
         report: &mut dyn FnMut(Finding),
     ) -> Result<(), DbError> {
@@ -358,7 +307,7 @@ impl Verify<'_> {
     fn sync(
         &self,
         client: &mut Client,
-        repo: &Loaded,
+        repo: &Known,
         tell: &mut dyn FnMut(What),
     ) -> Result<(), Error> {
         let row = client.query_opt(
@@ -394,7 +343,7 @@ impl HostCounts {
 }
 
 /// The commit in the ledger, if its CID is right and it belongs to this repo.
-fn checked_commit(repo: &Loaded) -> Result<Commit, String> {
+fn checked_commit(repo: &Known) -> Result<Commit, String> {
     let block = repo.commit.as_deref().ok_or("it is not in the ledger")?;
     let cid = Cid::of(Codec::DagCbor, block).to_string();
     if Some(&cid) != repo.commit_cid.as_ref() {

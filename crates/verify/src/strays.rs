@@ -5,6 +5,7 @@
 
 use crate::finding::{Finding, What};
 use appview::table::{self, TableInfo};
+use ledger::repos::is_stored;
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::ToSql;
 use postgres::{Client, Error};
@@ -24,7 +25,7 @@ pub(crate) fn find(
     }
     let sql = format!(
         "SELECT r.did, count(*), min(r.uri COLLATE \"C\") FROM record r WHERE NOT {} GROUP BY r.did",
-        is_loaded("r.did")
+        is_stored("r.did")
     );
     let mut accounts = client.query_raw(&sql, [&schema as &(dyn ToSql + Sync)])?;
     while let Some(row) = accounts.next()? {
@@ -42,13 +43,6 @@ pub(crate) fn find(
 
 fn count(rows: i64) -> u64 {
     u64::try_from(rows).unwrap_or(0)
-}
-
-/// SQL: whether the ledger, for schema `$1`, has the account as loaded.
-fn is_loaded(did: &str) -> String {
-    format!(
-        "EXISTS (SELECT FROM skyfill.repo l WHERE l.schema_name = $1 AND l.did = {did} AND l.rev IS NOT NULL)"
-    )
 }
 
 /// Rows without a record, or with a record whose collection leaves no row in this table.
@@ -100,8 +94,8 @@ fn strays_of(
          )
          SELECT o.did, count(*), min(o.uri COLLATE \"C\"), {} FROM owned o GROUP BY o.did",
         queries.join(" UNION "),
-        is_loaded("n.did"),
-        is_loaded("o.did")
+        is_stored("n.did"),
+        is_stored("o.did")
     );
     let mut accounts = client.query_raw(&sql, [&schema as &(dyn ToSql + Sync)])?;
     while let Some(row) = accounts.next()? {

@@ -33,16 +33,13 @@ impl From<Error> for ListError {
 
 impl List {
     pub(crate) fn open(client: &mut Client, schema: &str, did: &str) -> Result<Self, ListError> {
-        let rows = client.query(
-            "SELECT DISTINCT part FROM skyfill.skipped WHERE schema_name = $1 AND did = $2 ORDER BY part",
-            &[&schema, &did],
-        )?;
+        let parts = skipped::parts(client, schema, did)?;
         Ok(Self {
             did: did.to_owned(),
-            parts: rows
-                .iter()
-                .map(|row| Part {
-                    part: row.get(0),
+            parts: parts
+                .into_iter()
+                .map(|part| Part {
+                    part,
                     number: 0,
                     entries: VecDeque::new(),
                 })
@@ -59,14 +56,9 @@ impl List {
     ) -> Result<Option<Skipped>, ListError> {
         for part in &mut self.parts {
             while part.entries.is_empty() && part.number >= 0 {
-                let row = client.query_opt(
-                    "SELECT list FROM skyfill.skipped WHERE schema_name = $1 AND did = $2 AND part = $3 AND number = $4",
-                    &[&schema, &self.did, &part.part, &part.number],
-                )?;
-                match row {
-                    Some(row) => {
-                        let entries =
-                            skipped::read_piece(row.get(0)).map_err(|_| ListError::Broken)?;
+                match skipped::piece(client, schema, &self.did, (part.part, part.number))? {
+                    Some(piece) => {
+                        let entries = skipped::read_piece(&piece).map_err(|_| ListError::Broken)?;
                         part.entries.extend(entries);
                         part.number = part.number.saturating_add(1);
                     }

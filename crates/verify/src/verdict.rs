@@ -172,7 +172,7 @@ fn missing(coverage: &Coverage, compared: &Compared) -> Vec<String> {
                 "repo is on no host that is known for certain",
                 "repos are on no host that is known for certain",
             ),
-            State::Coming => ("repo is stored in part", "repos are stored in part"),
+            State::Partial => ("repo is stored in part", "repos are stored in part"),
             _ => ("repo is pending", "repos are pending"),
         };
         add(
@@ -306,7 +306,7 @@ mod tests {
                 _ = c.repos.insert(State::Unresolved, 1);
             }),
             ("2 repos are pending", |c| {
-                _ = c.repos.insert(State::Open, 2);
+                _ = c.repos.insert(State::Pending, 2);
             }),
             ("1 repo is contested", |c| c.contested = 1),
             ("run 1 is still in phase finalize", |c| {

@@ -3,7 +3,8 @@
 use crate::discovery::source::Source;
 use crate::documents::Directory;
 use fetch::{Client as HttpClient, Redirects};
-use ledger::listing::{self, Changes, Listed};
+use ledger::listing::{self, Changes, Line};
+use ledger::states::Inactive;
 use observe::{Counter, Waiting};
 use postgres::GenericClient;
 use process::{Database, Failure, Patient, Stop};
@@ -60,7 +61,7 @@ impl OpenPass<'_> {
     pub(crate) fn store(
         &mut self,
         schema: &str,
-        lines: &[Listed],
+        lines: &[Line],
         after: impl Fn(&mut postgres::Transaction<'_>) -> Result<(), postgres::Error>,
     ) -> Result<Changes, Failure> {
         let id = self.id;
@@ -138,16 +139,16 @@ fn store_page(
     client: &mut impl GenericClient,
     schema: &str,
     id: i64,
-    lines: &[Listed],
+    lines: &[Line],
 ) -> Result<Changes, postgres::Error> {
     let changes = listing::page(client, schema, id, lines, &load::revs::newest_believed())?;
     let with_status = lines.iter().filter(|line| line.status.is_some());
     let dids: Vec<&str> = with_status.map(|line| line.did.as_str()).collect();
     if !dids.is_empty() {
         let inactive = listing::inactive(client, schema, &dids)?;
-        let states: Vec<(&str, Option<&str>)> = inactive
+        let states: Vec<(&str, Option<Inactive>)> = inactive
             .iter()
-            .map(|(did, state)| (did.as_str(), Some(state.as_str())))
+            .map(|(did, state)| (did.as_str(), Some(*state)))
             .collect();
         load::store_states(client, schema, &states)?;
     }

@@ -14,7 +14,8 @@ use fetch::retry::{self, Retry};
 use fetch::turns::Turns;
 use fetch::{Client as HttpClient, FetchError, Small};
 use identity::resolve::{Found, Resolver};
-use ledger::listing::{self, HostToList, Listed, Listing as ListingEnd};
+use ledger::listing::{self, HostToList, Line, Listing as ListingEnd};
+use ledger::states::Inactive;
 use observe::Waiting;
 use process::{Failure, Stop};
 use std::sync::Arc;
@@ -77,7 +78,7 @@ pub(crate) fn list_hosts(
         .client
         .run(|client| listing::hosts_to_list(client, schema, id))?;
     for host in hosts.iter().filter(|host| opt_out.has_host(&host.host)) {
-        let end = ListingEnd::Failed(listing::OPTED_OUT);
+        let end = ListingEnd::OptedOut;
         open.client
             .run(|client| listing::host_ended(client, schema, &host.host, end))?;
     }
@@ -170,7 +171,7 @@ fn store_page(
     host: &HostToList,
     page: Page<ListedRepo>,
 ) -> Result<u64, Failure> {
-    let lines: Vec<Listed> = page
+    let lines: Vec<Line> = page
         .lines
         .into_iter()
         .map(|line| listed(line, host))
@@ -220,12 +221,12 @@ impl End {
     }
 }
 
-fn listed(line: ListedRepo, host: &HostToList) -> Listed {
-    Listed {
+fn listed(line: ListedRepo, host: &HostToList) -> Line {
+    Line {
         did: line.did,
         pds: Some((host.url.clone(), host.host.clone())),
         rev: line.rev,
-        status: line.status.map(str::to_owned),
+        status: line.status.and_then(Inactive::parse),
         is_settled: false,
     }
 }

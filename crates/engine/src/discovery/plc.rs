@@ -5,7 +5,8 @@ use crate::{documents, export};
 use fetch::hosts::host_of;
 use identity::export::{Latest, Page};
 use ledger::identity::{add_documents, cursor, set_cursor};
-use ledger::listing::Listed;
+use ledger::listing::Line;
+use ledger::states::Inactive;
 use process::Failure;
 
 /// Adds the accounts of the export, from where it was read to before. False if it was told to stop.
@@ -23,7 +24,7 @@ pub(crate) fn list_accounts(
             return Ok(());
         };
         let notes = documents::notes_of_export(&page.latest);
-        let lines: Vec<Listed> = page.latest.iter().filter_map(listed).collect();
+        let lines: Vec<Line> = page.latest.iter().filter_map(listed).collect();
         open.store(schema, &lines, |txn| {
             add_documents(txn, schema, &notes)?;
             set_cursor(txn, &name, next)
@@ -34,19 +35,19 @@ pub(crate) fn list_accounts(
 }
 
 /// An account of the export as a line of a list.
-fn listed((did, latest): (&String, &Latest)) -> Option<Listed> {
+fn listed((did, latest): (&String, &Latest)) -> Option<Line> {
     let did = did.clone();
     match latest {
-        Latest::Document(document) => Some(Listed {
+        Latest::Document(document) => Some(Line {
             did,
             pds: Some((document.pds.clone(), host_of(&document.pds))),
             is_settled: true,
-            ..Listed::default()
+            ..Line::default()
         }),
-        Latest::Tombstone => Some(Listed {
+        Latest::Tombstone => Some(Line {
             did,
-            status: Some("deleted".to_owned()),
-            ..Listed::default()
+            status: Some(Inactive::Deleted),
+            ..Line::default()
         }),
         Latest::Useless(_) => None,
     }

@@ -8,7 +8,8 @@ use fetch::hosts::host_of;
 use fetch::retry::{self, Retry};
 use fetch::{Client as HttpClient, FetchError, Small};
 use ledger::identity::{cursor, set_cursor};
-use ledger::listing::Listed;
+use ledger::listing::Line;
+use ledger::states::Inactive;
 use process::{Failure, Stop};
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -238,12 +239,12 @@ pub(crate) fn is_pds(discovery: &Discovery<'_>, http: &HttpClient, url: &str) ->
 }
 
 /// A page of a list of the relay that does not say where repos are.
-fn read_page(body: &[u8], by_collection: bool) -> Result<Page<Listed>, &'static str> {
+fn read_page(body: &[u8], by_collection: bool) -> Result<Page<Line>, &'static str> {
     if by_collection {
         let page = lists::dids(body)?;
-        let listed = |did| Listed {
+        let listed = |did| Line {
             did,
-            ..Listed::default()
+            ..Line::default()
         };
         return Ok(Page {
             cursor: page.cursor,
@@ -252,11 +253,11 @@ fn read_page(body: &[u8], by_collection: bool) -> Result<Page<Listed>, &'static 
         });
     }
     let page = lists::repos(body)?;
-    let listed = |line: ListedRepo| Listed {
+    let listed = |line: ListedRepo| Line {
         did: line.did,
         rev: line.rev,
-        status: line.status.map(str::to_owned),
-        ..Listed::default()
+        status: line.status.and_then(Inactive::parse),
+        ..Line::default()
     };
     Ok(Page {
         cursor: page.cursor,

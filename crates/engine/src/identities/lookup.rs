@@ -8,7 +8,7 @@ use crate::proof::{self, Proved};
 use discover::did_file;
 use identity::handle::{self, Leads};
 use identity::resolve::{self, Found};
-use ledger::identity::{Again, Due, HandleNote};
+use ledger::identity::{Again, Due, HandleNote, HandleState};
 use ledger::locks::{self, Lock};
 use load::actors::Actor;
 use observe::{Counter, Progress};
@@ -55,18 +55,20 @@ enum Handle {
 
 impl Learned {
     /// The state of its handle, and why it could not be reached.
-    fn handle_state(&self) -> (&'static str, Option<String>) {
+    fn handle_state(&self) -> (HandleState, Option<String>) {
         match (&self.handle, &self.found) {
-            (Handle::Asked(_, Leads::To(led)), _) if *led == self.did => ("verified", None),
+            (Handle::Asked(_, Leads::To(led)), _) if *led == self.did => {
+                (HandleState::Verified, None)
+            }
             (Handle::Asked(_, Leads::To(_) | Leads::Nowhere) | Handle::None, _) => {
-                ("mismatch", None)
+                (HandleState::Mismatch, None)
             }
             (Handle::Asked(_, Leads::Unreachable(error)), _)
             | (Handle::NoDocument, Some(Found::Unreachable(error))) => {
-                ("unreachable", Some(error.clone()))
+                (HandleState::Unreachable, Some(error.clone()))
             }
-            (Handle::Claimed(_), _) => ("claimed", None),
-            (Handle::NoDocument, _) => ("none", None),
+            (Handle::Claimed(_), _) => (HandleState::Claimed, None),
+            (Handle::NoDocument, _) => (HandleState::NoDocument, None),
         }
     }
 }
@@ -150,7 +152,7 @@ pub fn look_up(
         require_nobody_else(database)?;
     }
     let mut client = database.patient_alone(stop, Lock::Identities);
-    client.run(|client| load::actors::enroll(client, schema))?;
+    client.run(|client| ledger::identity::enroll_loaded(client, schema))?;
     if let Some(path) = &options.dids {
         enroll_file(&mut client, database, path)?;
     }
@@ -433,9 +435,9 @@ fn store(
         };
         let (state, error) = one.handle_state();
         match (&one.handle, state) {
-            (Handle::Asked(claimed, _), "verified") => actors.push(actor(Some(claimed))),
+            (Handle::Asked(claimed, _), HandleState::Verified) => actors.push(actor(Some(claimed))),
             (Handle::Claimed(claimed), _) => claims.push(actor(Some(claimed))),
-            (Handle::Asked(..), "unreachable") => unknown.push(one.did.clone()),
+            (Handle::Asked(..), HandleState::Unreachable) => unknown.push(one.did.clone()),
             (Handle::Asked(..) | Handle::None, _) => actors.push(actor(None)),
             (Handle::NoDocument, _) => {}
         }
@@ -447,7 +449,7 @@ fn store(
             did: one.did.clone(),
             state,
             error,
-            again_in: again_in.filter(|_| state == "unreachable"),
+            again_in: again_in.filter(|_| state == HandleState::Unreachable),
         });
     }
     let mut txn = client.transaction()?;

@@ -1,5 +1,6 @@
 //! What account look-ups count.
 
+use ledger::identity::{DocumentState, HandleState};
 use observe::Counter;
 
 /// What people are told when something could not be reached.
@@ -22,7 +23,7 @@ pub struct Summary {
     /// Accounts whose document or handle could not be reached.
     pub unreachable: u64,
     /// All accounts of the ledger: by the state of the document and that of the handle, how many.
-    pub accounts: Vec<(String, String, u64)>,
+    pub accounts: Vec<(DocumentState, HandleState, u64)>,
 }
 
 /// Counts for the progress.
@@ -61,19 +62,19 @@ impl Counts {
     }
 
     /// Counts an account by the state of its handle.
-    pub(crate) fn add(&self, state: &str) {
+    pub(crate) fn add(&self, state: HandleState) {
         let counter = match state {
-            "verified" => &self.verified,
-            "claimed" => &self.claimed,
-            "mismatch" => &self.mismatch,
-            "unreachable" => &self.unreachable,
-            _ => &self.useless,
+            HandleState::Verified => &self.verified,
+            HandleState::Claimed => &self.claimed,
+            HandleState::Mismatch => &self.mismatch,
+            HandleState::Unreachable => &self.unreachable,
+            HandleState::NoDocument | HandleState::Unknown => &self.useless,
         };
         counter.add(1);
     }
 
     /// The counts so far, beside all `accounts` of the ledger.
-    pub(crate) fn summary(&self, accounts: Vec<(String, String, u64)>) -> Summary {
+    pub(crate) fn summary(&self, accounts: Vec<(DocumentState, HandleState, u64)>) -> Summary {
         let summary = Summary {
             looked_up: self.done.get(),
             verified: self.verified.get(),

@@ -4,6 +4,7 @@ use crate::run::stragglers::Progressed;
 use fetch::archive::ArchiveWriter;
 use ledger::identity::DocumentNote;
 use ledger::repos::{Moved, Note};
+use ledger::states::State;
 use load::LoadedRepo;
 use load::loading::Settle;
 use observe::Counter;
@@ -247,14 +248,14 @@ impl Board {
                     let mut yields = self.lock_yields();
                     let of_host = yields.entry(note.lease).or_default();
                     match note.state {
-                        "failed" => of_host.failed += 1,
-                        "loaded" => of_host.good += 1,
+                        State::Failed => of_host.failed += 1,
+                        State::Loaded => of_host.good += 1,
                         _ => of_host.absent += 1,
                     }
                     drop(yields);
                     match note.state {
-                        "failed" => self.failed.add(1),
-                        "loaded" => self.unchanged.add(1),
+                        State::Failed => self.failed.add(1),
+                        State::Loaded => self.unchanged.add(1),
                         _ => self.inactive.add(1),
                     }
                     self.settle(note.lease);
@@ -324,7 +325,7 @@ impl Settle for Board {
         self.note(Note {
             did: repo.did.clone(),
             lease: repo.lease,
-            state: "failed",
+            state: State::Failed,
             code: Some(code),
             error: Some(why),
             proof: None,

@@ -11,6 +11,7 @@ use fetch::FetchError;
 use fetch::turns::Turns;
 use ledger::hosts::{self, Leased};
 use ledger::repos::{self, Note, Open, RetryFailed};
+use ledger::states::{Inactive, State};
 use load::DbError;
 use observe::Progress;
 use pg::{DbErrorKind, Waiting};
@@ -483,22 +484,18 @@ impl Feeder<'_> {
         let (mut plain, mut deleted, mut moved) = (Vec::new(), Vec::new(), Vec::new());
         for note in notes {
             match note {
-                Settled::Noted(note) if note.state == "deleted" => deleted.push(note.clone()),
+                Settled::Noted(note) if note.state == State::Deleted => deleted.push(note.clone()),
                 Settled::Noted(note) => plain.push(note.clone()),
                 Settled::Moved(to) => moved.push(to.clone()),
             }
         }
         // A repo whose rev its PDS confirmed is of an active account.
-        let states: Vec<(&str, Option<&str>)> = plain
+        let states: Vec<(&str, Option<Inactive>)> = plain
             .iter()
-            .filter(|note| {
-                note.state == "loaded" || handoff::account::STATUSES.contains(&note.state)
-            })
-            .map(|note| {
-                (
-                    note.did.as_str(),
-                    Some(note.state).filter(|state| *state != "loaded"),
-                )
+            .filter_map(|note| {
+                let inactive = Inactive::of(note.state);
+                let is_known = note.state == State::Loaded || inactive.is_some();
+                is_known.then_some((note.did.as_str(), inactive))
             })
             .collect();
         let mut txn = client.transaction()?;
@@ -513,7 +510,7 @@ impl Feeder<'_> {
                     remover.remove(&note.did, note.lease)?;
                 } else {
                     let doubted = Note {
-                        state: "failed",
+                        state: State::Failed,
                         code: Some("host forgot"),
                         error: Some(
                             "its host does not know it any more, and many others; are they gone? --accept-deletions removes them"

@@ -18,6 +18,7 @@ use identity::resolve::{Found, Resolver};
 use ledger::proofs::Proof;
 use ledger::repos::{Moved, Note};
 use ledger::runs::Mode;
+use ledger::states::State;
 use load::revs;
 use observe::Workers;
 use std::sync::Arc;
@@ -78,14 +79,14 @@ fn failed(did: &str, lease: i64, code: &'static str, error: String) -> Note {
     Note {
         did: did.to_owned(),
         lease,
-        state: "failed",
+        state: State::Failed,
         code: Some(code),
         error: Some(error),
         proof: None,
     }
 }
 
-fn state(job: &Job, state: &'static str, error: Option<String>) -> Note {
+fn state(job: &Job, state: State, error: Option<String>) -> Note {
     Note {
         did: job.open.did.clone(),
         lease: job.lease,
@@ -96,9 +97,19 @@ fn state(job: &Job, state: &'static str, error: Option<String>) -> Note {
     }
 }
 
+/// What the ledger calls what a host says of an account.
+fn state_of(account: AccountState) -> State {
+    match account {
+        AccountState::Deactivated => State::Deactivated,
+        AccountState::Suspended => State::Suspended,
+        AccountState::Takendown => State::Takendown,
+        AccountState::NotFound => State::NotFound,
+    }
+}
+
 async fn process(shared: &Fetching, job: Job) {
     if shared.opt_out.has(&job.open.did, &job.host) {
-        return shared.board.note(state(&job, "host opted out", None));
+        return shared.board.note(state(&job, State::OptedOut, None));
     }
     let (did, lease) = (&job.open.did, job.lease);
     let outcome = match ask_first(shared, &job).await {
@@ -109,7 +120,7 @@ async fn process(shared: &Fetching, job: Job) {
         Ok(Fetched::Encoded) => {}
         Ok(Fetched::Unchanged(proof)) => shared.board.note(Note {
             proof,
-            ..state(&job, "loaded", None)
+            ..state(&job, State::Loaded, None)
         }),
         Ok(Fetched::Elsewhere(pds)) => shared.board.note_moved(Moved {
             did: did.clone(),
@@ -127,20 +138,20 @@ async fn process(shared: &Fetching, job: Job) {
             }),
             Elsewhere::Gone(why) => {
                 let is_loaded = job.open.rev.is_some();
-                let word = if is_loaded {
-                    "deleted"
+                let of = if is_loaded {
+                    State::Deleted
                 } else {
-                    AccountState::NotFound.word()
+                    State::NotFound
                 };
-                shared.board.note(state(&job, word, why));
+                shared.board.note(state(&job, of, why));
             }
             Elsewhere::Stopped => shared.board.on_lost(lease),
             // What is stored is nobody's word, and the account has none: the rows go.
             Elsewhere::No(FetchError::Account(_)) if job.open.proof == Some(Proof::Forged) => {
-                shared.board.note(state(&job, "deleted", None));
+                shared.board.note(state(&job, State::Deleted, None));
             }
             Elsewhere::No(FetchError::Account(of)) => {
-                shared.board.note(state(&job, of.word(), None));
+                shared.board.note(state(&job, state_of(of), None));
             }
             Elsewhere::No(error) => {
                 shared

@@ -11,6 +11,7 @@ use identity::handle;
 use identity::resolve::Found;
 use ledger::identity::DocumentNote;
 use ledger::repos::{self, ADD_AT_ONCE, Unfound, Wanted};
+use ledger::states::State;
 use postgres::Client;
 use process::{Database, DidFile, Failure};
 
@@ -184,22 +185,22 @@ impl Named {
         let (state, code, error) = match found {
             Found::Document(document) => return Self::Document(did, document),
             Found::Gone => (
-                "not found",
+                State::NotFound,
                 "no account",
                 "it does not exist, or no more".to_owned(),
             ),
             Found::Unreachable(error) => (
-                "failed",
+                State::Failed,
                 "no DID document",
                 format!("its DID document: {error}"),
             ),
             Found::Useless(error) => (
-                "failed",
+                State::Failed,
                 "no DID document",
                 format!("its DID document: {error}"),
             ),
             Found::Unsupported => (
-                "failed",
+                State::Failed,
                 "no DID document",
                 "nobody resolves its method; did:plc and did:web are known".to_owned(),
             ),

@@ -65,7 +65,7 @@ fn print_json(summary: &Summary) {
         .accounts
         .iter()
         .map(|(document, handle, accounts)| {
-            serde_json::json!({"document": document, "handle": handle, "accounts": accounts})
+            serde_json::json!({"document": document.word(), "handle": handle.word(), "accounts": accounts})
         })
         .collect();
     observe::data!(

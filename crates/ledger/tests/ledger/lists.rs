@@ -1,0 +1,134 @@
+//! Lists of skipped records, and what was dropped.
+
+use crate::support::{Ledger, SCHEMA};
+use ledger::dropped::{self, Dropped};
+use ledger::skipped::{self, ListWriter, Reason};
+use ledger::slices;
+use std::io::Write;
+
+const DID: &str = "did:plc:a";
+
+/// Stores the list of a part: keys of this prefix.
+fn store(db: &mut Ledger, did: &str, part: i16, keys: &[&str]) {
+    let mut rows = Vec::new();
+    for (number, key) in (0i32..).zip(keys) {
+        let mut writer = ListWriter::default();
+        assert_eq!(
+            writer.add(key.as_bytes(), &[7; 36], Reason::Refused, "why"),
+            None
+        );
+        let piece = writer.take().unwrap();
+        skipped::append_row(&mut rows, SCHEMA, did, (part, number), &piece);
+    }
+    let mut copy = db.client.copy_in(skipped::COPY).unwrap();
+    // The header of PostgreSQL's binary format, and its trailer.
+    copy.write_all(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0")
+        .unwrap();
+    copy.write_all(&rows).unwrap();
+    copy.write_all(&(-1i16).to_be_bytes()).unwrap();
+    copy.finish().unwrap();
+}
+
+fn keys(db: &mut Ledger, did: &str) -> Vec<String> {
+    let mut keys = Vec::new();
+    for part in skipped::parts(&mut db.client, SCHEMA, did).unwrap() {
+        for number in 0.. {
+            let piece = skipped::piece(&mut db.client, SCHEMA, did, (part, number)).unwrap();
+            let Some(piece) = piece else { break };
+            let entries = skipped::read_piece(&piece).unwrap();
+            keys.extend(
+                entries
+                    .into_iter()
+                    .map(|e| String::from_utf8(e.key).unwrap()),
+            );
+        }
+    }
+    keys
+}
+
+#[test]
+fn a_list_comes_back_piece_by_piece_and_a_newer_one_takes_its_place() {
+    let mut db = Ledger::new();
+    store(&mut db, DID, 0, &["a/1", "a/2"]);
+    store(&mut db, DID, 2, &["c/1"]);
+    store(&mut db, "did:plc:b", 0, &["b/1"]);
+    assert_eq!(keys(&mut db, DID), ["a/1", "a/2", "c/1"]);
+    // A part takes away its own pieces, a whole repo all.
+    skipped::forget(&mut db.client, SCHEMA, &[(DID, 2)], true).unwrap();
+    assert_eq!(keys(&mut db, DID), ["a/1", "a/2"]);
+    skipped::forget(&mut db.client, SCHEMA, &[(DID, 2)], false).unwrap();
+    assert!(keys(&mut db, DID).is_empty());
+    assert_eq!(keys(&mut db, "did:plc:b"), ["b/1"]);
+}
+
+#[test]
+fn what_was_dropped_is_remembered_until_it_is_there_again() {
+    let mut db = Ledger::new();
+    let of = |name: &str, ddl: &str| Dropped {
+        table: "like".to_owned(),
+        name: name.to_owned(),
+        ddl: ddl.to_owned(),
+    };
+    dropped::save(&mut db.client, SCHEMA, &of("one", "CREATE INDEX one")).unwrap();
+    dropped::save(&mut db.client, SCHEMA, &of("two", "CREATE INDEX two")).unwrap();
+    dropped::save(&mut db.client, SCHEMA, &of("two", "CREATE INDEX newer")).unwrap();
+    let list = dropped::list(&mut db.client, SCHEMA).unwrap();
+    assert_eq!(
+        list,
+        [
+            of("one", "CREATE INDEX one"),
+            of("two", "CREATE INDEX newer")
+        ]
+    );
+    assert!(dropped::list(&mut db.client, "other").unwrap().is_empty());
+    dropped::forget(&mut db.client, SCHEMA, "one").unwrap();
+    assert_eq!(dropped::list(&mut db.client, SCHEMA).unwrap().len(), 1);
+}
+
+#[test]
+fn slices_cover_a_stage_and_each_is_taken_by_one() {
+    let mut db = Ledger::new();
+    let mut other = db.connect();
+    let mut txn = db.client.transaction().unwrap();
+    let bounds = ["b".to_owned(), "c".to_owned()];
+    slices::plan(&mut txn, SCHEMA, "flags", &bounds, false).unwrap();
+    txn.commit().unwrap();
+    assert_eq!(
+        slices::count(&mut db.client, SCHEMA, "flags").unwrap(),
+        (3, 0)
+    );
+    let mut first = db.client.transaction().unwrap();
+    let one = slices::take(&mut first, SCHEMA, "flags", false)
+        .unwrap()
+        .unwrap();
+    assert_eq!((one.lower, one.upper.as_deref()), (None, Some("b")));
+    let mut second = other.transaction().unwrap();
+    let two = slices::take(&mut second, SCHEMA, "flags", false)
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (two.lower.as_deref(), two.upper.as_deref()),
+        (Some("b"), Some("c"))
+    );
+    slices::done(&mut first, SCHEMA, "flags", one.number).unwrap();
+    first.commit().unwrap();
+    // One that broke off is taken again.
+    drop(second);
+    let mut third = other.transaction().unwrap();
+    let again = slices::take(&mut third, SCHEMA, "flags", false)
+        .unwrap()
+        .unwrap();
+    assert_eq!(again.number, two.number);
+    drop(third);
+    assert_eq!(
+        slices::count(&mut db.client, SCHEMA, "flags").unwrap(),
+        (3, 1)
+    );
+    db.client
+        .batch_execute(&slices::out_of_date(SCHEMA))
+        .unwrap();
+    assert_eq!(
+        slices::count(&mut db.client, SCHEMA, "flags").unwrap(),
+        (0, 0)
+    );
+}

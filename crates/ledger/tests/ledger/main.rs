@@ -1,0 +1,12 @@
+//! The ledger on a real server: what each statement makes of each state.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod claims;
+mod columns;
+mod leases;
+mod lists;
+mod pages;
+mod parts;
+mod repos;
+mod support;

@@ -1,0 +1,64 @@
+//! A ledger of a test's own.
+
+use ledger::repos::Wanted;
+use pg::Waits;
+use postgres::Client;
+use testbed::TestDb;
+
+/// The AppView's schema.
+pub(crate) const SCHEMA: &str = "bsky";
+/// No rev of a test is later.
+pub(crate) const NEWEST: &str = "3zzzzzzzzzzzz";
+
+/// An empty ledger beside the AppView's empty tables.
+pub(crate) struct Ledger {
+    db: TestDb,
+    pub(crate) client: Client,
+}
+
+impl Ledger {
+    pub(crate) fn new() -> Self {
+        let db = TestDb::migrated();
+        let mut client = pg::connect(&db.url).unwrap();
+        ledger::prepare(&mut client, Waits::SILENT).unwrap();
+        Self { db, client }
+    }
+
+    /// Another session.
+    pub(crate) fn connect(&self) -> Client {
+        pg::connect(&self.db.url).unwrap()
+    }
+
+    /// Adds repos on `host`.
+    pub(crate) fn add(&mut self, host: &str, dids: &[&str]) {
+        let wanted: Vec<Wanted> = dids
+            .iter()
+            .map(|did| Wanted {
+                did: (*did).to_owned(),
+                pds: format!("https://{host}"),
+                host: host.to_owned(),
+            })
+            .collect();
+        ledger::repos::add(&mut self.client, SCHEMA, &wanted).unwrap();
+    }
+
+    /// Changes the row of a repo by hand.
+    pub(crate) fn set(&mut self, did: &str, change: &str) {
+        let sql = format!("UPDATE skyfill.repo SET {change} WHERE did = $1");
+        assert_eq!(self.client.execute(&sql, &[&did]).unwrap(), 1);
+    }
+
+    /// Columns of the row of a repo, as text.
+    pub(crate) fn get(&mut self, did: &str, columns: &str) -> String {
+        let sql = format!("SELECT concat_ws(' ', {columns}) FROM skyfill.repo WHERE did = $1");
+        let row = self.client.query_opt(&sql, &[&did]).unwrap();
+        row.map_or_else(|| "no row".to_owned(), |row| row.get(0))
+    }
+
+    /// The rows of a table as JSON, in order.
+    pub(crate) fn rows(&mut self, table: &str) -> Vec<String> {
+        let sql = format!("SELECT to_jsonb(t)::text FROM skyfill.{table} t ORDER BY 1");
+        let rows = self.client.query(&sql, &[]).unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+}
