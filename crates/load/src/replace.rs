@@ -98,6 +98,7 @@ fn replace(client: &mut Client, repos: &[LoadedRepo], before: &Before) -> Result
         );
         had += client.execute(&sql, &[&of_part(*part)])?;
     }
+    had -= delete_strangers(client)?;
     // Repos of which another indexer wrote rows.
     let inherited: Vec<String> = match had {
         0 => Vec::new(),
@@ -144,6 +145,21 @@ fn replace(client: &mut Client, repos: &[LoadedRepo], before: &Before) -> Result
     }
     client.batch_execute(&insert_all(had > touched))?;
     Ok(())
+}
+
+/// Deletes rows of `record` that name an account at hand under the URI of another account; how
+/// many. They are forgotten here: the other rows of that URI are the other account's, and its own
+/// repair may be writing them at this moment.
+fn delete_strangers(client: &mut Client) -> Result<u64, DbError> {
+    let row = client.query_one(
+        "WITH strangers AS (
+           DELETE FROM pg_temp.had h WHERE NOT starts_with(h.uri, 'at://' || h.did || '/')
+           RETURNING uri, did),
+         gone AS (DELETE FROM record r USING strangers s WHERE r.uri = s.uri AND r.did = s.did)
+         SELECT count(*) FROM strangers",
+        &[],
+    )?;
+    Ok(row.get::<_, i64>(0).unsigned_abs())
 }
 
 /// Notes in `touched` whose rows are to be written anew; how many.

@@ -12,19 +12,38 @@ use std::sync::atomic::{AtomicU32, Ordering};
 fn server() -> &'static pgbox::Server {
     static SERVER: OnceLock<pgbox::Server> = OnceLock::new();
     SERVER.get_or_init(|| {
-        // What a test wrote need not survive the machine, only the server's processes.
+        // What a test wrote need not survive the machine, only the server's processes. Databases
+        // are small and many, and so are connections: each maps the buffers that it touches.
         let settings = [
             ("fsync", "off"),
             ("full_page_writes", "off"),
+            ("wal_compression", "off"),
+            ("max_wal_size", "512MB"),
             ("synchronous_commit", "off"),
             ("max_connections", "300"),
-            ("shared_buffers", "512MB"),
+            ("shared_buffers", "128MB"),
         ];
-        let server = pgbox::start_with(&target().join("tmp/postgres"), &settings)
-            .expect("the tests' server");
+        let folder = clusters().unwrap_or_else(|| target().join("tmp"));
+        let server = pgbox::start_with(&folder.join("postgres"), &settings).expect("the server");
         drop_databases_of_ended_processes(&server);
         server
     })
+}
+
+/// Where clusters go if not into cargo's target folder: `make test` names a folder in memory, since
+/// most of the work of making a database is making its files.
+fn clusters() -> Option<PathBuf> {
+    std::env::var_os("SKYFILL_TESTS_CLUSTERS").map(PathBuf::from)
+}
+
+/// A folder for a cluster of one test.
+#[must_use]
+pub fn cluster_folder() -> tempfile::TempDir {
+    let folder = match clusters() {
+        Some(parent) => tempfile::tempdir_in(parent),
+        None => tempfile::tempdir(),
+    };
+    crate::opened(folder.expect("a folder for a cluster"))
 }
 
 /// Cargo's target folder, by where it put the test that runs: in `PROFILE/deps`.

@@ -26,7 +26,7 @@ pub use command::{
     skyfill, summary, told,
 };
 pub use comparison::{canonical, difference, dump_of};
-pub use database::TestDb;
+pub use database::{TestDb, cluster_folder};
 pub use material::shared;
 pub use network::{Net, dns, later, records_of};
 pub use process::{
@@ -36,8 +36,12 @@ pub use process::{
 /// A folder for one test that the server's user can reach, too.
 #[must_use]
 pub fn folder() -> tempfile::TempDir {
+    opened(tempfile::tempdir().expect("a temporary folder"))
+}
+
+/// Lets the server's user in.
+fn opened(dir: tempfile::TempDir) -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt;
-    let dir = tempfile::tempdir().expect("a temporary folder");
     let open = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(dir.path(), open).expect("open the folder");
     dir

@@ -16,6 +16,7 @@ use testbed::*;
 /// A cluster, a template with the official schema, a network, and what comes of it undisturbed.
 struct Arena {
     folder: tempfile::TempDir,
+    cluster: tempfile::TempDir,
     net: Net,
     file: PathBuf,
     wanted: BTreeMap<String, Vec<String>>,
@@ -33,6 +34,7 @@ impl Arena {
         );
         let mut arena = Self {
             folder,
+            cluster: cluster_folder(),
             net,
             file,
             wanted: BTreeMap::new(),
@@ -71,7 +73,7 @@ impl Arena {
     }
 
     fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.cluster.path().join("data")
     }
 
     fn url(&self) -> String {

@@ -211,8 +211,10 @@ fn of_the_producer() {
 #[test]
 fn of_postgresql() {
     let scene = scene();
-    let data = folder();
-    let server = pgbox::start_with(data.path(), &[("shared_buffers", "128MB")]).unwrap();
+    let data = cluster_folder();
+    // What the server wrote is in the kernel's hands, which the test does not end.
+    let settings = [("shared_buffers", "128MB"), ("fsync", "off")];
+    let server = pgbox::start_with(data.path(), &settings).unwrap();
     let url = server.url();
     let client = || postgres::Client::connect(&url, postgres::NoTls);
     appview::migrate::migrate(&mut client().unwrap(), "bsky").unwrap();
@@ -235,7 +237,7 @@ fn of_postgresql() {
     scene.gate.open();
     consumer.wait_for("waiting for the database");
     let revived = loop {
-        match pgbox::start(data.path()) {
+        match pgbox::start_with(data.path(), &settings) {
             Ok(server) if server.postmaster() != postmaster => break server,
             _ => std::thread::sleep(Duration::from_millis(100)),
         }

@@ -142,6 +142,72 @@ fn each_change_is_named_and_repaired() {
     }
 }
 
+/// Writes a row of `record` anew, as the repair of its owner does when it names another account.
+fn write_anew(db: &TestDb, uri: &str, owner: &str) {
+    let mut client = db.client();
+    let mut transaction = client.transaction().unwrap();
+    let read = "SELECT cid, json, \"indexedAt\" FROM bsky.record WHERE uri = $1";
+    let row = transaction.query_one(read, &[&uri]).unwrap();
+    let (cid, json, time): (String, String, String) = (row.get(0), row.get(1), row.get(2));
+    let delete = "DELETE FROM bsky.record WHERE uri = $1 AND did <> $2";
+    transaction.execute(delete, &[&uri, &owner]).unwrap();
+    let insert = "INSERT INTO bsky.record (uri, cid, did, json, \"indexedAt\")
+                  VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
+    transaction
+        .execute(insert, &[&uri, &cid, &owner, &json, &time])
+        .unwrap();
+    transaction.commit().unwrap();
+}
+
+/// Two accounts are repaired at once, since a record of one had come to name the other: the repair
+/// of the other leaves alone what the first one's has just written.
+#[test]
+fn a_repair_deletes_nothing_that_another_one_writes() {
+    let net = Net::of_tangle(&simnet::Tangle::new(93, 5, 200));
+    let db = TestDb::migrated();
+    let mut again = load(&net, &db);
+    let good = db.dump();
+    let mut client = db.client();
+    let row = client
+        .query_one(
+            "SELECT uri, did, (SELECT max(did) FROM bsky.record) FROM bsky.\"like\" JOIN bsky.record USING (uri)
+             WHERE did < (SELECT max(did) FROM bsky.record) ORDER BY uri LIMIT 1",
+            &[],
+        )
+        .unwrap();
+    let (uri, owner, other): (String, String, String) = (row.get(0), row.get(1), row.get(2));
+    let name = "UPDATE bsky.record SET did = $2 WHERE uri = $1";
+    assert_eq!(client.execute(name, &[&uri, &other]).unwrap(), 1);
+    assert_eq!(verify(&db, &["--repair"]).0, Some(1));
+    // This test is the repair of the owner; skyfill's of the other account is held up after it has
+    // read what there is.
+    let ours = "UPDATE skyfill.repo SET state = 'loaded', rebuild = false WHERE did = $1";
+    assert_eq!(client.execute(ours, &[&owner]).unwrap(), 1);
+    let mut held = client.transaction().unwrap();
+    held.batch_execute("LOCK TABLE bsky.op_thread_reply IN EXCLUSIVE MODE")
+        .unwrap();
+    let mut run = Watched::start(&mut again);
+    let mut watching = db.client();
+    let mut is_waiting = |statement: &str| -> bool {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                   AND wait_event_type = 'Lock' AND query LIKE '%' || $1 || '%'";
+        let sessions: i64 = watching.query_one(sql, &[&statement]).unwrap().get(0);
+        sessions > 0
+    };
+    wait_until("the repair at its lock", || is_waiting("op_thread_reply"));
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| write_anew(&db, &uri, &owner));
+        // It has written, or waits for the other's transaction.
+        wait_until("the write, or its wait", || {
+            writing.is_finished() || is_waiting("DELETE FROM bsky.record")
+        });
+        held.commit().unwrap();
+    });
+    let code = run.wait_for_end();
+    assert_eq!(code, Some(0), "{}", run.printed());
+    assert_eq!(difference(&db.dump(), &good), None);
+}
+
 #[test]
 fn signatures_and_certificates() {
     let tangle = simnet::Tangle::new(92, 5, 100);
