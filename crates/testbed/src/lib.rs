@@ -8,7 +8,7 @@
 //! | `network` | repos on a loopback PDS, with documents and handles; repos some time later |
 //! | `command` | the commands that most tests run, and what they printed |
 //! | `process` | commands that run beside a test: waiting for what they print, signals, memory |
-//! | `material` | what tests find outside the repo, at `../shared` |
+//! | `material` | files that tests compare with, in the crate and at `../shared` |
 //!
 //! Everything here panics with the reason when it fails: a test that cannot go on has failed.
 
@@ -27,7 +27,7 @@ pub use command::{
 };
 pub use comparison::{canonical, difference, dump_of};
 pub use database::{TestDb, cluster_folder};
-pub use material::shared;
+pub use material::{material, shared};
 pub use network::{Net, dns, later, records_of};
 pub use process::{
     Consumer, Watched, cpu_seconds, peak_kib, send_lines, send_signal, signal, wait_until,

@@ -1,7 +1,17 @@
-//! Material that is not in the repo: real repos hold real people's posts, so they stay at
-//! `../shared`, beside the clone.
+//! Material that tests do not make themselves. What was generated is in the crate's folder
+//! `material`. Real repos hold real people's posts: they stay at `../shared`, beside the clone.
 
 use std::path::{Path, PathBuf};
+
+/// A file or folder of `crates/testbed/material`.
+#[must_use]
+pub fn material(what: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("material")
+        .join(what);
+    assert!(path.exists(), "{} is absent", path.display());
+    path
+}
 
 /// A file or folder of `../shared`.
 ///

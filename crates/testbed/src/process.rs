@@ -233,6 +233,13 @@ impl Consumer {
         signal(&self.process.child, name);
     }
 
+    /// Ends it well; its exit code and all that it printed.
+    #[must_use]
+    pub fn end(self) -> (Option<i32>, String) {
+        self.signal("TERM");
+        self.process.end()
+    }
+
     /// Ends it well; its exit code.
     pub fn stop(mut self) -> Option<i32> {
         self.signal("TERM");

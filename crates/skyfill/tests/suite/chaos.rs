@@ -15,7 +15,7 @@ use testbed::*;
 
 /// A cluster, a template with the official schema, a network, and what comes of it undisturbed.
 struct Arena {
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
     cluster: tempfile::TempDir,
     net: Net,
     file: PathBuf,
@@ -33,7 +33,7 @@ impl Arena {
             net.dids.iter().map(String::as_str),
         );
         let mut arena = Self {
-            folder,
+            _folder: folder,
             cluster: cluster_folder(),
             net,
             file,

@@ -48,7 +48,7 @@ fn masked(table: &str, rows: impl Iterator<Item = String>) -> Vec<String> {
 
 /// The 32 repos of a devnet, or 24 in which everything collides.
 fn network(name: &str) -> Golden {
-    let dir = shared(&format!("oracle/golden/{name}"));
+    let dir = material(name);
     let cars = fs::read_dir(dir.join("cars"))
         .expect("cars")
         .map(|entry| fs::read(entry.expect("entry").path()).expect("car"));
@@ -158,29 +158,34 @@ needs_shared! {
         ];
         check(&corpus(), 3, &args);
     }
+}
 
-    fn devnet_over_one_socket() {
-        check(&network("devnet"), 1, &[]);
-    }
+#[test]
+fn devnet_over_one_socket() {
+    check(&network("devnet"), 1, &[]);
+}
 
-    fn devnet_over_three_sockets() {
-        check(&network("devnet"), 3, &["--batch-size", "1"]);
-    }
+#[test]
+fn devnet_over_three_sockets() {
+    check(&network("devnet"), 3, &["--batch-size", "1"]);
+}
 
-    fn adversarial_network_over_one_socket() {
-        check(&network("advnet-1"), 1, &[]);
-    }
+#[test]
+fn adversarial_network_over_one_socket() {
+    check(&network("advnet-1"), 1, &[]);
+}
 
-    fn adversarial_network_over_three_sockets_and_eight_connections() {
-        check(
-            &network("advnet-1"),
-            3,
-            &["--max-db-connections", "8", "--batch-size", "3"],
-        );
-    }
+#[test]
+fn adversarial_network_over_three_sockets_and_eight_connections() {
+    check(
+        &network("advnet-1"),
+        3,
+        &["--max-db-connections", "8", "--batch-size", "3"],
+    );
+}
 
-    #[cfg(feature = "pg-native")]
-    fn devnet_through_libpq() {
-        check(&network("devnet"), 1, &["--pg-native"]);
-    }
+#[cfg(feature = "pg-native")]
+#[test]
+fn devnet_through_libpq() {
+    check(&network("devnet"), 1, &["--pg-native"]);
 }

@@ -22,6 +22,7 @@ mod memory;
 mod migrate;
 mod mistakes;
 mod network;
+mod outputs;
 mod private_database;
 mod probe;
 mod producer;

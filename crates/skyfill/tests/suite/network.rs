@@ -28,10 +28,16 @@ pub(crate) fn on(network: &Network, db: &TestDb, command: &str) -> Command {
 
 /// The same, with another way to deal with handles.
 pub(crate) fn on_with(network: &Network, db: &TestDb, command: &str, handles: &str) -> Command {
+    let mut skyfill = plain_on(network, db, command, handles);
+    skyfill.arg("--json");
+    skyfill
+}
+
+/// The same, with a summary for people.
+pub(crate) fn plain_on(network: &Network, db: &TestDb, command: &str, handles: &str) -> Command {
     let mut skyfill = skyfill();
     skyfill.args([
         command,
-        "--json",
         "--allow-private-hosts",
         "--plc-url",
         &network.plc_url(),

@@ -94,8 +94,8 @@ fn added(
 
 fn check(name: &str) {
     let (probes, golden) = (
-        shared(&format!("oracle/golden/{name}.jsonl")),
-        shared(&format!("oracle/golden/{name}.out.jsonl")),
+        material(&format!("probes/{name}.jsonl")),
+        material(&format!("probes/{name}.out.jsonl")),
     );
     let read = |path| fs::read_to_string(path).expect("probes");
     let parse = |line: &str| serde_json::from_str::<Value>(line).expect("JSON");
@@ -143,12 +143,12 @@ fn check(name: &str) {
     consumer.stop();
 }
 
-needs_shared! {
-    fn first_probes() {
-        check("probe");
-    }
+#[test]
+fn first_probes() {
+    check("probe");
+}
 
-    fn second_probes() {
-        check("probe2");
-    }
+#[test]
+fn second_probes() {
+    check("probe2");
 }

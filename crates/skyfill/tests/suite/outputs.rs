@@ -1,0 +1,323 @@
+//! What each command prints, as snapshots (`INSTA_UPDATE=always` writes them anew): help texts,
+//! summaries, `--json`. What differs between machines and moments is masked: times, rates, ports,
+//! paths.
+
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use testbed::*;
+
+/// The help of a command and of those below it, in order.
+fn help(path: &[&str]) -> String {
+    let output = run_well(skyfill().args(path).arg("--help"));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut all = format!("$ skyfill {} --help\n{text}", path.join(" "));
+    let below: Vec<String> = text
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
+        .filter(|name| name != "help")
+        .collect();
+    for name in below {
+        let mut path = path.to_vec();
+        path.push(&name);
+        all += "\n";
+        all += &help(&path);
+    }
+    all
+}
+
+#[test]
+fn help_of_every_command() {
+    let all = help(&[]);
+    assert!(all.matches("--help\n").count() > 15, "{all}");
+    insta::assert_snapshot!(all);
+}
+
+/// Puts a word where a number or name differs each time.
+struct Masks(Vec<(String, &'static str)>);
+
+impl Masks {
+    fn new(db: &TestDb, dir: &Path) -> Self {
+        let config: postgres::Config = db.url.parse().unwrap();
+        let postgres::config::Host::Unix(socket) = &config.get_hosts()[0] else {
+            panic!("{}: a socket", db.url);
+        };
+        let name = config.get_dbname().unwrap();
+        Self(vec![
+            (db.url.clone(), "URL"),
+            (format!("skyfill@{}/{name}", socket.display()), "DATABASE"),
+            (socket.display().to_string(), "SOCKETS"),
+            (name.to_owned(), "NAME"),
+            (dir.display().to_string(), "FOLDER"),
+        ])
+    }
+
+    fn text(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (name, mask) in &self.0 {
+            text = text.replace(name, mask);
+        }
+        let lines: Vec<String> = text.lines().map(without_measures).collect();
+        lines.join("\n")
+    }
+
+    /// JSON with sorted keys, a line each.
+    fn json(&self, output: &Output) -> String {
+        let text = String::from_utf8_lossy(&output.stdout);
+        let pretty = |line: &str| -> String {
+            let mut value: Value = serde_json::from_str(line)
+                .unwrap_or_else(|error| panic!("{error}: {}", told(output)));
+            hide_measures(&mut value);
+            format!("{value:#}")
+        };
+        let all: Vec<String> = text.lines().map(pretty).collect();
+        self.text(&all.join("\n"))
+    }
+}
+
+/// Members of JSON that are measured.
+const MEASURED: &[&str] = &[
+    "seconds",
+    "startedAt",
+    "endedAt",
+    "began",
+    "ended",
+    "at",
+    "time",
+    "rate",
+    "perSecond",
+    "rowsPerSecond",
+    "recordsPerSecond",
+    "bytesPerSecond",
+    "process",
+    "pid",
+    "size",
+    "databaseBytes",
+    "cursor",
+    "version",
+];
+
+fn hide_measures(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                if MEASURED.contains(&name.as_str()) && !member.is_null() {
+                    *member = Value::from("#");
+                } else {
+                    hide_measures(member);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(hide_measures),
+        _ => {}
+    }
+}
+
+/// A line with `#` for each number that has a fraction or is a rate, and for the port of each
+/// loopback host.
+fn without_measures(line: &str) -> String {
+    let mut text = String::new();
+    let mut rest = line;
+    while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
+        text += &rest[..start];
+        let number = &rest[start..];
+        let end = number
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(number.len());
+        let digits = number[..end].trim_end_matches('.');
+        let after = &number[digits.len()..];
+        if digits == "127.0.0.1" && after.starts_with(':') {
+            let port = after[1..].find(|c: char| !c.is_ascii_digit());
+            text += "127.0.0.1:#";
+            rest = &after[port.map_or(after.len(), |at| at + 1)..];
+            continue;
+        }
+        let is_fraction = digits.matches('.').count() == 1;
+        let is_rate = after.starts_with("/s");
+        text += if is_fraction || is_rate { "#" } else { digits };
+        rest = after;
+    }
+    text + rest
+}
+
+/// What a command printed for people, with its exit code.
+fn printed(command: &mut Command, masks: &Masks) -> String {
+    let arguments: Vec<String> = command
+        .get_args()
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
+    let output = command.output().expect("run skyfill");
+    masks.text(&format!(
+        "$ skyfill {}\nexit code {}\n{}{}",
+        arguments.join(" "),
+        output.status.code().expect("an exit code"),
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    ))
+}
+
+/// What `command --json` printed on stdout.
+fn json(command: &mut Command, masks: &Masks) -> String {
+    let output = command.arg("--json").output().expect("run skyfill");
+    let name = command.get_args().next().unwrap().to_string_lossy();
+    format!("$ skyfill {name} ... --json\n{}", masks.json(&output))
+}
+
+fn on(db: &TestDb, args: &[&str]) -> Command {
+    let mut command = skyfill();
+    command.args(args).env("BSKY_DB_POSTGRES_URL", &db.url);
+    command
+}
+
+/// No rate lines, however slow the machine is.
+const QUIET: [&str; 2] = ["--logging-interval", "86400"];
+
+/// The way of five accounts through `run` and what comes after it.
+#[test]
+fn commands_of_a_run() {
+    let net = Net::of_tangle(&simnet::Tangle::new(7, 5, 120));
+    let (db, dir) = (TestDb::empty(), folder());
+    let url = net.server.url();
+    let masks = Masks::new(&db, dir.path());
+    let file = did_file(dir.path(), &url, net.dids.iter().map(String::as_str));
+    let file = file.to_str().unwrap();
+    let run = |args: &[&str]| -> Command {
+        let mut command = on(&db, &["run", file, "--allow-private-hosts", "--now", NOW]);
+        command.args([
+            "--handles",
+            "skip",
+            "--host-rate",
+            "10000",
+            "--threads",
+            "1",
+        ]);
+        command.args(QUIET).args(args);
+        command
+    };
+    let identities = || {
+        let mut command = net.identities(&db);
+        command.args(QUIET);
+        command
+    };
+    let mut all = vec![
+        printed(&mut on(&db, &["migrate"]), &masks),
+        printed(&mut on(&db, &["migrate"]), &masks),
+        printed(&mut run(&[]), &masks),
+        json(&mut run(&[]), &masks),
+        masks.json(&run_well(&mut identities())),
+        printed(&mut on(&db, &["finalize"]), &masks),
+        json(&mut on(&db, &["finalize"]), &masks),
+        printed(&mut on(&db, &["verify"]), &masks),
+        json(&mut on(&db, &["verify"]), &masks),
+        printed(&mut on(&db, &["status"]), &masks),
+        json(&mut on(&db, &["status"]), &masks),
+    ];
+    for command in ["status", "restore"] {
+        all.push(printed(&mut on(&db, &["indexes", command]), &masks));
+        all.push(json(&mut on(&db, &["indexes", command]), &masks));
+    }
+    run_well(&mut on(&db, &["migrate", "--drop-follow-indexes"]));
+    all.push(printed(&mut on(&db, &["indexes", "status"]), &masks));
+    all.push(printed(&mut on(&db, &["indexes", "restore"]), &masks));
+    insta::assert_snapshot!(all.join("\n\n"));
+}
+
+/// The same accounts through a producer and a consumer.
+#[test]
+fn producer_and_consumer() {
+    let net = Net::of_tangle(&simnet::Tangle::new(7, 5, 120));
+    let (db, dir) = (TestDb::migrated(), folder());
+    let masks = Masks::new(&db, dir.path());
+    let file = did_file(
+        dir.path(),
+        &net.server.url(),
+        net.dids.iter().map(String::as_str),
+    );
+    let mut all = Vec::new();
+    for with_json in [false, true] {
+        let mut arguments = QUIET.to_vec();
+        arguments.extend(["--json"].iter().filter(|_| with_json));
+        let consumer = Consumer::start(&db.url, dir.path(), "s", &arguments);
+        let mut command = skyfill();
+        command.arg("producer").arg(&file).arg(&consumer.socket);
+        command.args([
+            "--now",
+            NOW,
+            "--allow-private-hosts",
+            "--host-rate",
+            "10000",
+        ]);
+        command.args(["--failures", "failures.jsonl"]).args(QUIET);
+        command.current_dir(dir.path());
+        if with_json {
+            all.push(json(&mut command, &masks));
+        } else {
+            all.push(printed(&mut command, &masks));
+        }
+        let (code, log) = consumer.end();
+        all.push(masks.text(&format!("$ skyfill consumer\nexit code {code:?}\n{log}")));
+    }
+    let mut command = on(
+        &db,
+        &["consumer", "--db-test", "copy-binary", "--rows", "100"],
+    );
+    all.push(json(&mut command, &masks));
+    insta::assert_snapshot!(all.join("\n\n"));
+}
+
+/// A practice network: found, loaded, caught up with.
+#[test]
+fn discovery_and_catching_up() {
+    let network = simnet::Network::start(crate::network::settings(9, 12, 2));
+    let (db, dir) = (TestDb::migrated(), folder());
+    let masks = Masks::new(&db, dir.path());
+    let relay = network.relay_url();
+    let command = |name: &str| -> Command {
+        let mut command = crate::network::plain_on(&network, &db, name, "skip");
+        command.args(["--relay", &relay]).args(QUIET);
+        if name == "run" {
+            command.arg("--discover");
+        }
+        command
+    };
+    let mut all = Vec::new();
+    for name in ["discover", "run", "catch-up"] {
+        all.push(printed(&mut command(name), &masks));
+        all.push(json(&mut command(name), &masks));
+    }
+    insta::assert_snapshot!(all.join("\n\n"));
+}
+
+/// What needs no database.
+#[test]
+fn commands_without_a_database() {
+    let (db, dir) = (TestDb::empty(), folder());
+    let masks = Masks::new(&db, dir.path());
+    let mut simnet = skyfill();
+    simnet.args(["simnet", "--repos", "3", "--records", "30", "--hosts", "1"]);
+    let mut practice = Watched::start(simnet.stdin(Stdio::null()));
+    practice.wait_for("--relay");
+    practice.wait_for("\"dns\"");
+    signal(&practice.child, "TERM");
+    let (code, mut text) = practice.end();
+    // Its two outputs come in any order.
+    let at = text.find('{').unwrap();
+    let end = at + text[at..].find('\n').unwrap() + 1;
+    let line = text.drain(at..end).collect::<String>();
+    let practice = masks.text(&format!(
+        "$ skyfill simnet\nexit code {code:?}\n{line}{text}"
+    ));
+    let cache = dir.path().join("cache");
+    fs::write(&cache, "no cache\n").unwrap();
+    let mut unpack = skyfill();
+    let all = [
+        practice,
+        printed(unpack.arg("unpack-as-did-file").arg(&cache), &masks),
+    ];
+    insta::assert_snapshot!(all.join("\n\n"));
+}
