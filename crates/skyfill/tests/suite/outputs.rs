@@ -54,6 +54,7 @@ impl Masks {
             (socket.display().to_string(), "SOCKETS"),
             (name.to_owned(), "NAME"),
             (dir.display().to_string(), "FOLDER"),
+            (NOW.to_owned(), "NOW"),
         ])
     }
 
@@ -82,24 +83,13 @@ impl Masks {
 
 /// Members of JSON that are measured.
 const MEASURED: &[&str] = &[
-    "seconds",
-    "startedAt",
-    "endedAt",
-    "began",
-    "ended",
-    "at",
-    "time",
-    "rate",
-    "perSecond",
-    "rowsPerSecond",
-    "recordsPerSecond",
-    "bytesPerSecond",
-    "process",
-    "pid",
-    "size",
-    "databaseBytes",
+    "checkedAt",
     "cursor",
-    "version",
+    "ownCpuSeconds",
+    "provedAt",
+    "rowsPerSecond",
+    "seconds",
+    "serverCpuSeconds",
 ];
 
 fn hide_measures(value: &mut Value) {
