@@ -42,6 +42,20 @@ impl Encoding {
             .expect("memory for packed zeros")
     }
 
+    /// `body` so many times in it. The whole is never held.
+    ///
+    /// # Panics
+    /// There is no memory for it.
+    #[must_use]
+    pub fn repeated(self, body: &[u8], count: usize) -> Vec<u8> {
+        let repeated = Repeated {
+            body,
+            at: 0,
+            left: body.len().saturating_mul(count),
+        };
+        self.pack_from(repeated).expect("memory for a packed body")
+    }
+
     fn pack_from(self, mut body: impl Read) -> std::io::Result<Vec<u8>> {
         match self {
             Self::Gzip => {
@@ -59,9 +73,28 @@ impl Encoding {
     }
 }
 
+/// A body again and again.
+struct Repeated<'a> {
+    body: &'a [u8],
+    at: usize,
+    left: usize,
+}
+
+impl Read for Repeated<'_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let rest = self.body.get(self.at..).unwrap_or_default();
+        let count = rest.len().min(into.len()).min(self.left);
+        into[..count].copy_from_slice(&rest[..count]);
+        self.left -= count;
+        self.at = (self.at + count) % self.body.len().max(1);
+        Ok(count)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Encoding;
+    use std::io::Read;
 
     #[test]
     fn ratios_are_extreme() {
@@ -74,5 +107,11 @@ mod tests {
             );
         }
         assert_eq!(Encoding::Gzip.name(), "gzip");
+        let packed = Encoding::Gzip.repeated(b"abc", 30_000);
+        let mut unpacked = String::new();
+        flate2::read::GzDecoder::new(&packed[..])
+            .read_to_string(&mut unpacked)
+            .unwrap();
+        assert_eq!(unpacked, "abc".repeat(30_000));
     }
 }

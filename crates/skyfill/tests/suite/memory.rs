@@ -3,6 +3,7 @@
 
 use atrepo::cbor::Writer;
 use atrepo::{BlockIndex, Blocks, Cid, Codec};
+use simnet::hostile::encoding::Encoding;
 use simnet::{Answer, Population};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -115,6 +116,33 @@ fn wide_zeros(bytes: usize) -> Vec<u8> {
     frame
 }
 
+/// A section of a CAR: its length, the CID, the block.
+fn section(block: &[u8]) -> Vec<u8> {
+    let cid = Cid::of(Codec::Raw, block).to_bytes();
+    let mut length = cid.len() + block.len();
+    let mut section = Vec::new();
+    while length > 0x7f {
+        section.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
+        length >>= 7;
+    }
+    section.push(u8::try_from(length).unwrap());
+    section.extend(cid);
+    section.extend(block);
+    section
+}
+
+/// A good repo, and behind it the same tiny section more than a million times. Noise in between
+/// keeps it from shrinking to less than a hundredth.
+fn tiny_sections(did: &str, seed: u64) -> Vec<u8> {
+    let mut car = simnet::build_repo(did, "3lzfcijpj2z2a", Vec::new());
+    let tiny = section(b"tiny").repeat(3_000);
+    for at in 0..500 {
+        car.extend(&tiny);
+        car.extend(section(&noise(seed + at, 4_000)));
+    }
+    car
+}
+
 /// Accounts that are made to take memory, by what they do.
 fn attacks(net: &mut Net) -> Vec<(&'static str, Vec<String>)> {
     let mut all = Vec::new();
@@ -138,11 +166,23 @@ fn attacks(net: &mut Net) -> Vec<(&'static str, Vec<String>)> {
     let swelling = (0..6).map(|n| repo(swelling(&did("swell", n), n as u64)));
     add(net, "JSON six times as large", "swell", swelling.collect());
     let wide = Arc::new(wide_zeros(160 << 20));
-    let windows = (0..8)
-        .map(|_| Answer::Packed(simnet::hostile::encoding::Encoding::Zstd, Arc::clone(&wide)));
+    let windows = (0..8).map(|_| Answer::Packed(Encoding::Zstd, Arc::clone(&wide)));
     add(net, "windows of 128 MiB", "window", windows.collect());
     let bombs = (0..8).map(|_| Answer::Bomb(300 << 20));
     add(net, "bombs in gzip", "bomb", bombs.collect());
+    let empty_block = Arc::new(Encoding::Gzip.repeated(&section(b""), 16 << 20));
+    let empties = (0..4).map(|_| Answer::Packed(Encoding::Gzip, Arc::clone(&empty_block)));
+    add(
+        net,
+        "16 million empty sections",
+        "section",
+        empties.collect(),
+    );
+    let tiny = (0..4).map(|n| {
+        let car = tiny_sections(&did("tiny", n), n as u64 * 1_000);
+        Answer::Packed(Encoding::Gzip, Arc::new(Encoding::Gzip.pack(&car)))
+    });
+    add(net, "tiny sections", "tiny", tiny.collect());
     let skipped = (0..4).map(|n| {
         let rkey = |number: usize| format!("{number:08}{}", "x".repeat(500));
         let record = |number: usize| {
@@ -231,11 +271,12 @@ fn a_run_stays_within_its_memory_whatever_is_sent() {
             peak / MIB
         );
         let loaded = &summary(&output)["repos"]["loaded"];
-        assert_eq!(*loaded, goods + 6 + 4 + 4 + 200, "{ends}");
+        assert_eq!(*loaded, goods + 6 + 4 + 4 + 4 + 200, "{ends}");
         for (what, reason) in [
             ("commits with a field of 7 MiB", "commit has"),
             ("windows of 128 MiB", "broken body"),
             ("bombs in gzip", "100 times"),
+            ("16 million empty sections", "100 times"),
         ] {
             let line = ends.lines().find(|line| line.starts_with(what)).unwrap();
             assert!(line.contains(reason), "{line}");
@@ -297,10 +338,10 @@ fn a_producer_and_a_consumer_stay_within_theirs() {
     );
     assert_eq!(
         summary(&output)["sent"],
-        goods + 6 + 4 + 4 + 200,
+        goods + 6 + 4 + 4 + 4 + 200,
         "{}",
         told(&output)
     );
-    assert_eq!(attacks.len(), 7);
+    assert_eq!(attacks.len(), 9);
     assert_eq!(consumer.stop(), Some(0), "{log}");
 }

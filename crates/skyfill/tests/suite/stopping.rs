@@ -2,10 +2,12 @@
 //! run; in either case the next start goes on.
 
 use postgres::Client;
-use simnet::Population;
+use simnet::{Answer, Population, Server};
+use std::collections::HashMap;
 use std::io::Write;
 use std::os::unix::net::UnixListener;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use testbed::*;
 
@@ -145,6 +147,57 @@ fn identities_finalize_and_verify_stop_by_themselves() {
         stop(&what, child);
         drop(held);
     }
+}
+
+#[test]
+fn a_pass_stops_though_a_list_drips_and_goes_on() {
+    let population = Population::new(13, 2, 40);
+    let dids: Vec<String> = (0..2).map(|account| population.did(account)).collect();
+    let server = Server::start(HashMap::new());
+    for (account, did) in dids.iter().enumerate() {
+        server.set(did, Answer::Repo(Arc::new(population.car(account))));
+        let document = simnet::document(did, "a.example", &server.url());
+        server.set(&format!("plc {did}"), Answer::text(document));
+    }
+    let repos = dids.iter().map(|did| format!("{{\"did\":\"{did}\"}}"));
+    let page = format!("{{\"repos\":[{}]}}", repos.collect::<Vec<_>>().join(","));
+    // A byte now and then: the page would take minutes.
+    let drip = Answer::Drip(Arc::new(
+        [&page[..], &" ".repeat(2_000)].concat().into_bytes(),
+    ));
+    for command in [
+        &["discover"][..],
+        &["run", "--discover", "--handles", "skip"],
+    ] {
+        let db = TestDb::migrated();
+        let start_it = || {
+            let mut command = clean_run(&db, command);
+            command.args(["--pds", &server.url(), "--plc-url", &server.url()]);
+            command.arg("--allow-private-hosts");
+            command
+        };
+        server.set("", drip.clone());
+        let before = server.requests();
+        let mut child = start(&mut start_it());
+        wait_until("a request for the list", || {
+            assert!(child.try_wait().unwrap().is_none(), "it ended before");
+            server.requests() > before
+        });
+        stop(&format!("{command:?}"), child);
+        server.set("", Answer::text(page.clone()));
+        let output = start_it().output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+        let sql = "SELECT count(*) FROM skyfill.repo";
+        let listed: i64 = db.client().query_one(sql, &[]).unwrap().get(0);
+        assert_eq!(listed, 2, "{command:?}: {}", told(&output));
+    }
+}
+
+/// A command on a database.
+fn clean_run(db: &TestDb, args: &[&str]) -> Command {
+    let mut command = skyfill();
+    command.args(args).env("BSKY_DB_POSTGRES_URL", &db.url);
+    command
 }
 
 #[test]
