@@ -122,6 +122,21 @@ struct Open<'a> {
 ///
 /// # Errors The first rule that is broken, with its offset.
 pub fn check(bytes: &[u8]) -> Result<Item<'_>, CborError> {
+    let (item, rest) = check_first(bytes)?;
+    if !rest.is_empty() {
+        return Err(CborError {
+            at: bytes.len().saturating_sub(rest.len()),
+            rule: "bytes after the item",
+        });
+    }
+    Ok(item)
+}
+
+/// Checks the item at the front of `bytes`, in one pass; returns it and the bytes after it.
+///
+/// # Errors
+/// The first rule that the item breaks, with its offset.
+pub fn check_first(bytes: &[u8]) -> Result<(Item<'_>, &[u8]), CborError> {
     let mut open: Vec<Open<'_>> = Vec::new();
     let mut at = 0usize;
     loop {
@@ -213,16 +228,10 @@ pub fn check(bytes: &[u8]) -> Result<Item<'_>, CborError> {
             close_one(&mut open);
         }
         if open.is_empty() {
-            break;
+            let (bytes, rest) = bytes.split_at_checked(at).ok_or(fail("cut off"))?;
+            return Ok((Item { bytes }, rest));
         }
     }
-    if at != bytes.len() {
-        return Err(CborError {
-            at,
-            rule: "bytes after the item",
-        });
-    }
-    Ok(Item { bytes })
 }
 
 /// Counts one finished item in the innermost open container.

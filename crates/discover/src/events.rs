@@ -2,6 +2,7 @@
 //! DAG-CBOR objects, a header and a body (<https://atproto.com/specs/event-stream>).
 
 use atrepo::cbor::{self, Map, Value};
+use atrepo::work;
 
 /// The part of a frame that matters here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,7 @@ const MAX_HEADER: usize = 128;
 /// Reads a frame.
 #[must_use]
 pub fn read(frame: &[u8]) -> Frame {
+    work::add(frame.len());
     let Some((header, body)) = split(frame) else {
         return Frame::Other;
     };
@@ -53,11 +55,10 @@ pub fn read(frame: &[u8]) -> Frame {
 
 /// Header and body.
 fn split(frame: &[u8]) -> Option<(Map<'_>, Map<'_>)> {
-    // Headers have a few bytes: the shortest piece that is an object is the header.
-    let end = (1..=frame.len().min(MAX_HEADER))
-        .find(|end| frame.get(..*end).is_some_and(|b| cbor::check(b).is_ok()))?;
-    let header = cbor::check(frame.get(..end)?).ok()?.as_map()?;
-    let body = cbor::check(frame.get(end..)?).ok()?.as_map()?;
+    let head = frame.get(..frame.len().min(MAX_HEADER))?;
+    let (header, rest) = cbor::check_first(head).ok()?;
+    let body = frame.get(head.len().checked_sub(rest.len())?..)?;
+    let (header, body) = (header.as_map()?, cbor::check(body).ok()?.as_map()?);
     Some((header, body))
 }
 

@@ -225,6 +225,14 @@ fn hostile_events() -> Vec<Vec<u8>> {
         }),
         // A header at the limit, each piece of which is checked.
         event(zeros(118), zeros(9)),
+        event(
+            |w| {
+                w.map(1).text("x");
+                (0..90).for_each(|_| _ = w.list(1));
+                w.integer(0);
+            },
+            zeros(9),
+        ),
         event(zeros(200), zeros(9)),
     ]
 }
