@@ -10,6 +10,7 @@
 
 pub mod catch_up;
 pub mod certificate;
+pub mod did_cache;
 pub mod discovery;
 mod documents;
 mod export;
@@ -17,6 +18,7 @@ pub mod finalize;
 pub mod identities;
 mod observer;
 mod proof;
+pub mod recreate;
 pub mod run;
 mod trust;
 pub mod verify;

@@ -5,9 +5,12 @@
 mod budget;
 pub mod checks;
 pub mod clock;
+pub mod connections;
 pub mod database;
 mod did_file;
 mod failure;
+pub mod shell;
+pub mod signals;
 pub mod stop;
 pub mod threads;
 

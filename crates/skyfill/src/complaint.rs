@@ -1,6 +1,6 @@
 //! What is wrong with the arguments, for people.
 
-use crate::cli::Cli;
+use crate::cli::{Cli, log_plainly};
 use crate::exit;
 use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue};
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 /// Prints what is wrong with the arguments, and names the environment variable if the value came
 /// from one.
 pub(crate) fn complain(error: &clap::Error) -> ExitCode {
-    exit::log_plainly();
+    log_plainly();
     // If even this cannot be printed, nothing can be done.
     drop(error.print());
     if let Some(variable) = variable_behind(error) {

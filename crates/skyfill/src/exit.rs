@@ -13,14 +13,6 @@ pub(crate) const STOPPED: u8 = 4;
 /// As shells have it for SIGINT.
 pub(crate) const AT_ONCE: i32 = 130;
 
-/// Logs in people's form, if nothing was begun yet: for errors in what says how to log.
-pub(crate) fn log_plainly() {
-    // Without a file and a filter, nothing can fail.
-    drop(observe::logging::start(
-        &observe::logging::Settings::default(),
-    ));
-}
-
 /// Prints a failure and picks the code.
 pub(crate) fn report(outcome: Result<Ended, Failure>) -> ExitCode {
     observe::view::end();

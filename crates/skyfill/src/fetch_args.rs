@@ -178,23 +178,3 @@ fn base_url(argument: &str, text: &str) -> Result<String, Failure> {
     lists::base_url(text)
         .ok_or_else(|| Failure::usage(format!("{argument}: {text} is no URL of a server")))
 }
-
-/// Lets the process have as many connections at once as the system allows it.
-pub(crate) fn allow_many_connections() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let wanted = maximum.unwrap_or(MANY).min(MANY);
-    if current.is_some_and(|current| current < wanted) {
-        // What it has is enough for most networks.
-        let _unchanged = setrlimit(
-            Resource::Nofile,
-            Rlimit {
-                current: Some(wanted),
-                maximum,
-            },
-        );
-    }
-}
-
-/// Open files at most.
-const MANY: u64 = 65_536;

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         return exit::report(Err(failure));
     }
     pg::name_process(matches.subcommand_name().unwrap_or_default());
-    fetch_args::allow_many_connections();
+    process::connections::allow_many();
     let outcome = match cli.command {
         Command::Migrate(args) => commands::migrate::run(&args),
         Command::UnpackAsDidFile(args) => commands::unpack::run(&args),

@@ -13,7 +13,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
 use ledger::settings::{self, Setting};
 use process::Database;
-use process::Failure;
+use process::{Failure, shell};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
@@ -65,9 +65,6 @@ const PATHS: &[&str] = &["certificate", "from_cars", "keep_cars", "opt_out"];
 /// Options that exclude each other: one that is given displaces the other where that was
 /// remembered.
 const EITHER: &[(&str, &str)] = &[("keep_cars", "from_cars"), ("certificate", "no_verify")];
-
-/// What stands for a password in a line that is printed.
-const PASSWORD: &str = "PASSWORD";
 
 /// An option or argument of this command that somebody gave.
 struct Given {
@@ -179,7 +176,7 @@ impl Told {
     fn noted(&self, given: &Given) -> Option<Scope> {
         scope(&self.command, &given.id)
             .filter(|scope| *scope != Scope::Run || self.command == "run")
-            .filter(|_| !given.values.iter().any(|value| has_secret(value)))
+            .filter(|_| !given.values.iter().any(|value| shell::has_secret(value)))
     }
 }
 
@@ -198,7 +195,7 @@ pub(crate) fn complete<A: FromArgMatches>(database: &Database, forget: bool) -> 
     };
     let added = to_add(told, &noted);
     if !added.is_empty() {
-        observe::log!("as told before: {}", shell_line(&added));
+        observe::log!("as told before: {}", shell::line(&added));
     }
     let mut line = told.line.clone();
     let after_command = 1 + place_of_command(&line, &told.command);
@@ -379,11 +376,11 @@ pub(crate) fn line_to_go_on_with() -> String {
         if is_done || given.from_environment || told.noted(given).is_some() {
             continue;
         }
-        lacks_password |= given.values.iter().any(|value| has_secret(value));
+        lacks_password |= given.values.iter().any(|value| shell::has_secret(value));
         let values: Vec<String> = given
             .values
             .iter()
-            .map(|value| without_secret(value))
+            .map(|value| shell::without_secret(value))
             .collect();
         match (&given.long, given.delimiter) {
             (None, _) => words.extend(values),
@@ -400,9 +397,12 @@ pub(crate) fn line_to_go_on_with() -> String {
             }
         }
     }
-    let line = shell_line(&words);
+    let line = shell::line(&words);
     match lacks_password {
-        true => format!("{line} (with the password, which is not kept, for {PASSWORD})"),
+        true => format!(
+            "{line} (with the password, which is not kept, for {})",
+            shell::PASSWORD
+        ),
         false => line,
     }
 }
@@ -419,10 +419,15 @@ pub(crate) fn line_of(command: &str) -> String {
         };
         for given in given.iter().filter(of_database) {
             words.extend(given.long.iter().map(|long| format!("--{long}")));
-            words.extend(given.values.iter().map(|value| without_secret(value)));
+            words.extend(
+                given
+                    .values
+                    .iter()
+                    .map(|value| shell::without_secret(value)),
+            );
         }
     }
-    shell_line(&words)
+    shell::line(&words)
 }
 
 /// Settings as a line of options, for people and shells.
@@ -440,49 +445,7 @@ pub(crate) fn options(noted: &[Setting]) -> String {
             }
         })
         .collect();
-    shell_line(&words)
-}
-
-fn shell_line(words: &[String]) -> String {
-    let quoted: Vec<String> = words.iter().map(|word| quoted(word)).collect();
-    quoted.join(" ")
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
-/// Whether it is a URL, or a list of settings of a connection, with a password.
-fn has_secret(value: &str) -> bool {
-    without_secret(value) != value
-}
-
-/// The same with [`PASSWORD`] for each password. URLs of PostgreSQL need not be URLs elsewhere, so
-/// their text is looked at.
-fn without_secret(value: &str) -> String {
-    let Some((scheme, rest)) = value.split_once("://") else {
-        return match value.contains("password") && value.contains('=') {
-            true => PASSWORD.to_owned(),
-            false => value.to_owned(),
-        };
-    };
-    let (place, options) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
-    if options.contains("password") {
-        return PASSWORD.to_owned();
-    }
-    let with_password = place
-        .rsplit_once('@')
-        .and_then(|(user, host)| Some((user.split_once(':')?.0, host)));
-    match with_password {
-        Some((user, host)) => format!("{scheme}://{user}:{PASSWORD}@{host}{options}"),
-        None => value.to_owned(),
-    }
+    shell::line(&words)
 }
 
 #[cfg(test)]
@@ -504,33 +467,5 @@ mod tests {
         for id in PATHS.iter().chain(EITHER.iter().flat_map(|(a, b)| [a, b])) {
             assert!(REMEMBERED.iter().any(|(known, _)| known == id), "{id}");
         }
-    }
-
-    #[test]
-    fn no_password_gets_into_a_line() {
-        for (value, shown) in [
-            ("postgresql://u:hunter2@h/d", "postgresql://u:PASSWORD@h/d"),
-            (
-                "postgresql://u:hunter2@/d?host=/run",
-                "postgresql://u:PASSWORD@/d?host=/run",
-            ),
-            (
-                "postgresql://u:hunt/er@2@h/d",
-                "postgresql://u:PASSWORD@h/d",
-            ),
-            ("postgresql://u@h/d", "postgresql://u@h/d"),
-            ("http://127.0.0.1:80/a", "http://127.0.0.1:80/a"),
-            ("postgresql:///d?host=/run&password=hunter2", "PASSWORD"),
-            ("host=h password=hunter2", "PASSWORD"),
-            ("https://plc.directory", "https://plc.directory"),
-            ("did:plc:abc", "did:plc:abc"),
-        ] {
-            assert_eq!(without_secret(value), shown);
-        }
-        assert_eq!(quoted("a b's"), r"'a b'\''s'");
-        assert_eq!(
-            quoted("http://127.0.0.1:80/?a=b"),
-            "'http://127.0.0.1:80/?a=b'"
-        );
     }
 }

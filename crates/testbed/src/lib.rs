@@ -19,6 +19,7 @@ mod comparison;
 mod database;
 mod material;
 mod network;
+pub mod pages;
 mod process;
 
 pub use command::{

@@ -7,6 +7,7 @@
 
 mod context;
 mod hosts;
+mod known;
 mod pass;
 mod plc;
 mod race;
@@ -16,5 +17,6 @@ mod source;
 
 pub use context::Discovery;
 pub(crate) use context::list_client;
+pub use known::write_did_file;
 pub use pass::Pass;
 pub use source::Source;

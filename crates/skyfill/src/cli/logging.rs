@@ -1,6 +1,5 @@
 //! Arguments of every command: what is logged, and where to.
 
-use crate::exit;
 use clap::{ArgAction, Args, ValueEnum};
 use observe::logging::{self, LoggingError};
 use process::Failure;
@@ -52,7 +51,7 @@ impl LogArgs {
         };
         logging::start(&settings).map_err(|error| {
             // To report it, people's form will do.
-            exit::log_plainly();
+            log_plainly();
             match error {
                 LoggingError::File(..) => Failure::usage(error)
                     .hint("name a file that can be written to, with --log-file"),
@@ -61,4 +60,10 @@ impl LogArgs {
             }
         })
     }
+}
+
+/// Logs in people's form, if nothing was begun yet: for errors in what says how to log.
+pub(crate) fn log_plainly() {
+    // Without a file and a filter, nothing can fail.
+    drop(logging::start(&logging::Settings::default()));
 }

@@ -8,7 +8,7 @@ mod logging;
 mod network;
 
 pub(crate) use loading::{CatchUpArgs, LoadArgs, RunArgs};
-pub(crate) use logging::LogArgs;
+pub(crate) use logging::{LogArgs, log_plainly};
 pub(crate) use network::{
     CallerArgs, DirectoryArgs, DiscoverArgs, FetchArgs, SimnetArgs, SourceArgs, SpoolArgs,
 };

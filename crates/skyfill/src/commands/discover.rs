@@ -3,12 +3,11 @@
 use crate::cli::DiscoverArgs;
 use crate::commands::stopped;
 use crate::{fetch_args, signals, told};
-use engine::discovery::Discovery;
-use ledger::listing;
+use engine::discovery::{self, Discovery};
 use observe::Workers;
 use process::{Database, Ended, Failure, checks, threads};
 use std::fs::File;
-use std::io::{BufWriter, ErrorKind, Write, stdout};
+use std::io::stdout;
 use std::path::Path;
 use std::time::Duration;
 
@@ -68,32 +67,13 @@ pub(crate) fn run(given: &DiscoverArgs) -> Result<Ended, Failure> {
     })
 }
 
-/// Writes all repos that are there as a DID file.
+/// Writes all repos that are known as a DID file; `-` is stdout.
 fn write_did_file(database: &Database, path: &Path) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| Failure::new(format!("write {}: {error}", path.display()));
-    let mut client = database.connect()?;
-    let mut out: Box<dyn Write> = if path == Path::new("-") {
-        Box::new(BufWriter::new(stdout().lock()))
-    } else {
-        Box::new(BufWriter::new(File::create(path).map_err(failed)?))
-    };
-    let mut after = String::new();
-    loop {
-        let repos = listing::repos(&mut client, &database.schema, &after, 10_000)
-            .map_err(|error| database.failure(error))?;
-        let Some((last, _)) = repos.last() else { break };
-        after.clone_from(last);
-        for (did, pds) in &repos {
-            match writeln!(out, "{}", serde_json::json!([did, pds])) {
-                Ok(()) => {}
-                // Whoever reads has enough.
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-                Err(error) => return Err(failed(error)),
-            }
-        }
+    if path == Path::new("-") {
+        return discovery::write_did_file(database, stdout().lock(), "stdout");
     }
-    match out.flush() {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(failed(error)),
-        _ => Ok(()),
-    }
+    let shown = path.display().to_string();
+    let file =
+        File::create(path).map_err(|error| Failure::new(format!("write {shown}: {error}")))?;
+    discovery::write_did_file(database, file, &shown)
 }
