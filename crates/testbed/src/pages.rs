@@ -10,8 +10,8 @@ pub fn pages() -> Vec<PathBuf> {
     let mut pages = vec![root.join("README.md"), root.join("CONTRIBUTING.md")];
     let mut folders = vec![root.join("docs")];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
+        for entry in fs::read_dir(folder).expect("a folder of docs") {
+            let path = entry.expect("an entry of it").path();
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "md") {
@@ -44,7 +44,10 @@ pub fn commands(line: &str) -> Vec<Vec<String>> {
     let (mut word, mut quote) = (String::new(), None);
     let end_word = |word: &mut String, commands: &mut Vec<Vec<String>>| {
         if !word.is_empty() {
-            commands.last_mut().unwrap().push(std::mem::take(word));
+            commands
+                .last_mut()
+                .expect("it begins with one")
+                .push(std::mem::take(word));
         }
     };
     for c in line.chars() {
