@@ -2,6 +2,8 @@
 //! lists of the tables that repos fill. skyfill's own tables are in the crate `ledger`.
 
 #[cfg(feature = "migrate")]
+pub mod drift;
+#[cfg(feature = "migrate")]
 pub mod migrate;
 pub mod migrations;
 #[cfg(feature = "migrate")]

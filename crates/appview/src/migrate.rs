@@ -17,6 +17,8 @@ const KYSELY_LOCK: i64 = 3_853_314_791_062_309_107;
 pub struct Migrated {
     /// Number of steps that had run before.
     pub before: usize,
+    /// Those of them that this version does not know.
+    pub unknown: Vec<String>,
     /// Steps that ran now.
     pub ran: Vec<&'static str>,
 }
@@ -25,7 +27,8 @@ pub struct Migrated {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum MigrateError {
-    /// It has steps that this version does not know.
+    /// It has steps that this version does not know, and lacks some that it knows: they cannot be
+    /// put in between.
     Unknown(Vec<String>),
     /// Its steps are not the first ones of the official list.
     Gap {
@@ -146,7 +149,18 @@ fn run(client: &mut Client, schema: &str, last: Option<&str>) -> Result<Migrated
         .cloned()
         .collect();
     if !unknown.is_empty() {
-        return Err(MigrateError::Unknown(unknown));
+        let is_complete = MIGRATIONS
+            .iter()
+            .all(|step| present.iter().any(|name| name == step.name));
+        if !is_complete {
+            return Err(MigrateError::Unknown(unknown));
+        }
+        txn.rollback()?;
+        return Ok(Migrated {
+            before: present.len(),
+            unknown,
+            ran: Vec::new(),
+        });
     }
     for (known, found) in MIGRATIONS.iter().zip(&present) {
         if known.name != found {
@@ -188,25 +202,7 @@ fn run(client: &mut Client, schema: &str, last: Option<&str>) -> Result<Migrated
     txn.commit()?;
     Ok(Migrated {
         before: present.len(),
+        unknown,
         ran,
     })
-}
-
-/// Whether `schema` is at the newest official state, so that a load may write to it.
-///
-/// # Errors
-/// The server refused.
-pub fn is_current(client: &mut Client, schema: &str) -> Result<bool, postgres::Error> {
-    let there = client.query_one(
-        "SELECT to_regclass($1) IS NOT NULL",
-        &[&format!("\"{schema}\".kysely_migration")],
-    )?;
-    if !there.get::<_, bool>(0) {
-        return Ok(false);
-    }
-    let newest = client.query_one(
-        &format!(r#"SELECT max(name) FROM "{schema}".kysely_migration"#),
-        &[],
-    )?;
-    Ok(newest.get::<_, Option<String>>(0).as_deref() == MIGRATIONS.last().map(|m| m.name))
 }

@@ -137,13 +137,37 @@ fn make_probes(
     locks::take(client, Lock::Probes, Hold::Transaction, waits)?;
     client.batch_execute("SET LOCAL client_min_messages = warning")?;
     for info in table::ALL {
+        let probe = probe_table(schema, info.name);
+        let table = format!("\"{schema}\".\"{}\"", info.name);
+        if is_outdated(client, &probe, &table)? {
+            client.batch_execute(&format!("DROP TABLE {probe}"))?;
+        }
         client.batch_execute(&format!(
-            "CREATE UNLOGGED TABLE IF NOT EXISTS {} (LIKE \"{schema}\".\"{}\" INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING INDEXES)",
-            probe_table(schema, info.name),
-            info.name
+            "CREATE UNLOGGED TABLE IF NOT EXISTS {probe}
+             (LIKE {table} INCLUDING DEFAULTS INCLUDING IDENTITY INCLUDING GENERATED INCLUDING INDEXES)"
         ))?;
     }
     Ok(())
+}
+
+/// Whether a twin is that of an earlier state of its table: migrations added or dropped columns, or
+/// added indexes. Fewer indexes are those that a load dropped.
+fn is_outdated(
+    client: &mut impl postgres::GenericClient,
+    probe: &str,
+    table: &str,
+) -> Result<bool, Error> {
+    let row = client.query_one(
+        "SELECT to_regclass($1) IS NOT NULL AND (
+           (SELECT count(*) FROM pg_index WHERE indrelid = to_regclass($1)) <
+           (SELECT count(*) FROM pg_index WHERE indrelid = to_regclass($2))
+           OR (SELECT array_agg((attname, atttypid, attnotnull) ORDER BY attname)
+               FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped)
+             IS DISTINCT FROM (SELECT array_agg((attname, atttypid, attnotnull) ORDER BY attname)
+               FROM pg_attribute WHERE attrelid = to_regclass($2) AND attnum > 0 AND NOT attisdropped))",
+        &[&probe, &table],
+    )?;
+    row.try_get(0)
 }
 
 /// Drops the twins, with their schema.

@@ -34,7 +34,8 @@ pub fn drop_follow(
 }
 
 /// Drops those indexes and constraints of `tables` that `which` names, and remembers them in the
-/// same transaction. Returns the names.
+/// same transaction. Returns the names. What foreign keys or a replica identity stand on stays:
+/// they are somebody else's, and would go with it.
 pub(crate) fn drop_some(
     txn: &mut Transaction<'_>,
     schema: &str,
@@ -47,8 +48,9 @@ pub(crate) fn drop_some(
                      ELSE format('ALTER TABLE %I.%I ADD CONSTRAINT %I %s', $1::text, t.relname, con.conname, pg_get_constraintdef(con.oid)) END
          FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_class t ON t.oid = x.indrelid
            JOIN pg_namespace n ON n.oid = t.relnamespace
-         LEFT JOIN pg_constraint con ON con.conindid = i.oid
-         WHERE n.nspname = $1::text AND t.relname::text = ANY($2) ORDER BY 1, 2",
+         LEFT JOIN pg_constraint con ON con.conindid = i.oid AND con.conrelid = t.oid AND con.contype IN ('p', 'u', 'x')
+         WHERE n.nspname = $1::text AND t.relname::text = ANY($2) AND NOT x.indisreplident
+           AND NOT EXISTS (SELECT FROM pg_constraint f WHERE f.conindid = i.oid AND f.contype = 'f') ORDER BY 1, 2",
         &[&schema, &tables],
     )?;
     let mut names = Vec::new();

@@ -3,6 +3,7 @@
 use crate::checks::Server;
 use crate::failure::Failure;
 use crate::stop::{PATIENT, Stop};
+use appview::drift::{self, Drift};
 use ledger::locks::{self, Hold, Lock};
 use ledger::presence;
 use pg::{DbError, DbErrorKind, Persistent};
@@ -209,24 +210,54 @@ impl Database {
         })
     }
 
-    /// Makes sure that the schema is there and current. A private database has nobody else to
-    /// migrate it.
+    /// Makes sure that skyfill can fill the schema, and reports what it does not know of it. A
+    /// private database has nobody else to migrate it.
     pub fn require_current(&self) -> Result<(), Failure> {
         let mut client = self.connect()?;
         if self.private.is_some() {
             appview::migrate::migrate(&mut client, &self.schema).map_err(Failure::new)?;
         }
-        if appview::migrate::is_current(&mut client, &self.schema)
-            .map_err(|error| self.failure(error))?
-        {
-            return Ok(());
+        let drift = self.drift(&mut client)?.unwrap_or_else(|| Drift {
+            missing: vec!["all of them"],
+            ..Drift::default()
+        });
+        let (schema, shown) = (&self.schema, self.shown());
+        if drift.is_behind() {
+            return Err(Failure::new(format!(
+                "schema {schema} of {shown} is not at the newest official state"
+            ))
+            .hint("run: skyfill migrate"));
         }
-        let schema = &self.schema;
-        Err(Failure::new(format!(
-            "schema {schema} of {} is not at the newest official state",
-            self.shown()
-        ))
-        .hint("run: skyfill migrate"))
+        if !drift.problems.is_empty() {
+            return Err(Failure::new(format!(
+                "skyfill cannot fill schema {schema} of {shown}: {}",
+                drift.problems.join("; ")
+            ))
+            .hint("use a skyfill made for that AppView version, or another schema (--schema)"));
+        }
+        if let Some(more) = drift.summary() {
+            observe::log!(
+                "note: schema {schema} has what this version of skyfill does not know, and leaves at its defaults: {more}"
+            );
+        }
+        for acting in &drift.acting {
+            observe::log!("note: {acting}");
+        }
+        Ok(())
+    }
+
+    /// How the schema differs from the official one; nothing, if it has no migrations.
+    pub fn drift(&self, client: &mut Client) -> Result<Option<Drift>, Failure> {
+        let look = |client: &mut Client| -> Result<Option<Drift>, postgres::Error> {
+            let dropped = if ledger::exists(client)? {
+                ledger::dropped::list(client, &self.schema)?
+            } else {
+                Vec::new()
+            };
+            let tables = dropped.into_iter().map(|what| what.table).collect();
+            drift::examine(client, &self.schema, &tables)
+        };
+        look(client).map_err(|error| self.failure(error))
     }
 }
 

@@ -30,6 +30,12 @@ pub(crate) fn run(args: &MigrateArgs) -> Result<Ended, Failure> {
             database.shown()
         ))
     })?;
+    if !migrated.unknown.is_empty() {
+        observe::log!(
+            "note: this version of skyfill does not know these migrations: {}",
+            migrated.unknown.join(", ")
+        );
+    }
     match migrated.ran.as_slice() {
         [] => observe::log!(
             "schema {schema} of {} is current: {} migrations",
