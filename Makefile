@@ -38,8 +38,8 @@ chaos: ## Kill skyfill and PostgreSQL 200 times (SKYFILL_CHAOS_KILLS, SKYFILL_CH
 fuzz: ## Run every fuzz target for ten minutes
 	@scripts/fuzz.sh
 
-conformance: ## Compare with the official indexer from npm, row by row
-	@scripts/conformance.sh
+conformance: ## Compare with the official indexer from npm, row by row (official=VERSION: another one)
+	@scripts/conformance.sh $(if $(official),--official $(official))
 
 reference: ## Generate docs/reference/commands.md from the definitions of the arguments
 	cargo run -q -p skyfill --all-features --locked -- reference > docs/reference/commands.tmp

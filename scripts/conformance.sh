@@ -2,18 +2,22 @@
 # Compares skyfill with the official indexer. Installs that from npm (with the Node that it needs),
 # compares mutated records and recorded networks, and exits with 1 if anything differs. With
 # --record, writes the official result for the networks to conformance/recorded instead.
-# Usage: scripts/conformance.sh [--record] [--seed N] [--count N]
+# With --official VERSION, another version of @atproto/bsky is the judge: its migrations make the
+# database, what they changed is reported, and skyfill fills it as it is.
+# Usage: scripts/conformance.sh [--record] [--official VERSION] [--seed N] [--count N]
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
-seed=$(date +%j) count=200000 record=()
+seed=$(date +%j) count=200000 record=() official=
 while [ $# -gt 0 ]; do
   case $1 in
     --record) record=(--record); shift;;
+    --official) official=$2; shift 2;;
     --seed) seed=$2; shift 2;;
     --count) count=$2; shift 2;;
-    *) echo "usage: $0 [--record] [--seed N] [--count N]" >&2; exit 2;;
+    *) echo "usage: $0 [--record] [--official VERSION] [--seed N] [--count N]" >&2; exit 2;;
   esac
 done
+if [ -n "$official" ] && [ ${#record[@]} -gt 0 ]; then echo "what is recorded is the version in conformance/package.json" >&2; exit 2; fi
 "$here/scripts/setup.sh" conformance
 . "$here/scripts/env.sh"
 cd "$here"
@@ -24,14 +28,25 @@ cargo build --locked --workspace --all-targets "${features[@]}"
 
 # Installed once, again when package.json changes. Nothing is compiled: its one native module comes
 # built.
-judge=$here/target/conformance
+judge=$here/target/conformance${official:+-$official}
 mkdir -p "$judge/node"
-if ! cmp -s conformance/package.json "$judge/installed"; then
+if [ -z "$official" ]; then
+  cp conformance/package.json "$judge/wanted"
+else
+  # Beside it, the packages that it depends on itself.
+  npm view "@atproto/bsky@$official" dependencies --json > "$judge/dependencies.json"
+  [ -s "$judge/dependencies.json" ] || { echo "npm has no @atproto/bsky@$official; npm view @atproto/bsky versions lists them" >&2; exit 2; }
+  range() { sed -n 's#.*"@atproto/'"$1"'": "\(.*\)".*#\1#p' "$judge/dependencies.json"; }
+  sed -E -e 's#("@atproto/bsky": ").*"#\1'"$official"'"#' -e 's#("@atproto/lex": ").*"#\1'"$(range lex)"'"#' \
+    -e 's#("@atproto/repo": ").*"#\1'"$(range repo)"'"#' -e 's#("@atproto/syntax": ").*"#\1'"$(range syntax)"'"#' \
+    conformance/package.json > "$judge/wanted"
+fi
+if ! cmp -s "$judge/wanted" "$judge/installed"; then
   echo "installing the official indexer" >&2
   (cd "$judge/node" && npm install --silent --no-audit --no-fund --no-package-lock --prefix . node@22)
-  cp conformance/package.json "$judge/package.json"
+  cp "$judge/wanted" "$judge/package.json"
   (cd "$judge" && PATH="$judge/node/node_modules/.bin:$PATH" npm install --silent --no-audit --no-fund --no-package-lock)
-  cp conformance/package.json "$judge/installed"
+  cp "$judge/wanted" "$judge/installed"
 fi
 cp conformance/*.mjs "$judge/"
 node=$judge/node/node_modules/.bin/node
@@ -58,6 +73,12 @@ cleanup() {
   "$skyfill" db stop --data-dir "$data" >/dev/null 2>&1 || true
 }
 trap cleanup EXIT
+if [ -n "$official" ]; then
+  echo "migrations of @atproto/bsky $official:" >&2
+  fresh migrated
+  (cd "$judge" && "$node" migrate.mjs "$(database migrated)")
+  "$tool" drift "$(database migrated)" || status=1
+fi
 for recorded in conformance/recorded/*.json; do
   name=$(basename "$recorded" .json)
   now=$(sed -n 's/.*"now": "\(.*\)".*/\1/p' "$recorded")
@@ -65,12 +86,14 @@ for recorded in conformance/recorded/*.json; do
   rm -rf "$judge/$name" && "$tool" network "$recorded" "$judge/$name"
   fresh official && fresh filled
   (cd "$judge" && "$node" index.mjs "$(database official)" "$judge/$name" "$now")
-  "$tool" check "${record[@]}" "$recorded" "$(database official)" || status=1
+  # What another version makes of it is compared with skyfill alone.
+  [ -n "$official" ] || "$tool" check "${record[@]}" "$recorded" "$(database official)" || status=1
   "$tool" serve "$recorded" "$judge/$name/dids.jsonl" > "$judge/$name/url" & serving=$!
   until [ -s "$judge/$name/url" ]; do kill -0 $serving; sleep 0.1; done
   pds=$(cat "$judge/$name/url")
   export BSKY_DB_POSTGRES_URL; BSKY_DB_POSTGRES_URL=$(database filled)
   socket=$sockets/$name
+  if [ -n "$official" ]; then (cd "$judge" && "$node" migrate.mjs "$(database filled)"); fi
   "$skyfill" migrate 2>/dev/null
   "$skyfill" consumer "$socket" --rejects "$judge/$name/rejects" 2>"$judge/$name/consumer.log" & consumer=$!
   until grep -q listening "$judge/$name/consumer.log"; do kill -0 $consumer; sleep 0.1; done
@@ -84,5 +107,5 @@ for recorded in conformance/recorded/*.json; do
   if "$tool" compare "$(database official)" "$(database filled)"; then echo "  the same rows" >&2; else status=1; fi
   kill $serving; wait $serving 2>/dev/null || true; serving=
 done
-[ $status = 0 ] && echo "skyfill and the official indexer agree" >&2
+[ $status = 0 ] && echo "skyfill and the official indexer${official:+ $official} agree" >&2
 exit $status

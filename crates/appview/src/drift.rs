@@ -26,6 +26,9 @@ const BESIDE: &[&str] = &[
     "thread_mute",
 ];
 
+/// Of these, what skyfill only reads: nothing there can refuse or follow its rows.
+const READ: &[&str] = &["thread_mute"];
+
 /// Columns that skyfill writes or reads beside those in [`table::ALL`] and generated ones.
 const USED: &[&str] = &[
     "actor.did",
@@ -260,7 +263,8 @@ fn compare(lines: &[&str], dropped: &BTreeSet<String>) -> Drift {
     compare_keys(&known, &found, dropped, &mut drift);
     let known: BTreeSet<&[&str]> = known.others.iter().map(Vec::as_slice).collect();
     for words in &found.others {
-        if known.contains(words.as_slice()) {
+        let is_read = words.get(1).is_some_and(|table| READ.contains(table));
+        if known.contains(words.as_slice()) || is_read {
             continue;
         }
         match words.as_slice() {
@@ -316,7 +320,8 @@ fn compare_columns(known: &Catalog<'_>, found: &Catalog<'_>, drift: &mut Drift) 
     }
     for (name, column) in &found.columns {
         let is_known = known.columns.contains_key(name);
-        let is_filled = column.filled != "-" || column.nullable;
+        let is_read = READ.contains(&name.split('.').next().unwrap_or_default());
+        let is_filled = column.filled != "-" || column.nullable || is_read;
         if written.contains(name) || is_known && is_filled {
             continue;
         }
@@ -378,7 +383,7 @@ fn compare_keys(
         }
     }
     for (table, key, name) in &found.keys {
-        if known.keys.contains(&(table, key, name)) {
+        if known.keys.contains(&(table, key, name)) || READ.contains(table) {
             continue;
         }
         // What holds a known key besides other columns refuses no row that the key would not.

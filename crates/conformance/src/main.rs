@@ -16,6 +16,7 @@ mod value;
 use clap::{Parser, Subcommand};
 use conformance::dump;
 use postgres::{Client, NoTls};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -64,6 +65,11 @@ enum Command {
         /// Record what the tables are instead.
         #[arg(long)]
         record: bool,
+    },
+    /// Compares a schema that the official migrations made with the one that skyfill knows.
+    Drift {
+        /// The database.
+        url: String,
     },
     /// Compares the tables of two databases; what differs goes to stdout.
     Compare {
@@ -120,6 +126,7 @@ fn run(command: Command) -> Result<bool, String> {
             }
             Ok(differing.is_empty())
         }
+        Command::Drift { url } => drift(&mut connect(&url)?),
         Command::Compare { official, other } => {
             let theirs = dump(&mut connect(&official)?, "bsky").map_err(|e| e.to_string())?;
             let ours = dump(&mut connect(&other)?, "bsky").map_err(|e| e.to_string())?;
@@ -139,4 +146,28 @@ fn run(command: Command) -> Result<bool, String> {
             Ok(same)
         }
     }
+}
+
+/// Prints what the official migrations of another version changed. They agree if skyfill can fill
+/// that schema.
+fn drift(client: &mut Client) -> Result<bool, String> {
+    let found = appview::drift::examine(client, "bsky", &BTreeSet::new())
+        .map_err(|error| error.to_string())?
+        .ok_or("there is no schema bsky")?;
+    for name in &found.unknown {
+        eprintln!("  a migration that skyfill does not know: {name}");
+    }
+    for name in &found.missing {
+        eprintln!("  a migration that skyfill knows and this version does not have: {name}");
+    }
+    for what in found.more.iter().chain(&found.acting) {
+        eprintln!("  more: {what}");
+    }
+    for problem in &found.problems {
+        eprintln!("  skyfill cannot fill it: {problem}");
+    }
+    if found.is_none() {
+        eprintln!("  the schema is the one that skyfill knows");
+    }
+    Ok(found.problems.is_empty())
 }

@@ -198,7 +198,7 @@ fn what_cannot_be_filled_right_is_refused_by_name() {
             .unwrap();
         let before = db.dump();
         for args in [
-            &["run", "--dids", "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"][..],
+            &["run", "--did", "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"][..],
             &["finalize"],
             &["verify"],
         ] {
