@@ -1,17 +1,16 @@
 //! The connections of producers: a thread for each reads it. The number of connections is bounded;
 //! one that has said nothing gives way to others.
 
-use crate::counts::Counts;
-use crate::frames::PartStore;
-use crate::lines::Rejects;
-use crate::lines::reader::{LineReader, Pending};
-use crate::lines::shards::Handles;
+use crate::frames::{self, PartStore};
+use crate::lines::reader::{LineReader, LineStore};
 use handoff::account::GREETING;
+use handoff::frames::MAGIC;
 use handoff::listen::Listener;
+use handoff::send::COMMITTED;
 use load::loading::Settle;
 use observe::{Progress, Workers};
 use process::{Stop, threads};
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -23,9 +22,11 @@ use std::time::{Duration, Instant};
 const SILENT: Duration = Duration::from_secs(5);
 /// How often the listener checks whether it is told to stop, and the pause after it failed.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often a connection that waits for its first byte checks the same.
+const FIRST_BYTE: Duration = Duration::from_millis(500);
 
 /// The connection, until its first byte has come: so long it can be ended from outside.
-pub(crate) type Silent = Arc<Mutex<Option<UnixStream>>>;
+type Silent = Arc<Mutex<Option<UnixStream>>>;
 
 /// A thread that reads one connection.
 struct Reader {
@@ -50,17 +51,12 @@ impl Reader {
     }
 }
 
-/// What the threads that read connections share.
+/// What accepts connections, and what the threads that read them need.
 pub(crate) struct Connections<'c> {
     pub(crate) socket: &'c Path,
-    /// Records per batch of lines.
-    pub(crate) batch_size: usize,
     /// Most connections at once.
     pub(crate) most: usize,
-    pub(crate) pending: Arc<Pending>,
-    pub(crate) shards: Handles,
-    pub(crate) counts: &'c Counts,
-    pub(crate) rejects: &'c Arc<Rejects>,
+    pub(crate) lines: LineStore,
     pub(crate) parts: &'c PartStore,
     pub(crate) workers: &'c Workers,
     pub(crate) stop: &'c Stop,
@@ -124,22 +120,14 @@ impl Connections<'_> {
     fn start_reading(&self, stream: UnixStream) -> Reader {
         // Here, not in the thread: producers wait for it. It does not matter whether one listens.
         drop((&stream).write_all(GREETING));
-        let reader = LineReader::new(
-            self.batch_size,
-            (self.shards.clone(), &self.pending),
-            self.counts,
-            self.rejects,
-            self.stop,
-            self.workers,
-            self.parts,
-        );
-        let parts = self.parts.clone();
         let silent: Silent = Arc::new(Mutex::new(stream.try_clone().ok()));
         let until_it_speaks = Arc::clone(&silent);
+        let (lines, parts) = (self.lines.clone(), self.parts.clone());
+        let workers = self.workers.clone();
         let thread = std::thread::spawn(move || {
             let broke_off = |why| parts.break_off(why);
             threads::guarded("a reading thread", broke_off, || {
-                reader.run(stream, &until_it_speaks);
+                read(stream, &until_it_speaks, lines, &parts, &workers);
             });
         });
         Reader {
@@ -148,4 +136,52 @@ impl Connections<'_> {
             since: Instant::now(),
         }
     }
+}
+
+/// Reads a connection to its end, in the form that its first byte shows.
+fn read(
+    stream: UnixStream,
+    silent: &Silent,
+    lines: LineStore,
+    parts: &PartStore,
+    workers: &Workers,
+) {
+    let worker = workers.start("reading lines");
+    if let Err(error) = stream.set_read_timeout(Some(FIRST_BYTE)) {
+        observe::log!("a producer's connection cannot be read: {error}");
+        return;
+    }
+    let first = first_byte(&stream, &lines.stop);
+    drop(silent.lock().unwrap_or_else(PoisonError::into_inner).take());
+    let Some(first) = first else {
+        return;
+    };
+    if Some(&first) == MAGIC.first() {
+        worker.doing("reading frames");
+        frames::read(parts, &stream, &[first]);
+    } else {
+        LineReader::new(lines).read(stream, first, &worker);
+    }
+}
+
+/// The first byte of a stream. Nothing if none comes.
+fn first_byte(mut stream: &UnixStream, stop: &Stop) -> Option<u8> {
+    let mut byte = [0];
+    while !stop.is_set() {
+        match stream.read(&mut byte) {
+            Ok(0) => {
+                // All of nothing is committed.
+                drop(stream.write_all(COMMITTED));
+                return None;
+            }
+            Ok(_) => return Some(byte[0]),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                ) => {}
+            Err(_) => return None,
+        }
+    }
+    None
 }

@@ -1,6 +1,7 @@
 //! What happened to what producers sent, lines and parts alike.
 
-use crate::lines::{Rejects, WriterReport};
+use crate::lines::rejects::Rejects;
+use crate::lines::writer::WriterReport;
 use load::LoadedRepo;
 use observe::Counter;
 use std::time::Duration;

@@ -11,8 +11,6 @@ mod connections;
 mod counts;
 mod frames;
 pub mod lines;
-mod peer;
-mod spool;
 
 pub use counts::Summary;
 
@@ -21,9 +19,9 @@ use counts::Counts;
 use frames::{PartLimits, PartStore};
 use handoff::listen::Listener;
 use ledger::runs::Mode;
-use lines::Rejects;
 use lines::driver::DriverKind;
-use lines::reader::Pending;
+use lines::reader::{LineStore, Pending};
+use lines::rejects::Rejects;
 use lines::shards::Shards;
 use lines::writer::WriterOptions;
 use load::loading::{Loaders, Loading, Settle};
@@ -160,12 +158,15 @@ impl Consumer {
         let started = Instant::now();
         let connections = Connections {
             socket: &options.socket,
-            batch_size: options.batch_size,
             most: memory.producers,
-            pending: Arc::new(Pending::new(memory.pending)),
-            shards: shards.handles(),
-            counts: &counts,
-            rejects: &rejects,
+            lines: LineStore {
+                batch_size: options.batch_size,
+                shards: shards.senders(),
+                pending: Arc::new(Pending::new(memory.pending)),
+                counts: counts.clone(),
+                rejects: Arc::clone(&rejects),
+                stop: stop.clone(),
+            },
             parts: &parts,
             workers,
             stop,

@@ -1,11 +1,11 @@
 //! The way from producer to consumer.
 //!
 //! [`frames`] is the form between skyfill's own ends: records as they are in the CAR, acknowledged
-//! part by part. [`line`] is the form of the original scripts: one JSON object a line. It has no
-//! acknowledgements; what stands in for one is the end of the stream: a consumer closes
-//! its side only when everything that it read is committed. A consumer of skyfill's greets with
-//! [`account::GREETING`]; a producer that hears it sends frames, else lines. [`listen`], [`send`]
-//! and [`send_frames`] are the ends of a unix socket.
+//! part by part; [`part`] is what is checked of a part. [`line`] is the form of the original
+//! scripts: one JSON object a line. It has no acknowledgements; what stands in for one is the end of
+//! the stream: a consumer closes its side only when everything that it read is committed. A consumer
+//! of skyfill's greets with [`account::GREETING`]; a producer that hears it sends frames, else
+//! lines. [`listen`], [`send`] and [`send_frames`] are the ends of a unix socket.
 
 #![cfg_attr(
     not(test),
@@ -22,5 +22,6 @@ pub mod frames;
 pub mod line;
 pub mod lines;
 pub mod listen;
+pub mod part;
 pub mod send;
 pub mod send_frames;

@@ -11,10 +11,9 @@ pub mod driver;
 pub mod insert_test;
 mod merge;
 pub(crate) mod reader;
-mod rejects;
+pub(crate) mod rejects;
 pub(crate) mod shards;
 pub(crate) mod writer;
 
 pub use batch::Batch;
-pub(crate) use rejects::Rejects;
 pub use writer::{Refused, Writer, WriterOptions, WriterReport};

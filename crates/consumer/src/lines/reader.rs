@@ -1,25 +1,22 @@
 //! One producer's connection: lines to batches.
 
-use crate::connections::Silent;
 use crate::counts::Counts;
-use crate::frames::PartStore;
 use crate::lines::batch::Batch;
 use crate::lines::rejects::Rejects;
-use crate::lines::shards::{Gone, Handles};
+use crate::lines::shards::{ShardLost, ShardSenders};
 use handoff::account::Account;
-use handoff::frames::MAGIC;
 use handoff::line::{LineError, Message};
 use handoff::lines::{Line, Lines, Step};
 use handoff::send::COMMITTED;
 use load::Accounts;
-use observe::Workers;
+use observe::Worker;
 use process::Stop;
 use rows::{Collection, Record};
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Read, Write};
+use std::io::Write;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What is stored is committed after so long at the latest, whatever comes meanwhile: it is in a
@@ -56,113 +53,67 @@ impl Pending {
     }
 }
 
-/// Reads one connection.
+/// Where the records of all connections that send lines go.
+#[derive(Clone)]
+pub(crate) struct LineStore {
+    /// Records per batch.
+    pub(crate) batch_size: usize,
+    pub(crate) shards: ShardSenders,
+    pub(crate) pending: Arc<Pending>,
+    pub(crate) counts: Counts,
+    pub(crate) rejects: Arc<Rejects>,
+    pub(crate) stop: Stop,
+}
+
+/// A connection that is read.
 pub(crate) struct LineReader {
-    batch_size: usize,
-    shards: Handles,
+    store: LineStore,
     /// Unfinished batches, by collection and shard, so that storing them in order keeps all shards
     /// busy.
-    pending: BTreeMap<(Collection, usize), Batch>,
-    all_pending: Arc<Pending>,
+    batches: BTreeMap<(Collection, usize), Batch>,
     accounts: Accounts,
     /// Since when something is stored and not committed.
     dirty: Option<Instant>,
-    counts: Counts,
-    rejects: Arc<Rejects>,
-    stop: Stop,
-    workers: Workers,
-    parts: PartStore,
 }
 
 impl Drop for LineReader {
     fn drop(&mut self) {
         // What a connection that broke off leaves behind is gone.
-        self.all_pending
-            .sub(self.pending.values().map(Batch::bytes).sum());
+        let left = self.batches.values().map(Batch::bytes).sum();
+        self.store.pending.sub(left);
     }
-}
-
-/// The first byte of a stream; it tells which form it is in. Nothing if none comes.
-fn first_byte(mut stream: &UnixStream, stop: &Stop) -> Option<u8> {
-    let mut byte = [0];
-    while !stop.is_set() {
-        match stream.read(&mut byte) {
-            Ok(0) => {
-                // All of nothing is committed.
-                drop(stream.write_all(COMMITTED));
-                return None;
-            }
-            Ok(_) => return Some(byte[0]),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-                ) => {}
-            Err(_) => return None,
-        }
-    }
-    None
 }
 
 impl LineReader {
-    pub(crate) fn new(
-        batch_size: usize,
-        (shards, all_pending): (Handles, &Arc<Pending>),
-        counts: &Counts,
-        rejects: &Arc<Rejects>,
-        stop: &Stop,
-        workers: &Workers,
-        parts: &PartStore,
-    ) -> Self {
+    pub(crate) fn new(store: LineStore) -> Self {
         Self {
-            batch_size,
-            shards,
-            pending: BTreeMap::new(),
-            all_pending: Arc::clone(all_pending),
+            store,
+            batches: BTreeMap::new(),
             accounts: Accounts::default(),
             dirty: None,
-            counts: counts.clone(),
-            rejects: Arc::clone(rejects),
-            stop: stop.clone(),
-            workers: workers.clone(),
-            parts: parts.clone(),
         }
     }
 
-    /// Reads until the producer ends its stream, or somebody stops it; closes the stream when all
-    /// is committed.
-    pub(crate) fn run(mut self, stream: UnixStream, silent: &Silent) {
-        let worker = self.workers.start("reading lines");
-        let outcome = self.read(stream, silent, &worker);
-        if let Err(Gone) = outcome {
-            // The thread that is gone tells why.
-            self.stop.set();
-        }
-    }
-
-    fn read(
-        &mut self,
-        stream: UnixStream,
-        silent: &Silent,
-        worker: &observe::Worker,
-    ) -> Result<(), Gone> {
+    /// Reads a stream, whose first byte was read already, until the producer ends it or somebody
+    /// stops it; closes it when all is committed.
+    pub(crate) fn read(mut self, stream: UnixStream, first: u8, worker: &Worker) {
         if let Err(error) = stream.set_read_timeout(Some(IDLE)) {
             observe::log!("a producer's connection cannot be read: {error}");
-            return Ok(());
+        } else if let Err(ShardLost) = self.read_lines(stream, first, worker) {
+            // The thread that is lost reports why.
+            self.store.stop.set();
         }
-        let first = first_byte(&stream, &self.stop);
-        drop(silent.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let Some(first) = first else {
-            return Ok(());
-        };
-        if Some(&first) == MAGIC.first() {
-            worker.doing("reading frames");
-            self.parts.read_from(&stream, &[first]);
-            return Ok(());
-        }
+    }
+
+    fn read_lines(
+        &mut self,
+        stream: UnixStream,
+        first: u8,
+        worker: &Worker,
+    ) -> Result<(), ShardLost> {
         let mut lines = Lines::new(stream, &[first]);
         let mut ended = false;
-        while !self.stop.is_set() {
+        while !self.store.stop.is_set() {
             // A producer that drips is never idle, and must not keep a transaction open.
             if self
                 .dirty
@@ -173,7 +124,7 @@ impl LineReader {
             let mut outcome = Ok(());
             let step = lines.step(|line| {
                 if outcome.is_ok() {
-                    outcome = self.take(&line);
+                    outcome = self.on_line(&line);
                 }
             });
             outcome?;
@@ -202,8 +153,8 @@ impl LineReader {
         Ok(())
     }
 
-    fn take(&mut self, line: &Line<'_>) -> Result<(), Gone> {
-        self.counts.line();
+    fn on_line(&mut self, line: &Line<'_>) -> Result<(), ShardLost> {
+        self.store.counts.line();
         let line = match line {
             Line::Complete(line) => line,
             Line::TooLong(start) => {
@@ -211,7 +162,7 @@ impl LineReader {
                 return Ok(());
             }
         };
-        self.counts.line_bytes(line.len() as u64 + 1);
+        self.store.counts.line_bytes(line.len() as u64 + 1);
         if let Some(account) = Account::parse(line) {
             match account {
                 Ok(account) => return self.add_account(account),
@@ -229,36 +180,36 @@ impl LineReader {
             }
         };
         match message.record() {
-            Some(record) => self.add(&record, line),
+            Some(record) => self.add_record(&record, line),
             None => {
-                self.counts.not_indexed();
+                self.store.counts.not_indexed();
                 Ok(())
             }
         }
     }
 
-    fn add(&mut self, record: &Record<'_>, line: &[u8]) -> Result<(), Gone> {
-        let key = (record.collection, self.shards.of(record));
+    fn add_record(&mut self, record: &Record<'_>, line: &[u8]) -> Result<(), ShardLost> {
+        let key = (record.collection, self.store.shards.shard_of(record));
         let batch = self
-            .pending
+            .batches
             .entry(key)
             .or_insert_with(|| Batch::new(record.collection));
         let before = batch.bytes();
         match batch.add(record) {
             Ok(true) => {}
-            Ok(false) => self.counts.repeated_record(),
+            Ok(false) => self.store.counts.repeated_record(),
             Err(reject) => {
                 self.reject(line, &reject.to_string());
                 return Ok(());
             }
         }
-        self.all_pending.add(batch.bytes() - before);
-        if batch.records() >= self.batch_size {
+        self.store.pending.add(batch.bytes() - before);
+        if batch.records() >= self.store.batch_size {
             self.store(key)?;
         }
-        while self.all_pending.is_full() {
+        while self.store.pending.is_full() {
             let largest = self
-                .pending
+                .batches
                 .iter()
                 .max_by_key(|(_, batch)| batch.bytes())
                 .map(|(key, _)| *key);
@@ -268,13 +219,13 @@ impl LineReader {
         Ok(())
     }
 
-    fn add_account(&mut self, account: Account) -> Result<(), Gone> {
-        self.counts.account();
+    fn add_account(&mut self, account: Account) -> Result<(), ShardLost> {
+        self.store.counts.account();
         match account {
             Account::Repo { did, rev, commit } => self.accounts.repo(&did, &rev, &commit),
             Account::Status { did, status } => self.accounts.status(&did, &status),
         }
-        if self.accounts.len() >= self.batch_size {
+        if self.accounts.len() >= self.store.batch_size {
             self.store_accounts()?;
         }
         Ok(())
@@ -282,46 +233,46 @@ impl LineReader {
 
     /// Accounts all go to one connection: lines about the same one come to the database in their
     /// order.
-    fn store_accounts(&mut self) -> Result<(), Gone> {
+    fn store_accounts(&mut self) -> Result<(), ShardLost> {
         let accounts = std::mem::take(&mut self.accounts);
         if accounts.len() == 0 {
             return Ok(());
         }
         self.dirty.get_or_insert_with(Instant::now);
-        self.shards.store_accounts(accounts)
+        self.store.shards.store_accounts(accounts)
     }
 
-    fn store(&mut self, key: (Collection, usize)) -> Result<(), Gone> {
+    fn store(&mut self, key: (Collection, usize)) -> Result<(), ShardLost> {
         let Some(batch) = self
-            .pending
+            .batches
             .remove(&key)
             .filter(|batch| batch.records() > 0)
         else {
             return Ok(());
         };
-        self.all_pending.sub(batch.bytes());
+        self.store.pending.sub(batch.bytes());
         self.dirty.get_or_insert_with(Instant::now);
-        self.shards.store(key.1, batch)
+        self.store.shards.store(key.1, batch)
     }
 
-    fn store_all(&mut self) -> Result<(), Gone> {
-        let keys: Vec<_> = self.pending.keys().copied().collect();
+    fn store_all(&mut self) -> Result<(), ShardLost> {
+        let keys: Vec<_> = self.batches.keys().copied().collect();
         keys.into_iter().try_for_each(|key| self.store(key))?;
         self.store_accounts()
     }
 
     /// Stores all that is pending and commits it.
-    fn commit(&mut self) -> Result<(), Gone> {
+    fn commit(&mut self) -> Result<(), ShardLost> {
         self.store_all()?;
         if self.dirty.take().is_some() {
-            self.shards.commit()
+            self.store.shards.commit()
         } else {
             Ok(())
         }
     }
 
     fn reject(&self, line: &[u8], reason: &str) {
-        self.counts.rejected();
-        self.rejects.add(line, reason);
+        self.store.counts.rejected();
+        self.store.rejects.add(line, reason);
     }
 }

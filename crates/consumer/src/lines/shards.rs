@@ -23,57 +23,57 @@ const WAITING: usize = 2;
 enum Job {
     Store(Batch),
     StoreAccounts(Accounts),
-    /// Commit; tell when it is done.
+    /// Commit; answer when it is done.
     Commit(SyncSender<()>),
 }
 
 /// All of them.
 pub(crate) struct Shards {
-    handles: Handles,
+    senders: ShardSenders,
     threads: Vec<JoinHandle<Result<(), DbError>>>,
 }
 
 /// The way to them.
 #[derive(Clone)]
-pub(crate) struct Handles(Vec<SyncSender<Job>>);
+pub(crate) struct ShardSenders(Vec<SyncSender<Job>>);
 
-/// A thread is gone: its database cannot be written to.
+/// A thread has ended: its database cannot be written to.
 #[derive(Debug)]
-pub(crate) struct Gone;
+pub(crate) struct ShardLost;
 
-impl Handles {
+impl ShardSenders {
     /// Which one stores `record`. Records of an account and collection go the same way: only they
     /// can collide, so the first one sent wins, and no two connections wait for each other's
     /// rows.
-    pub(crate) fn of(&self, record: &Record<'_>) -> usize {
+    pub(crate) fn shard_of(&self, record: &Record<'_>) -> usize {
         let mut hasher = DefaultHasher::new();
         (record.did, record.collection).hash(&mut hasher);
         usize::try_from(hasher.finish() % self.0.len() as u64).unwrap_or(0)
     }
 
     /// Gives a batch to thread `shard`; waits while it has enough.
-    pub(crate) fn store(&self, shard: usize, batch: Batch) -> Result<(), Gone> {
-        self.0[shard].send(Job::Store(batch)).map_err(|_| Gone)
+    pub(crate) fn store(&self, shard: usize, batch: Batch) -> Result<(), ShardLost> {
+        self.0[shard].send(Job::Store(batch)).map_err(|_| ShardLost)
     }
 
     /// Gives accounts to the first thread.
-    pub(crate) fn store_accounts(&self, accounts: Accounts) -> Result<(), Gone> {
+    pub(crate) fn store_accounts(&self, accounts: Accounts) -> Result<(), ShardLost> {
         self.0[0]
             .send(Job::StoreAccounts(accounts))
-            .map_err(|_| Gone)
+            .map_err(|_| ShardLost)
     }
 
     /// Commits what all threads were given so far, and waits for it.
-    pub(crate) fn commit(&self) -> Result<(), Gone> {
+    pub(crate) fn commit(&self) -> Result<(), ShardLost> {
         let mut answers = Vec::new();
         for sender in &self.0 {
             let (done, answer) = sync_channel(1);
-            sender.send(Job::Commit(done)).map_err(|_| Gone)?;
+            sender.send(Job::Commit(done)).map_err(|_| ShardLost)?;
             answers.push(answer);
         }
         answers
             .iter()
-            .try_for_each(|answer| answer.recv().map_err(|_| Gone))
+            .try_for_each(|answer| answer.recv().map_err(|_| ShardLost))
     }
 }
 
@@ -107,18 +107,19 @@ impl Shards {
             senders.push(sender);
         }
         Ok(Self {
-            handles: Handles(senders),
+            senders: ShardSenders(senders),
             threads,
         })
     }
 
-    pub(crate) fn handles(&self) -> Handles {
-        self.handles.clone()
+    /// The way to all threads.
+    pub(crate) fn senders(&self) -> ShardSenders {
+        self.senders.clone()
     }
 
     /// Ends all threads, each after committing. The first error, if any.
     pub(crate) fn finish(self) -> Result<(), DbError> {
-        drop(self.handles);
+        drop(self.senders);
         let mut outcome = Ok(());
         for thread in self.threads {
             let ended = thread.join();
@@ -147,7 +148,7 @@ fn work(
                     "connection {number}: storing {records} records of {collection}"
                 ));
                 writer.write(batch)?;
-                counts.stored(&writer.take_report());
+                counts.stored(&writer.drain_report());
             }
             Job::StoreAccounts(accounts) => {
                 worker.doing(format!(
@@ -155,12 +156,12 @@ fn work(
                     accounts.len()
                 ));
                 writer.write_accounts(accounts)?;
-                counts.stored(&writer.take_report());
+                counts.stored(&writer.drain_report());
             }
             Job::Commit(done) => {
                 worker.doing(format!("connection {number}: committing"));
                 writer.commit()?;
-                counts.stored(&writer.take_report());
+                counts.stored(&writer.drain_report());
                 // Whoever asked may be gone; the commit stands.
                 let _ = done.send(());
             }
@@ -168,7 +169,7 @@ fn work(
         worker.doing("waiting for records");
     }
     writer.commit()?;
-    counts.stored(&writer.take_report());
+    counts.stored(&writer.drain_report());
     Ok(())
 }
 

@@ -72,7 +72,7 @@ pub struct Writer<'w> {
     /// What the open transaction did so far.
     open_report: WriterReport,
     on_refused: Box<dyn FnMut(Refused) + Send + 'w>,
-    /// Told of each wait for the server, with how often it was tried; answers whether to go on.
+    /// Called at each wait for the server, with how often it was tried; answers whether to go on.
     on_wait: Box<dyn FnMut(&DbError, u32) -> bool + Send + 'w>,
 }
 
@@ -179,7 +179,7 @@ impl<'w> Writer<'w> {
     }
 
     /// What was done since the last call.
-    pub fn take_report(&mut self) -> WriterReport {
+    pub fn drain_report(&mut self) -> WriterReport {
         std::mem::take(&mut self.report)
     }
 
