@@ -75,12 +75,12 @@ enum Came {
 /// A socket that brings its bytes in these portions, over and over.
 struct Socket<'b> {
     bytes: &'b [u8],
-    portions: std::iter::Cycle<std::vec::IntoIter<Came>>,
+    portions: std::iter::Cycle<std::iter::Copied<std::slice::Iter<'b, Came>>>,
 }
 
 impl Read for Socket<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.portions.next().unwrap() {
+        match self.portions.next().unwrap_or(Came::Bytes(usize::MAX)) {
             Came::Bytes(most) => {
                 let most = most.min(buffer.len());
                 self.bytes.read(&mut buffer[..most])
@@ -159,7 +159,7 @@ impl Received {
 fn receive(bytes: &[u8], before: usize, portions: &[Came]) -> (Received, Result<(), Refused>) {
     let socket = Socket {
         bytes: &bytes[before..],
-        portions: portions.to_vec().into_iter().cycle(),
+        portions: portions.iter().copied().cycle(),
     };
     let mut frames = Frames::new(socket, &bytes[..before]);
     let mut received = Received::default();
