@@ -21,6 +21,7 @@ pub mod schedule;
 mod spool;
 mod subscribe;
 pub mod turns;
+pub mod whole;
 
 pub use body::{Body, Pages};
 pub use encoding::MAX_RATIO;

@@ -17,6 +17,36 @@ pub enum Retry {
     NeverHost(Duration),
 }
 
+/// The attempts at one request that waits for its turns ([`crate::turns`]).
+#[derive(Clone, Copy, Debug)]
+pub struct Attempts {
+    made: u32,
+    most: u32,
+}
+
+impl Attempts {
+    /// No attempt yet, of at most `most`.
+    #[must_use]
+    pub fn new(most: u32) -> Self {
+        Self { made: 1, most }
+    }
+
+    /// After an attempt that failed: how long to wait before the next turn is asked for; nothing if
+    /// another attempt is of no use.
+    pub fn retry_after(&mut self, error: &FetchError) -> Option<Duration> {
+        let wait = match decide(error, self.made, self.most) {
+            Retry::Never | Retry::NeverHost(_) => return None,
+            Retry::After(wait) => wait,
+            // The next turn comes after that.
+            Retry::AfterHost(_) => Duration::ZERO,
+        };
+        // That a host has a limit says nothing against a repo: the scheduler's patience is what
+        // ends it.
+        self.made += u32::from(!matches!(error, FetchError::RateLimited(_)));
+        Some(wait)
+    }
+}
+
 /// First wait; it doubles with each attempt.
 const FIRST: Duration = Duration::from_millis(500);
 /// Longest wait that skyfill chooses itself.

@@ -5,13 +5,12 @@ use crate::tally::Tally;
 use atrepo::{Repo, RepoError, RepoSummary};
 use discover::did_file::DidLine;
 use fetch::hosts::host_of;
-use fetch::retry::{self, Retry};
+use fetch::retry::Attempts;
 use fetch::turns::Turns;
-use fetch::{AccountState, Client, FetchError, OptOut, Pages};
+use fetch::{AccountState, Client, FetchError, OptOut, Pages, whole};
 use observe::Workers;
 use process::Stop;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -131,48 +130,15 @@ pub(crate) async fn produce(jobs: &Jobs, line: DidLine) {
 
 /// Tries until there is a repo that passes every check, or no use in trying.
 async fn fetch_checked(jobs: &Jobs, line: &DidLine, host: &str) -> Result<CheckedRepo, FetchError> {
-    let mut attempt = 1;
+    let mut attempts = Attempts::new(jobs.max_attempts);
     loop {
-        let outcome = {
-            let mut turn = tokio::select! {
-                turn = jobs.turns.turn(host) => turn?,
-                () = jobs.stop.wait() => return Err(FetchError::Stopped),
-            };
-            let worker = jobs
-                .workers
-                .start(&format!("fetch {} from {host}", line.did));
-            let got = tokio::select! {
-                got = jobs.client.get_repo(&line.did, &line.pds, &mut turn.seen) => got,
-                () = jobs.stop.wait_until_urgent() => return Err(FetchError::Stopped),
-            };
-            // Hosts are asked less while checks are behind.
-            let _slot = jobs
-                .slots
-                .acquire()
-                .await
-                .map_err(|_| FetchError::Stopped)?;
-            turn.end(&got);
-            match got {
-                Ok(body) => {
-                    worker.doing(format!("check {}, {} bytes", line.did, body.len()));
-                    tokio::select! {
-                        checked = check(body, line.did.clone(), jobs.indexes.clone()) => checked,
-                        () = jobs.stop.wait_until_urgent() => return Err(FetchError::Stopped),
-                    }
-                }
-                Err(error) => Err(error),
-            }
+        let error = match attempt(jobs, line, host).await {
+            Ok(checked) => return Ok(checked),
+            Err(error) => error,
         };
-        let Err(error) = outcome else { return outcome };
-        let wait = match retry::decide(&error, attempt, jobs.max_attempts) {
-            Retry::Never | Retry::NeverHost(_) => return Err(error),
-            Retry::After(wait) => wait,
-            // The next turn comes after that.
-            Retry::AfterHost(_) => Duration::ZERO,
+        let Some(wait) = attempts.retry_after(&error) else {
+            return Err(error);
         };
-        // That a host has a limit says nothing against a repo: the scheduler's patience is what
-        // ends it.
-        attempt += u32::from(!matches!(error, FetchError::RateLimited(_)));
         jobs.tally.retried();
         if jobs.stop.is_set() {
             return Err(error);
@@ -184,6 +150,26 @@ async fn fetch_checked(jobs: &Jobs, line: &DidLine, host: &str) -> Result<Checke
     }
 }
 
+/// Fetches and checks a repo, once.
+async fn attempt(jobs: &Jobs, line: &DidLine, host: &str) -> Result<CheckedRepo, FetchError> {
+    let turn = tokio::select! {
+        turn = jobs.turns.turn(host) => turn?,
+        () = jobs.stop.wait() => return Err(FetchError::Stopped),
+    };
+    let did = &line.did;
+    let worker = jobs.workers.start(&format!("fetch {did} from {host}"));
+    let slot = async { jobs.slots.acquire().await.map_err(|_| FetchError::Stopped) };
+    let checked = async {
+        let (body, _slot) = whole::fetch(&jobs.client, turn, (did, &line.pds), slot).await?;
+        worker.doing(format!("check {did}, {} bytes", body.len()));
+        check(body, did.clone(), jobs.indexes.clone()).await
+    };
+    tokio::select! {
+        checked = checked => checked,
+        () = jobs.stop.wait_until_urgent() => Err(FetchError::Stopped),
+    }
+}
+
 /// Checks the whole CAR, on a thread where computing hinders nobody.
 async fn check(
     body: fetch::Body,
@@ -192,16 +178,12 @@ async fn check(
 ) -> Result<CheckedRepo, FetchError> {
     let runtime = tokio::runtime::Handle::current();
     let checked = tokio::task::spawn_blocking(move || -> Result<CheckedRepo, NotChecked> {
-        let (mut index, mut pages) = (None, Pages::default());
-        let admit = |bytes: usize| -> Result<(), NotChecked> {
-            index = Some(
-                runtime
-                    .block_on(indexes.reserve(bytes))
-                    .map_err(NotChecked::Fetch)?,
-            );
-            Ok(())
-        };
-        let repo = Repo::open_within(body, &did, admit, |body, at| pages.read_to(body, at))?;
+        let mut pages = Pages::default();
+        let (repo, index) = whole::open(body, &did, &mut pages, |bytes| {
+            runtime
+                .block_on(indexes.reserve(bytes))
+                .map_err(NotChecked::Fetch)
+        })?;
         if let Some(why) = load::revs::refuse(&repo.commit().rev) {
             return Err(NotChecked::Fetch(FetchError::Untrusted(
                 "rev in the future",

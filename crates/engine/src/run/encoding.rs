@@ -6,7 +6,7 @@ use appview::table::TableInfo;
 use atrepo::{Commit, Repo, RepoError};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use fetch::archive::ArchiveWriter;
-use fetch::{Body, Pages};
+use fetch::{Body, Pages, whole};
 use ledger::failpoint;
 use ledger::proofs::Proof;
 use ledger::repos::{self, Open};
@@ -171,22 +171,15 @@ fn encode(
         return Encoded::Lost;
     }
     failpoint::pass("encode");
-    let mut _index: Option<Reservation<'_>> = None;
-    let admit = |bytes: usize| -> Result<(), NotOpened> {
-        _index = Some(
-            shared
-                .indexes
-                .reserve(bytes, stop)
-                .map_err(NotOpened::Memory)?,
-        );
-        Ok(())
-    };
     let mut pages = Pages::default();
-    let opened = Repo::open_within(body, &wanted.open.did, admit, |body, at| {
-        pages.read_to(body, at);
+    let opened = whole::open(body, &wanted.open.did, &mut pages, |bytes| {
+        shared
+            .indexes
+            .reserve(bytes, stop)
+            .map_err(NotOpened::Memory)
     });
-    let repo = match opened {
-        Ok(repo) => repo,
+    let (repo, _index) = match opened {
+        Ok(opened) => opened,
         Err(NotOpened::Repo(error)) => return Encoded::Bad(error),
         Err(NotOpened::Memory(NotReserved::Stopped)) => return Encoded::Lost,
         Err(NotOpened::Memory(NotReserved::TooLarge { wanted, total })) => {

@@ -11,9 +11,9 @@ use crate::run::feeder::Job;
 use crate::trust::{self, Known, Now};
 use fetch::archive::Archive;
 use fetch::hosts::host_of;
-use fetch::retry::{self, Retry};
+use fetch::retry::Attempts;
 use fetch::turns::Turns;
-use fetch::{AccountState, Body, Client, FetchError, Latest, OptOut, Spool};
+use fetch::{AccountState, Body, Client, FetchError, Latest, OptOut, Spool, whole};
 use identity::resolve::{Found, Resolver};
 use ledger::proofs::Proof;
 use ledger::repos::{Moved, Note};
@@ -297,7 +297,7 @@ async fn fetch_checked(
     job: &Job,
     mut known: Option<Known>,
 ) -> Result<Fetched, FetchError> {
-    let mut attempt = 1;
+    let mut attempts = Attempts::new(shared.max_attempts);
     loop {
         let asking = shared.board.start_asking();
         let got = tokio::select! {
@@ -312,15 +312,9 @@ async fn fetch_checked(
             Err(error) => Err(error),
         };
         let Err(error) = outcome else { return outcome };
-        let wait = match retry::decide(&error, attempt, shared.max_attempts) {
-            Retry::Never | Retry::NeverHost(_) => return Err(error),
-            Retry::After(wait) => wait,
-            // The next turn comes after that.
-            Retry::AfterHost(_) => std::time::Duration::ZERO,
+        let Some(wait) = attempts.retry_after(&error) else {
+            return Err(error);
         };
-        // That a host has a limit says nothing against a repo: the scheduler's patience is what
-        // ends it.
-        attempt += u32::from(!matches!(error, FetchError::RateLimited(_)));
         shared.board.retried.add(1);
         let _asking = shared.board.start_asking();
         tokio::select! {
@@ -370,22 +364,14 @@ async fn get(
             return Ok(None);
         }
     }
-    let mut turn = shared.turns.turn(&job.host).await?;
+    let turn = shared.turns.turn(&job.host).await?;
     let _worker = shared
         .workers
         .start(&format!("fetch {did} from {}", job.host));
-    let got = shared
-        .client
-        .get_repo(did, &job.open.pds, &mut turn.seen)
-        .await;
-    // Room first, so that hosts wait while the encoders are behind.
-    let memory = match &got {
-        Ok(_) => memory().await.map(Some)?,
-        Err(_) => None,
-    };
-    turn.end(&got);
-    let body = got?;
-    Ok(memory.map(|memory| (body, memory)))
+    let of = (did.as_str(), job.open.pds.as_str());
+    whole::fetch(&shared.client, turn, of, memory())
+        .await
+        .map(Some)
 }
 
 /// Whether the host's word that it has the stored commit is enough.
