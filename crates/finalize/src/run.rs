@@ -5,7 +5,7 @@ use crate::stage::{STAGES, Slicing, Stage};
 use ledger::locks::{self, Hold, Lock};
 use ledger::{failpoint, slices};
 use load::{DbError, Notifications};
-use pg::{DbErrorKind, Waiting, Waits};
+use pg::{DbErrorKind, Persistent, Waits};
 use postgres::{Client, Transaction};
 use std::fmt;
 use std::time::Instant;
@@ -109,22 +109,15 @@ impl Finalize<'_> {
     /// See [`FinalizeError`]. What was done stays done.
     pub fn run(&self) -> Result<Outcome, FinalizeError> {
         // Whether the server is there at all shows at once.
-        let mut client = self.connect()?;
-        let mut waiting = Waiting::default();
-        loop {
-            let error = match self.run_with(&mut client) {
-                Err(FinalizeError::Database(error)) => error,
-                ended => return ended,
-            };
-            if let Err(error) = waiting.pause(error, self.waits()) {
-                return match error.kind {
-                    DbErrorKind::Stopped => Ok(Outcome::Stopped),
-                    _ => Err(error.into()),
-                };
-            }
-            if let Ok(connected) = self.connect() {
-                client = connected;
-            }
+        drop(pg::connect(&self.url)?);
+        let ended = self.session().run(|client| match self.run_with(client) {
+            Err(FinalizeError::Database(error)) => Err(error),
+            ended => Ok(ended),
+        });
+        match ended {
+            Ok(ended) => ended,
+            Err(error) if error.kind == DbErrorKind::Stopped => Ok(Outcome::Stopped),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -158,13 +151,14 @@ impl Finalize<'_> {
         }
     }
 
-    fn connect(&self) -> Result<Client, DbError> {
-        let mut client = pg::connect(&self.url)?;
-        client.batch_execute(&format!(
-            "{}; SET client_min_messages = error; SET jit = off; SET work_mem = '64MB'",
-            pg::search_path(&self.schema)
-        ))?;
-        Ok(client)
+    /// A connection that comes back, with the settings of the stages.
+    fn session(&self) -> Persistent<'_> {
+        Persistent::new(&self.url, self.waits()).with_setup(|client| {
+            Ok(client.batch_execute(&format!(
+                "{}; SET client_min_messages = error; SET jit = off; SET work_mem = '64MB'",
+                pg::search_path(&self.schema)
+            ))?)
+        })
     }
 
     /// Goes on with an earlier run, or makes the work tables.
@@ -239,32 +233,17 @@ impl Finalize<'_> {
 
     /// Does slices until none is left.
     fn worker(&self, stage: &Stage) -> Result<(), FinalizeError> {
-        let mut client: Option<Client> = None;
+        let mut session = self.session();
         // A slice that an earlier run still works on (its server process outlives it) is waited
         // for, at the end.
         let mut wait = false;
-        let mut waiting = Waiting::default();
         while !(self.stop)() {
-            let outcome = match &mut client {
-                Some(client) => self.slice(client, stage, wait),
-                None => self.connect().map(|connected| {
-                    client = Some(connected);
-                    true
-                }),
-            };
-            match outcome {
-                Ok(true) => waiting = Waiting::default(),
+            match session.run(|client| self.slice(client, stage, wait)) {
+                Ok(true) => {}
                 Ok(false) if wait => break,
                 Ok(false) => wait = true,
-                Err(error) => {
-                    client = None;
-                    match waiting.pause(error, self.waits()) {
-                        Err(error) if error.kind != DbErrorKind::Stopped => {
-                            return Err(error.into());
-                        }
-                        Ok(()) | Err(_) => {}
-                    }
-                }
+                Err(error) if error.kind == DbErrorKind::Stopped => break,
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())

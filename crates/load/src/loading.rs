@@ -4,7 +4,7 @@ use crate::chunk::{Chunk, LoadedRepo};
 use crate::loader::{LoadError, Loader, LoaderOptions};
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use observe::Workers;
-use pg::{DbErrorKind, Waiting};
+use pg::{DbErrorKind, Step};
 use process::stop::UNTIL_HURRIED;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -258,34 +258,36 @@ impl<S: Settle> Loading<S> {
 
     /// Stores a chunk, waiting for the server where that helps.
     fn store(&self, loader: &mut Loader, chunk: &Chunk) -> Result<(), Refused> {
-        let mut waiting = Waiting::default();
-        loop {
+        let mut is_useless = false;
+        let stored = pg::persist(Step::Short, UNTIL_HURRIED, || {
+            // What came before in the same transaction is gone.
+            if is_useless {
+                return Ok(Err(Refused::Lost));
+            }
             if let Err(why) = self.settle.before_store() {
                 self.settle.break_off(why);
-                return Err(Refused::Lost);
+                return Ok(Err(Refused::Lost));
             }
             let continues = loader.has_any_open();
-            let error = match loader.load(chunk) {
-                Ok(()) => return Ok(()),
-                Err(LoadError::Database(error)) => error,
-                Err(LoadError::NotOurs(_)) => return Err(Refused::Lost),
-                Err(LoadError::There(did)) => return Err(Refused::There(did)),
+            Ok(match loader.load(chunk) {
+                Ok(()) => Ok(()),
+                Err(LoadError::Database(error)) => {
+                    is_useless = continues;
+                    return Err(error);
+                }
+                Err(LoadError::NotOurs(_)) => Err(Refused::Lost),
+                Err(LoadError::There(did)) => Err(Refused::There(did)),
                 Err(LoadError::Older(did, rev)) => {
                     let why = LoadError::Older(did.clone(), rev).to_string();
-                    return Err(Refused::Older(did, why));
+                    Err(Refused::Older(did, why))
                 }
-            };
-            match waiting.pause(error, UNTIL_HURRIED) {
-                // What came before in the same transaction is gone, so this alone is of no use.
-                Ok(()) if continues => return Err(Refused::Lost),
-                Ok(()) => {}
-                Err(error) => {
-                    if error.kind != DbErrorKind::Stopped {
-                        self.settle.break_off(error.to_string());
-                    }
-                    return Err(Refused::Lost);
-                }
+            })
+        });
+        stored.unwrap_or_else(|error| {
+            if error.kind != DbErrorKind::Stopped {
+                self.settle.break_off(error.to_string());
             }
-        }
+            Err(Refused::Lost)
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! Connections to PostgreSQL, for the whole product: what they are made of ([`Settings`]), how one
 //! is made ([`connect`]), what an error means for whoever meets it ([`decide`]), and how the server
-//! is waited for ([`Waits`], [`Persistent`]).
+//! is waited for ([`persist`], [`Persistent`]).
 //!
 //! Nothing else in skyfill connects to a database, so that every session has the settings that
 //! skyfill's statements rely on, notices a peer that vanished, and is named in `pg_stat_activity`.
@@ -18,4 +18,4 @@ pub use connect::{SESSION, connect, name_process, search_path, shown};
 pub use error::{DbError, DbErrorKind, Decision, decide};
 pub use pooler::require_sessions;
 pub use settings::{Server, Settings, SslMode};
-pub use wait::{Halt, Persistent, Waiting, Waits};
+pub use wait::{Halt, Persistent, Step, Waits, persist};

@@ -7,9 +7,8 @@ use crate::lines::writer::{Refused, Writer, WriterOptions};
 use load::Accounts;
 use observe::Workers;
 use pg::DbError;
-use process::Failure;
-use process::Stop;
-use process::threads;
+use process::stop::UNTIL_HURRIED;
+use process::{Failure, Stop, threads};
 use rows::Record;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -190,11 +189,5 @@ fn new_writer(options: WriterOptions, rejects: Arc<Rejects>, counts: Counts) -> 
         rejects.add(line.to_string().as_bytes(), &reason);
         counts.rejected();
     };
-    let wait = move |error: &DbError, tries: u32| {
-        if tries.is_power_of_two() {
-            observe::log!("waiting for the database, try {tries}: {error}");
-        }
-        !process::stop::is_hurried()
-    };
-    Writer::new(options, refused, wait)
+    Writer::new(options, refused, UNTIL_HURRIED)
 }

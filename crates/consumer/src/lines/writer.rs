@@ -5,9 +5,8 @@ use crate::lines::driver::{Driver, DriverKind};
 use crate::lines::merge;
 use load::copy::{HEADER, TRAILER};
 use load::{Accounts, staging};
-use pg::{DbError, DbErrorKind, Decision, decide};
+use pg::{DbError, DbErrorKind, Decision, Step, Waits, decide};
 use std::collections::HashSet;
-use std::time::Duration;
 
 /// How a [`Writer`] works.
 #[derive(Clone, Debug)]
@@ -72,8 +71,8 @@ pub struct Writer<'w> {
     /// What the open transaction did so far.
     open_report: WriterReport,
     on_refused: Box<dyn FnMut(Refused) + Send + 'w>,
-    /// Called at each wait for the server, with how often it was tried; answers whether to go on.
-    on_wait: Box<dyn FnMut(&DbError, u32) -> bool + Send + 'w>,
+    /// How the server is waited for.
+    waits: Waits<'w>,
 }
 
 impl<'w> Writer<'w> {
@@ -81,7 +80,7 @@ impl<'w> Writer<'w> {
     pub fn new(
         options: WriterOptions,
         on_refused: impl FnMut(Refused) + Send + 'w,
-        on_wait: impl FnMut(&DbError, u32) -> bool + Send + 'w,
+        waits: Waits<'w>,
     ) -> Self {
         Self {
             options,
@@ -95,7 +94,7 @@ impl<'w> Writer<'w> {
             report: WriterReport::default(),
             open_report: WriterReport::default(),
             on_refused: Box::new(on_refused),
-            on_wait: Box::new(on_wait),
+            waits,
         }
     }
 
@@ -196,29 +195,21 @@ impl<'w> Writer<'w> {
         before: usize,
         mut step: impl FnMut(&mut Self) -> Result<(), DbError>,
     ) -> Result<(), DbError> {
-        let mut tries = 0u32;
-        loop {
-            let ready = if self.driver.is_none() {
-                self.replay(before)
-            } else {
-                Ok(())
+        let waits = self.waits;
+        pg::persist(Step::Short, waits, || {
+            let ready = match self.driver {
+                Some(_) => Ok(()),
+                None => self.replay(before),
             };
-            let Err(error) = ready.and_then(|()| step(self)) else {
-                return Ok(());
-            };
-            match decide(&error) {
-                Decision::Reconnect | Decision::Wait => {
-                    self.driver = None;
-                    tries += 1;
-                    tracing::debug!(%error, tries, batches = before, "written again on a new connection");
-                    if !(self.on_wait)(&error, tries) {
-                        return Err(error);
-                    }
-                    std::thread::sleep(Duration::from_millis(100u64 << tries.min(6)));
-                }
-                Decision::Split | Decision::Stop => return Err(error),
+            let outcome = ready.and_then(|()| step(self));
+            if let Err(error) = &outcome
+                && matches!(decide(error), Decision::Reconnect | Decision::Wait)
+            {
+                self.driver = None;
+                tracing::debug!(%error, batches = before, "written again on a new connection");
             }
-        }
+            outcome
+        })
     }
 
     /// A new connection, and in it the first `before` open batches.

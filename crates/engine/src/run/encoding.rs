@@ -14,7 +14,7 @@ use load::fresh::Probes;
 use load::loading::Loaders;
 use load::{Choice, Chunk, Costs, EncodeError, Encoder, Origin, revs};
 use observe::Workers;
-use pg::Waiting;
+use pg::Step;
 use process::stop::UNTIL_HURRIED;
 use process::{Budget, NotReserved, Reservation};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -325,17 +325,10 @@ fn probe_rows(
     rows: &[(TableInfo, &[u8])],
     board: &Board,
 ) -> Result<Option<String>, String> {
-    let mut waiting = Waiting::default();
-    loop {
-        let error = match probes.ask(rows) {
-            Ok(answer) => return Ok(answer),
-            Err(error) => error,
-        };
-        if let Err(error) = waiting.pause(error, UNTIL_HURRIED) {
-            board.break_off(error.to_string());
-            return Err(error.to_string());
-        }
-    }
+    pg::persist(Step::Short, UNTIL_HURRIED, || probes.ask(rows)).map_err(|error| {
+        board.break_off(error.to_string());
+        error.to_string()
+    })
 }
 
 /// Adds a CAR to the archive that is kept.

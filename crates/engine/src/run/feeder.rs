@@ -14,7 +14,7 @@ use ledger::repos::{self, Note, Open, RetryFailed};
 use ledger::states::{Inactive, State};
 use load::DbError;
 use observe::Progress;
-use pg::{DbErrorKind, Waiting};
+use pg::{DbErrorKind, Persistent};
 use postgres::Client;
 use process::stop::UNTIL_HURRIED;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -106,37 +106,18 @@ impl Feeder<'_> {
     /// Something that waiting does not mend.
     pub(crate) fn run(self) -> Result<Fed, DbError> {
         let mut queues: Vec<Queue> = Vec::new();
-        let mut client: Option<Client> = None;
-        let mut waiting = Waiting::default();
-        loop {
-            let outcome = match &mut client {
-                Some(client) => self.feed(client, &mut queues),
-                None => pg::connect(self.url).and_then(|mut connected| {
-                    hosts::enter(&mut connected)?;
-                    client = Some(connected);
-                    Ok(None)
-                }),
-            };
-            match outcome {
-                Ok(Some(fed)) => return Ok(fed),
-                Ok(None) => {}
-                Err(error) => {
-                    client = None;
-                    // What is not written down is still pending in the ledger.
-                    match waiting.pause(error, UNTIL_HURRIED) {
-                        Ok(()) => {}
-                        Err(error) if error.kind == DbErrorKind::Stopped => {
-                            return Ok(Fed::Stopped);
-                        }
-                        Err(error) => return Err(error),
-                    }
-                }
-            }
+        let fed = Persistent::new(self.url, UNTIL_HURRIED)
+            .with_setup(|client| Ok(hosts::enter(client)?))
+            .run(|client| self.feed(client, &mut queues));
+        match fed {
+            // What is not written down is still pending in the ledger.
+            Err(error) if error.kind == DbErrorKind::Stopped => Ok(Fed::Stopped),
+            fed => fed,
         }
     }
 
     /// Feeds until it is done, or an error.
-    fn feed(&self, client: &mut Client, queues: &mut Vec<Queue>) -> Result<Option<Fed>, DbError> {
+    fn feed(&self, client: &mut Client, queues: &mut Vec<Queue>) -> Result<Fed, DbError> {
         let (mut renewed, mut looked) = (Instant::now(), Instant::now());
         let (mut waiting_for_others, mut look_again) = (0u32, LOOK_AGAIN);
         let (mut stragglers, mut checked) = (Stragglers::new(self.patience), Instant::now());
@@ -220,12 +201,12 @@ impl Feeder<'_> {
         }
     }
 
-    fn end(&self, client: &mut Client, queues: &[Queue], fed: Fed) -> Result<Option<Fed>, DbError> {
+    fn end(&self, client: &mut Client, queues: &[Queue], fed: Fed) -> Result<Fed, DbError> {
         self.write_notes(client)?;
         self.keep_learned(client, queues)?;
         let leases: Vec<i64> = queues.iter().map(|queue| queue.leased.lease).collect();
         hosts::release(client, self.schema, &leases)?;
-        Ok(Some(fed))
+        Ok(fed)
     }
 
     /// Leases hosts that have open repos, as many as there is room for; how many there were.

@@ -9,9 +9,8 @@ use ledger::identity::Again;
 use ledger::locks::{self, Hold, Lock};
 use ledger::runs::{self, Mode, Phase, Run};
 use load::fresh::{self, RebuildError, Rebuilding};
-use load::{DbError, Decision, decide};
 use observe::{Counter, Progress};
-use pg::{DbErrorKind, Persistent, Waiting};
+use pg::{DbError, DbErrorKind, Persistent, Step};
 use postgres::Client;
 use process::{Database, Failure, Stop, clock};
 use std::time::Duration;
@@ -39,10 +38,6 @@ pub(crate) enum Finish {
     /// So many repos were found that are not their accounts' word: they are open again.
     LoadAgain(u64),
 }
-
-/// An index that the server cannot make now, because its disk is full, say, is begun again so
-/// often: each try may take hours.
-const MAX_TRIES: u32 = 5;
 
 /// Does `step` on a connection; when the server goes away, waits for it and does it again.
 fn persist<T>(
@@ -156,11 +151,11 @@ pub(crate) fn finish(
 /// Rebuilds every index and constraint that is still missing; false if it was told to stop.
 fn rebuild_indexes(session: &Session<'_>) -> Result<bool, Failure> {
     let (options, database, stop) = (session.options, session.database, &session.stop);
-    let mut waiting = Waiting::default();
-    loop {
-        let missing = persist(database, stop, |client| {
+    let mut failed_at = None;
+    let rebuilt = pg::persist(Step::Long, stop.waits(), || -> Result<bool, DbError> {
+        let missing = Persistent::new(&database.url, stop.waits()).run(|client| {
             let missing = load::indexes::missing(client, &database.schema)?;
-            Ok(fresh::in_order(client, &database.schema, missing)?)
+            fresh::in_order(client, &database.schema, missing)
         })?;
         if missing.is_empty() {
             return Ok(true);
@@ -193,17 +188,12 @@ fn rebuild_indexes(session: &Session<'_>) -> Result<bool, Failure> {
             outcome
         });
         progress.finish();
-        let RebuildError { at, error } = match outcome {
-            Ok(all) => return Ok(all),
-            Err(failed) => failed,
-        };
-        if waiting.tries() >= MAX_TRIES && decide(&error) == Decision::Wait {
-            return Err(not_rebuilt(database, at.as_deref(), &error));
-        }
-        if let Err(error) = waiting.pause(error, stop.waits()) {
-            return Err(not_rebuilt(database, at.as_deref(), &error));
-        }
-    }
+        outcome.map_err(|RebuildError { at, error }| {
+            failed_at = at;
+            error
+        })
+    });
+    rebuilt.map_err(|error| not_rebuilt(database, failed_at.as_deref(), &error))
 }
 
 /// Why an index could not be made, and what mends it.

@@ -7,15 +7,13 @@ use crate::verify::keys::Keys;
 use ::verify::verdict::{self, Compared, Judgment};
 use ::verify::{Finding, HostCounts, Report, Verify};
 use ledger::coverage::Coverage;
-use load::{Decision, decide};
 use observe::{Counter, Progress};
+use pg::{DbErrorKind, Step, Waits};
 use process::{Database, Failure, Stop, threads};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Most waits for the server in a row.
-const MAX_TRIES: u32 = 10;
 /// Most connections that compare.
 const MOST_CONNECTIONS: usize = 8;
 
@@ -228,9 +226,10 @@ impl Tables<'_> {
         };
         let signature = keys.map(|keys| |did: &str, block: &[u8]| keys.check(did, block));
         let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        let mut tries = 0;
-        let outcome = loop {
-            let outcome = Verify {
+        let say = |line: &str| progress.say(line);
+        let waits = Waits { stop, say: &say };
+        let outcome = pg::persist(Step::Long, waits, || {
+            Verify {
                 url: database.url.clone(),
                 schema: database.schema.clone(),
                 connections: processors.min(MOST_CONNECTIONS),
@@ -242,21 +241,18 @@ impl Tables<'_> {
                 finding: &finding,
                 stop: &|| stop.is_set(),
             }
-            .run();
-            match outcome {
-                Err(error)
-                    if tries < MAX_TRIES
-                        && !stop.is_set()
-                        && matches!(decide(&error), Decision::Reconnect | Decision::Wait) =>
-                {
-                    tries += 1;
-                    progress.say(&format!("waiting for the database, to begin anew: {error}"));
-                    std::thread::sleep(Duration::from_millis(200 << tries.min(5)));
-                }
-                outcome => break outcome,
-            }
-        };
+            .run()
+        });
         progress.finish();
+        if outcome
+            .as_ref()
+            .is_err_and(|error| error.kind == DbErrorKind::Stopped)
+        {
+            return Ok(Report {
+                stopped: true,
+                ..Report::default()
+            });
+        }
         outcome.map_err(|error| {
             Failure::new(format!(
                 "verify schema {} of {}: {error}",
