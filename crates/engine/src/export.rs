@@ -2,7 +2,7 @@
 
 use crate::documents::Directory;
 use fetch::FetchError;
-use fetch::retry::{self, Retry};
+use fetch::retry::{self, Pauses, Policy};
 use identity::export::Page;
 use process::{Failure, Stop};
 use tokio::runtime::Runtime;
@@ -21,35 +21,25 @@ pub(crate) fn read(
 ) -> Result<bool, Failure> {
     let export = directory.export()?;
     let plc = directory.export_url();
-    let mut attempt = 0;
+    let policy = Policy {
+        attempts: ATTEMPTS,
+        pauses: Pauses::HoweverLong,
+    };
     loop {
-        let got = runtime.block_on(async {
-            tokio::select! {
-                page = export.page(cursor.as_deref()) => page,
-                () = stop.wait() => Err(FetchError::Stopped),
-            }
-        });
-        let page = match got {
+        let got = retry::persist(
+            policy,
+            std::future::pending(),
+            || export.page(cursor.as_deref()),
+            |_, _| {},
+        );
+        let page = match runtime.block_on(retry::unless_stopped(stop.wait(), got)) {
             Ok(page) => page,
             Err(FetchError::Stopped) => return Ok(false),
             Err(error) => {
-                attempt += 1;
-                let (Retry::After(wait) | Retry::AfterHost(wait) | Retry::NeverHost(wait)) =
-                    retry::decide(&error, attempt, ATTEMPTS)
-                else {
-                    return Err(Failure::new(format!("the export of {plc}: {error}"))
-                        .hint("what was read is kept; run it again to go on"));
-                };
-                runtime.block_on(async {
-                    tokio::select! {
-                        () = tokio::time::sleep(wait) => {}
-                        () = stop.wait() => {}
-                    }
-                });
-                continue;
+                return Err(Failure::new(format!("the export of {plc}: {error}"))
+                    .hint("what was read is kept; run it again to go on"));
             }
         };
-        attempt = 0;
         store(&page)?;
         let Some(next) = page.cursor else {
             if page.bad_lines > 0 {

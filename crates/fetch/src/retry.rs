@@ -1,4 +1,5 @@
-//! Decides whether and when a repo is retried: only here, and from the closed error type.
+//! Whether and when a request is retried: decided ([`decide`], from the closed error type) and carried
+//! out ([`persist`]) only here.
 
 use crate::FetchError;
 use crate::schedule::Outcome;
@@ -15,36 +16,6 @@ pub enum Retry {
     AfterHost(Duration),
     /// Give up on this repo, and pause the whole host for this time.
     NeverHost(Duration),
-}
-
-/// The attempts at one request that waits for its turns ([`crate::turns`]).
-#[derive(Clone, Copy, Debug)]
-pub struct Attempts {
-    made: u32,
-    most: u32,
-}
-
-impl Attempts {
-    /// No attempt yet, of at most `most`.
-    #[must_use]
-    pub fn new(most: u32) -> Self {
-        Self { made: 1, most }
-    }
-
-    /// After an attempt that failed: how long to wait before the next turn is asked for; nothing if
-    /// another attempt is of no use.
-    pub fn retry_after(&mut self, error: &FetchError) -> Option<Duration> {
-        let wait = match decide(error, self.made, self.most) {
-            Retry::Never | Retry::NeverHost(_) => return None,
-            Retry::After(wait) => wait,
-            // The next turn comes after that.
-            Retry::AfterHost(_) => Duration::ZERO,
-        };
-        // That a host has a limit says nothing against a repo: the scheduler's patience is what
-        // ends it.
-        self.made += u32::from(!matches!(error, FetchError::RateLimited(_)));
-        Some(wait)
-    }
 }
 
 /// First wait; it doubles with each attempt.
@@ -110,6 +81,103 @@ pub fn decide(error: &FetchError, attempt: u32, attempts: u32) -> Retry {
         | FetchError::NoDocument(_)
         | FetchError::Stopped
         | FetchError::Spool(_) => Retry::Never,
+    }
+}
+
+/// Who waits when a host asks for a pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pauses {
+    /// The request waits. It fails if the host asks for too long a pause.
+    Here,
+    /// The request waits, however long: without this host there is nothing to do.
+    HoweverLong,
+    /// The next turn comes after the pause ([`crate::turns`]). That a host has a limit says nothing
+    /// against the request, so it costs no attempt: the scheduler's patience is what ends it.
+    Turns,
+    /// All requests to the host wait before they are made. A patient one goes on after the pause;
+    /// any other fails.
+    Shared {
+        /// Whether it goes on.
+        is_patient: bool,
+    },
+}
+
+/// How often a request is made, and who waits for its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Maximum attempts.
+    pub attempts: u32,
+    /// Who waits when the host asks for a pause.
+    pub pauses: Pauses,
+}
+
+impl Policy {
+    /// How long to pause after an error; nothing if it is final.
+    fn pause(self, retry: Retry) -> Option<Duration> {
+        let pauses = self.pauses;
+        match retry {
+            Retry::Never => None,
+            Retry::After(wait) => Some(wait),
+            Retry::AfterHost(wait) | Retry::NeverHost(wait) if pauses == Pauses::HoweverLong => {
+                Some(wait)
+            }
+            Retry::AfterHost(wait) if pauses == Pauses::Here => Some(wait),
+            Retry::AfterHost(_) if pauses == Pauses::Turns => Some(Duration::ZERO),
+            Retry::AfterHost(_) | Retry::NeverHost(_) => {
+                let goes_on = Pauses::Shared { is_patient: true };
+                (pauses == goes_on).then_some(Duration::ZERO)
+            }
+        }
+    }
+}
+
+/// Makes a request until it is answered, or there is no use in making it again. The one loop of its
+/// kind: what to do about an error is decided by [`decide`] and carried out here.
+///
+/// `on_error` takes each error with what was decided. Pauses end when `stop` does; a request that
+/// may be broken off is broken off by whoever makes it.
+///
+/// # Errors
+/// The last error; [`FetchError::Stopped`], if it was told to stop.
+pub async fn persist<T, R: Future<Output = Result<T, FetchError>>>(
+    policy: Policy,
+    stop: impl Future<Output = ()>,
+    mut request: impl FnMut() -> R,
+    mut on_error: impl FnMut(&FetchError, Retry),
+) -> Result<T, FetchError> {
+    tokio::pin!(stop);
+    let mut attempt = 1u32;
+    loop {
+        let error = match request().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        let retry = decide(&error, attempt, policy.attempts);
+        on_error(&error, retry);
+        let Some(pause) = policy.pause(retry) else {
+            return Err(error);
+        };
+        let is_free = policy.pauses == Pauses::Turns && matches!(error, FetchError::RateLimited(_));
+        attempt = attempt.saturating_add(u32::from(!is_free));
+        tokio::select! {
+            biased;
+            () = &mut stop => return Err(FetchError::Stopped),
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Breaks `work` off when `stop` ends.
+///
+/// # Errors
+/// That of `work`; [`FetchError::Stopped`], if it was told to stop.
+pub async fn unless_stopped<T>(
+    stop: impl Future<Output = ()>,
+    work: impl Future<Output = Result<T, FetchError>>,
+) -> Result<T, FetchError> {
+    tokio::select! {
+        outcome = work => outcome,
+        () = stop => Err(FetchError::Stopped),
     }
 }
 
@@ -198,5 +266,65 @@ mod tests {
             Retry::After(Duration::from_secs(2))
         );
         assert_eq!(decide(&FetchError::Server(500, None), 4, 4), Retry::Never);
+    }
+
+    /// What became of a request that fails so often with `error`: whether it was answered, how often
+    /// it was made, and the seconds that it waited.
+    async fn made(policy: Policy, error: FetchError, failures: u32) -> (bool, u32, u64) {
+        let (started, times) = (tokio::time::Instant::now(), std::cell::Cell::new(0));
+        let request = || async {
+            times.set(times.get() + 1);
+            if times.get() > failures {
+                return Ok(());
+            }
+            Err(error.clone())
+        };
+        let made = persist(policy, std::future::pending(), request, |_, _| {});
+        let is_ok = made.await.is_ok();
+        (is_ok, times.get(), started.elapsed().as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_made_as_often_as_it_is_worth_it() {
+        let limited = |secs| FetchError::RateLimited(Some(Duration::from_secs(secs)));
+        let down = || FetchError::Server(503, None);
+        let patient = Pauses::Shared { is_patient: true };
+        let impatient = Pauses::Shared { is_patient: false };
+        let blocked = FetchError::Blocked(String::new());
+        for (pauses, error, failures, made_so) in [
+            (Pauses::Here, down(), 2, (true, 3, 1)),
+            (Pauses::Here, down(), 9, (false, 3, 1)),
+            (Pauses::Here, limited(60), 1, (true, 2, 60)),
+            (Pauses::Here, limited(3600), 9, (false, 1, 0)),
+            (Pauses::HoweverLong, limited(3600), 2, (true, 3, 7200)),
+            (Pauses::HoweverLong, blocked, 9, (false, 1, 0)),
+            (Pauses::Turns, limited(60), 50, (true, 51, 0)),
+            (Pauses::Turns, limited(3600), 9, (false, 1, 0)),
+            (Pauses::Turns, down(), 9, (false, 3, 1)),
+            (patient, limited(3600), 2, (true, 3, 0)),
+            (impatient, limited(60), 2, (false, 1, 0)),
+            (impatient, down(), 2, (true, 3, 1)),
+        ] {
+            let policy = Policy {
+                attempts: 3,
+                pauses,
+            };
+            let text = format!("{pauses:?} {error}");
+            assert_eq!(made(policy, error, failures).await, made_so, "{text}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_told_to_stop_does_not_wait() {
+        let policy = Policy {
+            attempts: 3,
+            pauses: Pauses::HoweverLong,
+        };
+        let limited = || async { Err::<(), _>(FetchError::RateLimited(None)) };
+        let stopped = persist(policy, std::future::ready(()), limited, |_, _| {}).await;
+        assert_eq!(stopped, Err(FetchError::Stopped));
+        let never = std::future::pending::<Result<(), FetchError>>();
+        let stopped = unless_stopped(std::future::ready(()), never).await;
+        assert_eq!(stopped, Err(FetchError::Stopped));
     }
 }

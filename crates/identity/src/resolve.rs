@@ -4,7 +4,7 @@ use crate::document::{self, Document, DocumentError};
 use crate::domains::Domains;
 use fetch::guard::Private;
 use fetch::hosts::{Hosts, host_of};
-use fetch::retry::{self, Retry};
+use fetch::retry::{self, Pauses, Policy, Retry};
 use fetch::{Client, FetchError, Limits, Redirects, Small};
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -120,18 +120,17 @@ impl Resolver {
             accept: "application/json",
             host: None,
         };
-        let mut attempt = 0u32;
-        let body = loop {
-            attempt = attempt.saturating_add(1);
+        let policy = Policy {
+            attempts: self.settings.attempts,
+            pauses: Pauses::Here,
+        };
+        let request = || async {
             match self.trusted.get_small(small).await {
-                Ok(body) => break body,
-                Err(FetchError::Refused(404, _)) => return Ok(Vec::new()),
-                Err(error) => match retry::decide(&error, attempt, self.settings.attempts) {
-                    Retry::After(wait) | Retry::AfterHost(wait) => tokio::time::sleep(wait).await,
-                    Retry::Never | Retry::NeverHost(_) => return Err(error),
-                },
+                Err(FetchError::Refused(404, _)) => Ok(Vec::new()),
+                got => got,
             }
         };
+        let body = retry::persist(policy, std::future::pending(), request, |_, _| {}).await?;
         Ok(keys_of_log(&body))
     }
 
@@ -168,61 +167,57 @@ impl Resolver {
         is_plc: bool,
     ) -> Found {
         let paced = host_of(url);
-        let mut attempt = 0u32;
-        loop {
-            attempt = attempt.saturating_add(1);
+        let policy = Policy {
+            attempts: self.settings.attempts,
+            // Other hosts must not hold up the rest: a later run retries them.
+            pauses: Pauses::Shared { is_patient: is_plc },
+        };
+        let small = Small {
+            url,
+            accept: ACCEPT,
+            host,
+        };
+        let request = || async {
             // Wait as long as the directory asks: without it there is nothing to do.
             while let Err(error) = self.hosts.wait(&paced).await {
                 if !is_plc {
-                    return Found::Unreachable(error.to_string());
+                    return Err(error);
                 }
                 tokio::time::sleep(PATIENCE).await;
             }
             if is_plc {
                 self.take_turn().await;
             }
-            let small = Small {
-                url,
-                accept: ACCEPT,
-                host,
-            };
-            let outcome = client.get_small(small).await;
-            let error = match outcome {
-                Ok(body) => {
-                    return match document::parse(&body, did) {
-                        Ok(document) => Found::Document(document),
-                        Err(error) => Found::Useless(error),
-                    };
-                }
+            match client.get_small(small).await {
+                Ok(body) => Ok(match document::parse(&body, did) {
+                    Ok(document) => Found::Document(document),
+                    Err(error) => Found::Useless(error),
+                }),
                 // A tombstone is 410.
-                Err(FetchError::Refused(404 | 410, _)) => return Found::Gone,
+                Err(FetchError::Refused(404 | 410, _)) => Ok(Found::Gone),
                 // As in the official code: whatever a did:web's host sends instead of a document,
                 // there is none.
-                Err(FetchError::Refused(..)) if !is_plc => return Found::Gone,
+                Err(FetchError::Refused(..)) if !is_plc => Ok(Found::Gone),
                 // Not a DID of the directory.
-                Err(FetchError::Refused(400, _)) => return Found::Unsupported,
+                Err(FetchError::Refused(400, _)) => Ok(Found::Unsupported),
                 Err(
                     error @ (FetchError::BadUrl(_)
                     | FetchError::Blocked(_)
                     | FetchError::Redirect(_)
                     | FetchError::TooLarge(_)
                     | FetchError::Swollen { .. }),
-                ) => return Found::Useless(DocumentError::Malformed(error.to_string())),
-                Err(error) => error,
-            };
-            match retry::decide(&error, attempt, self.settings.attempts) {
-                Retry::Never => return Found::Unreachable(error.to_string()),
-                Retry::NeverHost(wait) | Retry::AfterHost(wait) if is_plc => {
-                    self.hosts.pause(&paced, wait);
-                }
-                // Other hosts must not hold up the rest: a later run retries them.
-                Retry::NeverHost(wait) | Retry::AfterHost(wait) => {
-                    self.hosts.pause(&paced, wait);
-                    return Found::Unreachable(error.to_string());
-                }
-                Retry::After(wait) => tokio::time::sleep(wait).await,
+                ) => Ok(Found::Useless(DocumentError::Malformed(error.to_string()))),
+                Err(error) => Err(error),
             }
-        }
+        };
+        let found = retry::persist(policy, std::future::pending(), request, |_, retry| {
+            if let Retry::AfterHost(wait) | Retry::NeverHost(wait) = retry {
+                self.hosts.pause(&paced, wait);
+            }
+        });
+        found
+            .await
+            .unwrap_or_else(|error| Found::Unreachable(error.to_string()))
     }
 
     /// Waits so that the directory sees no more than its rate.

@@ -5,7 +5,7 @@ use crate::tally::Tally;
 use atrepo::{Repo, RepoError, RepoSummary};
 use discover::did_file::DidLine;
 use fetch::hosts::host_of;
-use fetch::retry::Attempts;
+use fetch::retry::{self, Pauses, Policy, Retry};
 use fetch::turns::Turns;
 use fetch::{AccountState, Client, FetchError, OptOut, Pages, whole};
 use observe::Workers;
@@ -130,24 +130,21 @@ pub(crate) async fn produce(jobs: &Jobs, line: DidLine) {
 
 /// Tries until there is a repo that passes every check, or no use in trying.
 async fn fetch_checked(jobs: &Jobs, line: &DidLine, host: &str) -> Result<CheckedRepo, FetchError> {
-    let mut attempts = Attempts::new(jobs.max_attempts);
-    loop {
-        let error = match attempt(jobs, line, host).await {
-            Ok(checked) => return Ok(checked),
-            Err(error) => error,
-        };
-        let Some(wait) = attempts.retry_after(&error) else {
-            return Err(error);
-        };
-        jobs.tally.retried();
-        if jobs.stop.is_set() {
-            return Err(error);
-        }
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = jobs.stop.wait() => return Err(error),
-        }
-    }
+    let policy = Policy {
+        attempts: jobs.max_attempts,
+        pauses: Pauses::Turns,
+    };
+    retry::persist(
+        policy,
+        jobs.stop.wait(),
+        || attempt(jobs, line, host),
+        |_, retry| {
+            if !matches!(retry, Retry::Never | Retry::NeverHost(_)) {
+                jobs.tally.retried();
+            }
+        },
+    )
+    .await
 }
 
 /// Fetches and checks a repo, once.

@@ -10,7 +10,7 @@ use crate::discovery::race::{Race, Runner};
 use crate::discovery::relay::page_url;
 use discover::lists::{self, ListedRepo, Page};
 use discover::walk::{Allowance, Step, Walk};
-use fetch::retry::{self, Retry};
+use fetch::retry::{self, Pauses, Policy, Retry};
 use fetch::turns::Turns;
 use fetch::{Client as HttpClient, FetchError, Small};
 use identity::resolve::{Found, Resolver};
@@ -306,32 +306,28 @@ async fn next_page(
         accept: "application/json",
         host: None,
     };
-    let mut attempt = 1;
-    loop {
-        let asked = async {
+    let policy = Policy {
+        attempts: shared.attempts,
+        pauses: Pauses::Turns,
+    };
+    let failures = runner.failures();
+    let asked = retry::persist(
+        policy,
+        std::future::pending(),
+        || async {
             let mut turn = shared.turns.turn(&host.host).await?;
             let got = shared.http.get_small_seen(small, &mut turn.seen).await;
             turn.end(&got);
-            got
-        };
-        let got = runner.wait_for(asked).await;
-        let error = match got.map(|body| lists::repos(&body)) {
-            Ok(Ok(page)) => {
-                shared.waiting.answers(&host.host);
-                return Ok(page);
+            lists::repos(&got?).map_err(|why| FetchError::BrokenBody(why.to_owned()))
+        },
+        |error, retry| {
+            if !matches!(retry, Retry::Never | Retry::NeverHost(_)) {
+                shared.waiting.fails(&host.host, error);
+                failures.add();
             }
-            Ok(Err(why)) => FetchError::BrokenBody(why.to_owned()),
-            Err(error) => error,
-        };
-        let wait = match retry::decide(&error, attempt, shared.attempts) {
-            Retry::After(wait) => wait,
-            // The next turn comes after that.
-            Retry::AfterHost(_) => Duration::ZERO,
-            Retry::Never | Retry::NeverHost(_) => return Err(error),
-        };
-        shared.waiting.fails(&host.host, &error);
-        attempt += u32::from(!matches!(error, FetchError::RateLimited(_)));
-        runner.on_failure();
-        runner.wait_for(tokio::time::sleep(wait)).await;
-    }
+        },
+    );
+    let page = runner.wait_for(asked).await?;
+    shared.waiting.answers(&host.host);
+    Ok(page)
 }

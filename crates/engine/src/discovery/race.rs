@@ -144,11 +144,11 @@ impl Runner {
         self.set_keeps_up(self.took <= allowed(self.race.grace, PER_LINE, self.lines));
     }
 
-    /// The host gave no answer.
-    pub(super) fn on_failure(&mut self) {
-        let failed = self.domain.failed.fetch_add(1, Ordering::Relaxed) + 1;
-        if !self.has_answered && failed >= DEAD_HOSTS {
-            self.domain.dead.send_replace(true);
+    /// Where failures of the host are counted, while it is waited for.
+    pub(super) fn failures(&self) -> Failures {
+        Failures {
+            domain: Arc::clone(&self.domain),
+            has_answered: self.has_answered,
         }
     }
 
@@ -160,6 +160,22 @@ impl Runner {
             } else {
                 keeping_up.fetch_sub(1, Ordering::Relaxed);
             }
+        }
+    }
+}
+
+/// Where failures of a host are counted.
+pub(super) struct Failures {
+    domain: Arc<Domain>,
+    has_answered: bool,
+}
+
+impl Failures {
+    /// The host gave no answer.
+    pub(super) fn add(&self) {
+        let failed = self.domain.failed.fetch_add(1, Ordering::Relaxed) + 1;
+        if !self.has_answered && failed >= DEAD_HOSTS {
+            self.domain.dead.send_replace(true);
         }
     }
 }
@@ -199,7 +215,7 @@ mod tests {
             .collect();
         let mut good = race.runner("pds.example.com");
         for runner in all.iter_mut().take(16) {
-            runner.on_failure();
+            runner.failures().add();
         }
         for runner in &mut all {
             runner.wait_for(tokio::task::yield_now()).await;

@@ -5,7 +5,7 @@ use discover::events::{self, Frame};
 use discover::lists::{self, ListedRepo, Page};
 use discover::walk::{Allowance, Step, Walk};
 use fetch::hosts::host_of;
-use fetch::retry::{self, Retry};
+use fetch::retry::{self, Pauses, Policy};
 use fetch::{Client as HttpClient, FetchError, Small};
 use ledger::identity::{cursor, set_cursor};
 use ledger::listing::Line;
@@ -211,22 +211,17 @@ async fn get(http: &HttpClient, url: &str, stop: &Stop) -> Result<Vec<u8>, Fetch
         accept: "application/json",
         host: None,
     };
-    let mut attempt = 0;
-    loop {
-        attempt += 1;
-        let got = tokio::select! {
-            got = http.get_small(small) => got,
-            () = stop.wait() => return Err(FetchError::Stopped),
-        };
-        let Err(error) = got else { return got };
-        match retry::decide(&error, attempt, ATTEMPTS) {
-            Retry::After(wait) | Retry::AfterHost(wait) => tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = stop.wait() => return Err(FetchError::Stopped),
-            },
-            Retry::Never | Retry::NeverHost(_) => return Err(error),
-        }
-    }
+    let policy = Policy {
+        attempts: ATTEMPTS,
+        pauses: Pauses::Here,
+    };
+    let got = retry::persist(
+        policy,
+        std::future::pending(),
+        || http.get_small(small),
+        |_, _| {},
+    );
+    retry::unless_stopped(stop.wait(), got).await
 }
 
 /// Whether a server that lists no hosts is a PDS.

@@ -11,7 +11,7 @@ use crate::run::feeder::Job;
 use crate::trust::{self, Known, Now};
 use fetch::archive::Archive;
 use fetch::hosts::host_of;
-use fetch::retry::Attempts;
+use fetch::retry::{self, Pauses, Policy, Retry};
 use fetch::turns::Turns;
 use fetch::{AccountState, Body, Client, FetchError, Latest, OptOut, Spool, whole};
 use identity::resolve::{Found, Resolver};
@@ -21,7 +21,7 @@ use ledger::runs::Mode;
 use ledger::states::State;
 use load::revs;
 use observe::Workers;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
@@ -295,33 +295,44 @@ fn elsewhere(job: &Job, pds: String) -> Result<Fetched, FetchError> {
 async fn fetch_checked(
     shared: &Fetching,
     job: &Job,
-    mut known: Option<Known>,
+    known: Option<Known>,
 ) -> Result<Fetched, FetchError> {
-    let mut attempts = Attempts::new(shared.max_attempts);
-    loop {
-        let asking = shared.board.start_asking();
-        let got = tokio::select! {
-            got = get(shared, job) => got,
-            () = shared.board.stop.wait() => return Err(FetchError::Stopped),
-        };
-        drop(asking);
-        // From here on it is waited for: its rows may be on their way.
-        let outcome = match got {
-            Ok(Some((body, memory))) => encode(shared, job, &mut known, body, memory).await,
-            Ok(None) => Ok(Fetched::Unchanged(None)),
-            Err(error) => Err(error),
-        };
-        let Err(error) = outcome else { return outcome };
-        let Some(wait) = attempts.retry_after(&error) else {
-            return Err(error);
-        };
-        shared.board.retried.add(1);
-        let _asking = shared.board.start_asking();
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = shared.board.stop.wait() => return Err(FetchError::Stopped),
-        }
-    }
+    let policy = Policy {
+        attempts: shared.max_attempts,
+        pauses: Pauses::Turns,
+    };
+    let stop = &shared.board.stop;
+    // Held while it waits for its host, in pauses too.
+    let asking = Mutex::new(None);
+    let asks = |is_asking: bool| {
+        let mut asking = asking.lock().unwrap_or_else(PoisonError::into_inner);
+        *asking = is_asking.then(|| shared.board.start_asking());
+    };
+    let known = Mutex::new(known);
+    retry::persist(
+        policy,
+        stop.wait(),
+        || async {
+            asks(true);
+            let got = retry::unless_stopped(stop.wait(), get(shared, job)).await?;
+            asks(false);
+            // From here on it is waited for: its rows may be on their way.
+            let Some((body, memory)) = got else {
+                return Ok(Fetched::Unchanged(None));
+            };
+            let take = || known.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let mut known_now = take();
+            let outcome = encode(shared, job, &mut known_now, body, memory).await;
+            *known.lock().unwrap_or_else(PoisonError::into_inner) = known_now;
+            asks(outcome.is_err());
+            outcome
+        },
+        |_, retry| {
+            let is_retried = !matches!(retry, Retry::Never | Retry::NeverHost(_));
+            shared.board.retried.add(u64::from(is_retried));
+        },
+    )
+    .await
 }
 
 /// The CAR, with its share of the memory; nothing if the stored rev is the newest.
