@@ -10,7 +10,7 @@ use postgres::Client;
 use std::fmt;
 
 /// Key of the advisory lock under which kysely migrates (`dialect/postgres/postgres-adapter.ts`).
-const KYSELY_LOCK: i64 = 3_853_314_791_062_309_107;
+pub const KYSELY_LOCK: i64 = 3_853_314_791_062_309_107;
 
 /// What a migration did.
 #[derive(Clone, Debug, PartialEq, Eq)]

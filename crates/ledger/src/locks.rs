@@ -180,12 +180,16 @@ pub fn holder(
 
 #[cfg(test)]
 mod tests {
-    use super::Lock;
+    use super::{HOLDERS, Lock, PRESENCE};
     use std::collections::HashSet;
 
     #[test]
     fn no_two_locks_have_one_key() {
         let keys: HashSet<i64> = Lock::ALL.iter().map(|lock| lock.key()).collect();
         assert_eq!(keys.len(), Lock::ALL.len());
+        // The one key that is not skyfill's own: whoever migrates the AppView's schema has it.
+        assert!(!keys.contains(&appview::migrate::KYSELY_LOCK));
+        // Keys of two numbers are never those of one.
+        assert_ne!(HOLDERS, PRESENCE);
     }
 }

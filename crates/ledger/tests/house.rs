@@ -1,5 +1,6 @@
-//! That each thing about the ledger has one house: SQL about its tables is in this crate, and so
-//! are all keys of advisory locks. Reads the sources of the product's crates.
+//! That some things have one house: SQL about the ledger's tables and all keys of advisory locks are
+//! in this crate, and what is decided about an error is carried out in one loop for the database and
+//! one for requests. Reads the sources of the product's crates.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -113,4 +114,23 @@ fn advisory_locks_are_taken_in_this_crate() {
             assert!(!text.contains(function), "{}", path.display());
         }
     }
+}
+
+#[test]
+fn what_is_decided_about_an_error_is_carried_out_in_one_loop() {
+    let houses = ["pg/src/wait.rs", "pg/src/error.rs", "fetch/src/retry.rs"];
+    let acts =
+        |text: &str| text.contains("Decision::Wait") || text.contains(" decide(&error, attempt");
+    let mut found = 0;
+    for (path, text) in sources() {
+        let is_house = houses.iter().any(|house| path.ends_with(house));
+        assert!(is_house || !acts(&text), "{}", path.display());
+        assert!(
+            is_house || !text.contains("retry::decide("),
+            "{}",
+            path.display()
+        );
+        found += usize::from(is_house && acts(&text));
+    }
+    assert_eq!(found, houses.len());
 }

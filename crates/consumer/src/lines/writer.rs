@@ -202,11 +202,10 @@ impl<'w> Writer<'w> {
                 None => self.replay(before),
             };
             let outcome = ready.and_then(|()| step(self));
-            if let Err(error) = &outcome
-                && matches!(decide(error), Decision::Reconnect | Decision::Wait)
-            {
+            if let Err(error) = &outcome {
+                // What was not committed is in memory.
                 self.driver = None;
-                tracing::debug!(%error, batches = before, "written again on a new connection");
+                tracing::debug!(%error, batches = before, "what is open needs a new connection");
             }
             outcome
         })

@@ -65,7 +65,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
             observe::data!("told\t{}", told::options(&told_before));
         }
         for (state, repos) in &coverage.repos {
-            observe::data!("{repos}\t{}", state.word());
+            observe::data!("{repos}\t{}", state.term());
         }
         let proofs = &coverage.proofs;
         let proof = [
