@@ -8,7 +8,7 @@ use handoff::frames::MAGIC;
 use handoff::listen::Listener;
 use handoff::send::COMMITTED;
 use load::loading::Settle;
-use observe::{Progress, Workers};
+use observe::Workers;
 use process::{Stop, threads};
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -60,7 +60,6 @@ pub(crate) struct Connections<'c> {
     pub(crate) parts: &'c PartStore,
     pub(crate) workers: &'c Workers,
     pub(crate) stop: &'c Stop,
-    pub(crate) progress: &'c Progress,
 }
 
 impl Connections<'_> {
@@ -82,8 +81,7 @@ impl Connections<'_> {
                 Ok(Some(stream)) => readers.push(self.start_reading(stream)),
                 Ok(None) => {}
                 Err(error) => {
-                    self.progress
-                        .say(&format!("accept on {}: {error}", self.socket.display()));
+                    tracing::warn!("accept on {}: {error}", self.socket.display());
                     std::thread::sleep(LOOK_EVERY);
                 }
             }
@@ -93,8 +91,7 @@ impl Connections<'_> {
             broke_off |= reader.thread.join().is_err();
         }
         if broke_off {
-            self.progress
-                .say("a reader broke off; its producer has to send again");
+            tracing::warn!("a reader broke off; its producer has to send again");
         }
         broke_off
     }
@@ -104,7 +101,7 @@ impl Connections<'_> {
     fn turn_away(&self, stream: UnixStream, readers: &[Reader]) {
         // It comes again, and finds the place of one that never said anything.
         let gave_way = readers.iter().any(Reader::end_if_silent);
-        self.progress.say(&format!(
+        tracing::warn!(
             "a producer was turned away: {} are connected, which is what --memory has room for{}",
             self.most,
             if gave_way {
@@ -112,7 +109,7 @@ impl Connections<'_> {
             } else {
                 ""
             }
-        ));
+        );
         drop(stream);
     }
 
@@ -148,7 +145,7 @@ fn read(
 ) {
     let worker = workers.start("reading lines");
     if let Err(error) = stream.set_read_timeout(Some(FIRST_BYTE)) {
-        observe::log!("a producer's connection cannot be read: {error}");
+        tracing::warn!("a producer's connection cannot be read: {error}");
         return;
     }
     let first = first_byte(&stream, &lines.stop);

@@ -24,16 +24,16 @@ pub(crate) struct Counts {
 impl Counts {
     pub(crate) fn new() -> Self {
         Self {
-            lines: Counter::with_rate("lines"),
-            committed: Counter::with_rate("records committed"),
-            bytes: Counter::with_rate("bytes"),
-            not_indexed: Counter::plain("of other collections"),
-            rejected: Counter::plain("rejected"),
-            repeated: Counter::plain("repeated"),
-            duplicates: Counter::plain("duplicates"),
-            new_rows: Counter::plain("new"),
-            accounts: Counter::plain("accounts"),
-            parts: Counter::plain("parts of repos"),
+            lines: Counter::rated("lines", "lines"),
+            committed: Counter::rated("records_committed", "records committed"),
+            bytes: Counter::bytes("bytes"),
+            not_indexed: Counter::counted("records_not_indexed", "of other collections"),
+            rejected: Counter::counted("lines_rejected", "rejected"),
+            repeated: Counter::counted("records_repeated", "repeated"),
+            duplicates: Counter::counted("duplicates", "duplicates"),
+            new_rows: Counter::counted("rows_new", "new"),
+            accounts: Counter::counted("accounts", "accounts"),
+            parts: Counter::counted("parts", "parts of repos"),
         }
     }
 

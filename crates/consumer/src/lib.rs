@@ -26,7 +26,7 @@ use lines::shards::Shards;
 use lines::writer::WriterOptions;
 use load::loading::{Loaders, Loading, Settle};
 use load::{LoaderOptions, fresh};
-use observe::{Progress, Workers};
+use observe::{Lane, Progress, Workers};
 use process::{Database, Ended, Failure, Stop, Target, checks, threads};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -54,8 +54,6 @@ pub struct Options {
     pub part_timeout: Duration,
     /// The file that refused lines are added to.
     pub rejects: PathBuf,
-    /// Time between two rate lines.
-    pub logging_interval: Duration,
 }
 
 /// How the memory of the consumer is shared out, in bytes.
@@ -154,7 +152,7 @@ impl Consumer {
             database.schema,
             database.shown()
         );
-        let progress = Progress::start(counts.shown(), None, options.logging_interval);
+        let progress = Progress::begin("consumer", counts.shown(), None);
         let started = Instant::now();
         let connections = Connections {
             socket: &options.socket,
@@ -170,7 +168,6 @@ impl Consumer {
             parts: &parts,
             workers,
             stop,
-            progress: &progress,
         };
         let mut broke_off = connections.serve(listener);
         let stored = shards.finish();
@@ -219,6 +216,7 @@ fn start_loading(
         .map_err(|error| database.db_failure(&error))?;
     let indexed = fresh::indexed_columns(&mut client, &database.schema).map_err(refused)?;
     let (loaders, ends) = Loaders::new(options.connections, memory.chunk);
+    let lane = Lane::new("load", "PostgreSQL", options.connections);
     let parts = PartStore::new(
         &database.url,
         &database.schema,
@@ -246,6 +244,7 @@ fn start_loading(
                 },
                 settle: parts.clone(),
                 workers: workers.clone(),
+                lane: lane.clone(),
             };
             let parts = parts.clone();
             std::thread::spawn(move || {

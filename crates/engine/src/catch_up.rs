@@ -52,6 +52,7 @@ pub struct CaughtUp {
 /// pass takes.
 pub fn catch_up(session: &Session<'_>, options: &Options) -> Result<Ended, Failure> {
     let (database, source) = (session.database, &options.source);
+    phases::plan(session.options, true);
     let relay = source.relay();
     let last = runs::last(&mut database.connect()?, &database.schema)
         .map_err(|error| database.failure(error))?;

@@ -24,8 +24,6 @@ pub struct Options {
     pub restart: bool,
     /// Which notifications are stored; without it, those that the loads stored.
     pub notifications: Option<Notifications>,
-    /// Time between rate lines.
-    pub interval: Duration,
     /// Whether another one that finalizes is waited for (it may be the server process of one that
     /// was killed); without it, it is an error.
     pub is_patient: bool,
@@ -54,17 +52,15 @@ pub struct StageTime {
 
 /// What is shown while stages go on.
 struct Shown {
-    interval: Duration,
     slices: Counter,
     progress: Mutex<Option<Progress>>,
     stages: Mutex<Vec<StageTime>>,
 }
 
 impl Shown {
-    fn new(interval: Duration) -> Self {
+    fn new() -> Self {
         Self {
-            interval,
-            slices: Counter::with_rate("slices"),
+            slices: Counter::rated("slices_done", "slices"),
             progress: Mutex::default(),
             stages: Mutex::default(),
         }
@@ -78,20 +74,13 @@ impl Shown {
         self.stages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn say(&self, text: &str) {
-        match &*self.lock_progress() {
-            Some(progress) => progress.say(text),
-            None => observe::log!("{text}"),
-        }
-    }
-
     fn report(&self, report: &Report<'_>) {
         match *report {
-            Report::GoingOn => self.say("going on where the last run stopped"),
-            Report::Vacuum(table) => self.say(&format!("vacuuming and analyzing {table}")),
+            Report::GoingOn => observe::log!("going on where the last run stopped"),
+            Report::Vacuum(table) => observe::step!("vacuuming and analyzing {table}"),
             Report::Slices(total) => {
                 let counters = vec![self.slices.clone()];
-                let progress = Progress::start(counters, Some(total), self.interval);
+                let progress = Progress::begin("finalize", counters, Some(total));
                 *self.lock_progress() = Some(progress);
             }
             Report::Stage(stage, planned, done) => self.begin_stage(stage, planned, done),
@@ -107,6 +96,10 @@ impl Shown {
 
     fn begin_stage(&self, stage: &Stage, planned: u64, done: u64) {
         self.slices.add(done);
+        if let Some(progress) = &*self.lock_progress() {
+            progress.done_before(done);
+            progress.doing(format!("{}: {}", stage.name, stage.about));
+        }
         let number = STAGES
             .iter()
             .position(|s| s.name == stage.name)
@@ -114,12 +107,12 @@ impl Shown {
             + 1;
         let left = planned - done;
         let plural = if left == 1 { "" } else { "s" };
-        self.say(&format!(
+        observe::step!(
             "stage {number} of {}, {}: {} ({left} slice{plural})",
             STAGES.len(),
             stage.name,
             stage.about
-        ));
+        );
         self.lock_stages().push(StageTime {
             stage: stage.name,
             slices: 0,
@@ -135,10 +128,10 @@ impl Shown {
 /// The database cannot be used, or somebody else finalizes.
 pub fn finalize(options: &Options, database: &Database, stop: &Stop) -> Result<Summary, Failure> {
     let notifications = notifications(options, database)?;
-    let shown = Shown::new(options.interval);
+    let shown = Shown::new();
     let (report, say) = (
         |report: Report<'_>| shown.report(&report),
-        |text: &str| shown.say(text),
+        |text: &str| observe::log!("{text}"),
     );
     let started = Instant::now();
     let mut has_said = false;

@@ -4,7 +4,7 @@
 use crate::FetchError;
 use crate::retry;
 use crate::schedule::pace::Limit;
-use crate::schedule::{HostId, Learned, Next, Outcome, Scheduler, Seen, Settings};
+use crate::schedule::{HostId, Learned, Load, Next, Outcome, Scheduler, Seen, Settings};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -133,6 +133,22 @@ impl Turns {
         let scheduler = &state.scheduler;
         let of = |id| (scheduler.name(id).to_owned(), scheduler.learned(id));
         scheduler.hosts().map(of).collect()
+    }
+
+    /// The hosts that need the longest, `count` of them: how long, and at which rate.
+    #[must_use]
+    pub fn slowest_hosts(&self, count: usize) -> Vec<(String, Duration, f64)> {
+        let now = self.shared.now();
+        let state = self.shared.lock();
+        let slowest = state.scheduler.slowest_hosts(now, count).into_iter();
+        let owned = |(name, left, rate): (&str, Duration, f64)| (name.to_owned(), left, rate);
+        slowest.map(owned).collect()
+    }
+
+    /// How much is under way, and how much waits.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        self.shared.lock().scheduler.load()
     }
 
     /// The host that needs the longest, and the time it needs.

@@ -352,6 +352,12 @@ pub fn in_order(
     Ok(missing)
 }
 
+/// The tables that [`vacuum`] goes over.
+pub fn vacuumed() -> impl Iterator<Item = &'static str> {
+    let tables = table::ALL.iter().map(|info| info.name);
+    tables.chain(["actor_sync"])
+}
+
 /// Vacuums, freezes and analyzes all tables that repos fill, on several connections.
 ///
 /// # Errors
@@ -360,13 +366,10 @@ pub fn vacuum(
     url: &str,
     schema: &str,
     connections: usize,
+    done: &(dyn Fn() + Sync),
     stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<bool, DbError> {
-    let tables: Vec<&str> = table::ALL
-        .iter()
-        .map(|info| info.name)
-        .chain(["actor_sync"])
-        .collect();
+    let tables: Vec<&str> = vacuumed().collect();
     let next = std::sync::atomic::AtomicUsize::new(0);
     let worker = || -> Result<(), DbError> {
         let mut client = index_session(url, schema)?;
@@ -379,6 +382,7 @@ pub fn vacuum(
             client.batch_execute(&format!(
                 "VACUUM (FREEZE, ANALYZE) \"{schema}\".\"{table}\""
             ))?;
+            done();
         }
         Ok(())
     };

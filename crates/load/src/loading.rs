@@ -3,7 +3,7 @@
 use crate::chunk::{Chunk, LoadedRepo};
 use crate::loader::{LoadError, Loader, LoaderOptions};
 use crossbeam_channel::{Receiver, Sender, TrySendError};
-use observe::Workers;
+use observe::{Lane, Workers};
 use pg::{DbErrorKind, Step};
 use process::stop::UNTIL_HURRIED;
 use std::collections::HashSet;
@@ -172,6 +172,8 @@ pub struct Loading<S> {
     pub settle: S,
     /// Where the thread reports what it does.
     pub workers: Workers,
+    /// Where the threads note how long they wait for rows.
+    pub lane: Lane,
 }
 
 impl<S: Settle> Loading<S> {
@@ -182,7 +184,7 @@ impl<S: Settle> Loading<S> {
         // Repos whose rows are in the open transaction, and large ones that lost their first part.
         let mut pending: Vec<LoadedRepo> = Vec::new();
         let mut dead: HashSet<String> = HashSet::new();
-        for message in messages {
+        while let Ok(message) = self.lane.starved(|| messages.recv()) {
             let chunk = match message {
                 Message::Chunk(chunk) => *chunk,
                 Message::End => break,

@@ -19,7 +19,7 @@ mod workers;
 pub use limits::Limit;
 pub use meters::{Counter, Lane, Unit};
 pub use printable::printable;
-pub use progress::Progress;
+pub use progress::{Parts, Progress};
 pub use registry::registry;
 /// For [`log!`].
 #[doc(hidden)]

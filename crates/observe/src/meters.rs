@@ -57,18 +57,6 @@ impl Counter {
         }
     }
 
-    /// A counter whose rate is shown, by its label alone.
-    #[must_use]
-    pub fn with_rate(label: &'static str) -> Self {
-        Self::rated(label, label)
-    }
-
-    /// A counter whose value alone is shown, by its label alone.
-    #[must_use]
-    pub fn plain(label: &'static str) -> Self {
-        Self::counted(label, label)
-    }
-
     /// Adds to it.
     pub fn add(&self, count: u64) {
         self.value.fetch_add(count, Ordering::Relaxed);

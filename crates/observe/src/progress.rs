@@ -3,7 +3,7 @@
 
 use crate::meters::Counter;
 use crate::registry::{Part, SlowHost, Stage, Value, registry};
-use crate::view;
+use crate::screen;
 use crate::waiting::Waiting;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -124,14 +124,6 @@ impl Progress {
         Self(work)
     }
 
-    /// [`Progress::begin`] by the name of its first counter; lines come every `interval`.
-    #[must_use]
-    pub fn start(counters: Vec<Counter>, total: Option<u64>, interval: Duration) -> Self {
-        view::every(interval);
-        let name = counters.first().map_or("work", |counter| counter.name);
-        Self::begin(name, counters, total)
-    }
-
     /// So much of the first counter was done before it began: it says nothing about the pace.
     pub fn done_before(&self, count: u64) {
         self.0.lock().before += count;
@@ -153,9 +145,10 @@ impl Progress {
         self.0.lock().doing = Some(doing.into());
     }
 
-    /// Its parts that are under way now.
-    pub fn parts(&self, parts: Vec<Part>) {
-        self.0.lock().parts = parts;
+    /// Where another thread publishes its parts that are under way.
+    #[must_use]
+    pub fn parts_of(&self) -> Parts {
+        Parts(Arc::clone(&self.0))
     }
 
     /// The hosts that take the longest, the slowest first.
@@ -163,26 +156,37 @@ impl Progress {
         self.0.lock().hosts = hosts;
     }
 
-    /// Something failed, for a reason in a few words.
-    pub fn failed(&self, reason: &str) {
+    /// So many things failed, for a reason in a few words.
+    pub fn failed(&self, reason: &str, times: u64) {
+        if times == 0 {
+            return;
+        }
         let failures = &mut self.0.lock().failures;
         let is_known = failures.contains_key(reason) || failures.len() < REASONS;
         let reason = if is_known { reason } else { OTHERS };
-        *failures.entry(reason.to_owned()).or_default() += 1;
-    }
-
-    /// Reports a line for people.
-    pub fn say(&self, text: &str) {
-        crate::log!("{text}");
+        *failures.entry(reason.to_owned()).or_default() += times;
     }
 
     /// Ends it; nothing more is shown.
     pub fn finish(self) {}
 }
 
+/// The parts of a piece of work.
+pub struct Parts(Arc<Work>);
+
+impl Parts {
+    /// Those that are under way now.
+    pub fn set(&self, parts: Vec<Part>) {
+        self.0.lock().parts = parts;
+    }
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
-        registry().remove(&self.0);
+        if registry().remove(&self.0) {
+            // What comes next may write to the same terminal.
+            screen::draw(Vec::new());
+        }
     }
 }
 
@@ -224,8 +228,8 @@ mod tests {
         counter.add(4);
         progress.done_before(4);
         for reason in 0..60 {
-            progress.failed(&format!("reason {reason}"));
-            progress.failed("reason 3");
+            progress.failed(&format!("reason {reason}"), 1);
+            progress.failed("reason 3", 1);
         }
         let shown = stage().unwrap();
         assert_eq!((shown.counters[0].value, shown.total), (4, Some(10)));

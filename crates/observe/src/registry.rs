@@ -157,6 +157,8 @@ struct State {
     work: Vec<Arc<Work>>,
     lanes: Vec<Lane>,
     ends: Ends,
+    /// Phases that were entered, with their numbers, until somebody asks.
+    entered: Vec<(usize, PhaseName)>,
 }
 
 impl Default for State {
@@ -168,6 +170,7 @@ impl Default for State {
             work: Vec::new(),
             lanes: Vec::new(),
             ends: Ends::default(),
+            entered: Vec::new(),
         }
     }
 }
@@ -225,6 +228,11 @@ impl Registry {
         let Some(at) = state.phases.iter().position(|plan| plan.name.name == name) else {
             return;
         };
+        if state.phases[at].since.is_some() {
+            return;
+        }
+        let entered = state.phases[at].name;
+        state.entered.push((at + 1, entered));
         for (number, plan) in state.phases.iter_mut().enumerate() {
             plan.close();
             plan.is_done = number < at;
@@ -232,6 +240,19 @@ impl Registry {
                 plan.since = Some(Instant::now());
             }
         }
+    }
+
+    /// No phase is open any more: all of them are done.
+    pub fn close(&self) {
+        for plan in &mut self.lock().phases {
+            plan.close();
+            plan.is_done = true;
+        }
+    }
+
+    /// The phases that were entered since the last call, with their numbers, counted from 1.
+    pub(crate) fn take_entered(&self) -> Vec<(usize, PhaseName)> {
+        std::mem::take(&mut self.lock().entered)
     }
 
     /// The name of the open phase.
@@ -274,8 +295,11 @@ impl Registry {
         self.lock().work.push(Arc::clone(work));
     }
 
-    pub(crate) fn remove(&self, work: &Arc<Work>) {
-        self.lock().work.retain(|other| !Arc::ptr_eq(other, work));
+    /// Whether nothing is left.
+    pub(crate) fn remove(&self, work: &Arc<Work>) -> bool {
+        let mut state = self.lock();
+        state.work.retain(|other| !Arc::ptr_eq(other, work));
+        state.work.is_empty() && state.phases.iter().all(|plan| plan.since.is_none())
     }
 
     /// The pieces of work that are under way.
@@ -370,5 +394,9 @@ mod tests {
         registry.enter("unplanned");
         assert_eq!(registry.phase(), Some("fetch"));
         assert_eq!(registry.snapshot().open_phase().unwrap().0, 1);
+        registry.enter("fetch");
+        assert_eq!(registry.take_entered(), [(3, PHASES[2]), (1, PHASES[0])]);
+        registry.close();
+        assert_eq!(states(), [PhaseState::Done; 3]);
     }
 }

@@ -111,11 +111,11 @@ impl Stop {
 /// process.
 pub const PATIENT: Waits<'static> = Waits {
     stop: &|| false,
-    say: &|line| observe::log!("{line}"),
+    say: &|line| tracing::warn!("{line}"),
 };
 
 /// A wait that goes on after somebody asked to stop, until [`hurry`]: for work that has to end well.
 pub const UNTIL_HURRIED: Waits<'static> = Waits {
     stop: &is_hurried,
-    say: &|line| observe::log!("{line}"),
+    say: &|line| tracing::warn!("{line}"),
 };

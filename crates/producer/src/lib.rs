@@ -24,7 +24,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tally::Tally;
 use tokio::sync::Semaphore;
 use tokio::task::{Id, JoinError, JoinSet};
@@ -68,8 +68,6 @@ pub struct Options {
     pub failures: PathBuf,
     /// The time of the run, in milliseconds since 1970.
     pub now: i64,
-    /// Time between two rate lines.
-    pub logging_interval: Duration,
 }
 
 /// How the memory of the producer is shared out, in bytes.
@@ -169,7 +167,7 @@ impl Producer {
         let memory = Memory::share(options.memory, concurrency);
         let buffer_bytes = options.buffer_bytes.min(memory.buffer);
         let runtime = threads::start()?;
-        let progress = Progress::start(tally.counters(), Some(total), options.logging_interval);
+        let progress = Progress::begin("producer", tally.counters(), Some(total));
         let started = Instant::now();
         let (senders, threads) =
             start_senders(&options.sockets, options.form, options.now, &tally, stop);

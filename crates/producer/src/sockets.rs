@@ -185,7 +185,7 @@ fn on_event(event: &Event<'_>, stop: &Stop) -> bool {
     match event {
         Event::Away(path, tries, error) => {
             if tries.is_power_of_two() {
-                observe::log!("waiting for the consumer on {}: {error}", path.display());
+                tracing::warn!("waiting for the consumer on {}: {error}", path.display());
             }
             // Also when stopping, a consumer that is only slow gets a few seconds.
             !(stop.is_set() && *tries > 6)

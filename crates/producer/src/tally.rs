@@ -51,13 +51,13 @@ impl Tally {
             ..FailureFile::default()
         };
         Self {
-            done: Counter::with_rate("repos done"),
-            sent: Counter::plain("sent"),
-            records: Counter::with_rate("records"),
-            bytes: Counter::with_rate("bytes"),
-            skipped: Counter::plain("skipped"),
-            failed: Counter::plain("failed"),
-            retried: Counter::plain("retries"),
+            done: Counter::rated("repos_done", "repos done"),
+            sent: Counter::counted("repos_sent", "sent"),
+            records: Counter::rated("records", "records"),
+            bytes: Counter::bytes("bytes"),
+            skipped: Counter::counted("repos_skipped", "skipped"),
+            failed: Counter::counted("repos_failed", "failed"),
+            retried: Counter::counted("retries", "retries"),
             by_reason: Mutex::new(Reasons {
                 failures,
                 ..Reasons::default()

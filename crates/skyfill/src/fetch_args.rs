@@ -169,7 +169,6 @@ pub(crate) fn load(args: &LoadArgs, source: &Source) -> Result<LoadOptions, Fail
             &args.caller,
             args.fetch.allow_private_hosts,
         ),
-        interval: Duration::from_secs(args.output.logging_interval),
     })
 }
 

@@ -33,6 +33,10 @@ fn main() -> ExitCode {
     }
     pg::name_process(matches.subcommand_name().unwrap_or_default());
     process::connections::allow_many();
+    observe::registry().begin(matches.subcommand_name().unwrap_or_default());
+    if let Some(output) = cli.command.output() {
+        output.show_progress();
+    }
     let outcome = match cli.command {
         Command::Migrate(args) => commands::migrate::run(&args),
         Command::UnpackAsDidFile(args) => commands::unpack::run(&args),

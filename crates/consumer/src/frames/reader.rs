@@ -48,7 +48,7 @@ pub(crate) fn read(store: &PartStore, stream: &UnixStream, read: &[u8]) {
         Err(error) => Err(FrameError::Io(error).into()),
     };
     if let Err(why) = outcome {
-        observe::log!("a producer's connection ended: {why}");
+        tracing::warn!("a producer's connection ended: {why}");
     }
 }
 

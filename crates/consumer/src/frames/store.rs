@@ -70,7 +70,7 @@ impl PartStore {
             next: AtomicI64::new(1),
             broken: Mutex::default(),
             counts: counts.clone(),
-            refused: Counter::plain("refused"),
+            refused: Counter::counted("parts_refused", "refused"),
             part_timeout: limits.timeout,
             stop: stop.clone(),
         }))

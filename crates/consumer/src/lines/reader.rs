@@ -98,7 +98,7 @@ impl LineReader {
     /// stops it; closes it when all is committed.
     pub(crate) fn read(mut self, stream: UnixStream, first: u8, worker: &Worker) {
         if let Err(error) = stream.set_read_timeout(Some(IDLE)) {
-            observe::log!("a producer's connection cannot be read: {error}");
+            tracing::warn!("a producer's connection cannot be read: {error}");
         } else if let Err(ShardLost) = self.read_lines(stream, first, worker) {
             // The thread that is lost reports why.
             self.store.stop.set();
@@ -139,7 +139,7 @@ impl LineReader {
                     break;
                 }
                 Err(error) => {
-                    observe::log!("a producer's connection broke: {error}");
+                    tracing::warn!("a producer's connection broke: {error}");
                     break;
                 }
             }

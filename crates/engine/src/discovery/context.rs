@@ -9,7 +9,6 @@ use observe::{Counter, Waiting};
 use postgres::GenericClient;
 use process::{Database, Failure, Patient, Stop};
 use std::collections::BTreeMap;
-use std::time::Duration;
 use tokio::runtime::Runtime;
 
 /// Largest page of a list, in bytes.
@@ -30,8 +29,6 @@ pub struct Discovery<'s> {
     pub fetch: &'s fetch::Options,
     /// Where documents are asked for.
     pub directory: &'s Directory,
-    /// Time between rate lines.
-    pub interval: Duration,
 }
 
 /// A pass that is under way.
@@ -95,14 +92,14 @@ pub(crate) struct Counts {
 impl Counts {
     pub(crate) fn new() -> Self {
         Self {
-            listed: Counter::with_rate("repos listed"),
-            hosts: Counter::plain("hosts done"),
-            new: Counter::plain("new"),
-            opened: Counter::plain("to be loaded again"),
-            contested: Counter::plain("claimed by two hosts"),
-            settled: Counter::plain("settled by their documents"),
-            failed: Counter::plain("hosts failed"),
-            bad: Counter::plain("lines that make no sense"),
+            listed: Counter::rated("repos_listed", "repos listed"),
+            hosts: Counter::counted("hosts_done", "hosts done"),
+            new: Counter::counted("repos_new", "new"),
+            opened: Counter::counted("repos_newer", "to be loaded again"),
+            contested: Counter::counted("repos_contested", "claimed by two hosts"),
+            settled: Counter::counted("repos_settled", "settled by their documents"),
+            failed: Counter::counted("hosts_failed", "hosts failed"),
+            bad: Counter::counted("bad_lines", "lines that make no sense"),
         }
     }
 

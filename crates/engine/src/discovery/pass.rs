@@ -7,7 +7,7 @@ use fetch::hosts::host_of;
 use fetch::turns::Turns;
 use ledger::listing::{self, Changes};
 use ledger::locks::Lock;
-use observe::{Progress, Waiting};
+use observe::{Progress, Waiting, registry};
 use process::{Failure, Patient};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -81,7 +81,8 @@ impl<'s> Discovery<'s> {
         let client = self.database.patient_alone(self.stop, Lock::Passes);
         let http = list_client(self.fetch)?;
         let (mut open, seq) = self.begin(client, &http, with_known_hosts)?;
-        let progress = Progress::start(open.counts.shown(), None, self.interval);
+        registry().enter("discover");
+        let progress = Progress::begin("discover", open.counts.shown(), None);
         progress.shows(&open.waiting);
         let is_done =
             self.list_all(&mut open, &http, with_known_hosts)? && settle::settle(&self, &mut open)?;
@@ -212,7 +213,7 @@ impl<'s> Discovery<'s> {
 /// Logs what a pass found.
 fn log_pass(pass: &Pass) {
     for (host, why) in pass.failed_hosts.iter().take(NAMED_HOSTS) {
-        observe::log!("{host} was not listed to its end: {why}");
+        tracing::warn!("{host} was not listed to its end: {why}");
     }
     if pass.failed_hosts.len() > NAMED_HOSTS {
         observe::log!(
@@ -221,7 +222,7 @@ fn log_pass(pass: &Pass) {
         );
     }
     for (host, lines) in pass.bad_lines.iter().take(NAMED_HOSTS) {
-        observe::log!("{host}: {lines} lines of its list make no sense and were left out");
+        tracing::warn!("{host}: {lines} lines of its list make no sense and were left out");
     }
     observe::log!(
         "{} repos listed: {} new, {} to be loaded again, {} claimed by two hosts; {} are not listed any more; {} could not be settled",

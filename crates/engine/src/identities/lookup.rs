@@ -18,7 +18,6 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -92,8 +91,6 @@ pub struct Options {
     pub directory: Directory,
     /// Accounts that are looked up at once.
     pub concurrency: usize,
-    /// Time between rate lines.
-    pub interval: Duration,
     /// Whether another process that looks up accounts is waited for; without it, it is an error.
     pub is_patient: bool,
 }
@@ -171,7 +168,7 @@ pub fn look_up(
     }
     let total = client.run(|client| ledger::identity::count_due(client, schema))?;
     let counts = Counts::new();
-    let progress = Progress::start(counts.shown(), Some(total), options.interval);
+    let progress = Progress::begin("identities", counts.shown(), Some(total));
     let batches = Batches {
         options,
         database,
@@ -265,13 +262,13 @@ fn read_export(
     let name = export_cursor(directory, database);
     let cursor = client.run(|client| ledger::identity::cursor(client, &name))?;
     let from_the_start = cursor.is_none();
-    let pages = Counter::with_rate("pages of the export");
-    let noted = Counter::with_rate("documents noted");
-    let bad = Counter::plain("lines that could not be read");
-    let progress = Progress::start(
+    let pages = Counter::rated("export_pages", "pages of the export");
+    let noted = Counter::rated("documents_noted", "documents noted");
+    let bad = Counter::counted("bad_lines", "lines that could not be read");
+    let progress = Progress::begin(
+        "plc_export",
         vec![pages.clone(), noted.clone(), bad.clone()],
         None,
-        options.interval,
     );
     let is_whole = export::read(directory, runtime, stop, cursor, |page| {
         pages.add(1);
@@ -297,8 +294,8 @@ fn read_export(
     if from_the_start && noted.get() == 0 {
         let due = client.run(|client| ledger::identity::count_due(client, &database.schema))?;
         if due > 0 {
-            observe::log!(
-                "warning: {due} accounts are to be looked up, and the export of {} knows none of them. Is it the directory of their \
+            tracing::warn!(
+                "{due} accounts are to be looked up, and the export of {} knows none of them. Is it the directory of their \
                  network? Name another one with --plc-url",
                 directory.plc_url
             );

@@ -40,12 +40,12 @@ pub(crate) struct Counts {
 impl Counts {
     pub(crate) fn new() -> Self {
         Self {
-            done: Counter::with_rate("accounts"),
-            verified: Counter::plain("verified"),
-            claimed: Counter::plain("claimed"),
-            mismatch: Counter::plain("not theirs"),
-            useless: Counter::plain("without a usable document"),
-            unreachable: Counter::plain("not reached"),
+            done: Counter::rated("accounts_done", "accounts"),
+            verified: Counter::counted("handles_verified", "verified"),
+            claimed: Counter::counted("handles_claimed", "claimed"),
+            mismatch: Counter::counted("handles_mismatched", "not theirs"),
+            useless: Counter::counted("accounts_without_document", "without a usable document"),
+            unreachable: Counter::counted("accounts_unreachable", "not reached"),
         }
     }
 

@@ -13,7 +13,7 @@ use ledger::repos::{self, Open};
 use load::fresh::Probes;
 use load::loading::Loaders;
 use load::{Choice, Chunk, Costs, EncodeError, Encoder, Origin, revs};
-use observe::Workers;
+use observe::{Lane, Workers};
 use pg::Step;
 use process::stop::UNTIL_HURRIED;
 use process::{Budget, NotReserved, Reservation};
@@ -70,6 +70,8 @@ pub(crate) struct Encoding {
     pub(crate) keys: Budget,
     pub(crate) board: Arc<Board>,
     pub(crate) workers: Workers,
+    /// Where the threads note how long they wait for repos and loaders.
+    pub(crate) lane: Lane,
 }
 
 /// What is known of a repo beside its CAR.
@@ -105,11 +107,14 @@ pub(crate) fn work(shared: &Encoding, number: usize, work: &Receiver<Encode>, lo
     let mut sticky: Option<usize> = None;
     let worker = shared.workers.start("waiting for repos");
     loop {
-        let next = match work.recv_timeout(PATIENCE) {
+        let next = match shared.lane.starved(|| work.recv_timeout(PATIENCE)) {
             Ok(next) => next,
             Err(ended) => {
                 let waiting = encoder.waiting() as u64;
-                let mut hand_on = |chunk: Chunk| loaders.hand_on(chunk, number, &mut sticky);
+                let mut hand_on = |chunk: Chunk| {
+                    let lane = &shared.lane;
+                    lane.blocked(|| loaders.hand_on(chunk, number, &mut sticky))
+                };
                 if encoder.flush(&mut hand_on).is_err() {
                     shared.board.on_some_lost(waiting);
                 }
@@ -137,7 +142,10 @@ pub(crate) fn work(shared: &Encoding, number: usize, work: &Receiver<Encode>, lo
             known: next.known,
         };
         let mut memory = Some(memory);
-        let mut hand_on = |chunk: Chunk| loaders.hand_on(chunk, number, &mut sticky);
+        let mut hand_on = |chunk: Chunk| {
+            let lane = &shared.lane;
+            lane.blocked(|| loaders.hand_on(chunk, number, &mut sticky))
+        };
         let encoded = encode(
             shared,
             &wanted,

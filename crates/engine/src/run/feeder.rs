@@ -13,7 +13,8 @@ use ledger::hosts::{self, Leased};
 use ledger::repos::{self, Note, Open, RetryFailed};
 use ledger::states::{Inactive, State};
 use load::DbError;
-use observe::Progress;
+use observe::registry::SlowHost;
+use observe::{Progress, registry};
 use pg::{DbErrorKind, Persistent};
 use postgres::Client;
 use process::stop::UNTIL_HURRIED;
@@ -24,6 +25,8 @@ use tokio::sync::mpsc::UnboundedSender;
 
 /// Hosts that a run leases at once.
 const HOSTS: usize = 2048;
+/// So many of the hosts that take the longest are shown.
+const SLOW_HOSTS: usize = 5;
 /// Repos that are handed out, and of which nothing is settled yet, over all hosts.
 const UNDER_WAY: u64 = 16_384;
 /// Most repos of a host that are read from the ledger at once.
@@ -145,6 +148,7 @@ impl Feeder<'_> {
                 continue;
             }
             if checked.elapsed() > CHECK && self.from_network {
+                self.show_hosts();
                 if stragglers.check(checked.elapsed(), self.board.progressed()) {
                     self.leave_stragglers(client, queues)?;
                 }
@@ -201,6 +205,22 @@ impl Feeder<'_> {
         }
     }
 
+    /// Shows which hosts take the longest, and how many requests are under way.
+    fn show_hosts(&self) {
+        let hosts = self.turns.slowest_hosts(SLOW_HOSTS).into_iter();
+        let slow_host = |(name, left, rate): (String, Duration, f64)| SlowHost {
+            name,
+            seconds_left: left.as_secs_f64(),
+            rate,
+        };
+        self.progress.slow_hosts(hosts.map(slow_host).collect());
+        let load = self.turns.load();
+        registry().source_detail(format!(
+            "{} of {} requests are under way, {} wait for their hosts' limits",
+            load.under_way, load.slots, load.waiting
+        ));
+    }
+
     fn end(&self, client: &mut Client, queues: &[Queue], fed: Fed) -> Result<Fed, DbError> {
         self.write_notes(client)?;
         self.keep_learned(client, queues)?;
@@ -217,6 +237,7 @@ impl Feeder<'_> {
         let count = i64::try_from(HOSTS - queues.len()).unwrap_or(0);
         let more = hosts::lease(client, self.schema, count)?;
         let found = more.len();
+        tracing::debug!(hosts = found, held = queues.len(), "hosts are leased");
         for leased in more {
             // One whose lease had run out unnoticed is ours again.
             if let Some(known) = queues
@@ -345,7 +366,7 @@ impl Feeder<'_> {
             "its host gave {} repos, did not have {} and failed {} times: the rest of what it lists is left to later",
             given.good, given.absent, given.failed
         );
-        observe::log!("{}: {error}", queue.leased.host);
+        tracing::warn!("{}: {error}", queue.leased.host);
         self.fail_host(client, queue, ("host put off", &error), PUT_OFF)
     }
 
@@ -356,7 +377,7 @@ impl Feeder<'_> {
         for queue in queues {
             let is_busy = self.board.under_way_at(queue.leased.lease) > 0;
             if is_busy || !queue.at_end || !queue.page.is_empty() {
-                observe::log!("{}: {error}", queue.leased.host);
+                tracing::warn!("{}: {error}", queue.leased.host);
                 self.turns.leave(&queue.leased.host, LEFT);
                 self.fail_host(client, queue, ("host too slow", error), LEFT)?;
             }
@@ -383,6 +404,13 @@ impl Feeder<'_> {
             retry_in,
         )?;
         self.board.on_host_failed(failed);
+        self.progress.failed(code, failed);
+        tracing::debug!(
+            host = queue.leased.host,
+            code,
+            repos = failed,
+            "the rest of the host's repos failed"
+        );
         queue.page.clear();
         queue.at_end = true;
         queue.left = 0;
@@ -436,6 +464,16 @@ impl Feeder<'_> {
     fn renew(&self, client: &mut Client, queues: &mut Vec<Queue>) -> Result<(), DbError> {
         let leases: Vec<i64> = queues.iter().map(|queue| queue.leased.lease).collect();
         let held = hosts::renew(client, self.schema, &leases)?;
+        for lost in queues
+            .iter()
+            .filter(|queue| !held.contains(&queue.leased.lease))
+        {
+            tracing::debug!(
+                host = lost.leased.host,
+                lease = lost.leased.lease,
+                "a lease is lost"
+            );
+        }
         queues.retain(|queue| held.contains(&queue.leased.lease));
         Ok(())
     }
@@ -451,12 +489,26 @@ impl Feeder<'_> {
         }
         match self.write(client, &notes) {
             Ok(()) => {
+                self.show_failures(&notes);
                 self.board.on_noted(&notes);
                 Ok(())
             }
             Err(error) => {
                 self.board.return_notes(notes);
                 Err(error)
+            }
+        }
+    }
+
+    fn show_failures(&self, notes: &[Settled]) {
+        for note in notes {
+            if let Settled::Noted(Note {
+                state: State::Failed,
+                code,
+                ..
+            }) = note
+            {
+                self.progress.failed(code.unwrap_or("no reason"), 1);
             }
         }
     }

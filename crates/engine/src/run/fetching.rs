@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
+use tracing::debug;
 
 /// A repo that was found elsewhere so often is not looked for any more.
 const MOST_MOVES: i32 = 5;
@@ -122,20 +123,10 @@ async fn process(shared: &Fetching, job: Job) {
             proof,
             ..state(&job, State::Loaded, None)
         }),
-        Ok(Fetched::Elsewhere(pds)) => shared.board.note_moved(Moved {
-            did: did.clone(),
-            lease,
-            host: host_of(&pds),
-            pds,
-        }),
+        Ok(Fetched::Elsewhere(pds)) => note_moved(shared, &job, pds),
         Ok(Fetched::Lost) | Err(FetchError::Stopped) => shared.board.on_lost(lease),
         Err(error) => match look_elsewhere(shared, &job, error).await {
-            Elsewhere::Moved(pds) => shared.board.note_moved(Moved {
-                did: did.clone(),
-                lease,
-                host: host_of(&pds),
-                pds,
-            }),
+            Elsewhere::Moved(pds) => note_moved(shared, &job, pds),
             Elsewhere::Gone(why) => {
                 let is_loaded = job.open.rev.is_some();
                 let of = if is_loaded {
@@ -151,15 +142,33 @@ async fn process(shared: &Fetching, job: Job) {
                 shared.board.note(state(&job, State::Deleted, None));
             }
             Elsewhere::No(FetchError::Account(of)) => {
+                debug!(
+                    did,
+                    host = job.host,
+                    state = of.word(),
+                    "a repo is not active"
+                );
                 shared.board.note(state(&job, state_of(of), None));
             }
             Elsewhere::No(error) => {
+                debug!(did, host = job.host, code = error.reason(), %error, "a repo failed");
                 shared
                     .board
                     .note(failed(did, lease, error.reason(), error.to_string()));
             }
         },
     }
+}
+
+fn note_moved(shared: &Fetching, job: &Job, pds: String) {
+    let did = job.open.did.clone();
+    debug!(did, host = job.host, to = pds, "a repo has moved");
+    shared.board.note_moved(Moved {
+        did,
+        lease: job.lease,
+        host: host_of(&pds),
+        pds,
+    });
 }
 
 /// Where a repo is that could not be had.
@@ -327,9 +336,12 @@ async fn fetch_checked(
             asks(outcome.is_err());
             outcome
         },
-        |_, retry| {
+        |error, retry| {
             let is_retried = !matches!(retry, Retry::Never | Retry::NeverHost(_));
             shared.board.retried.add(u64::from(is_retried));
+            if is_retried {
+                debug!(did = job.open.did, host = job.host, %error, "a repo is tried again");
+            }
         },
     )
     .await

@@ -19,6 +19,7 @@ mod new_run;
 mod options;
 mod pending;
 pub(crate) mod phases;
+mod server_watch;
 mod session;
 mod stages;
 mod stragglers;

@@ -7,7 +7,6 @@ use crate::run::new_run::NewRun;
 use fetch::Spool;
 use process::DidFile;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// What a run loads, and how it begins if a new one is to begin.
 pub struct Options {
@@ -71,6 +70,4 @@ pub struct LoadOptions {
     pub spool: Spool,
     /// Where documents and handles are asked for.
     pub directory: Directory,
-    /// Time between rate lines.
-    pub interval: Duration,
 }

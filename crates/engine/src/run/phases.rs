@@ -2,6 +2,8 @@
 //! gone on with; the ledger knows which is next.
 
 use crate::identities::{self, HandleMode, LookUp};
+use crate::run::options::LoadOptions;
+use crate::run::server_watch::ServerWatch;
 use crate::run::session::Session;
 use crate::{finalize, verify};
 use ledger::failpoint;
@@ -9,11 +11,11 @@ use ledger::identity::Again;
 use ledger::locks::{self, Hold, Lock};
 use ledger::runs::{self, Mode, Phase, Run};
 use load::fresh::{self, RebuildError, Rebuilding};
-use observe::{Counter, Progress};
+use observe::registry::PhaseName;
+use observe::{Counter, Progress, registry};
 use pg::{DbError, DbErrorKind, Persistent, Step};
 use postgres::Client;
 use process::{Database, Failure, Stop, clock};
-use std::time::Duration;
 
 /// Accounts that are looked up at once.
 const LOOK_UPS_AT_ONCE: usize = 32;
@@ -37,6 +39,31 @@ pub(crate) enum Finish {
     Ended(Outcome),
     /// So many repos were found that are not their accounts' word: they are open again.
     LoadAgain(u64),
+}
+
+/// Publishes the phases to come. What is not asked for is left out.
+pub(crate) fn plan(options: &LoadOptions, discovers: bool) {
+    let mut phases = Vec::new();
+    if discovers {
+        phases.push(PhaseName {
+            name: "discover",
+            label: "discovery",
+        });
+    }
+    let after = [
+        (Phase::Load, "loading", true),
+        (Phase::Indexes, "indexes", true),
+        (Phase::Vacuum, "vacuum", true),
+        (Phase::Identities, "accounts", options.handles.is_some()),
+        (Phase::Finalize, "finalize", true),
+        (Phase::Verify, "verify", options.verifies),
+    ];
+    let planned = after.into_iter().filter(|(_, _, is_wanted)| *is_wanted);
+    phases.extend(planned.map(|(phase, label, _)| PhaseName {
+        name: phase.word(),
+        label,
+    }));
+    registry().plan(&phases);
 }
 
 /// Does `step` on a connection; when the server goes away, waits for it and does it again.
@@ -116,6 +143,7 @@ pub(crate) fn finish(
         if stop.is_set() {
             return Ok(Finish::Ended(Outcome::Stopped));
         }
+        registry().enter(run.phase.word());
         let (ended, next) = match run.phase {
             Phase::Load => {
                 observe::log!("another skyfill loads more; what comes after loading is left to it");
@@ -131,8 +159,8 @@ pub(crate) fn finish(
             Phase::Finalize => (finalize(session, run)?, Phase::Verify),
             Phase::Verify | Phase::Done => {
                 if options.verifies {
-                    let (path, interval) = (options.certificate.as_deref(), options.interval);
-                    match verify::after_run(path, interval, database, stop, session.observer)? {
+                    let path = options.certificate.as_deref();
+                    match verify::after_run(path, database, stop, session.observer)? {
                         Some(found) => differences = found,
                         None => return Ok(Finish::Ended(Outcome::Stopped)),
                     }
@@ -145,6 +173,7 @@ pub(crate) fn finish(
         }
         advance(database, run, next, stop)?;
     }
+    registry().close();
     Ok(Finish::Ended(Outcome::Done { differences }))
 }
 
@@ -160,33 +189,25 @@ fn rebuild_indexes(session: &Session<'_>) -> Result<bool, Failure> {
         if missing.is_empty() {
             return Ok(true);
         }
-        let made = Counter::with_rate("indexes and constraints made");
-        let progress = Progress::start(
-            vec![made.clone()],
-            Some(missing.len() as u64),
-            options.interval,
-        );
-        let watch = IndexWatch::start(database, &progress, options.interval);
+        let made = Counter::rated("indexes_built", "indexes and constraints made");
+        let total = missing.len() as u64;
+        let progress = Progress::begin("indexes", vec![made.clone()], Some(total));
+        let watch = ServerWatch::start(database, &progress);
         let report = |what: Rebuilding<'_>| {
             if matches!(what, Rebuilding::Done(_)) {
                 made.add(1);
                 failpoint::pass("rebuild");
             }
         };
-        let outcome = std::thread::scope(|scope| {
-            let watching = scope.spawn(|| watch.run());
-            let outcome = fresh::rebuild(
-                &database.url,
-                &database.schema,
-                &missing,
-                options.connections,
-                &report,
-                &|| stop.is_set(),
-            );
-            watch.stop();
-            drop(watching.join());
-            outcome
-        });
+        let outcome = fresh::rebuild(
+            &database.url,
+            &database.schema,
+            &missing,
+            options.connections,
+            &report,
+            &|| stop.is_set(),
+        );
+        watch.finish();
         progress.finish();
         outcome.map_err(|RebuildError { at, error }| {
             failed_at = at;
@@ -213,65 +234,28 @@ fn not_rebuilt(database: &Database, at: Option<&(String, String)>, error: &DbErr
     failure.hint_to_go_on("what was made stays; mend this, then")
 }
 
-/// Reports how far the indexes that are being rebuilt have come.
-struct IndexWatch<'w> {
-    database: &'w Database,
-    progress: &'w Progress,
-    every: Duration,
-    done: Stop,
-}
-
-impl<'w> IndexWatch<'w> {
-    fn start(database: &'w Database, progress: &'w Progress, every: Duration) -> Self {
-        Self {
-            database,
-            progress,
-            every,
-            done: Stop::default(),
-        }
-    }
-
-    fn stop(&self) {
-        self.done.set();
-    }
-
-    fn run(&self) {
-        let mut client: Option<Client> = None;
-        let mut waited = Duration::ZERO;
-        while !self.done.is_set() {
-            std::thread::sleep(Duration::from_millis(100));
-            waited += Duration::from_millis(100);
-            if waited < self.every {
-                continue;
-            }
-            waited = Duration::ZERO;
-            if client.is_none() {
-                client = pg::connect(&self.database.url).ok();
-            }
-            let lines = client.as_mut().map(load::indexes::progress);
-            match lines {
-                Some(Ok(lines)) => lines.iter().for_each(|line| self.progress.say(line)),
-                _ => client = None,
-            }
-        }
-    }
-}
-
 fn vacuum(session: &Session<'_>, run: &Run) -> Result<bool, Failure> {
     let (database, stop) = (session.database, &session.stop);
     // A merge leaves that to the server: a running AppView has its own pace.
     if run.mode == Mode::Merge {
         return Ok(true);
     }
-    observe::log!("vacuuming and analyzing");
-    persist(database, stop, |_| {
+    observe::step!("vacuuming and analyzing");
+    let tables = Counter::rated("tables_vacuumed", "tables vacuumed");
+    let total = fresh::vacuumed().count() as u64;
+    let progress = Progress::begin("vacuum", vec![tables.clone()], Some(total));
+    let watch = ServerWatch::start(database, &progress);
+    let ended = persist(database, stop, |_| {
         fresh::vacuum(
             &database.url,
             &database.schema,
             session.options.connections,
+            &|| tables.add(1),
             &|| stop.is_set(),
         )
-    })
+    });
+    watch.finish();
+    ended
 }
 
 /// Looks up accounts, and proves what was stored unproved; how many repos are to be fetched anew
@@ -280,7 +264,7 @@ fn look_up(session: &Session<'_>, run: &Run) -> Result<Option<u64>, Failure> {
     let Some(handles) = session.options.handles else {
         return Ok(Some(0));
     };
-    observe::log!("looking up accounts");
+    observe::step!("looking up accounts");
     let now = clock::now(Some(&run.now))?;
     look_up_and_prove(session, &identities_options(session, handles, now, false))
 }
@@ -318,7 +302,6 @@ fn identities_options(
         now,
         directory: session.options.directory.clone(),
         concurrency: LOOK_UPS_AT_ONCE,
-        interval: session.options.interval,
         is_patient: true,
     }
 }
@@ -350,7 +333,6 @@ fn finalize(session: &Session<'_>, run: &Run) -> Result<bool, Failure> {
         slice_rows: SLICE_ROWS,
         restart: false,
         notifications: load::Notifications::parse(&run.notifications),
-        interval: session.options.interval,
         is_patient: true,
     };
     loop {

@@ -75,7 +75,6 @@ impl<'s> Session<'s> {
             source,
             fetch: &self.options.fetch,
             directory: &self.options.directory,
-            interval: self.options.interval,
         }
     }
 }

@@ -6,15 +6,16 @@ use crate::run::feeder::{self, Fed, Feeder, Job};
 use crate::run::fetching::{self, Fetching};
 use crate::run::memory::Memory;
 use crate::run::options::LoadOptions;
+use crate::run::server_watch::ServerWatch;
 use crate::run::session::Session;
 use crossbeam_channel::{Receiver, Sender};
 use fetch::Redirects;
 use fetch::archive::Archive;
 use fetch::turns::Turns;
-use ledger::runs::Run;
+use ledger::runs::{Phase, Run};
 use load::loading::{Loaders, Loading, Message};
 use load::{Choice, LoaderOptions, Notifications, fresh};
-use observe::Progress;
+use observe::{Lane, Progress, registry};
 use process::{Budget, Database, Failure, clock, threads};
 use rows::Collection;
 use std::sync::{Arc, Mutex};
@@ -33,9 +34,20 @@ pub(crate) fn load(
 ) -> Result<(Fed, Arc<Board>), Failure> {
     let board = Arc::new(Board::new(&session.stop, session.keep.clone()));
     let stages = Stages::new(session, run, &board)?;
-    let progress = Progress::start(board.counters(), Some(open), session.options.interval);
+    registry().enter(Phase::Load.word());
+    let source = if archive.is_some() {
+        "archive"
+    } else {
+        "hosts"
+    };
+    let lanes = [&stages.encoding.lane, &stages.loading.lane];
+    registry().pipeline(source, lanes.map(Lane::clone).to_vec());
+    let progress = Progress::begin("load", board.counters(), Some(open));
+    let watch = ServerWatch::start(session.database, &progress);
     let fed = stages.work(archive, &progress);
+    watch.finish();
     progress.finish();
+    registry().pipeline("", Vec::new());
     if let Some(why) = board.broken() {
         return Err(broke_off(session.database, &why));
     }
@@ -71,6 +83,7 @@ impl<'s> Stages<'s> {
             keys: Budget::new(memory.keys),
             board: Arc::clone(board),
             workers: session.workers.clone(),
+            lane: Lane::new("encode", "encoding", threads),
         };
         let loading = Loading {
             options: LoaderOptions {
@@ -82,6 +95,7 @@ impl<'s> Stages<'s> {
             },
             settle: Arc::clone(board),
             workers: session.workers.clone(),
+            lane: Lane::new("load", "PostgreSQL", options.connections),
         };
         Ok(Self {
             session,

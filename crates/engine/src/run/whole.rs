@@ -3,6 +3,7 @@
 use crate::observer::Milestone;
 use crate::run::options::{Options, Repos};
 use crate::run::pending::{Done, load_pending};
+use crate::run::phases;
 use crate::run::session::Session;
 use crate::run::wanted;
 use crate::verify;
@@ -32,6 +33,7 @@ pub fn run(session: &Session<'_>, options: Options) -> Result<(Ended, u64), Fail
     let mut client = database.connect()?;
     options.new.require_fit(&mut client, database)?;
     observer.reached(Milestone::Accepted)?;
+    phases::plan(session.options, options.discovers);
     let (any, bad_lines) = wanted::add_all(session, options.repos, &mut client, archive.as_ref())?;
     observer.reached(Milestone::ReposAdded)?;
     let source = &options.source;
@@ -68,11 +70,10 @@ pub fn run(session: &Session<'_>, options: Options) -> Result<(Ended, u64), Fail
     }
     settings::forget_run(&mut client, &database.schema).map_err(refused)?;
     observe::log!("nothing is open");
-    if let Some(path) = &session.options.certificate {
-        let (interval, stop) = (session.options.interval, &session.stop);
-        if verify::after_run(Some(path), interval, database, stop, observer)?.is_none() {
-            return Ok((Ended::Stopped, bad_lines));
-        }
+    if let Some(path) = &session.options.certificate
+        && verify::after_run(Some(path), database, &session.stop, observer)?.is_none()
+    {
+        return Ok((Ended::Stopped, bad_lines));
     }
     Ok((Ended::NothingPending, bad_lines))
 }

@@ -12,7 +12,6 @@ use pg::{DbErrorKind, Step, Waits};
 use process::{Database, Failure, Stop, threads};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// Most connections that compare.
 const MOST_CONNECTIONS: usize = 8;
@@ -28,8 +27,6 @@ pub struct Options {
     pub repair: bool,
     /// The file that the certificate goes to.
     pub certificate: Option<PathBuf>,
-    /// Time between rate lines.
-    pub interval: Duration,
 }
 
 /// How a comparison ended.
@@ -89,7 +86,6 @@ pub fn verify(
     let dids = (!only.is_empty()).then_some(only);
     let tables = Tables {
         database,
-        interval: options.interval,
         stop,
         observer,
     };
@@ -144,17 +140,15 @@ fn judge(
 /// stop. The certificate goes to `path`.
 pub(crate) fn after_run(
     path: Option<&Path>,
-    interval: Duration,
     database: &Database,
     stop: &Stop,
     observer: &dyn Observer,
 ) -> Result<Option<u64>, Failure> {
     let place = claim(path)?;
-    observe::log!("comparing the tables with the signed commits");
+    observe::step!("comparing the tables with the signed commits");
     let began = server_time(database)?;
     let tables = Tables {
         database,
-        interval,
         stop,
         observer,
     };
@@ -194,7 +188,6 @@ fn note_proof(database: &Database, began: &str, report: &Report) -> Result<(), F
 /// The tables, and how they are compared.
 struct Tables<'t> {
     database: &'t Database,
-    interval: Duration,
     stop: &'t Stop,
     observer: &'t dyn Observer,
 }
@@ -209,12 +202,12 @@ impl Tables<'_> {
                 .map_err(|error| database.failure(error))?,
         };
         let (repos, records, differences) = (
-            Counter::with_rate("repos compared"),
-            Counter::with_rate("records"),
-            Counter::plain("differences"),
+            Counter::rated("repos_compared", "repos compared"),
+            Counter::rated("records", "records"),
+            Counter::counted("differences", "differences"),
         );
         let counters = vec![repos.clone(), records.clone(), differences.clone()];
-        let progress = Progress::start(counters, Some(total), self.interval);
+        let progress = Progress::begin("verify", counters, Some(total));
         let compared = |count: u64| {
             repos.add(1);
             records.add(count);
@@ -226,7 +219,7 @@ impl Tables<'_> {
         };
         let signature = keys.map(|keys| |did: &str, block: &[u8]| keys.check(did, block));
         let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        let say = |line: &str| progress.say(line);
+        let say = |line: &str| tracing::warn!("{line}");
         let waits = Waits { stop, say: &say };
         let outcome = pg::persist(Step::Long, waits, || {
             Verify {

@@ -41,9 +41,9 @@ impl<'k> Keys<'k> {
             database,
             resolver,
             runtime,
-            good: Counter::plain("good"),
-            older: Counter::plain("older"),
-            unchecked: Counter::plain("unchecked"),
+            good: Counter::counted("signatures_good", "good"),
+            older: Counter::counted("signatures_older", "older"),
+            unchecked: Counter::counted("signatures_unchecked", "unchecked"),
             doubted: Mutex::default(),
         })
     }
@@ -82,7 +82,7 @@ impl<'k> Keys<'k> {
             Found::Gone => "the account has no DID document any more".to_owned(),
             Found::Useless(error) => error.to_string(),
             Found::Unreachable(error) => {
-                observe::log!("the signature of {did} could not be checked: {error}");
+                tracing::warn!("the signature of {did} could not be checked: {error}");
                 self.unchecked.add(1);
                 return None;
             }
@@ -102,7 +102,7 @@ impl<'k> Keys<'k> {
                 Some(format!("{error}, nor by an older key"))
             }
             Err(unreachable) => {
-                observe::log!("older keys of {did} could not be looked up: {unreachable}");
+                tracing::warn!("older keys of {did} could not be looked up: {unreachable}");
                 self.unchecked.add(1);
                 None
             }

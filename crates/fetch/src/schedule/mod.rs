@@ -165,6 +165,16 @@ enum Standing {
 }
 
 impl Host {
+    /// Seconds until all requests to it are made, at its present pace.
+    #[allow(clippy::cast_precision_loss)]
+    fn seconds_left(&self, now: Duration) -> f64 {
+        let pause = self
+            .pace
+            .paused_until(now)
+            .map_or(0.0, |until| (until - now).as_secs_f64());
+        self.expected as f64 / self.pace.rate() + pause
+    }
+
     /// It responds, but refuses. Limits pass with their windows; if it does nothing else for
     /// `patience`, its repos are put off.
     fn on_refused(&mut self, now: Duration, patience: Duration) {
@@ -174,6 +184,21 @@ impl Host {
             self.health.leave(now + health::AWAY);
         }
     }
+}
+
+fn duration(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+}
+
+/// How much is under way, and how much waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Requests that may be under way at once.
+    pub slots: usize,
+    /// Requests that are under way.
+    pub under_way: usize,
+    /// Requests that wait for their turn.
+    pub waiting: usize,
 }
 
 /// The scheduler.
@@ -344,24 +369,42 @@ impl Scheduler {
 
     /// The host that needs the longest, and the time that it needs.
     #[must_use]
-    #[allow(clippy::cast_precision_loss)]
     pub fn slowest(&self, now: Duration) -> Option<(&str, Duration)> {
-        let left = |host: &Host| {
-            let pause = host
-                .pace
-                .paused_until(now)
-                .map_or(0.0, |until| (until - now).as_secs_f64());
-            host.expected as f64 / host.pace.rate() + pause
-        };
-        let present = self
-            .hosts
+        let present = self.present(now).map(|host| (host, host.seconds_left(now)));
+        let (host, left) = present.max_by(|(_, a), (_, b)| a.total_cmp(b))?;
+        Some((&host.name, duration(left)))
+    }
+
+    /// The hosts that need the longest, `count` of them: how long, and at which rate.
+    #[must_use]
+    pub fn slowest_hosts(&self, now: Duration, count: usize) -> Vec<(&str, Duration, f64)> {
+        let mut present: Vec<(&Host, f64)> = self
+            .present(now)
+            .map(|host| (host, host.seconds_left(now)))
+            .collect();
+        present.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+        present.truncate(count);
+        let hosts = present.into_iter();
+        hosts
+            .map(|(host, left)| (host.name.as_str(), duration(left), host.pace.rate()))
+            .collect()
+    }
+
+    /// Hosts that still have requests to come, and are not down.
+    fn present(&self, now: Duration) -> impl Iterator<Item = &Host> {
+        self.hosts
             .iter()
-            .filter(|host| host.expected > 0 && host.health.away_until(now).is_none());
-        let slowest = present.max_by(|a, b| left(a).total_cmp(&left(b)))?;
-        Some((
-            &slowest.name,
-            Duration::try_from_secs_f64(left(slowest)).unwrap_or(Duration::MAX),
-        ))
+            .filter(move |host| host.expected > 0 && host.health.away_until(now).is_none())
+    }
+
+    /// How much is under way, and how much waits.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        Load {
+            slots: self.settings.slots,
+            under_way: self.under_way,
+            waiting: self.hosts.iter().map(|host| host.waiting).sum(),
+        }
     }
 
     /// The time of the next request to a host; `None` while responses are awaited or nothing waits.

@@ -5,22 +5,21 @@
 
 use super::Seen;
 use crate::logging::now;
-use crate::registry::Stage;
+use crate::registry::{PhaseName, Stage, registry};
 use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
 
 /// What was printed last.
 #[derive(Default)]
 pub(super) struct Events {
-    phase: Option<&'static str>,
     at: Option<Instant>,
 }
 
 impl Events {
     /// Prints what is due.
     pub(super) fn print(&mut self, at: Instant, interval: Duration, is_over: bool, seen: &Seen) {
-        if let Some(event) = self.phase(seen) {
-            crate::data!("{event}");
+        for (number, name) in registry().take_entered() {
+            crate::data!("{}", phase(seen, number, name));
         }
         let since = *self.at.get_or_insert(at);
         if is_over || at.duration_since(since) >= interval {
@@ -28,22 +27,18 @@ impl Events {
             crate::data!("{}", progress(seen));
         }
     }
+}
 
-    /// The event of a phase that opened since.
-    pub(super) fn phase(&mut self, seen: &Seen) -> Option<Value> {
-        let (number, phase) = seen.snapshot.open_phase()?;
-        if self.phase.replace(phase.name) == Some(phase.name) {
-            return None;
-        }
-        Some(json!({
-            "event": "phase",
-            "time": now(),
-            "command": seen.snapshot.command,
-            "phase": phase.name,
-            "number": number,
-            "of": seen.snapshot.phases.len(),
-        }))
-    }
+/// The event of a phase that opened.
+pub(super) fn phase(seen: &Seen, number: usize, phase: PhaseName) -> Value {
+    json!({
+        "event": "phase",
+        "time": now(),
+        "command": seen.snapshot.command,
+        "phase": phase.name,
+        "number": number,
+        "of": seen.snapshot.phases.len(),
+    })
 }
 
 /// All that is known now.

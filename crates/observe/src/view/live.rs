@@ -297,7 +297,8 @@ fn progress_line(stage: &Stage, style: &Style) -> Option<String> {
     let total = stage.total.filter(|total| *total > 0)?;
     let done = stage.counters.first().map_or(0, |counter| counter.value);
     let share = (done as f64 / total as f64).min(1.0);
-    let left = stage.seconds_left.and_then(seconds).map(units::rough);
+    let left = stage.seconds_left.and_then(seconds);
+    let left = left.filter(|left| left.as_secs() > 0).map(units::rough);
     // The list of hosts names it, too.
     let slowest = stage.slowest.as_ref().filter(|_| stage.hosts.is_empty());
     let left = left.map_or_else(String::new, |left| match slowest {

@@ -31,7 +31,8 @@ pub enum Form {
 }
 
 /// The target of lines of progress, which a log file has in any case.
-pub(crate) const LINES: &str = "observe::progress";
+#[doc(hidden)]
+pub const LINES: &str = "observe::progress";
 /// The live block is drawn this often.
 const FRAME: Duration = Duration::from_millis(500);
 /// Plain lines and events are looked after this often.
@@ -39,6 +40,7 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Whether lines of progress are for stderr, too.
 static PLAIN: AtomicBool = AtomicBool::new(false);
+static IS_HIDDEN: AtomicBool = AtomicBool::new(false);
 /// Milliseconds between lines.
 static INTERVAL: AtomicU64 = AtomicU64::new(10_000);
 static VIEW: Mutex<View> = Mutex::new(View {
@@ -59,6 +61,11 @@ pub(crate) struct Seen {
     pub(crate) limit: Option<Limit>,
 }
 
+/// Shows nothing, unless [`start`] is asked for a certain form.
+pub fn hide() {
+    IS_HIDDEN.store(true, Ordering::Relaxed);
+}
+
 /// Begins to show progress; lines and events come every `interval`. A second call changes nothing
 /// but the interval.
 pub fn start(form: Form, interval: Duration) {
@@ -68,6 +75,10 @@ pub fn start(form: Form, interval: Duration) {
     if view.form.is_some() {
         return;
     }
+    let form = match form {
+        Form::Auto if IS_HIDDEN.load(Ordering::Relaxed) => Form::None,
+        form => form,
+    };
     view.form = Some(form);
     let is_live = form == Form::Auto && can_redraw();
     PLAIN.store(
@@ -80,11 +91,6 @@ pub fn start(form: Form, interval: Duration) {
     });
     // Without it, nothing is shown.
     view.thread = thread.ok();
-}
-
-/// [`start`], if nothing says otherwise.
-pub(crate) fn every(interval: Duration) {
-    start(Form::Auto, interval);
 }
 
 /// Shows nothing more, and takes away what stands on the terminal.

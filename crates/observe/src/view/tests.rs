@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::Unit;
-use crate::registry::{Awaited, Part, Phase, PhaseState, SlowHost, Stage, Value};
+use crate::registry::{Awaited, Part, Phase, PhaseName, PhaseState, SlowHost, Stage, Value};
 use crate::units::count;
 
 const PHASES: [(&str, &str); 7] = [
@@ -231,10 +231,9 @@ fn a_plain_line_shows_rates_and_leaves_out_what_did_not_happen() {
 #[test]
 fn programs_get_an_event_when_a_phase_opens_and_all_numbers_by_name() {
     let seen = loading();
-    let mut events = json::Events::default();
-    let mut phase = events.phase(&seen).unwrap();
+    let (name, label) = PHASES[1];
+    let mut phase = json::phase(&seen, 2, PhaseName { name, label });
     phase["time"] = "TIME".into();
-    assert_eq!(events.phase(&seen), None);
     let mut progress = json::progress(&seen);
     progress["time"] = "TIME".into();
     let progress = serde_json::to_string_pretty(&progress).unwrap();

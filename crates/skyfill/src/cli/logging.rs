@@ -2,6 +2,7 @@
 
 use clap::{ArgAction, Args, ValueEnum};
 use observe::logging::{self, LoggingError};
+use observe::view;
 use process::Failure;
 use std::path::PathBuf;
 
@@ -39,6 +40,9 @@ impl LogArgs {
             true => -1,
             false => i8::try_from(self.verbose).unwrap_or(i8::MAX),
         };
+        if self.quiet {
+            view::hide();
+        }
         let filter = std::env::var("RUST_LOG").ok();
         let settings = logging::Settings {
             verbosity,

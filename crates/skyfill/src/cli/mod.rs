@@ -14,8 +14,10 @@ pub(crate) use network::{
 };
 
 use clap::builder::{PossibleValuesParser, Resettable};
-use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use observe::view;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Fills the PostgreSQL database of a Bluesky AppView from the repos of the AT Protocol network.
 #[derive(Debug, Parser)]
@@ -46,6 +48,23 @@ pub(crate) enum Command {
     /// Prints docs/reference/commands.md.
     #[command(hide = true)]
     Reference,
+}
+
+impl Command {
+    /// What it prints, if it is one that shows progress.
+    pub(crate) fn output(&self) -> Option<&OutputArgs> {
+        match self {
+            Self::Producer(args) => Some(&args.output),
+            Self::Consumer(args) => Some(&args.output),
+            Self::Discover(args) => Some(&args.output),
+            Self::Run(args) => Some(&args.load.output),
+            Self::CatchUp(args) => Some(&args.load.output),
+            Self::Identities(args) => Some(&args.output),
+            Self::Finalize(args) => Some(&args.output),
+            Self::Verify(args) => Some(&args.output),
+            _ => None,
+        }
+    }
 }
 
 /// The target database.
@@ -218,6 +237,41 @@ pub(crate) struct OutputArgs {
     /// Print the summary as JSON on stdout
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,
+    /// How to show progress
+    #[arg(
+        long,
+        value_name = "FORM",
+        default_value = "auto",
+        value_enum,
+        help_heading = "Output"
+    )]
+    pub(crate) progress: ProgressForm,
+}
+
+impl OutputArgs {
+    /// Begins to show progress.
+    pub(crate) fn show_progress(&self) {
+        let form = match self.progress {
+            ProgressForm::Auto => view::Form::Auto,
+            ProgressForm::Plain => view::Form::Plain,
+            ProgressForm::Json => view::Form::Json,
+            ProgressForm::None => view::Form::None,
+        };
+        view::start(form, Duration::from_secs(self.logging_interval));
+    }
+}
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressForm {
+    /// A live view on a terminal, else plain lines.
+    Auto,
+    /// Lines on stderr.
+    Plain,
+    /// Events on stdout, one JSON object per line.
+    Json,
+    /// Nothing.
+    None,
 }
 
 /// Stores the records that producers send to a socket.

@@ -27,7 +27,6 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
         driver: driver(args)?,
         part_timeout: Duration::from_secs(args.part_timeout),
         rejects: args.rejects.clone(),
-        logging_interval: Duration::from_secs(args.output.logging_interval),
     })?;
     let workers = Workers::default();
     let stop = signals::listen(workers.clone())?;

@@ -9,7 +9,6 @@ use process::{Database, Ended, Failure, checks, threads};
 use std::fs::File;
 use std::io::stdout;
 use std::path::Path;
-use std::time::Duration;
 
 pub(crate) fn run(given: &DiscoverArgs) -> Result<Ended, Failure> {
     if let Some(path) = &given.did_file {
@@ -31,7 +30,6 @@ pub(crate) fn run(given: &DiscoverArgs) -> Result<Ended, Failure> {
         source: &source,
         fetch: &fetch,
         directory: &directory,
-        interval: Duration::from_secs(args.output.logging_interval),
     };
     let Some(pass) = discovery.pass(false)? else {
         return Ok(stopped());

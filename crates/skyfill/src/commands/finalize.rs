@@ -6,7 +6,6 @@ use crate::{signals, told};
 use engine::finalize::{self, OUT_OF_DATE, Options, Outcome, Summary};
 use observe::Workers;
 use process::{Database, Ended, Failure};
-use std::time::Duration;
 
 pub(crate) fn run(args: &FinalizeArgs) -> Result<Ended, Failure> {
     let database = Database::open_to_go_on(&args.database.target())?;
@@ -16,7 +15,6 @@ pub(crate) fn run(args: &FinalizeArgs) -> Result<Ended, Failure> {
         slice_rows: args.slice_rows,
         restart: args.restart,
         notifications: args.notifications.clone(),
-        interval: Duration::from_secs(args.output.logging_interval),
         is_patient: false,
     };
     let summary = finalize::finalize(&options, &database, &stop)?;

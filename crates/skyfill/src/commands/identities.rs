@@ -7,7 +7,6 @@ use crate::{fetch_args, signals, told};
 use engine::identities::{self, LookUp, Options, RETRIED_LATER, Summary};
 use observe::Workers;
 use process::{Database, Ended, Failure, clock};
-use std::time::Duration;
 
 pub(crate) fn run(given: &IdentitiesArgs) -> Result<Ended, Failure> {
     let database = Database::open_to_go_on(&given.database.target())?;
@@ -55,7 +54,6 @@ fn options(args: &IdentitiesArgs) -> Result<Options, Failure> {
         now: clock::now(args.now.as_deref())?,
         directory: fetch_args::directory(&args.directory, &args.caller, args.allow_private_hosts),
         concurrency: usize::from(args.concurrency),
-        interval: Duration::from_secs(args.output.logging_interval),
         is_patient: false,
     })
 }

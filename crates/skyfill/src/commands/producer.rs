@@ -6,7 +6,6 @@ use observe::Workers;
 use process::{Ended, Failure, clock};
 use producer::{Options, Producer, Summary};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// Seconds: lines are taken in order, so that a host that is away holds up others.
 const PATIENCE: u64 = 60;
@@ -28,7 +27,6 @@ pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
         buffer_bytes: args.buffer_bytes,
         failures: args.failures.clone(),
         now: clock::now(args.now.as_deref())?,
-        logging_interval: Duration::from_secs(args.output.logging_interval),
     })?;
     let workers = Workers::default();
     let stop = signals::listen(workers.clone())?;

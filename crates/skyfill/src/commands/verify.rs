@@ -7,7 +7,6 @@ use engine::certificate;
 use engine::verify::{self, Comparison, Options, Repaired};
 use observe::Workers;
 use process::{Database, Ended, Failure};
-use std::time::Duration;
 
 pub(crate) fn run(given: &VerifyArgs) -> Result<Ended, Failure> {
     let database = Database::open_to_compare(&given.database.target())?;
@@ -22,7 +21,6 @@ pub(crate) fn run(given: &VerifyArgs) -> Result<Ended, Failure> {
         signatures: args.signatures.then(directory),
         repair: args.repair,
         certificate: args.certificate.clone(),
-        interval: Duration::from_secs(args.output.logging_interval),
     };
     let watch = Watch {
         database: &database,

@@ -1,9 +1,12 @@
 //! What is logged, where to, and that output which fails ends nothing.
 
 use serde_json::Value;
+use simnet::{Answer, Population, Server};
+use std::collections::HashMap;
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
+use std::sync::Arc;
 use testbed::*;
 
 /// The lines of a log of JSON.
@@ -50,12 +53,24 @@ fn a_log_file_has_the_details_and_the_terminal_stays_calm() {
         );
     }
     let host = format!("127.0.0.1:{port}");
-    let failed = lines.iter().find(|line| {
-        line["level"] == "DEBUG"
-            && line["host"] == host.as_str()
-            && line["target"] == "fetch::turns"
-    });
-    assert!(failed.is_some(), "{lines:?}");
+    let said = |message: &str| {
+        let line = lines.iter().find(|line| line["message"] == message);
+        line.unwrap_or_else(|| panic!("{message}: {lines:?}"))
+    };
+    assert_eq!(said("the host does not answer")["host"], host.as_str());
+    let failed = said("a repo failed");
+    assert_eq!(
+        (&failed["did"], &failed["host"]),
+        (&did.into(), &host.as_str().into())
+    );
+    assert_eq!(
+        (&failed["level"], &failed["phase"]),
+        (&"DEBUG".into(), &"load".into())
+    );
+    assert!(
+        failed["code"].is_string() && failed["error"].is_string(),
+        "{failed}"
+    );
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("verdict: incomplete"), "{stderr}");
     assert!(
@@ -86,12 +101,8 @@ fn options_of_every_command_go_before_it_or_after_it() {
     let loud = status(&["-v"], &["--log-file", log.to_str().unwrap()]);
     assert_eq!(loud.status.code(), Some(0), "{}", told(&loud));
     let before = fs::read_to_string(&log).unwrap();
-    assert!(before.contains(" INFO skyfill::indexes: "), "{before}");
-    assert!(
-        told(&loud).contains(" INFO skyfill::indexes: "),
-        "{}",
-        told(&loud)
-    );
+    assert!(before.contains(" INFO skyfill::"), "{before}");
+    assert!(told(&loud).contains(" INFO skyfill::"), "{}", told(&loud));
     let quiet = status(&["--log-file", log.to_str().unwrap()], &["-q"]);
     assert_eq!(quiet.status.code(), Some(0), "{}", told(&quiet));
     assert_eq!(told(&quiet).trim(), "");
@@ -140,4 +151,45 @@ fn what_says_how_to_log_is_checked_first() {
         "{}",
         told(&output)
     );
+}
+
+#[test]
+fn programs_get_events_of_all_phases_and_counters_by_name() {
+    let (db, folder) = (TestDb::migrated(), folder());
+    let population = Population::new(23, 20, 2000);
+    let server = Server::start(HashMap::new());
+    let mut lines = String::new();
+    for account in 0..population.len() {
+        let did = population.did(account);
+        server.set(&did, Answer::Repo(Arc::new(population.car(account))));
+        lines += &format!("[\"{did}\",\"{}\"]\n", server.url());
+    }
+    let dids = folder.path().join("dids.jsonl");
+    fs::write(&dids, lines).unwrap();
+    let mut run = run_load(&db.url);
+    run.args(["--progress", "json"]).arg(&dids);
+    let output = run.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    let lines: Vec<Value> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    let phases: Vec<&str> = lines
+        .iter()
+        .filter(|line| line["event"] == "phase")
+        .map(|line| line["phase"].as_str().unwrap())
+        .collect();
+    assert_eq!(phases, ["load", "indexes", "vacuum", "finalize", "verify"]);
+    let progress = lines
+        .iter()
+        .find(|line| line["event"] == "progress")
+        .unwrap();
+    assert_eq!(progress["command"], "run", "{progress}");
+    // The summary is the one line that is no event.
+    let summaries: Vec<&Value> = lines
+        .iter()
+        .filter(|line| line["event"].is_null())
+        .collect();
+    assert_eq!(summaries.len(), 1, "{lines:?}");
+    assert_eq!(summaries[0]["repos"]["loaded"], 20, "{}", summaries[0]);
 }

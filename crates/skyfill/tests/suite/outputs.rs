@@ -250,6 +250,10 @@ fn producer_and_consumer() {
             all.push(printed(&mut command, &masks));
         }
         let (code, log) = consumer.end();
+        // Two pipes: which line came first, nobody knows.
+        let (data, people): (Vec<&str>, Vec<&str>) =
+            log.lines().partition(|line| line.starts_with('{'));
+        let log = [people, data].concat().join("\n") + "\n";
         all.push(masks.text(&format!("$ skyfill consumer\nexit code {code:?}\n{log}")));
     }
     let mut command = on(
