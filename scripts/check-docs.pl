@@ -95,7 +95,7 @@ for my $file (sort grep { /\.md$/ } @files) {
     }
 }
 
-for my $file (sort grep { /\.(?:rs|sh|sql)$/ && !m{/(?:migrations|snapshots)/} } @files) {
+for my $file (sort grep { /\.(?:rs|sh|sql)$/ && !m{/(?:migrations|snapshots)/|^conformance/} } @files) {
     my $marker = $file =~ /\.rs$/ ? '//[/!]?' : $file =~ /\.sh$/ ? '#' : '--';
     my $number = 0;
     for my $line (lines_of($file)) {

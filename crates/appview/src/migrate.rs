@@ -94,14 +94,16 @@ fn server_message(error: &postgres::Error) -> String {
 
 /// Runs the missing steps in `schema`, and creates the schema if it does not exist.
 ///
-/// # Errors See [`MigrateError`]; nothing was changed then.
+/// # Errors
+/// See [`MigrateError`]; nothing was changed then.
 pub fn migrate(client: &mut Client, schema: &str) -> Result<Migrated, MigrateError> {
     migrate_to(client, schema, None)
 }
 
 /// As [`migrate`], up to step `last` (`None`: all), for tests that need an older state.
 ///
-/// # Errors See [`MigrateError`].
+/// # Errors
+/// See [`MigrateError`].
 pub fn migrate_to(
     client: &mut Client,
     schema: &str,

@@ -32,7 +32,8 @@ const PRIVATE_COLUMNS: &[(&str, &str, &str)] = &[
 /// The data in `schema` that no repo can restore: names of tables with rows, and of private columns
 /// that are set. Tables that are not official count as private.
 ///
-/// # Errors The server refused.
+/// # Errors
+/// The server refused.
 pub fn private_data(client: &mut Client, schema: &str) -> Result<Vec<String>, postgres::Error> {
     let tables = client.query(
         "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -75,7 +76,8 @@ const FILLED_BY_MIGRATIONS: &[&str] = &["kysely_migration", "kysely_migration_lo
 
 /// A table of `schema` that has rows, if there is one, apart from those that migrations fill.
 ///
-/// # Errors The server refused.
+/// # Errors
+/// The server refused.
 pub fn filled_table(client: &mut Client, schema: &str) -> Result<Option<String>, postgres::Error> {
     let tables = client.query(
         "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -95,7 +97,8 @@ pub fn filled_table(client: &mut Client, schema: &str) -> Result<Option<String>,
 
 /// Drops `schema` with all its contents.
 ///
-/// # Errors The server refused.
+/// # Errors
+/// The server refused.
 pub fn drop_schema(client: &mut Client, schema: &str) -> Result<(), postgres::Error> {
     client.batch_execute(&format!(
         r#"SET client_min_messages = warning; DROP SCHEMA IF EXISTS "{schema}" CASCADE; RESET client_min_messages"#

@@ -35,7 +35,8 @@ pub struct Blocks<'a> {
 impl<'a> Blocks<'a> {
     /// Reads the header; returns the root and the sections.
     ///
-    /// # Errors The header is cut off, too long, not DAG-CBOR, of another version, or does not have
+    /// # Errors
+    /// The header is cut off, too long, not DAG-CBOR, of another version, or does not have
     /// exactly one root.
     pub fn open(car: &'a [u8]) -> Result<(Cid, Self), RepoError> {
         if car.is_empty() {
@@ -181,7 +182,8 @@ pub struct BlockIndex<C> {
 impl<C: AsRef<[u8]>> BlockIndex<C> {
     /// Reads all of `car`; returns its root and the index.
     ///
-    /// # Errors Any error of [`Blocks`], or a block whose bytes have another hash.
+    /// # Errors
+    /// Any error of [`Blocks`], or a block whose bytes have another hash.
     pub fn build(car: C) -> Result<(Cid, Self), RepoError> {
         Self::build_within(car, |_| Ok(()), |_, _| ())
     }
@@ -190,7 +192,8 @@ impl<C: AsRef<[u8]>> BlockIndex<C> {
     /// use ([`index_bytes`]) before it is allocated. `progress` gets the offset of each block
     /// twice: when sections are counted, and when they are hashed.
     ///
-    /// # Errors As [`BlockIndex::build`]; or the error that `admit` returns.
+    /// # Errors
+    /// As [`BlockIndex::build`]; or the error that `admit` returns.
     pub fn build_within<E: From<RepoError>>(
         car: C,
         admit: impl FnOnce(usize) -> Result<(), E>,

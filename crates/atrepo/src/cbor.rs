@@ -120,7 +120,8 @@ struct Open<'a> {
 
 /// Checks that `bytes` are exactly one item in the strict form, in one pass.
 ///
-/// # Errors The first rule that is broken, with its offset.
+/// # Errors
+/// The first rule that is broken, with its offset.
 pub fn check(bytes: &[u8]) -> Result<Item<'_>, CborError> {
     let (item, rest) = check_first(bytes)?;
     if !rest.is_empty() {

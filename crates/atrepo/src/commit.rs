@@ -27,7 +27,8 @@ pub struct Commit {
 impl Commit {
     /// Parses a commit block.
     ///
-    /// # Errors The field that is missing or wrong.
+    /// # Errors
+    /// The field that is missing or wrong.
     pub fn parse(block: &[u8]) -> Result<Self, &'static str> {
         if block.len() > MAX_COMMIT_BYTES {
             return Err("it has more than 4096 bytes");

@@ -60,7 +60,8 @@ enum Todo {
 
 /// Walks the tree under `root` and passes every leaf to `each`, in key order.
 ///
-/// # Errors A node that `get` does not find, or that breaks a rule; or the error that `each`
+/// # Errors
+/// A node that `get` does not find, or that breaks a rule; or the error that `each`
 /// returns.
 pub fn walk<'a, E: From<RepoError>>(
     root: Cid,

@@ -146,7 +146,8 @@ impl<C: AsRef<[u8]>> Repo<C> {
     /// Reads `car`, hashes all blocks and checks the commit against `did`. The tree is not read
     /// yet.
     ///
-    /// # Errors See [`RepoError`].
+    /// # Errors
+    /// See [`RepoError`].
     pub fn open(car: C, did: &str) -> Result<Self, RepoError> {
         Self::open_within(car, did, |_| Ok(()), |_, _| ())
     }
@@ -155,7 +156,8 @@ impl<C: AsRef<[u8]>> Repo<C> {
     /// before it is allocated. `progress` gets the offset of each block before it is read, twice
     /// over, so that the owner of a mapped file can release the pages that were read.
     ///
-    /// # Errors See [`RepoError`]; or the error that `admit` returns.
+    /// # Errors
+    /// See [`RepoError`]; or the error that `admit` returns.
     pub fn open_within<E: From<RepoError>>(
         car: C,
         did: &str,
@@ -186,14 +188,16 @@ impl<C: AsRef<[u8]>> Repo<C> {
     /// Walks the whole tree and checks that every rule of the MST holds and that every record is
     /// there.
     ///
-    /// # Errors The first node or record that is missing or wrong.
+    /// # Errors
+    /// The first node or record that is missing or wrong.
     pub fn check(&self) -> Result<RepoSummary, RepoError> {
         self.check_watched(|_| ())
     }
 
     /// As [`Repo::check`]; calls `watch` before each entry.
     ///
-    /// # Errors As [`Repo::check`].
+    /// # Errors
+    /// As [`Repo::check`].
     pub fn check_watched(&self, mut watch: impl FnMut(&C)) -> Result<RepoSummary, RepoError> {
         let mut summary = RepoSummary {
             blocks: u64::try_from(self.blocks.len()).unwrap_or(u64::MAX),
@@ -213,7 +217,8 @@ impl<C: AsRef<[u8]>> Repo<C> {
     /// Walks the whole tree without reading records: checks that it is complete and in order, and
     /// measures it. Calls `watch` before each entry.
     ///
-    /// # Errors As [`Repo::check`]; or the error that `watch` returns.
+    /// # Errors
+    /// As [`Repo::check`]; or the error that `watch` returns.
     pub fn measure<E: From<RepoError>>(
         &self,
         mut watch: impl FnMut(&C) -> Result<(), E>,
@@ -240,7 +245,8 @@ impl<C: AsRef<[u8]>> Repo<C> {
 
     /// Passes every entry to `each`, in key order.
     ///
-    /// # Errors As [`Repo::check`]; or the error that `each` returns.
+    /// # Errors
+    /// As [`Repo::check`]; or the error that `each` returns.
     pub fn entries<'a, E: From<RepoError>>(
         &'a self,
         mut each: impl FnMut(Entry<'_, 'a>) -> Result<(), E>,
@@ -263,7 +269,8 @@ impl<C: AsRef<[u8]>> Repo<C> {
     /// Passes every entry to `each` as it is in the CAR, in key order: key, CID, and the block or
     /// the reason why it is not read.
     ///
-    /// # Errors As [`Repo::check`]; or the error that `each` returns.
+    /// # Errors
+    /// As [`Repo::check`]; or the error that `each` returns.
     pub fn raw_entries<E: From<RepoError>>(
         &self,
         each: impl FnMut(&[u8], Cid, Result<&[u8], RecordError>) -> Result<(), E>,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// Good hosts, and accounts of the hostile one.
 const HOSTS: usize = 10;
 const HOSTILE_ACCOUNTS: usize = 20;
-/// Most time for one run.
+/// Maximum time for one run.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// How far a run came with the honest repos, and after how long.

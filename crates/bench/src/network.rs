@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What came of a run.
+/// The result of a run.
 struct Came {
     seconds: f64,
     peak_kib: u64,

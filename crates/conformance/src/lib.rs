@@ -31,7 +31,7 @@ pub struct Recorded {
 pub struct Table {
     /// Number of rows.
     pub rows: usize,
-    /// SHA-256 of its rows as [`dump`] gives them, a line each.
+    /// SHA-256 of its rows as [`dump`] gives them, one line each.
     pub sha256: String,
 }
 
@@ -42,8 +42,9 @@ impl Recorded {
     /// It cannot be read, or is something else.
     pub fn read(path: &Path) -> Result<Self, String> {
         let text = fs::read_to_string(path)
-            .map_err(|error| format!("read {}: {error}", path.display()))?;
-        serde_json::from_str(&text).map_err(|error| format!("read {}: {error}", path.display()))
+            .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        serde_json::from_str(&text)
+            .map_err(|error| format!("cannot read {}: {error}", path.display()))
     }
 
     /// Writes it.
@@ -52,7 +53,8 @@ impl Recorded {
     /// It cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), String> {
         let text = serde_json::to_string_pretty(self).map_err(|error| error.to_string())?;
-        fs::write(path, text + "\n").map_err(|error| format!("write {}: {error}", path.display()))
+        fs::write(path, text + "\n")
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))
     }
 
     /// The network.

@@ -29,7 +29,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Compares the check of mutated records. Disagreements go to stdout, one test case a line.
+    /// Compares the check of mutated records. Disagreements go to stdout, one test case per line.
     Records {
         /// What the records are made from.
         #[arg(long, default_value_t = 1)]

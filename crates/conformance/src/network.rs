@@ -46,7 +46,7 @@ pub(crate) fn serve(recorded: &Recorded, dids: &Path) -> Result<bool, String> {
         }
         lines += &format!("{}\n", serde_json::json!([did, server.url()]));
     }
-    fs::write(dids, lines).map_err(|error| format!("write {}: {error}", dids.display()))?;
+    fs::write(dids, lines).map_err(|error| format!("cannot write {}: {error}", dids.display()))?;
     println!("{}", server.url());
     loop {
         std::thread::park();

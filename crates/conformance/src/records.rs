@@ -21,7 +21,8 @@ struct Case {
     cbor: Vec<u8>,
 }
 
-/// Number of disagreements over `count` records of `seed`. Each goes to stdout, a test case a line.
+/// Number of disagreements over `count` records of `seed`. Each goes to stdout, one test case per
+/// line.
 pub(crate) fn compare(seed: u64, count: u64, judge: &[String]) -> Result<u64, String> {
     let mut judge = start(judge)?;
     let stdin = judge.stdin.take().ok_or("the judge has no input")?;

@@ -1,5 +1,5 @@
-//! The connections of producers: a thread for each reads it. The number of connections is bounded;
-//! one that has said nothing gives way to others.
+//! The connections of producers, each read by its own thread. Their number is bounded; one that has
+//! sent nothing is closed to make place for others.
 
 use crate::frames::{self, PartStore};
 use crate::lines::reader::{LineReader, LineStore};
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 /// A connection that has said nothing for so long gives way when there is no room for another one.
 const SILENT: Duration = Duration::from_secs(5);
-/// How often the listener checks whether it is told to stop, and the pause after it failed.
+/// How often the listener checks whether it is stopped, and the pause after it failed.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often a connection that waits for its first byte checks the same.
 const FIRST_BYTE: Duration = Duration::from_millis(500);
@@ -63,7 +63,7 @@ pub(crate) struct Connections<'c> {
 }
 
 impl Connections<'_> {
-    /// Accepts connections until it is told to stop, then waits for their ends; whether a thread
+    /// Accepts connections until it is stopped, then waits for their ends; whether a thread
     /// broke off.
     pub(crate) fn serve(self, listener: Listener) -> bool {
         let mut readers: Vec<Reader> = Vec::new();
@@ -105,7 +105,7 @@ impl Connections<'_> {
             "a producer was turned away: {} are connected, which is what --memory has room for{}",
             self.most,
             if gave_way {
-                "; one that said nothing gives way"
+                "; one that sent nothing is disconnected"
             } else {
                 ""
             }

@@ -1,4 +1,4 @@
-//! What happened to what producers sent, lines and parts alike.
+//! Counts of what producers sent, in lines and parts alike.
 
 use crate::lines::rejects::Rejects;
 use crate::lines::writer::WriterReport;

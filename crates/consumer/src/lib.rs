@@ -1,11 +1,12 @@
-//! The engine of `skyfill consumer`: frames or lines from a socket, rows to the database.
+//! The engine of `skyfill consumer`: reads frames or lines from a socket, and stores rows in the
+//! database.
 //!
-//! A thread for each connection reads (`connections`). Frames become chunks of whole parts of repos
-//! (`frames`), which are loaded as a run does it. Lines become batches ([`lines`]); a thread for
-//! each database connection stores them. Records that can collide go to the same database
-//! connection, so that of two the first one sent wins, and no two connections wait for each other's
-//! rows. When a producer ends its stream, its connection is closed only after everything that came
-//! over it is committed.
+//! One thread per connection reads (`connections`). Frames become chunks of whole parts of repos
+//! (`frames`), which are loaded as in a run. Lines become batches ([`lines`]), which one thread per
+//! database connection stores. Records that can collide go to the same database connection. So of
+//! two the first one sent wins, and no two connections wait for each other's rows. When a producer
+//! ends its stream, its connection is closed only after everything that arrived over it is
+//! committed.
 
 mod connections;
 mod counts;
@@ -66,12 +67,12 @@ struct Memory {
     chunk: usize,
     /// Unique keys of parts that are large.
     keys: usize,
-    /// Most producers at once: each has a buffer for the longest frame or line, and rows that are
-    /// not stored yet.
+    /// Maximum number of concurrent producers: each has a buffer for the longest frame or line, and
+    /// rows that are not stored yet.
     producers: usize,
 }
 
-/// Most producers at once, however much memory there is.
+/// Maximum number of concurrent producers, however much memory there is.
 const MAX_PRODUCERS: usize = 64;
 /// Memory for each.
 const PRODUCER: usize = 64 << 20;
@@ -120,7 +121,7 @@ impl Consumer {
         })
     }
 
-    /// Stores what producers send until it is told to stop, or until it cannot store any more.
+    /// Stores what producers send until it is stopped, or until it cannot store any more.
     pub fn run(self, workers: &Workers, stop: &Stop) -> Result<Consumed, Failure> {
         let Self {
             options,
@@ -184,12 +185,12 @@ impl Consumer {
         let outcome = if let Err(error) = stored {
             Err(failed(
                 &error,
-                "what was committed is stored; mend this, then send the same lines again",
+                "what was committed is stored; fix this, then send the same lines again",
             ))
         } else if let Some(why) = parts.broken() {
             Err(failed(
                 &why,
-                "what was acknowledged is stored; mend this, then start it again: the producer sends the rest",
+                "what was acknowledged is stored; fix this, then restart it: the producer sends the rest",
             ))
         } else if rejects.count() > 0 || broke_off || parts.refused_parts() > 0 {
             Ok(Ended::WithFailures)

@@ -101,7 +101,8 @@ pub enum Entry<'a> {
 
 /// Reads a cache to its end and passes each entry to `each`, until that returns an error.
 ///
-/// # Errors See [`CacheError`]; the entries before it were passed on. Errors of `each` are returned
+/// # Errors
+/// See [`CacheError`]; the entries before it were passed on. Errors of `each` are returned
 /// unchanged.
 pub fn read<E: From<CacheError>>(
     file: impl Read,
@@ -201,7 +202,7 @@ fn tell(start: &[u8]) -> Option<(Encoding, Layout)> {
             Some((Encoding::Cbor, Layout::Array))
         }
         [0x81..=0x8f, ..] => Some((Encoding::Cbor, Layout::Stream)),
-        // A pair whose first part is no string, or an array of two entries.
+        // A pair whose first part is not a string, or an array of two entries.
         [0x92, next, ..] if !matches!(next, 0x90..=0x9f | 0xdc | 0xdd) => {
             Some((Encoding::MessagePack, Layout::Stream))
         }

@@ -78,7 +78,8 @@ fn did_of(line: Line) -> Option<String> {
 
 /// Reads a page of `listRepos`.
 ///
-/// # Errors The body is not one.
+/// # Errors
+/// The body is not one.
 pub fn repos(body: &[u8]) -> Result<Page<ListedRepo>, NoPage> {
     read(body, |mut line| {
         let is_active = line.active.unwrap_or(true);
@@ -100,14 +101,16 @@ pub fn repos(body: &[u8]) -> Result<Page<ListedRepo>, NoPage> {
 
 /// Reads a page of `listReposByCollection`.
 ///
-/// # Errors The body is not one.
+/// # Errors
+/// The body is not one.
 pub fn dids(body: &[u8]) -> Result<Page<String>, NoPage> {
     read(body, did_of)
 }
 
 /// Reads a page of `listHosts`. The caller leaves out banned hosts.
 ///
-/// # Errors The body is not one.
+/// # Errors
+/// The body is not one.
 pub fn hosts(body: &[u8]) -> Result<Page<ListedHost>, NoPage> {
     read(body, |line| {
         Some(ListedHost {

@@ -192,8 +192,8 @@ mod tests {
     #[test]
     fn an_honest_list_is_followed_to_its_end() {
         let to = |last: u64| move |page: u64| (page < last).then(|| page.to_string());
-        // Half a million repos, a page a second; a small host, a page a minute; a host whose pages
-        // are small.
+        // Half a million repos, a page per second; a small host, a page a minute; a host whose
+        // pages are small.
         for (lines, last, each) in [(1000, 500, 1), (20, 2, 60), (100, 1000, 1)] {
             let each = Duration::from_secs(each);
             assert_eq!(follow(lines, each, to(last)), (last, Step::End));

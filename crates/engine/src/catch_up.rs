@@ -1,9 +1,9 @@
-//! Catching up: from tables that were loaded to an AppView that misses nothing.
+//! Catches up: from loaded tables to an AppView that misses nothing.
 //!
-//! Each pass notes where the relay's stream is, then lists all hosts, fetches what is newer, and
-//! does what comes after loading. What happened before that place in the stream is in the tables
-//! then. As long as the relay still has all that came after it, an AppView that subscribes gets the
-//! rest; docs/how-to/live-appview.md says why nothing falls in between.
+//! Each pass records the position of the relay's stream, lists all hosts, fetches newer repos, and
+//! runs the phases after loading. Then everything that happened before that position is in the
+//! tables. As long as the relay still has all later events, an AppView that subscribes receives the
+//! rest. docs/how-to/live-appview.md shows why nothing is lost in between.
 
 use crate::certificate;
 use crate::discovery::{self, Source, list_client};
@@ -17,7 +17,7 @@ use process::{Failure, clock};
 pub struct Options {
     /// The relay that an AppView subscribes to, and other sources.
     pub source: Source,
-    /// Most passes; it ends earlier when there is no gap left.
+    /// Maximum number of passes; it ends earlier when there is no gap left.
     pub passes: u32,
     /// The time of the passes, in milliseconds since 1970; without one, that of the clock.
     pub now: Option<i64>,
@@ -27,7 +27,7 @@ pub struct Options {
 pub enum Ended {
     /// No gap is left: an AppView may take over.
     CaughtUp(Box<CaughtUp>),
-    /// It was told to stop.
+    /// It was stopped.
     Stopped,
 }
 
@@ -58,13 +58,13 @@ pub fn catch_up(session: &Session<'_>, options: &Options) -> Result<Ended, Failu
         .map_err(|error| database.failure(error))?;
     let Some(last) = last else {
         return Err(
-            Failure::usage("nothing was loaded yet: there is nothing to catch up with")
+            Failure::usage("nothing was loaded yet, so there is nothing to catch up")
                 .hint("load first, for example: skyfill run --discover"),
         );
     };
     if last.phase != Phase::Done {
         // A fresh load takes no newer revs: it ends first.
-        observe::log!("run {} is not done; it comes first", last.id);
+        observe::log!("run {} is not done; it is finished first", last.id);
         let new = new_run(options)?;
         if load_pending(session, &new, None, None)?.is_some_and(|done| done.is_stopped()) {
             return Ok(Ended::Stopped);
@@ -84,14 +84,14 @@ pub fn catch_up(session: &Session<'_>, options: &Options) -> Result<Ended, Failu
         }
         let Some(cursor) = pass.seq else {
             return Err(Failure::new(format!(
-                "where {relay} is could not be learned, so that nobody can say whether a gap is left"
+                "the position of {relay} is unknown, so it is unknown whether a gap is left"
             ))
             .hint("the tables are up to date; run it again, or name another relay with --relay"));
         };
         match keeps(session, relay, cursor)? {
             None => return Ok(Ended::Stopped),
             Some(false) => observe::log!(
-                "pass {number}: {relay} does not keep what came after {cursor} any more; once more"
+                "pass {number}: {relay} no longer has all events after {cursor}; another pass follows"
             ),
             Some(true) => {
                 let coverage = certificate::coverage(database)?;
@@ -106,10 +106,12 @@ pub fn catch_up(session: &Session<'_>, options: &Options) -> Result<Ended, Failu
         }
     }
     Err(Failure::new(format!(
-        "after {} passes {relay} still forgets events faster than a pass takes",
+        "after {} passes, {relay} still drops events faster than a pass takes",
         options.passes
     ))
-    .hint("give it more --concurrency and --max-db-connections, or use a relay that keeps events for longer"))
+    .hint(
+        "raise --concurrency and --max-db-connections, or use a relay that keeps events for longer",
+    ))
 }
 
 /// A run that begins now.
@@ -124,7 +126,7 @@ fn new_run(options: &Options) -> Result<NewRun, Failure> {
     })
 }
 
-/// Whether the relay still has all that came after `cursor`; nothing if it was told to stop.
+/// Whether the relay still has all that came after `cursor`; nothing if it was stopped.
 fn keeps(session: &Session<'_>, relay: &str, cursor: i64) -> Result<Option<bool>, Failure> {
     let http = list_client(&session.options.fetch)?;
     let asked = discovery::relay::keeps(&http, relay, cursor, &session.stop);
@@ -134,6 +136,6 @@ fn keeps(session: &Session<'_>, relay: &str, cursor: i64) -> Result<Option<bool>
     }
     keeps.map(Some).map_err(|error| {
         Failure::new(format!("the relay {relay}: {error}"))
-            .hint("the tables are up to date; run it again when the relay answers")
+            .hint("the tables are up to date; run it again when the relay responds")
     })
 }

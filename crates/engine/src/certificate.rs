@@ -1,5 +1,4 @@
-//! Certificates: what a database holds and lacks, and the one word for it, as JSON.
-//!
+//! Certificates: what a database holds and lacks, and its verdict, as JSON.
 //! docs/reference/certificate.md explains the fields.
 
 use ledger::coverage::Coverage;
@@ -23,7 +22,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Makes sure that a file can be written to `path`. What is there stays until [`Place::write`].
+    /// Checks that a file can be written to `path`. What is there stays until [`Place::write`].
     pub(crate) fn claim(path: &Path) -> Result<Self, Failure> {
         let folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -34,7 +33,7 @@ impl Place {
                 "the certificate cannot be written to {}: {why}",
                 path.display()
             ))
-            .hint("name a file in a folder that exists and can be written to, with --certificate; nothing was done yet")
+            .hint("name a file in a writable folder with --certificate; nothing was done yet")
         };
         if path.is_dir() {
             return Err(refused(&"it is a folder"));
@@ -56,7 +55,7 @@ impl Place {
                 "the certificate cannot be written to {}: {error}",
                 self.path.display()
             ))
-            .hint("mend this, then write it anew with: skyfill verify --certificate FILE")
+            .hint("fix this, then write it with: skyfill verify --certificate FILE")
         };
         writeln!(self.file, "{certificate:#}").map_err(failed)?;
         // A temporary file is its owner's alone; a certificate is for others to read.
@@ -170,7 +169,7 @@ pub fn unproved(coverage: &Coverage, signatures: Option<Signatures>) -> u64 {
     signatures.map_or(coverage.proofs.unproved(), |checked| checked.unchecked)
 }
 
-/// Whose word stands behind what is stored, as JSON.
+/// Who vouches for what is stored, as JSON.
 pub fn proof(counts: &Counts) -> Value {
     json!({
         "signed": counts.signed, "olderKey": counts.older_key, "unproved": counts.unchecked, "forged": counts.forged,

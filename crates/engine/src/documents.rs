@@ -1,4 +1,4 @@
-//! DID documents: where they are asked for, and what the ledger notes of them.
+//! DID documents: where they are requested, and what the ledger keeps of them.
 
 use identity::document::Document;
 use identity::export::{Export, Latest};
@@ -20,7 +20,7 @@ pub struct Directory {
     pub user_agent: String,
     /// The PLC directory.
     pub plc_url: String,
-    /// Most requests per second to it.
+    /// Maximum number of requests per second to it.
     pub plc_rate: u32,
     /// A server that is asked for all documents of did:web.
     pub web_server: Option<String>,

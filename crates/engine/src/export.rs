@@ -1,4 +1,4 @@
-//! The one reader of the PLC export: page after page, to its end.
+//! The only reader of the PLC export: page after page, to the end.
 
 use crate::documents::Directory;
 use fetch::FetchError;
@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 const ATTEMPTS: u32 = 6;
 
 /// Reads the export from `cursor` on, and has each page stored. The last page may have no cursor.
-/// False if it was told to stop.
+/// False if it was stopped.
 pub(crate) fn read(
     directory: &Directory,
     runtime: &Runtime,
@@ -44,7 +44,7 @@ pub(crate) fn read(
         let Some(next) = page.cursor else {
             if page.bad_lines > 0 {
                 return Err(Failure::new(format!(
-                    "the export of {plc} is no list of operations"
+                    "the export of {plc} is not a list of operations"
                 )));
             }
             return Ok(true);

@@ -11,12 +11,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What people are told when rows were loaded while they were computed.
-pub const OUT_OF_DATE: &str = "rows were loaded meanwhile; run it again when that has ended";
+pub const OUT_OF_DATE: &str = "rows were loaded meanwhile; run it again after that";
 
 /// How derived rows are computed.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Database connections that work at once.
+    /// Database connections that work concurrently.
     pub connections: usize,
     /// Rows of a slice, about.
     pub slice_rows: u64,
@@ -29,7 +29,7 @@ pub struct Options {
     pub is_patient: bool,
 }
 
-/// What came of it.
+/// The result of it.
 #[derive(Debug)]
 pub struct Summary {
     /// How it ended.
@@ -186,15 +186,15 @@ fn notifications(options: &Options, database: &Database) -> Result<Notifications
     let loaded = run.and_then(|run| Notifications::parse(&run.notifications));
     match (&options.notifications, loaded) {
         (Some(given), Some(loaded)) if *given != loaded => Err(Failure::usage(format!(
-            "--notifications {}: the rows of schema {} of {} were loaded with notifications {}, and those of likes, \
-             follows and mentions stay so",
+            "--notifications {}: schema {} of {} was loaded with notifications {}, and those of likes, \
+             follows and mentions are stored accordingly",
             given.text(),
             database.schema,
             database.shown(),
             loaded.text()
         ))
         .hint(format!(
-            "leave out --notifications; for others load everything again: skyfill migrate --recreate-schema, then \
+            "leave out --notifications; to store others, load everything again: skyfill migrate --recreate-schema, then \
              skyfill run --notifications {}",
             given.text()
         ))),
@@ -210,12 +210,10 @@ fn failure(database: &Database, error: &FinalizeError) -> Failure {
         database.shown()
     ));
     match error {
-        FinalizeError::Busy => {
-            failure.hint("wait until it ends; what it has done is not done twice")
-        }
+        FinalizeError::Busy => failure.hint("wait until it ends; its work is not done twice"),
         FinalizeError::Indexes(_) => failure.hint("run: skyfill indexes restore"),
         FinalizeError::Database(_) => {
-            failure.hint("what is done stays done; mend this, then run it again")
+            failure.hint("what is done stays done; fix this, then run it again")
         }
     }
 }

@@ -1,12 +1,12 @@
 //! The engines of skyfill: what its commands do.
 //!
 //! Options are plain structs, outcomes are structs and closed enums. Nothing here knows arguments,
-//! prints to stdout or picks an exit code; that is the binary's part. Messages for people go through
-//! `observe`. What a caller has to know while the work goes on it learns from its [`Observer`].
+//! prints to stdout or picks an exit code; the binary does that. Messages for people go through
+//! `observe`. An [`Observer`] informs the caller while the work is running.
 //!
-//! [`run`] goes the whole way from repos to a database that an AppView can serve from, [`catch_up`]
-//! repeats it until an AppView can take over. [`discovery`], [`identities`], [`finalize`] and
-//! [`verify`] are its other steps, alone.
+//! [`run`] goes the whole path from repos to a database that an AppView can serve from.
+//! [`catch_up`] repeats it until an AppView can take over. [`discovery`], [`identities`],
+//! [`finalize`] and [`verify`] are its other steps, alone.
 
 pub mod catch_up;
 pub mod certificate;

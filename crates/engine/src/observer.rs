@@ -1,9 +1,10 @@
-//! What a caller learns while the work goes on.
+//! The interface through which a caller is informed while the work is running.
 
 use process::Failure;
 use verify::Finding;
 
-/// Something that stands in the ledger from now on: whoever goes on later need not ask for it again.
+/// Something that is in the ledger from now on: whoever goes on later need not ask for it
+/// again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Milestone {
     /// What was asked for goes with what is in the database. Nothing was changed yet.

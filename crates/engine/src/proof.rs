@@ -1,11 +1,11 @@
-//! Proving what was stored unproved: each stored commit is compared with its account's document,
+//! Proves repos that were stored unproved: compares each stored commit with its account's document,
 //! once that is known.
 //!
-//! What holds is noted. What no key of the account signed, or what came from another host than the
-//! document names, is opened on that host: the next load takes what is there, whatever its rev.
-//! Where the known key did not sign a commit, the directory is asked for the document and
-//! the log of older keys, of a bounded number of accounts a time; what was found forged is not
-//! asked for again.
+//! A commit that holds is marked as proved. If no key of the account signed it, or if it came from
+//! another host than the document names, the repo becomes pending on that host, and the next load
+//! stores what that host has, whatever its rev. If the known key did not sign a commit, skyfill
+//! requests the document and the log of older keys from the directory, for a bounded number of
+//! accounts per round. A repo that was found forged is not checked again.
 
 use crate::documents::note;
 use crate::trust::{Known, Verdict, judge_commit};
@@ -26,10 +26,10 @@ const PAGE: i64 = 2000;
 /// Accounts of which the directory is asked in one go over all: at its default pace that takes a
 /// quarter of an hour. The others wait.
 const MOST_ASKED: usize = 10_000;
-/// Accounts that are asked for at once; the directory's pace is its own.
+/// Accounts that are asked for concurrently; the directory's pace is its own.
 const AT_ONCE: usize = 16;
 
-/// What came of it.
+/// The result of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Proved {
     /// Repos that are proved now.
@@ -38,9 +38,9 @@ pub struct Proved {
     pub forged: u64,
     /// Repos that came from another host than their documents name.
     pub elsewhere: u64,
-    /// Repos that were opened, to be fetched anew.
+    /// Repos that were opened, to be fetched again.
     pub opened: u64,
-    /// Whether it was told to stop.
+    /// Whether it was stopped.
     pub is_stopped: bool,
 }
 
@@ -128,7 +128,7 @@ fn judge_one(one: Unproved) -> Judged {
     let Some((pds, _)) = &one.document else {
         return Judged::Unknown;
     };
-    // What was found before stays until it is loaded anew.
+    // What was found before stays until it is loaded again.
     if let Some(proof @ (Proof::Forged | Proof::Elsewhere)) = one.proof {
         let pds = pds.clone();
         return Judged::Found(found(&one, proof, Some(pds)));

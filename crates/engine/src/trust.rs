@@ -1,9 +1,8 @@
-//! Whose word stands behind a repo that was fetched: the key of the account's DID document must
+//! Decides whether a fetched repo is the account's own: the key in the account's DID document must
 //! have signed its commit, and the host that the document names must have served it.
 //!
-//! A document that the ledger has is compared for nothing; it costs a request only where it says
-//! otherwise than the commit: then the directory is asked how it is now, and, for did:plc, which
-//! keys the account had before.
+//! A document that is in the ledger costs no request. Only if it contradicts the commit, skyfill
+//! asks the directory for the present document and, for did:plc, for the account's older keys.
 
 use crate::documents::good;
 use atrepo::Commit;
@@ -107,10 +106,10 @@ pub(crate) async fn ask(
     let unknown = |why: String| Now::Unknown(FetchError::NoDocument(why));
     let document = match documents.resolve(did).await {
         Found::Document(document) => document,
-        Found::Gone => return unknown("the account has none any more".to_owned()),
+        Found::Gone => return unknown("the account no longer has one".to_owned()),
         Found::Useless(why) => return unknown(why.to_string()),
         Found::Unreachable(why) => return unknown(why),
-        Found::Unsupported => return unknown("nobody resolves its method".to_owned()),
+        Found::Unsupported => return unknown("its DID method cannot be resolved".to_owned()),
     };
     learned(good(did.to_owned(), document.clone()));
     let pds = document.pds.clone();

@@ -77,7 +77,8 @@ impl ArchiveWriter {
     /// Opens the archive in `folder`, and creates it if it does not exist. New CARs go to new
     /// files.
     ///
-    /// # Errors The folder cannot be created or read.
+    /// # Errors
+    /// The folder cannot be created or read.
     pub fn open(folder: &Path) -> Result<Self, ArchiveError> {
         let at = |error: io::Error| failed(folder, error);
         fs::create_dir_all(folder).map_err(at)?;
@@ -122,7 +123,8 @@ impl ArchiveWriter {
 
     /// Adds a CAR.
     ///
-    /// # Errors The disk is full, for example. The archive is unchanged.
+    /// # Errors
+    /// The disk is full, for example. The archive is unchanged.
     pub fn add(&mut self, did: &str, pds: &str, rev: &str, car: &[u8]) -> Result<(), ArchiveError> {
         if self.open.is_none() {
             let name = format!("{:06}.cars.zst", self.next);
@@ -179,7 +181,8 @@ impl ArchiveWriter {
 
     /// Returns when everything that was added is on the disk.
     ///
-    /// # Errors The disk refuses.
+    /// # Errors
+    /// The disk refuses.
     pub fn sync(&mut self) -> Result<(), ArchiveError> {
         if !std::mem::take(&mut self.unsynced) {
             return Ok(());
@@ -214,7 +217,8 @@ impl Archive {
     /// Opens an archive, or a folder of `.car` files. If a DID occurs more than once, the newest
     /// rev counts.
     ///
-    /// # Errors The folder cannot be read, or is neither.
+    /// # Errors
+    /// The folder cannot be read, or is neither.
     pub fn open(folder: &Path) -> Result<Self, ArchiveError> {
         let mut archive = Self {
             places: HashMap::new(),
@@ -336,7 +340,8 @@ impl Archive {
     /// The CAR of an account; `None` if it is not in the archive. A CAR larger than `most_memory`
     /// goes to `spool` and is mapped.
     ///
-    /// # Errors It cannot be read.
+    /// # Errors
+    /// It cannot be read.
     pub fn read(
         &self,
         did: &str,

@@ -47,7 +47,8 @@ impl Body {
 
     /// A body in `file`, which nobody else may change.
     ///
-    /// # Errors It cannot be mapped.
+    /// # Errors
+    /// It cannot be mapped.
     #[allow(unsafe_code)]
     pub fn of_file(file: &File) -> io::Result<Self> {
         // SAFETY: by the promise above; a file of the archive is only ever added to.

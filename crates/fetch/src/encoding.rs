@@ -55,7 +55,8 @@ impl Encoding {
 
 /// Decompresses `packed` piece by piece.
 ///
-/// # Errors It exceeds `most` bytes or the allowed ratio; it is broken; or the error that `each`
+/// # Errors
+/// It exceeds `most` bytes or the allowed ratio; it is broken; or the error that `each`
 /// returns.
 pub(crate) fn unpack(
     encoding: Encoding,
@@ -96,7 +97,8 @@ pub(crate) fn unpack(
 
 /// Decompresses a small body.
 ///
-/// # Errors As [`unpack`].
+/// # Errors
+/// As [`unpack`].
 pub(crate) fn unpack_small(
     encoding: Encoding,
     packed: Vec<u8>,

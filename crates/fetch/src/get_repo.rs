@@ -89,14 +89,16 @@ pub struct Latest {
 impl Client {
     /// A client with this `user_agent`.
     ///
-    /// # Errors TLS cannot be set up.
+    /// # Errors
+    /// TLS cannot be set up.
     pub fn new(user_agent: &str, limits: Limits) -> Result<Self, FetchError> {
         Self::build(user_agent, limits, false)
     }
 
     /// A client that can also open streams: only HTTP/1.1 can change the protocol.
     ///
-    /// # Errors TLS cannot be set up.
+    /// # Errors
+    /// TLS cannot be set up.
     pub fn for_streams(user_agent: &str, limits: Limits) -> Result<Self, FetchError> {
         Self::build(user_agent, limits, true)
     }
@@ -197,7 +199,8 @@ impl Client {
     /// Requests rev and CID of the newest commit of `did` from `pds`, once
     /// (`com.atproto.sync.getLatestCommit`).
     ///
-    /// # Errors See [`FetchError`].
+    /// # Errors
+    /// See [`FetchError`].
     pub async fn latest_commit(
         &self,
         did: &str,
@@ -218,7 +221,8 @@ impl Client {
 
     /// Requests the repo of `did` from `pds`, once.
     ///
-    /// # Errors See [`FetchError`].
+    /// # Errors
+    /// See [`FetchError`].
     pub async fn get_repo(
         &self,
         did: &str,

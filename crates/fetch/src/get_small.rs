@@ -24,7 +24,8 @@ pub struct Small<'a> {
 impl Client {
     /// Makes one request. The body is limited by the client's limits, and kept in memory.
     ///
-    /// # Errors See [`FetchError`]; a status other than 200 is an error.
+    /// # Errors
+    /// See [`FetchError`]; a status other than 200 is an error.
     pub async fn get_small(&self, small: Small<'_>) -> Result<Vec<u8>, FetchError> {
         self.get_small_seen(small, &mut Seen::default()).await
     }

@@ -39,7 +39,8 @@ impl Hosts {
 
     /// Waits until `host` may get a request.
     ///
-    /// # Errors It asked for a longer pause than [`LONGEST_ASKED`].
+    /// # Errors
+    /// It asked for a longer pause than [`LONGEST_ASKED`].
     pub async fn wait(&self, host: &str) -> Result<(), FetchError> {
         while let Some(until) = self.paused_until(host) {
             let left = until.saturating_duration_since(Instant::now());

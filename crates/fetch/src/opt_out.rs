@@ -12,7 +12,8 @@ pub struct OptOut {
 impl OptOut {
     /// Adds a list with one host or DID per line; `#` begins a comment.
     ///
-    /// # Errors The line that is neither.
+    /// # Errors
+    /// The line that is neither.
     pub fn add(&mut self, list: &str) -> Result<(), String> {
         for line in list.lines() {
             let line = line.split('#').next().unwrap_or_default().trim();

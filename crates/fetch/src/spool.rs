@@ -59,7 +59,8 @@ impl std::error::Error for SpoolError {}
 impl Spool {
     /// A spool of at most `most` bytes in `folder`; by default half of the free space there.
     ///
-    /// # Errors No file can be created there.
+    /// # Errors
+    /// No file can be created there.
     pub fn open(folder: &Path, most: Option<u64>) -> Result<Self, SpoolError> {
         let opened = tempfile::tempfile_in(folder).and_then(|_| free_bytes(folder));
         let free = opened.map_err(|error| SpoolError {

@@ -28,7 +28,8 @@ impl crate::Client {
     /// Opens the stream of `relay` after `cursor`, or at the present, with a client from
     /// [`crate::Client::for_streams`].
     ///
-    /// # Errors See [`FetchError`].
+    /// # Errors
+    /// See [`FetchError`].
     pub async fn subscribe(&self, relay: &str, cursor: Option<i64>) -> Result<Events, FetchError> {
         let mut url = Url::parse(relay).map_err(|_| FetchError::BadUrl(guard::shown(relay)))?;
         url.set_path("/xrpc/com.atproto.sync.subscribeRepos");
@@ -77,7 +78,8 @@ impl crate::Client {
 impl Events {
     /// The next frame; `None` if none arrives within `wait`, or the stream has ended.
     ///
-    /// # Errors See [`FetchError`].
+    /// # Errors
+    /// See [`FetchError`].
     pub async fn next(&mut self, wait: Duration) -> Result<Option<Vec<u8>>, FetchError> {
         let frame = async {
             loop {

@@ -59,7 +59,8 @@ impl Turns {
 
     /// Waits until a request to `host` is allowed.
     ///
-    /// # Errors The host did not respond within its patience, or asked for too long a pause.
+    /// # Errors
+    /// The host did not respond within its patience, or asked for too long a pause.
     pub async fn turn(&self, host: &str) -> Result<Turn, FetchError> {
         let receiver = {
             let now = self.shared.now();
@@ -353,7 +354,7 @@ mod tests {
             turn.end(&Ok::<(), FetchError>(()));
         }
         let took = started.elapsed().as_secs_f64();
-        // It begins at 2 a second and adds a half each second: 100 take some 16 seconds.
+        // It begins at 2 per second and adds a half each second: 100 take some 16 seconds.
         assert!((12.0..22.0).contains(&took), "{took}");
     }
 

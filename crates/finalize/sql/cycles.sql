@@ -1,8 +1,9 @@
--- Cycles of replies. Each cycle has a reply that comes before its parent, so it is enough to look at what
--- is above those: first their parents, then the parents of these, level by level in a table, because the
--- working set of a recursive query cannot leave the memory. Then jumps double in length: when they are
--- longer than all there is, whoever still has somewhere to jump to is in a cycle or below one, and where
--- they land are the cycles. The first member finds no parent; all others are below it.
+-- Finds cycles of replies. Each cycle has a reply that comes before its parent, so only posts above
+-- such replies are examined: first their parents, then the parents of these, level by level in a
+-- table, because the working set of a recursive query cannot spill to disk. Then jumps double in
+-- length. When they are longer than the number of posts, every post that still has a target is in a
+-- cycle or below one, and the targets are the cycles. The first member finds no parent; all others
+-- are below it.
 SET LOCAL enable_hashjoin = off;
 SET LOCAL enable_mergejoin = off;
 DO $$

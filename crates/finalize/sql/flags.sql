@@ -4,7 +4,8 @@ WITH slice AS MATERIALIZED (
     ROW(p."invalidReplyRoot", p."violatesThreadGate", p."violatesEmbeddingRules", p."hasThreadGate", p."hasPostGate") AS stored
   FROM post p WHERE {in p.ctid}
 ), in_long AS MATERIALIZED (
-  -- Whom one of many lists lets in: by the lists that they are on, once for each thread and account.
+  -- The accounts that one of many lists admits: by the lists that they are on, once per thread and
+  -- account.
   SELECT r.root, r.creator FROM (
     SELECT DISTINCT s.root, s.creator FROM slice s JOIN skyfill.finalize_gate g ON g.root = s.root AND g.is_long) r
   WHERE EXISTS (

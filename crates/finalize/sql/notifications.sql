@@ -1,6 +1,8 @@
--- Notifications of quotes and replies: one for each recipient and post, a mention (which is there already) before a quote before a reply, the
--- nearest ancestor first. The walk up ends after four, after the first member of a cycle, and after a hidden reply, also when that is of
--- somebody who was told already. OFFSET 0 makes each lookup one by index: joined freely, whole tables would be read for each slice.
+-- Notifications of quotes and replies: one per recipient and post. A mention (which is stored
+-- already) comes before a quote, a quote before a reply, and the nearest ancestor first. The walk
+-- up ends after four ancestors, after the first member of a cycle, and after a hidden reply, even
+-- if its author was notified already. OFFSET 0 makes each lookup an index lookup; with a free join,
+-- whole tables would be read for each slice.
 WITH slice AS MATERIALIZED (
   SELECT p.uri, p.cid, p.creator, p."replyRoot" AS root, p."replyParent" AS parent, p."sortAt" AS sort_at,
     p."violatesThreadGate" IS NOT TRUE AS open, c.first, q.subject AS quoted, e.subject AS quoted_too,
@@ -52,7 +54,8 @@ INSERT INTO notification (did, "recordUri", "recordCid", author, reason, "reason
 SELECT w.did, w.uri, w.cid, w.creator, w.reason, w.subject, w.sort_at FROM wanted w
 WHERE NOT EXISTS (
   SELECT FROM told t WHERE t.uri = w.uri AND t.did = w.did AND t.reason = w.reason AND t.subject = w.subject)
-  -- The one filter of the official indexer (indexing/processor.ts): threads that the recipient muted.
+  -- The only filter of the official indexer (indexing/processor.ts): threads that the recipient
+  -- muted.
   AND NOT EXISTS (
     SELECT FROM thread_mute m JOIN post p ON m."rootUri" = coalesce(p."replyRoot", p.uri)
     WHERE m."mutedByDid" = w.did AND p.uri = w.subject)

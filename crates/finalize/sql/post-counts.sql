@@ -1,4 +1,5 @@
--- post_agg of a range of URIs. Replies that a gate does not let in are not counted; a row of zeros stays a row. Bookmarks are not ours.
+-- post_agg for a range of URIs. Replies that a gate does not admit are not counted; a row of zeros
+-- is kept. Bookmark counts do not belong to repos and are left alone.
 WITH embed AS (
   SELECT DISTINCT ON (subject) subject, cid FROM (
     SELECT subject, "subjectCid" AS cid, uri FROM quote WHERE {in subject}

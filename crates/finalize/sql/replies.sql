@@ -1,6 +1,7 @@
--- Replies that are invalid by themselves: the parent is missing (a like or repost counts as missing); or it is the root and has a
--- reply itself; or it has another root. What is below them follows in spread.sql. Cycles and odd roots are only noted here.
--- OFFSET 0 makes the lookup of the parent one by index: joined freely, all posts would be read for each slice.
+-- Finds replies that are invalid by themselves: the parent is missing (a like or repost counts as
+-- missing); or it is the root and has a reply itself; or it has another root. spread.sql finds the
+-- posts below them. Cycles and odd roots are only recorded here. OFFSET 0 makes the lookup of the
+-- parent an index lookup; with a free join, all posts would be read for each slice.
 WITH reply AS MATERIALIZED (
   SELECT p.uri, p."replyRoot" AS root, p."replyParent" AS parent, q.uri AS found, q."replyRoot" AS above
   FROM post p LEFT JOIN LATERAL (SELECT q.uri, q."replyRoot" FROM post q WHERE q.uri = p."replyParent" OFFSET 0) q ON true
@@ -24,7 +25,7 @@ WITH reply AS MATERIALIZED (
   SELECT uri FROM reply WHERE found <> uri AND skyfill.order_of(found) COLLATE "C" > skyfill.order_of(uri) COLLATE "C"
   ON CONFLICT DO NOTHING
 )
--- A root that is stored nowhere rules nothing, and may be longer than an index takes.
+-- A root that is not stored rules nothing, and may exceed the index entry limit.
 INSERT INTO skyfill.finalize_root
 SELECT root FROM (SELECT DISTINCT root FROM reply WHERE skyfill.collection_of(root) <> 'app.bsky.feed.post') odd
   CROSS JOIN LATERAL (SELECT FROM record r WHERE r.uri = odd.root OFFSET 0) stored

@@ -1,7 +1,7 @@
--- Whatever replies to an invalid reply is invalid. Each post is reached once: the walk stops at what is
--- known already. It goes level by level in a table, because the working set of a recursive query cannot
--- leave the memory, and a thread may have any number of replies. Each step is one by index: joined freely,
--- all posts would be read again for each step of the walk.
+-- A reply to an invalid reply is invalid. Each post is reached once: the walk stops at posts that
+-- are known already. It goes level by level in a table, because the working set of a recursive
+-- query cannot spill to disk, and a thread may have any number of replies. Each step is an index
+-- lookup; with a free join, all posts would be read again for each step.
 SET LOCAL enable_hashjoin = off;
 SET LOCAL enable_mergejoin = off;
 SET LOCAL enable_seqscan = off;

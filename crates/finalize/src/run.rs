@@ -16,15 +16,15 @@ pub struct Finalize<'f> {
     pub url: String,
     /// The AppView's schema.
     pub schema: String,
-    /// Connections that work at once.
+    /// Connections that work concurrently.
     pub connections: usize,
     /// Rows of a slice, about.
     pub slice_rows: u64,
-    /// Begin again, even if an earlier run can be gone on with.
+    /// Begin again, even if an earlier run can be continued.
     pub restart: bool,
     /// Which notifications are stored.
     pub notifications: Notifications,
-    /// Told what happens.
+    /// Called with each event.
     pub report: &'f (dyn Fn(Report<'_>) + Sync),
     /// Takes a line about somebody else who is waited for.
     pub say: &'f (dyn Fn(&str) + Sync),
@@ -35,7 +35,7 @@ pub struct Finalize<'f> {
 /// What happens.
 #[derive(Debug)]
 pub enum Report<'r> {
-    /// It goes on where an earlier run stopped.
+    /// It continues where an earlier run stopped.
     GoingOn,
     /// Tables are vacuumed and analyzed, since the planner does not know them.
     Vacuum(&'r str),
@@ -52,7 +52,7 @@ pub enum Report<'r> {
 pub enum Outcome {
     /// All is done.
     Done,
-    /// It was told to stop.
+    /// It was stopped.
     Stopped,
     /// Rows were loaded while it worked, so it has to be run again.
     OutOfDate,
@@ -161,7 +161,7 @@ impl Finalize<'_> {
         })
     }
 
-    /// Goes on with an earlier run, or makes the work tables.
+    /// Continues with an earlier run, or makes the work tables.
     fn begin(&self, client: &mut Client) -> Result<(), FinalizeError> {
         let mut txn = client.transaction()?;
         // The first stage is planned here and nowhere else, and a load forgets all stages: if it is

@@ -19,8 +19,8 @@ pub(crate) fn bounds(
             let last = u64::try_from(last.unwrap_or(0)).unwrap_or(0);
             // How far a reply's flag spreads is unknown, so slices are smaller.
             let step = (rows / 8).max(1);
-            // The last slice ends where the numbers end now: rows that are added later are processed
-            // when they are added.
+            // The last slice ends where the numbers end now: rows that are added later are
+            // processed when they are added.
             let mut bounds: Vec<String> = (1..)
                 .map(|n| n * step)
                 .take_while(|bound| *bound <= last)

@@ -1,4 +1,4 @@
-//! Inputs for what is no repo ([`crate::messages`]): honest ones to begin with, and those that may
+//! Inputs that are not repos ([`crate::messages`]): honest ones to begin with, and those that may
 //! take more than their size.
 
 use crate::DID;

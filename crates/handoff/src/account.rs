@@ -1,15 +1,16 @@
-//! What skyfill's own ends say about accounts, beside the records of the line form:
-//! `{"type":"repo","data":{"did":D,"rev":R,"commit":K}}` after the records of a repo, and
-//! `{"type":"account","data":{"did":D,"status":S}}` for an account that has none to give.
+//! Lines about accounts, which skyfill's own producer and consumer exchange in addition to the
+//! records of the line form: `{"type":"repo","data":{"did":D,"rev":R,"commit":K}}` after the
+//! records of a repo, and `{"type":"account","data":{"did":D,"status":S}}` for an account without a
+//! repo to fetch.
 //!
-//! The original scripts know neither. A consumer that does says so with a [`GREETING`] when a
-//! producer connects; to others nothing but records is sent.
+//! The original scripts know neither. A consumer that does sends a [`GREETING`] when a producer
+//! connects; other consumers get nothing but records.
 
 use atrepo::{Cid, Link, syntax};
 use serde::Deserialize;
 use std::borrow::Cow;
 
-/// What a consumer that takes lines about accounts says first.
+/// The first line of a consumer that knows lines about accounts.
 pub const GREETING: &[u8] =
     b"{\"type\":\"consumer\",\"takes\":[\"commit\",\"repo\",\"account\",\"frames\"]}\n";
 
@@ -56,10 +57,10 @@ struct Data<'a> {
 }
 
 impl Account {
-    /// The account that a line is about; nothing if the line is about a record.
+    /// Parses a line about an account; `None` if the line is about a record.
     ///
     /// # Errors
-    /// It is about an account, but says nothing that makes sense; what is wrong.
+    /// What is wrong with a line about an account.
     pub fn parse(line: &[u8]) -> Option<Result<Self, String>> {
         let is_repo = line.starts_with(br#"{"type":"repo","#);
         if !is_repo && !line.starts_with(br#"{"type":"account","#) {

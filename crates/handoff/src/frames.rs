@@ -1,12 +1,12 @@
-//! The framed form: repos part by part, records as they are in the CAR, each part acknowledged when
-//! it is durable.
+//! The framed form: repos part by part, with records as they are in the CAR, and each part
+//! acknowledged once it is durable.
 //!
-//! A stream begins with [`MAGIC`], whose first byte begins no line, so that a consumer tells the
-//! two forms apart. Then frames: a byte for the kind, four for the length (big endian), and as many
-//! of payload. A part begins with a [`PartHeader`], goes on with entries in the order of
-//! keys, and ends with their number; on one socket there is one part, on three each carries its
-//! collections ([`rows::route`]). The consumer answers in lines of JSON ([`Answer`]): a part that
-//! was not acknowledged is sent again after a reconnect.
+//! A stream begins with [`MAGIC`]. No line begins with its first byte, so a consumer can
+//! distinguish the two forms. Then come frames: one byte for the kind, four for the length (big
+//! endian), and that many bytes of payload. A part begins with a [`PartHeader`], continues with
+//! entries in key order, and ends with their number. On one socket there is one part; on three
+//! sockets each carries its collections ([`rows::route`]). The consumer responds in lines of JSON
+//! ([`Answer`]). A part that was not acknowledged is sent again after a reconnect.
 
 use atrepo::cbor::{self, Value, Writer};
 use atrepo::{Cid, RecordError, syntax, work};
@@ -19,9 +19,9 @@ pub const MAGIC: &[u8] = b"\xf5skyfill frames 1\n";
 
 /// Longest payload: a block, its key and its CID.
 const MAX_PAYLOAD: usize = 9 << 20;
-/// How much is read at once.
+/// Bytes per read.
 const CHUNK: usize = 256 << 10;
-/// Room that is kept when a long frame was read.
+/// Size of the buffer that is kept after a long frame.
 const KEPT: usize = 1 << 20;
 
 const PART: u8 = 1;
@@ -30,11 +30,11 @@ const END: u8 = 3;
 const STATUS: u8 = 4;
 const UNREAD: u8 = 5;
 
-/// Why the block of an entry is not sent, in the form: it is too large, or shared too often.
+/// Why the block of an entry is not sent, as a byte: it is too large, or shared too often.
 const TOO_LARGE: u8 = 1;
 const SHARED: u8 = 2;
 
-/// What a part is of.
+/// The beginning of a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartHeader {
     /// The account.
@@ -43,7 +43,7 @@ pub struct PartHeader {
     pub pds: String,
     /// Number of the part, from 0.
     pub part: u8,
-    /// Of how many.
+    /// Number of parts of the repo.
     pub parts: u8,
     /// The commit's block.
     pub commit: Vec<u8>,
@@ -63,18 +63,18 @@ pub enum Frame<'a> {
     /// An entry whose record is not read and whose block is not sent: its key, its CID and the
     /// reason.
     Unread(&'a [u8], Cid, RecordError),
-    /// The part ends; so many entries came.
+    /// The part ends, with this number of entries.
     End(u64),
-    /// An account that has no repo to give: its DID and state.
+    /// The DID and state of an account without a repo to fetch.
     Status(String, String),
 }
 
-/// Why a stream is not read on.
+/// Why reading a stream ended.
 #[derive(Debug)]
 pub enum FrameError {
     /// The socket.
     Io(io::Error),
-    /// It is not in the form; what is wrong.
+    /// The stream does not have the framed form; what is wrong.
     Form(&'static str),
 }
 
@@ -89,18 +89,18 @@ impl fmt::Display for FrameError {
 
 impl std::error::Error for FrameError {}
 
-/// What a consumer says of a part.
+/// A consumer's response to a part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Answer {
-    /// It is durable.
+    /// The part is durable.
     Stored {
         /// The account.
         did: String,
         /// The rev; empty for the state of an account.
         rev: String,
     },
-    /// It will never be stored; why.
+    /// The part will never be stored.
     Refused {
         /// The account.
         did: String,
@@ -112,7 +112,7 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// As a line.
+    /// The response as a line.
     #[must_use]
     pub fn line(&self) -> Vec<u8> {
         // Texts alone: this does not fail.
@@ -121,7 +121,7 @@ impl Answer {
         line
     }
 
-    /// Reads a line; nothing if it is another one.
+    /// Parses a line; `None` if it is of another kind.
     #[must_use]
     pub fn parse(line: &[u8]) -> Option<Self> {
         serde_json::from_slice(line).ok()
@@ -170,7 +170,7 @@ pub fn append_unread(out: &mut Vec<u8>, key: &[u8], cid: &Cid, error: &RecordErr
     let (why, bytes) = match error {
         RecordError::TooLarge { bytes } => (TOO_LARGE, *bytes),
         RecordError::Shared { bytes } => (SHARED, *bytes),
-        // Those are found by whoever reads the block; it is sent.
+        // The reader of the block finds these errors, so the block is sent.
         _ => return,
     };
     let length = u16::try_from(key.len()).unwrap_or(u16::MAX).to_be_bytes();
@@ -194,12 +194,12 @@ pub fn append_status(out: &mut Vec<u8>, did: &str, status: &str) {
     append(out, STATUS, &[w.as_bytes()]);
 }
 
-/// What came of a read.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Some bytes; their complete frames were handed over.
+    /// Some bytes; the complete frames among them were passed on.
     Read,
-    /// Nothing came before the stream's time limit.
+    /// Nothing arrived before the stream's time limit.
     Idle,
     /// The stream has ended.
     End,
@@ -248,7 +248,7 @@ impl<R: Read> Frames<R> {
     /// Reads once and hands every frame that is complete now to `each`.
     ///
     /// # Errors
-    /// See [`FrameError`]; or what `each` answers.
+    /// See [`FrameError`]; or the error that `each` returns.
     pub fn step<E: From<FrameError>>(
         &mut self,
         mut each: impl FnMut(Frame<'_>) -> Result<(), E>,
@@ -262,7 +262,9 @@ impl<R: Read> Frames<R> {
         }
         let space = self.buffer.get_mut(self.filled..).unwrap_or_default();
         let step = match self.stream.read(space) {
-            Ok(0) if self.is_within() => return Err(FrameError::Form("it ends in a frame").into()),
+            Ok(0) if self.is_within() => {
+                return Err(FrameError::Form("it ends inside a frame").into());
+            }
             Ok(0) => return Ok(Step::End),
             Ok(count) => {
                 self.filled = self.filled.saturating_add(count);
@@ -282,7 +284,7 @@ impl<R: Read> Frames<R> {
             match rest.strip_prefix(MAGIC) {
                 Some(after) => (self.has_magic, rest) = (true, after),
                 None if MAGIC.starts_with(rest) => return Ok(step),
-                None => return Err(FrameError::Form("another beginning").into()),
+                None => return Err(FrameError::Form("it begins with other bytes").into()),
             }
         }
         while let Some((kind, payload, after)) = split(rest)? {
@@ -326,13 +328,13 @@ fn read(kind: u8, payload: &[u8]) -> Result<Frame<'_>, FrameError> {
             .ok_or("a part without its header"),
         ENTRY => read_entry(payload)
             .map(|(key, cid, block)| Frame::Entry(key, cid, block))
-            .ok_or("an entry that is none"),
+            .ok_or("a malformed entry"),
         UNREAD => read_unread(payload).ok_or("an entry without its block and without a reason"),
         END => payload
             .try_into()
             .map(|count| Frame::End(u64::from_be_bytes(count)))
             .map_err(|_| "an end without a number"),
-        STATUS => read_status(payload).ok_or("a state of no account"),
+        STATUS => read_status(payload).ok_or("a state without an account"),
         _ => Err("a frame of an unknown kind"),
     };
     frame.map_err(FrameError::Form)

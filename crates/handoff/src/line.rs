@@ -1,5 +1,5 @@
 //! The line form:
-//! `{"type":"commit","collection":C,"data":{"uri":U,"cid":K,"timestamp":T,"obj":R}}`, one a line.
+//! `{"type":"commit","collection":C,"data":{"uri":U,"cid":K,"timestamp":T,"obj":R}}`, one per line.
 
 use atrepo::cbor::{Checked, Map};
 use atrepo::{Cid, Link, MAX_RECORD_BYTES, RecordError, syntax};
@@ -28,7 +28,7 @@ pub enum LineError {
     Cid,
     /// `data.timestamp` is not an ISO time with a zone.
     Timestamp,
-    /// `data.obj` is no object, nested too deep, or larger than a record may be.
+    /// `data.obj` is not an object, nested too deep, or larger than a record may be.
     Object(String),
 }
 

@@ -1,23 +1,23 @@
-//! Lines from a stream of bytes, with a bound on their length.
+//! Splits a stream of bytes into lines of bounded length.
 
 use crate::line::MAX_LINE_BYTES;
 use std::io::{self, ErrorKind, Read};
 
-/// How much is read at once.
+/// Bytes per read.
 const CHUNK: usize = 256 << 10;
 
-/// What came of a read.
+/// The result of a read.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Some bytes; their complete lines were handed over.
+    /// Some bytes; the complete lines among them were passed on.
     Read,
-    /// Nothing came before the stream's time limit.
+    /// Nothing arrived before the stream's time limit.
     Idle,
-    /// The stream has ended. An incomplete last line was handed over as a line.
+    /// The stream has ended. An incomplete last line was passed on as a line.
     End,
 }
 
-/// What a stream holds.
+/// A part of a stream.
 pub enum Line<'a> {
     /// A line without its line feed.
     Complete(&'a [u8]),

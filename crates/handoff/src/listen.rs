@@ -1,4 +1,4 @@
-//! The consumer's end: a unix socket that is ours, whatever a dead consumer left behind.
+//! The consumer's end: a unix socket that this process owns, whatever a dead consumer left behind.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fmt;
@@ -17,7 +17,7 @@ pub enum ListenError {
     Path(pgbox::PgBoxError),
     /// A consumer listens there already.
     InUse(PathBuf),
-    /// Something lies there that is no socket.
+    /// The path exists and is not a socket.
     NotASocket(PathBuf),
     /// The system refused.
     Io(PathBuf, io::Error),
@@ -35,7 +35,7 @@ impl fmt::Display for ListenError {
             Self::NotASocket(path) => {
                 write!(
                     f,
-                    "{} exists and is no socket; move it away or choose another path",
+                    "{} exists and is not a socket; move it away or choose another path",
                     path.display()
                 )
             }
@@ -46,13 +46,13 @@ impl fmt::Display for ListenError {
 
 impl std::error::Error for ListenError {}
 
-/// A socket that is listened on. Its file goes with the value.
+/// A listening socket. Its file is removed with the value.
 pub struct Listener {
     listener: UnixListener,
     path: PathBuf,
-    /// Device and inode of the file, so that it is not another one's that is removed in the end.
+    /// Device and inode of the file, so that only our own file is removed in the end.
     identity: Option<(u64, u64)>,
-    /// Held while listening: of two consumers that find a dead socket at once, one replaces it.
+    /// Held while listening: if two consumers find a dead socket at the same time, one replaces it.
     _lock: File,
 }
 
@@ -63,7 +63,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 }
 
 impl Listener {
-    /// Listens on `path`. A socket file that nobody listens on is replaced.
+    /// Listens on `path`. Replaces a socket file on which nobody listens.
     ///
     /// # Errors
     /// See [`ListenError`].
@@ -76,7 +76,7 @@ impl Listener {
             .create(true)
             .truncate(false)
             .write(true)
-            // Others may write into the folder: a link there leads nowhere.
+            // Others may write into the folder, so links are not followed.
             .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
             .open(lock_path)
             .map_err(failed)?;
@@ -105,7 +105,7 @@ impl Listener {
         })
     }
 
-    /// The next connection, or nothing if none came in time.
+    /// The next connection; `None` if there was none within `wait`.
     ///
     /// # Errors
     /// The system refused.
@@ -139,7 +139,7 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         if identity(&self.path) == self.identity {
-            // A file that is gone already is as good.
+            // The file may be gone already.
             drop(fs::remove_file(&self.path));
         }
     }

@@ -1,10 +1,11 @@
-//! The producer's end: whole repos to one socket, across a consumer that is slow or away.
+//! The producer's end: sends whole repos to one socket, even if the consumer is slow or
+//! disconnects.
 //!
 //! The line form has no acknowledgements. A repo counts as handed over when its last byte has left
-//! the socket's send buffer; after a reconnect the repos that may still have been in it, and the
-//! one being written, are sent again from their start. The end of the stream is acknowledged: a
-//! consumer that has committed everything answers [`COMMITTED`] and closes. One that closes without
-//! it may have died, or knows no better: that is reported.
+//! the socket's send buffer. After a reconnect, the repos that may still have been in the buffer,
+//! and the one that was being written, are sent again from the start. The end of the stream is
+//! acknowledged: a consumer that has committed everything sends [`COMMITTED`] and closes its side.
+//! A consumer that closes without it may have died, or may not know better: that is reported.
 
 use crate::account::GREETING;
 use std::collections::VecDeque;
@@ -14,18 +15,18 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// What a consumer answers to the end of a stream when all of it is committed.
+/// The consumer's last line, once everything is committed.
 pub const COMMITTED: &[u8] = b"{\"type\":\"committed\"}\n";
 
-/// How long a write or read may block before somebody is asked whether to go on.
+/// Time that a write or read may block before the caller is asked whether to continue.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long the first consumer is waited for to say that it takes lines about accounts.
+/// Time to wait for the first consumer to announce that it knows lines about accounts.
 const GREETING_PATIENCE: Duration = Duration::from_secs(5);
-/// Parcels that may still be in the send buffer are kept up to this weight in memory; older ones
-/// are let go.
+/// Memory up to which parcels that may still be in the send buffer are kept; older ones are
+/// dropped.
 const KEPT_BYTES: usize = 16 << 20;
 
-/// Something that is sent as a whole.
+/// A unit that is sent as a whole.
 pub trait Parcel {
     /// Writes its lines in pieces of at most about a megabyte; stops at the first error of `out`.
     /// Lines about accounts only if the consumer takes them.
@@ -43,27 +44,27 @@ pub trait Parcel {
     fn weight(&self) -> usize;
 }
 
-/// What happens on the way.
+/// What happens while parcels are sent.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// The consumer is not there, or does not take anything; how often it was tried.
+    /// The consumer is not connected, or reads nothing; the number of attempts.
     Away(&'a Path, u32, io::Error),
-    /// The consumer is there again; how many parcels are sent again.
+    /// The consumer is connected again; the number of parcels that are sent again.
     Back(&'a Path, usize),
 }
 
 /// How sending ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Finished {
-    /// How often a consumer went away in the middle.
+    /// How often a consumer disconnected in the middle.
     pub losses: u32,
-    /// Whether the consumer said that everything is committed.
+    /// Whether the consumer confirmed that everything is committed.
     pub acknowledged: bool,
-    /// Whether a consumer said only after a while that it takes lines about accounts: it got none.
+    /// Whether a consumer announced too late that it knows lines about accounts, and so got none.
     pub greeted_late: bool,
 }
 
-/// A connection to a consumer, and what it said first.
+/// A connection to a consumer, and its first line.
 pub struct Opened {
     pub(crate) stream: UnixStream,
     said: Vec<u8>,
@@ -88,7 +89,7 @@ impl Opened {
     /// Connects, however long it takes.
     ///
     /// # Errors
-    /// `Interrupted`: the wait was given up.
+    /// `Interrupted`: the caller gave up.
     pub fn wait_for(path: &Path, on_event: &mut dyn FnMut(Event<'_>) -> bool) -> io::Result<Self> {
         let mut tries = 0u32;
         loop {
@@ -101,14 +102,14 @@ impl Opened {
         }
     }
 
-    /// Whether the consumer takes the framed form: it is skyfill's own.
+    /// Whether the consumer accepts frames, because it is skyfill's own.
     #[must_use]
     pub fn takes_frames(&self) -> bool {
         self.greets
     }
 }
 
-/// Asks whether to go on, and waits a little, longer each time.
+/// Asks whether to continue, and waits a little, longer each time.
 pub(crate) fn wait(
     path: &Path,
     on_event: &mut dyn FnMut(Event<'_>) -> bool,
@@ -132,12 +133,12 @@ pub struct Sender<'s, P> {
     recent: VecDeque<(u64, P)>,
     written: u64,
     buffer_bytes: u64,
-    /// Whether the consumer takes lines about accounts; nothing until one was waited for.
+    /// Whether the consumer knows lines about accounts; `None` before its first connection.
     accounts: Option<bool>,
-    /// What the consumer said, as far as it was read.
+    /// Unread bytes from the consumer.
     said: Vec<u8>,
     losses: u32,
-    /// Told what happens; answers whether to go on.
+    /// Called with each event; returns whether to continue.
     on_event: Box<dyn FnMut(Event<'_>) -> bool + Send + 's>,
 }
 
@@ -168,10 +169,11 @@ impl<'s, P: Parcel> Sender<'s, P> {
         sender
     }
 
-    /// Sends `parcel`, waiting for the consumer as long as it takes.
+    /// Sends `parcel`, and waits for the consumer as long as needed.
     ///
     /// # Errors
-    /// `Interrupted`: the wait was given up. `InvalidData`: the parcel cannot be sent, others can.
+    /// `Interrupted`: the caller gave up. `InvalidData`: this parcel cannot be sent,
+    /// others can.
     pub fn send(&mut self, parcel: P) -> io::Result<()> {
         let before = self.written;
         self.recent.push_back((u64::MAX, parcel));
@@ -199,10 +201,10 @@ impl<'s, P: Parcel> Sender<'s, P> {
         outcome
     }
 
-    /// Ends the stream and waits until the consumer has committed all of it.
+    /// Ends the stream and waits until the consumer has committed everything.
     ///
     /// # Errors
-    /// The wait was given up.
+    /// The caller gave up.
     pub fn finish(mut self) -> io::Result<Finished> {
         if self.written == 0 {
             return Ok(Finished {
@@ -224,7 +226,7 @@ impl<'s, P: Parcel> Sender<'s, P> {
         })
     }
 
-    /// Does `step` until it succeeds, is given up, or cannot succeed.
+    /// Repeats `step` until it succeeds, the caller gives up, or it cannot succeed.
     fn persist(&mut self, mut step: impl FnMut(&mut Self) -> io::Result<()>) -> io::Result<()> {
         let mut tries = 0u32;
         loop {
@@ -280,7 +282,7 @@ impl<'s, P: Parcel> Sender<'s, P> {
 
     fn connect(&mut self) -> io::Result<()> {
         let opened = if self.accounts == Some(false) {
-            // One that said nothing the first time is not waited for again.
+            // A consumer that was silent the first time gets no second wait.
             let stream = UnixStream::connect(&self.path)?;
             stream.set_write_timeout(Some(PATIENCE))?;
             stream.set_read_timeout(Some(PATIENCE))?;
@@ -323,7 +325,7 @@ impl<'s, P: Parcel> Sender<'s, P> {
                 Ok(count) => {
                     self.said
                         .extend_from_slice(buffer.get(..count).unwrap_or_default());
-                    // A consumer that talks on and on is cut short.
+                    // A consumer that sends without end is cut off.
                     let most = GREETING.len().saturating_add(COMMITTED.len());
                     let over = self.said.len().saturating_sub(most);
                     self.said.drain(..over);
@@ -381,7 +383,7 @@ pub(crate) fn write_patiently(
                 waited = waited.saturating_add(1);
                 if !go_on(
                     waited,
-                    io::Error::new(ErrorKind::TimedOut, "it takes nothing"),
+                    io::Error::new(ErrorKind::TimedOut, "it reads nothing"),
                 ) {
                     return Err(ErrorKind::Interrupted.into());
                 }

@@ -1,5 +1,5 @@
-//! The producer's end of the framed form: parts to one socket, each kept until the consumer says
-//! that it is durable.
+//! The producer's end of the framed form: sends parts to one socket, and keeps each until the
+//! consumer acknowledges it.
 
 use crate::frames::{Answer, MAGIC};
 use crate::send::{COMMITTED, Event, Opened, wait, write_patiently};
@@ -12,7 +12,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-/// Something that is sent as a whole, and acknowledged.
+/// A unit that is sent as a whole, and acknowledged.
 pub trait FramedParcel {
     /// DID and rev by which it is acknowledged; the rev is empty for the state of an account.
     fn id(&self) -> (&str, &str);
@@ -24,23 +24,23 @@ pub trait FramedParcel {
     /// mends.
     fn write_frames(&self, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>;
 
-    /// The consumer has it, or will never take it.
+    /// The consumer has stored it, or never will.
     fn settle(self, outcome: Result<(), String>);
 }
 
-/// Most bytes of answers that wait to be read apart.
+/// Maximum size of responses that wait to be read.
 const MAX_ANSWERS: usize = 16 << 20;
 
 /// Sends parts to one socket.
 pub struct FramedSender<'s, P> {
     path: PathBuf,
     stream: Option<UnixStream>,
-    /// Parts that are not acknowledged; the first `written` of them are on their way.
+    /// Parts that are not acknowledged; the first `written` of them were sent.
     waiting: VecDeque<P>,
     written: usize,
     said: Vec<u8>,
     losses: u32,
-    /// Whether no more parts come.
+    /// Whether no more parts follow.
     ending: bool,
     on_event: Box<dyn FnMut(Event<'_>) -> bool + Send + 's>,
 }
@@ -80,10 +80,11 @@ impl<'s, P: FramedParcel> FramedSender<'s, P> {
         write_patiently(&mut stream, MAGIC, &mut |tries, _| tries < 30)
     }
 
-    /// Sends a part, waiting for the consumer as long as it takes. It is settled later.
+    /// Sends a part, and waits for the consumer as long as needed. The part is settled later.
     ///
     /// # Errors
-    /// `Interrupted`: the wait was given up; nothing that is not acknowledged may be counted on.
+    /// `Interrupted`: the caller gave up; parts that are not acknowledged may not be
+    /// stored.
     pub fn send(&mut self, parcel: P) -> io::Result<()> {
         self.waiting.push_back(parcel);
         self.persist(|sender| {
@@ -93,10 +94,10 @@ impl<'s, P: FramedParcel> FramedSender<'s, P> {
         })
     }
 
-    /// Takes what the consumer said meanwhile; does not wait for it.
+    /// Reads the responses that have arrived, without waiting.
     ///
     /// # Errors
-    /// The wait for a consumer that went away was given up.
+    /// The caller gave up waiting for a consumer that disconnected.
     pub fn listen(&mut self) -> io::Result<()> {
         if self.waiting.is_empty() {
             return Ok(());
@@ -107,11 +108,11 @@ impl<'s, P: FramedParcel> FramedSender<'s, P> {
         })
     }
 
-    /// Ends the stream when every part is acknowledged and the consumer has committed all; how
-    /// often a consumer went away in the middle.
+    /// Ends the stream when every part is acknowledged and the consumer has committed everything.
+    /// Returns how often a consumer disconnected in the middle.
     ///
     /// # Errors
-    /// The wait was given up; the parts that were not acknowledged are settled as such.
+    /// The caller gave up; parts that were not acknowledged are settled as such.
     pub fn finish(mut self) -> io::Result<u32> {
         self.ending = true;
         let outcome = self.persist(|sender| {
@@ -146,7 +147,7 @@ impl<'s, P: FramedParcel> FramedSender<'s, P> {
                 self.losses = self.losses.saturating_add(1);
             }
             if self.ending && self.waiting.is_empty() {
-                // All is acknowledged: what the consumer does now is its own affair.
+                // Everything is acknowledged, so it does not matter what the consumer does now.
                 return Ok(());
             }
             self.written = 0;
@@ -160,7 +161,7 @@ impl<'s, P: FramedParcel> FramedSender<'s, P> {
         if !opened.takes_frames() {
             return Err(io::Error::new(
                 ErrorKind::Unsupported,
-                "a consumer that does not take frames came in the place of one that did",
+                "a consumer that does not know frames replaced one that did",
             ));
         }
         self.stream = Some(opened.stream);
@@ -190,7 +191,7 @@ impl<'s, P: FramedParcel> FramedSender<'s, P> {
                     if let Some(parcel) = self.waiting.remove(self.written) {
                         parcel.settle(Err(error.to_string()));
                     }
-                    // The consumer has the beginning of a part: it starts anew.
+                    // The consumer has the beginning of a part, so the part starts over.
                     return Err(io::Error::other(error));
                 }
                 Err(error) => return Err(error),
@@ -307,7 +308,7 @@ fn write_and_listen(
                 waited = waited.saturating_add(1);
                 if !go_on(
                     waited,
-                    io::Error::new(ErrorKind::TimedOut, "it takes nothing"),
+                    io::Error::new(ErrorKind::TimedOut, "it reads nothing"),
                 ) {
                     return Err(ErrorKind::Interrupted.into());
                 }
@@ -329,7 +330,7 @@ fn write_and_listen(
             if said.len() > MAX_ANSWERS {
                 return Err(io::Error::new(
                     ErrorKind::InvalidInput,
-                    "the consumer talks without an end",
+                    "the consumer sends without end",
                 ));
             }
         }

@@ -75,7 +75,8 @@ struct Service {
 
 /// Parses the document of `did`.
 ///
-/// # Errors See [`DocumentError`].
+/// # Errors
+/// See [`DocumentError`].
 pub fn parse(json: &[u8], did: &str) -> Result<Document, DocumentError> {
     let written: Written = serde_json::from_slice(json)
         .map_err(|error| DocumentError::Malformed(error.to_string()))?;

@@ -156,7 +156,8 @@ pub struct Export {
 impl Export {
     /// A client for the directory at `plc_url`, with this `user_agent`.
     ///
-    /// # Errors TLS cannot be set up.
+    /// # Errors
+    /// TLS cannot be set up.
     pub fn new(user_agent: &str, plc_url: &str, timeout: Duration) -> Result<Self, FetchError> {
         let limits = Limits {
             total: timeout,

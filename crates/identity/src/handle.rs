@@ -52,7 +52,8 @@ pub struct Resolver {
 impl Resolver {
     /// A resolver with this `user_agent`.
     ///
-    /// # Errors The system's DNS settings cannot be read, or TLS cannot be set up.
+    /// # Errors
+    /// The system's DNS settings cannot be read, or TLS cannot be set up.
     pub fn new(user_agent: &str, settings: Settings) -> Result<Self, String> {
         let mut builder = match settings.dns_server {
             Some(address) => {

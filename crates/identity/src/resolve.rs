@@ -67,7 +67,8 @@ pub struct Resolver {
 impl Resolver {
     /// A resolver with this `user_agent`.
     ///
-    /// # Errors TLS cannot be set up.
+    /// # Errors
+    /// TLS cannot be set up.
     pub fn new(user_agent: &str, settings: Settings) -> Result<Self, FetchError> {
         let limits = |private| Limits {
             total: settings.timeout,
@@ -106,7 +107,8 @@ impl Resolver {
     /// The signing keys that an account had, from the log of its PLC directory, as `did:key`. Other
     /// methods keep no log, so they have none.
     ///
-    /// # Errors The log could not be fetched.
+    /// # Errors
+    /// The log could not be fetched.
     pub async fn older_keys(&self, did: &str) -> Result<Vec<String>, FetchError> {
         if !did.starts_with("did:plc:") {
             return Ok(Vec::new());

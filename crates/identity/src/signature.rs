@@ -44,7 +44,8 @@ const P256: &[u8] = &[0x80, 0x24];
 /// Checks that `key` signed `commit`. The key has the form of
 /// [`crate::document::Document::signing_key`] or is a `did:key`.
 ///
-/// # Errors See [`SignatureError`].
+/// # Errors
+/// See [`SignatureError`].
 pub fn check(key: &str, commit: &Commit) -> Result<(), SignatureError> {
     let key = read_key(key).ok_or(SignatureError::Key)?;
     let message = commit.unsigned();

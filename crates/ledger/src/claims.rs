@@ -1,18 +1,18 @@
-//! Claims of hosts to accounts that are not on them as far as the ledger knows (table
-//! `lost_claim`), and what they are worth.
+//! Claims: hosts that list accounts which, according to the ledger, are on another host (table
+//! `lost_claim`), and how far such hosts are believed.
 //!
-//! The DID document settles a claim. One that was lost stays lost: it is not looked at again until
-//! the document changes, or the host that has the account says that it is not active there. A host
-//! that loses many claims is a *liar*: its claims are not looked at, and what it has and
-//! nobody proved goes to whoever else claims it, without a question to the directory. What a host
-//! lost is halved at each pass, so that one that was wrong is heard again.
+//! The DID document decides a claim. A lost claim stays lost: it is not examined again until the
+//! document changes, or until the host that has the account reports it as inactive there. A host
+//! that loses many claims is a *liar*. Its claims are ignored, and its unproved accounts go to any
+//! other host that claims them, without a request to the directory. The number of a host's lost
+//! claims is halved at each pass, so that a host that was wrong once is believed again.
 
 use postgres::{Error, GenericClient};
 
 /// The condition that host `h` is a liar. A host that merged with another one wins what it claims.
 pub(crate) const IS_LIAR: &str = "h.claims_lost >= 20 AND h.claims_lost > 4 * h.claims_won";
 
-/// The condition that the account's word stands behind repo `r`.
+/// The condition that the account vouches for repo `r`.
 pub(crate) const IS_PROVED: &str = "coalesce(r.proof IN ('signed', 'older key'), false)";
 
 /// Settles what liars contest, or have and nobody proved, without asking anybody; how many repos.
@@ -37,7 +37,7 @@ pub fn pass_over_liars(client: &mut impl GenericClient, schema: &str) -> Result<
     )
 }
 
-/// Counts the claims that hosts lost and won: accounts with the hosts that claimed them. Answers
+/// Counts the claims that hosts lost and won: accounts with the hosts that claimed them. Returns
 /// the ones that are new.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
-//! Enums that are columns of text: `word` writes them, `FromSql` reads them, and nothing else does.
+//! Enums that are text columns: `word` writes them, `FromSql` reads them, and nothing else does.
 //!
-//! A word that this version does not know is an error that names it: a newer skyfill wrote it, or
-//! somebody's hand, and guessing what it means could lose rows.
+//! An unknown word is an error that names it. A newer skyfill or a person wrote it, and guessing
+//! its meaning could lose rows.
 
 use std::error::Error;
 

@@ -1,5 +1,5 @@
-//! What the ledger says that is loaded and what is not: hosts, repos, and what was left out by
-//! choice. `verify::verdict` makes one word of it.
+//! What is loaded and what is not, according to the ledger: hosts, repos, and what was left out by
+//! choice. `verify::verdict` turns it into one word.
 
 use crate::listing::{self, Listed};
 use crate::proofs::Counts;
@@ -17,7 +17,7 @@ pub struct Coverage {
     pub repos: BTreeMap<State, u64>,
     /// Repos that a host other than theirs lists as active, too, in whatever state they are.
     pub contested: u64,
-    /// Whose word stands behind the repos that are stored.
+    /// Who vouches for the repos that are stored.
     pub proofs: Counts,
     /// The run that is not done, else the last one.
     pub run: Option<Run>,

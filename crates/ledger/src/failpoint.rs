@@ -1,8 +1,8 @@
-//! Places at which tests end the process as `kill -9` would, stop it as a signal would, or have a
-//! thread break off, to see that the next start goes on well.
+//! Failpoints: places at which tests kill the process as `kill -9` would, stop it as a signal
+//! would, or make a thread panic, to check that the next start continues well.
 //!
-//! They are in builds with the feature `failpoints` alone: tests, chaos and benchmarks turn it on.
-//! In any other build [`pass`] is nothing.
+//! They exist only in builds with the feature `failpoints`, which tests, chaos and benchmarks use.
+//! In any other build [`pass`] does nothing.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,7 +30,7 @@ pub const PLACES: &[&str] = &[
 ];
 
 /// Does `act` (ends the process, say) when it passes `name` for the `times`th time, counted from 1.
-/// Once a process. False if there is no such place, or it is never passed for that time, or this
+/// Once per process. False if there is no such place, or it is never passed for that time, or this
 /// build has no failpoints.
 pub fn arm(name: &str, times: u64, act: fn()) -> bool {
     if !ARE_BUILT_IN || !PLACES.contains(&name) || times == 0 {

@@ -1,9 +1,10 @@
-//! Hosts (table `host`): who asks them, and what was learned of them.
+//! Hosts (table `host`): who leases them, and what was learned of them.
 //!
-//! Workers lease hosts, not repos, so that a host is asked by one worker however many work. A lease
-//! has a number, which the transaction that stores rows compares: whoever lost its lease cannot
-//! store any more (`FOR KEY SHARE` in the one, `FOR UPDATE` in the other, so that a lease is not
-//! taken away from a transaction that is at work, and renewing it does not wait).
+//! Workers lease hosts, not repos, so that only one worker sends requests to a host, however many
+//! there are. A lease has a number, and the transaction that stores rows compares it: a worker that
+//! lost its lease cannot store any more. That transaction locks with `FOR KEY SHARE`, taking a
+//! lease over with `FOR UPDATE`. So a lease is not taken from a running transaction, and renewing
+//! it does not wait.
 
 use crate::locks::HOLDERS;
 use postgres::{Error, GenericClient};
@@ -62,13 +63,13 @@ pub struct Leased {
     pub host: String,
     /// Number of the lease.
     pub lease: i64,
-    /// Its open repos.
+    /// Its pending repos.
     pub open: u64,
     /// What was learned of it, as it was stored.
     pub learned: Option<String>,
 }
 
-/// Leases up to `count` hosts that have open repos and that nobody else has, those with the most
+/// Leases up to `count` hosts that have pending repos and that nobody else has, those with the most
 /// first; but the many hosts of one domain ([`FIRST_OF_DOMAIN`]) do not keep others waiting.
 ///
 /// # Errors
@@ -117,7 +118,7 @@ pub fn lease(
         .collect())
 }
 
-/// Renews leases; answers the numbers of those that are still held.
+/// Renews leases; returns the numbers of those that are still held.
 ///
 /// # Errors
 /// The server refused.

@@ -1,5 +1,5 @@
-//! What is known of accounts (table `identity`): their state, their DID document, whether their
-//! handle is theirs; and how far the PLC's export was read.
+//! Accounts (table `identity`): their state, their DID document, whether their handle is verified;
+//! and how far the PLC's export was read.
 //!
 //! A document may be known before its account is loaded. Such an account has the handle state
 //! `unknown` and is not due; the load makes it due.
@@ -9,7 +9,7 @@ use crate::text::reason;
 use postgres::{Error, GenericClient};
 use std::borrow::Cow;
 
-/// What came of looking for an account's DID document: column `document`.
+/// The result of looking for an account's DID document: column `document`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DocumentState {
     /// Nobody looked yet.
@@ -53,7 +53,7 @@ impl DocumentState {
 
 column!(DocumentState, "skyfill.identity", "document state");
 
-/// What came of looking at an account's handle: column `handle`.
+/// The result of looking at an account's handle: column `handle`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HandleState {
     /// Nobody looked yet.
@@ -244,7 +244,7 @@ pub fn due(
 pub struct DocumentNote {
     /// Whose.
     pub did: String,
-    /// What came of looking for it.
+    /// The result of looking for it.
     pub state: DocumentState,
     /// The handle in it.
     pub claimed_handle: Option<String>,
@@ -342,7 +342,7 @@ fn reasons<'e>(errors: impl Iterator<Item = Option<&'e str>>) -> Vec<Option<Cow<
 pub struct HandleNote {
     /// Whose.
     pub did: String,
-    /// What came of it.
+    /// The result of it.
     pub state: HandleState,
     /// Why it could not be reached.
     pub error: Option<String>,
@@ -416,7 +416,7 @@ pub fn cursor(client: &mut impl GenericClient, name: &str) -> Result<Option<Stri
     Ok(client.query_opt(sql, &[&name])?.map(|row| row.get(0)))
 }
 
-/// Notes where to go on reading; in the transaction that stored what was read.
+/// Notes where to continue reading; in the transaction that stored what was read.
 ///
 /// # Errors
 /// The server refused.

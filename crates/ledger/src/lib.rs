@@ -1,17 +1,17 @@
-//! What skyfill keeps for itself in the database, in schema `skyfill`, apart from the AppView's
-//! tables.
+//! The ledger: skyfill's own tables in the target database, in schema `skyfill`, apart from the
+//! AppView's.
 //!
-//! The definitions of what it dropped, so that they can be put back after any crash; runs, repos
-//! and hosts; what of the repos is not in the AppView's tables; what is known of accounts; how far
-//! finalize has come.
+//! It holds the definitions of dropped indexes, so that they can be rebuilt after any crash; runs,
+//! repos and hosts; the records of repos that are not in the AppView's tables; what is known of
+//! accounts; and the progress of finalize.
 //!
-//! All SQL about these tables is in this crate; `tests/sql_at_home.rs` sees to it. A statement about
-//! a table of the ledger and one of the AppView belongs to the one that it writes: the ledger's are
-//! here, the AppView's are in `load` and `verify` with the ledger's half as a condition or value
-//! from here ([`repos::is_stored`], [`identity::status_of`]). Two kinds of tables in schema
-//! `skyfill` are not the ledger's, since nothing of them outlives the work of one crate: finalize's
-//! work tables and functions (`finalize_*`, in `finalize/sql`), and the empty twins of the AppView's
-//! tables (`probe_*`, in `load`).
+//! All SQL about these tables is in this crate; `tests/sql_at_home.rs` checks that. A statement
+//! about a table of the ledger and one of the AppView belongs to the table that it writes. The
+//! ledger's are here. The AppView's are in `load` and `verify`, with the ledger's half as a
+//! condition or value from here ([`repos::is_stored`], [`identity::status_of`]). Two kinds of
+//! tables in schema `skyfill` are not the ledger's, because they do not outlive the work of one
+//! crate: finalize's work tables and functions (`finalize_*`, in `finalize/sql`), and the empty
+//! copies of the AppView's tables (`probe_*`, in `load`).
 
 pub mod claims;
 mod column;
@@ -143,9 +143,9 @@ const STEPS: &[&str] = &[
     "ALTER TABLE skyfill.host ADD COLUMN url text, ADD COLUMN learned text, ADD COLUMN listing bigint,
         ADD COLUMN cursor text, ADD COLUMN listed bigint NOT NULL DEFAULT 0, ADD COLUMN listed_at timestamptz,
         ADD COLUMN listing_error text",
-    // `moves` is how often a repo was found elsewhere since it was opened.
-    // `contested` is a repo that two hosts claim; `listing` the pass in which its host listed it last; `newer` whether a list says that there is
-    // a newer rev than the stored one.
+    // `moves` is how often a repo was found elsewhere since it was opened. `contested` is a repo
+    // that two hosts claim; `listing` the pass in which its host listed it last; `newer` whether a
+    // list says that there is a newer rev than the stored one.
     "ALTER TABLE skyfill.repo ADD COLUMN contested boolean NOT NULL DEFAULT false, ADD COLUMN listing bigint,
         ADD COLUMN newer boolean NOT NULL DEFAULT false, ADD COLUMN moves integer NOT NULL DEFAULT 0",
     "UPDATE skyfill.host h SET url = r.url
@@ -171,13 +171,14 @@ const STEPS: &[&str] = &[
         schema_name text PRIMARY KEY,
         began_at timestamptz NOT NULL,
         differences bigint NOT NULL)",
-    // `proof` is whose word stands behind what is stored, NULL while nobody could check it; `forks` how often a commit took the place of
-    // another one of the same rev. What was loaded before is unproved.
+    // `proof` is who vouches for what is stored, NULL while nobody could check it; `forks`
+    // how often a commit took the place of another one of the same rev. What was loaded before is
+    // unproved.
     "ALTER TABLE skyfill.repo ADD COLUMN proof text, ADD COLUMN forks integer NOT NULL DEFAULT 0",
     "CREATE INDEX repo_unproved_idx ON skyfill.repo (schema_name, did)
        WHERE rev IS NOT NULL AND (proof IS NULL OR proof IN ('forged', 'elsewhere'))",
-    // `claimant` is the host that claims a contested repo; `delisted` whether its own host said that it has it no more. A claim is lost when
-    // the document names another host.
+    // `claimant` is the host that claims a contested repo; `delisted` whether its own host said
+    // that it has it no more. A claim is lost when the document names another host.
     "ALTER TABLE skyfill.repo ADD COLUMN claimant text COLLATE \"C\", ADD COLUMN delisted boolean NOT NULL DEFAULT false",
     "ALTER TABLE skyfill.host ADD COLUMN claims_lost bigint NOT NULL DEFAULT 0, ADD COLUMN claims_won bigint NOT NULL DEFAULT 0",
     "CREATE TABLE skyfill.lost_claim (
@@ -190,7 +191,7 @@ const STEPS: &[&str] = &[
 /// Makes the schema, or brings it up to date. Twice is a no-op, two at once wait for each other.
 ///
 /// # Errors
-/// The server refused, or it was told to stop while it waited.
+/// The server refused, or it was stopped while it waited.
 pub fn prepare(client: &mut Client, waits: Waits<'_>) -> Result<(), DbError> {
     let mut txn = client.transaction()?;
     locks::take(&mut txn, Lock::Schema, Hold::Transaction, waits)?;

@@ -1,19 +1,19 @@
-//! Passes of discovery (table `listing`): what hosts, relays and directories list, page by page,
+//! Passes of discovery (table `listing`): the lists of hosts, relays and directories, page by page,
 //! compared with what the ledger knows.
 //!
-//! A page and the cursor after it are stored in one transaction, so that a pass goes on where it
-//! was stopped. What a page says of a repo that is known opens it again if the listed rev is newer
-//! than the stored one, or changes its state; what a host that was listed to its end does not list
-//! any more is opened, too, so that it is asked for and found gone or moved. A repo that two hosts
-//! claim is contested until its DID document was asked ([`settle`]), once ([`crate::claims`]).
+//! One transaction stores a page and the cursor after it, so that a pass continues where it was
+//! stopped. A known repo becomes pending again if its listed rev is newer than the stored one; its
+//! account state is stored. A repo that its host no longer lists, although the list was read to the
+//! end, becomes pending as well, so that it is requested and found gone or moved. A repo that two
+//! hosts list is contested until its DID document was read ([`settle`]), once ([`crate::claims`]).
 
 use crate::claims::{IS_LIAR, IS_PROVED};
 use crate::states::Inactive;
 use crate::text::reason;
 use postgres::{Error, GenericClient, Row};
 
-/// Begins a pass over `source`, or goes on with the one that was not ended. Answers its number, and
-/// whether it is a new one.
+/// Begins a pass over `source`, or continues with the one that was not ended. Returns its number,
+/// and whether it is a new one.
 ///
 /// # Errors
 /// The server refused.
@@ -81,7 +81,7 @@ pub struct HostToList {
 }
 
 /// Adds hosts to a pass; those that are in it already stay as they are. One that the pass before
-/// listed in part goes on where that ended.
+/// listed in part continues where that ended.
 ///
 /// # Errors
 /// The server refused.
@@ -152,7 +152,7 @@ const OPTED_OUT: &str = "it opted out";
 pub enum Listing<'a> {
     /// At its end.
     Whole,
-    /// Before that, and why; the next pass goes on there.
+    /// Before that, and why; the next pass continues there.
     InPart(&'a str),
     /// It cannot be listed, and why; the next pass lists all of it.
     Failed(&'a str),
@@ -189,7 +189,7 @@ pub fn hosts(
             Some(error) if error == OPTED_OUT => Listed::OptedOut,
             Some(error) => Listed::Not(error),
             None if row.get(1) => Listed::Whole,
-            None => Listed::Not("it was not asked, or not to its end".to_owned()),
+            None => Listed::Not("it was not listed, or not to the end".to_owned()),
         };
         (row.get(0), listed)
     };

@@ -1,7 +1,7 @@
-//! Advisory locks: the keys of all that skyfill takes, and how one is waited for.
+//! Advisory locks: their keys, and how to wait for one.
 //!
-//! A key that two things share makes them wait for each other for no reason, so all keys stand
-//! here.
+//! If two purposes shared a key, they would wait for each other for no reason. So all keys are in
+//! this file.
 
 use pg::{DbError, Waits};
 use postgres::GenericClient;
@@ -115,7 +115,7 @@ pub fn try_take(
 /// Takes a lock; while somebody else holds it, waits, and says for whom.
 ///
 /// # Errors
-/// The server refused, or it was told to stop: [`pg::DbErrorKind::Stopped`].
+/// The server refused, or it was stopped: [`pg::DbErrorKind::Stopped`].
 pub fn take(
     client: &mut impl GenericClient,
     lock: Lock,
@@ -144,7 +144,7 @@ pub fn take(
     Ok(())
 }
 
-/// Lets go of a lock that the session holds.
+/// Releases a lock that the session holds.
 ///
 /// # Errors
 /// The server refused.

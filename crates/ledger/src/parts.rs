@@ -1,5 +1,5 @@
-//! Parts of repos (table `part`), which come over one of several sockets each: a repo is loaded when
-//! its last part is stored.
+//! Parts of repos (table `part`), each of which comes over one of several sockets. A repo is loaded
+//! when its last part is stored.
 
 use crate::repos::{self, Stored, is_binding};
 use postgres::{Error, GenericClient};

@@ -1,5 +1,5 @@
-//! Who works on a schema: a lock that each command holds, shared, while it works, so that nobody
-//! drops the schema meanwhile.
+//! Which commands use a schema: each holds a shared lock while it works, so that nobody drops the
+//! schema meanwhile.
 //!
 //! The lock belongs to a session, so it ends with its process, however that ends.
 

@@ -1,8 +1,8 @@
-//! Whose word stands behind what is stored of a repo (column `proof` of table `repo`).
+//! Proofs: who vouches for the stored rows of a repo (column `proof` of table `repo`).
 //!
-//! A repo is proved when a key of its account's DID document signed the stored commit and the host
-//! that the document names served it. The index `repo_unproved_idx` holds only what is not proved,
-//! so that a proof is looked for without reading the table.
+//! A repo is proved when a key in its account's DID document signed the stored commit, and the host
+//! that the document names served it. The index `repo_unproved_idx` contains only unproved repos,
+//! so that they are found without reading the table.
 
 use crate::column::column;
 use postgres::{Error, GenericClient};
@@ -34,7 +34,7 @@ impl Proof {
         }
     }
 
-    /// Whether the account's word stands behind the repo.
+    /// Whether the account vouches for the repo.
     #[must_use]
     pub fn is_good(self) -> bool {
         matches!(self, Self::Signed | Self::OlderKey)
@@ -133,15 +133,15 @@ pub fn unproved(
 pub struct Found {
     /// The account.
     pub did: String,
-    /// CID of the commit that was looked at: a repo that was loaded anew meanwhile is left alone.
+    /// CID of the commit that was looked at: a repo that was loaded again meanwhile is left alone.
     pub commit_cid: String,
     /// What it is.
     pub proof: Proof,
-    /// If it is to be fetched anew: URL and name of the host that the document names.
+    /// If it is to be fetched again: URL and name of the host that the document names.
     pub at: Option<(String, String)>,
 }
 
-/// Notes what was found, and opens what is to be fetched anew; answers how many repos were opened
+/// Notes what was found, and opens what is to be fetched again; returns how many repos were opened
 /// that were not open before. A repo that failed on the same host keeps its next attempt, and one
 /// that its host does not give is not asked for again for the same reason.
 ///

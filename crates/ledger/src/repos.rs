@@ -1,5 +1,5 @@
-//! Repos (table `repo`): what is to be loaded, and what became of it. It is also the queue of work,
-//! host by host ([`crate::hosts`]).
+//! Repos (table `repo`): those that are to be loaded, and the result for each. The table is also
+//! the queue of work, host by host ([`crate::hosts`]).
 
 use crate::proofs::Proof;
 use crate::states::State;
@@ -157,7 +157,7 @@ pub struct Open {
     pub is_delisted: bool,
     /// How often it was found elsewhere since it was opened.
     pub moves: i32,
-    /// Whose word stands behind what is stored.
+    /// Who vouches for what is stored.
     pub proof: Option<Proof>,
     /// PDS and signing key of the account's document, if the ledger has it.
     pub document: Option<(String, String)>,
@@ -220,7 +220,7 @@ pub fn count_open(client: &mut impl GenericClient, schema: &str) -> Result<u64, 
     Ok(u64::try_from(client.query_one(sql, &[&schema])?.get::<_, i64>(0)).unwrap_or(0))
 }
 
-/// What became of a repo that was not loaded.
+/// The result for a repo that was not loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     /// The account.
@@ -238,7 +238,7 @@ pub struct Note {
     pub proof: Option<Proof>,
 }
 
-/// Notes what became of repos; only for those whose lease is held.
+/// Notes the result for repos; only for those whose lease is held.
 ///
 /// # Errors
 /// The server refused.
@@ -311,7 +311,7 @@ pub fn moved(client: &mut impl GenericClient, schema: &str, moved: &[Moved]) -> 
     )
 }
 
-/// Notes the open repos of a host after `after` as failed; how many.
+/// Notes the pending repos of a host after `after` as failed; how many.
 ///
 /// # Errors
 /// The server refused.
@@ -375,7 +375,7 @@ pub fn deleted(client: &mut impl GenericClient, schema: &str, did: &str) -> Resu
     Ok(())
 }
 
-/// What is stored of a repo that is about to be stored anew.
+/// What is stored of a repo that is about to be stored again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     /// The account.
@@ -386,7 +386,7 @@ pub struct Held {
     pub rev: Option<String>,
     /// Whether all of its rows are to be written again.
     pub rebuild: bool,
-    /// Whose word stands behind it.
+    /// Who vouches for it.
     pub proof: Option<Proof>,
 }
 
@@ -405,7 +405,7 @@ pub fn is_binding(
     !rebuild && stored <= newest_believed && (is_proved(proof) || !is_proved(coming))
 }
 
-/// Locks repos that are about to be stored until the transaction ends; answers those that are open
+/// Locks repos that are about to be stored until the transaction ends; returns those that are open
 /// and whose lease is held.
 ///
 /// # Errors
@@ -459,7 +459,7 @@ pub struct Stored<'s> {
     pub duplicates: u64,
     /// Bytes of the CAR.
     pub car_bytes: u64,
-    /// Whose word stands behind it.
+    /// Who vouches for it.
     pub proof: Option<Proof>,
     /// Whether it takes the place of another commit of the same rev.
     pub is_fork: bool,
@@ -552,7 +552,7 @@ pub struct Known {
     pub did: String,
     /// The name of its host.
     pub host: String,
-    /// What became of it.
+    /// The result for it.
     pub state: State,
     /// The rev that is stored.
     pub rev: Option<String>,

@@ -1,4 +1,4 @@
-//! Runs (table `run`): what was asked for, the time of the run, and how far it has come.
+//! Runs (table `run`): their options, their time, and the phase that they reached.
 
 use crate::column::column;
 use postgres::{Error, GenericClient};
@@ -12,12 +12,12 @@ pub enum Mode {
     Merge,
 }
 
-/// How far a run has come. Each phase can be gone on with.
+/// How far a run has come. Each phase can be continued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Repos are fetched and loaded.
     Load,
-    /// Indexes and constraints are made again.
+    /// Indexes and constraints are rebuilt.
     Indexes,
     /// Tables are vacuumed and analyzed.
     Vacuum,
@@ -142,7 +142,7 @@ pub fn last(client: &mut impl GenericClient, schema: &str) -> Result<Option<Run>
     .transpose()
 }
 
-/// Begins a run; answers its number.
+/// Begins a run; returns its number.
 ///
 /// # Errors
 /// The server refused.

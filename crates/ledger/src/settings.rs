@@ -1,8 +1,8 @@
-//! What commands were told about the network and about loading (table `setting`), so that those
-//! that come later need not be told again.
+//! Stored options about the network and about loading (table `setting`), so that later commands
+//! need not repeat them.
 //!
-//! Names and values are those of the command line; what they mean is not the ledger's business. No
-//! secret gets here.
+//! Names and values are those of the command line; the ledger does not know their meaning. Secrets
+//! are never stored.
 
 use postgres::{Error, GenericClient};
 

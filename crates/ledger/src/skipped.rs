@@ -1,6 +1,6 @@
-//! The list of what a repo holds and `record` does not (table `skipped`): key, CID and reason of
-//! each entry, compressed, in pieces. With the rows of `record` it makes up the whole tree, so that
-//! the root of the signed commit can be computed again.
+//! The list of records that a repo has and `record` has not (table `skipped`): key, CID and reason
+//! of each, compressed, in pieces. With the rows of `record` it makes up the whole tree, so that
+//! the root of the signed commit can be recomputed.
 
 use postgres::{Error, GenericClient};
 use std::cell::RefCell;
@@ -96,7 +96,7 @@ pub struct ListWriter {
 }
 
 impl ListWriter {
-    /// Adds an entry; answers a piece when one is full.
+    /// Adds an entry; returns a piece when one is full.
     pub fn add(
         &mut self,
         key: &[u8],
@@ -145,7 +145,7 @@ pub struct BrokenList;
 
 impl fmt::Display for BrokenList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the list of skipped records is broken")
+        write!(f, "the list of skipped records is corrupt")
     }
 }
 

@@ -1,5 +1,5 @@
-//! How far finalize has come (table `finalize_slice`): each stage is cut into slices, each slice is
-//! done in one transaction.
+//! The progress of finalize (table `finalize_slice`). Each stage is cut into slices, and one
+//! transaction does a slice.
 
 use crate::locks::{self, Hold, Lock};
 use pg::{DbError, Waits};
@@ -130,7 +130,7 @@ pub fn load_commits() -> String {
 /// to.
 ///
 /// # Errors
-/// The server refused, or it was told to stop while it waited.
+/// The server refused, or it was stopped while it waited.
 pub fn after_loads(txn: &mut Transaction<'_>, waits: Waits<'_>) -> Result<(), DbError> {
     locks::take(txn, Lock::Loads, Hold::Transaction, waits)
 }

@@ -10,7 +10,7 @@
 
 use crate::column::column;
 
-/// What became of a repo so far.
+/// The result for a repo so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// It is to be fetched.

@@ -1,4 +1,4 @@
-//! Texts that others wrote, as the database takes them.
+//! Texts from outside, in a form that the database accepts.
 
 use std::borrow::Cow;
 

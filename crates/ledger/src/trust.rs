@@ -1,5 +1,5 @@
-//! Whether what lies in schema `skyfill` is skyfill's: statements that are saved there are executed
-//! later, by whoever runs skyfill then.
+//! Checks that schema `skyfill` belongs to skyfill. Statements that are stored there are executed
+//! later, with the rights of whoever runs skyfill then.
 
 use postgres::{Error, GenericClient};
 

@@ -1,4 +1,4 @@
-//! What a load learns of accounts: `actor_sync`, and states for the `actor` rows that
+//! What a load learns about accounts: `actor_sync`, and states for the rows of `actor` that
 //! [`ledger::identity`] leads to.
 
 use crate::revs;
@@ -7,20 +7,20 @@ use postgres::types::ToSql;
 use postgres::{Client, Error};
 use std::collections::{BTreeSet, HashMap};
 
-/// Some accounts; of what is said twice about one, the last stands.
+/// Some accounts. If one is named twice, the last one counts.
 #[derive(Default)]
 pub struct Accounts {
     /// DID to rev and commit.
     repos: HashMap<String, (String, String)>,
-    /// DID to state; none for an active account.
+    /// DID to state; `None` for an active account.
     statuses: HashMap<String, Option<String>>,
-    /// Accounts whose stored rev counts for nothing.
+    /// Accounts whose stored rev is ignored.
     overruled: BTreeSet<String>,
 }
 
 impl Accounts {
-    /// A repo that came whole: its account is active. A rev in the future is not noted: it would
-    /// keep all later ones out.
+    /// A complete repo: its account is active. A rev in the future is not stored, because it would
+    /// exclude all later ones.
     pub fn repo(&mut self, did: &str, rev: &str, commit: &str) {
         if revs::refuse(rev).is_none() {
             self.repos
@@ -29,26 +29,26 @@ impl Accounts {
         self.statuses.insert(did.to_owned(), None);
     }
 
-    /// Lets the rev of this account win over a newer one that is stored.
+    /// Lets the rev of this account replace a newer stored one.
     pub(crate) fn overrule(&mut self, did: &str) {
         self.overruled.insert(did.to_owned());
     }
 
-    /// An account that has no repo to give.
+    /// An account without a repo to fetch.
     pub fn status(&mut self, did: &str, status: &str) {
         self.statuses
             .insert(did.to_owned(), Some(status.to_owned()));
     }
 
-    /// How many.
+    /// Number of accounts.
     #[must_use]
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         self.statuses.len()
     }
 
-    /// The statements that store them, with their parameters, all of them text. A newer rev is never
-    /// overwritten by an older one, unless it was overruled; a commit that was signed anew at the
+    /// The statements that store them, with their parameters, all of which are text. An older rev
+    /// never replaces a newer one, unless that was overruled. A commit that was signed again at the
     /// same rev replaces the stored one.
     #[must_use]
     pub fn statements(&self, schema: &str) -> [(String, Vec<String>); 3] {
@@ -93,7 +93,7 @@ impl Accounts {
     }
 }
 
-/// Stores states of accounts; none for an active one.
+/// Stores states of accounts; `None` for an active one.
 ///
 /// # Errors
 /// The server refused.
@@ -115,7 +115,7 @@ pub fn store_states(
     Ok(())
 }
 
-/// Gives rows of `actor` the states of these accounts.
+/// SQL: sets the states of these accounts in `actor`.
 fn update_actors(schema: &str) -> String {
     format!(
         "UPDATE \"{schema}\".actor a SET \"upstreamStatus\" = s.status
@@ -124,7 +124,7 @@ fn update_actors(schema: &str) -> String {
     )
 }
 
-/// An array literal. DIDs, CIDs, TIDs and states hold nothing that needs escaping inside quotes.
+/// An array literal. DIDs, CIDs, TIDs and states contain nothing that needs escaping inside quotes.
 fn array<'a>(items: impl Iterator<Item = Option<&'a str>>) -> String {
     let items: Vec<String> = items
         .map(|item| item.map_or_else(|| "NULL".to_owned(), |item| format!("\"{item}\"")))

@@ -1,10 +1,10 @@
-//! The table `actor`, whose one key that crosses repos is the handle.
+//! The table `actor`, whose unique key, the handle, spans repos.
 
 use ledger::identity;
 use postgres::{Error, GenericClient};
 use std::collections::HashMap;
 
-/// A row of `actor`, as far as an identity makes it.
+/// The columns of `actor` that follow from an identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor {
     /// The account.
@@ -13,11 +13,11 @@ pub struct Actor {
     pub handle: Option<String>,
 }
 
-/// Writes rows. Of two that claim a handle, whoever is verified later holds it, and in one call the
-/// one with the greater DID; the other's becomes NULL (`indexHandle` in
-/// `data-plane/server/indexing/index.ts`). Handles that are only claimed (`verified` is false) are
-/// never taken from an account that is verified for them, and do not depend on the order of calls:
-/// the greater DID holds them. States of accounts come from [`ledger::identity`]; other columns are
+/// Writes rows. Of two accounts that claim a handle, the one that is verified later holds it, and
+/// in one call the one with the greater DID; the other's becomes NULL (`indexHandle` in
+/// `data-plane/server/indexing/index.ts`). A handle that is only claimed (`verified` is false) is
+/// never taken from an account that is verified for it, and does not depend on the order of calls:
+/// the greater DID holds it. States of accounts come from [`ledger::identity`]. Other columns are
 /// not touched.
 ///
 /// # Errors
@@ -55,7 +55,7 @@ pub fn store(
             ),
         )
     };
-    // First of all everybody in this call lets go of another handle, so that others can take it.
+    // First, all accounts in this call give up other handles, so that others can get them.
     client.execute(
         &format!(
             "UPDATE \"{schema}\".actor a SET handle = NULL FROM unnest($1::text[], $2::text[]) g (did, handle)
@@ -85,7 +85,7 @@ pub fn store(
     Ok(())
 }
 
-/// Adds rows without a handle for accounts that have none: what is known of others stays.
+/// Adds rows without a handle for accounts that have no row; existing rows stay.
 ///
 /// # Errors
 /// The server refused.

@@ -1,11 +1,11 @@
-//! What of the repos a load takes: all, or some collections and some notifications.
+//! The part of the repos that is loaded: all of it, or some collections and some notifications.
 
 use rows::Collection;
 
 /// What is loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// The collections; nothing means all that an AppView indexes.
+    /// The collections; `None` means all that an AppView indexes.
     pub collections: Option<Vec<Collection>>,
     /// The notifications.
     pub notifications: Notifications,
@@ -50,7 +50,7 @@ impl Notifications {
         }
     }
 
-    /// As `--notifications` has it.
+    /// Parses the value of `--notifications`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text {
@@ -65,7 +65,7 @@ impl Notifications {
         }
     }
 
-    /// What [`Notifications::parse`] takes.
+    /// The inverse of [`Notifications::parse`].
     #[must_use]
     pub fn text(&self) -> String {
         match self {

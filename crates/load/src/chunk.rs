@@ -1,13 +1,13 @@
-//! Encoded rows of whole repos on their way to the database, and what is known of those repos.
+//! Encoded rows of whole repos on their way to the database, with what is known of those repos.
 //!
-//! A chunk counts all that it holds, not rows alone: a repo without records, or one whose records
-//! were all skipped, takes memory, too.
+//! A chunk counts all of its memory, not only rows: a repo without records, or one whose records
+//! were all skipped, uses memory as well.
 
 use appview::table::{self, TableInfo};
 use ledger::proofs::Proof;
 use std::sync::Arc;
 
-/// What a repo or a piece of a list costs beside its texts.
+/// Memory of a repo or a piece of a list in addition to its texts.
 const BESIDE_TEXTS: usize = 256;
 
 /// Encoded rows on their way to the database.
@@ -18,7 +18,7 @@ pub struct Chunk {
     pub(crate) pieces: Vec<Piece>,
     /// The repos that end in this chunk.
     pub(crate) repos: Vec<LoadedRepo>,
-    /// The repo that goes on in the next chunk.
+    /// The repo that continues in the next chunk.
     pub(crate) open: Option<LoadedRepo>,
     pub(crate) bytes: usize,
     pub(crate) records: u64,
@@ -32,22 +32,22 @@ pub(crate) struct Piece {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// What is known of a repo when all of its rows are made.
+/// What is known of a repo once all of its rows are encoded.
 #[derive(Clone, Debug, Default)]
 pub struct LoadedRepo {
     /// The account.
     pub did: String,
-    /// The lease of its host; for a part that came over a socket, whatever finds that again.
+    /// The lease of its host; for a part from a socket, the number that identifies it.
     pub lease: i64,
-    /// Which part of the repo this is, and of how many, if it came over a socket.
+    /// Which part of the repo this is, if it came over a socket.
     pub part: Option<PartOf>,
-    /// Revision.
+    /// Rev.
     pub rev: String,
     /// CID of the commit, as text.
     pub commit_cid: String,
     /// The commit's block.
     pub commit: Arc<[u8]>,
-    /// Entries of the tree that are rows of `record`.
+    /// Entries of the tree that are rows in `record`.
     pub records: u64,
     /// Entries that were skipped.
     pub skipped: u64,
@@ -55,24 +55,24 @@ pub struct LoadedRepo {
     pub duplicates: u64,
     /// Bytes of the CAR.
     pub car_bytes: u64,
-    /// Pieces of its list.
+    /// Number of pieces of its list.
     pub pieces: i32,
-    /// Whose word stands behind it.
+    /// Who vouches for it.
     pub proof: Option<Proof>,
-    /// Whether it takes the place of another commit of the same rev.
+    /// Whether it replaces another commit of the same rev.
     pub is_fork: bool,
 }
 
-/// Which part of a repo came over a socket.
+/// A part of a repo that came over a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartOf {
     /// Its number, from 0.
     pub number: i16,
-    /// Of how many.
+    /// Number of parts.
     pub parts: i16,
     /// The URL of the PDS.
     pub pds: String,
-    /// The name under which that is paced.
+    /// The name under which the PDS is paced.
     pub host: String,
     /// The run that its time belongs to.
     pub run: i64,
@@ -92,31 +92,31 @@ impl Default for Chunk {
 }
 
 impl Chunk {
-    /// Bytes of all that it holds.
+    /// Memory of its content, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Rows of `record`.
+    /// Number of rows in `record`.
     #[must_use]
     pub fn records(&self) -> u64 {
         self.records
     }
 
-    /// The repos that end in it.
+    /// The repos that end in this chunk.
     #[must_use]
     pub fn repos(&self) -> &[LoadedRepo] {
         &self.repos
     }
 
-    /// The repo that goes on in the next chunk, if one does.
+    /// The repo that continues in the next chunk, if there is one.
     #[must_use]
     pub fn open_repo(&self) -> Option<&LoadedRepo> {
         self.open.as_ref()
     }
 
-    /// Whether it holds a part of this repo that is its last one, or not its last one.
+    /// Whether it contains a part of this repo, the last one or another.
     #[must_use]
     pub fn mentions(&self, did: &str) -> bool {
         self.repos
@@ -134,13 +134,13 @@ impl Chunk {
             .map(|(info, rows)| (*info, rows.as_slice()))
     }
 
-    /// Whether it holds nothing.
+    /// Whether it contains nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes == 0 && self.repos.is_empty() && self.pieces.is_empty()
     }
 
-    /// Empties it. Of the memory that its rows took, up to `kept` bytes stay for the next ones.
+    /// Empties it. Up to `kept` bytes of its memory are kept for the next rows.
     pub fn clear(&mut self, mut kept: usize) {
         for rows in &mut self.tables {
             rows.clear();
@@ -169,7 +169,7 @@ impl Chunk {
 }
 
 impl LoadedRepo {
-    /// What it takes in memory, in bytes.
+    /// Memory that it uses, in bytes.
     fn memory_bytes(&self) -> usize {
         let of_part = self
             .part

@@ -9,7 +9,7 @@ use std::io::Write;
 pub const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// What every stream ends with.
 pub const TRAILER: &[u8] = &[0xff, 0xff];
-/// Rows go to the client in pieces of this size: it copies what it is given.
+/// Size of the pieces that the client gets, because it copies each piece.
 const SENT_AT_ONCE: usize = 256 << 10;
 /// Version of `jsonb`'s binary form.
 const JSONB_VERSION: u8 = 1;
@@ -56,7 +56,7 @@ pub fn append_row(out: &mut Vec<u8>, values: &[Field<'_>]) {
     }
 }
 
-/// Grows by a quarter at a time, not twofold: what is counted are the bytes, what is held is the
+/// Grows the buffer by a quarter, not twofold: the budget counts bytes, but the process holds the
 /// capacity.
 fn make_room(out: &mut Vec<u8>, bytes: usize) {
     if out.capacity() - out.len() < bytes {
@@ -78,8 +78,8 @@ fn length(bytes: usize) -> [u8; 4] {
         .to_be_bytes()
 }
 
-/// The text values of the first row in `rows`, as [`append_row`] wrote them; NULL and `jsonb` read
-/// as nothing.
+/// The text values of the first row in `rows`, as [`append_row`] wrote them; NULL and `jsonb` are
+/// read as empty.
 #[must_use]
 pub fn first_row_texts(rows: &[u8]) -> Vec<&str> {
     let mut texts = Vec::new();

@@ -1,7 +1,7 @@
-//! Loading into empty tables: indexes and constraints are dropped before, and made again after.
+//! Loads into empty tables: indexes and constraints are dropped before, and rebuilt after.
 //!
-//! What is dropped is remembered in the same transaction (`dropped_ddl`), so that whatever stops
-//! skyfill, the next start, or `skyfill indexes restore`, puts it back.
+//! The same transaction that drops them saves their definitions (`dropped_ddl`). So whatever stops
+//! skyfill, the next start, or `skyfill indexes restore`, rebuilds them.
 
 use crate::copy::{self, HEADER, TRAILER};
 use crate::indexes::{self, Conflicts};
@@ -22,7 +22,7 @@ use std::sync::{Mutex, PoisonError};
 pub enum FreshError {
     /// This table has rows.
     NotEmpty(String),
-    /// Somebody uses the tables, and did not let go of them in time.
+    /// Another session uses the tables, and did not release them in time.
     InUse(DbError),
     /// The database.
     Database(DbError),
@@ -50,7 +50,7 @@ impl<E: Into<DbError>> From<E> for FreshError {
     }
 }
 
-/// A table of the tables that repos fill that has rows, if there is one.
+/// One of the tables that repos fill which has rows, if there is one.
 ///
 /// # Errors
 /// The server refused.
@@ -67,8 +67,8 @@ pub fn filled_table(
     Ok(None)
 }
 
-/// Begins a run. A fresh one takes the tables for itself, makes sure that they are empty, remembers
-/// their indexes and constraints and drops them, all in one transaction with the run's row.
+/// Begins a run. A fresh one locks the tables, checks that they are empty, saves their indexes and
+/// constraints and drops them, all in one transaction with the run's row.
 ///
 /// # Errors
 /// See [`FreshError`]; nothing was changed.
@@ -94,7 +94,7 @@ pub fn begin(
         }
         let tables: Vec<&str> = table::ALL.iter().map(|info| info.name).collect();
         indexes::drop_some(&mut txn, schema, &tables, |_| true)?;
-        // What the ledger knows of an earlier load is not in these tables: it is loaded again.
+        // The tables do not have what the ledger knows of an earlier load, so that is loaded again.
         repos::forget_loaded(&mut txn, schema)?;
     }
     let id = runs::begin(&mut txn, schema, run)?;
@@ -104,8 +104,8 @@ pub fn begin(
     Ok(id)
 }
 
-/// What the names of the twins of a schema begin with; names have at most 63 bytes, so a long
-/// schema's is cut by a hash.
+/// The prefix of the names of a schema's empty copies. Names have at most 63 bytes, so the name of
+/// a long schema is cut and a hash added.
 fn probe_prefix(schema: &str) -> String {
     let hash = schema.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -113,16 +113,16 @@ fn probe_prefix(schema: &str) -> String {
     format!("probe_{:08x}_", hash >> 32)
 }
 
-/// Name of the empty twin of a table, with its indexes: rows that may be too long for an index are
-/// shown to it. It stays: others may use it.
+/// Name of the empty copy of a table, with its indexes: rows that may exceed the index entry limit
+/// are tried against it. It is kept, because others may use it.
 fn probe_table(schema: &str, table: &str) -> String {
     format!("skyfill.\"{}{table}\"", probe_prefix(schema))
 }
 
-/// Makes the empty twins, where they are not there.
+/// Creates the empty copies that do not exist.
 ///
 /// # Errors
-/// The server refused, or it was told to stop while it waited.
+/// The server refused, or skyfill was stopped while it waited.
 pub fn prepare_probes(client: &mut Client, schema: &str, waits: Waits<'_>) -> Result<(), DbError> {
     let mut txn = client.transaction()?;
     make_probes(&mut txn, schema, waits)?;
@@ -185,7 +185,7 @@ pub fn drop_probes(client: &mut Client, schema: &str) -> Result<(), Error> {
     ))
 }
 
-/// Tables and columns of btree indexes, as the twins have them.
+/// Tables and columns of btree indexes, from the empty copies.
 ///
 /// # Errors
 /// The server refused.
@@ -202,12 +202,12 @@ pub fn indexed_columns(client: &mut Client, schema: &str) -> Result<Vec<(String,
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// Why indexes were not all made.
+/// Why not all indexes were rebuilt.
 #[derive(Debug)]
 pub struct RebuildError {
-    /// The one at which it failed, as its name and its table, if it was one.
+    /// The index that failed, as its name and its table, if it was one.
     pub at: Option<Box<(String, String)>>,
-    /// Why.
+    /// The error.
     pub error: DbError,
 }
 
@@ -217,20 +217,20 @@ impl From<DbError> for RebuildError {
     }
 }
 
-/// What happens while indexes are made.
+/// What happens while indexes are rebuilt.
 #[derive(Debug)]
 pub enum Rebuilding<'r> {
-    /// One is begun.
+    /// An index build begins.
     Begins(&'r Dropped),
-    /// One is there again.
+    /// An index is rebuilt.
     Done(&'r Dropped),
 }
 
-/// Makes everything that is missing again, on several connections: never two at once on a table
-/// when one of them locks it.
+/// Rebuilds every index and constraint that is still missing, on several connections. Two are never
+/// built at the same time on a table that one of them locks.
 ///
 /// # Errors
-/// The first error; what was made stays, the rest can be made later.
+/// The first error. What was rebuilt stays; the rest can be rebuilt later.
 pub fn rebuild(
     url: &str,
     schema: &str,
@@ -239,14 +239,14 @@ pub fn rebuild(
     report: &(dyn Fn(Rebuilding<'_>) + Sync),
     stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<bool, RebuildError> {
-    /// What waits, and the tables that are worked on.
+    /// The waiting builds, and the tables with a running one.
     struct Board<'b> {
         waiting: Vec<&'b Dropped>,
         busy: HashSet<&'b str>,
         failed: bool,
     }
     let board = Mutex::new(Board {
-        // Taken from the end: primary keys and the indexes of the largest tables first.
+        // Workers take from the end: primary keys and the indexes of the largest tables first.
         waiting: missing.iter().collect(),
         busy: HashSet::new(),
         failed: false,
@@ -300,7 +300,7 @@ pub fn rebuild(
             .map(|thread| {
                 thread
                     .join()
-                    .unwrap_or_else(|_| Err(DbError::lost("a thread broke off").into()))
+                    .unwrap_or_else(|_| Err(DbError::lost("a thread failed").into()))
             })
             .collect()
     });
@@ -309,7 +309,7 @@ pub fn rebuild(
     Ok(left == 0)
 }
 
-/// A session that makes indexes.
+/// A session that builds indexes.
 fn index_session(url: &str, schema: &str) -> Result<Client, DbError> {
     let mut client = pg::connect(url)?;
     client.batch_execute(&format!(
@@ -319,11 +319,11 @@ fn index_session(url: &str, schema: &str) -> Result<Client, DbError> {
     Ok(client)
 }
 
-/// `maintenance_work_mem` of sessions that make indexes.
+/// `maintenance_work_mem` of sessions that build indexes.
 pub const INDEX_MEMORY: &str = "256MB";
 
-/// Orders what is missing so that the end comes first: constraints before plain indexes, large
-/// tables before small ones.
+/// Sorts missing indexes so that the last are the first to build: constraints before plain indexes,
+/// large tables before small ones.
 ///
 /// # Errors
 /// The server refused.
@@ -393,13 +393,13 @@ pub fn vacuum(
         threads.into_iter().try_for_each(|thread| {
             thread
                 .join()
-                .unwrap_or_else(|_| Err(DbError::lost("a thread broke off")))
+                .unwrap_or_else(|_| Err(DbError::lost("a thread failed")))
         })
     })?;
     Ok(!stop())
 }
 
-/// A server that takes the rows of one record, to see whether it does; nothing stays.
+/// A connection that tries the rows of one record against the empty copies. Nothing is stored.
 pub struct Probes {
     url: String,
     schema: String,
@@ -407,7 +407,7 @@ pub struct Probes {
 }
 
 impl Probes {
-    /// Connects when it is asked.
+    /// Connects at the first use.
     #[must_use]
     pub fn new(url: &str, schema: &str) -> Self {
         Self {
@@ -417,10 +417,10 @@ impl Probes {
         }
     }
 
-    /// Why the server refuses the rows, if it does.
+    /// Why the server refuses the rows; `None` if it accepts them.
     ///
     /// # Errors
-    /// It cannot be asked.
+    /// The server could not be asked.
     pub fn ask(&mut self, tables: &[(table::TableInfo, &[u8])]) -> Result<Option<String>, DbError> {
         let outcome = self.try_ask(tables);
         if outcome.is_err() {

@@ -1,4 +1,4 @@
-//! Dropping indexes and constraints with a way back, and putting them back.
+//! Drops indexes and constraints after saving their definitions, and rebuilds them.
 
 use appview::table::TableInfo;
 use ledger::dropped::{self, Dropped};
@@ -147,20 +147,20 @@ pub fn sessions_at_work(client: &mut Client) -> Result<(u64, u64), Error> {
     Ok((all, on_disk))
 }
 
-/// What is done about rows that break a unique key that is made again.
+/// What happens to rows that violate a unique key that is rebuilt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conflicts {
-    /// They give way to the first of them by rkey, as if they had been refused, and become
-    /// duplicates: rows that came as lines while nothing refused them.
+    /// The first by rkey stays; the others become duplicates, as if they had been refused. These
+    /// rows came as lines while the key was dropped.
     Settle,
-    /// They are named: a load of whole repos makes none, so somebody else wrote them.
+    /// The error names them. A load of whole repos stores none, so somebody else wrote them.
     Name,
 }
 
-/// Makes `what` again and forgets that it was dropped.
+/// Rebuilds `what`, and deletes its saved definition.
 ///
 /// # Errors
-/// The server refused; for a unique constraint, because rows that break it came in meanwhile.
+/// The server refused; for a unique constraint, because rows violate it.
 pub fn restore(
     client: &mut Client,
     schema: &str,
@@ -190,11 +190,11 @@ fn try_restore(
     let mut txn = client.transaction()?;
     if !is_definition(&mut txn, schema, what)? {
         return Err(DbError::other(format!(
-            "what skyfill.dropped_ddl has for {} is no definition of an index or a constraint of {}: {}",
+            "the entry of skyfill.dropped_ddl for {} does not define an index or a constraint of {}: {}",
             what.name, what.table, what.ddl
         )));
     }
-    // Somebody may have put it back by hand.
+    // Somebody may have rebuilt it by hand.
     let there = txn.query_opt(
         "SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2",
         &[&schema, &what.name],
@@ -211,15 +211,15 @@ fn try_restore(
                 WHERE e.extname = 'pg_trgm'), $1::text)), true)",
             &[&schema],
         )?;
-        // As a prepared statement, which is one statement.
+        // As a prepared statement, so that it is only one statement.
         txn.execute(what.ddl.as_str(), &[])?;
     }
     dropped::forget(&mut txn, schema, &what.name)?;
     Ok(txn.commit()?)
 }
 
-/// Whether what was saved has the form of what [`drop_some`] saves: it is executed as whoever runs
-/// this.
+/// Whether a saved definition has the form that [`drop_some`] saves. It is executed with the rights
+/// of whoever runs this.
 fn is_definition(txn: &mut Transaction<'_>, schema: &str, what: &Dropped) -> Result<bool, Error> {
     let row = txn.query_one(
         "SELECT bool_or(starts_with($4::text, form)) FROM (VALUES
@@ -231,8 +231,8 @@ fn is_definition(txn: &mut Transaction<'_>, schema: &str, what: &Dropped) -> Res
     Ok(row.get(0))
 }
 
-/// Turns all rows of `table` but the first of each unique key into duplicates, and takes their
-/// notifications back.
+/// SQL: turns all rows of `table` but the first of each unique key into duplicates, and removes
+/// their notifications.
 fn settle(table: &TableInfo, schema: &str) -> String {
     let key: Vec<String> = table
         .unique

@@ -1,16 +1,17 @@
-//! Rows that another indexer wrote for a repo that skyfill loads for the first time.
+//! Finds rows that another indexer wrote for a repo that skyfill loads for the first time.
 //!
-//! The official indexer follows events, so what it leaves depends on their order: of two follows of
-//! one account the first to arrive has the row, a deleted one leaves its notification to the one
-//! that takes its place. Rows that do not follow from their record alone are found here; all others
-//! stay, with the times at which that indexer saw the records.
+//! The official indexer follows events, so its rows depend on their order. Of two follows of one
+//! account, the first to arrive has the row, and a deleted one leaves its notification to the one
+//! that takes its place. This module finds the rows that do not follow from their record alone. All
+//! others stay, with the times at which that indexer saw the records.
 
 use crate::staging::{self, name_of};
 use appview::table::{self, TableInfo};
 use postgres::{Client, Error};
 
-/// Adds to `touched` the records of these accounts whose stored rows, apart from times, are not
-/// those that are staged; how many. Reads the rows of these accounts by the index of each table.
+/// Adds to `touched` the records of these accounts whose stored rows, apart from times, differ from
+/// the staged ones. Returns their number. Reads the rows of these accounts by the index of each
+/// table.
 pub(crate) fn find_touched(client: &mut Client, dids: &[String]) -> Result<u64, Error> {
     let mut touched = 0;
     // Duplicates were compared before.
@@ -24,7 +25,8 @@ pub(crate) fn find_touched(client: &mut Client, dids: &[String]) -> Result<u64, 
     Ok(touched)
 }
 
-/// Records whose rows in a table differ: rows of both sides are counted against each other.
+/// SQL: records whose rows in a table differ; the rows of both sides are counted against each
+/// other.
 fn differing(info: &TableInfo) -> String {
     let columns: Vec<&str> = info
         .columns
@@ -34,7 +36,7 @@ fn differing(info: &TableInfo) -> String {
         .collect();
     let of = |row: &str, record: &str| -> String {
         let values = columns.iter().map(|name| match *name {
-            // A row has the time of its record; which one that is, is that indexer's affair.
+            // A row has the time of its record, which that indexer chose.
             "indexedAt" => format!("{record}.\"indexedAt\"::text"),
             name => format!("{row}.\"{name}\"::text"),
         });
@@ -71,8 +73,8 @@ fn differing(info: &TableInfo) -> String {
     )
 }
 
-/// Whether a column follows from the record alone. A profile without `createdAt` has the time of
-/// whoever stored it.
+/// Whether a column follows from the record alone. A profile without `createdAt` has a time that
+/// depends on who stored it.
 fn is_compared(info: &TableInfo, column: &str) -> bool {
     let is_profile = info.id == table::PROFILE.info().id;
     column != "sortAt" && !(is_profile && column == "createdAt")

@@ -1,11 +1,10 @@
-//! Rows into the AppView's tables, repo by repo.
+//! Stores rows in the AppView's tables, repo by repo.
 //!
 //! An [`Encoder`] turns checked repos into chunks of rows in PostgreSQL's binary COPY format.
-//! [`loading`] is the threads with a connection each; a [`Loader`] stores a chunk in one transaction,
-//! fresh ([`fresh`]) or beside rows that are there (`replace`). Which table a row belongs to, and in
-//! which columns, is the crate `appview`'s; what rows a record has is the crate `rows`'s. Lines of
-//! the original scripts are stored by the crate `consumer`, with the temporary tables of
-//! [`staging`].
+//! [`loading`] runs one thread per connection. A [`Loader`] stores a chunk in one transaction: into
+//! empty tables ([`fresh`]), or merged with existing rows (`replace`). The crate `appview` knows
+//! tables and columns, the crate `rows` the rows of a record. The crate `consumer` stores the lines
+//! of the original scripts, with the temporary tables of [`staging`].
 
 mod accounts;
 pub mod actors;

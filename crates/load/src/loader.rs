@@ -1,6 +1,6 @@
-//! One connection that stores chunks of whole repos. Rows and the ledger's word that a repo is
-//! loaded are one transaction; nothing of a chunk is kept in memory when that fails: its repos are
-//! still open in the ledger, and come again.
+//! A connection that stores chunks of whole repos. One transaction stores the rows and marks the
+//! repos as loaded. If it fails, nothing of the chunk is kept in memory: its repos are still
+//! pending in the ledger, and are loaded again.
 
 use crate::accounts::Accounts;
 use crate::chunk::{Chunk, LoadedRepo};
@@ -17,7 +17,7 @@ use postgres::Client;
 use std::collections::HashSet;
 use std::fmt;
 
-/// How a loader works.
+/// The options of a loader.
 #[derive(Clone, Debug)]
 pub struct LoaderOptions {
     /// Where to connect to.
@@ -28,7 +28,7 @@ pub struct LoaderOptions {
     pub run: i64,
     /// How it loads.
     pub mode: Mode,
-    /// Whether a commit waits for the disk: somebody outside is told of it.
+    /// Whether a commit waits for the disk, because somebody outside is informed of it.
     pub durable: bool,
 }
 
@@ -37,12 +37,13 @@ pub struct LoaderOptions {
 pub enum LoadError {
     /// The database.
     Database(DbError),
-    /// Another worker has taken the host of this repo, or has loaded it: nothing of the chunk was
+    /// Another worker has leased the host of this repo, or has loaded it: nothing of the chunk was
     /// stored.
     NotOurs(String),
     /// This part of a repo is stored already: nothing of the chunk was stored.
     There(String),
-    /// The PDS gave an older rev of this repo than is stored: nothing of the chunk was stored.
+    /// The PDS delivered an older rev of this repo than the stored one: nothing of the chunk was
+    /// stored.
     Older(String, String),
 }
 
@@ -51,7 +52,7 @@ impl fmt::Display for LoadError {
         match self {
             Self::Database(error) => error.fmt(f),
             Self::NotOurs(did) => write!(f, "{did} belongs to another worker now"),
-            Self::There(did) => write!(f, "the part of {did} is stored already"),
+            Self::There(did) => write!(f, "this part of {did} is stored already"),
             Self::Older(did, rev) => write!(f, "{did} is stored at the newer rev {rev}"),
         }
     }
@@ -69,7 +70,7 @@ impl<E: Into<DbError>> From<E> for LoadError {
 pub struct Loader {
     options: LoaderOptions,
     client: Option<Client>,
-    /// Repos whose first chunks are in the open transaction, and whose rest is to come.
+    /// Repos whose first chunks are in the open transaction, and whose rest is still to come.
     open: HashSet<String>,
     /// Repos whose first chunks are lost.
     lost: HashSet<String>,
@@ -77,12 +78,12 @@ pub struct Loader {
     staged: Vec<LoadedRepo>,
     /// Repos that ended in the open transaction.
     ended: Vec<LoadedRepo>,
-    /// Repos in the open transaction whose stored rev counts for nothing.
+    /// Repos in the open transaction whose stored rev is ignored.
     overruled: HashSet<String>,
 }
 
 impl Loader {
-    /// A loader that connects when it is needed.
+    /// A loader that connects at the first use.
     #[must_use]
     pub fn new(options: LoaderOptions) -> Self {
         Self {
@@ -96,7 +97,7 @@ impl Loader {
         }
     }
 
-    /// Connects now. One try.
+    /// Connects now, in one attempt.
     ///
     /// # Errors
     /// See [`DbError`].
@@ -117,7 +118,7 @@ impl Loader {
         Ok(())
     }
 
-    /// Whether any repo's first chunks wait for the rest: nothing is committed before that.
+    /// Whether the first chunks of any repo wait for the rest; nothing is committed before that.
     #[must_use]
     pub fn has_any_open(&self) -> bool {
         !self.open.is_empty()
@@ -134,11 +135,12 @@ impl Loader {
         std::mem::take(&mut self.lost)
     }
 
-    /// Stores a chunk. It is committed, unless a repo goes on in the next one.
+    /// Stores a chunk, and commits unless a repo continues in the next one.
     ///
     /// # Errors
-    /// See [`LoadError`]: nothing of the chunk, and of what came before it of an open repo, was
-    /// stored, or, if the connection was lost in the commit, all of it; the ledger knows.
+    /// See [`LoadError`]. Nothing of the chunk was stored, nor what came before it of an
+    /// open repo. If the connection was lost in the commit, all or nothing was stored; the ledger
+    /// shows which.
     pub fn load(&mut self, chunk: &Chunk) -> Result<(), LoadError> {
         let outcome = self.try_load(chunk);
         if let Err(error) = &outcome {
@@ -150,7 +152,7 @@ impl Loader {
         outcome
     }
 
-    /// Lets go of the open transaction.
+    /// Drops the open transaction.
     pub fn abandon(&mut self) {
         self.client = None;
         self.lost.extend(self.open.drain());
@@ -216,8 +218,8 @@ impl Loader {
     }
 }
 
-/// Makes sure that all repos of the chunk are ours, and stay so until the commit. Answers those
-/// whose stored rev counts for nothing, though it is newer.
+/// Checks that all repos of the chunk belong to this worker, and locks them until the commit.
+/// Returns those whose stored rev is ignored although it is newer.
 fn lock(
     client: &mut Client,
     schema: &str,
@@ -265,7 +267,7 @@ fn lock(
         let Some(synced) = held.synced.as_ref().filter(|synced| **synced > repo.rev) else {
             continue;
         };
-        // What another program wrote there is not skyfill's to doubt.
+        // A rev that another program wrote is not doubted.
         let is_ours = held.rev.as_ref() == Some(synced);
         let proof = if is_ours {
             held.proof
@@ -280,7 +282,7 @@ fn lock(
     Ok(overruled)
 }
 
-/// Stores the pieces of the lists of skipped records; those of an older rev go first.
+/// Stores the pieces of the lists of skipped records, and deletes those of an older rev first.
 fn store_pieces(
     client: &mut Client,
     schema: &str,
@@ -318,7 +320,7 @@ fn store_pieces(
     copy::copy_in(client, skipped::COPY, &[HEADER, &rows, TRAILER])
 }
 
-/// Notes the repos that ended in the transaction.
+/// Marks the repos that ended in the transaction.
 fn note(
     client: &mut Client,
     options: &LoaderOptions,
@@ -377,7 +379,7 @@ fn stored_of(repo: &LoadedRepo) -> Stored<'_> {
     }
 }
 
-/// Commits, so that a finalize that is under way notices.
+/// Commits in a way that a running finalize notices.
 pub(crate) fn commit(client: &mut Client, schema: &str) -> Result<(), DbError> {
     client.batch_execute(&ledger::slices::load_commits())?;
     client.batch_execute(&ledger::slices::out_of_date(schema))?;

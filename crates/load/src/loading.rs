@@ -1,4 +1,4 @@
-//! Loading: a thread for each database connection, chunks in, commits out.
+//! The loading threads: one per database connection. They receive chunks and commit them.
 
 use crate::chunk::{Chunk, LoadedRepo};
 use crate::loader::{LoadError, Loader, LoaderOptions};
@@ -11,25 +11,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Why a chunk was not stored.
 enum Refused {
-    /// It has to come again.
+    /// It must be sent again.
     Lost,
-    /// This repo, or this part of one, is there already.
+    /// This repo, or this part of one, is stored already.
     There(String),
-    /// A newer rev of this repo is there; for people.
+    /// A newer rev of this repo is stored; the text is for people.
     Older(String, String),
 }
 
-/// What a loader is given.
+/// A message to a loader.
 pub enum Message {
     /// Rows to store.
     Chunk(Box<Chunk>),
     /// The rest of this repo will not come.
     Abandon(String),
-    /// Nothing comes any more.
+    /// Nothing more will come.
     End,
 }
 
-/// The way to all loaders, and the empty chunks that come back.
+/// The channels to all loaders, and the empty chunks that they return.
 pub struct Loaders {
     senders: Vec<Sender<Message>>,
     empty: Mutex<Vec<Chunk>>,
@@ -38,9 +38,8 @@ pub struct Loaders {
 }
 
 impl Loaders {
-    /// Loaders, and the ends that their threads read from.
-    ///
-    /// An empty chunk keeps `kept` bytes of memory for the next rows.
+    /// Loaders, and the receivers for their threads. An empty chunk keeps `kept` bytes of memory
+    /// for the next rows.
     pub fn new(count: usize, kept: usize) -> (Self, Vec<Receiver<Message>>) {
         let (senders, receivers) = (0..count).map(|_| crossbeam_channel::bounded(1)).unzip();
         let loaders = Self {
@@ -55,8 +54,8 @@ impl Loaders {
         self.empty.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a chunk to a loader that has time, or waits for the one of thread `number`; answers an
-    /// empty one. While a repo goes through several chunks they all go to `sticky`.
+    /// Sends a chunk to a free loader, or waits for the one of thread `number`; returns an empty
+    /// chunk. While a repo goes through several chunks, they all go to `sticky`.
     ///
     /// # Errors
     /// The loader has ended.
@@ -92,10 +91,10 @@ impl Loaders {
         Ok(self.lock_empty().pop().unwrap_or_default())
     }
 
-    /// Tells all loaders that the rest of a repo will not come.
+    /// Informs all loaders that the rest of a repo will not come.
     pub fn abandon(&self, did: &str) {
         for sender in &self.senders {
-            // One that has ended has nothing to abandon.
+            // A loader that has ended has nothing to drop.
             drop(sender.send(Message::Abandon(did.to_owned())));
         }
     }
@@ -116,23 +115,23 @@ impl Loaders {
     }
 }
 
-/// Who is told what became of repos: each is told of once.
+/// Receives the result for each repo, once.
 pub trait Settle: Send + Sync {
     /// It is stored, and, where that was asked for, on the disk.
     fn stored(&self, repo: &LoadedRepo);
-    /// It was lost on the way, and has to come again.
+    /// It was lost on the way, and must be loaded again.
     fn lost(&self, repo: &LoadedRepo);
     /// It will not be stored: a short name, and why.
     fn refused(&self, repo: &LoadedRepo, code: &'static str, why: String);
-    /// Something that waiting does not mend.
+    /// An error that waiting does not fix.
     fn break_off(&self, why: String);
-    /// Whether that happened.
+    /// Whether there was such an error.
     fn is_broken(&self) -> bool;
 
-    /// Does what has to be durable before rows are stored.
+    /// Does what must be durable before rows are stored.
     ///
     /// # Errors
-    /// Why it could not be done: nothing can be stored then.
+    /// Why it could not be done; then nothing can be stored.
     fn before_store(&self) -> Result<(), String> {
         Ok(())
     }
@@ -168,7 +167,7 @@ impl<S: Settle> Settle for Arc<S> {
 pub struct Loading<S> {
     /// What is stored, and where.
     pub options: LoaderOptions,
-    /// Who learns what became of each repo.
+    /// Receives the result for each repo.
     pub settle: S,
     /// Where the thread reports what it does.
     pub workers: Workers,
@@ -177,7 +176,7 @@ pub struct Loading<S> {
 }
 
 impl<S: Settle> Loading<S> {
-    /// Stores what comes until there is no more.
+    /// Stores chunks until there are no more.
     pub fn work(&self, number: usize, messages: &Receiver<Message>, loaders: &Loaders) {
         let mut loader = Loader::new(self.options.clone());
         let worker = self.workers.start("waiting for rows");
@@ -258,7 +257,7 @@ impl<S: Settle> Loading<S> {
         pending.iter().for_each(|repo| self.settle.lost(repo));
     }
 
-    /// Stores a chunk, waiting for the server where that helps.
+    /// Stores a chunk, waiting for the server if that helps.
     fn store(&self, loader: &mut Loader, chunk: &Chunk) -> Result<(), Refused> {
         let mut is_useless = false;
         let stored = pg::persist(Step::Short, UNTIL_HURRIED, || {

@@ -1,23 +1,23 @@
-//! All rows of accounts, found by who owns them, whether or not a record of theirs is there.
+//! Finds all rows of accounts by their owner, whether or not the account has a record for them.
 //!
-//! Repairs and removals need them. A row is an account's if its URI begins with the account's, or
-//! if it names the account as its creator, author or originator. Each is found by an index: the
-//! primary keys begin with the URI, so that in a database whose text sorts by bytes (collation C)
-//! an account's rows are one range of each. Where text sorts otherwise, URIs can only be found by
-//! reading the table; that is done for repairs alone.
+//! Repairs and removals need this. A row belongs to an account if its URI begins with the
+//! account's, or if it names the account as its creator, author or originator. An index finds each:
+//! primary keys begin with the URI, so in a database whose text sorts by bytes (collation C) an
+//! account's rows are one range of each index. In other collations, URIs can only be found by
+//! reading the table; only repairs do that.
 
 use crate::staging::name_of;
 use appview::table::{self, TableInfo};
 use postgres::{Client, Error};
 use std::fmt::Write;
 
-/// Accounts that one statement looks for.
+/// Accounts per statement.
 const AT_ONCE: usize = 50;
 
 /// Deletes rows of accounts.
 pub(crate) struct Owned<'o> {
-    /// The condition that the record whose URI is in a column is of a collection at hand; it
-    /// begins with AND, or is empty.
+    /// The condition that the record with the URI in a column belongs to a collection that is
+    /// processed; begins with AND, or is empty.
     pub(crate) collections: &'o dyn Fn(&str) -> String,
 }
 
@@ -71,7 +71,7 @@ impl Owned<'_> {
         info: &TableInfo,
         dids: &[String],
     ) -> Result<(), Error> {
-        // The range of all that begins with at://DID/: a 0 follows a slash.
+        // The range of texts that begin with at://DID/: 0 is the character after the slash.
         let bounds: Vec<String> = dids
             .iter()
             .flat_map(|did| [format!("at://{did}/"), format!("at://{did}0")])
@@ -91,7 +91,7 @@ impl Owned<'_> {
             .collect();
         let mut condition = format!("({})", ranges.join(" OR "));
         if info.id == table::OP_THREAD_REPLY.info().id {
-            // Its key begins with the root, which is the account's as well.
+            // Its key begins with the root, which belongs to the account as well.
             let roots: Vec<String> = ranges
                 .iter()
                 .map(|range| range.replace("x.\"uri\"", "x.\"rootUri\""))
@@ -125,7 +125,7 @@ impl Owned<'_> {
             (self.collections)(&uri)
         );
         if info.id == table::NOTIFICATION.info().id {
-            // The official code tells of a verification that is gone after its record is.
+            // The official code notifies of a deleted verification after its record is gone.
             sql.push_str(" AND x.reason <> 'unverified'");
         }
         sql
@@ -138,8 +138,8 @@ fn of_records() -> impl Iterator<Item = &'static TableInfo> {
         .filter(|info| info.id != table::RECORD.info().id)
 }
 
-/// The column that names the account that a row is of, where an index begins with it (or the table
-/// is small, as that of labelers).
+/// The column with the account that a row belongs to, if an index begins with it (or the table is
+/// small, as that of labelers).
 #[must_use]
 pub fn indexed_owner(info: &TableInfo) -> Option<&'static str> {
     let without_index = [
@@ -155,7 +155,7 @@ pub fn indexed_owner(info: &TableInfo) -> Option<&'static str> {
         .filter(|_| !without_index.contains(&info.id))
 }
 
-/// Deletes rows that hold the unique key of a staged row and are of another record: nobody else's
+/// Deletes rows of other records that hold the unique key of a staged row: no other account's
 /// record can have it.
 pub(crate) fn delete_holders_of_keys(client: &mut Client) -> Result<(), Error> {
     // By index, whatever the planner thinks of the temporary tables.
@@ -179,14 +179,14 @@ pub(crate) fn delete_holders_of_keys(client: &mut Client) -> Result<(), Error> {
     client.batch_execute(&sql)
 }
 
-/// Deletes rows of `record` that have the URI of a staged record and name another account.
+/// Deletes rows of `record` that have the URI of a staged record but name another account.
 pub(crate) fn delete_mislabeled(client: &mut Client) -> Result<(), Error> {
     client.batch_execute(
         "DELETE FROM record r USING pg_temp.new_record n WHERE r.uri = n.uri AND r.did <> n.did",
     )
 }
 
-/// Whether the database compares text byte by byte, so that a prefix is a range of an index.
+/// Whether the database compares text by bytes, so that a prefix is a range of an index.
 fn sorts_by_bytes(client: &mut Client) -> Result<bool, Error> {
     // PostgreSQL 14 has no column `datlocprovider`.
     Ok(client

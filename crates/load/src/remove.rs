@@ -1,8 +1,8 @@
-//! Accounts that are gone: all of their rows go, as if they had never been there.
+//! Removes all rows of accounts that are gone, as if they had never been there.
 //!
 //! The official code leaves some behind (`deleteActor` in `data-plane/server/indexing/index.ts`
-//! knows nothing of `feed_item`, `quote` and others) and also takes what others wrote to the
-//! account; here the tables become those of a load without it.
+//! ignores `feed_item`, `quote` and others), and also removes what others wrote to the account.
+//! Here the tables become those of a load without the account.
 
 use crate::loader::commit;
 use crate::replace;
@@ -30,8 +30,8 @@ impl Remover {
         })
     }
 
-    /// Removes all rows of an account and notes it as deleted, in one transaction. Nothing happens
-    /// if its host's lease is lost; whether it was held.
+    /// Removes all rows of an account and marks it as deleted, in one transaction. Returns false
+    /// and does nothing if the lease of its host is lost.
     ///
     /// # Errors
     /// See [`DbError`].

@@ -1,19 +1,19 @@
-//! The SQL that makes the stored rows of repos those of their newest rev: creates, updates and
-//! deletes are found by comparing `record` with what came. Records that are the same keep their
-//! rows, and with them flags, times and columns that repos do not own.
+//! The SQL that changes the stored rows of repos to those of their newest rev. It finds creates,
+//! updates and deletes by comparing `record` with the staged records. Records that are the same
+//! keep their rows, and with them flags, times and columns that repos do not own.
 //!
-//! Runs in the transaction that staged the rows in temporary tables ([`crate::staging`]). A record is
-//! *touched* when it is gone, has another CID, or became or ceased to be a duplicate: its rows are
-//! deleted and written anew; its row in `record` is updated in place.
+//! It runs in the transaction that staged the rows in temporary tables ([`crate::staging`]). A
+//! record is *touched* when it is gone, has another CID, or became or ceased to be a duplicate. Its
+//! rows are deleted and written again; its row in `record` is updated in place.
 //!
 //! Two kinds of repos need more than that:
-//! - A repo that skyfill loads for the first time, of which rows are there already: another indexer
-//!   wrote them, in an order of its own. A record whose rows are not those that follow from it is
-//!   touched, too, and rows that belong to no record go ([`crate::inherited`]). So the tables end
-//!   as after a fresh load, except for the times at which that indexer saw the records, which stay.
-//! - A repo that is repaired, or removed: nothing of it is believed. All of its records are
-//!   touched, and all rows that name it as their owner or begin with its URI go before the new ones
-//!   come ([`crate::owned`]).
+//! - A repo that skyfill loads for the first time although it has rows: another indexer wrote them,
+//!   in an order of its own. A record whose rows do not follow from it is touched, too, and rows
+//!   that belong to no record are deleted ([`crate::inherited`]). So the tables end as after a
+//!   fresh load, except for the times at which that indexer saw the records, which stay.
+//! - A repo that is repaired or removed: none of its rows is trusted. All of its records are
+//!   touched, and all rows that name it as their owner or begin with its URI are deleted before the
+//!   new ones are inserted ([`crate::owned`]).
 
 use crate::chunk::LoadedRepo;
 use crate::owned::Owned;
@@ -48,15 +48,15 @@ pub(crate) fn empty(client: &mut Client) -> Result<(), DbError> {
     Ok(())
 }
 
-/// What is known of the repos at hand before their rows are compared.
+/// What is known of the repos before their rows are compared.
 struct Before {
-    /// Those of which nothing is believed.
+    /// Those whose rows are not trusted.
     distrusted: Vec<String>,
     /// Those that skyfill loads for the first time.
     new: Vec<String>,
 }
 
-/// Makes the rows of repos, or of the collections of their parts, those that are staged.
+/// Changes the rows of repos, or of the collections of their parts, to the staged ones.
 pub(crate) fn apply(
     client: &mut Client,
     repos: &[LoadedRepo],
@@ -68,9 +68,9 @@ pub(crate) fn apply(
     replace(client, repos, &before)
 }
 
-/// Removes all rows of a repo, whatever they are.
+/// Removes all rows of a repo.
 pub(crate) fn remove(client: &mut Client, did: &str) -> Result<(), DbError> {
-    // A repo without records: all that it had is gone.
+    // A repo without records: everything that it had is gone.
     let nothing = LoadedRepo {
         did: did.to_owned(),
         ..LoadedRepo::default()
@@ -126,7 +126,7 @@ fn replace(client: &mut Client, repos: &[LoadedRepo], before: &Before) -> Result
              DELETE FROM pg_temp.had h USING pg_temp.touched t WHERE h.uri = t.uri",
         )?;
     }
-    // What is left in `had` stays as it is.
+    // Records that are left in `had` stay as they are.
     for part in parts {
         let of_part = of_part(part);
         let chosen = |dids: &[String]| -> Vec<String> {
@@ -168,10 +168,10 @@ fn find_touched(
     before: &Before,
     inherited: &[String],
 ) -> Result<u64, DbError> {
-    // The planner takes temporary tables for small ones, and reads large tables by index: what it
-    // does not know it has to be told.
+    // Without statistics, the planner assumes that temporary tables are small, and reads large
+    // tables by index.
     client.batch_execute("ANALYZE pg_temp.had; ANALYZE pg_temp.new_record")?;
-    // A duplicate is noted with the time that its record has.
+    // A duplicate has the time of its record.
     let mut touched = client.execute(
         "INSERT INTO pg_temp.touched
          SELECT h.uri FROM pg_temp.had h LEFT JOIN pg_temp.new_record n ON n.uri = h.uri
@@ -195,8 +195,7 @@ fn part_of(repo: &LoadedRepo) -> (i16, i16) {
         .map_or((0, 1), |part| (part.number, part.parts))
 }
 
-/// The condition that the record of `uri` is of a collection that such a part holds
-/// ([`rows::route`]).
+/// The condition that the record of `uri` belongs to a collection of this part ([`rows::route`]).
 fn in_part((number, parts): (i16, i16), uri: &str) -> String {
     let list = |collections: &[&str]| format!("('{}')", collections.join("', '"));
     let collection = format!("split_part({uri}, '/', 4)");
@@ -212,8 +211,8 @@ fn in_part((number, parts): (i16, i16), uri: &str) -> String {
     }
 }
 
-/// Deletes all rows of touched records but those of `record`. Large tables are read by index,
-/// whatever the planner thinks.
+/// SQL: deletes all rows of touched records except those in `record`. Large tables are read by
+/// index, whatever the planner thinks.
 fn delete_touched() -> String {
     let mut sql = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
          DELETE FROM op_thread_reply o USING post p, pg_temp.touched t
@@ -231,7 +230,7 @@ fn delete_touched() -> String {
     sql
 }
 
-/// Inserts what is staged, but for records that stay as they are (if `some_stay`).
+/// SQL: inserts the staged rows, except for records that stay as they are (if `some_stay`).
 fn insert_all(some_stay: bool) -> String {
     let mut sql = String::new();
     for info in table::ALL {

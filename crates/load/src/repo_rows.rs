@@ -1,9 +1,9 @@
-//! A whole repo to rows: every entry of its tree is either a row of `record` or on the list of what
-//! was skipped.
+//! Encodes a whole repo as rows: every entry of its tree becomes a row in `record`, or an entry in
+//! the list of skipped records.
 //!
 //! Rows go to a [`Chunk`], table by table, in the form of binary COPY. The unique keys of the
-//! record tables hold for the creator's own records, so which of two records is the duplicate is
-//! decided here, before a row is sent: the first by key wins. A chunk holds many small repos; a
+//! record tables only concern the creator's own records. So which of two records is the duplicate
+//! is decided here, before a row is sent: the first by key wins. A chunk holds many small repos. A
 //! large repo goes through several chunks, so that memory does not grow with it.
 
 use crate::choice::Choice;
@@ -18,21 +18,21 @@ use rows::{Collection, Field, Record, Rows, datetime};
 
 /// Number of tables.
 const TABLES: usize = table::ALL.len();
-/// A repo whose CAR is larger, or larger than half a chunk, is checked as a whole before its first
-/// row is made, since its rows leave before its last one is read. The rows of smaller ones stay
-/// together.
+/// A repo whose CAR is larger than this, or than half a chunk, is checked as a whole before its
+/// first row is encoded, because its first rows leave before its last one is read. The rows of
+/// smaller repos stay together.
 const LARGE_CAR: usize = 4 << 20;
-/// A btree takes entries of up to 2,704 bytes after compression (`BTMaxItemSize` in PostgreSQL's
-/// `nbtree.h`). Records with less than this in indexed columns are certain to fit, others are shown
-/// to the server.
+/// A btree accepts entries of up to 2,704 bytes after compression (`BTMaxItemSize` in PostgreSQL's
+/// `nbtree.h`). Records with less than this in indexed columns certainly fit; others are tried on
+/// the server.
 const CERTAIN_INDEX_BYTES: usize = 2000;
 
-/// The rows of a small repo may take so many chunks; one whose rows swell beyond that goes the way
-/// of large ones.
+/// Chunks that the rows of a small repo may fill; a repo whose rows need more is encoded as a large
+/// one.
 const SMALL_ROWS: usize = 2;
-/// Room that is kept for the JSON of a record, in bytes.
+/// Memory that is kept for the JSON of a record, in bytes.
 const KEPT_TEXT: usize = 1 << 20;
-/// A `createdAt` that says nothing.
+/// A `createdAt` that is meaningless.
 const EPOCH: &str = "1970-01-01T00:00:00.000Z";
 
 /// Where a repo comes from.
@@ -40,21 +40,21 @@ const EPOCH: &str = "1970-01-01T00:00:00.000Z";
 pub struct Origin {
     /// The lease of its host.
     pub lease: i64,
-    /// Whose word stands behind it.
+    /// Who vouches for it.
     pub proof: Option<Proof>,
-    /// Whether it takes the place of another commit of the same rev.
+    /// Whether it replaces another commit of the same rev.
     pub is_fork: bool,
 }
 
 /// Why a repo did not become rows.
 #[derive(Debug)]
 pub enum EncodeError {
-    /// It is not whole. Nothing of it is in a chunk.
+    /// It is not complete. Nothing of it is in a chunk.
     Repo(RepoError),
-    /// It takes more memory than it may: how much, and of what. Nothing of it is in a chunk that
-    /// stays.
+    /// It needs more memory than allowed: how much, and for what. Nothing of it is in a chunk that
+    /// is kept.
     TooLarge(String),
-    /// Whoever watches broke it off. Nothing of it is in a chunk that stays.
+    /// The watcher ended it. Nothing of it is in a chunk that is kept.
     BrokenOff,
     /// The server could not be asked, or a chunk could not be handed on.
     Stopped(String),
@@ -66,21 +66,21 @@ impl From<RepoError> for EncodeError {
     }
 }
 
-/// Shows rows that may be too long for an index to the server: the reason why it refuses them, if
-/// it does.
+/// Tries rows that may exceed the index entry limit on the server; returns the reason if it refuses
+/// them.
 pub type Probe<'p> = dyn FnMut(&[(TableInfo, &[u8])]) -> Result<Option<String>, String> + 'p;
 
-/// What a repo may cost, asked of whoever has it encoded.
+/// Bounds the cost of a repo.
 pub struct Costs<'c, C> {
-    /// Is told of each entry; what it answers breaks the repo off.
+    /// Called for each entry; an error ends the repo.
     pub watch: &'c mut dyn FnMut(&C) -> Result<(), EncodeError>,
-    /// Is asked for so many bytes of memory.
+    /// Called with the bytes of memory that are needed.
     pub keys: &'c mut dyn FnMut(usize) -> Result<(), EncodeError>,
 }
 
-/// Why a repo does not stay in one chunk.
+/// Why a repo does not fit into one chunk.
 enum Small {
-    /// Its rows, or its unique keys, take more than is meant for one.
+    /// Its rows or its unique keys exceed what one chunk is meant for.
     Swells,
     /// It is not encoded at all.
     Error(EncodeError),
@@ -98,7 +98,7 @@ impl From<EncodeError> for Small {
     }
 }
 
-/// Takes full chunks away, and gives an empty one back.
+/// Receives full chunks and returns empty ones.
 pub type HandOn<'h> = dyn FnMut(Chunk) -> Result<Chunk, String> + 'h;
 
 /// Turns repos into chunks.
@@ -108,17 +108,17 @@ pub struct Encoder {
     now_text: String,
     chunk_bytes: usize,
     chunk: Chunk,
-    /// The part at hand, if entries come one by one.
+    /// The present part, if entries arrive one by one.
     part: Option<Progress>,
     /// Where it began.
     part_mark: Option<Mark>,
-    /// Whether the repo or part at hand went on in another chunk.
+    /// Whether the present repo or part continued in another chunk.
     spans: bool,
-    /// Columns of a btree index, a bit each, by table.
+    /// Columns of btree indexes by table, one bit each.
     indexed: [u32; TABLES],
     /// The same for the unique key.
     unique: [u32; TABLES],
-    /// Those of the collection at hand.
+    /// The unique keys of the present collection.
     keys: UniqueKeys,
     uri: String,
     cid: String,
@@ -135,7 +135,7 @@ struct Mark {
     records: u64,
 }
 
-/// The repo at hand.
+/// The present repo.
 struct Progress {
     loaded: LoadedRepo,
     list: ListWriter,
@@ -181,16 +181,15 @@ impl Encoder {
         }
     }
 
-    /// Adds a repo. Full chunks go to `hand_on`; what is left stays here, for the next repo or
+    /// Adds a repo. Full chunks go to `hand_on`; the rest stays here, for the next repo or
     /// [`Encoder::flush`].
     ///
-    /// `costs.watch` is told of each entry. `costs.keys` is asked for the memory that the table of
-    /// unique keys of a large repo takes, before it is taken; it is free again when this
-    /// returns.
+    /// `costs.watch` is called for each entry. `costs.keys` is called with the memory for the table
+    /// of unique keys of a large repo before it is allocated; it is free again when this returns.
     ///
     /// # Errors
-    /// See [`EncodeError`]. After [`EncodeError::Stopped`] the open chunk is of no use; it was
-    /// emptied.
+    /// See [`EncodeError`]. After [`EncodeError::Stopped`] the open chunk is unusable; it
+    /// was emptied.
     pub fn add<C: AsRef<[u8]>>(
         &mut self,
         repo: &Repo<C>,
@@ -216,7 +215,7 @@ impl Encoder {
         if is_small && self.add_small(repo, loaded.clone(), costs, probe)? {
             return self.hand_on_if_full(None, hand_on);
         }
-        // All that can refuse the repo as a whole does so now.
+        // Everything that can refuse the repo as a whole is checked now.
         let size = repo.measure(&mut *costs.watch)?;
         let expected = (size.most_of_a_collection, size.key_bytes);
         (costs.keys)(unique_keys::memory_for(expected.0, expected.1))?;
@@ -236,15 +235,14 @@ impl Encoder {
         self.hand_on(None, hand_on)
     }
 
-    /// Whether the repo that was given last left rows in chunks that were handed on, though it was
-    /// not added.
+    /// Whether the last repo left rows in chunks that were passed on although it was not added.
     #[must_use]
     pub fn take_spans(&mut self) -> bool {
         std::mem::take(&mut self.spans)
     }
 
-    /// Adds a repo whose rows all stay in the open chunk; false if they swell beyond what is meant
-    /// for that, and nothing was added.
+    /// Adds a repo whose rows all stay in the open chunk. Returns false and adds nothing if they
+    /// exceed what that is meant for.
     fn add_small<C: AsRef<[u8]>>(
         &mut self,
         repo: &Repo<C>,
@@ -299,7 +297,7 @@ impl Encoder {
         })
     }
 
-    /// Begins a part of a repo whose entries come one by one, in the order of keys
+    /// Begins a part of a repo whose entries arrive one by one, in key order
     /// ([`Encoder::part_entry`]).
     pub fn begin_part(&mut self, loaded: LoadedRepo) {
         self.part_mark = Some(self.mark());
@@ -330,14 +328,14 @@ impl Encoder {
         outcome
     }
 
-    /// What the table of unique keys of the part at hand takes, in bytes.
+    /// Memory of the table of unique keys of the present part, in bytes.
     #[must_use]
     pub fn key_bytes(&self) -> usize {
         self.keys.memory_bytes()
     }
 
-    /// Lets go of the part that was begun: the rest of it is not wanted. What is in chunks that
-    /// were handed on is told by the answer.
+    /// Drops the part that was begun, because the rest of it is not wanted. Returns whether some of
+    /// it is in chunks that were passed on.
     pub fn drop_part(&mut self) -> bool {
         let spans = self.take_spans();
         if let (Some(_), Some(mark)) = (self.part.take(), self.part_mark.take()) {
@@ -351,7 +349,7 @@ impl Encoder {
         spans
     }
 
-    /// Ends the part that was begun: all of its entries came.
+    /// Ends the part that was begun: all of its entries have arrived.
     ///
     /// # Errors
     /// As [`Encoder::part_entry`].
@@ -367,7 +365,7 @@ impl Encoder {
         self.hand_on_if_full(None, hand_on)
     }
 
-    /// Hands the chunk on if it is full; `open` is the repo that goes on in the next one.
+    /// Passes the chunk on if it is full; `open` is the repo that continues in the next one.
     fn hand_on_if_full(
         &mut self,
         open: Option<&LoadedRepo>,
@@ -399,10 +397,10 @@ impl Encoder {
         }
     }
 
-    /// Hands on what is left.
+    /// Passes the rest on.
     ///
     /// # Errors
-    /// It could not be handed on.
+    /// It could not be passed on.
     pub fn flush(&mut self, hand_on: &mut HandOn<'_>) -> Result<(), EncodeError> {
         if self.chunk.is_empty() {
             return Ok(());
@@ -410,13 +408,13 @@ impl Encoder {
         self.hand_on(None, hand_on)
     }
 
-    /// The repos that wait in the open chunk.
+    /// Number of repos that wait in the open chunk.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.chunk.repos.len()
     }
 
-    /// Empties the open chunk: the repos in it.
+    /// Empties the open chunk; returns the repos in it.
     pub fn discard(&mut self) -> Vec<LoadedRepo> {
         let repos = std::mem::take(&mut self.chunk.repos);
         self.chunk.clear(self.chunk_bytes);
@@ -491,7 +489,7 @@ impl Encoder {
         probe: &mut Probe<'_>,
     ) -> Result<(), EncodeError> {
         if open.collection != Some(collection) {
-            // Entries come in the order of keys, so a collection comes in one piece.
+            // Entries arrive in key order, so a collection arrives in one piece.
             self.keys.clear_for_next();
             open.collection = Some(collection);
         }
@@ -674,7 +672,7 @@ impl Encoder {
         }
     }
 
-    /// Takes back what came after `mark`.
+    /// Removes everything after `mark`.
     fn back_to(&mut self, mark: &Mark) {
         for (length, rows) in mark.tables.iter().zip(&mut self.chunk.tables) {
             rows.truncate(*length);

@@ -58,7 +58,7 @@ pub(crate) fn memory_for(records: usize, key_bytes: usize) -> usize {
 }
 
 impl UniqueKeys {
-    /// Begins anew, for another collection. `expected` are the records that may come, and the bytes
+    /// Starts over, for another collection. `expected` are the records that may come, and the bytes
     /// of their keys, where they are known.
     pub(crate) fn clear(&mut self, expected: Option<(usize, usize)>) {
         self.expected = expected;

@@ -29,7 +29,7 @@ impl Waiting {
         }
     }
 
-    /// It makes trouble, and is tried again.
+    /// It makes trouble, and is retried.
     pub fn fails(&self, name: &str, why: &(impl ToString + ?Sized)) {
         if let Some(trouble) = self.lock().get_mut(name) {
             *trouble = Some(why.to_string());

@@ -1,4 +1,4 @@
-//! Ending statements that run: a process that is told to stop does not wait for a long one, or for
+//! Ending statements that run: a process that is stopped does not wait for a long one, or for
 //! a lock.
 
 use postgres::{CancelToken, Client, NoTls};

@@ -14,7 +14,7 @@ pub enum DbErrorKind {
     /// The server cannot do it now: no disk space or memory, a deadlock, a timeout, read-only for
     /// the moment.
     Busy,
-    /// Whoever waited for it was told to stop.
+    /// Whoever waited for it was stopped.
     Stopped,
     /// Anything else: privileges, missing tables, syntax.
     Other,
@@ -80,7 +80,7 @@ impl DbError {
 }
 
 impl DbError {
-    /// Whoever waited for `what` was told to stop.
+    /// Whoever waited for `what` was stopped.
     pub fn stopped(what: &str) -> Self {
         Self {
             kind: DbErrorKind::Stopped,
@@ -112,7 +112,7 @@ impl From<postgres::Error> for DbError {
             }
             return Self::of_server(db.code().code(), &message);
         }
-        // What did not come from the server and is no misuse of the driver is the connection.
+        // What did not come from the server and is not a misuse of the driver is the connection.
         let source = std::error::Error::source(&error)
             .map(|s| format!(": {s}"))
             .unwrap_or_default();

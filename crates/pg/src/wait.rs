@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// Longest time between two tries.
 const MAX_PAUSE: Duration = Duration::from_millis(6400);
-/// How often a sleeping thread looks whether it is told to stop.
+/// How often a sleeping thread looks whether it is stopped.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What tells whoever waits to stop.
@@ -40,7 +40,7 @@ impl Waits<'static> {
 }
 
 impl Waits<'_> {
-    /// Sleeps; false if it was told to stop before that was over.
+    /// Sleeps; false if it was stopped before that was over.
     #[must_use]
     pub fn sleep(&self, time: Duration) -> bool {
         let until = Instant::now() + time;

@@ -74,7 +74,8 @@ impl Server {
 /// Starts the server of `folder`, or adopts the one that is running; creates the cluster on first
 /// use.
 ///
-/// # Errors See [`PgBoxError`].
+/// # Errors
+/// See [`PgBoxError`].
 pub fn start(folder: &Path) -> Result<Server, PgBoxError> {
     start_with(folder, &[])
 }
@@ -82,7 +83,8 @@ pub fn start(folder: &Path) -> Result<Server, PgBoxError> {
 /// As [`start`], with PostgreSQL settings in addition to skyfill's own, for a server that is not
 /// running yet.
 ///
-/// # Errors See [`PgBoxError`].
+/// # Errors
+/// See [`PgBoxError`].
 pub fn start_with(folder: &Path, settings: &[(&str, &str)]) -> Result<Server, PgBoxError> {
     let folder = Folder::open(folder)?;
     folder.make()?;
@@ -140,7 +142,8 @@ pub fn start_with(folder: &Path, settings: &[(&str, &str)]) -> Result<Server, Pg
 
 /// Stops the server of `folder`. Returns false if none was running.
 ///
-/// # Errors Another skyfill uses it, or PostgreSQL does not stop.
+/// # Errors
+/// Another skyfill uses it, or PostgreSQL does not stop.
 pub fn stop(folder: &Path) -> Result<bool, PgBoxError> {
     let folder = Folder::open(folder)?;
     let cluster = folder.cluster();
@@ -167,7 +170,8 @@ pub fn stop(folder: &Path) -> Result<bool, PgBoxError> {
 
 /// Whether a cluster exists in `folder`. Nothing is created or started.
 ///
-/// # Errors See [`PgBoxError`].
+/// # Errors
+/// See [`PgBoxError`].
 pub fn is_made(folder: &Path) -> Result<bool, PgBoxError> {
     let folder = Folder::open(folder)?;
     Ok(cluster::version(&folder.account, &folder.cluster())?.is_some())
@@ -175,7 +179,8 @@ pub fn is_made(folder: &Path) -> Result<bool, PgBoxError> {
 
 /// The process id of the server of `folder`, if it is running. Nothing is created or started.
 ///
-/// # Errors See [`PgBoxError`].
+/// # Errors
+/// See [`PgBoxError`].
 pub fn status(folder: &Path) -> Result<Option<u32>, PgBoxError> {
     let folder = Folder::open(folder)?;
     let cluster = folder.cluster();

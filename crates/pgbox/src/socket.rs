@@ -13,7 +13,8 @@ const SOCKET_NAME: &str = ".s.PGSQL.5432.lock";
 
 /// Checks the length of a socket path that a user gave.
 ///
-/// # Errors The path is too long.
+/// # Errors
+/// The path is too long.
 pub fn check_path(path: &Path) -> Result<(), PgBoxError> {
     let length = path.as_os_str().len();
     if length > MAX_PATH {

@@ -42,7 +42,7 @@ impl Server {
         })
     }
 
-    /// Makes sure that the AppView's rows can be stored there; `shown` is the database for people.
+    /// Checks that the AppView's rows can be stored there; `shown` is the database for people.
     pub fn require_fit(&self, shown: &str) -> Result<(), Failure> {
         if self.version_number < OLDEST {
             return Err(Failure::new(format!(
@@ -53,16 +53,16 @@ impl Server {
         }
         if self.encoding != "UTF8" {
             return Err(Failure::new(format!(
-                "{shown} has the encoding {}, which cannot hold all that records hold",
+                "{shown} has the encoding {}, which cannot store all texts of records",
                 self.encoding
             ))
             .hint(
-                "make a database with: CREATE DATABASE name TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'",
+                "create a database with: CREATE DATABASE name TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'",
             ));
         }
         if self.is_standby {
             return Err(Failure::new(format!(
-                "{shown} is on a standby server, which takes no writes"
+                "{shown} is on a standby server, which accepts no writes"
             ))
             .hint("name its primary server with BSKY_DB_POSTGRES_URL"));
         }
@@ -78,7 +78,7 @@ impl Server {
         );
         (!is_plain).then(|| {
             format!(
-                "the database sorts text by {}: its indexes take longer to make than with C, and may need REINDEX after an upgrade of \
+                "the database sorts text by {}: its indexes take longer to build than with C, and may need REINDEX after an upgrade of \
                  the server's libraries",
                 self.collation
             )
@@ -93,9 +93,8 @@ pub fn require_writable(argument: &str, path: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let refused = |why: String| {
-        Failure::usage(format!("{argument} {}: {why}", path.display())).hint(format!(
-            "name a file in a folder that can be written to, with {argument}"
-        ))
+        Failure::usage(format!("{argument} {}: {why}", path.display()))
+            .hint(format!("name a file in a writable folder with {argument}"))
     };
     if path.is_dir() {
         return Err(refused("it is a folder".to_owned()));

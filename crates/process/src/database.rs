@@ -111,7 +111,7 @@ impl Database {
                 self.schema,
                 self.shown()
             ))
-            .hint("run it again when that has ended"));
+            .hint("run it again after that"));
         }
         self.presence = Some(Mutex::new(client));
         Ok(self)
@@ -122,21 +122,21 @@ impl Database {
         pg::require_sessions(client, &mut self.connect()?).map_err(|error| self.db_failure(&error))
     }
 
-    /// Makes sure that the server and the database can hold the AppView's rows.
+    /// Checks that the server and the database can hold the AppView's rows.
     pub fn require_fit(&self, client: &mut Client) -> Result<Server, Failure> {
         let server = Server::of(client).map_err(|error| self.failure(error))?;
         server.require_fit(&self.shown())?;
         Ok(server)
     }
 
-    /// Makes sure that skyfill has worked on it.
+    /// Checks that skyfill has worked on it.
     pub fn require_ledger(&self, client: &mut Client) -> Result<(), Failure> {
         if ledger::exists(client).map_err(|error| self.failure(error))? {
             return Ok(());
         }
         Err(
-            Failure::new(format!("skyfill has not worked on {} yet", self.shown()))
-                .hint("begin with: skyfill run dids.jsonl"),
+            Failure::new(format!("skyfill has not been used on {} yet", self.shown()))
+                .hint("start with: skyfill run dids.jsonl"),
         )
     }
 
@@ -148,9 +148,9 @@ impl Database {
     /// Connects.
     pub fn connect(&self) -> Result<Client, Failure> {
         pg::connect(&self.url).map_err(|error| {
-            Failure::new(format!("connect to {}: {error}", self.shown())).hint(
+            Failure::new(format!("cannot connect to {}: {error}", self.shown())).hint(
                 error.hint.as_deref().unwrap_or(
-                    "check BSKY_DB_POSTGRES_URL, and that the server runs and lets this user in",
+                    "check BSKY_DB_POSTGRES_URL, and whether the server is running and admits this user",
                 ),
             )
         })
@@ -184,7 +184,7 @@ impl Database {
         }
     }
 
-    /// Makes sure that what lies in schema `skyfill` is skyfill's.
+    /// Checks that what lies in schema `skyfill` is skyfill's.
     pub fn require_trusted(&self, client: &mut Client) -> Result<(), Failure> {
         let stranger =
             ledger::trust::stranger(client, &self.schema).map_err(|error| self.failure(error))?;
@@ -192,11 +192,11 @@ impl Database {
             return Ok(());
         };
         Err(Failure::new(format!(
-            "{what} in {} belongs to {owner}; what is saved there would be executed as the role that skyfill connects as",
+            "{what} in {} belongs to {owner}; statements that are stored there would run with the rights of skyfill's role",
             self.shown()
         ))
         .hint(format!(
-            "if {owner} is an operator of skyfill, too: GRANT {owner} to this role; if not: DROP SCHEMA skyfill CASCADE"
+            "if {owner} operates skyfill as well: GRANT {owner} to this role; if not: DROP SCHEMA skyfill CASCADE"
         )))
     }
 
@@ -206,7 +206,7 @@ impl Database {
         self.require_trusted(&mut client)?;
         ledger::prepare(&mut client, PATIENT).map_err(|error| {
             self.db_failure(&error)
-                .hint("skyfill keeps what it needs for itself in schema skyfill; the user must be allowed to make it")
+                .hint("skyfill stores its own tables in schema skyfill; the user must be allowed to create it")
         })
     }
 
@@ -261,7 +261,7 @@ impl Database {
     }
 }
 
-/// Makes sure that the private database of a folder was made.
+/// Checks that the private database of a folder was made.
 pub fn require_made(folder: &Path) -> Result<(), Failure> {
     if pgbox::is_made(folder).map_err(Failure::new)? {
         return Ok(());
@@ -269,7 +269,7 @@ pub fn require_made(folder: &Path) -> Result<(), Failure> {
     let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     Err(
         Failure::new(format!("there is no private database in {}", folder.display())).hint(
-            "name its folder with --data-dir, or another database with BSKY_DB_POSTGRES_URL; skyfill run DID-FILE and skyfill db start make one",
+            "name its folder with --data-dir, or another database with BSKY_DB_POSTGRES_URL; skyfill run DID-FILE and skyfill db start create one",
         ),
     )
 }
@@ -288,7 +288,7 @@ impl Patient<'_> {
     ) -> Result<T, Failure> {
         self.session.run(step).map_err(|error| {
             let failure = self.database.db_failure(&error);
-            failure.hint("what was stored before stays; mend this, then run it again")
+            failure.hint("what was stored stays stored; fix this, then run it again")
         })
     }
 }

@@ -21,9 +21,10 @@ impl DidFile {
     /// Opens it, and checks its first lines without consuming any: it may be a pipe.
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let shown = path.display().to_string();
-        let hint = r#"a DID file has one JSON array a line: ["did:plc:...","https://pds.example"]; skyfill unpack-as-did-file makes one of a DID cache"#;
-        let failed =
-            |error: std::io::Error| Failure::new(format!("read {shown}: {error}")).hint(hint);
+        let hint = r#"a DID file has one JSON array per line: ["did:plc:...","https://pds.example"]; skyfill unpack-as-did-file converts a DID cache to one"#;
+        let failed = |error: std::io::Error| {
+            Failure::new(format!("cannot read {shown}: {error}")).hint(hint)
+        };
         let mut reader = BufReader::with_capacity(HEAD, File::open(path).map_err(failed)?);
         let head = reader.fill_buf().map_err(failed)?;
         if let Some(bad) = did_file::refused_head(head) {

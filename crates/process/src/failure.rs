@@ -10,7 +10,7 @@ pub enum Ended {
     Well,
     /// To the end, but some of its input was refused or failed; it reported what.
     WithFailures,
-    /// It was told to stop before the end.
+    /// It was stopped before the end.
     Stopped,
 }
 
@@ -21,7 +21,7 @@ pub enum Kind {
     Usage,
     /// The environment: database, files or sockets.
     Environment,
-    /// Nothing: the command was told to stop while it waited for something.
+    /// Nothing: the command was stopped while it waited for something.
     Stopped,
 }
 
@@ -68,7 +68,7 @@ impl Failure {
         }
     }
 
-    /// The same, when the command was told to stop while it waited for something.
+    /// The same, when the command was stopped while it waited for something.
     #[must_use]
     pub fn stopped(mut self) -> Self {
         self.kind = Kind::Stopped;

@@ -1,6 +1,6 @@
-//! What every command works with: its database, its DID file, the stop flag, guarded threads, shared
-//! memory budgets, the clock, and how work fails. Nothing here knows arguments or exit codes; those are
-//! the binary's.
+//! What every command works with: its database, its DID file, the stop flag, guarded threads,
+//! shared memory budgets, the clock, and how work fails. Nothing here knows arguments or exit
+//! codes; those are the binary's.
 
 mod budget;
 pub mod checks;

@@ -68,7 +68,7 @@ impl Stop {
     }
 }
 
-/// Whether the process is to end now: nothing is tried again, and an error may come from that.
+/// Whether the process is to end now: nothing is retried, and an error may come from that.
 pub fn is_hurried() -> bool {
     HURRIED.load(Ordering::SeqCst)
 }
@@ -114,7 +114,8 @@ pub const PATIENT: Waits<'static> = Waits {
     say: &|line| tracing::warn!("{line}"),
 };
 
-/// A wait that goes on after somebody asked to stop, until [`hurry`]: for work that has to end well.
+/// A wait that goes on after somebody asked to stop, until [`hurry`]: for work that has to end
+/// well.
 pub const UNTIL_HURRIED: Waits<'static> = Waits {
     stop: &is_hurried,
     say: &|line| tracing::warn!("{line}"),

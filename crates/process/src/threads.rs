@@ -32,7 +32,7 @@ pub fn guarded<T>(
                 .or_else(|| panic.downcast_ref::<&str>().copied())
                 .unwrap_or("no message");
             broke_off(format!(
-                "{what} broke off, which is a defect of skyfill: {text}"
+                "{what} failed, which is a defect of skyfill: {text}"
             ));
             None
         }

@@ -1,4 +1,5 @@
-//! One line of the DID file: fetch, check, send; or skip, or fail.
+//! The work for one line of the DID file: fetch, check and send the repo, or skip it, or record a
+//! failure.
 
 use crate::parcel::{Checked, Handed};
 use crate::tally::Tally;
@@ -39,7 +40,7 @@ impl Indexes {
         let kib = bytes.div_ceil(1 << 10);
         let (true, Ok(wanted)) = (kib <= self.total, u32::try_from(kib)) else {
             let why = format!(
-                "the index of its blocks would take {kib} KiB of memory, of which it may have {}: give it more with --memory",
+                "the index of its blocks needs {kib} KiB of memory, more than the {} KiB that it may use: raise --memory",
                 self.total
             );
             return Err(FetchError::BadRepo(why, false));
@@ -114,11 +115,9 @@ pub(crate) async fn produce(jobs: &Jobs, line: DidLine) {
         () = jobs.stop.wait() => None,
     };
     let Some(share) = share else {
-        return jobs.tally.failed(
-            &line,
-            "not handed over",
-            "not handed over: it was told to stop",
-        );
+        return jobs
+            .tally
+            .failed(&line, "not sent", "not sent: skyfill was stopped");
     };
     let checked = Arc::new(Checked::new(line, (repo, summary), (share, index)));
     for sender in &jobs.senders {
@@ -198,6 +197,6 @@ async fn check(
             error.to_string(),
             error.may_be_transport(),
         )),
-        Err(_) => Err(FetchError::BadRepo("the check broke off".to_owned(), false)),
+        Err(_) => Err(FetchError::BadRepo("the check failed".to_owned(), false)),
     }
 }

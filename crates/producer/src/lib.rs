@@ -1,9 +1,10 @@
-//! The engine of `skyfill producer`: a DID file, repos from their PDSes, records to sockets.
+//! The engine of `skyfill producer`: reads a DID file, fetches repos from their PDSes, and sends
+//! records to sockets.
 //!
-//! The file is read line by line; each line becomes a task that fetches its repo (`job`), as many
-//! at once as there are request slots. A repo that has passed every check waits, within a bound in
-//! bytes, for the threads that write to the sockets (`sockets`), in the form of a `parcel`. What
-//! fails goes to the file of failures (`tally`).
+//! The file is read line by line. Each line becomes a task that fetches its repo (`job`), with as
+//! many requests at the same time as there are slots. A repo that passed every check waits as a
+//! `parcel`, within a bound in bytes, for the threads that write to the sockets (`sockets`). Failed
+//! repos go to the file of failures (`tally`).
 
 mod job;
 mod parcel;
@@ -62,7 +63,8 @@ pub struct Options {
     pub spool: Spool,
     /// Memory of the whole process, in bytes.
     pub memory: u64,
-    /// Most bytes of checked repos that wait for the consumers; a quarter of the memory at most.
+    /// Maximum number of bytes of checked repos that wait for the consumers; a quarter of the
+    /// memory at most.
     pub buffer_bytes: u32,
     /// The file that failed repos are added to.
     pub failures: PathBuf,
@@ -74,7 +76,7 @@ pub struct Options {
 struct Memory {
     /// What one body may take before it goes to a file.
     body: usize,
-    /// Bodies that are decompressed at once, 16 MiB each.
+    /// Bodies that are decompressed concurrently, 16 MiB each.
     decoders: usize,
     /// Checked repos that wait, beside their indexes.
     buffer: u32,
@@ -111,7 +113,7 @@ impl Producer {
     pub fn open(options: Options) -> Result<Self, Failure> {
         if !matches!(options.sockets.len(), 1 | 3) {
             return Err(Failure::usage(format!(
-                "{} socket paths given; it takes one or three",
+                "{} socket paths given; give one or three",
                 options.sockets.len()
             )));
         }
@@ -125,20 +127,20 @@ impl Producer {
                 .is_some_and(|a| b.canonicalize().ok() == Some(a))
         };
         if same(&options.did_file, &options.failures) {
-            return Err(
-                Failure::usage(format!("{path} would be read and added to at once"))
-                    .hint("name another file for what fails now: --failures still-failing.jsonl"),
-            );
+            return Err(Failure::usage(format!(
+                "{path} would be read and appended to at the same time"
+            ))
+            .hint("name another file for the new failures: --failures still-failing.jsonl"));
         }
         checks::require_writable("--failures", &options.failures)?;
         // Its first lines are checked, not consumed.
         drop(DidFile::open(&options.did_file)?);
         let open = || {
             File::open(&options.did_file)
-                .map_err(|error| Failure::new(format!("open {path}: {error}")))
+                .map_err(|error| Failure::new(format!("cannot open {path}: {error}")))
         };
         let total = count_lines(&options, open()?)
-            .map_err(|error| Failure::new(format!("read {path}: {error}")))?;
+            .map_err(|error| Failure::new(format!("cannot read {path}: {error}")))?;
         let file = open()?;
         let client = options
             .fetch
@@ -153,7 +155,7 @@ impl Producer {
         })
     }
 
-    /// Fetches and sends until the end of the file, or until it is told to stop.
+    /// Fetches and sends until the end of the file, or until it is stopped.
     pub fn run(self, workers: &Workers, stop: &Stop) -> Result<(Summary, Ended), Failure> {
         let Self {
             options,
@@ -199,12 +201,13 @@ impl Producer {
         };
         let next = runtime.block_on(fetch_all(lines, jobs, &tally, stop, concurrency));
         drop(runtime);
-        // Every sender ends when all of its parcels are written and the consumer has committed them.
+        // Every sender ends when all of its parcels are written and the consumer has committed
+        // them.
         let ends = Ends::wait_for(threads);
         progress.finish();
         if ends.greeted_late {
             observe::log!(
-                "a consumer was too slow to say that it takes lines about accounts, and got none; send all of it again"
+                "a consumer announced too late that it knows lines about accounts, and got none; send everything again"
             );
         }
         let next = next?;
@@ -253,7 +256,7 @@ struct Lines<'p> {
     to: u64,
 }
 
-/// Reads the file and starts a task for each line. Answers the next line if it was stopped before
+/// Reads the file and starts a task for each line. Returns the next line if it was stopped before
 /// the end.
 async fn fetch_all(
     from: Lines<'_>,
@@ -267,8 +270,9 @@ async fn fetch_all(
     let mut lines = HashMap::new();
     let mut stopped_at = None;
     for line in did_file::read(BufReader::new(from.file), from.from, from.to) {
-        let line: Result<DidLine, _> =
-            line.map_err(|error| Failure::new(format!("read {}: {error}", from.path.display())))?;
+        let line: Result<DidLine, _> = line.map_err(|error| {
+            Failure::new(format!("cannot read {}: {error}", from.path.display()))
+        })?;
         let line = match line {
             Ok(line) => line,
             Err(bad) => {
@@ -308,6 +312,10 @@ fn settle(ended: Result<(Id, ()), JoinError>, lines: &mut HashMap<Id, DidLine>, 
         Err(error) => (error.id(), true),
     };
     if let (Some(line), true) = (lines.remove(&id), failed) {
-        tally.failed(&line, "broke off", "skyfill's own work on it broke off");
+        tally.failed(
+            &line,
+            "failed in skyfill",
+            "skyfill's own work on it failed",
+        );
     }
 }

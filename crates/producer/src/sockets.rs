@@ -1,4 +1,4 @@
-//! The threads that write to the sockets, one for each: frames if the consumer accepts them, else
+//! The threads that write to the sockets, one per socket: frames if the consumer accepts them, else
 //! lines.
 
 use crate::Form;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-/// Starts a thread for each socket; answers the ways to them, and the threads.
+/// Starts a thread for each socket; returns the ways to them, and the threads.
 pub(crate) fn start_senders(
     paths: &[PathBuf],
     form: Form,
@@ -180,7 +180,7 @@ const NOT_ACKNOWLEDGED: Finished = Finished {
     greeted_late: false,
 };
 
-/// Logs what happens to a socket, not too often; whether to go on.
+/// Logs what happens to a socket, not too often; whether to continue.
 fn on_event(event: &Event<'_>, stop: &Stop) -> bool {
     match event {
         Event::Away(path, tries, error) => {
@@ -192,7 +192,7 @@ fn on_event(event: &Event<'_>, stop: &Stop) -> bool {
         }
         Event::Back(path, parcels) => {
             observe::log!(
-                "the consumer on {} is back; {parcels} repos are sent again from their start",
+                "the consumer on {} is back; {parcels} repos are sent again from the start",
                 path.display()
             );
             true

@@ -1,4 +1,4 @@
-//! What became of each line of the DID file: counts for the progress, the summary, and the file of
+//! The result for each line of the DID file: counts for the progress, the summary, and the file of
 //! failures.
 
 use crate::parcel::Checked;
@@ -145,8 +145,8 @@ impl Tally {
         if !checked.failed.swap(true, Ordering::AcqRel) {
             self.failed(
                 &checked.line,
-                "not handed over",
-                "not handed over: the consumer was away",
+                "not sent",
+                "not sent: the consumer was not reachable",
             );
         }
     }
@@ -172,11 +172,11 @@ impl Tally {
         let path = failures.path.display();
         let failures = match &failures.error {
             Some(error) => Some(format!(
-                "the failures could not be listed in {path}: {error}"
+                "the failures could not be written to {path}: {error}"
             )),
-            None if failures.file.is_some() => Some(format!(
-                "failures were added to {path}, which is a DID file"
-            )),
+            None if failures.file.is_some() => {
+                Some(format!("failures were appended to {path}, a DID file"))
+            }
             None => None,
         };
         Summary {
@@ -196,7 +196,7 @@ impl Tally {
     }
 }
 
-/// What became of the lines.
+/// The result for the lines.
 #[derive(Clone, Debug)]
 pub struct Summary {
     /// Repos that every socket has.

@@ -1,4 +1,4 @@
-//! AT-URIs in records, taken apart as the official code's `AtUri` does (`@atproto/syntax`).
+//! Parses AT-URIs in records as the official code's `AtUri` does (`@atproto/syntax`).
 
 use crate::reject::{Reject, Rule};
 
@@ -16,9 +16,9 @@ pub struct AtUri<'a> {
 }
 
 impl<'a> AtUri<'a> {
-    /// Takes `uri` apart; `None` if the official `AtUri` throws on it: it does not begin as an
-    /// AT-URI, has a query or a space, or an authority of other characters than it knows, among
-    /// them some valid DIDs (with an underscore, or a percent sign and a dot).
+    /// Parses `uri`; `None` if the official `AtUri` throws on it: it does not begin as an AT-URI,
+    /// has a query or a space, or an authority with other characters than that knows. Some valid
+    /// DIDs are among these (with an underscore, or a percent sign and a dot).
     #[must_use]
     pub fn parse(uri: &'a str) -> Option<Self> {
         let rest = uri.strip_prefix("at://")?;
@@ -40,23 +40,23 @@ impl<'a> AtUri<'a> {
     }
 }
 
-/// The authority of `uri`, which stands at `path` in a record.
+/// The authority of `uri`, which is at `path` in a record.
 ///
 /// # Errors
-/// The official `AtUri` throws on it, and the record leaves nothing.
+/// The official `AtUri` throws on it, so the record leaves no rows.
 pub(crate) fn authority<'a>(uri: &'a str, path: &str) -> Result<&'a str, Reject> {
     authority_of(uri).ok_or_else(|| no_authority(path))
 }
 
-/// The rejection of a record whose URI at `path` the official code cannot take apart.
+/// The rejection of a record whose URI at `path` the official code cannot parse.
 pub(crate) fn no_authority(path: &str) -> Reject {
     Reject::new(
         path,
-        Rule::Official("an authority that the official indexer cannot take apart"),
+        Rule::Official("an authority that the official indexer cannot parse"),
     )
 }
 
-/// As [`AtUri::parse`], but the authority alone.
+/// As [`AtUri::parse`], for the authority alone.
 fn authority_of(uri: &str) -> Option<&str> {
     let rest = uri.strip_prefix("at://")?;
     let end = rest

@@ -1,5 +1,5 @@
-//! Writes DAG-CBOR whose numbers of entries and order of keys are known only after the entries were
-//! written.
+//! Writes DAG-CBOR for which the number of entries and the order of keys are known only after the
+//! entries were written.
 
 use crate::reorder::{Region, in_order};
 use atrepo::cbor::{Item, Writer};
@@ -16,30 +16,30 @@ pub(crate) enum Kind {
 /// A value that is being written.
 #[derive(Default)]
 pub(crate) struct Builder {
-    /// Entries in the order in which they came, heads of lists and maps as if they had less than
-    /// 24 of them.
+    /// Entries in the order in which they arrived; heads of lists and maps as if they had fewer
+    /// than 24 entries.
     written: Writer,
-    /// Lists and maps that are not yet as they have to be.
+    /// Lists and maps that are not yet in their final form.
     regions: Vec<Region>,
 }
 
 impl Builder {
-    /// Where scalars and whole values are written.
+    /// The writer for scalars and complete values.
     pub(crate) fn writer(&mut self) -> &mut Writer {
         &mut self.written
     }
 
-    /// Where the next byte goes.
+    /// The position of the next byte.
     pub(crate) fn at(&self) -> usize {
         self.written.len()
     }
 
-    /// What was written at `at`. Of a list or map with many items this is not yet all.
+    /// The item that was written at `at`. A list or map with many items is not complete yet.
     pub(crate) fn item_at(&self, at: usize) -> Item<'_> {
         self.written.item_at(at)
     }
 
-    /// Begins a list or map; where it begins.
+    /// Begins a list or map; returns its position.
     pub(crate) fn begin(&mut self, kind: Kind) -> usize {
         let at = self.at();
         match kind {
@@ -49,8 +49,8 @@ impl Builder {
         at
     }
 
-    /// Ends the list or map that began at `at`: it has `count` items or entries, in the order in
-    /// which they were written unless `order` says where each was.
+    /// Ends the list or map that began at `at`. It has `count` items or entries, in the order in
+    /// which they were written unless `order` gives their positions.
     pub(crate) fn end(
         &mut self,
         kind: Kind,
@@ -76,10 +76,10 @@ impl Builder {
         });
     }
 
-    /// Takes back what was written at `at` and after it.
+    /// Removes what was written at `at` and after it.
     pub(crate) fn truncate(&mut self, at: usize) {
         self.written.truncate(at);
-        // Regions are noted when they end, so those inside are the last ones.
+        // Regions are recorded when they end, so those inside are the last ones.
         while self.regions.pop_if(|region| region.start >= at).is_some() {}
     }
 

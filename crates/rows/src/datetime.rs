@@ -1,10 +1,10 @@
-//! Dates and times as JavaScript's `Date` takes them, for `createdAt` and `indexedAt`.
+//! Dates and times as JavaScript's `Date` reads and prints them, for `createdAt` and `indexedAt`.
 
 use std::borrow::Cow;
 
 /// Milliseconds since 1970 of `text`, an ISO date and time with a zone, read as JavaScript's `Date`
-/// reads it: a fraction is cut to milliseconds, days up to 31 roll into the next month, `24:00:00`
-/// is the next midnight. `None` if it is written otherwise, or if `Date` would refuse it.
+/// does: a fraction is cut to milliseconds, days up to 31 roll over into the next month, `24:00:00`
+/// is the next midnight. `None` if it has another form, or if `Date` would refuse it.
 #[must_use]
 pub fn parse(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
@@ -84,10 +84,10 @@ pub fn parse(text: &str) -> Option<i64> {
     )
 }
 
-/// The milliseconds of a fraction of a second, as V8 reads them (`dateparser`): zeros at the front
-/// are skipped, of what follows nine digits are kept, and that number is cut down as if it had the
-/// length of the fraction, but nine digits at most. For up to nine digits these are the first
-/// three; for more, zeros at the front move what follows.
+/// The milliseconds of a fraction of a second, as V8 reads them (`dateparser`). Leading zeros are
+/// skipped, nine digits of the rest are kept, and that number is scaled down as if it had the
+/// length of the fraction, but at most nine digits. For up to nine digits these are the first
+/// three; for more, leading zeros shift the result.
 fn milliseconds(digits: &[u8]) -> i64 {
     let zeros = digits.iter().take_while(|b| **b == b'0').count();
     let mut value = digits.iter().skip(zeros).take(9).fold(0i64, |sum, b| {
@@ -122,8 +122,8 @@ pub fn normalize(text: &str) -> Option<Cow<'_, str>> {
         .map(|millis| Cow::Owned(print(millis)))
 }
 
-/// Whether `text` is what [`print`] would print of it, told at a glance: the usual form, no day
-/// that may roll over.
+/// Whether `text` is certainly what [`print`] would print for it: the usual form, with a day that
+/// cannot roll over. This is fast.
 #[must_use]
 pub fn is_plain(text: &str) -> bool {
     let &[
@@ -207,9 +207,9 @@ pub fn append(millis: i64, out: &mut String) {
     out.push_str(std::str::from_utf8(&text).unwrap_or_default());
 }
 
-/// `indexedAt` of a record (the rule of DESIGN, section 4): its `createdAt` if that is an ISO time
-/// with a zone (the epoch itself and times before the year 0 do not count), else the time in a TID
-/// rkey, else `now`; never later than `now`. Milliseconds since 1970.
+/// `indexedAt` of a record: its `createdAt` if that is an ISO time with a zone (the epoch itself
+/// and times before the year 0 do not count), else the time in a TID rkey, else `now`; never later
+/// than `now`. In milliseconds since 1970.
 #[must_use]
 pub fn indexed_at(created_at: Option<&str>, rkey: &str, now: i64) -> i64 {
     let created = created_at
@@ -254,7 +254,7 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
         .wrapping_sub(719_468)
 }
 
-/// The day that [`days_from_civil`] counts.
+/// The inverse of [`days_from_civil`].
 fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let z = days.wrapping_add(719_468);
     let (era, of_era) = (z.div_euclid(146_097), z.rem_euclid(146_097));

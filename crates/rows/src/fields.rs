@@ -1,7 +1,7 @@
-//! Reading the fields of a checked record that become columns.
+//! Reads the fields of a checked record that become columns.
 //!
-//! The lexicon check went before, so a field that is missing or of another type is an error of
-//! ours, not of the record; it still costs no more than the record.
+//! The lexicon check ran before. So a field that is missing or has another type is an error in
+//! skyfill, not in the record; it still costs no more than the record.
 
 use crate::datetime;
 use crate::reject::{Reject, Rule};
@@ -15,8 +15,8 @@ pub(crate) struct Object<'a> {
     path: Path,
 }
 
-/// Where an object stands in its record: the keys that lead there. No known record type is deeper
-/// than this.
+/// The position of an object in its record: the keys that lead there. No known record type is
+/// deeper than this.
 #[derive(Clone, Copy)]
 pub(crate) struct Path {
     keys: [&'static str; 6],
@@ -64,7 +64,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// The map that `item` is, which stands in the list `key` of this one.
+    /// The map that `item` is, an item of the list `key` of this object.
     pub(crate) fn item<'i>(&self, key: &'static str, item: Item<'i>) -> Result<Object<'i>, Reject> {
         let path = self.path.join(key);
         match item.as_map() {

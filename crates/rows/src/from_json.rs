@@ -1,5 +1,6 @@
-//! JSON of a record back to DAG-CBOR: `{"$link":…}` is a link, `{"$bytes":…}` is bytes, and keys
-//! are put into canonical order. Written as serde reads it, without a tree, each value once.
+//! Converts the JSON of a record back to DAG-CBOR: `{"$link":…}` is a link, `{"$bytes":…}` is
+//! bytes, and keys are put into canonical order. The result is written while serde reads, without a
+//! tree, each value once.
 
 use crate::build::{Builder, Kind};
 use crate::lexicon::MAX_SAFE_INTEGER;
@@ -12,10 +13,10 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Range;
 
-/// A JSON value as DAG-CBOR, for messages that hold one.
+/// A JSON value as DAG-CBOR, for messages that contain one.
 pub struct DagCbor(pub Vec<u8>);
 
-/// The DAG-CBOR of a record's JSON; `None` if it is no JSON.
+/// The DAG-CBOR of a record's JSON; `None` if `json` is not JSON.
 #[must_use]
 pub fn from_json(json: &str) -> Option<Vec<u8>> {
     serde_json::from_str::<DagCbor>(json)
@@ -23,11 +24,11 @@ pub fn from_json(json: &str) -> Option<Vec<u8>> {
         .map(|value| value.0)
 }
 
-/// The DAG-CBOR of JSON that stands in `record.json`; `None` if it is no JSON.
+/// The DAG-CBOR of JSON in `record.json`; `None` if `json` is not JSON.
 ///
-/// The same as [`from_json`], except that a `$link` or `$bytes` in another spelling than the one
-/// that [`crate::to_json`] writes stays the map that it must have been in the record. So the
-/// result always prints as `json` again, also where the record itself cannot be recovered.
+/// As [`from_json`], except that a `$link` or `$bytes` in another spelling than the one that
+/// [`crate::to_json`] writes stays a map, because it must have been a map in the record. So the
+/// result always prints as `json` again, even if the record itself cannot be recovered.
 #[must_use]
 pub fn from_stored_json(json: &str) -> Option<Vec<u8>> {
     let mut to = Target {
@@ -40,7 +41,7 @@ pub fn from_stored_json(json: &str) -> Option<Vec<u8>> {
     Some(to.builder.finish().into_bytes())
 }
 
-/// Which spellings of links and bytes count.
+/// The accepted spellings of links and bytes.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Spelling {
     /// All that can be read.
@@ -58,11 +59,11 @@ impl<'de> Deserialize<'de> for DagCbor {
     }
 }
 
-/// Where values are written.
+/// The output.
 #[derive(Default)]
 struct Target {
     builder: Builder,
-    /// Where each entry begins of the maps that are being read, the outermost first.
+    /// The beginning of each entry of the maps that are being read, the outermost first.
     entries: Vec<usize>,
     spelling: Spelling,
 }
@@ -92,8 +93,8 @@ impl<'de> Visitor<'de> for Value<'_> {
         Ok(())
     }
 
-    // To JavaScript, which writes these lines, all numbers are floats: one that is too large to be
-    // an exact integer was none.
+    // To JavaScript, which writes these lines, all numbers are floats. A number that is too large
+    // to be an exact integer was not one.
     #[allow(clippy::cast_precision_loss)]
     fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
         match value.unsigned_abs() {
@@ -175,8 +176,8 @@ impl<'de> Visitor<'de> for Value<'_> {
 }
 
 impl Target {
-    /// Where each entry from the one numbered `first` on, which are all of a map that ends here,
-    /// was written, in canonical order. `None` if a key is there twice.
+    /// The positions of the entries from `first` on, which are all those of a map that ends here,
+    /// in canonical order. `None` if a key occurs twice.
     fn sorted(&self, first: usize) -> Option<Vec<Range<usize>>> {
         let entries = self.entries.get(first..).unwrap_or_default();
         let ends = entries.iter().skip(1).copied().chain([self.builder.at()]);
@@ -195,9 +196,8 @@ impl Target {
         (!is_twice).then(|| sorted.into_iter().map(|(_, range)| range).collect())
     }
 
-    /// Writes the link or the bytes that the map at `at` stands for, whose only entry is `key` at
-    /// `entry`. A map that stands for neither, such as a `$link` without a CID, is a map like
-    /// others.
+    /// Writes the link or the bytes that the map at `at` stands for; its only entry is `key` at
+    /// `entry`. A map that stands for neither, such as a `$link` without a CID, stays a map.
     fn special(&mut self, at: usize, entry: usize, key: &str) -> Option<()> {
         if !matches!(key, "$link" | "$bytes") {
             return None;

@@ -1,10 +1,11 @@
-//! What the official decoder makes of a record that JavaScript cannot hold as it is written.
+//! Reproduces what the official decoder makes of a record that JavaScript cannot represent as it is
+//! written.
 //!
-//! Two things happen to a few records (cborg's use of `TextDecoder`, and of plain objects): a byte
-//! order mark at the front of a text or key vanishes, and a key `__proto__` is no key but sets the
-//! object's prototype. The copy that is made of them here has texts without the mark and no
-//! `__proto__` but those that matter to the lexicon check. An object whose prototype is
-//! a link counts as that link.
+//! Two things happen to a few records (because of cborg's use of `TextDecoder` and of plain
+//! objects). A byte order mark at the front of a text or key disappears. And a key `__proto__` is
+//! not a key, but sets the object's prototype. The copy that is made of such records has texts
+//! without the mark, and no `__proto__` except those that matter to the lexicon check. An object
+//! whose prototype is a link counts as that link.
 
 use crate::build::{Builder, Kind};
 use crate::reject::{Reject, Rule};
@@ -15,14 +16,14 @@ use std::sync::LazyLock;
 
 const MARK: char = '\u{feff}';
 const MARK_BYTES: &[u8] = b"\xef\xbb\xbf";
-/// The key that is none.
+/// The key that is not a key.
 pub(crate) const PROTO: &str = "__proto__";
 
-/// The copy of `record`, or nothing if it is as it is written.
+/// The copy of `record`; `None` if the record is the same to JavaScript.
 ///
 /// # Errors
-/// The official decoder cannot read it: keys are the same without their marks, or the record has a
-/// prototype.
+/// The official decoder cannot read it: two keys are the same without their marks, or the
+/// record has a prototype.
 pub(crate) fn copy(record: Map<'_>) -> Result<Option<Writer>, Reject> {
     static MARKS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(MARK_BYTES));
     static PROTOS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(PROTO));
@@ -54,7 +55,7 @@ pub(crate) fn read(text: &str) -> &str {
 }
 
 /// Whether JavaScript makes `value` the prototype of the object that has it as its `__proto__`.
-/// Null, numbers and the like change nothing.
+/// Null, numbers and the like have no effect.
 pub(crate) fn is_prototype(value: Value<'_>) -> bool {
     matches!(
         value,

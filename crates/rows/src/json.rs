@@ -21,23 +21,23 @@ use std::fmt::Write;
 /// The JSON of a record.
 ///
 /// # Errors
-/// It holds an integer over 2^53 - 1.
+/// It contains an integer over 2^53 - 1.
 pub fn to_json(record: Map<'_>) -> Result<String, Reject> {
     let mut text = String::new();
     append_json(record, &mut text)?;
     Ok(text)
 }
 
-/// Appends the JSON of a record to `out`; whether [`crate::from_json`] makes the same record of it
-/// again. It does not where a float is whole, or where a map looks like a link or bytes.
+/// Appends the JSON of a record to `out`. Returns whether [`crate::from_json`] converts it back to
+/// the same record. It does not if a float is whole, or if a map looks like a link or bytes.
 pub(crate) fn append_json(record: Map<'_>, out: &mut String) -> Result<bool, Reject> {
     write(Value::Map(record), false, out)
 }
 
-/// The JSON of a record for a reader who wants all of it, `__proto__` too.
+/// The JSON of a record with everything in it, `__proto__` included.
 ///
 /// # Errors
-/// It holds an integer over 2^53 - 1.
+/// It contains an integer over 2^53 - 1.
 pub fn to_whole_json(record: Map<'_>) -> Result<String, Reject> {
     let mut text = String::new();
     write(Value::Map(record), true, &mut text)?;

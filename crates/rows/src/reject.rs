@@ -1,17 +1,17 @@
-//! Why a record leaves nothing.
+//! Why a record is rejected, and so leaves no rows.
 
 use std::fmt;
 
-/// A rule that a record breaks, with the path of the field.
+/// A rule that a record breaks, and the path of the field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reject {
-    /// Path of the field from the record, `$` for the record itself.
+    /// Path of the field from the record; `$` is the record itself.
     pub path: String,
     /// The rule.
     pub rule: Rule,
 }
 
-/// The rules.
+/// The rules, named by what breaks them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rule {
@@ -21,19 +21,19 @@ pub enum Rule {
     NotA(&'static str),
     /// `$type` is not the collection.
     Type,
-    /// A string of fewer bytes.
+    /// A string with fewer bytes.
     TooShort(usize),
-    /// A string of more bytes.
+    /// A string with more bytes.
     TooLong(usize),
-    /// A string of more grapheme clusters.
+    /// A string with more grapheme clusters.
     TooManyGraphemes(usize),
-    /// An array of more items.
+    /// An array with more items.
     TooMany(usize),
-    /// A number below this.
+    /// A number below this one.
     Under(u64),
-    /// A number above this.
+    /// A number above this one.
     Over(u64),
-    /// A MIME type that is none of these.
+    /// A MIME type that is not one of these.
     Mime(&'static [&'static str]),
     /// An integer that JavaScript cannot hold exactly.
     UnsafeInteger,
@@ -45,12 +45,11 @@ pub enum Rule {
     Official(&'static str),
 }
 
-/// Longest path, in bytes: keys that no lexicon knows can be as long as a record, and a hundred
-/// deep.
+/// Longest path, in bytes. Unknown keys can be as long as a record, and nested a hundred deep.
 const MAX_PATH: usize = 200;
 
 impl Reject {
-    /// A reject at `path`.
+    /// A rejection at `path`.
     pub fn new(path: impl Into<String>, rule: Rule) -> Self {
         Self {
             path: path.into(),
@@ -58,8 +57,8 @@ impl Reject {
         }
     }
 
-    /// The same, of a value that stands at `name` in a larger one. What is innermost gives way
-    /// where the path grows too long.
+    /// The same for the value around it, in which the rejected value is at `name`. The innermost
+    /// part is cut if the path grows too long.
     pub(crate) fn below(mut self, name: &str) -> Self {
         self.path.insert_str(0, name);
         if self.path.len() > MAX_PATH {

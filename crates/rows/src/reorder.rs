@@ -1,27 +1,26 @@
-//! Puts what was written in one order into another, in one pass at the end.
+//! Reorders parts of what was written, in one pass at the end.
 //!
-//! A value is written as it is read, from front to back. Where parts of it have to stand elsewhere
-//! (JavaScript moves some keys to the front; DAG-CBOR sorts keys, and begins with a number of
-//! entries that is known at the end), a [`Region`] is noted instead of moving bytes at once:
-//! regions lie inside each other up to a hundred deep, and what is innermost would be moved once
-//! per level.
+//! A value is written as it is read, from front to back. Some parts belong elsewhere: JavaScript
+//! moves some keys to the front; DAG-CBOR sorts keys, and begins with a number of entries that is
+//! known only at the end. Instead of moving bytes at once, a [`Region`] is recorded. Regions can be
+//! nested a hundred deep, and the innermost bytes would be moved once per level.
 
 use std::ops::Range;
 
-/// A part of what was written whose pieces have to stand in another order.
+/// A part of the output whose pieces belong in another order.
 pub(crate) struct Region {
-    /// Where it begins, with one byte of its own: what lies inside begins behind it.
+    /// Where it begins. One byte is its own; what is inside begins after it.
     pub(crate) start: usize,
-    /// What stands at its front, instead of the byte that was written there.
+    /// What belongs at its front, instead of the byte that was written there.
     pub(crate) head: Vec<u8>,
-    /// Where it ends: behind what was written as the last of its pieces.
+    /// Where it ends: after the piece that was written last.
     pub(crate) end: usize,
-    /// Its pieces in the order that is wanted.
+    /// Its pieces in the right order.
     pub(crate) pieces: Vec<Range<usize>>,
 }
 
-/// Hands `written` to `out` piece by piece, with `separator` between the pieces of a region. Each
-/// byte is handed over once.
+/// Passes `written` to `out` piece by piece, with `separator` between the pieces of a region. Each
+/// byte is passed once.
 pub(crate) fn in_order(
     written: &[u8],
     mut regions: Vec<Region>,

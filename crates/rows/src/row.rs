@@ -1,4 +1,4 @@
-//! A row on its way to whoever stores it.
+//! A row on its way to the code that stores it.
 
 use crate::reject::{Reject, Rule};
 use appview::table::{Table, TableInfo};
@@ -20,15 +20,15 @@ impl<'a> From<Option<&'a str>> for Field<'a> {
     }
 }
 
-/// Where rows go.
+/// The receiver of rows.
 pub struct Rows<'s> {
     sink: &'s mut dyn FnMut(TableInfo, &[Field<'_>]),
-    /// Room for the JSON of a record, used again for the next one.
+    /// Memory for the JSON of a record, reused for the next one.
     text: String,
 }
 
 impl<'s> Rows<'s> {
-    /// Rows go to `sink`, one call each, values in the order of the table's columns.
+    /// Rows go to `sink`, one call each, with values in the order of the table's columns.
     pub fn new(sink: &'s mut dyn FnMut(TableInfo, &[Field<'_>])) -> Self {
         Self {
             sink,
@@ -36,13 +36,13 @@ impl<'s> Rows<'s> {
         }
     }
 
-    /// The same with room for texts, which [`Rows::into_text`] gives back.
+    /// The same with memory for texts, which [`Rows::into_text`] returns.
     pub fn with_text(sink: &'s mut dyn FnMut(TableInfo, &[Field<'_>]), mut text: String) -> Self {
         text.clear();
         Self { sink, text }
     }
 
-    /// The room for texts.
+    /// Returns the memory for texts.
     #[must_use]
     pub fn into_text(self) -> String {
         self.text
@@ -56,7 +56,7 @@ impl<'s> Rows<'s> {
         self.text = text;
     }
 
-    /// Hands over one row.
+    /// Passes one row to the sink.
     pub(crate) fn push<const N: usize>(
         &mut self,
         table: &'static Table<N>,

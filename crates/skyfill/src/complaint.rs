@@ -1,4 +1,4 @@
-//! What is wrong with the arguments, for people.
+//! Prints what is wrong with the arguments.
 
 use crate::cli::{Cli, log_plainly};
 use crate::exit;

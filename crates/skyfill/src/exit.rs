@@ -1,5 +1,5 @@
-//! How commands end: an exit code that means something, and for errors a line that names the thing
-//! and one that names the next step.
+//! How commands end: with an exit code, and for errors with a line that names the thing and a line
+//! that names the next step.
 
 use crate::told;
 use process::{Ended, Failure, Kind, NextStep};
@@ -43,7 +43,7 @@ pub(crate) fn report(outcome: Result<Ended, Failure>) -> ExitCode {
 fn shown(next: &NextStep) -> String {
     match next {
         NextStep::Text(text) => text.clone(),
-        NextStep::GoOn(text) => format!("{text} go on with: {}", told::line_to_go_on_with()),
+        NextStep::GoOn(text) => format!("{text} continue with: {}", told::line_to_go_on_with()),
         NextStep::Run { text, command } => format!("{text}: {}", told::line_of(command)),
     }
 }
@@ -52,10 +52,11 @@ fn shown(next: &NextStep) -> String {
 /// stored.
 fn all_was_printed(ended: Ended) -> Result<Ended, Failure> {
     match observe::output::lost_data() {
-        Some(error) => Err(Failure::new(format!(
-            "stdout: {error}; what was to be printed there is incomplete"
-        ))
-        .hint("what was stored in the database stays; run it again with room for its output")),
+        Some(error) => Err(
+            Failure::new(format!("stdout: {error}; the output is incomplete")).hint(
+                "what was stored in the database stays; run it again with a place for its output",
+            ),
+        ),
         None => Ok(ended),
     }
 }

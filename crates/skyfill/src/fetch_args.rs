@@ -1,4 +1,4 @@
-//! Arguments that several commands share, as the options of the engines.
+//! Converts arguments that several commands share to the options of the engines.
 
 use crate::cli::{
     CallerArgs, DirectoryArgs, FetchArgs, LoadArgs, RunHandles, SourceArgs, SpoolArgs,
@@ -14,7 +14,8 @@ use process::Failure;
 use std::path::Path;
 use std::time::Duration;
 
-/// Seconds for which a host that does not answer is tried again, unless the arguments say otherwise.
+/// Seconds for which a host that does not answer is retried, unless the arguments say
+/// otherwise.
 const PATIENCE: u64 = 600;
 
 /// How skyfill calls itself, with the way to reach who runs it.
@@ -26,7 +27,7 @@ fn user_agent(caller: &CallerArgs) -> String {
     }
 }
 
-/// How hosts are asked, by the arguments; one that does not answer is tried again for `patience`
+/// How hosts are asked, by the arguments; one that does not answer is retried for `patience`
 /// seconds, unless they say otherwise.
 pub(crate) fn options(
     args: &FetchArgs,
@@ -53,11 +54,11 @@ pub(crate) fn options(
 fn opt_out(args: &FetchArgs) -> Result<OptOut, Failure> {
     let mut all = OptOut::default();
     all.add(&args.skip_host.join("\n"))
-        .map_err(|host| Failure::usage(format!("--skip-host: {host} is no host")))?;
+        .map_err(|host| Failure::usage(format!("--skip-host: {host} is not a host")))?;
     if let Some(path) = &args.opt_out {
         let text = std::fs::read_to_string(path).map_err(|error| {
-            Failure::new(format!("read {}: {error}", path.display()))
-                .hint("--opt-out takes a text file, with a host or a DID a line")
+            Failure::new(format!("cannot read {}: {error}", path.display()))
+                .hint("--opt-out expects a text file with one host or DID per line")
         })?;
         all.add(&text).map_err(|line| {
             Failure::usage(format!(
@@ -72,12 +73,11 @@ fn opt_out(args: &FetchArgs) -> Result<OptOut, Failure> {
 /// The spool of the arguments; says so where it lies in memory.
 pub(crate) fn spool(args: &SpoolArgs) -> Result<Spool, Failure> {
     let folder = args.spool_dir.clone().unwrap_or_else(std::env::temp_dir);
-    let spool = Spool::open(&folder, args.spool_size).map_err(|error| {
-        Failure::new(error).hint("name a folder that can be written to, with --spool-dir")
-    })?;
+    let spool = Spool::open(&folder, args.spool_size)
+        .map_err(|error| Failure::new(error).hint("name a writable folder with --spool-dir"))?;
     if spool.is_in_memory() {
         observe::log!(
-            "note: {} lies in memory, where large repos take it beside --memory; name a folder on a disk with --spool-dir",
+            "note: {} is in memory, so that large repos use memory beyond --memory; name a folder on a disk with --spool-dir",
             folder.display()
         );
     }
@@ -118,10 +118,10 @@ pub(crate) fn source(args: &SourceArgs) -> Result<Source, Failure> {
     })
 }
 
-/// The servers that a file names, a URL a line.
+/// The servers that a file names, one URL per line.
 fn urls_of(path: &Path) -> Result<Vec<String>, Failure> {
     let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::new(format!("read {}: {error}", path.display())))?;
+        .map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))?;
     text.lines()
         .map(|line| line.split('#').next().unwrap_or_default().trim())
         .filter(|line| !line.is_empty())
@@ -175,5 +175,5 @@ pub(crate) fn load(args: &LoadArgs, source: &Source) -> Result<LoadOptions, Fail
 /// The URL that an argument names.
 fn base_url(argument: &str, text: &str) -> Result<String, Failure> {
     lists::base_url(text)
-        .ok_or_else(|| Failure::usage(format!("{argument}: {text} is no URL of a server")))
+        .ok_or_else(|| Failure::usage(format!("{argument}: {text} is not the URL of a server")))
 }

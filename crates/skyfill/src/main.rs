@@ -1,5 +1,4 @@
-//! The command `skyfill`: arguments, environment, wiring, exit codes. What the commands do is in
-//! the other crates.
+//! The command `skyfill`: arguments, environment, wiring, exit codes. The other crates do the work.
 
 mod cli;
 mod commands;
@@ -70,8 +69,8 @@ fn arm_failpoint() -> Result<(), process::Failure> {
         .hint("unset it; for tests, build with: cargo build --features failpoints"));
     }
     let unknown = || {
-        process::Failure::usage(format!("SKYFILL_FAILPOINT: {wanted} is no failpoint")).hint(format!(
-            "for tests only: PLACE=COUNT ends there when it is passed for the COUNTth time, PLACE=COUNT,stop stops there, PLACE=COUNT,panic breaks its thread off; the places are: {}",
+        process::Failure::usage(format!("SKYFILL_FAILPOINT: {wanted} is not a failpoint")).hint(format!(
+            "for tests only: PLACE=COUNT ends the process when the place is passed for the COUNTth time, PLACE=COUNT,stop stops there, PLACE=COUNT,panic makes the thread panic; the places are: {}",
             ledger::failpoint::PLACES.join(", ")
         ))
     };

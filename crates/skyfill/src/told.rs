@@ -1,12 +1,12 @@
-//! What the command line said, for those who come later: which of it the ledger remembers, and the
-//! line that goes on where this command was stopped.
+//! The command line, for later commands: which options the ledger stores, and the line that
+//! continues a stopped command.
 //!
-//! An option is of one of three kinds. What the network is like and how to be a guest in it is
-//! remembered in the ledger (table `setting`) and goes for each later command on the same schema;
-//! what one run was told is remembered until that run is done. What is of the machine or of this
-//! one call (database, memory, output, sources) is not remembered: the line to go on with repeats
-//! it. Remembered options are put back by parsing the command line again with them, so that they
-//! pass the same checks.
+//! There are three kinds of options. Options about the network, and about being a guest in it, are
+//! stored in the ledger (table `setting`) and apply to each later command on the same schema.
+//! Options of a run are stored until that run is done. Options of the machine or of this one call
+//! (database, memory, output, sources) are not stored: the line that continues repeats them. Stored
+//! options are applied by parsing the command line again with them, so that they pass the same
+//! checks.
 
 use crate::cli::Cli;
 use clap::parser::ValueSource;
@@ -81,7 +81,7 @@ struct Told {
     line: Vec<OsString>,
     command: String,
     given: Mutex<Vec<Given>>,
-    /// Names of arguments that have had their effect: it stands in the ledger.
+    /// Names of arguments that have had their effect: it is in the ledger.
     done: Mutex<BTreeSet<&'static str>>,
 }
 
@@ -96,7 +96,7 @@ pub(crate) fn keep(line: Vec<OsString>, matches: &ArgMatches) {
     let given = root
         .find_subcommand(name)
         .map_or(Vec::new(), |command| given(&root, command, matches));
-    // Once a process.
+    // Once per process.
     drop(TOLD.set(Told {
         line,
         command: name.to_owned(),
@@ -205,7 +205,7 @@ pub(crate) fn complete<A: FromArgMatches>(database: &Database, forget: bool) -> 
     );
     let unfit = |error: clap::Error| {
         Failure::usage(format!(
-            "what commands on this database were told before does not go with this command line: {}",
+            "the settings stored in this database conflict with this command line: {}",
             error
                 .to_string()
                 .lines()
@@ -213,7 +213,7 @@ pub(crate) fn complete<A: FromArgMatches>(database: &Database, forget: bool) -> 
                 .unwrap_or_default()
                 .trim_start_matches("error: ")
         ))
-        .hint("skyfill status shows what is remembered; --forget-settings begins without it")
+        .hint("skyfill status shows the stored settings; --forget-settings drops them")
     };
     let matches = crate::cli::definition()
         .try_get_matches_from(line)
@@ -351,7 +351,7 @@ pub(crate) fn imply(id: &str, values: &[String]) {
     });
 }
 
-/// Says that these arguments, by name, have had their effect, and that it stands in the ledger:
+/// Says that these arguments, by name, have had their effect, and that it is in the ledger:
 /// nobody need give them again.
 pub(crate) fn done(ids: &[&'static str]) {
     if let Some(told) = TOLD.get() {
@@ -362,7 +362,7 @@ pub(crate) fn done(ids: &[&'static str]) {
     }
 }
 
-/// The line that goes on where this command is now: what the ledger does not know of what it was
+/// The line that continues where this command is now: what the ledger does not know of what it was
 /// told.
 pub(crate) fn line_to_go_on_with() -> String {
     let Some(told) = TOLD.get() else {

@@ -82,7 +82,8 @@ struct Runs {
 impl Verify<'_> {
     /// Compares all repos, then looks for rows without a record.
     ///
-    /// # Errors The database. Nothing is lost; the next comparison begins anew.
+    /// # Errors
+    /// The database. Nothing is lost; the next comparison starts over.
     pub fn run(&self) -> Result<Report, DbError> {
         let runs = self.runs(&mut self.connect()?)?;
         let report = Mutex::new(Report::default());

@@ -1,7 +1,7 @@
-//! The entries of a part until it is whole.
+//! Keeps the entries of a part until the part is complete.
 //!
-//! A part is encoded when its end has come, so nothing in the database ever waits for a producer: a
-//! producer that falls silent keeps what it sent in here, and nobody else waits for it.
+//! A part is encoded only when its end has arrived, so nothing in the database ever waits for a
+//! producer. If a producer falls silent, its entries stay here, and nobody else waits for it.
 
 use atrepo::{Cid, RecordError};
 use handoff::frames::{self, Frame, FrameError, Frames, MAGIC, Step};

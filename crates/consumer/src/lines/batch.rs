@@ -1,4 +1,4 @@
-//! The rows of some records of one collection, encoded, table by table.
+//! The rows of some records of one collection, encoded table by table.
 
 use appview::table::{self, TableInfo};
 use load::copy;

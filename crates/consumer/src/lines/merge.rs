@@ -1,9 +1,10 @@
-//! The statements that move a batch on from its temporary tables ([`load::staging`]).
+//! The statements that move a batch from its temporary tables ([`load::staging`]) to the real ones.
 //!
-//! Records are inserted with ON CONFLICT DO NOTHING. What hangs on a record's own row (embeds,
-//! notifications) is inserted only if this statement inserted that row, so the same records a
-//! second time change nothing. Rows are inserted in the order in which they were copied, so of two
-//! that collide the first wins: temporary tables are read front to back by one process.
+//! Records are inserted with ON CONFLICT DO NOTHING. Rows that depend on a record's own row
+//! (embeds, notifications) are inserted only if this statement inserted that row. So the same
+//! records a second time change nothing. Rows are inserted in the order in which they were
+//! copied, because one process reads temporary tables from front to back. So of two that collide,
+//! the first wins.
 
 use appview::table::{self, TableInfo};
 use load::staging::{self, NOT_MUTED};

@@ -1,10 +1,10 @@
-//! The line form: what is compatible with the original scripts.
+//! The line form, which is compatible with the original scripts.
 //!
-//! A thread per producer reads lines and fills batches (`reader`). A thread per database connection
-//! stores them (`shards`); records that can collide go to the same connection. A [`Writer`] owns
-//! such a connection: it copies a [`Batch`] into temporary tables, merges it into the real ones
-//! (`merge`), and keeps what is not committed so that it can write it again when the connection is
-//! lost. Both [`driver`]s are used here alone. [`insert_test`] is `--db-test`.
+//! One thread per producer reads lines and fills batches (`reader`). One thread per database
+//! connection stores them (`shards`); records that can collide go to the same connection. A
+//! [`Writer`] owns such a connection. It copies a [`Batch`] into temporary tables, merges it into
+//! the real ones (`merge`), and keeps what is not committed, so that it can write it again if the
+//! connection is lost. Only this module uses both [`driver`]s. [`insert_test`] is `--db-test`.
 
 mod batch;
 pub mod driver;

@@ -1,4 +1,4 @@
-//! One producer's connection: lines to batches.
+//! A producer's connection in the line form: turns lines into batches.
 
 use crate::counts::Counts;
 use crate::lines::batch::Batch;

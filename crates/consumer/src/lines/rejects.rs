@@ -1,4 +1,4 @@
-//! The file of refused lines: one JSON object a line, `{"reason":…,"line":…}`.
+//! The file of refused lines: one JSON object per line, `{"reason":…,"line":…}`.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Most bytes of a line that are kept; a line that was too long is cut here.
+/// Maximum number of bytes of a line that are kept; a line that was too long is cut here.
 const KEPT_BYTES: usize = 1 << 20;
 
 /// Where refused lines go.
@@ -63,8 +63,8 @@ impl Rejects {
     pub(crate) fn whereabouts(&self) -> String {
         let path = self.path.display();
         match &*self.error.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => format!("not all could be kept in {path}: {error}"),
-            None => format!("kept in {path}"),
+            Some(error) => format!("not all could be written to {path}: {error}"),
+            None => format!("written to {path}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The threads that store batches, one for each database connection.
+//! The threads that store batches, one per database connection.
 
 use crate::counts::Counts;
 use crate::lines::batch::Batch;
@@ -122,10 +122,9 @@ impl Shards {
         let mut outcome = Ok(());
         for thread in self.threads {
             let ended = thread.join();
-            outcome =
-                outcome.and(ended.unwrap_or_else(|_| {
-                    Err(DbError::other("a writing thread broke off".to_owned()))
-                }));
+            outcome = outcome.and(
+                ended.unwrap_or_else(|_| Err(DbError::other("a writing thread failed".to_owned()))),
+            );
         }
         outcome
     }

@@ -1,4 +1,4 @@
-//! One connection that stores batches in transactions, and does not lose what it has not committed.
+//! A connection that stores batches in transactions, and keeps what it has not committed.
 
 use crate::lines::batch::{Batch, Part};
 use crate::lines::driver::{Driver, DriverKind};
@@ -147,7 +147,7 @@ impl<'w> Writer<'w> {
         Ok(())
     }
 
-    /// Commits what is open.
+    /// Commits what is pending.
     ///
     /// # Errors
     /// As [`Writer::write`].

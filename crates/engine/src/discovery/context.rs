@@ -1,4 +1,4 @@
-//! What a pass works with, and how its pages are stored.
+//! The state of a pass, and the code that stores its pages.
 
 use crate::discovery::source::Source;
 use crate::documents::Directory;

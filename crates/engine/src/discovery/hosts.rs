@@ -1,9 +1,9 @@
-//! Listing hosts: a task for each, at the pace of the host, page after page; the pages go to the
+//! Lists hosts: one task per host, at the pace of the host, page after page. The pages go to the
 //! thread that stores them.
 //!
-//! A host lists as long as what it lists is worth the time ([`discover::walk`]), others are still
+//! A host is listed as long as its list is worth the time ([`discover::walk`]), others are still
 //! being listed ([`race`]), and most of the new accounts exist, as far as the directory was asked.
-//! What it listed until then is kept and loaded; the host is noted as listed in part.
+//! What was listed until then is stored and loaded; the host is marked as listed in part.
 
 use crate::discovery::context::{Discovery, OpenPass, list_client};
 use crate::discovery::race::{Race, Runner};
@@ -44,7 +44,7 @@ enum Report {
 /// How the list of a host ended.
 enum End {
     Whole,
-    /// There is more; whether the next pass should go on where this one ended.
+    /// There is more; whether the next pass should continue where this one ended.
     InPart {
         why: String,
         goes_on: bool,
@@ -66,7 +66,7 @@ struct Tasks {
     waiting: Waiting,
 }
 
-/// Lists all hosts of a pass. False if it was told to stop.
+/// Lists all hosts of a pass. False if it was stopped.
 pub(crate) fn list_hosts(
     discovery: &Discovery<'_>,
     turns: &Turns,
@@ -151,7 +151,7 @@ fn start_tasks(
             let end = tokio::select! {
                 end = list(&shared, &host, number, runner, &reports) => end,
                 () = shared.race.wait() => End::InPart {
-                    why: "all others had ended, and it took too long after that".to_owned(),
+                    why: "it took too long after all others had ended".to_owned(),
                     goes_on: true,
                 },
                 () = shared.stop.wait() => End::Stopped,
@@ -211,8 +211,7 @@ impl End {
     fn why(&self, had_begun: bool) -> Option<String> {
         match self {
             Self::Whole if had_begun => Some(
-                "listed from where the last pass had ended; the next one lists all of it"
-                    .to_owned(),
+                "listed from where the last pass ended; the next pass lists all of it".to_owned(),
             ),
             Self::Whole | Self::Stopped => None,
             Self::InPart { why, .. } => Some(format!("listed in part: {why}")),

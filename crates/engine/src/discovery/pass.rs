@@ -1,4 +1,5 @@
-//! A pass: all that a source names is listed and compared with the ledger, then settled.
+//! A pass: lists everything that a source names, compares it with the ledger, and decides contested
+//! accounts.
 
 use crate::discovery::context::{Counts, Discovery, OpenPass, list_client};
 use crate::discovery::{hosts, plc, relay, settle};
@@ -12,7 +13,7 @@ use process::{Failure, Patient};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-/// Requests at once, unless the operator wants another number: each may hold a page.
+/// Concurrent requests, unless the operator wants another number: each may hold a page.
 const AT_ONCE: usize = 128;
 /// Hosts that could not be listed, named one by one up to here.
 const NAMED_HOSTS: usize = 20;
@@ -72,7 +73,7 @@ fn best_urls(named: Vec<(String, String)>, all: Vec<(String, String)>) -> Vec<(S
 }
 
 impl<'s> Discovery<'s> {
-    /// A whole pass, or the rest of one; nothing if it was told to stop.
+    /// A whole pass, or the rest of one; nothing if it was stopped.
     ///
     /// # Errors
     /// The database or the network cannot be used.
@@ -114,7 +115,7 @@ impl<'s> Discovery<'s> {
         Ok(Some(pass))
     }
 
-    /// Begins a pass, or goes on with one; and where the relay was before it began.
+    /// Begins a pass, or continues with one; and where the relay was before it began.
     fn begin(
         &self,
         mut client: Patient<'s>,
@@ -129,7 +130,7 @@ impl<'s> Discovery<'s> {
         {
             Ok(seq) => Some(seq),
             Err(error) => {
-                observe::log!("note: where {relay} is could not be learned: {error}");
+                observe::log!("note: the position of {relay} is unknown: {error}");
                 None
             }
         };
@@ -142,7 +143,7 @@ impl<'s> Discovery<'s> {
         let seq = if is_new {
             seq
         } else {
-            observe::log!("going on with pass {id} of discovery");
+            observe::log!("continuing pass {id} of discovery");
             client.run(|client| listing::seq(client, id))?
         };
         let open = OpenPass {
@@ -156,7 +157,7 @@ impl<'s> Discovery<'s> {
         Ok((open, seq))
     }
 
-    /// Lists all that the source names. False if it was told to stop.
+    /// Lists all that the source names. False if it was stopped.
     fn list_all(
         &self,
         open: &mut OpenPass<'_>,
@@ -182,7 +183,7 @@ impl<'s> Discovery<'s> {
                 Some(relay::Hosts::Listed(listed)) => all.extend(listed),
                 // A PDS, or an older relay: its own list is what there is.
                 Some(relay::Hosts::NotKnown) => {
-                    observe::log!("{relay} does not list hosts; its own list of repos is taken");
+                    observe::log!("{relay} does not list hosts; its own list of repos is used");
                     if relay::is_pds(self, http, relay) {
                         all.push((host_of(relay), relay.to_owned()));
                     } else {
@@ -225,7 +226,7 @@ fn log_pass(pass: &Pass) {
         tracing::warn!("{host}: {lines} lines of its list make no sense and were left out");
     }
     observe::log!(
-        "{} repos listed: {} new, {} to be loaded again, {} claimed by two hosts; {} are not listed any more; {} could not be settled",
+        "{} repos listed: {} new, {} with a newer rev, {} contested by two hosts; {} no longer listed; {} undecided",
         pass.listed,
         pass.changes.new,
         pass.changes.opened,

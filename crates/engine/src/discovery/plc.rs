@@ -1,4 +1,4 @@
-//! The accounts of the PLC export, where their documents say.
+//! Lists the accounts of the PLC export, on the hosts that their documents name.
 
 use crate::discovery::context::{Discovery, OpenPass};
 use crate::{documents, export};
@@ -9,7 +9,7 @@ use ledger::listing::Line;
 use ledger::states::Inactive;
 use process::Failure;
 
-/// Adds the accounts of the export, from where it was read to before. False if it was told to stop.
+/// Adds the accounts of the export, from where it was read to before. False if it was stopped.
 pub(crate) fn list_accounts(
     discovery: &Discovery<'_>,
     open: &mut OpenPass<'_>,

@@ -1,5 +1,5 @@
-//! Who is still waited for. A pass waits for every host that lists as fast as an honest one does;
-//! when none of those is left, the others get some time more, and then the pass ends without them.
+//! Decides how long a pass waits. It waits for every host that lists as fast as an honest one. When
+//! only slower hosts are left, they get some more time, and then the pass ends without them.
 
 use discover::walk::allowed;
 use fetch::hosts::domain_of;
@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Time for each line in which a host keeps up: 200 lines a second, a twentieth of what PDSes give
-/// at their pace.
+/// Time for each line in which a host keeps up: 200 lines per second, a twentieth of what PDSes
+/// give at their pace.
 const PER_LINE: Duration = Duration::from_millis(5);
 /// So many hosts of a domain fail before the others of it are not waited for, unless one of them
 /// answers.

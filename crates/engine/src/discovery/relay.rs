@@ -1,4 +1,4 @@
-//! What relays are asked: where their stream is, which hosts they know, which repos.
+//! Requests to relays: the position of their stream, their hosts, their repos.
 
 use crate::discovery::context::{Discovery, OpenPass};
 use discover::events::{self, Frame};
@@ -26,14 +26,14 @@ const QUIET: Duration = Duration::from_secs(2);
 const TOO_SLOW: &str = "ConsumerTooSlow";
 /// Longest time for a question about a stream, however much comes.
 const LONGEST: Duration = Duration::from_secs(120);
-/// Most events that are replayed to find the end.
+/// Maximum number of events that are replayed to find the end.
 const MOST_REPLAYED: u64 = 1_000_000;
-/// Most hosts that are believed of a relay; the network has some thousands.
+/// Maximum number of hosts that are believed of a relay; the network has some thousands.
 const MOST_HOSTS: u64 = 100_000;
 /// Attempts at a page.
 const ATTEMPTS: u32 = 6;
 
-/// What is asked of a relay's stream, unless that takes too long, or skyfill is told to stop.
+/// What is asked of a relay's stream, unless that takes too long, or skyfill is stopped.
 async fn bounded<T>(
     stop: &Stop,
     asked: impl Future<Output = Result<T, FetchError>>,
@@ -134,7 +134,7 @@ pub(crate) enum Hosts {
     NotKnown,
 }
 
-/// The hosts that a relay knows, but for those that it bans; nothing if it was told to stop.
+/// The hosts that a relay knows, but for those that it bans; nothing if it was stopped.
 pub(crate) async fn hosts(
     http: &HttpClient,
     relay: &str,
@@ -183,7 +183,7 @@ pub(crate) async fn hosts(
 
 fn away(relay: &str, error: &FetchError) -> Failure {
     Failure::new(format!("the relay {relay}: {error}"))
-        .hint("name another one with --relay, or hosts with --pds; what was found is kept")
+        .hint("name another relay with --relay, or hosts with --pds; what was found is stored")
 }
 
 /// The URL of a page.
@@ -262,7 +262,7 @@ fn read_page(body: &[u8], by_collection: bool) -> Result<Page<Line>, &'static st
 }
 
 /// Reads the relay's list of repos, or that of the repos with records of a collection. It does not
-/// say where they are. False if it was told to stop.
+/// say where they are. False if it was stopped.
 pub(crate) fn list_repos(
     discovery: &Discovery<'_>,
     http: &HttpClient,

@@ -1,5 +1,5 @@
-//! Accounts that two hosts claim, or that a list names without a host: their DID documents say
-//! where they are.
+//! Decides accounts that two hosts list, or that a list names without a host: their DID documents
+//! name the host.
 
 use crate::discovery::context::{Discovery, OpenPass};
 use crate::documents::good;
@@ -12,7 +12,7 @@ use process::{Failure, Stop};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
-/// Documents that are asked for at once; the directory's pace is its own.
+/// Documents that are asked for concurrently; the directory's pace is its own.
 const AT_ONCE: usize = 64;
 /// Accounts of a batch, stored in one transaction.
 const BATCH: i64 = 500;
@@ -20,7 +20,7 @@ const BATCH: i64 = 500;
 /// quarter of an hour. The others wait, so that nobody who claims what is not his holds up a pass.
 const MOST_CONTESTED: usize = 20_000;
 
-/// Asks for the documents of all accounts that are not settled. False if it was told to stop.
+/// Asks for the documents of all accounts that are not settled. False if it was stopped.
 pub(crate) fn settle(discovery: &Discovery<'_>, open: &mut OpenPass<'_>) -> Result<bool, Failure> {
     let OpenPass { client, counts, .. } = open;
     let (schema, stop) = (&discovery.database.schema, discovery.stop);
@@ -67,7 +67,7 @@ pub(crate) fn settle(discovery: &Discovery<'_>, open: &mut OpenPass<'_>) -> Resu
     }
 }
 
-/// Asks for documents; what was not answered when it was told to stop is left out.
+/// Asks for documents; what was not answered when it was stopped is left out.
 async fn look_up_all(
     dids: Vec<String>,
     documents: &Arc<Resolver>,

@@ -1,4 +1,4 @@
-//! Where repos are looked for.
+//! The sources of repos.
 
 use fetch::hosts::host_of;
 use std::time::Duration;

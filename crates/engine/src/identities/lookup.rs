@@ -1,4 +1,4 @@
-//! Looking accounts up, batch by batch.
+//! Looks accounts up, batch by batch.
 
 use crate::documents::{self, Directory};
 use crate::export;
@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 const BATCH_PER_SLOT: usize = 100;
 /// Attempts at each document.
 const ATTEMPTS: u32 = 4;
-/// Seconds until what could not be reached is tried again, by how often that was. After that only
+/// Seconds until what could not be reached is retried, by how often that was. After that only
 /// `--retry` tries.
 const AGAIN_IN: &[i32] = &[3600, 4 * 3600, 24 * 3600, 3 * 24 * 3600, 7 * 24 * 3600];
 
@@ -40,7 +40,7 @@ struct Learned {
     handle: Handle,
 }
 
-/// What an account's document says of its handle, and what came of asking.
+/// What an account's document says of its handle, and the result of asking.
 enum Handle {
     /// There is no good document.
     NoDocument,
@@ -89,7 +89,7 @@ pub struct Options {
     pub now: i64,
     /// Where documents and handles are asked for.
     pub directory: Directory,
-    /// Accounts that are looked up at once.
+    /// Accounts that are looked up concurrently.
     pub concurrency: usize,
     /// Whether another process that looks up accounts is waited for; without it, it is an error.
     pub is_patient: bool,
@@ -109,7 +109,7 @@ pub enum HandleMode {
 pub enum LookUp {
     /// All that was due was looked up.
     Done(Summary),
-    /// It was told to stop; what was looked up before, if it came to that.
+    /// It was stopped; what was looked up before, if it came to that.
     Stopped(Option<Summary>),
 }
 
@@ -124,7 +124,7 @@ pub fn prove(directory: &Directory, database: &Database, stop: &Stop) -> Result<
     let proved = proof::prove(&database.schema, &mut client, &runtime, &documents, stop)?;
     if proved.forged + proved.elsewhere > 0 {
         observe::log!(
-            "{} repos were proved; {} are forged and {} came from another host than their documents name: {} are to be fetched anew",
+            "{} repos were proved; {} are forged and {} came from another host than their documents name: {} will be fetched again",
             proved.proved,
             proved.forged,
             proved.elsewhere,
@@ -204,7 +204,8 @@ fn enroll_file(
     database: &Database,
     path: &std::path::Path,
 ) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| Failure::new(format!("read {}: {error}", path.display()));
+    let failed =
+        |error: std::io::Error| Failure::new(format!("cannot read {}: {error}", path.display()));
     let mut dids = Vec::new();
     let mut enroll = |dids: &mut Vec<String>| {
         let dids = std::mem::take(dids);
@@ -250,7 +251,7 @@ fn export_cursor(directory: &Directory, database: &Database) -> String {
     )
 }
 
-/// Reads the export from where the last run stopped. False if it was told to stop.
+/// Reads the export from where the last run stopped. False if it was stopped.
 fn read_export(
     options: &Options,
     runtime: &Runtime,
@@ -290,7 +291,7 @@ fn read_export(
     if !is_whole {
         return Ok(false);
     }
-    observe::log!("{} documents noted from the export", noted.get());
+    observe::log!("{} documents stored from the export", noted.get());
     if from_the_start && noted.get() == 0 {
         let due = client.run(|client| ledger::identity::count_due(client, &database.schema))?;
         if due > 0 {
@@ -314,7 +315,7 @@ struct Batches<'b> {
 }
 
 impl Batches<'_> {
-    /// Looks up all accounts that are due. False if it was told to stop.
+    /// Looks up all accounts that are due. False if it was stopped.
     fn look_up_all(&self, client: &mut Patient<'_>) -> Result<bool, Failure> {
         let (options, schema) = (self.options, &self.database.schema);
         let documents = Arc::new(options.directory.documents(ATTEMPTS)?);
@@ -345,7 +346,7 @@ impl Batches<'_> {
         Ok(false)
     }
 
-    /// Looks up a batch; what was not done when it was told to stop is left out.
+    /// Looks up a batch; what was not done when it was stopped is left out.
     async fn look_up_batch(
         &self,
         due: Vec<Due>,

@@ -1,9 +1,9 @@
 //! Account look-ups: the DID document and the handle of each loaded account, and the table `actor`.
 //!
-//! [`look_up`] goes once over the accounts that are due, in the order of DIDs, in batches: documents
-//! and handles of a batch are asked for at once, then stored in one transaction. What is stored is
-//! not asked for again, so stopping at any moment costs a batch. [`prove`] then judges the repos
-//! that were stored before their documents were known.
+//! [`look_up`] goes over the accounts that are due once, in the order of DIDs. Documents and
+//! handles of a batch are requested concurrently, then stored in one transaction. Stored results
+//! are not requested again, so a stop costs at most a batch. [`prove`] then judges the repos that
+//! were stored before their documents were known.
 
 mod lookup;
 mod summary;

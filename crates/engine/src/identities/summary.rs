@@ -1,11 +1,11 @@
-//! What account look-ups count.
+//! The counts of account look-ups.
 
 use ledger::identity::{DocumentState, HandleState};
 use observe::Counter;
 
 /// What people are told when something could not be reached.
 pub const RETRIED_LATER: &str =
-    "what could not be reached is tried again by a later run, or now with --retry";
+    "a later run retries what could not be reached; --retry retries it now";
 
 /// How a look-up of accounts ended.
 #[derive(Clone, Debug)]
@@ -85,7 +85,7 @@ impl Counts {
             accounts,
         };
         observe::log!(
-            "{} accounts looked up: {} handles verified, {} taken as claimed, {} not theirs, {} accounts without a usable document, \
+            "{} accounts looked up: {} handles verified, {} stored as claimed, {} not confirmed, {} accounts without a usable document, \
              {} not reached",
             summary.looked_up,
             summary.verified,

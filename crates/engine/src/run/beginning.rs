@@ -1,4 +1,4 @@
-//! How a run begins: the one that is not done goes on, else a new one begins.
+//! Begins a run: continues the one that is not done, or starts a new one.
 
 use crate::observer::Milestone;
 use crate::run::new_run::{NewRun, refused_begin};
@@ -9,7 +9,7 @@ use pg::Waits;
 use postgres::Client;
 use process::{Database, Failure};
 
-/// The run to go on with, or a new one; nothing if there is nothing to do.
+/// The run to continue with, or a new one; nothing if there is nothing to do.
 pub(crate) fn current_run(
     session: &Session<'_>,
     new: &NewRun,
@@ -22,7 +22,7 @@ pub(crate) fn current_run(
     let begun = |is_new| session.observer.reached(Milestone::RunBegun { is_new });
     if let Some(run) = last.filter(|run| run.phase != Phase::Done) {
         observe::log!(
-            "going on with run {} of {}, a {} load, in phase {}",
+            "continuing run {} of {}, a {} load, in phase {}",
             run.id,
             run.now,
             run.mode.word(),

@@ -1,4 +1,5 @@
-//! The board of a run, which all of its stages share: counts, repos under way, what became of them, whether to stop.
+//! The board of a run, which all of its stages share: counts, repos in progress, their results, and
+//! whether to stop.
 
 use crate::run::stragglers::Progressed;
 use fetch::archive::ArchiveWriter;
@@ -13,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What became of a repo that was not stored.
+/// The result for a repo that was not stored.
 #[derive(Clone, Debug)]
 pub(crate) enum Settled {
     /// It has this state.
@@ -107,7 +108,7 @@ impl Board {
         }
     }
 
-    /// For the progress; the first one is measured against the number of open repos.
+    /// For the progress; the first one is measured against the number of pending repos.
     pub(crate) fn counters(&self) -> Vec<Counter> {
         [
             &self.done,
@@ -166,7 +167,7 @@ impl Board {
         Asking(self)
     }
 
-    /// What came of all repos so far.
+    /// The result of all repos so far.
     pub(crate) fn progressed(&self) -> Progressed {
         let repos = self
             .lock_yields()
@@ -199,7 +200,8 @@ impl Board {
         self.settle(repo.lease);
     }
 
-    /// What came of a repo is for the ledger; it is settled when it is there ([`Board::on_noted`]).
+    /// The result of a repo is for the ledger; it is settled when it is there
+    /// ([`Board::on_noted`]).
     pub(crate) fn note(&self, note: Note) {
         self.lock_notes().push(Settled::Noted(note));
     }

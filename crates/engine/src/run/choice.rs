@@ -1,4 +1,4 @@
-//! Which collections and notifications a run takes.
+//! The collections and notifications that a run loads.
 
 use ledger::runs::{Mode, Run};
 use load::Notifications;
@@ -59,7 +59,7 @@ impl Requested {
         }
     }
 
-    /// What a new run has. A fresh one begins anew; a merge keeps to what is there.
+    /// What a new run has. A fresh one starts over; a merge keeps to what is there.
     pub(crate) fn selection(&self, mode: Mode, last: Option<&Run>) -> Selection {
         let before = match (mode, last) {
             (Mode::Merge, Some(last)) => Selection::of(last),
@@ -78,12 +78,12 @@ impl Requested {
             return Ok(());
         }
         Err(Failure::usage(format!(
-            "run {} is under way, and takes {}",
+            "run {} is not done, and loads {}",
             run.id,
             selection.described()
         ))
         .hint_to_run(
-            "end it first, without --collections and --notifications",
+            "finish it first, without --collections and --notifications",
             "run",
         ))
     }
@@ -100,13 +100,13 @@ impl Requested {
             return Ok(());
         }
         Err(Failure::usage(format!(
-            "schema {} of {} was loaded with {}; a merge cannot take others",
+            "schema {} of {} was loaded with {}; a merge cannot use others",
             database.schema,
             database.shown(),
             before.described()
         ))
         .hint_to_run(
-            "leave --collections and --notifications away to take the same, or begin anew",
+            "leave out --collections and --notifications to use the same, or start over",
             "migrate --recreate-schema",
         ))
     }

@@ -1,4 +1,4 @@
-//! Checking and encoding, on threads of their own: CARs in, chunks of rows out.
+//! The encoding threads: they check CARs and encode them as chunks of rows.
 
 use crate::run::board::Board;
 use crate::trust::{self, Known, Verdict};
@@ -37,11 +37,11 @@ pub(crate) struct Encode {
     pub(crate) answer: oneshot::Sender<Encoded>,
 }
 
-/// What came of it.
+/// The result of it.
 pub(crate) enum Encoded {
     /// Its rows are on their way.
     Well,
-    /// The stored commit is the same; whose word stands behind it.
+    /// The stored commit is the same; who vouches for it.
     Unchanged(Option<Proof>),
     /// It is not whole.
     Bad(RepoError),
@@ -271,7 +271,7 @@ fn encode(
 fn too_large(what: &str, wanted: usize, total: usize) -> String {
     let mib = |bytes: usize| bytes.div_ceil(1 << 20);
     format!(
-        "{what} would take {} MiB of memory, of which it may have {}: give it more with --memory",
+        "{what} would need {} MiB of memory, more than the {} MiB that it may use: raise --memory",
         mib(wanted),
         total >> 20
     )
@@ -318,7 +318,7 @@ fn weigh(repo: &Repo<Body>, open: &Open, host: &str, known: Option<&Known>) -> W
     if is_older && repos::is_binding(stored, &revs::newest_believed(), false, open.proof, proof) {
         return Weighed::Refused(
             "older",
-            format!("rev {rev} is older than {stored}, which is stored"),
+            format!("rev {rev} is older than the stored {stored}"),
         );
     }
     Weighed::Store {

@@ -1,9 +1,9 @@
-//! The one thread of a run that talks to the ledger: it leases hosts, hands out their open repos,
-//! and writes down what became of those that were not stored.
+//! The only thread of a run that talks to the ledger. It leases hosts, hands out their pending
+//! repos, and records the result for those that were not stored.
 //!
-//! What is in memory is only a copy. When everything that was handed out is settled, the ledger is
-//! asked again; a repo that was lost on the way, with a connection or a server, is open there
-//! still, and comes again.
+//! Memory holds only a copy. When everything that was handed out is settled, the thread reads the
+//! ledger again. A repo that was lost on the way, with a connection or a server, is still pending
+//! there, and is handed out again.
 
 use crate::run::board::{Board, Settled};
 use crate::run::stragglers::Stragglers;
@@ -23,13 +23,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Hosts that a run leases at once.
+/// Hosts that a run leases at a time.
 const HOSTS: usize = 2048;
 /// So many of the hosts that take the longest are shown.
 const SLOW_HOSTS: usize = 5;
 /// Repos that are handed out, and of which nothing is settled yet, over all hosts.
 const UNDER_WAY: u64 = 16_384;
-/// Most repos of a host that are read from the ledger at once.
+/// Maximum number of repos of a host that are read from the ledger at once.
 const PAGE: usize = 500;
 /// Leases are renewed this often: three times in the time that one lasts.
 const RENEW: Duration = Duration::from_secs(20);
@@ -98,7 +98,7 @@ pub(crate) fn most_under_way(slots: usize) -> u64 {
 pub(crate) enum Fed {
     /// No repo is open.
     All,
-    /// It was told to stop.
+    /// It was stopped.
     Stopped,
 }
 
@@ -178,7 +178,7 @@ impl Feeder<'_> {
             for queue in &mut *queues {
                 queue.page.clear();
                 queue.cursor.clear();
-                // Nothing is under way: what is open is neither coming nor settled by somebody
+                // Nothing is under way: what is pending is neither coming nor settled by somebody
                 // else.
                 queue.handed_out.clear();
                 self.read(client, queue)?;
@@ -196,9 +196,7 @@ impl Feeder<'_> {
                 return self.end(client, queues, Fed::All);
             }
             if waiting_for_others.is_multiple_of(30) {
-                observe::log!(
-                    "{open} repos are left to another skyfill that works on this database; waiting"
-                );
+                observe::log!("another skyfill works on the {open} repos that are left; waiting");
             }
             waiting_for_others += 1;
             std::thread::sleep(Duration::from_secs(1));
@@ -229,7 +227,7 @@ impl Feeder<'_> {
         Ok(fed)
     }
 
-    /// Leases hosts that have open repos, as many as there is room for; how many there were.
+    /// Leases hosts that have pending repos, as many as there is room for; how many there were.
     fn lease(&self, client: &mut Client, queues: &mut Vec<Queue>) -> Result<usize, DbError> {
         if queues.len() >= HOSTS {
             return Ok(0);
@@ -267,7 +265,7 @@ impl Feeder<'_> {
         Ok(found)
     }
 
-    /// Gives back the hosts that have no open repos any more.
+    /// Gives back the hosts that have no pending repos any more.
     fn drop_empty(&self, client: &mut Client, queues: &mut Vec<Queue>) -> Result<(), DbError> {
         let is_empty = |queue: &Queue| {
             queue.at_end
@@ -363,7 +361,7 @@ impl Feeder<'_> {
     fn put_off(&self, client: &mut Client, queue: &mut Queue) -> Result<(), DbError> {
         let given = self.board.yield_of(queue.leased.lease);
         let error = format!(
-            "its host gave {} repos, did not have {} and failed {} times: the rest of what it lists is left to later",
+            "its host delivered {} repos, lacked {} and failed {} times: the rest of its list is loaded later",
             given.good, given.absent, given.failed
         );
         tracing::warn!("{}: {error}", queue.leased.host);
@@ -373,7 +371,8 @@ impl Feeder<'_> {
     /// Goes on without the repos that are left: nothing else is going on, and hardly any of them
     /// come.
     fn leave_stragglers(&self, client: &mut Client, queues: &mut [Queue]) -> Result<(), DbError> {
-        let error = "its host hardly gave any repos, and all others were done: it is left to later";
+        let error =
+            "its host delivered almost nothing, and all others were done: it is loaded later";
         for queue in queues {
             let is_busy = self.board.under_way_at(queue.leased.lease) > 0;
             if is_busy || !queue.at_end || !queue.page.is_empty() {
@@ -546,7 +545,7 @@ impl Feeder<'_> {
                         state: State::Failed,
                         code: Some("host forgot"),
                         error: Some(
-                            "its host does not know it any more, and many others; are they gone? --accept-deletions removes them"
+                            "its host no longer has it, nor many others; are they gone? --accept-deletions removes them"
                                 .to_owned(),
                         ),
                         proof: None,

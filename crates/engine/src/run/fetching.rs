@@ -1,8 +1,8 @@
-//! Fetching: a task for each repo under way. It ends when the repo is handed on to be checked and
-//! encoded and that went well, or with a note for the ledger.
+//! Fetching: one task per repo in progress. A task ends when the repo was passed on to be checked
+//! and encoded, or with a result for the ledger.
 //!
-//! Each request waits for its turn ([`fetch::turns`]). A turn ends when the body is complete and
-//! has found room in the queue before the encoders: while those are behind, hosts are asked less.
+//! Each request waits for its turn ([`fetch::turns`]). A request holds its slot until its body is
+//! complete and queued for encoding. While encoding is behind, hosts therefore get fewer requests.
 
 use crate::documents;
 use crate::run::board::Board;
@@ -66,8 +66,8 @@ pub(crate) async fn fetch_all(shared: Arc<Fetching>, mut jobs: UnboundedReceiver
                 board.note(failed(
                     &did,
                     lease,
-                    "broke off",
-                    "skyfill's own work on it broke off".to_owned(),
+                    "failed in skyfill",
+                    "skyfill's own work on it failed".to_owned(),
                 ));
             }
         });
@@ -179,7 +179,7 @@ enum Elsewhere {
     Gone(Option<String>),
     /// Where it was asked for: the error stands.
     No(FetchError),
-    /// It was told to stop.
+    /// It was stopped.
     Stopped,
 }
 
@@ -216,14 +216,15 @@ async fn look_elsewhere(shared: &Fetching, job: &Job, error: FetchError) -> Else
         }
         // The host of a did:web says much when it is not well: rows are not removed for that.
         Found::Gone if is_missing && is_stored && !job.open.did.starts_with("did:plc:") => {
-            Elsewhere::No(FetchError::NoDocument("its host has none".to_owned()))
+            Elsewhere::No(FetchError::NoDocument("its host does not have it".to_owned()))
         }
-        // One word of a host is not enough while the account's document names it: a list without the account has to say the same.
+        // One word of a host is not enough while the account's document names it: a list without
+        // the account has to say the same.
         Found::Document(_) if is_missing && is_stored && !job.open.is_delisted && !shared.accept_deletions => {
             Elsewhere::No(FetchError::Untrusted(
                 "host forgot",
-                "its host does not have it, but its DID document names it: its rows stay until the host lists its repos without it (catch-up), \
-                 or --accept-deletions says that it is gone"
+                "its host does not have it, although its DID document names that host: its rows stay until the host's list omits it (catch-up), \
+                 or until --accept-deletions confirms that it is gone"
                     .to_owned(),
             ))
         }
@@ -241,11 +242,11 @@ async fn look_elsewhere(shared: &Fetching, job: &Job, error: FetchError) -> Else
     }
 }
 
-/// What became of a repo that was fetched.
+/// The result for a repo that was fetched.
 enum Fetched {
     /// Its rows are on their way to the database.
     Encoded,
-    /// The stored rev is the newest; whose word stands behind it.
+    /// The stored rev is the newest; who vouches for it.
     Unchanged(Option<Proof>),
     /// Its document names this PDS.
     Elsewhere(String),
@@ -265,7 +266,9 @@ async fn ask_first(
             None => Err(Err(FetchError::Stopped)),
             Some(Now::Elsewhere(pds)) => Err(elsewhere(job, pds)),
             Some(Now::Unknown(why)) => Err(Err(why)),
-            Some(Now::Known(_)) => Err(Err(FetchError::NoDocument("it names no host".to_owned()))),
+            Some(Now::Known(_)) => Err(Err(FetchError::NoDocument(
+                "its document names no host".to_owned(),
+            ))),
         };
     }
     let is_elsewhere = known.as_ref().is_some_and(|known| known.host != job.host);
@@ -281,7 +284,7 @@ async fn ask_first(
     }
 }
 
-/// How the document of an account is now; nothing if it was told to stop.
+/// How the document of an account is now; nothing if it was stopped.
 async fn ask(shared: &Fetching, job: &Job, commit: Option<&atrepo::Commit>) -> Option<Now> {
     let account = (job.open.did.as_str(), job.host.as_str());
     let learned = |document| shared.board.note_document(document);
@@ -469,12 +472,12 @@ async fn encode(
             let what = if job.open.rev.as_ref() == Some(rev) {
                 format!("rev {rev} is stored with another commit")
             } else {
-                format!("the signature of rev {rev} is not of the key that is known")
+                format!("the signature of rev {rev} was not made by the known key")
             };
             FetchError::Untrusted("in doubt", format!("{what}, and {why}"))
         };
         if was_asked || shared.archive.is_some() {
-            return Err(in_doubt("nothing tells which is the account's"));
+            return Err(in_doubt("it cannot be decided which is the account's"));
         }
         was_asked = true;
         match ask(shared, job, Some(&commit)).await {

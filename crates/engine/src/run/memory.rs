@@ -1,5 +1,5 @@
-//! How the memory of a run is shared out among its stages, so that all of them together stay within
-//! `--memory`, whatever is sent.
+//! Divides the memory of a run among its stages, so that all of them together stay within
+//! `--memory`, whatever hosts send.
 
 /// Shares, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,7 +8,7 @@ pub(crate) struct Memory {
     pub(crate) waiting_bodies: usize,
     /// What one body may take before it goes to a file.
     pub(crate) body: u32,
-    /// Bodies that are decompressed at once.
+    /// Bodies that are decompressed concurrently.
     pub(crate) decoders: usize,
     /// Indexes of blocks of the repos that are encoded.
     pub(crate) indexes: usize,

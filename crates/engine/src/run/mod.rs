@@ -1,12 +1,13 @@
-//! Runs: the whole way in one process.
+//! Runs: the whole path in one process.
 //!
-//! The ledger in the database says what is to be done ([`feeder`]) and how far the run has come
-//! ([`phases`]). Between are stages over bounded channels ([`stages`]): tasks fetch ([`fetching`]),
-//! threads check and encode ([`encoding`]), threads load (`load::loading`). What waits between them
-//! counts against the memory of the run ([`memory`]).
+//! The ledger in the database holds the pending work ([`feeder`]) and the phase that the run has
+//! reached ([`phases`]). In between are stages that are connected by bounded channels ([`stages`]):
+//! tasks fetch ([`fetching`]), threads check and encode ([`encoding`]), threads load
+//! (`load::loading`). Everything that waits between them counts against the memory of the run
+//! ([`memory`]).
 //!
-//! [`run()`] adds what is to be loaded and loads it; [`load_pending`] loads what is pending, and is
-//! what catching up repeats.
+//! [`run()`] adds the named repos and loads them. [`load_pending`] loads pending repos; catching up
+//! repeats it.
 
 mod beginning;
 mod board;

@@ -1,4 +1,4 @@
-//! What a new run is to be, and whether that goes with what is in the database.
+//! The options of a new run, and whether they fit what is in the database.
 
 use crate::run::choice::{Requested, Selection};
 use ledger::runs::{self, Mode, Phase, Run};
@@ -80,10 +80,10 @@ pub(crate) fn refused_begin(database: &Database, error: &FreshError) -> Failure 
             failure.hint("load with --mode merge, or empty it: skyfill migrate --recreate-schema")
         }
         FreshError::InUse(_) => {
-            failure.hint("stop whatever reads or writes these tables, or load with --mode merge")
+            failure.hint("stop the programs that read or write these tables, or load with --mode merge")
         }
         FreshError::Database(_) => failure.hint(
-            "a fresh load drops and makes indexes: the user must own the tables; or load with --mode merge",
+            "a fresh load drops and rebuilds indexes, so the user must own the tables; or load with --mode merge",
         ),
     }
 }

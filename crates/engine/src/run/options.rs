@@ -1,4 +1,4 @@
-//! What a run loads, and how.
+//! The options of a load.
 
 use crate::discovery::Source;
 use crate::documents::Directory;

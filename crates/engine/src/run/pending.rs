@@ -1,4 +1,5 @@
-//! Loading what is pending, and what comes after that, in the run that is not done or a new one.
+//! Loads pending repos, then runs the phases after loading, in the run that is not done or in a new
+//! one.
 
 use crate::discovery::{self, list_client};
 use crate::run::beginning::current_run;
@@ -66,7 +67,7 @@ impl Done {
         }
     }
 
-    /// Whether it was told to stop.
+    /// Whether it was stopped.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.outcome == Outcome::Stopped
@@ -87,7 +88,7 @@ pub(crate) fn load_pending(
     let mut client = database.connect()?;
     let refused = |error: postgres::Error| database.failure(error);
     let open = repos::count_open(&mut client, &database.schema).map_err(refused)?;
-    // Of two that begin at once, the second one goes on with the run of the first.
+    // Of two that begin at once, the second one continues with the run of the first.
     locks::take(
         &mut client,
         Lock::Begin,
@@ -122,7 +123,7 @@ pub(crate) fn load_pending(
     rounds(session, run, archive, open).map(Some)
 }
 
-/// Loads, and does what comes after that, until nothing is found that is to be loaded anew.
+/// Loads, and does what comes after that, until nothing is found that is to be loaded again.
 fn rounds(
     session: &Session<'_>,
     mut run: Run,
@@ -150,7 +151,7 @@ fn rounds(
             }
             Finish::LoadAgain(repos) => {
                 observe::log!(
-                    "{repos} repos are not their accounts' word: they are fetched from where their documents say"
+                    "{repos} repos are not their accounts' own: they are fetched from the hosts that their documents name"
                 );
                 let mut client = database.connect()?;
                 runs::load_again(&mut client, run.id).map_err(|error| database.failure(error))?;
@@ -184,7 +185,7 @@ fn note_seq(
             Some(seq)
         }
         Err(error) => {
-            observe::log!("note: where {relay} is could not be learned: {error}");
+            observe::log!("note: the position of {relay} is unknown: {error}");
             None
         }
     };

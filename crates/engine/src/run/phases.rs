@@ -1,5 +1,5 @@
-//! What comes after loading: indexes, vacuum, identities, finalize, verify. Each can be stopped and
-//! gone on with; the ledger knows which is next.
+//! The phases after loading: indexes, vacuum, identities, finalize, verify. Each can be stopped and
+//! continued; the ledger knows which is next.
 
 use crate::identities::{self, HandleMode, LookUp};
 use crate::run::options::LoadOptions;
@@ -17,7 +17,7 @@ use pg::{DbError, DbErrorKind, Persistent, Step};
 use postgres::Client;
 use process::{Database, Failure, Stop, clock};
 
-/// Accounts that are looked up at once.
+/// Accounts that are looked up concurrently.
 const LOOK_UPS_AT_ONCE: usize = 32;
 /// Rows of a slice, about.
 const SLICE_ROWS: u64 = 200_000;
@@ -30,7 +30,7 @@ pub enum Outcome {
         /// Differences between the tables and the commits.
         differences: u64,
     },
-    /// It was told to stop.
+    /// It was stopped.
     Stopped,
 }
 
@@ -77,7 +77,7 @@ fn persist<T>(
         .map_err(|error| {
             database
                 .db_failure(&error)
-                .hint_to_go_on("what is done stays done; mend this, then")
+                .hint_to_go_on("what is done stays done; fix this, then")
         })
 }
 
@@ -115,7 +115,7 @@ fn lock(client: &mut Client, database: &Database, stop: &Stop) -> Result<bool, F
     }
 }
 
-/// Rebuilds the indexes of a fresh load before more is loaded; false if it was told to stop.
+/// Rebuilds the indexes of a fresh load before more is loaded; false if it was stopped.
 pub(crate) fn rebuild_indexes_first(session: &Session<'_>) -> Result<bool, Failure> {
     let (database, stop) = (session.database, &session.stop);
     let mut client = database.connect()?;
@@ -146,7 +146,7 @@ pub(crate) fn finish(
         registry().enter(run.phase.word());
         let (ended, next) = match run.phase {
             Phase::Load => {
-                observe::log!("another skyfill loads more; what comes after loading is left to it");
+                observe::log!("another skyfill is still loading; it does the phases after loading");
                 return Ok(Finish::Ended(Outcome::Done { differences }));
             }
             Phase::Indexes => (rebuild_indexes(session)?, Phase::Vacuum),
@@ -177,7 +177,7 @@ pub(crate) fn finish(
     Ok(Finish::Ended(Outcome::Done { differences }))
 }
 
-/// Rebuilds every index and constraint that is still missing; false if it was told to stop.
+/// Rebuilds every index and constraint that is still missing; false if it was stopped.
 fn rebuild_indexes(session: &Session<'_>) -> Result<bool, Failure> {
     let (options, database, stop) = (session.options, session.database, &session.stop);
     let mut failed_at = None;
@@ -224,14 +224,14 @@ fn not_rebuilt(database: &Database, at: Option<&(String, String)>, error: &DbErr
     }
     let which = at.map_or_else(String::new, |(name, table)| format!("{name} on {table}: "));
     let failure = Failure::new(format!(
-        "make indexes in schema {} of {}: {which}{error}",
+        "build indexes in schema {} of {}: {which}{error}",
         database.schema,
         database.shown()
     ));
     if error.sqlstate.as_deref() == Some("23505") {
-        return failure.hint_to_go_on("a row that skyfill did not write breaks the constraint; remove it (the message names its key), then");
+        return failure.hint_to_go_on("a row that skyfill did not write violates the constraint; remove it (the message names its key), then");
     }
-    failure.hint_to_go_on("what was made stays; mend this, then")
+    failure.hint_to_go_on("what was built stays; fix this, then")
 }
 
 fn vacuum(session: &Session<'_>, run: &Run) -> Result<bool, Failure> {
@@ -258,8 +258,8 @@ fn vacuum(session: &Session<'_>, run: &Run) -> Result<bool, Failure> {
     ended
 }
 
-/// Looks up accounts, and proves what was stored unproved; how many repos are to be fetched anew
-/// for that, or nothing if it was told to stop.
+/// Looks up accounts, and proves what was stored unproved; how many repos are to be fetched again
+/// for that, or nothing if it was stopped.
 fn look_up(session: &Session<'_>, run: &Run) -> Result<Option<u64>, Failure> {
     let Some(handles) = session.options.handles else {
         return Ok(Some(0));
@@ -308,7 +308,7 @@ fn identities_options(
 
 /// Before a pass of catching up: accounts whose documents changed since the first load, as the PLC
 /// export says, and those of did:web, of which nothing says so, are looked up again. `now` is the
-/// time of the pass. False if it was told to stop.
+/// time of the pass. False if it was stopped.
 pub(crate) fn look_up_changed(session: &Session<'_>, now: i64) -> Result<bool, Failure> {
     let Some(handles) = session.options.handles else {
         return Ok(true);
@@ -326,7 +326,7 @@ pub(crate) fn look_up_changed(session: &Session<'_>, now: i64) -> Result<bool, F
     Ok(look_up_and_prove(session, &options)?.is_some())
 }
 
-/// Computes the derived rows; false if it was told to stop.
+/// Computes the derived rows; false if it was stopped.
 fn finalize(session: &Session<'_>, run: &Run) -> Result<bool, Failure> {
     let options = finalize::Options {
         connections: session.options.connections,

@@ -1,4 +1,4 @@
-//! A session: what a command that loads works with, from its start to its end.
+//! A session: the resources of a command that loads, from its start to its end.
 
 use crate::certificate::Place;
 use crate::discovery::{Discovery, Source};
@@ -48,8 +48,7 @@ impl<'s> Session<'s> {
         let keep = match &options.keep_cars {
             Some(folder) => {
                 let writer = ArchiveWriter::open(folder).map_err(|error| {
-                    Failure::new(error)
-                        .hint("name a folder that can be written to, with --keep-cars")
+                    Failure::new(error).hint("name a writable folder with --keep-cars")
                 })?;
                 Some(Arc::new(Mutex::new(writer)))
             }

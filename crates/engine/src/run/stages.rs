@@ -1,4 +1,4 @@
-//! The stages of loading, from the ledger to the tables: how they share the memory, start and end.
+//! The stages of loading, from the ledger to the tables: how they divide the memory, start and end.
 
 use crate::run::board::Board;
 use crate::run::encoding::{self, Encode, Encoding};
@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Requests at once, unless the operator wants another number.
+/// Concurrent requests, unless the operator wants another number.
 const CONCURRENCY: usize = 512;
 
 /// Loads all repos that are pending, of which there are about `open`.
@@ -109,7 +109,7 @@ impl<'s> Stages<'s> {
         })
     }
 
-    /// Runs all stages until nothing is pending or it is told to stop.
+    /// Runs all stages until nothing is pending or it is stopped.
     fn work(&self, archive: Option<Archive>, progress: &Progress) -> Result<Fed, Failure> {
         let (session, board) = (self.session, self.board);
         let turns = {
@@ -246,8 +246,8 @@ fn indexed_columns(database: &Database) -> Result<Vec<(String, String)>, Failure
         .map_err(|error| database.failure(error))?;
     if indexed.is_empty() {
         return Err(
-            Failure::new("skyfill's own copies of the tables are gone from schema skyfill").hint(
-                "put the indexes back and begin anew: skyfill indexes restore, skyfill migrate --recreate-schema",
+            Failure::new("skyfill's own copies of the tables are missing from schema skyfill").hint(
+                "rebuild the indexes and start over: skyfill indexes restore, skyfill migrate --recreate-schema",
             ),
         );
     }
@@ -260,7 +260,7 @@ fn broke_off(database: &Database, why: &str) -> Failure {
         database.schema,
         database.shown()
     ))
-    .hint_to_go_on("what is loaded stays loaded; mend this, then")
+    .hint_to_go_on("what is loaded stays loaded; fix this, then")
 }
 
 /// The collections and notifications of the run.

@@ -1,9 +1,10 @@
-//! When a run waits for nothing but hosts that hardly give anything. A host that answers each
-//! question, but takes its time, is never away; its half a million repos would keep all others from
-//! their indexes for weeks. So the run counts the time in which it has nothing to do but
-//! wait for hosts and gets less than a repo per second, or as many bytes as an average one has.
-//! After the operator's patience it goes on without the repos that are left; a later run asks for
-//! them.
+//! Decides when a run stops waiting for hosts that deliver almost nothing.
+//!
+//! A host that responds to each request, but slowly, never counts as down. Its half a million repos
+//! would keep all others from their indexes for weeks. So the run counts the time in which it only
+//! waits for hosts and gets less than one repo per second, or less than the bytes of an average
+//! one. After the operator's patience it continues without the repos that are left; a later run
+//! fetches them.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Which repos a run is to load: from a DID file, from arguments, from an archive; into the ledger.
+//! Adds the repos that a run is to load to the ledger: from a DID file, from arguments, from an
+//! archive.
 
 use crate::documents::good;
 use crate::run::options::Repos;
@@ -81,7 +82,7 @@ struct Adding<'a> {
 impl Adding<'_> {
     /// Adds the lines of a DID file; how many of them name no repo.
     fn add_file(&mut self, DidFile { shown, reader }: DidFile) -> Result<u64, Failure> {
-        let failed = |error: std::io::Error| Failure::new(format!("read {shown}: {error}"));
+        let failed = |error: std::io::Error| Failure::new(format!("cannot read {shown}: {error}"));
         let mut bad_lines = 0;
         for line in did_file::read(reader, 0, 0) {
             match line.map_err(failed)? {
@@ -95,7 +96,7 @@ impl Adding<'_> {
             }
         }
         if bad_lines > 0 {
-            observe::log!("{bad_lines} lines of {shown} name no repo; the others are taken");
+            observe::log!("{bad_lines} lines of {shown} name no repo; the others are loaded");
         }
         Ok(bad_lines)
     }
@@ -155,7 +156,7 @@ fn named(
         match runtime.block_on(resolver.resolve(name)) {
             handle::Leads::To(did) => dids.push(did),
             handle::Leads::Nowhere => named.push(Named::NoAccount(format!(
-                "handle {name} leads to no account; check its spelling, or name the account with --did"
+                "handle {name} does not resolve; check its spelling, or name the account with --did"
             ))),
             handle::Leads::Unreachable(error) => {
                 named.push(Named::NoAccount(format!(
@@ -166,7 +167,7 @@ fn named(
     }
     for did in dids {
         if !atrepo::syntax::is_did(&did) {
-            return Err(Failure::usage(format!("{did} is no DID")));
+            return Err(Failure::usage(format!("{did} is not a DID")));
         }
         named.push(match archive {
             Some(_) => Named::Repo(did, String::new()),
@@ -187,7 +188,7 @@ impl Named {
             Found::Gone => (
                 State::NotFound,
                 "no account",
-                "it does not exist, or no more".to_owned(),
+                "it does not exist, or no longer does".to_owned(),
             ),
             Found::Unreachable(error) => (
                 State::Failed,
@@ -202,7 +203,7 @@ impl Named {
             Found::Unsupported => (
                 State::Failed,
                 "no DID document",
-                "nobody resolves its method; did:plc and did:web are known".to_owned(),
+                "its DID method cannot be resolved; did:plc and did:web can".to_owned(),
             ),
         };
         Self::Nowhere(Unfound {

@@ -1,4 +1,4 @@
-//! The whole way: what is named is added, repos are looked for, and all that is pending is loaded.
+//! The whole path: adds the named repos, discovers repos, and loads everything that is pending.
 
 use crate::observer::Milestone;
 use crate::run::options::{Options, Repos};
@@ -14,11 +14,11 @@ use process::Failure;
 
 /// How it ended.
 pub enum Ended {
-    /// A run came to an end, or was told to stop.
+    /// A run came to an end, or was stopped.
     Run(Box<Done>),
     /// Nothing was pending.
     NothingPending,
-    /// It was told to stop before a run began.
+    /// It was stopped before a run began.
     Stopped,
 }
 
@@ -52,15 +52,15 @@ pub fn run(session: &Session<'_>, options: Options) -> Result<(Ended, u64), Fail
     };
     let retried = repos::retry_failed(&mut client, &database.schema, which).map_err(refused)?;
     if retried > 0 {
-        observe::log!("{retried} repos that failed are tried again");
+        observe::log!("{retried} failed repos are retried");
     }
     observer.reached(Milestone::FailuresReopened)?;
     let last = runs::last(&mut client, &database.schema).map_err(refused)?;
     let found = repos::count_open(&mut client, &database.schema).map_err(refused)?;
     if last.is_none() && !any && !options.discovers && found == 0 {
         return Err(
-            Failure::usage("there is nothing to go on with: no run has begun on this database")
-                .hint("name what to load, for example: skyfill run dids.jsonl, or the whole network: skyfill run --discover"),
+            Failure::usage("there is nothing to continue: no run has begun on this database")
+                .hint("say what to load, for example skyfill run dids.jsonl; or the whole network: skyfill run --discover"),
         );
     }
     let counts_relay = options.discovers || source.relay.is_some();

@@ -1,4 +1,4 @@
-//! Comparing the tables with the signed commits.
+//! Compares the tables with the signed commits.
 
 use crate::certificate::{self, Place, Signatures};
 use crate::documents::Directory;
@@ -34,7 +34,7 @@ pub struct Options {
 pub enum Comparison {
     /// To its end.
     Done(Box<Verified>),
-    /// It was told to stop.
+    /// It was stopped.
     Stopped,
 }
 
@@ -252,7 +252,7 @@ impl Tables<'_> {
                 database.schema,
                 database.shown()
             ))
-            .hint("nothing was changed; mend this, then run it again")
+            .hint("nothing was changed; fix this, then run it again")
         })
     }
 }
@@ -269,14 +269,14 @@ fn log_report(report: &Report, signatures: Option<Signatures>) {
     );
     if !report.never_loaded.is_empty() {
         observe::log!(
-            "{} rows are of {} accounts that skyfill never loaded; they were not compared and are left alone",
+            "{} rows belong to {} accounts that skyfill never loaded; they were not compared, and stay as they are",
             report.never_loaded.values().sum::<u64>(),
             report.never_loaded.len()
         );
     }
     if let Some(checked) = signatures {
         observe::log!(
-            "signatures: {} hold, {} were made by an older key of the account, {} could not be checked",
+            "signatures: {} are good, {} were made by an older key of the account, {} could not be checked",
             checked.good,
             checked.older,
             checked.unchecked

@@ -79,14 +79,14 @@ impl<'k> Keys<'k> {
                 }
                 Err(error) => error.to_string(),
             },
-            Found::Gone => "the account has no DID document any more".to_owned(),
+            Found::Gone => "the account no longer has a DID document".to_owned(),
             Found::Useless(error) => error.to_string(),
             Found::Unreachable(error) => {
                 tracing::warn!("the signature of {did} could not be checked: {error}");
                 self.unchecked.add(1);
                 return None;
             }
-            Found::Unsupported => "its DID is of a method that nobody resolves".to_owned(),
+            Found::Unsupported => "its DID method cannot be resolved".to_owned(),
         };
         match self.runtime.block_on(self.resolver.older_keys(did)) {
             Ok(keys)

@@ -1,7 +1,8 @@
-//! Comparisons of the tables with the signed commits, and what is done about differences.
+//! Comparisons of the tables with the signed commits, and the repair of differences.
 //!
-//! [`verify()`] compares all accounts or some, checks signatures if that is asked for, writes the
-//! certificate, and marks what differs to be fetched again. A run ends with the same comparison.
+//! [`verify()`] compares all accounts or some, checks signatures if asked to, writes the
+//! certificate, and marks repos that differ to be fetched again. A run ends with the same
+//! comparison.
 
 mod compare;
 mod keys;

@@ -17,7 +17,7 @@ const FAILURES_AT_FIRST: u32 = 2;
 /// First and longest time of rest.
 const FIRST_REST: Duration = Duration::from_secs(5);
 const LONGEST_REST: Duration = Duration::from_secs(300);
-/// Time after which a host that counts as down is tried again.
+/// Time after which a host that counts as down is retried.
 pub const AWAY: Duration = Duration::from_secs(3600);
 
 /// The state of one host.

@@ -3,7 +3,7 @@
 //!
 //! The terminal stays calm: a line is its message, an error or a warning says so in front, and
 //! nothing below INFO is shown unless somebody asks for it (`-v`, `RUST_LOG`). A log file has
-//! details as well (DEBUG): why a repo failed, a host was put off, a connection was made anew.
+//! details as well (DEBUG): why a repo failed, a host was put off, a connection was made again.
 //! Reports of dependencies are left out unless `RUST_LOG` names them.
 
 mod event;

@@ -1,5 +1,5 @@
-//! `app.bsky.feed.like`: a row, and notifications to the subject's author and to whose repost it
-//! came by.
+//! `app.bsky.feed.like`: a row, and notifications to the author of the subject and to the author of
+//! the repost that led to it.
 
 use super::notification::{Notification, notify, sort_at};
 use crate::aturi;
@@ -68,7 +68,8 @@ pub(super) fn subject_row(
     )
 }
 
-/// Tells the subject's author and the author of `via`. A like or repost of one's own tells nobody.
+/// Notifies the subject's author and the author of `via`. A like or repost of one's own record
+/// notifies nobody.
 pub(super) fn notify_authors(
     record: &Record<'_>,
     subject: StrongRef<'_>,

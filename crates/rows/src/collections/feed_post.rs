@@ -1,6 +1,6 @@
 //! `app.bsky.feed.post`: the post, its feed item, its embeds, its place in its author's own thread,
-//! and notifications of mentions. Flags, quote and reply notifications need other rows and come
-//! later.
+//! and notifications of mentions. Finalize adds flags and the notifications of quotes and replies,
+//! which need other rows.
 
 use super::feed_post_embed;
 use super::notification::{Notification, notify, sort_at};
@@ -103,7 +103,7 @@ pub(super) fn index(
         if !atrepo::syntax::is_did(authority) {
             return Err(Reject::new(
                 "$.reply.root.uri",
-                Rule::Official("the authority is no DID"),
+                Rule::Official("the authority is not a DID"),
             ));
         }
         if authority == record.did {
@@ -127,7 +127,7 @@ fn notify_mentioned(
     let Some(facets) = object.optional_list("facets") else {
         return Ok(());
     };
-    // A post can mention as many accounts as a record has room for.
+    // A post can mention as many accounts as fit into a record.
     let mut told: HashSet<&str> = HashSet::new();
     for facet in facets {
         let facet = object.item("facets", facet)?;

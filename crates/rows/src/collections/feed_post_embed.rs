@@ -162,8 +162,8 @@ pub(super) fn index(
     if embed.type_name() == RECORD_WITH_MEDIA {
         records.push(embed.object("record")?.strong_ref("record")?);
         let (media, media_item) = (embed.object("media")?, embed.get("media"));
-        // The lexicon knows no record as media and lets it pass unchecked; the official code takes
-        // a valid one for a second record.
+        // The lexicon does not know a record as media and lets it pass unchecked. The official code
+        // treats a valid one as a second record.
         if media.type_name() == RECORD {
             if media_item.is_some_and(|media| lexicon::matches(media, &RECORD_EMBED)) {
                 records.push(media.strong_ref("record")?);
@@ -229,7 +229,7 @@ fn index_media(record: &Record<'_>, media: &Object<'_>, rows: &mut Rows<'_>) -> 
             if images.is_empty() {
                 return Err(Reject::new(
                     media.path("images"),
-                    Rule::Official("the official indexer refuses no images"),
+                    Rule::Official("the official indexer refuses an empty list of images"),
                 ));
             }
             for (at, image) in images.enumerate() {

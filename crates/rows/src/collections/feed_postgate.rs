@@ -1,5 +1,5 @@
-//! `app.bsky.feed.postgate`: a row, if it lies beside its post. What it rules is worked out from
-//! the tables.
+//! `app.bsky.feed.postgate`: a row, if it belongs to a post of the same account. Finalize computes
+//! what it rules.
 
 use super::feed_threadgate::gate;
 use crate::fields::Object;

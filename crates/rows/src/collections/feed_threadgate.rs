@@ -1,5 +1,5 @@
-//! `app.bsky.feed.threadgate`: a row, if it lies beside its post. What it rules is worked out from
-//! the tables.
+//! `app.bsky.feed.threadgate`: a row, if it belongs to a post of the same account. Finalize
+//! computes what it rules.
 
 use crate::aturi::AtUri;
 use crate::fields::Object;
@@ -65,7 +65,7 @@ pub(super) fn gate(
     if AtUri::parse(post).is_none_or(|uri| uri.authority != record.did || uri.rkey != record.rkey) {
         return Err(Reject::new(
             "$.post",
-            Rule::Official("the gate has not the account and rkey of its post"),
+            Rule::Official("the account or rkey of the gate differs from its post's"),
         ));
     }
     rows.push(

@@ -1,4 +1,4 @@
-//! `app.bsky.graph.listitem`: a row, if the list is of the same repo.
+//! `app.bsky.graph.listitem`: a row, if the list is in the same repo.
 
 use crate::aturi::AtUri;
 use crate::fields::Object;
@@ -28,7 +28,7 @@ pub(super) fn index(
     if AtUri::parse(list).is_none_or(|uri| uri.authority != record.did) {
         return Err(Reject::new(
             "$.list",
-            Rule::Official("the list is another account's"),
+            Rule::Official("the list belongs to another account"),
         ));
     }
     rows.push(

@@ -1,4 +1,4 @@
-//! One file per record type: which rows it leaves beside the `record` row
+//! The record types, one file each: the rows that a record leaves in addition to its `record` row
 //! (`data-plane/server/indexing/plugins` of the official code).
 
 mod actor_profile;

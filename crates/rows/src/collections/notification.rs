@@ -1,19 +1,19 @@
-//! Notifications that need no other row than the record's own.
+//! Notifications that need no row but the record's own.
 
 use crate::reject::Reject;
 use crate::row::Field::{Null, Text};
 use crate::{Record, Rows};
 use appview::table;
 
-/// What an account is told, and about what.
+/// A notification of an account.
 pub(crate) struct Notification<'a> {
-    /// Who is told: a DID, or whatever authority a URI names.
+    /// The account that is notified: a DID, or whatever authority a URI names.
     pub(crate) recipient: &'a str,
     /// `like`, `follow`, ...
     pub(crate) reason: &'a str,
     /// The URI that it is about, if the reason has one.
     pub(crate) subject: Option<&'a str>,
-    /// Where it stands in time.
+    /// Its place in time.
     pub(crate) sort_at: &'a str,
 }
 

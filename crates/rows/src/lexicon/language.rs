@@ -94,8 +94,8 @@ pub(super) fn is_language(text: &str) -> bool {
     }
 }
 
-/// Whether one of `parts` is there twice. Sorted: a record of a megabyte can hold a hundred
-/// thousand of them.
+/// Whether one of `parts` occurs twice. The parts are sorted for this: a record of a megabyte can
+/// have a hundred thousand of them.
 fn has_any_twice(parts: &mut [String]) -> bool {
     parts.sort_unstable();
     work::add(parts.len());

@@ -22,7 +22,7 @@ use unicode_segmentation::UnicodeSegmentation;
 /// The largest integer that JavaScript holds exactly, `Number.MAX_SAFE_INTEGER`.
 pub const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
-/// What a field may be.
+/// The allowed values of a field.
 pub(crate) enum Schema {
     /// A string.
     Text(Text),
@@ -34,11 +34,11 @@ pub(crate) enum Schema {
     Bytes,
     /// A reference to a blob.
     Blob(Blob),
-    /// An array of at most so many.
+    /// An array with at most this many items.
     List(&'static Self, usize),
     /// An object; its `$type` may be left out.
     Object(&'static Definition),
-    /// An object that says with `$type` which of these it is, or something unknown.
+    /// An object whose `$type` says which of these it is; an unknown `$type` passes.
     Union(&'static [&'static Definition]),
 }
 
@@ -157,7 +157,7 @@ pub(crate) fn matches(item: Item<'_>, lexicon: &Definition) -> bool {
         .is_some_and(|map| check_object(map, lexicon).is_ok())
 }
 
-/// A rejection of the value itself; those who know its name put it in front.
+/// A rejection of the value itself; callers add the path.
 fn reject(rule: Rule) -> Reject {
     Reject::new("", rule)
 }
@@ -187,8 +187,7 @@ fn check(item: Item<'_>, schema: &Schema) -> Result<(), Reject> {
     }
 }
 
-/// Whether bytes are the prototype of `map`, or of its prototype, and so on: JavaScript takes it
-/// for bytes.
+/// Whether bytes are the prototype of `map`, directly or indirectly: JavaScript treats it as bytes.
 fn inherits_bytes(map: Map<'_>) -> bool {
     let mut at = map.get(PROTO);
     while let Some(item) = at {
@@ -220,8 +219,8 @@ fn check_text(text: &str, rules: &Text) -> Result<(), Rule> {
     }
 }
 
-/// The integer that `value` is to JavaScript, which knows no other numbers than floats:
-/// `Some(None)` if it is negative, `None` if it is no safe integer.
+/// The integer that `value` is to JavaScript, which knows no numbers but floats: `Some(None)` if it
+/// is negative, `None` if it is not a safe integer.
 fn whole(value: Value<'_>) -> Option<Option<u64>> {
     match value {
         Value::Unsigned(n) if n <= MAX_SAFE_INTEGER => Some(Some(n)),
@@ -250,7 +249,7 @@ fn check_list(list: List<'_>, of: &Schema, most: usize) -> Result<(), Reject> {
     Ok(())
 }
 
-/// Goes over the entries once; a field that is not the lexicon's passes.
+/// Checks the entries once; fields that the lexicon does not know pass.
 fn check_object(mut map: Map<'_>, object: &Definition) -> Result<(), Reject> {
     let mut missing = 0u32;
     for (at, field) in object.fields.iter().enumerate() {

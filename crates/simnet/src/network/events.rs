@@ -1,5 +1,5 @@
-//! The relay's log of events, as frames of `com.atproto.sync.subscribeRepos` (<https://atproto.com/specs/event-stream>): two objects in
-//! DAG-CBOR, a header and a body.
+//! The relay's log of events, as frames of `com.atproto.sync.subscribeRepos`
+//! (<https://atproto.com/specs/event-stream>): two objects in DAG-CBOR, a header and a body.
 
 use atrepo::cbor::Writer;
 use rows::datetime;
@@ -14,7 +14,7 @@ pub(super) type Frame = Arc<Vec<u8>>;
 pub(super) struct Log {
     kept: VecDeque<(u64, Frame)>,
     head: watch::Sender<u64>,
-    /// Most events that are kept.
+    /// Maximum number of events that are kept.
     window: usize,
 }
 
@@ -45,12 +45,12 @@ impl Log {
         *self.head.borrow()
     }
 
-    /// Is told of each new event.
+    /// Receives each new event.
     pub(super) fn watch(&self) -> watch::Receiver<u64> {
         self.head.subscribe()
     }
 
-    /// Most events that are kept.
+    /// Maximum number of events that are kept.
     pub(super) fn window(&self) -> usize {
         self.window
     }

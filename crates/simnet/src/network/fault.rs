@@ -102,7 +102,7 @@ pub enum Fault {
     /// One account in 200: whoever asks for its handle, or its did:web document, never gets an
     /// answer.
     SilentHandle,
-    /// A hostile host lists ten invented repos a second, without end.
+    /// A hostile host lists ten invented repos per second, without end.
     SlowLister,
     /// A hostile host lists accounts of others as its own, active, at a rev that is always newer
     /// than theirs, and has none of them.

@@ -26,8 +26,8 @@ pub struct HostCounts {
     pub get_repo: u64,
     /// Answers of status 429.
     pub limited: u64,
-    /// Most requests in any stretch of time as long as the limit's window (without a limit: that
-    /// of the settings, or 5 minutes). Hosts that share a limit are counted together.
+    /// Maximum number of requests in any stretch of time as long as the limit's window (without a
+    /// limit: that of the settings, or 5 minutes). Hosts that share a limit are counted together.
     pub most_in_window: u64,
     /// Whether its answers say what its limit is.
     pub announces: bool,

@@ -55,7 +55,7 @@ pub struct NetworkSettings {
     pub fullest_share: f64,
     /// Events that the relay keeps for subscribers.
     pub replay_events: usize,
-    /// Most lines of a page of a list.
+    /// Maximum number of lines of a page of a list.
     pub page: usize,
     /// Whether the relay tells a subscriber that its cursor is too old. Not all relays do.
     pub tells_outdated: bool,

@@ -1,4 +1,5 @@
-//! What the PLC directory answers (<https://web.plc.directory/api/redoc>), and the server of well-known files.
+//! What the PLC directory answers (<https://web.plc.directory/api/redoc>), and the server of
+//! well-known files.
 
 use super::accounts::{Operation, Standing, State, handle};
 use super::fault::Fault;

@@ -1,4 +1,4 @@
-//! Arguments of every command: what is logged, and where to.
+//! Arguments of every command about logging: what is logged, and where.
 
 use clap::{ArgAction, Args, ValueEnum};
 use observe::logging::{self, LoggingError};
@@ -6,20 +6,21 @@ use observe::view;
 use process::Failure;
 use std::path::PathBuf;
 
-/// What is logged.
+/// Options of logging.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Logging")]
 pub(crate) struct LogArgs {
-    /// Show details with time, level and fields, such as why a repo failed; twice shows all
+    /// Show details with time, level and fields, such as why a repo failed; give it twice to show
+    /// everything
     #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
     pub(crate) verbose: u8,
-    /// Show warnings and errors only
+    /// Show only warnings and errors
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
-    /// File to add log lines to, with details, time, level and fields
+    /// File to append log lines to, with details, time, level and fields
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) log_file: Option<PathBuf>,
-    /// Form of log lines: in the log file, or on stderr if there is no log file
+    /// Form of log lines in the log file, or on stderr if there is none
     #[arg(long, global = true, value_name = "FORM", value_enum)]
     pub(crate) log_format: Option<LogFormat>,
 }
@@ -27,9 +28,9 @@ pub(crate) struct LogArgs {
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// Lines for people.
+    /// Lines for people
     Text,
-    /// An object of JSON per line.
+    /// One JSON object per line
     Json,
 }
 
@@ -57,8 +58,9 @@ impl LogArgs {
             // To report it, people's form will do.
             log_plainly();
             match error {
-                LoggingError::File(..) => Failure::usage(error)
-                    .hint("name a file that can be written to, with --log-file"),
+                LoggingError::File(..) => {
+                    Failure::usage(error).hint("name a writable file with --log-file")
+                }
                 LoggingError::Filter(_) => Failure::usage(error)
                     .hint("give a level or a list, for example RUST_LOG=fetch=debug,warn"),
             }

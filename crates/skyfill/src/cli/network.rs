@@ -278,5 +278,5 @@ fn limit(text: &str) -> Result<simnet::Limit, String> {
             window: std::time::Duration::from_secs(seconds.into()),
         })
     });
-    parsed.ok_or_else(|| "requests and seconds, for example 3000/300".to_owned())
+    parsed.ok_or_else(|| "expected requests and seconds, for example 3000/300".to_owned())
 }

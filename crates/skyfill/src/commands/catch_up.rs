@@ -58,12 +58,12 @@ fn summary(args: &CatchUpArgs, relay: &str, caught_up: &CaughtUp) {
         );
     }
     observe::log!(
-        "{relay} still has all that came after sequence number {cursor}: an AppView that subscribes to it may be started now. The official one \
-         takes no cursor, it replays all that the relay keeps; others begin at {cursor} or before"
+        "{relay} still has all events after sequence number {cursor}: an AppView that subscribes to it can be started now. The official one \
+         accepts no cursor and replays all that the relay keeps; others begin at {cursor} or before"
     );
     if *missing > 0 || *failed_hosts > 0 {
         observe::log!(
-            "but {failed_hosts} hosts could not be listed and {missing} repos not be loaded: of those, older changes may be missing; run it again later"
+            "but {failed_hosts} hosts could not be listed and {missing} repos could not be loaded: their older changes may be missing; run it again later"
         );
     }
 }

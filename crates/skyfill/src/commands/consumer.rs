@@ -54,8 +54,8 @@ fn print_summary(summary: &Summary, as_json: bool) {
         observe::data!("{summary}");
     }
     observe::log!(
-        "{} lines or entries: {} records committed, of which {} as lines gave a new row; {} duplicates, \
-         {} repeated at once, {} not indexed or skipped, {} about accounts, {} parts of repos, {} rejected; {seconds:.1} s",
+        "{} lines or entries: {} records committed, of which {} in lines added a new row; {} duplicates, \
+         {} repeated in a batch, {} not indexed or skipped, {} about accounts, {} parts of repos, {} rejected; {seconds:.1} s",
         summary.lines,
         summary.committed,
         summary.new_rows,
@@ -140,8 +140,8 @@ fn driver(args: &ConsumerArgs) -> Result<DriverKind, Failure> {
         return Ok(driver);
     }
     Err(
-        Failure::usage("libpq was asked for, by --pg-native or CONSUMER_PG_NATIVE, and this skyfill was built without it").hint(
-            "leave that away: the driver that is built in does the same; or build skyfill with: cargo build --release --features pg-native \
+        Failure::usage("--pg-native or CONSUMER_PG_NATIVE asks for libpq, but this skyfill was built without it").hint(
+            "leave it out to use the built-in driver, which does the same; or build skyfill with: cargo build --release --features pg-native \
              (Debian: libpq-dev is needed)",
         ),
     )

@@ -12,7 +12,7 @@ pub(crate) fn run(args: &DbArgs) -> Result<Ended, Failure> {
                 observe::log!("note: {notice}");
             }
             observe::log!(
-                "PostgreSQL runs as process {}: {}",
+                "PostgreSQL is running as process {}: {}",
                 server.postmaster(),
                 server.url()
             );
@@ -25,18 +25,18 @@ pub(crate) fn run(args: &DbArgs) -> Result<Ended, Failure> {
                 if stopped {
                     "stopped"
                 } else {
-                    "it does not run"
+                    "it is not running"
                 }
             );
             Ok(Ended::Well)
         }
         DbAction::Status(folder) => match pgbox::status(&folder.data_dir).map_err(Failure::new)? {
             Some(pid) => {
-                observe::data!("runs as process {pid}");
+                observe::data!("running as process {pid}");
                 Ok(Ended::Well)
             }
             None => {
-                observe::data!("does not run");
+                observe::data!("not running");
                 Ok(Ended::WithFailures)
             }
         },

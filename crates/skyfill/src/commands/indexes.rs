@@ -61,7 +61,7 @@ fn restore(target: &IndexesTarget) -> Result<Ended, Failure> {
                     "restore {} on {}: {}",
                     dropped.name, dropped.table, error
                 ))
-                .hint("what was restored before stays; mend this, then run it again")
+                .hint("what was restored stays; fix this, then run it again")
             },
         )?;
         restored.push(dropped.name.as_str());

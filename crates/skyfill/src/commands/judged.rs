@@ -1,4 +1,4 @@
-//! The judgment of a database at the end of a load.
+//! Reports the verdict of a database at the end of a load.
 
 use engine::certificate;
 use ledger::coverage::Coverage;
@@ -6,7 +6,7 @@ use process::Ended;
 use verify::verdict::{self, Compared, Verdict};
 
 /// Reports the one word for what the database holds. Whoever asked for no comparison with the
-/// commits is told that there was none, and that is no failure.
+/// commits is told that there was none, and that is not a failure.
 pub(crate) fn ended(coverage: &Coverage, bad_lines: u64, no_verify: bool) -> Ended {
     let compared = Compared {
         bad_lines,

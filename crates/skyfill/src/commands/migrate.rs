@@ -43,7 +43,7 @@ pub(crate) fn run(args: &MigrateArgs) -> Result<Ended, Failure> {
             migrated.before
         ),
         ran => observe::log!(
-            "schema {schema} of {}: {} migrations were there, {} ran",
+            "schema {schema} of {}: {} migrations had run, {} ran now",
             database.shown(),
             migrated.before,
             ran.len()
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &MigrateArgs) -> Result<Ended, Failure> {
         match dropped.as_slice() {
             [] => observe::log!("the indexes of follow are dropped already"),
             dropped => observe::log!(
-                "dropped {}; put them back with: skyfill indexes restore",
+                "dropped {}; rebuild them with: skyfill indexes restore",
                 dropped.join(", ")
             ),
         }

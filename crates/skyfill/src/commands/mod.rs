@@ -1,5 +1,5 @@
-//! A file for each command: arguments to options, the engine, its outcome to what is printed and to
-//! an exit code.
+//! One file per command: converts arguments to options, calls the engine, and converts its outcome
+//! to output and an exit code.
 
 pub(crate) mod catch_up;
 pub(crate) mod consumer;
@@ -22,8 +22,8 @@ mod watch;
 use crate::told;
 use process::Ended;
 
-/// Ends a command that was told to stop, with the line that goes on.
+/// Ends a command that was stopped, with the line that continues.
 fn stopped() -> Ended {
-    observe::log!("stopped; go on with: {}", told::line_to_go_on_with());
+    observe::log!("stopped; continue with: {}", told::line_to_go_on_with());
     Ended::Stopped
 }

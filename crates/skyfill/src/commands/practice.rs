@@ -1,4 +1,4 @@
-//! `skyfill simnet`: the practice network, for people.
+//! `skyfill simnet`: serves the practice network.
 
 use crate::cli::SimnetArgs;
 use crate::signals;
@@ -47,7 +47,7 @@ pub(crate) fn run(args: &SimnetArgs) -> Result<Ended, Failure> {
         let partial = path.with_extension("partial");
         std::fs::write(&partial, lines)
             .and_then(|()| std::fs::rename(&partial, path))
-            .map_err(|error| Failure::new(format!("write {}: {error}", path.display())))?;
+            .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
     }
     // Handles of the network are in its well-known files; without an answer of its own, each would
     // wait for that of the system's DNS.
@@ -72,7 +72,7 @@ pub(crate) fn run(args: &SimnetArgs) -> Result<Ended, Failure> {
         if faults.is_empty() { "" } else { PATIENCE },
     );
     observe::log!(
-        "{} accounts on {} hosts, until it is stopped. Fill a database from it with:\n  {hint}",
+        "serving {} accounts on {} hosts until stopped. Load from it with:\n  {hint}",
         args.repos,
         args.hosts
     );
@@ -87,7 +87,7 @@ pub(crate) fn run(args: &SimnetArgs) -> Result<Ended, Failure> {
     }
     for host in network.counts().iter().filter(|host| host.limited > 0) {
         observe::log!(
-            "{} gave {} answers with status 429 to {} requests",
+            "{} responded to {} of {} requests with status 429",
             host.host,
             host.limited,
             host.requests
@@ -104,8 +104,10 @@ fn faults(names: &[String]) -> Result<Vec<Fault>, Failure> {
             "none" => {}
             name => on.push(Fault::parse(name).ok_or_else(|| {
                 let known: Vec<&str> = Fault::ALL.iter().map(|fault| fault.word()).collect();
-                Failure::usage(format!("there is no fault {name}"))
-                    .hint(format!("all, none, or some of: {}", known.join(", ")))
+                Failure::usage(format!("unknown fault {name}")).hint(format!(
+                    "choose all, none, or some of: {}",
+                    known.join(", ")
+                ))
             })?),
         }
     }
@@ -113,7 +115,8 @@ fn faults(names: &[String]) -> Result<Vec<Fault>, Failure> {
 }
 
 fn write_lines(population: &Population, path: &Path) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| Failure::new(format!("write {}: {error}", path.display()));
+    let failed =
+        |error: std::io::Error| Failure::new(format!("cannot write {}: {error}", path.display()));
     let mut out = BufWriter::new(File::create(path).map_err(failed)?);
     let mut lines = Vec::new();
     for account in 0..population.len() {

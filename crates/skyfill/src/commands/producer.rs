@@ -65,7 +65,7 @@ fn print_summary(summary: &Summary, as_json: bool) {
     );
     if summary.unusable_records > 0 {
         observe::log!(
-            "{} entries of the repos are no records and were left out",
+            "{} entries of the repos are not records and were left out",
             summary.unusable_records
         );
     }
@@ -74,21 +74,21 @@ fn print_summary(summary: &Summary, as_json: bool) {
     }
     if !summary.acknowledged {
         observe::log!(
-            "a consumer closed its side without saying that everything is committed (skyfill's own do): look whether \
-             it is all there, or run this again from the start, it changes nothing that is there"
+            "a consumer closed its side without confirming that everything is committed, as skyfill's own does: check whether \
+             everything is stored, or run this again from the start, which changes nothing that is stored"
         );
     }
     if summary.losses > 0 {
         observe::log!(
-            "a consumer went away {} times; what it had not committed is lost with it. The line form does not \
-             tell which repos those are: run this again from the start, it changes nothing that is there",
+            "a consumer disconnected {} times; what it had not committed is lost. The line form does not \
+             show which repos those are: run this again from the start, which changes nothing that is stored",
             summary.losses
         );
     }
     if let Some(next) = summary.next {
         told::done(&["starting_line"]);
         observe::log!(
-            "stopped; go on with: {} --starting-line {next}",
+            "stopped; continue with: {} --starting-line {next}",
             told::line_to_go_on_with()
         );
     }

@@ -129,7 +129,7 @@ fn summary(
     observe::log!("repos: {}; {seconds:.1} s", listed.join(", "));
     if coverage.repos.contains_key(&State::Failed) {
         observe::log!(
-            "why repos failed is in skyfill.repo; try them again with: {}",
+            "skyfill.repo says why repos failed; retry them with: {}",
             told::line_of("run --retry-failed")
         );
     }
@@ -142,7 +142,7 @@ fn summary(
             database.shown()
         ),
         Outcome::Done { .. } => observe::log!(
-            "the tables differ from the commits: skyfill verify names what, skyfill verify --repair marks it to be fetched again"
+            "the tables differ from the commits: skyfill verify lists the differences, skyfill verify --repair marks the repos to be fetched again"
         ),
     }
 }

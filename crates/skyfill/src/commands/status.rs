@@ -83,7 +83,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
         certificate::log_judgment(&judgment);
         if !missing.is_empty() {
             observe::log!(
-                "{} indexes are dropped; skyfill run goes on and makes them again",
+                "{} indexes are dropped; skyfill run continues and rebuilds them",
                 missing.len()
             );
         }

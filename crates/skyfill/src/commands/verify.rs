@@ -30,12 +30,12 @@ pub(crate) fn run(given: &VerifyArgs) -> Result<Ended, Failure> {
         Comparison::Done(verified) => verified,
         Comparison::Stopped => {
             let line = told::line_to_go_on_with();
-            observe::log!("stopped; it begins anew with: {line}");
+            observe::log!("stopped; it starts over with: {line}");
             return Ok(Ended::Stopped);
         }
     };
     observe::log!(
-        "accounts whose signature nobody has checked: {}",
+        "accounts with an unchecked signature: {}",
         verified.unproved
     );
     certificate::log_judgment(&verified.judgment);
@@ -54,12 +54,12 @@ pub(crate) fn run(given: &VerifyArgs) -> Result<Ended, Failure> {
 
 fn log_repair(Repaired { marked, unknown }: Repaired) {
     observe::log!(
-        "{marked} repos are to be fetched again: {}",
+        "{marked} repos are marked to be fetched again: {}",
         told::line_of("run")
     );
     if unknown > 0 {
         observe::log!(
-            "{unknown} accounts are none that the ledger knows; there is nothing to fetch"
+            "the ledger does not know {unknown} of the accounts; there is nothing to fetch for them"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What a command does about milestones and findings of its engine.
+//! What a command prints for the milestones and findings of its engine.
 
 use crate::told;
 use engine::{Milestone, Observer};

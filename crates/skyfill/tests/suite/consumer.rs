@@ -380,7 +380,7 @@ fn a_producer_that_falls_silent_in_a_part_keeps_nobody_and_is_ended() {
     // The greeting, and then the end; a connection that is cut says so in either way.
     drop(silent.read_to_end(&mut Vec::new()));
     assert!(
-        consumer.log().contains("came of a part for 3 s"),
+        consumer.log().contains("of a part arrived for 3 s"),
         "{}",
         consumer.log()
     );

@@ -153,7 +153,7 @@ fn killed_in_each_stage_and_run_again() {
             told(&output)
         );
         assert!(
-            told(&output).contains("going on"),
+            told(&output).contains("continuing where"),
             "{}: {}",
             stage.name,
             told(&output)
@@ -285,7 +285,11 @@ fn a_load_in_between_begins_anew_and_a_muted_thread_stays_silent() {
     ledger_with_stages_done(&db);
     net.load(&db, dir.path(), rest, 1, &[]);
     let output = run_well(&mut finalize(&db));
-    assert!(!told(&output).contains("going on"), "{}", told(&output));
+    assert!(
+        !told(&output).contains("continuing where"),
+        "{}",
+        told(&output)
+    );
     if let Some(difference) = difference(&db.dump(), &whole.dump()) {
         panic!("{difference}");
     }

@@ -123,10 +123,10 @@ fn line_to_go_on_with(output: &Output, db: &TestDb, dir: &Path) -> Command {
         .lines()
         .rev()
         .find_map(|line| {
-            line.strip_prefix("stopped; go on with: ")
-                .or(line.strip_prefix("stopped; it begins anew with: "))
+            line.strip_prefix("stopped; continue with: ")
+                .or(line.strip_prefix("stopped; it starts over with: "))
         })
-        .unwrap_or_else(|| panic!("no line to go on with: {text}"));
+        .unwrap_or_else(|| panic!("no line to continue with: {text}"));
     let (program, rest) = line.split_once(' ').unwrap();
     assert_eq!(program, "skyfill");
     let mut command = Command::new("sh");
@@ -298,7 +298,7 @@ fn every_other_command_goes_on_with_the_line_that_it_printed() {
             .env("BSKY_DB_POSTGRES_URL", &db.url);
         let output = stop_and_go_on(&mut catch_up, place, &db, dir);
         assert!(
-            told(&output).contains("still has all that came after"),
+            told(&output).contains("still has all events after"),
             "{place}: {}",
             told(&output)
         );
@@ -358,7 +358,7 @@ fn a_line_to_go_on_with_repeats_what_is_of_the_machine_and_no_password() {
         "{text}"
     );
     assert!(
-        !text.contains("go on with: skyfill run --contact"),
+        !text.contains("continue with: skyfill run --contact"),
         "{text}"
     );
 }
@@ -498,7 +498,7 @@ fn a_hangup_stops_as_sigterm_does_unless_it_was_to_be_ignored() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
     assert!(
-        told(&output).contains("stopping after what is under way"),
+        told(&output).contains("stopping after the present work"),
         "{}",
         told(&output)
     );

@@ -435,7 +435,7 @@ fn a_host_that_answers_slowly_for_ever_does_not_keep_a_run_from_its_end() {
     let states = states(&db);
     assert!((0..good.len()).all(|account| states[&good.did(account)] == "loaded"));
     assert!(
-        told(&output).contains("hardly gave any repos"),
+        told(&output).contains("delivered almost nothing"),
         "{}",
         told(&output)
     );

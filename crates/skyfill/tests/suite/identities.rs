@@ -286,7 +286,7 @@ fn the_export_brings_documents_in_bulk_and_is_gone_on_with() {
     let mut command = net.identities(&db);
     let output = run_well(command.arg("--plc-export"));
     assert!(
-        told(&output).contains("2 documents noted"),
+        told(&output).contains("2 documents stored"),
         "{}",
         told(&output)
     );

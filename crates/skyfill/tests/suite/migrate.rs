@@ -53,7 +53,8 @@ fn statements(dump: &str) -> Vec<String> {
     let mut statements: Vec<String> = text
         .split(";\n")
         .map(|statement| statement.trim().to_owned())
-        // Of the schemas asked for by name, pg_dump writes no extension, and public is not always there.
+        // Of the schemas asked for by name, pg_dump writes no extension, and public is not always
+        // there.
         .filter(|s| !s.is_empty() && !s.contains("EXTENSION") && !s.contains("SCHEMA public"))
         .collect();
     statements.sort();

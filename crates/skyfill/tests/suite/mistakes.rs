@@ -232,7 +232,7 @@ fn a_schema_is_not_dropped_while_a_run_works_on_it() {
     let output = migrate(&["--yes"]);
     assert_eq!(output.status.code(), Some(3), "{}", told(&output));
     assert!(
-        told(&output).contains("a skyfill works on schema bsky of")
+        told(&output).contains("another skyfill uses schema bsky of")
             && told(&output).contains("nothing was dropped"),
         "{}",
         told(&output)

@@ -590,7 +590,7 @@ fn a_relay_that_forgets_too_soon_is_noticed() {
     network.change_at_lists(0);
     assert_eq!(output.status.code(), Some(3), "{}", told(&output));
     assert!(
-        told(&output).contains("forgets events faster"),
+        told(&output).contains("drops events faster"),
         "{}",
         told(&output)
     );

@@ -223,7 +223,7 @@ fn a_signal_lets_it_end_well_and_another_asks_what_it_does() {
     child.wait_for("worker 0: fetch did:plc:");
     signal(&child.child, "TERM");
     let (_, text) = child.end();
-    assert!(text.contains("stopping after what is under way"), "{text}");
+    assert!(text.contains("stopping after the present work"), "{text}");
     assert!(summary_line(&text), "{text}");
 }
 

@@ -178,7 +178,7 @@ fn parts_are_left_out_by_choice_and_accounted_for() {
         .unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", told(&output));
     assert!(
-        told(&output).contains("a merge cannot take others"),
+        told(&output).contains("a merge cannot use others"),
         "{}",
         told(&output)
     );
@@ -186,7 +186,7 @@ fn parts_are_left_out_by_choice_and_accounted_for() {
     // What was refused has opened nothing.
     let output = run_well(run_load(&part.url).args(args));
     assert!(
-        told(&output).contains("nothing is open"),
+        told(&output).contains("nothing is pending"),
         "{}",
         told(&output)
     );

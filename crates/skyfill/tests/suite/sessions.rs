@@ -218,7 +218,7 @@ fn hosts_of_a_dead_process_are_taken_over_at_once() {
         .unwrap();
     let output = run_well(run_load(&db.url).arg(file));
     assert!(
-        !told(&output).contains("left to another skyfill"),
+        !told(&output).contains("another skyfill works on"),
         "{}",
         told(&output)
     );
@@ -245,7 +245,7 @@ fn finalize_takes_the_notifications_of_the_loads() {
         .unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", told(&output));
     assert!(
-        told(&output).contains("were loaded with notifications since="),
+        told(&output).contains("was loaded with notifications since="),
         "{}",
         told(&output)
     );

@@ -247,8 +247,8 @@ fn handoff_greeting() -> &'static [u8] {
 fn a_thread_that_breaks_off_ends_the_run_and_loses_nothing() {
     let (net, dir) = (net(), folder());
     for (failpoint, thread) in [
-        ("encode=3,panic", "an encoding thread broke off"),
-        ("commit=1,panic", "a loading thread broke off"),
+        ("encode=3,panic", "an encoding thread failed"),
+        ("commit=1,panic", "a loading thread failed"),
     ] {
         let db = TestDb::migrated();
         let output = load(&db, &net, dir.path(), failpoint).output().unwrap();

@@ -251,7 +251,7 @@ fn a_forgery_that_was_loaded_while_the_good_host_was_away_is_gone_after_the_next
             let (state, .., error) = ledger_of(&db, DID);
             assert_eq!(state, "failed", "{name}");
             assert!(
-                error.starts_with("rev in the future: ") && error.contains("is of 2540-"),
+                error.starts_with("rev in the future: ") && error.contains("is dated 2540-"),
                 "{error}"
             );
         } else {
@@ -469,7 +469,7 @@ fn a_claim_that_was_settled_stays_settled() {
     let before = asked();
     let output = run_well(&mut pass);
     assert!(
-        told(&output).contains("50 claimed by two hosts"),
+        told(&output).contains("50 contested by two hosts"),
         "{}",
         told(&output)
     );

@@ -215,7 +215,7 @@ fn a_certificate_that_has_no_place_is_refused_before_the_work() {
         .unwrap();
     assert_eq!(output.status.code(), Some(3), "{}", told(&output));
     assert!(
-        stderr(&output).contains("hint: name a file in a folder that exists"),
+        stderr(&output).contains("hint: name a file in a writable folder"),
         "{}",
         told(&output)
     );

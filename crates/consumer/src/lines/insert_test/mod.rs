@@ -1,4 +1,5 @@
-//! `--db-test`: how fast generated follow rows go into `follow`, by each of five ways ([`InsertTest`]).
+//! `--db-test`: how fast generated follow rows go into `follow`, by each of five ways
+//! ([`InsertTest`]).
 
 mod ways;
 
@@ -23,7 +24,7 @@ pub struct Options {
     pub batch_size: u64,
     /// Rows per transaction.
     pub transaction_rows: u64,
-    /// Rows of each test; without it, a test lasts until it is told to stop.
+    /// Rows of each test; without it, a test lasts until it is stopped.
     pub rows: Option<u64>,
     /// Time between two rate lines.
     pub logging_interval: Duration,
@@ -90,7 +91,7 @@ impl InsertTests {
         Ok(Self { options, database })
     }
 
-    /// Runs the tests until they end or are told to stop.
+    /// Runs the tests until they end or are stopped.
     pub fn run(self, stop: &Stop) -> Result<Vec<Measured>, Failure> {
         let Self { options, database } = self;
         let mut measured = Vec::new();

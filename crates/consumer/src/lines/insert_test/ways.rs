@@ -8,7 +8,8 @@ use pg::DbError;
 use rows::Field;
 use std::fmt::{self, Write};
 
-/// Most bind parameters that one statement of PostgreSQL's protocol takes (a 16-bit count).
+/// Maximum number of bind parameters that one statement of PostgreSQL's protocol takes (a 16-bit
+/// count).
 pub(crate) const MAX_BIND_PARAMETERS: usize = 65_535;
 
 /// The ways.
