@@ -138,9 +138,8 @@ impl Loader {
     /// Stores a chunk, and commits unless a repo continues in the next one.
     ///
     /// # Errors
-    /// See [`LoadError`]. Nothing of the chunk was stored, nor what came before it of an
-    /// open repo. If the connection was lost in the commit, all or nothing was stored; the ledger
-    /// shows which.
+    /// See [`LoadError`]. Nothing of the chunk was stored, nor what came before it of an open repo.
+    /// If the connection was lost in the commit, all or nothing was stored; the ledger shows which.
     pub fn load(&mut self, chunk: &Chunk) -> Result<(), LoadError> {
         let outcome = self.try_load(chunk);
         if let Err(error) = &outcome {

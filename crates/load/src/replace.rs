@@ -162,7 +162,7 @@ fn delete_strangers(client: &mut Client) -> Result<u64, DbError> {
     Ok(row.get::<_, i64>(0).unsigned_abs())
 }
 
-/// Notes in `touched` whose rows are to be written anew; how many.
+/// Adds records to `touched` whose rows must be written again; returns their number.
 fn find_touched(
     client: &mut Client,
     before: &Before,

@@ -188,8 +188,8 @@ impl Encoder {
     /// of unique keys of a large repo before it is allocated; it is free again when this returns.
     ///
     /// # Errors
-    /// See [`EncodeError`]. After [`EncodeError::Stopped`] the open chunk is unusable; it
-    /// was emptied.
+    /// See [`EncodeError`]. After [`EncodeError::Stopped`] the open chunk is unusable; it was
+    /// emptied.
     pub fn add<C: AsRef<[u8]>>(
         &mut self,
         repo: &Repo<C>,

@@ -1,9 +1,9 @@
 //! Kills at random moments, and at each place where something is committed: the next start ends
 //! with the tables of an undisturbed run.
 //!
-//! A cluster of its own, since its postmaster is killed, too. What it wrote is in the kernel's hands
-//! then, and no test ends the kernel: fsync decides nothing here but how long it takes. `make chaos`
-//! does 200 kills, with fsync all the same, the tests ten.
+//! A cluster of its own, since its postmaster is killed, too. What it wrote is in the kernel's
+//! hands then, and no test ends the kernel: fsync decides nothing here but how long it takes. `make
+//! chaos` does 200 kills, with fsync all the same, the tests ten.
 
 use postgres::{Client, NoTls};
 use rustix::process::Signal;
