@@ -1,4 +1,4 @@
-//! Dropping the AppView's schema, so that it can be made anew.
+//! Dropping the AppView's schema, so that it can be made again.
 
 use ledger::presence;
 use postgres::Client;
@@ -33,7 +33,7 @@ pub fn drop_schema(
         appview::recreate::private_data(client, schema).map_err(|error| database.failure(error))?;
     if !private.is_empty() && consent != Consent::All {
         return Err(Failure::new(format!(
-            "schema {schema} of {} holds what no repo can refill, in: {}; nothing was dropped",
+            "schema {schema} of {} has data that no repo can restore, in: {}; nothing was dropped",
             database.shown(),
             private.join(", ")
         ))
@@ -67,11 +67,11 @@ fn require_nobody_at_work(database: &Database, client: &mut Client) -> Result<()
     let refused = |error: postgres::Error| database.failure(error);
     let at_work = |who: String| {
         Failure::new(format!(
-            "a skyfill works on schema {} of {} ({who}); nothing was dropped",
+            "another skyfill uses schema {} of {} ({who}); nothing was dropped",
             database.schema,
             database.shown()
         ))
-        .hint("stop it, or wait until it has ended, then run this again")
+        .hint("stop it or wait until it ends, then run this again")
     };
     if let Err(backends) = presence::alone(client, &database.schema).map_err(refused)? {
         let backends: Vec<String> = backends.iter().map(ToString::to_string).collect();

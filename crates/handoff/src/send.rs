@@ -172,8 +172,7 @@ impl<'s, P: Parcel> Sender<'s, P> {
     /// Sends `parcel`, and waits for the consumer as long as needed.
     ///
     /// # Errors
-    /// `Interrupted`: the caller gave up. `InvalidData`: this parcel cannot be sent,
-    /// others can.
+    /// `Interrupted`: the caller gave up. `InvalidData`: this parcel cannot be sent, others can.
     pub fn send(&mut self, parcel: P) -> io::Result<()> {
         let before = self.written;
         self.recent.push_back((u64::MAX, parcel));

@@ -83,8 +83,7 @@ impl<'s, P: FramedParcel> FramedSender<'s, P> {
     /// Sends a part, and waits for the consumer as long as needed. The part is settled later.
     ///
     /// # Errors
-    /// `Interrupted`: the caller gave up; parts that are not acknowledged may not be
-    /// stored.
+    /// `Interrupted`: the caller gave up; parts that are not acknowledged may not be stored.
     pub fn send(&mut self, parcel: P) -> io::Result<()> {
         self.waiting.push_back(parcel);
         self.persist(|sender| {

@@ -15,7 +15,7 @@ pub(crate) fn known<T: Copy>(
     let found = all.iter().copied().find(|known| word(*known) == text);
     found.ok_or_else(|| {
         format!(
-            "{table} has the {what} {text:?}, which this skyfill does not know; use the one that wrote it"
+            "{table} has the {what} {text:?}, which this version of skyfill does not know; use the version that wrote it"
         )
         .into()
     })

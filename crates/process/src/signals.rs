@@ -1,10 +1,10 @@
-//! Signals: the first SIGINT, SIGTERM or SIGHUP lets the work end well, a second SIGINT or SIGTERM
-//! ends at once, SIGUSR1 asks what the workers do.
+//! Signals. The first SIGINT, SIGTERM or SIGHUP lets the work end well, a second SIGINT or SIGTERM
+//! ends the process at once, and SIGUSR1 prints what the workers are doing.
 //!
-//! Ending well takes five seconds at most, whatever a command is at. What is under way has three
-//! seconds to end by itself. Then the statements that run in the database are canceled, and what
-//! waits for the network is let go of. If the command has not ended soon after that, the process
-//! does. Nothing is lost by it: what is done is what the database says.
+//! Ending well takes at most five seconds, whatever a command is doing. Work in progress has three
+//! seconds to end on its own. Then the running statements in the database are canceled, and waits
+//! for the network end. If the command has not ended soon after that, the process ends. Nothing is
+//! lost: what counts is in the database.
 
 use crate::failure::Failure;
 use crate::stop::{self, Stop};
@@ -47,7 +47,7 @@ pub fn listen(workers: Workers, codes: Codes) -> Result<Stop, Failure> {
     let mut signals = Signals::new(wanted)
         .map_err(|error| Failure::new(format!("listen for signals: {error}")))?;
     let stop = Stop::default();
-    // Once a process.
+    // Once per process.
     drop(LISTENING.set(stop.clone()));
     let shared = stop.clone();
     std::thread::spawn(move || {
@@ -60,7 +60,7 @@ pub fn listen(workers: Workers, codes: Codes) -> Result<Stop, Failure> {
                 if signal == SIGHUP {
                     continue;
                 }
-                observe::log!("stopping at once; what was not committed is lost");
+                observe::log!("stopping at once; uncommitted work is lost");
                 observe::view::clear_now();
                 std::process::exit(codes.at_once);
             } else {
@@ -68,7 +68,7 @@ pub fn listen(workers: Workers, codes: Codes) -> Result<Stop, Failure> {
                 shared.set();
                 let stop = shared.clone();
                 std::thread::spawn(move || end_in_time(&stop, codes));
-                observe::log!("stopping after what is under way; a second signal stops at once");
+                observe::log!("stopping after the present work; a second signal stops at once");
             }
         }
     });

@@ -16,9 +16,14 @@ pub fn page(mut root: Command) -> String {
     out.push_str("\n## Options of every command\n");
     let of_every_command: Vec<&Arg> = root.get_arguments().filter(|a| a.is_global_set()).collect();
     table(&of_every_command, &mut out, &mut variables);
-    out.push_str(
-        "\nThe terminal shows what people want to know. A log file has details as well: why a repo failed, \
-         a host was put off, a connection was made anew. RUST_LOG selects what is logged in both, by crate and level.\n",
+    let _ = write!(
+        out,
+        "\n{}\n",
+        wrapped(
+            "The terminal shows what people need. A log file has details as well: why a repo failed, \
+             why a host was put off, when a connection was opened again. RUST_LOG selects what is \
+             logged in both, by crate and level."
+        )
     );
     for command in root
         .get_subcommands()

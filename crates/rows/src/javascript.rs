@@ -22,8 +22,8 @@ pub(crate) const PROTO: &str = "__proto__";
 /// The copy of `record`; `None` if the record is the same to JavaScript.
 ///
 /// # Errors
-/// The official decoder cannot read it: two keys are the same without their marks, or the
-/// record has a prototype.
+/// The official decoder cannot read it: two keys are the same without their marks, or the record
+/// has a prototype.
 pub(crate) fn copy(record: Map<'_>) -> Result<Option<Writer>, Reject> {
     static MARKS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(MARK_BYTES));
     static PROTOS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(PROTO));

@@ -195,7 +195,7 @@ pub(crate) fn complete<A: FromArgMatches>(database: &Database, forget: bool) -> 
     };
     let added = to_add(told, &noted);
     if !added.is_empty() {
-        observe::log!("as told before: {}", shell::line(&added));
+        observe::log!("with stored settings: {}", shell::line(&added));
     }
     let mut line = told.line.clone();
     let after_command = 1 + place_of_command(&line, &told.command);

@@ -2,9 +2,9 @@
 //!
 //! Records are inserted with ON CONFLICT DO NOTHING. Rows that depend on a record's own row
 //! (embeds, notifications) are inserted only if this statement inserted that row. So the same
-//! records a second time change nothing. Rows are inserted in the order in which they were
-//! copied, because one process reads temporary tables from front to back. So of two that collide,
-//! the first wins.
+//! records a second time change nothing. Rows are inserted in the order in which they were copied,
+//! because one process reads temporary tables from front to back. So of two that collide, the first
+//! wins.
 
 use appview::table::{self, TableInfo};
 use load::staging::{self, NOT_MUTED};
