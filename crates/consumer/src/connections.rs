@@ -54,7 +54,7 @@ impl Reader {
 /// What accepts connections, and what the threads that read them need.
 pub(crate) struct Connections<'c> {
     pub(crate) socket: &'c Path,
-    /// Most connections at once.
+    /// Maximum number of concurrent connections.
     pub(crate) most: usize,
     pub(crate) lines: LineStore,
     pub(crate) parts: &'c PartStore,

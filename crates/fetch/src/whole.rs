@@ -36,7 +36,7 @@ pub async fn fetch<R>(
 }
 
 /// Opens the CAR of an account. `admit` gets the size of the index of its blocks, in bytes, before
-/// the index is made; what it answers is given back with the repo. `pages` lets go of the pages
+/// the index is made; what it answers is given back with the repo. `pages` releases the pages
 /// that were read.
 ///
 /// # Errors

@@ -1,11 +1,11 @@
-//! A part of a repo while it comes over a framed stream: what is checked of it before anything of it
-//! is stored.
+//! A part of a repo while it comes over a framed stream: what is checked of it before anything of
+//! it is stored.
 //!
-//! A part passes if its commit is of its account, its keys are in order and of its collections, each
-//! block has its CID, and as many entries came as its end counts. So a stream that was cut has no
-//! part that its producer did not send, and a part with a frame that was changed on its way has the
-//! same blocks or does not pass. No hash covers the rest of the header and the keys: a process that
-//! may connect to the socket may send what it likes there.
+//! A part passes if its commit is of its account, its keys are in order and of its collections,
+//! each block has its CID, and as many entries came as its end counts. So a stream that was cut has
+//! no part that its producer did not send, and a part with a frame that was changed on its way has
+//! the same blocks or does not pass. No hash covers the rest of the header and the keys: a process
+//! that may connect to the socket may send what it likes there.
 
 use crate::frames::PartHeader;
 use atrepo::{Cid, Commit, RecordError, syntax};
@@ -100,12 +100,12 @@ impl IncomingPart {
             return wrong("keys out of order");
         }
         if block.as_ref().is_ok_and(|block| !cid.matches(block)) {
-            return wrong("a block that is not that of its CID");
+            return wrong("a block that does not match its CID");
         }
         let collection = syntax::split_key(key).map_or("", |(collection, _)| collection);
         let part = rows::route::socket_of(collection, usize::from(header.parts));
         if part != usize::from(header.part) {
-            return wrong(&format!("{collection} is not of this part"));
+            return wrong(&format!("{collection} does not belong to this part"));
         }
         self.entries = self.entries.saturating_add(1);
         self.last_key.clear();

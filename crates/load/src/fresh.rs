@@ -170,7 +170,7 @@ fn is_outdated(
     row.try_get(0)
 }
 
-/// Drops the twins, with their schema.
+/// Drops the empty copies, when their schema is dropped.
 ///
 /// # Errors
 /// The server refused.

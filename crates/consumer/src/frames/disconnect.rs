@@ -13,7 +13,7 @@ pub(crate) enum Disconnect {
     Part(String),
     /// The database.
     Database(DbError),
-    /// The consumer was told to stop.
+    /// The consumer was stopped.
     Stopped(String),
     /// A part needs more memory than there is for one.
     TooLarge(String),
@@ -22,9 +22,9 @@ pub(crate) enum Disconnect {
 }
 
 impl Disconnect {
-    /// The consumer was told to stop.
+    /// The consumer was stopped.
     pub(crate) fn stopped() -> Self {
-        Self::Stopped("the consumer was told to stop".to_owned())
+        Self::Stopped("the consumer was stopped".to_owned())
     }
 }
 

@@ -121,8 +121,8 @@ impl<'s> PartEncoder<'s> {
         }
     }
 
-    /// What the ledger has of a part. Asking locks its row for a moment, so that what is answered is
-    /// on the disk.
+    /// What the ledger has of a part. Asking locks its row for a moment, so that what is answered
+    /// is on the disk.
     fn state_of(
         &mut self,
         header: &PartHeader,
@@ -240,7 +240,7 @@ impl<'s> PartEncoder<'s> {
             return Ok(());
         }
         Err(Disconnect::TooLarge(format!(
-            "the unique keys of its records take more than {} MiB of memory: give the consumer more with --memory",
+            "the unique keys of its records need more than {} MiB of memory: raise the consumer's --memory",
             most >> 20
         )))
     }

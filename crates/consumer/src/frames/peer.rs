@@ -1,5 +1,4 @@
-//! The producer at the other end of a framed connection: the answers to it, and whether it reads
-//! them.
+//! The producer's side of a framed connection: the responses to it, and whether it reads them.
 
 use handoff::frames::Answer;
 use rustix::io::Errno;

@@ -81,7 +81,7 @@ impl FrameReader<'_> {
             let is_within = self.part.is_some() || frames.is_within();
             if silence.is_too_long(is_within, frames.bytes()) {
                 return Err(Disconnect::Part(format!(
-                    "nothing, or next to nothing, came of a part for {} s; the producer has to send it again",
+                    "almost nothing of a part arrived for {} s; the producer has to send it again",
                     self.store.0.part_timeout.as_secs()
                 )));
             }
@@ -153,7 +153,9 @@ impl FrameReader<'_> {
     /// A part is whole: it is encoded, unless the ledger has it.
     fn end(&mut self, entries: u64) -> Result<(), Disconnect> {
         let Some((part, spool)) = self.part.take() else {
-            return Err(Disconnect::Part("the end of no part".to_owned()));
+            return Err(Disconnect::Part(
+                "the end of a part outside of a part".to_owned(),
+            ));
         };
         part.end(entries)?;
         self.encoder.add(part, spool)
