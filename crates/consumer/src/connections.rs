@@ -91,7 +91,7 @@ impl Connections<'_> {
             broke_off |= reader.thread.join().is_err();
         }
         if broke_off {
-            tracing::warn!("a reader broke off; its producer has to send again");
+            tracing::warn!("a reading thread failed; its producer has to send again");
         }
         broke_off
     }
@@ -102,7 +102,7 @@ impl Connections<'_> {
         // It comes again, and finds the place of one that never said anything.
         let gave_way = readers.iter().any(Reader::end_if_silent);
         tracing::warn!(
-            "a producer was turned away: {} are connected, which is what --memory has room for{}",
+            "a producer was refused: {} are connected, the most that --memory allows{}",
             self.most,
             if gave_way {
                 "; one that sent nothing is disconnected"

@@ -37,7 +37,7 @@ pub(crate) fn read(
             Err(FetchError::Stopped) => return Ok(false),
             Err(error) => {
                 return Err(Failure::new(format!("the export of {plc}: {error}"))
-                    .hint("what was read is kept; run it again to go on"));
+                    .hint("what was read is stored; run it again to continue"));
             }
         };
         store(&page)?;

@@ -76,7 +76,7 @@ impl Shown {
 
     fn report(&self, report: &Report<'_>) {
         match *report {
-            Report::GoingOn => observe::log!("going on where the last run stopped"),
+            Report::GoingOn => observe::log!("continuing where the last run stopped"),
             Report::Vacuum(table) => observe::step!("vacuuming and analyzing {table}"),
             Report::Slices(total) => {
                 let counters = vec![self.slices.clone()];

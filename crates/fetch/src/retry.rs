@@ -1,5 +1,5 @@
-//! Whether and when a request is retried: decided ([`decide`], from the closed error type) and carried
-//! out ([`persist`]) only here.
+//! Whether and when a request is retried: decided ([`decide`], from the closed error type) and
+//! carried out ([`persist`]) only here.
 
 use crate::FetchError;
 use crate::schedule::Outcome;
@@ -138,7 +138,7 @@ impl Policy {
 /// may be broken off is broken off by whoever makes it.
 ///
 /// # Errors
-/// The last error; [`FetchError::Stopped`], if it was told to stop.
+/// The last error; [`FetchError::Stopped`], if it was stopped.
 pub async fn persist<T, R: Future<Output = Result<T, FetchError>>>(
     policy: Policy,
     stop: impl Future<Output = ()>,
@@ -170,7 +170,7 @@ pub async fn persist<T, R: Future<Output = Result<T, FetchError>>>(
 /// Breaks `work` off when `stop` ends.
 ///
 /// # Errors
-/// That of `work`; [`FetchError::Stopped`], if it was told to stop.
+/// That of `work`; [`FetchError::Stopped`], if it was stopped.
 pub async fn unless_stopped<T>(
     stop: impl Future<Output = ()>,
     work: impl Future<Output = Result<T, FetchError>>,
@@ -268,8 +268,8 @@ mod tests {
         assert_eq!(decide(&FetchError::Server(500, None), 4, 4), Retry::Never);
     }
 
-    /// What became of a request that fails so often with `error`: whether it was answered, how often
-    /// it was made, and the seconds that it waited.
+    /// The result for a request that fails so often with `error`: whether it was answered, how
+    /// often it was made, and the seconds that it waited.
     async fn made(policy: Policy, error: FetchError, failures: u32) -> (bool, u32, u64) {
         let (started, times) = (tokio::time::Instant::now(), std::cell::Cell::new(0));
         let request = || async {

@@ -1,6 +1,6 @@
-//! That some things have one house: SQL about the ledger's tables and all keys of advisory locks are
-//! in this crate, and what is decided about an error is carried out in one loop for the database and
-//! one for requests. Reads the sources of the product's crates.
+//! That some things have one house: SQL about the ledger's tables and all keys of advisory locks
+//! are in this crate, and what is decided about an error is carried out in one loop for the
+//! database and one for requests. Reads the sources of the product's crates.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

@@ -20,8 +20,8 @@ macro_rules! log {
     ($($arg:tt)*) => { $crate::tracing::info!("{}", format_args!($($arg)*)) };
 }
 
-/// Reports a step of the work, of level INFO. A live view shows it by itself: then it is for the log
-/// file alone.
+/// Reports a step of the work, of level INFO. A live view shows it by itself: then it is for the
+/// log file alone.
 #[macro_export]
 macro_rules! step {
     ($($arg:tt)*) => {

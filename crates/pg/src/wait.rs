@@ -81,11 +81,11 @@ const NEW_REASON: Duration = Duration::from_secs(60);
 /// Does `work`; when the server goes away or cannot do it now, waits and does it again. The one
 /// loop of its kind: what to do about an error is decided by [`decide`] and carried out here.
 ///
-/// The policy: whoever is told to stop gives up; a server that is away is waited for until then,
+/// The policy: whoever is stopped gives up; a server that is away is waited for until then,
 /// and so is one that cannot do a short step; a long one is begun a few times.
 ///
 /// # Errors
-/// What waiting does not mend; [`crate::DbErrorKind::Stopped`], if it was told to stop.
+/// What waiting does not mend; [`crate::DbErrorKind::Stopped`], if it was stopped.
 pub fn persist<T, E: Into<DbError>>(
     step: Step,
     waits: Waits<'_>,
@@ -292,7 +292,7 @@ mod tests {
         let error = persist_with(Step::Long, waits, |_| true, work_of).unwrap_err();
         assert_eq!((error.kind, done), (DbErrorKind::Busy, MOST_LONG_TRIES));
         assert_eq!(lines.lock().unwrap().len(), 3);
-        // Whoever is told to stop does not wait at all.
+        // Whoever is stopped does not wait at all.
         let mut done = 0;
         let error = persist(Step::Long, waits, work("57P01", 99, &mut done)).unwrap_err();
         assert_eq!((error.kind, done), (DbErrorKind::Stopped, 1));

@@ -139,7 +139,7 @@ impl LineReader {
                     break;
                 }
                 Err(error) => {
-                    tracing::warn!("a producer's connection broke: {error}");
+                    tracing::warn!("a producer's connection failed: {error}");
                     break;
                 }
             }

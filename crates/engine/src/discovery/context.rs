@@ -95,11 +95,11 @@ impl Counts {
             listed: Counter::rated("repos_listed", "repos listed"),
             hosts: Counter::counted("hosts_done", "hosts done"),
             new: Counter::counted("repos_new", "new"),
-            opened: Counter::counted("repos_newer", "to be loaded again"),
-            contested: Counter::counted("repos_contested", "claimed by two hosts"),
-            settled: Counter::counted("repos_settled", "settled by their documents"),
+            opened: Counter::counted("repos_newer", "with a newer rev"),
+            contested: Counter::counted("repos_contested", "contested"),
+            settled: Counter::counted("repos_settled", "decided by documents"),
             failed: Counter::counted("hosts_failed", "hosts failed"),
-            bad: Counter::counted("bad_lines", "lines that make no sense"),
+            bad: Counter::counted("bad_lines", "invalid lines"),
         }
     }
 

@@ -214,7 +214,7 @@ impl<'s> Discovery<'s> {
 /// Logs what a pass found.
 fn log_pass(pass: &Pass) {
     for (host, why) in pass.failed_hosts.iter().take(NAMED_HOSTS) {
-        tracing::warn!("{host} was not listed to its end: {why}");
+        tracing::warn!("{host} was not listed to the end: {why}");
     }
     if pass.failed_hosts.len() > NAMED_HOSTS {
         observe::log!(
@@ -223,7 +223,7 @@ fn log_pass(pass: &Pass) {
         );
     }
     for (host, lines) in pass.bad_lines.iter().take(NAMED_HOSTS) {
-        tracing::warn!("{host}: {lines} lines of its list make no sense and were left out");
+        tracing::warn!("{host}: {lines} lines of its list are not valid and were left out");
     }
     observe::log!(
         "{} repos listed: {} new, {} with a newer rev, {} contested by two hosts; {} no longer listed; {} undecided",

@@ -264,7 +264,7 @@ fn read_export(
     let cursor = client.run(|client| ledger::identity::cursor(client, &name))?;
     let from_the_start = cursor.is_none();
     let pages = Counter::rated("export_pages", "pages of the export");
-    let noted = Counter::rated("documents_noted", "documents noted");
+    let noted = Counter::rated("documents_noted", "documents stored");
     let bad = Counter::counted("bad_lines", "lines that could not be read");
     let progress = Progress::begin(
         "plc_export",

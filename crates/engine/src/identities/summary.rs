@@ -43,7 +43,7 @@ impl Counts {
             done: Counter::rated("accounts_done", "accounts"),
             verified: Counter::counted("handles_verified", "verified"),
             claimed: Counter::counted("handles_claimed", "claimed"),
-            mismatch: Counter::counted("handles_mismatched", "not theirs"),
+            mismatch: Counter::counted("handles_mismatched", "not confirmed"),
             useless: Counter::counted("accounts_without_document", "without a usable document"),
             unreachable: Counter::counted("accounts_unreachable", "not reached"),
         }

@@ -94,7 +94,7 @@ impl Board {
             moved: Counter::counted("repos_moved", "moved"),
             unchanged: Counter::counted("repos_unchanged", "unchanged"),
             retried: Counter::counted("retries", "retries"),
-            again: Counter::counted("repos_lost", "to be fetched again"),
+            again: Counter::counted("repos_lost", "to fetch again"),
             forks: Counter::counted("forks", "other commits of a stored rev"),
             under_way: AtomicU64::new(0),
             asking: AtomicU64::new(0),

@@ -189,7 +189,7 @@ fn rebuild_indexes(session: &Session<'_>) -> Result<bool, Failure> {
         if missing.is_empty() {
             return Ok(true);
         }
-        let made = Counter::rated("indexes_built", "indexes and constraints made");
+        let made = Counter::rated("indexes_built", "indexes and constraints built");
         let total = missing.len() as u64;
         let progress = Progress::begin("indexes", vec![made.clone()], Some(total));
         let watch = ServerWatch::start(database, &progress);

@@ -69,7 +69,7 @@ pub fn run(session: &Session<'_>, options: Options) -> Result<(Ended, u64), Fail
         return Ok((Ended::Run(Box::new(done)), bad_lines));
     }
     settings::forget_run(&mut client, &database.schema).map_err(refused)?;
-    observe::log!("nothing is open");
+    observe::log!("nothing is pending");
     if let Some(path) = &session.options.certificate
         && verify::after_run(Some(path), database, &session.stop, observer)?.is_none()
     {

@@ -13,7 +13,7 @@ use process::{Database, Failure, Stop, threads};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// Most connections that compare.
+/// Maximum number of connections that compare.
 const MOST_CONNECTIONS: usize = 8;
 
 /// What is compared, and what is done about it.
