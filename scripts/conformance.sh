@@ -5,27 +5,24 @@
 # With --official VERSION, another version of @atproto/bsky is the judge: its migrations make the
 # database, what they changed is reported, and skyfill fills it as it is.
 # Usage: scripts/conformance.sh [--record] [--official VERSION] [--seed N] [--count N]
+#        scripts/conformance.sh --install       installs, and compares nothing
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
-seed=$(date +%j) count=200000 record=() official=
+seed=$(date +%j) count=200000 record=() official= install=false
 while [ $# -gt 0 ]; do
   case $1 in
     --record) record=(--record); shift;;
     --official) official=$2; shift 2;;
     --seed) seed=$2; shift 2;;
     --count) count=$2; shift 2;;
-    *) echo "usage: $0 [--record] [--official VERSION] [--seed N] [--count N]" >&2; exit 2;;
+    --install) install=true; shift;;
+    *) echo "usage: $0 [--install] [--record] [--official VERSION] [--seed N] [--count N]" >&2; exit 2;;
   esac
 done
 if [ -n "$official" ] && [ ${#record[@]} -gt 0 ]; then echo "what is recorded is the version in conformance/package.json" >&2; exit 2; fi
 "$here/scripts/setup.sh" conformance
 . "$here/scripts/env.sh"
 cd "$here"
-# As the tests build it, so that CI builds it once; all features need libpq.
-features=()
-if command -v pg_config >/dev/null; then features=(--all-features); fi
-cargo build --locked --workspace --all-targets "${features[@]}"
-
 # Installed once, again when package.json changes. Nothing is compiled: its one native module comes
 # built.
 judge=$here/target/conformance${official:+-$official}
@@ -48,6 +45,13 @@ if ! cmp -s "$judge/wanted" "$judge/installed"; then
   (cd "$judge" && PATH="$judge/node/node_modules/.bin:$PATH" npm install --silent --no-audit --no-fund --no-package-lock)
   cp "$judge/wanted" "$judge/installed"
 fi
+if $install; then exit 0; fi
+
+# As the tests build it, so that CI builds it once; all features need libpq.
+features=()
+if command -v pg_config >/dev/null; then features=(--all-features); fi
+cargo build --locked --workspace --lib --bins --tests "${features[@]}"
+
 cp conformance/*.mjs "$judge/"
 node=$judge/node/node_modules/.bin/node
 tool=$here/target/debug/conformance skyfill=$here/target/debug/skyfill

@@ -18,6 +18,14 @@ if [ -z "${SKYFILL_TESTS_CLUSTERS:-}" ] && [ "$(spare_kib | cut -d. -f1)" -gt $(
   trap 'rm -rf "$SKYFILL_TESTS_CLUSTERS"' EXIT
 fi
 status=0
-cargo test --workspace --all-features --locked "$@" || status=$?
+if [ $# -gt 0 ]; then
+  cargo test --workspace --all-features --locked "$@" || status=$?
+else
+  cargo test --workspace --all-features --locked --lib --bins --tests --no-fail-fast || status=$?
+  # Rustdoc reads a whole crate to find out that it has no examples.
+  for crate in $(grep -lE '^ *//[/!] ```|include_str!\("../README.md"\)' -r crates/*/src | cut -d/ -f2 | sort -u); do
+    cargo test -p "$crate" --all-features --locked --doc || status=$?
+  done
+fi
 ./target/debug/skyfill db stop --data-dir "${SKYFILL_TESTS_CLUSTERS:-target/tmp}/postgres" >/dev/null || true
 exit "$status"
