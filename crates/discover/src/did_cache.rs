@@ -579,7 +579,7 @@ mod tests {
             entries(b"did:plc:a https://pds\n")
                 .1
                 .unwrap()
-                .contains("neither")
+                .contains("MessagePack or CBOR")
         );
     }
 

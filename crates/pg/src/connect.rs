@@ -80,7 +80,7 @@ pub fn connect(text: &str) -> Result<Client, DbError> {
     for server in &servers {
         match connect_to(&settings, server, mode, tls.as_ref()) {
             Ok(mut client) => {
-                client.batch_execute(SESSION)?;
+                begin_session(&mut client)?;
                 return Ok(client);
             }
             Err((error, ends)) => {
@@ -92,6 +92,19 @@ pub fn connect(text: &str) -> Result<Client, DbError> {
         }
     }
     Err(refused)
+}
+
+/// Makes the settings. Until then a default timeout holds, which may cut short the very statement
+/// that ends it.
+fn begin_session(client: &mut Client) -> Result<(), DbError> {
+    const TRIES: u32 = 20;
+    for _ in 1..TRIES {
+        match client.batch_execute(SESSION) {
+            Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => {}
+            outcome => return Ok(outcome?),
+        }
+    }
+    Ok(client.batch_execute(SESSION)?)
 }
 
 /// A try to connect to one server.
