@@ -104,6 +104,8 @@ fn hostile_streams() -> Vec<Vec<u8>> {
         stream(&status, 2_000),
         stream(&part("", b""), 2_000),
         stream(&part(&"y".repeat(200_000), &[0; 200_000]), 2),
+        // Good frames before a fault, all of it in one read.
+        [&stream(&end, 1)[..], b"f\x03", &end].concat(),
         // The last frame does not come to its end.
         [&stream(&end, MANY)[..], &part("", &[0; 100_000])[..90_000]].concat(),
     ]

@@ -81,6 +81,7 @@ fn check_frames(data: &[u8]) {
     let bytes = 1 + data.iter().fold(0, |sum: usize, b| sum + usize::from(*b)) % 97;
     let (read, rest) = data.split_at(bytes.min(data.len()));
     assert_eq!(frames_of(Pieces { rest, bytes }, read), whole, "in pieces");
+    assert_eq!(frames_of(&[][..], data), whole, "read before");
     let mut again = MAGIC.to_vec();
     whole.0.iter().for_each(|frame| append(&mut again, frame));
     assert_eq!(frames_of(&again[..], &[]), (whole.0, true), "written again");

@@ -262,10 +262,8 @@ impl<R: Read> Frames<R> {
         }
         let space = self.buffer.get_mut(self.filled..).unwrap_or_default();
         let step = match self.stream.read(space) {
-            Ok(0) if self.is_within() => {
-                return Err(FrameError::Form("it ends inside a frame").into());
-            }
-            Ok(0) => return Ok(Step::End),
+            // What was read before may hold frames that nobody got yet.
+            Ok(0) => Step::End,
             Ok(count) => {
                 self.filled = self.filled.saturating_add(count);
                 self.bytes = self.bytes.saturating_add(count as u64);
@@ -283,7 +281,7 @@ impl<R: Read> Frames<R> {
         if !self.has_magic {
             match rest.strip_prefix(MAGIC) {
                 Some(after) => (self.has_magic, rest) = (true, after),
-                None if MAGIC.starts_with(rest) => return Ok(step),
+                None if MAGIC.starts_with(rest) => return Ok(self.after(step)?),
                 None => return Err(FrameError::Form("it begins with other bytes").into()),
             }
         }
@@ -303,7 +301,15 @@ impl<R: Read> Frames<R> {
             self.buffer.truncate(CHUNK);
             self.buffer.shrink_to(KEPT);
         }
-        Ok(step)
+        Ok(self.after(step)?)
+    }
+
+    /// The step, once its complete frames are handed over: a stream does not end in a frame.
+    fn after(&self, step: Step) -> Result<Step, FrameError> {
+        match step {
+            Step::End if self.is_within() => Err(FrameError::Form("it ends inside a frame")),
+            step => Ok(step),
+        }
     }
 }
 
@@ -444,7 +450,7 @@ mod tests {
         append_unread(&mut bytes, b"a/d", &cid, &RecordError::Shared { bytes: 7 });
         append_end(&mut bytes, 3);
         append_status(&mut bytes, "did:plc:b", "takendown");
-        for first in [0, 1, 5, MAGIC.len(), 100] {
+        for first in [0, 1, 5, MAGIC.len(), 100, bytes.len()] {
             let mut frames = Frames::new(bytes.get(first..).unwrap(), bytes.get(..first).unwrap());
             let mut got = Vec::new();
             while frames
