@@ -5,9 +5,9 @@ use crate::error::FetchError;
 use crate::get_repo::{Client, chain, look};
 use crate::guard;
 use crate::schedule::Seen;
-use reqwest::header::{ACCEPT, HOST};
+use reqwest::header::{ACCEPT, DATE, HOST};
 use reqwest::{Response, StatusCode, Url};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// A request for a small body.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +65,22 @@ impl Client {
         tokio::time::timeout(total, self.attempt_first_line(url, small))
             .await
             .unwrap_or(Err(FetchError::Stalled(total)))
+    }
+
+    /// Asks whether a server answers, with whatever status: the status, and the time by its clock
+    /// if it tells.
+    ///
+    /// # Errors
+    /// See [`FetchError`]; a status is none.
+    pub async fn reach(&self, small: Small<'_>) -> Result<(u16, Option<SystemTime>), FetchError> {
+        let url = Url::parse(small.url).map_err(|_| FetchError::BadUrl(guard::shown(small.url)))?;
+        let total = self.limits.total;
+        let response = tokio::time::timeout(total, self.ask(url, small))
+            .await
+            .unwrap_or(Err(FetchError::Stalled(total)))?;
+        let date = response.headers().get(DATE);
+        let date = date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+        Ok((response.status().as_u16(), date))
     }
 
     async fn ask(&self, url: Url, small: Small<'_>) -> Result<Response, FetchError> {

@@ -118,6 +118,16 @@ impl Resolver {
         leads
     }
 
+    /// Asks DNS about `handle`; whether there is an answer, whatever it is.
+    ///
+    /// # Errors Why there is none.
+    pub async fn dns_answers(&self, handle: &str) -> Result<(), String> {
+        match self.ask_dns(handle).await {
+            Leads::Unreachable(why) => Err(why),
+            Leads::To(_) | Leads::Nowhere => Ok(()),
+        }
+    }
+
     /// Looks for exactly one text that begins with `did=`; the parts of a text are joined.
     async fn ask_dns(&self, handle: &str) -> Leads {
         let answer = match self.dns.txt_lookup(format!("_atproto.{handle}.")).await {

@@ -19,7 +19,7 @@ use std::time::Duration;
 const PATIENCE: u64 = 600;
 
 /// How skyfill calls itself, with the way to reach who runs it.
-fn user_agent(caller: &CallerArgs) -> String {
+pub(crate) fn user_agent(caller: &CallerArgs) -> String {
     let name = concat!("skyfill/", env!("CARGO_PKG_VERSION"));
     match &caller.contact {
         Some(contact) => format!("{name} ({contact})"),

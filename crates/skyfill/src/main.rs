@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         Command::Finalize(args) => commands::finalize::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
         Command::Status(args) => commands::status::run(&args),
+        Command::Doctor(args) => commands::doctor::run(&args),
         Command::Indexes(args) => commands::indexes::run(&args),
         Command::Db(args) => commands::db::run(&args),
         Command::Simnet(args) => commands::practice::run(&args),

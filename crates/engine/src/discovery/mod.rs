@@ -19,4 +19,4 @@ pub use context::Discovery;
 pub(crate) use context::list_client;
 pub use known::write_did_file;
 pub use pass::Pass;
-pub use source::Source;
+pub use source::{PUBLIC_RELAY, Source};

@@ -4,7 +4,7 @@ use fetch::hosts::host_of;
 use std::time::Duration;
 
 /// The public relay.
-const PUBLIC_RELAY: &str = "https://relay1.us-east.bsky.network";
+pub const PUBLIC_RELAY: &str = "https://relay1.us-east.bsky.network";
 
 /// Where repos are looked for. All URLs are base URLs of servers, without a path.
 #[derive(Clone, Debug)]

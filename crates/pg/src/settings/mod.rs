@@ -43,6 +43,21 @@ pub enum SslMode {
     VerifyFull,
 }
 
+impl SslMode {
+    /// As a connection string has it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Allow => "allow",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+}
+
 /// A server of a connection string; there may be several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {

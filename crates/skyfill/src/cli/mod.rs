@@ -3,10 +3,12 @@
 
 #[cfg(test)]
 mod docs_test;
+mod doctor;
 mod loading;
 mod logging;
 mod network;
 
+pub(crate) use doctor::DoctorArgs;
 pub(crate) use loading::{CatchUpArgs, LoadArgs, RunArgs};
 pub(crate) use logging::{LogArgs, log_plainly};
 pub(crate) use network::{
@@ -42,6 +44,7 @@ pub(crate) enum Command {
     Finalize(FinalizeArgs),
     Verify(VerifyArgs),
     Status(StatusArgs),
+    Doctor(DoctorArgs),
     Indexes(IndexesArgs),
     Db(DbArgs),
     Simnet(SimnetArgs),

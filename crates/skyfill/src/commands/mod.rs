@@ -5,6 +5,7 @@ pub(crate) mod catch_up;
 pub(crate) mod consumer;
 pub(crate) mod db;
 pub(crate) mod discover;
+pub(crate) mod doctor;
 pub(crate) mod finalize;
 pub(crate) mod identities;
 pub(crate) mod indexes;

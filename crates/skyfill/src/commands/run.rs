@@ -22,6 +22,7 @@ pub(crate) fn run(given: &RunArgs) -> Result<Ended, Failure> {
     let args: RunArgs = told::complete(&database, forget)?;
     let options = options(&args, did_file)?;
     let load = fetch_args::load(&args.load, &options.source)?;
+    super::doctor::warn(&database, usize::from(args.load.max_db_connections));
     let workers = Workers::default();
     let stop = signals::listen(workers.clone())?;
     let watch = Watch {

@@ -7,6 +7,7 @@ mod chaos;
 mod conformance;
 mod consumer;
 mod docs;
+mod doctor;
 mod drift;
 mod finalize;
 mod first_hour;

@@ -431,6 +431,12 @@ fn a_load_and_a_cancel_go_over_tls() {
         server.root()
     );
     run_well(skyfill().args(["migrate", "--database-url", &url]));
+    let seen = run_well(skyfill().args(["doctor", "--no-network", "--database-url", &url]));
+    assert!(
+        told(&seen).contains("TLS: encrypted with TLSv1.3"),
+        "{}",
+        told(&seen)
+    );
     let mut drivers = vec![None];
     if cfg!(feature = "pg-native") {
         drivers.push(Some("--pg-native"));

@@ -1,0 +1,55 @@
+//! Arguments of `skyfill doctor`.
+
+use super::{CallerArgs, DatabaseArgs, MemoryArgs};
+use clap::Args;
+
+/// Checks what a load stands on: the server, its schema, this machine and the network.
+///
+/// Each finding says what there is, what it means for a load, and the line that changes it. Nothing
+/// is changed, and no private PostgreSQL is created. The network is checked with the arguments that
+/// earlier commands stored. The exit code is 1 if there is a problem, else 0.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  skyfill doctor
+  skyfill doctor --json | jq '.findings[] | select(.level != \"ok\")'
+  skyfill doctor --no-network --max-db-connections 8")]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+    /// Connections that a load is to use, as for `skyfill run`
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) max_db_connections: u8,
+    /// Leave out the checks of the PLC directory, the relay and DNS
+    #[arg(long, help_heading = "Network")]
+    pub(crate) no_network: bool,
+    /// URL of the PLC directory
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "BSKY_DID_PLC_URL",
+        default_value = "https://plc.directory",
+        help_heading = "Network"
+    )]
+    pub(crate) plc_url: String,
+    /// URL of the relay [default: the public one]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "BSKY_REPO_PROVIDER",
+        help_heading = "Network"
+    )]
+    pub(crate) relay: Option<String>,
+    /// DNS server to query instead of the system's
+    #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Network")]
+    pub(crate) dns_server: Option<std::net::SocketAddr>,
+    /// Maximum time of one request [seconds]
+    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600), help_heading = "Network")]
+    pub(crate) timeout: u64,
+    #[command(flatten)]
+    pub(crate) caller: CallerArgs,
+    #[command(flatten)]
+    pub(crate) memory: MemoryArgs,
+    /// Print the findings as JSON on stdout
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+}

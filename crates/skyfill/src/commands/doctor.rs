@@ -1,0 +1,103 @@
+//! `skyfill doctor`, and what `skyfill run` reports of it when it begins.
+
+use crate::cli::DoctorArgs;
+use crate::{fetch_args, told};
+use doctor::network::{self, Network};
+use doctor::{Finding, Level};
+use engine::discovery::PUBLIC_RELAY;
+use process::{Database, Ended, Failure, threads};
+use std::time::Duration;
+
+pub(crate) fn run(given: &DoctorArgs) -> Result<Ended, Failure> {
+    let database = Database::open_existing(&given.database.target());
+    let mut findings = match &database {
+        Ok(database) => doctor::of_database(database, usize::from(given.max_db_connections)),
+        Err(failure) => vec![doctor::unopened(failure)],
+    };
+    findings.extend(doctor::of_machine());
+    if !given.no_network {
+        let network = network(given, database.as_ref().ok())?;
+        findings.extend(threads::start()?.block_on(network::look(&network)));
+    }
+    let highest = doctor::highest(&findings);
+    if given.json {
+        let all = serde_json::json!({"level": highest, "findings": findings});
+        observe::data!("{all}");
+    } else {
+        for finding in &findings {
+            print(finding);
+        }
+    }
+    let count = |level| {
+        findings
+            .iter()
+            .filter(|finding| finding.level == level)
+            .count()
+    };
+    observe::log!(
+        "{} problems, {} warnings, {} notes",
+        count(Level::Problem),
+        count(Level::Warning),
+        count(Level::Note)
+    );
+    Ok(match highest {
+        Level::Problem => Ended::WithFailures,
+        Level::Ok | Level::Note | Level::Warning => Ended::Well,
+    })
+}
+
+/// Whom to ask: the arguments, with what earlier commands on the database were told.
+fn network(given: &DoctorArgs, database: Option<&Database>) -> Result<Network, Failure> {
+    let has_ledger = |database: &&Database| {
+        let client = database.connect().ok();
+        client.is_some_and(|mut client| ledger::exists(&mut client).unwrap_or(false))
+    };
+    let told: Option<DoctorArgs> = match database.filter(has_ledger) {
+        Some(database) => Some(told::complete(database, given.memory.forget_settings)?),
+        None => None,
+    };
+    let args = told.as_ref().unwrap_or(given);
+    Ok(Network {
+        user_agent: fetch_args::user_agent(&args.caller),
+        plc_url: args.plc_url.clone(),
+        relay: args
+            .relay
+            .clone()
+            .unwrap_or_else(|| PUBLIC_RELAY.to_owned()),
+        dns_server: args.dns_server,
+        timeout: Duration::from_secs(args.timeout),
+    })
+}
+
+fn print(finding: &Finding) {
+    observe::data!(
+        "{:<8} {}: {}",
+        finding.level.word(),
+        finding.about,
+        finding.found
+    );
+    if let Some(means) = &finding.means {
+        observe::data!("         {means}");
+    }
+    if let Some(change) = &finding.change {
+        observe::data!("         -> {change}");
+    }
+}
+
+/// Reports what a load that begins should know: warnings and problems about the database, a line
+/// each.
+pub(crate) fn warn(database: &Database, connections: usize) {
+    for finding in doctor::of_database(database, connections) {
+        if finding.level < Level::Warning {
+            continue;
+        }
+        let change = finding.change.unwrap_or_default();
+        tracing::warn!(
+            "{}: {}; {}{}{change}",
+            finding.about,
+            finding.found,
+            finding.means.as_deref().unwrap_or_default(),
+            if change.is_empty() { "" } else { ": " }
+        );
+    }
+}
