@@ -386,7 +386,7 @@ pub(crate) fn disk(client: &mut Client, database: &Database) -> Result<Vec<Findi
             .change("make room there, or move the cluster"),
         GIB..21_474_836_480 => found
             .but(
-                Level::Warning,
+                Level::Note,
                 "enough for a few million records with their indexes and WAL",
             )
             .change(change),

@@ -162,7 +162,11 @@ fn who_else_is_connected_is_named_and_a_run_says_so() {
         "{}",
         told(&output)
     );
-    assert!(!told(&output).contains("appview"), "{}", told(&output));
+    assert!(
+        !told(&output).contains("also connected"),
+        "{}",
+        told(&output)
+    );
 }
 
 #[test]
