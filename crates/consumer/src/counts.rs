@@ -155,3 +155,23 @@ pub struct Summary {
     /// How long it ran.
     pub elapsed: Duration,
 }
+
+impl Summary {
+    /// The summary as JSON.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+        "lines": self.lines,
+        "committed": self.committed,
+        "newRows": self.new_rows,
+        "duplicates": self.duplicates,
+        "repeated": self.repeated,
+        "notIndexed": self.not_indexed,
+        "accounts": self.accounts,
+        "parts": self.parts,
+        "rejected": self.rejected,
+        "bytes": self.bytes,
+        "seconds": self.elapsed.as_secs_f64(),
+            })
+    }
+}

@@ -12,6 +12,7 @@ use ledger::coverage::Coverage;
 use ledger::runs::{self, Phase};
 use ledger::states::State;
 use process::{Failure, clock};
+use serde_json::{Value, json};
 
 /// How tables are brought up to the present.
 pub struct Options {
@@ -43,6 +44,20 @@ pub struct CaughtUp {
     pub missing: u64,
     /// What the database holds.
     pub coverage: Coverage,
+}
+
+impl CaughtUp {
+    /// The same as JSON, with the relay.
+    #[must_use]
+    pub fn json(&self, relay: &str) -> Value {
+        json!({
+            "relay": relay,
+            "cursor": self.cursor,
+            "passes": self.passes,
+            "failedHosts": self.failed_hosts,
+            "missingRepos": self.missing,
+        })
+    }
 }
 
 /// Goes over all hosts until no gap is left.

@@ -7,6 +7,7 @@ use load::Notifications;
 use observe::{Counter, Progress};
 use process::stop::PATIENT;
 use process::{Database, Failure, Stop};
+use serde_json::{Value, json};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,21 @@ pub struct Summary {
     pub outcome: Outcome,
     /// The stages that it came to.
     pub stages: Vec<StageTime>,
+}
+
+impl Summary {
+    /// The summary as JSON.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let stages = self
+            .stages
+            .iter()
+            .map(|t| json!({"stage": t.stage, "slices": t.slices, "seconds": t.seconds}));
+        json!({
+            "done": self.outcome == Outcome::Done,
+            "stages": stages.collect::<Vec<_>>(),
+        })
+    }
 }
 
 /// What a stage took.

@@ -16,10 +16,12 @@ mod documents;
 mod export;
 pub mod finalize;
 pub mod identities;
+pub mod indexes;
 mod observer;
 mod proof;
 pub mod recreate;
 pub mod run;
+pub mod status;
 mod trust;
 pub mod verify;
 

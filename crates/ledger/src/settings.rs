@@ -20,6 +20,21 @@ pub struct Setting {
     pub of_run: bool,
 }
 
+impl Setting {
+    /// The option and its values, as words of a command line.
+    #[must_use]
+    pub fn words(&self) -> Vec<String> {
+        let name = format!("--{}", self.name);
+        if self.values.is_empty() {
+            return vec![name];
+        }
+        let values = self.values.iter();
+        values
+            .flat_map(|value| [name.clone(), value.clone()])
+            .collect()
+    }
+}
+
 /// All settings of `schema`, by name.
 ///
 /// # Errors

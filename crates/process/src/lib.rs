@@ -8,9 +8,11 @@ pub mod clock;
 pub mod connections;
 pub mod database;
 mod did_file;
+pub mod failpoint;
 mod failure;
 pub mod shell;
 pub mod signals;
+mod size;
 pub mod stop;
 pub mod threads;
 
@@ -18,4 +20,5 @@ pub use budget::{Budget, NotReserved, Reservation};
 pub use database::{Database, Patient, Target};
 pub use did_file::DidFile;
 pub use failure::{Ended, Failure, Kind, NextStep};
+pub use size::size;
 pub use stop::Stop;

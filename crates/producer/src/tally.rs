@@ -225,6 +225,26 @@ pub struct Summary {
     pub elapsed: Duration,
 }
 
+impl Summary {
+    /// The summary as JSON.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+        "sent": self.sent,
+        "skipped": self.skipped,
+        "failed": self.failed,
+        "records": self.records,
+        "unusableRecords": self.unusable_records,
+        "bytes": self.bytes,
+        "retries": self.retries,
+        "consumerLosses": self.losses,
+        "acknowledged": self.acknowledged,
+        "nextLine": self.next,
+        "seconds": self.elapsed.as_secs_f64(),
+            })
+    }
+}
+
 impl FailureFile {
     fn add(&mut self, line: &str) {
         if self.error.is_some() {

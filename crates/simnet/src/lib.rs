@@ -24,7 +24,7 @@ pub use answer::{Answer, Gate};
 pub use dns::Dns;
 pub use document::document;
 pub use keys::{sign, sign_with, signing_key, signing_key_of};
-pub use lines::append_lines;
+pub use lines::{append_lines, write_lines};
 pub use network::{Expected, Fault, HostCounts, Limit, Network, NetworkSettings};
 pub use random::Random;
 pub use records::{Mix, Population};

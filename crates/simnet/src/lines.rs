@@ -3,6 +3,22 @@
 use crate::Population;
 use atrepo::{Cid, Codec, cbor};
 use handoff::line::{self, Outgoing};
+use std::io::{self, BufWriter, Write};
+
+/// Writes the records of all accounts, repo after repo.
+///
+/// # Errors
+/// `out` cannot be written to.
+pub fn write_lines(population: &Population, out: impl Write) -> io::Result<()> {
+    let mut out = BufWriter::new(out);
+    let mut lines = Vec::new();
+    for account in 0..population.len() {
+        lines.clear();
+        append_lines(population, account, &mut lines);
+        out.write_all(&lines)?;
+    }
+    out.flush()
+}
 
 /// Appends the records of account `account`, in the order of a repo.
 ///

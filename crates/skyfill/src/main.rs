@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         return exit::report(Err(failure));
     }
     told::keep(line, &matches);
-    if let Err(failure) = arm_failpoint() {
+    if let Err(failure) = process::failpoint::arm_from_environment() {
         return exit::report(Err(failure));
     }
     pg::name_process(matches.subcommand_name().unwrap_or_default());
@@ -55,36 +55,4 @@ fn main() -> ExitCode {
         Command::Reference => commands::reference::run(),
     };
     exit::report(outcome)
-}
-
-/// Arms the failpoint of tests and benchmarks; a name or count that is none would make their kills
-/// harmless.
-fn arm_failpoint() -> Result<(), process::Failure> {
-    let Ok(wanted) = std::env::var("SKYFILL_FAILPOINT") else {
-        return Ok(());
-    };
-    if !ledger::failpoint::ARE_BUILT_IN {
-        return Err(process::Failure::usage(
-            "SKYFILL_FAILPOINT is set, and this skyfill was built without failpoints",
-        )
-        .hint("unset it; for tests, build with: cargo build --features failpoints"));
-    }
-    let unknown = || {
-        process::Failure::usage(format!("SKYFILL_FAILPOINT: {wanted} is not a failpoint")).hint(format!(
-            "for tests only: PLACE=COUNT ends the process when the place is passed for the COUNTth time, PLACE=COUNT,stop stops there, PLACE=COUNT,panic makes the thread panic; the places are: {}",
-            ledger::failpoint::PLACES.join(", ")
-        ))
-    };
-    let (place, act): (&str, fn()) = match wanted.split_once(',') {
-        Some((place, "stop")) => (place, signals::stop_this_process),
-        Some((place, "panic")) => (place, || panic!("a failpoint")),
-        _ => (&wanted, || std::process::abort()),
-    };
-    let (name, times) = place.split_once('=').unwrap_or((place, "1"));
-    let times = times.parse().map_err(|_| unknown())?;
-    if ledger::failpoint::arm(name, times, act) {
-        Ok(())
-    } else {
-        Err(unknown())
-    }
 }

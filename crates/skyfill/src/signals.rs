@@ -5,8 +5,6 @@ use observe::Workers;
 use process::signals::Codes;
 use process::{Failure, Stop};
 
-pub(crate) use process::signals::stop_this_process;
-
 /// Listens for signals from now on.
 pub(crate) fn listen(workers: Workers) -> Result<Stop, Failure> {
     let codes = Codes {

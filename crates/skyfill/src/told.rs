@@ -432,19 +432,7 @@ pub(crate) fn line_of(command: &str) -> String {
 
 /// Settings as a line of options, for people and shells.
 pub(crate) fn options(noted: &[Setting]) -> String {
-    let words: Vec<String> = noted
-        .iter()
-        .flat_map(|setting| {
-            let name = format!("--{}", setting.name);
-            match setting.values.as_slice() {
-                [] => vec![name],
-                values => values
-                    .iter()
-                    .flat_map(|value| [name.clone(), value.clone()])
-                    .collect(),
-            }
-        })
-        .collect();
+    let words: Vec<String> = noted.iter().flat_map(Setting::words).collect();
     shell::line(&words)
 }
 

@@ -10,6 +10,7 @@ use ledger::listing::{self, Changes};
 use ledger::locks::Lock;
 use observe::{Progress, Waiting, registry};
 use process::{Failure, Patient};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
@@ -40,6 +41,26 @@ pub struct Pass {
 }
 
 impl Pass {
+    /// What it found, as JSON.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let failed = self
+            .failed_hosts
+            .iter()
+            .map(|(host, why)| json!({"host": host, "error": why}));
+        json!({
+            "pass": self.id,
+            "relaySeq": self.seq,
+            "listed": self.listed,
+            "new": self.changes.new,
+            "opened": self.changes.opened + self.unlisted,
+            "contested": self.changes.contested,
+            "unsettled": self.unsettled,
+            "failedHosts": failed.collect::<Vec<_>>(),
+            "badLines": self.bad_lines,
+        })
+    }
+
     /// Whether nothing is left open.
     #[must_use]
     pub fn is_complete(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use ledger::identity::{DocumentState, HandleState};
 use observe::Counter;
+use serde_json::{Value, json};
 
 /// What people are told when something could not be reached.
 pub const RETRIED_LATER: &str =
@@ -24,6 +25,25 @@ pub struct Summary {
     pub unreachable: u64,
     /// All accounts of the ledger: by the state of the document and that of the handle, how many.
     pub accounts: Vec<(DocumentState, HandleState, u64)>,
+}
+
+impl Summary {
+    /// The summary as JSON.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let accounts = self.accounts.iter().map(|(document, handle, accounts)| {
+            json!({"document": document.word(), "handle": handle.word(), "accounts": accounts})
+        });
+        json!({
+            "lookedUp": self.looked_up,
+            "verified": self.verified,
+            "claimed": self.claimed,
+            "mismatch": self.mismatch,
+            "withoutDocument": self.without_document,
+            "unreachable": self.unreachable,
+            "accounts": accounts.collect::<Vec<_>>(),
+        })
+    }
 }
 
 /// Counts for the progress.

@@ -174,28 +174,14 @@ fn encode(
     probes: &mut Probes,
     hand_on: &mut load::HandOn<'_>,
 ) -> Encoded {
-    let stop = &shared.board.stop;
-    if stop.is_set() {
+    if shared.board.stop.is_set() {
         return Encoded::Lost;
     }
     failpoint::pass("encode");
     let mut pages = Pages::default();
-    let opened = whole::open(body, &wanted.open.did, &mut pages, |bytes| {
-        shared
-            .indexes
-            .reserve(bytes, stop)
-            .map_err(NotOpened::Memory)
-    });
-    let (repo, _index) = match opened {
+    let (repo, _index) = match open(shared, wanted, body, &mut pages) {
         Ok(opened) => opened,
-        Err(NotOpened::Repo(error)) => return Encoded::Bad(error),
-        Err(NotOpened::Memory(NotReserved::Stopped)) => return Encoded::Lost,
-        Err(NotOpened::Memory(NotReserved::TooLarge { wanted, total })) => {
-            return Encoded::Refused(
-                "too large",
-                too_large("the index of its blocks", wanted, total),
-            );
-        }
+        Err(encoded) => return encoded,
     };
     let (proof, is_fork) = match weigh(&repo, &wanted.open, &wanted.host, wanted.known.as_ref()) {
         Weighed::Store { proof, is_fork } => (proof, is_fork),
@@ -212,11 +198,6 @@ fn encode(
     if is_fork {
         shared.board.forks.add(1);
     }
-    let origin = Origin {
-        lease: wanted.lease,
-        proof,
-        is_fork,
-    };
     if let Some(writer) = &shared.board.keep
         && let Err(why) = keep(
             writer,
@@ -229,12 +210,53 @@ fn encode(
         return Encoded::NotKept(why);
     }
     repo.car().let_go();
+    let origin = Origin {
+        lease: wanted.lease,
+        proof,
+        is_fork,
+    };
+    make_rows(shared, &repo, origin, &mut pages, encoder, probes, hand_on)
+}
+
+/// Reads a CAR and reserves memory for the index of its blocks; or what came of it.
+fn open<'e>(
+    shared: &'e Encoding,
+    wanted: &Wanted,
+    body: Body,
+    pages: &mut Pages,
+) -> Result<(Repo<Body>, Option<Reservation<'e>>), Encoded> {
+    let opened = whole::open(body, &wanted.open.did, pages, |bytes| {
+        let reserved = shared.indexes.reserve(bytes, &shared.board.stop);
+        reserved.map_err(NotOpened::Memory)
+    });
+    match opened {
+        Ok(opened) => Ok(opened),
+        Err(NotOpened::Repo(error)) => Err(Encoded::Bad(error)),
+        Err(NotOpened::Memory(NotReserved::Stopped)) => Err(Encoded::Lost),
+        Err(NotOpened::Memory(NotReserved::TooLarge { wanted, total })) => Err(Encoded::Refused(
+            "too large",
+            too_large("the index of its blocks", wanted, total),
+        )),
+    }
+}
+
+/// Makes the rows of a repo that is whole and believed.
+fn make_rows(
+    shared: &Encoding,
+    repo: &Repo<Body>,
+    origin: Origin,
+    pages: &mut Pages,
+    encoder: &mut Encoder,
+    probes: &mut Probes,
+    hand_on: &mut load::HandOn<'_>,
+) -> Encoded {
+    let stop = &shared.board.stop;
     let mut watch = |body: &Body| {
         pages.read_entry(body);
-        if stop.is_set() {
-            return Err(EncodeError::BrokenOff);
+        match stop.is_set() {
+            true => Err(EncodeError::BrokenOff),
+            false => Ok(()),
         }
-        Ok(())
     };
     let mut _keys: Option<Reservation<'_>> = None;
     let mut admit = |bytes: usize| match shared.keys.reserve(bytes, stop) {
@@ -255,7 +277,7 @@ fn encode(
     };
     let mut probe = |rows: &[(TableInfo, &[u8])]| probe_rows(probes, rows, &shared.board);
     let waiting = encoder.waiting() as u64;
-    match encoder.add(&repo, origin, &mut costs, &mut probe, hand_on) {
+    match encoder.add(repo, origin, &mut costs, &mut probe, hand_on) {
         Ok(()) => Encoded::Well,
         Err(EncodeError::Repo(error)) => Encoded::Bad(error),
         Err(EncodeError::TooLarge(why)) => Encoded::Refused("too large", why),

@@ -172,23 +172,7 @@ impl Feeder<'_> {
                 std::thread::sleep(Duration::from_millis(5));
                 continue;
             }
-            // All is settled: what does the ledger say?
-            self.board.forget_leases();
-            let mut any = false;
-            for queue in &mut *queues {
-                queue.page.clear();
-                queue.cursor.clear();
-                // Nothing is under way: what is pending is neither coming nor settled by somebody
-                // else.
-                queue.handed_out.clear();
-                self.read(client, queue)?;
-                any |= !queue.page.is_empty();
-            }
-            self.drop_empty(client, queues)?;
-            if any {
-                continue;
-            }
-            if self.lease(client, queues)? > 0 {
+            if self.read_again(client, queues)? {
                 continue;
             }
             let open = repos::count_open(client, self.schema)?;
@@ -217,6 +201,23 @@ impl Feeder<'_> {
             "{} of {} requests are under way, {} wait for their hosts' limits",
             load.under_way, load.slots, load.waiting
         ));
+    }
+
+    /// Asks the ledger again when all that was handed out is settled; whether anything is to be
+    /// handed out.
+    fn read_again(&self, client: &mut Client, queues: &mut Vec<Queue>) -> Result<bool, DbError> {
+        self.board.forget_leases();
+        let mut any = false;
+        for queue in &mut *queues {
+            queue.page.clear();
+            queue.cursor.clear();
+            // Nothing is under way: what is pending is neither coming nor settled by somebody else.
+            queue.handed_out.clear();
+            self.read(client, queue)?;
+            any |= !queue.page.is_empty();
+        }
+        self.drop_empty(client, queues)?;
+        Ok(any || self.lease(client, queues)? > 0)
     }
 
     fn end(&self, client: &mut Client, queues: &[Queue], fed: Fed) -> Result<Fed, DbError> {

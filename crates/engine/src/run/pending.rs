@@ -1,6 +1,7 @@
 //! Loads pending repos, then runs the phases after loading, in the run that is not done or in a new
 //! one.
 
+use crate::certificate;
 use crate::discovery::{self, list_client};
 use crate::run::beginning::current_run;
 use crate::run::board::Board;
@@ -10,11 +11,13 @@ use crate::run::phases::{self, Finish, Outcome};
 use crate::run::session::Session;
 use crate::run::stages;
 use fetch::archive::Archive;
+use ledger::coverage::Coverage;
 use ledger::locks::{self, Hold, Lock};
 use ledger::repos;
 use ledger::runs::{self, Mode, Phase, Run};
 use postgres::Client;
 use process::Failure;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// So often a run loads what it found to be forged: what it brings then is proved at once or fails,
@@ -65,6 +68,31 @@ impl Done {
             counts: board.map(|board| Counts::of(board)),
             outcome: Outcome::Stopped,
         }
+    }
+
+    /// What it did in so many seconds, beside what the database holds now, as JSON.
+    #[must_use]
+    pub fn json(&self, coverage: &Coverage, seconds: f64) -> Value {
+        let (run, counts) = (&self.run, self.counts.unwrap_or_default());
+        let differences = match self.outcome {
+            Outcome::Done { differences } => Some(differences),
+            Outcome::Stopped => None,
+        };
+        json!({
+            "run": run.id,
+            "now": run.now,
+            "mode": run.mode.word(),
+            "phase": run.phase.word(),
+            "repos": certificate::words(&coverage.repos),
+            "records": counts.records,
+            "bytes": counts.bytes,
+            "unchanged": counts.unchanged,
+            "fetchedAgain": counts.fetched_again,
+            "forks": counts.forks,
+            "unproved": coverage.proofs.unproved(),
+            "differences": differences,
+            "seconds": seconds,
+        })
     }
 
     /// Whether it was stopped.

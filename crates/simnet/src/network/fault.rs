@@ -246,6 +246,22 @@ impl Fault {
         Self::ALL.iter().copied().find(is_meant)
     }
 
+    /// The faults of these names, of which `all` and `none` are two.
+    ///
+    /// # Errors
+    /// The name that is none.
+    pub fn parse_all(words: &[String]) -> Result<Vec<Self>, String> {
+        let mut faults = Vec::new();
+        for word in words {
+            match word.as_str() {
+                "all" => faults.extend_from_slice(Self::ALL),
+                "none" => {}
+                word => faults.push(Self::parse(word).ok_or_else(|| word.to_owned())?),
+            }
+        }
+        Ok(faults)
+    }
+
     /// Those of single answers: their victims are chosen even if they are off, so that they can be
     /// switched on later.
     pub(super) const LASTING: &[Self] = &[

@@ -4,8 +4,9 @@ use super::{
     CallerArgs, DatabaseArgs, DirectoryArgs, FetchArgs, LoadMode, MemoryArgs, OutputArgs,
     RunHandles, SourceArgs, SpoolArgs,
 };
-use super::{collection, notifications, size};
+use super::{collection, notifications};
 use clap::Args;
+use process::size;
 use std::path::PathBuf;
 
 /// Loads repos into a database that an AppView can serve from.

@@ -18,6 +18,7 @@ pub(crate) use network::{
 use clap::builder::{PossibleValuesParser, Resettable};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use observe::view;
+use process::size;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -574,32 +575,6 @@ fn collection(text: &str) -> Result<rows::Collection, String> {
 fn notifications(text: &str) -> Result<load::Notifications, String> {
     load::Notifications::parse(text)
         .ok_or_else(|| "expected all, none, or since=DATE such as since=2024-05-01".to_owned())
-}
-
-/// Parses a memory size; the unit is optional.
-fn size(text: &str) -> Result<u64, String> {
-    const LEAST: u64 = 128 << 20;
-    const FORM: &str = "expected a number of bytes, or a number with KiB, MiB or GiB";
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let shift = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kib" => 10,
-        "m" | "mib" => 20,
-        "g" | "gib" => 30,
-        _ => return Err(FORM.to_owned()),
-    };
-    let bytes = number
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(1 << shift))
-        .ok_or(FORM)?;
-    if bytes < LEAST {
-        return Err("expected at least 128 MiB".to_owned());
-    }
-    Ok(bytes)
 }
 
 fn schema_name(text: &str) -> Result<String, String> {

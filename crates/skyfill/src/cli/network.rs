@@ -70,7 +70,7 @@ pub(crate) struct SpoolArgs {
     pub(crate) spool_dir: Option<PathBuf>,
     /// Maximum disk space for those files, half of it per host [bytes, or with KiB, MiB, GiB]
     /// [default: half of the free space]
-    #[arg(long, value_name = "SIZE", value_parser = super::size, help_heading = "Fetching")]
+    #[arg(long, value_name = "SIZE", value_parser = process::size, help_heading = "Fetching")]
     pub(crate) spool_size: Option<u64>,
 }
 

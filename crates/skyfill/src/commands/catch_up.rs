@@ -40,22 +40,12 @@ pub(crate) fn run(given: &CatchUpArgs) -> Result<Ended, Failure> {
 fn summary(args: &CatchUpArgs, relay: &str, caught_up: &CaughtUp) {
     let CaughtUp {
         cursor,
-        passes,
         failed_hosts,
         missing,
         ..
     } = caught_up;
     if args.load.output.json {
-        observe::data!(
-            "{}",
-            serde_json::json!({
-                "relay": relay,
-                "cursor": cursor,
-                "passes": passes,
-                "failedHosts": failed_hosts,
-                "missingRepos": missing,
-            })
-        );
+        observe::data!("{}", caught_up.json(relay));
     }
     observe::log!(
         "{relay} still has all events after sequence number {cursor}: an AppView that subscribes to it can be started now. The official one \

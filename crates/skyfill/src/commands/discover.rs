@@ -38,25 +38,7 @@ pub(crate) fn run(given: &DiscoverArgs) -> Result<Ended, Failure> {
         write_did_file(&database, path)?;
     }
     if args.output.json {
-        let failed: Vec<_> = pass
-            .failed_hosts
-            .iter()
-            .map(|(host, why)| serde_json::json!({"host": host, "error": why}))
-            .collect();
-        observe::data!(
-            "{}",
-            serde_json::json!({
-                "pass": pass.id,
-                "relaySeq": pass.seq,
-                "listed": pass.listed,
-                "new": pass.changes.new,
-                "opened": pass.changes.opened + pass.unlisted,
-                "contested": pass.changes.contested,
-                "unsettled": pass.unsettled,
-                "failedHosts": failed,
-                "badLines": pass.bad_lines,
-            })
-        );
+        observe::data!("{}", pass.json());
     }
     Ok(if pass.is_complete() {
         Ended::Well

@@ -3,7 +3,7 @@
 use crate::cli::FinalizeArgs;
 use crate::commands::stopped;
 use crate::{signals, told};
-use engine::finalize::{self, OUT_OF_DATE, Options, Outcome, Summary};
+use engine::finalize::{self, OUT_OF_DATE, Options, Outcome};
 use observe::Workers;
 use process::{Database, Ended, Failure};
 
@@ -19,7 +19,7 @@ pub(crate) fn run(args: &FinalizeArgs) -> Result<Ended, Failure> {
     };
     let summary = finalize::finalize(&options, &database, &stop)?;
     if args.output.json {
-        print_json(&summary);
+        observe::data!("{}", summary.json());
     }
     match summary.outcome {
         Outcome::Done => Ok(Ended::Well),
@@ -32,14 +32,4 @@ pub(crate) fn run(args: &FinalizeArgs) -> Result<Ended, Failure> {
             Ok(Ended::WithFailures)
         }
     }
-}
-
-fn print_json(summary: &Summary) {
-    let stages: Vec<_> = summary
-        .stages
-        .iter()
-        .map(|t| serde_json::json!({"stage": t.stage, "slices": t.slices, "seconds": t.seconds}))
-        .collect();
-    let done = summary.outcome == Outcome::Done;
-    observe::data!("{}", serde_json::json!({ "done": done, "stages": stages }));
 }

@@ -4,7 +4,7 @@ use crate::cli::{HandleMode, IdentitiesArgs};
 use crate::commands::stopped;
 use crate::commands::watch::Watch;
 use crate::{fetch_args, signals, told};
-use engine::identities::{self, LookUp, Options, RETRIED_LATER, Summary};
+use engine::identities::{self, LookUp, Options, RETRIED_LATER};
 use observe::Workers;
 use process::{Database, Ended, Failure, clock};
 
@@ -24,7 +24,7 @@ pub(crate) fn run(given: &IdentitiesArgs) -> Result<Ended, Failure> {
         LookUp::Stopped(summary) => (summary, true),
     };
     if let Some(summary) = summary.as_ref().filter(|_| args.output.json) {
-        print_json(summary);
+        observe::data!("{}", summary.json());
     }
     if is_stopped {
         return Ok(stopped());
@@ -56,26 +56,4 @@ fn options(args: &IdentitiesArgs) -> Result<Options, Failure> {
         concurrency: usize::from(args.concurrency),
         is_patient: false,
     })
-}
-
-fn print_json(summary: &Summary) {
-    let states: Vec<_> = summary
-        .accounts
-        .iter()
-        .map(|(document, handle, accounts)| {
-            serde_json::json!({"document": document.word(), "handle": handle.word(), "accounts": accounts})
-        })
-        .collect();
-    observe::data!(
-        "{}",
-        serde_json::json!({
-            "lookedUp": summary.looked_up,
-            "verified": summary.verified,
-            "claimed": summary.claimed,
-            "mismatch": summary.mismatch,
-            "withoutDocument": summary.without_document,
-            "unreachable": summary.unreachable,
-            "accounts": states,
-        })
-    );
 }

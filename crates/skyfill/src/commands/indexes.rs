@@ -1,7 +1,6 @@
 //! `skyfill indexes`.
 
 use crate::cli::{IndexesAction, IndexesArgs, IndexesTarget};
-use load::indexes::Conflicts;
 use observe::printable;
 use process::Database;
 use process::{Ended, Failure};
@@ -42,30 +41,7 @@ fn status(target: &IndexesTarget) -> Result<Ended, Failure> {
 
 fn restore(target: &IndexesTarget) -> Result<Ended, Failure> {
     let database = Database::open_existing(&target.database.target())?;
-    let mut client = database.connect()?;
-    database.require_trusted(&mut client)?;
-    let missing = load::indexes::missing(&mut client, &database.schema)
-        .map_err(|error| database.failure(error))?;
-    let mut restored = Vec::new();
-    for (at, dropped) in missing.iter().enumerate() {
-        observe::log!(
-            "{} of {}: {} on {}",
-            at + 1,
-            missing.len(),
-            dropped.name,
-            dropped.table
-        );
-        load::indexes::restore(&mut client, &database.schema, dropped, Conflicts::Settle).map_err(
-            |error| {
-                Failure::new(format!(
-                    "restore {} on {}: {}",
-                    dropped.name, dropped.table, error
-                ))
-                .hint("what was restored stays; fix this, then run it again")
-            },
-        )?;
-        restored.push(dropped.name.as_str());
-    }
+    let restored = engine::indexes::restore(&database)?;
     if target.json {
         observe::data!("{}", serde_json::json!({ "restored": restored }));
     }

@@ -7,8 +7,6 @@ use process::{Ended, Failure};
 use simnet::{Fault, Network, NetworkSettings, Population};
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How fast a practice network may be asked: nobody else does.
@@ -21,8 +19,10 @@ const PATIENCE: &str = " --timeout 2 --stall-timeout 2 --processing-timeout 5 --
 pub(crate) fn run(args: &SimnetArgs) -> Result<Ended, Failure> {
     if let Some(path) = &args.lines {
         let population = Population::new(args.seed, args.repos as usize, args.records as usize);
-        write_lines(&population, path)?;
-        return Ok(Ended::Well);
+        let written = File::create(path).and_then(|file| simnet::write_lines(&population, file));
+        return written
+            .map(|()| Ended::Well)
+            .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())));
     }
     let faults = faults(&args.faults)?;
     let stop = signals::listen(Workers::default())?;
@@ -97,32 +97,11 @@ pub(crate) fn run(args: &SimnetArgs) -> Result<Ended, Failure> {
 }
 
 fn faults(names: &[String]) -> Result<Vec<Fault>, Failure> {
-    let mut on = Vec::new();
-    for name in names {
-        match name.as_str() {
-            "all" => on.extend_from_slice(Fault::ALL),
-            "none" => {}
-            name => on.push(Fault::parse(name).ok_or_else(|| {
-                let known: Vec<&str> = Fault::ALL.iter().map(|fault| fault.word()).collect();
-                Failure::usage(format!("unknown fault {name}")).hint(format!(
-                    "choose all, none, or some of: {}",
-                    known.join(", ")
-                ))
-            })?),
-        }
-    }
-    Ok(on)
-}
-
-fn write_lines(population: &Population, path: &Path) -> Result<(), Failure> {
-    let failed =
-        |error: std::io::Error| Failure::new(format!("cannot write {}: {error}", path.display()));
-    let mut out = BufWriter::new(File::create(path).map_err(failed)?);
-    let mut lines = Vec::new();
-    for account in 0..population.len() {
-        lines.clear();
-        simnet::append_lines(population, account, &mut lines);
-        out.write_all(&lines).map_err(failed)?;
-    }
-    out.flush().map_err(failed)
+    Fault::parse_all(names).map_err(|name| {
+        let known: Vec<&str> = Fault::ALL.iter().map(|fault| fault.word()).collect();
+        Failure::usage(format!("unknown fault {name}")).hint(format!(
+            "choose all, none, or some of: {}",
+            known.join(", ")
+        ))
+    })
 }

@@ -38,20 +38,7 @@ pub(crate) fn run(args: &ProducerArgs) -> Result<Ended, Failure> {
 fn print_summary(summary: &Summary, as_json: bool) {
     let seconds = summary.elapsed.as_secs_f64();
     if as_json {
-        let summary = serde_json::json!({
-            "sent": summary.sent,
-            "skipped": summary.skipped,
-            "failed": summary.failed,
-            "records": summary.records,
-            "unusableRecords": summary.unusable_records,
-            "bytes": summary.bytes,
-            "retries": summary.retries,
-            "consumerLosses": summary.losses,
-            "acknowledged": summary.acknowledged,
-            "nextLine": summary.next,
-            "seconds": seconds,
-        });
-        observe::data!("{summary}");
+        observe::data!("{}", summary.json());
     }
     observe::log!(
         "{} repos sent, {} skipped{}, {} failed{}; {} records, {} bytes, {seconds:.1} s",

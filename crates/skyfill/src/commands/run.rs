@@ -99,29 +99,7 @@ fn summary(
     let states = certificate::words(&coverage.repos);
     let seconds = started.elapsed().as_secs_f64();
     if args.output.json {
-        let counts = done.counts.unwrap_or_default();
-        let differences = match done.outcome {
-            Outcome::Done { differences } => Some(differences),
-            Outcome::Stopped => None,
-        };
-        observe::data!(
-            "{}",
-            serde_json::json!({
-                "run": run.id,
-                "now": run.now,
-                "mode": run.mode.word(),
-                "phase": run.phase.word(),
-                "repos": states,
-                "records": counts.records,
-                "bytes": counts.bytes,
-                "unchanged": counts.unchanged,
-                "fetchedAgain": counts.fetched_again,
-                "forks": counts.forks,
-                "unproved": coverage.proofs.unproved(),
-                "differences": differences,
-                "seconds": seconds,
-            })
-        );
+        observe::data!("{}", done.json(coverage, seconds));
     }
     let listed: Vec<String> = states
         .iter()

@@ -7,6 +7,7 @@ mod native;
 mod rust;
 
 use pg::DbError;
+use process::Failure;
 
 /// One connection.
 pub trait Driver: Send {
@@ -45,6 +46,23 @@ pub enum DriverKind {
 }
 
 impl DriverKind {
+    /// libpq if it is asked for, else the Rust driver.
+    ///
+    /// # Errors
+    /// This build does not have it.
+    pub fn chosen(native: bool) -> Result<Self, Failure> {
+        let driver = if native { Self::Native } else { Self::Rust };
+        if driver.is_built_in() {
+            return Ok(driver);
+        }
+        Err(
+        Failure::usage("--pg-native or CONSUMER_PG_NATIVE asks for libpq, but this skyfill was built without it").hint(
+            "leave it out to use the built-in driver, which does the same; or build skyfill with: cargo build --release --features pg-native \
+             (Debian: libpq-dev is needed)",
+        ),
+    )
+    }
+
     /// Whether this build has it.
     #[must_use]
     pub fn is_built_in(self) -> bool {

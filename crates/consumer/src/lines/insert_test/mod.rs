@@ -53,6 +53,46 @@ impl Measured {
     }
 }
 
+/// What tests showed, as JSON.
+#[must_use]
+pub fn json(batch_size: u32, measured: &[Measured]) -> serde_json::Value {
+    let tests = measured.iter().map(|m| {
+        serde_json::json!({
+            "test": m.test.name(),
+            "rows": m.rows,
+            "seconds": m.seconds,
+            "rowsPerSecond": m.rate(),
+            "ownCpuSeconds": m.own_cpu,
+            "serverCpuSeconds": m.server_cpu,
+        })
+    });
+    serde_json::json!({ "batchSize": batch_size, "tests": tests.collect::<Vec<_>>() })
+}
+
+/// What tests showed, as a table for people.
+#[must_use]
+pub fn table(measured: &[Measured]) -> String {
+    let cpu = |seconds: Option<f64>| seconds.map_or("-".to_owned(), |s| format!("{s:.2}"));
+    let head = format!(
+        "{:<14} {:>10} {:>10} {:>9} {:>13}",
+        "test", "rows", "rows/s", "our CPU", "server's CPU"
+    );
+    let row = |m: &Measured| {
+        format!(
+            "{:<14} {:>10} {:>10.0} {:>9} {:>13}",
+            m.test.name(),
+            m.rows,
+            m.rate(),
+            cpu(m.own_cpu),
+            cpu(m.server_cpu)
+        )
+    };
+    let lines: Vec<String> = std::iter::once(head)
+        .chain(measured.iter().map(row))
+        .collect();
+    lines.join("\n")
+}
+
 /// Tests whose database is open.
 pub struct InsertTests {
     options: Options,

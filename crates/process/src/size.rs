@@ -1,0 +1,30 @@
+//! Sizes that people write.
+
+/// Parses a memory size, in bytes or with KiB, MiB or GiB.
+///
+/// # Errors
+/// What is expected, for people.
+pub fn size(text: &str) -> Result<u64, String> {
+    const LEAST: u64 = 128 << 20;
+    const FORM: &str = "expected a number of bytes, or a number with KiB, MiB or GiB";
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        _ => return Err(FORM.to_owned()),
+    };
+    let bytes = number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(1 << shift))
+        .ok_or(FORM)?;
+    if bytes < LEAST {
+        return Err("expected at least 128 MiB".to_owned());
+    }
+    Ok(bytes)
+}
