@@ -157,6 +157,29 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// The summary in lines for people.
+    #[must_use]
+    pub fn report(&self) -> Vec<String> {
+        let mut lines = vec![format!(
+            "{} lines or entries: {} records committed, of which {} in lines added a new row; {} duplicates, \
+             {} repeated in a batch, {} not indexed or skipped, {} about accounts, {} parts of repos, {} rejected; {:.1} s",
+            self.lines,
+            self.committed,
+            self.new_rows,
+            self.duplicates,
+            self.repeated,
+            self.not_indexed,
+            self.accounts,
+            self.parts,
+            self.rejected,
+            self.elapsed.as_secs_f64(),
+        )];
+        if self.rejected > 0 {
+            lines.push(format!("rejected lines: {}", self.rejects));
+        }
+        lines
+    }
+
     /// The summary as JSON.
     #[must_use]
     pub fn json(&self) -> serde_json::Value {

@@ -226,6 +226,44 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// The summary in lines for people.
+    #[must_use]
+    pub fn report(&self) -> Vec<String> {
+        let mut lines = vec![format!(
+            "{} repos sent, {} skipped{}, {} failed{}; {} records, {} bytes, {:.1} s",
+            self.sent,
+            self.skipped.values().sum::<u64>(),
+            listed(&self.skipped),
+            self.failed.values().sum::<u64>(),
+            listed(&self.failed),
+            self.records,
+            self.bytes,
+            self.elapsed.as_secs_f64(),
+        )];
+        if self.unusable_records > 0 {
+            lines.push(format!(
+                "{} entries of the repos are not records and were left out",
+                self.unusable_records
+            ));
+        }
+        lines.extend(self.failures.clone());
+        if !self.acknowledged {
+            lines.push(
+                "a consumer closed its side without confirming that everything is committed, as skyfill's own does: check whether \
+                 everything is stored, or run this again from the start, which changes nothing that is stored"
+                    .to_owned(),
+            );
+        }
+        if self.losses > 0 {
+            lines.push(format!(
+                "a consumer disconnected {} times; what it had not committed is lost. The line form does not \
+                 show which repos those are: run this again from the start, which changes nothing that is stored",
+                self.losses
+            ));
+        }
+        lines
+    }
+
     /// The summary as JSON.
     #[must_use]
     pub fn json(&self) -> serde_json::Value {
@@ -242,6 +280,19 @@ impl Summary {
         "nextLine": self.next,
         "seconds": self.elapsed.as_secs_f64(),
             })
+    }
+}
+
+/// Counts by reason, in brackets.
+fn listed(counts: &BTreeMap<&'static str, u64>) -> String {
+    let parts: Vec<String> = counts
+        .iter()
+        .map(|(reason, count)| format!("{count} {reason}"))
+        .collect();
+    if parts.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", parts.join(", "))
     }
 }
 

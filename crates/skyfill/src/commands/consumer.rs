@@ -4,7 +4,7 @@ use crate::cli::ConsumerArgs;
 use crate::signals;
 use consumer::lines::driver::DriverKind;
 use consumer::lines::insert_test::{self, InsertTest, InsertTests};
-use consumer::{Consumed, Consumer, Options, Summary};
+use consumer::{Consumed, Consumer, Options};
 use observe::Workers;
 use process::{Ended, Failure};
 use std::time::Duration;
@@ -31,31 +31,13 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
     let workers = Workers::default();
     let stop = signals::listen(workers.clone())?;
     let Consumed { summary, outcome } = consumer.run(&workers, &stop)?;
-    print_summary(&summary, args.output.json);
-    outcome
-}
-
-fn print_summary(summary: &Summary, as_json: bool) {
-    let seconds = summary.elapsed.as_secs_f64();
-    if as_json {
+    if args.output.json {
         observe::data!("{}", summary.json());
     }
-    observe::log!(
-        "{} lines or entries: {} records committed, of which {} in lines added a new row; {} duplicates, \
-         {} repeated in a batch, {} not indexed or skipped, {} about accounts, {} parts of repos, {} rejected; {seconds:.1} s",
-        summary.lines,
-        summary.committed,
-        summary.new_rows,
-        summary.duplicates,
-        summary.repeated,
-        summary.not_indexed,
-        summary.accounts,
-        summary.parts,
-        summary.rejected,
-    );
-    if summary.rejected > 0 {
-        observe::log!("rejected lines: {}", summary.rejects);
+    for line in summary.report() {
+        observe::log!("{line}");
     }
+    outcome
 }
 
 /// `--db-test`.
