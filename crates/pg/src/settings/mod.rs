@@ -218,7 +218,7 @@ impl Settings {
         // libpq takes -1 and 0 for "as the system has it".
         match text.trim().parse::<i64>() {
             Ok(number) => Ok(u32::try_from(number).ok()),
-            Err(_) => Err(DbError::other(format!("{name}={text} is no number"))),
+            Err(_) => Err(DbError::other(format!("{name}={text} is not a number"))),
         }
     }
 
@@ -306,13 +306,13 @@ impl Settings {
                         .parse()
                         .ok()
                         .filter(|port| *port != 0)
-                        .ok_or_else(|| DbError::other(format!("{text:?} is no port")))?,
+                        .ok_or_else(|| DbError::other(format!("{text:?} is not a port")))?,
                 };
                 let address: Option<IpAddr> =
                     match addresses.get(at) {
                         None | Some(&"") => None,
                         Some(text) => Some(text.parse().map_err(|_| {
-                            DbError::other(format!("hostaddr {text:?} is no address"))
+                            DbError::other(format!("hostaddr {text:?} is not an address"))
                         })?),
                     };
                 let host = match (hosts.get(at), address) {

@@ -30,7 +30,7 @@ pub(super) fn look_up(path: &Path, whom: Whom<'_>) -> Found {
         return Found::Nothing;
     };
     if !about.is_file() {
-        return refused("is no file and was not read");
+        return refused("is not a file and was not read");
     }
     if about.mode() & 0o077 != 0 {
         return refused("is open to others and was not read: chmod 600 it");

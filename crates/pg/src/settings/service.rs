@@ -53,7 +53,7 @@ fn section(text: &str, name: &str, path: &Path) -> Result<Option<Vec<(String, St
             Some((key, value)) if super::keywords::of(key).is_some() => {
                 found.push((key.to_owned(), value.to_owned()));
             }
-            _ => return Err(refused("it is no setting of a connection")),
+            _ => return Err(refused("it is not a setting of a connection")),
         }
     }
     Ok(found)

@@ -181,7 +181,7 @@ fn versions(settings: &Settings) -> Result<Vec<&'static SupportedProtocolVersion
         Some("TLSv1.2") => Ok(2),
         Some("TLSv1.3") => Ok(3),
         Some(other) => Err(DbError::other(format!(
-            "{name}={other} is no version of TLS"
+            "{name}={other} is not a version of TLS"
         ))),
     };
     let (least, most) = (
