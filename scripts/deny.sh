@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks licenses, bans and sources of all dependencies with cargo-deny, and known vulnerabilities
-# if the advisory database can be reached. Where cargo-deny is missing, it goes below target/, unless
-# SKYFILL_DENY=if-installed. That took 3 min 41 s of CPU time when it was tried.
+# if the advisory database can be reached. Installs cargo-deny below target/ where it is missing,
+# unless SKYFILL_DENY=if-installed. That took 3 min 41 s of CPU time when it was tried.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 export PATH="$PATH:$ROOT/target/tools/bin"

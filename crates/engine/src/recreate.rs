@@ -43,7 +43,7 @@ pub fn drop_schema(
         appview::recreate::filled_table(client, schema).map_err(|error| database.failure(error))?;
     if let Some(table) = filled.filter(|_| consent == Consent::Asked) {
         let holds = format!(
-            "schema {schema} of {} holds rows (in {table}, for one)",
+            "schema {schema} of {} has rows (for example in {table})",
             database.shown()
         );
         if !ask(&holds) {

@@ -120,7 +120,8 @@ impl Resolver {
 
     /// Asks DNS about `handle`; whether there is an answer, whatever it is.
     ///
-    /// # Errors Why there is none.
+    /// # Errors
+    /// Why there is none.
     pub async fn dns_answers(&self, handle: &str) -> Result<(), String> {
         match self.ask_dns(handle).await {
             Leads::Unreachable(why) => Err(why),

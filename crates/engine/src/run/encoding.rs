@@ -218,7 +218,7 @@ fn encode(
     make_rows(shared, &repo, origin, &mut pages, encoder, probes, hand_on)
 }
 
-/// Reads a CAR and reserves memory for the index of its blocks; or what came of it.
+/// Reads a CAR and reserves memory for the index of its blocks; or the result of it.
 fn open<'e>(
     shared: &'e Encoding,
     wanted: &Wanted,

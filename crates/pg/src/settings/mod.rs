@@ -308,13 +308,12 @@ impl Settings {
                         .filter(|port| *port != 0)
                         .ok_or_else(|| DbError::other(format!("{text:?} is not a port")))?,
                 };
-                let address: Option<IpAddr> =
-                    match addresses.get(at) {
-                        None | Some(&"") => None,
-                        Some(text) => Some(text.parse().map_err(|_| {
-                            DbError::other(format!("hostaddr {text:?} is not an address"))
-                        })?),
-                    };
+                let address: Option<IpAddr> = match addresses.get(at) {
+                    None | Some(&"") => None,
+                    Some(text) => Some(text.parse().map_err(|_| {
+                        DbError::other(format!("hostaddr {text:?} is not an address"))
+                    })?),
+                };
                 let host = match (hosts.get(at), address) {
                     (None | Some(&""), Some(address)) => address.to_string(),
                     (None | Some(&""), None) => default_host(port),

@@ -234,7 +234,7 @@ fn the_network_is_asked_with_what_was_told_before() {
     let (code, found) = findings(&output);
     assert_eq!(code, Some(0), "{found:#?}");
     assert!(
-        told(&output).contains("as told before: --plc-url"),
+        told(&output).contains("with stored settings: --plc-url"),
         "{}",
         told(&output)
     );
