@@ -136,7 +136,7 @@ fn what_says_how_to_log_is_checked_first() {
         told(&output)
     );
     assert!(
-        told(&output).contains("hint: name a file"),
+        told(&output).contains("hint: name a writable file"),
         "{}",
         told(&output)
     );

@@ -63,8 +63,8 @@ impl Masks {
         for (name, mask) in &self.0 {
             text = text.replace(name, mask);
         }
-        // A slow machine has more to say.
-        let lines = text.lines().filter(|line| !line.starts_with("waiting for"));
+        // Warnings are of the machine, its server and its load.
+        let lines = text.lines().filter(|line| !line.starts_with("warning: "));
         let lines: Vec<String> = lines.map(without_measures).collect();
         lines.join("\n")
     }
