@@ -21,7 +21,7 @@ lint: doc deny ## Check format, lints, API docs, prose and links, licenses
 	scripts/check-docs.pl
 
 doc: ## Build the API docs; a warning is an error
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features --locked
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --lib --no-deps --all-features --locked
 
 deny: ## Check licenses, bans and sources of the dependencies with cargo-deny
 	@scripts/deny.sh

@@ -2,7 +2,7 @@
 //! and `listReposByCollection`.
 //!
 //! The content of a page is untrusted. Lines that are not valid are left out and counted, and a
-//! page uses no more memory than its valid lines ([`crate::page`]).
+//! page uses no more memory than its valid lines (`page`).
 
 use crate::page::{self, Line};
 use atrepo::syntax;

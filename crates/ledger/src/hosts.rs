@@ -70,7 +70,7 @@ pub struct Leased {
 }
 
 /// Leases up to `count` hosts that have pending repos and that nobody else has, those with the most
-/// first; but the many hosts of one domain ([`FIRST_OF_DOMAIN`]) do not keep others waiting.
+/// first; but the many hosts of one domain (`FIRST_OF_DOMAIN`) do not keep others waiting.
 ///
 /// # Errors
 /// The server refused.

@@ -1,6 +1,6 @@
 //! The temporary tables of a merge, and COPY into them and into the real ones. Each table of the
 //! AppView has a temporary table of the same columns; rows of a merge wait there. What moves them
-//! on differs: whole repos are compared with what is stored ([`crate::replace`]), and the line form
+//! on differs: whole repos are compared with what is stored (`replace`), and the line form
 //! of the crate `consumer` inserts what is new.
 
 use crate::copy::{self, HEADER, TRAILER};

@@ -1,5 +1,5 @@
-//! What people and programs see while work is running: reports ([`logging`]), a registry of what is
-//! counted and of how far it has come ([`registry`]), views of it ([`view`]), the state of each
+//! What people and programs see while work is running: reports (`logging`), a registry of what is
+//! counted and of how far it has come (`registry`), views of it (`view`), the state of each
 //! worker on request; and the one way to print. Nothing here decides anything.
 
 mod limits;

@@ -122,7 +122,7 @@ pub fn normalize(text: &str) -> Option<Cow<'_, str>> {
         .map(|millis| Cow::Owned(print(millis)))
 }
 
-/// Whether `text` is certainly what [`print`] would print for it: the usual form, with a day that
+/// Whether `text` is certainly what [`print()`] would print for it: the usual form, with a day that
 /// cannot roll over. This is fast.
 #[must_use]
 pub fn is_plain(text: &str) -> bool {
@@ -178,7 +178,7 @@ pub fn print(millis: i64) -> String {
     out
 }
 
-/// Appends what [`print`] prints.
+/// Appends what [`print()`] prints.
 pub fn append(millis: i64, out: &mut String) {
     let (days, of_day) = (millis.div_euclid(86_400_000), millis.rem_euclid(86_400_000));
     let (year, month, day) = civil_from_days(days);

@@ -1,8 +1,8 @@
 //! Discovery: a pass over hosts, relays and directories, compared with the ledger page by page.
 //!
-//! [`hosts`] lists each host, [`relay`] sends the requests to relays, [`plc`] reads the PLC export,
-//! [`settle`] reads the DID documents of accounts that two hosts list or that have no host, and
-//! [`pass`] runs all of it in order. Tasks fetch pages, each at its host's pace. The calling thread
+//! `hosts` lists each host, `relay` sends the requests to relays, `plc` reads the PLC export,
+//! `settle` reads the DID documents of accounts that two hosts list or that have no host, and
+//! `pass` runs all of it in order. Tasks fetch pages, each at its host's pace. The calling thread
 //! stores them in the order in which they arrive, each with the cursor after it.
 
 mod context;

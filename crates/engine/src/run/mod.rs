@@ -1,12 +1,12 @@
 //! Runs: the whole path in one process.
 //!
-//! The ledger in the database holds the pending work ([`feeder`]) and the phase that the run has
-//! reached ([`phases`]). In between are stages that are connected by bounded channels ([`stages`]):
-//! tasks fetch ([`fetching`]), threads check and encode ([`encoding`]), threads load
+//! The ledger in the database holds the pending work (`feeder`) and the phase that the run has
+//! reached (`phases`). In between are stages that are connected by bounded channels (`stages`):
+//! tasks fetch (`fetching`), threads check and encode (`encoding`), threads load
 //! (`load::loading`). Everything that waits between them counts against the memory of the run
-//! ([`memory`]).
+//! (`memory`).
 //!
-//! [`run()`] adds the named repos and loads them. [`load_pending`] loads pending repos; catching up
+//! [`run()`] adds the named repos and loads them. `load_pending` loads pending repos; catching up
 //! repeats it.
 
 mod beginning;

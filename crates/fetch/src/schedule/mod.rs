@@ -4,14 +4,14 @@
 //! results; the scheduler returns the next host. The same code serves a run ([`crate::turns`]) and
 //! a simulation on virtual time.
 //!
-//! Each host has its own [`pace`] and [`health`], learned only from its own responses. So whoever
+//! Each host has its own `pace` and `health`, learned only from its own responses. So whoever
 //! controls one host changes nothing for another, even if both have the same address. Hosts that
 //! share the limit of an address each run into it, and each slows down until all of them fit below
 //! it.
 //!
 //! Of the hosts that may get a request now, the one with the most work left comes first, so that no
 //! large host is left over at the end. Hosts compete for slots, so nobody gets most of them
-//! ([`domains`]). Hosts that have not responded yet, or not recently, share a quarter of all slots;
+//! (`domains`). Hosts that have not responded yet, or not recently, share a quarter of all slots;
 //! those of one domain get a quarter of that; a single host gets a quarter of all slots, a domain
 //! three quarters. Domains whose requests hold their slots for long come after those whose requests
 //! are quick.
