@@ -58,8 +58,8 @@ fn a_database_that_is_ready_has_no_problem() {
         ("version", "ok: PostgreSQL "),
         ("encoding", "ok: UTF8"),
         ("collation", "ok: C"),
-        ("shared_buffers", "512 MiB"),
-        ("max_wal_size", "ok: 8.0 GiB"),
+        ("shared_buffers", "warning: 128 MiB"),
+        ("max_wal_size", "warning: 512 MiB"),
         ("checkpoint_timeout", "ok: 900 s"),
         ("maintenance_work_mem", "256MB each"),
         ("autovacuum", "ok: on"),
@@ -283,6 +283,6 @@ fn without_a_database_the_rest_is_found() {
     has(
         &found,
         "connection",
-        &["problem: connect to u@/nowhere/at/all/d"],
+        &["problem: cannot connect to u@/nowhere/at/all/d"],
     );
 }
