@@ -409,7 +409,7 @@ fn what_cannot_work_says_so() {
     let output = run_load(&db.url).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", told(&output));
     assert!(
-        told(&output).contains("hint: name what to load"),
+        told(&output).contains("hint: say what to load"),
         "{}",
         told(&output)
     );
