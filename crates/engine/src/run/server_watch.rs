@@ -1,5 +1,5 @@
 //! What the server is at, for the progress: how far indexes and vacuums have come, and whether its
-//! sessions wait for the disk. A thread with a connection of its own asks once per second.
+//! sessions wait for the disk. A thread with a connection of its own asks every other second.
 
 use load::indexes::{self, ServerWork};
 use observe::registry::Part;
@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// The server is asked this often.
-const EVERY: Duration = Duration::from_secs(1);
+const EVERY: Duration = Duration::from_secs(2);
 
 /// A thread that watches the server until it is finished or dropped.
 pub(crate) struct ServerWatch {
@@ -25,7 +25,8 @@ impl ServerWatch {
     pub(crate) fn start(database: &Database, progress: &Progress) -> Self {
         let (watched, over) = channel();
         let (url, progress) = (database.url.clone(), progress.parts_of());
-        let thread = std::thread::spawn(move || {
+        let name = "server-watch".to_owned();
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
             let mut client: Option<Client> = None;
             while over.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
                 if client.is_none() {
@@ -40,7 +41,8 @@ impl ServerWatch {
         });
         Self {
             watched: Some(watched),
-            thread: Some(thread),
+            // Without it, less is shown.
+            thread: thread.ok(),
         }
     }
 

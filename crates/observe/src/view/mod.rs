@@ -34,7 +34,7 @@ pub enum Form {
 #[doc(hidden)]
 pub const LINES: &str = "observe::progress";
 /// The live block is drawn this often.
-const FRAME: Duration = Duration::from_millis(500);
+const FRAME: Duration = Duration::from_secs(1);
 /// Plain lines and events are looked after this often.
 const LOOK: Duration = Duration::from_millis(100);
 
