@@ -178,9 +178,13 @@ impl Database {
         if error.kind == DbErrorKind::Stopped {
             return failure.stopped();
         }
-        match &error.hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
+        match (&error.hint, error.sqlstate.as_deref()) {
+            (Some(hint), _) => failure.hint(hint),
+            // insufficient_privilege
+            (None, Some("42501")) => failure.hint(
+                "connect as the role that owns schema skyfill, or GRANT that role to this one",
+            ),
+            (None, _) => failure,
         }
     }
 
