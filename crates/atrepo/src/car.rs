@@ -3,24 +3,8 @@
 use crate::cbor::{self, Value};
 use crate::cid::Cid;
 use crate::error::RepoError;
+use crate::limits::{LEAST_SECTION_BYTES, MAX_BLOCKS, MAX_HEADER_BYTES, MAX_SECTION_BYTES};
 use crate::varint::{self, NoVarint};
-
-/// Largest header that is read; real headers have about 60 bytes.
-pub const MAX_HEADER_BYTES: u64 = 4096;
-
-/// Largest section that is read. It is far above [`crate::MAX_RECORD_BYTES`], because a record that
-/// is too large costs that record, not its repo: it is hashed but never parsed. A length above this
-/// limit is not the length of any block.
-pub const MAX_SECTION_BYTES: u64 = 256 << 20;
-
-/// Maximum number of sections in a CAR: their index then uses 320 MiB. A repo of 2 GB has about
-/// half as many.
-pub const MAX_BLOCKS: usize = 16 << 20;
-
-/// Minimum size of a section, on average over a CAR. Length and CID take 37 bytes, so a CAR with
-/// smaller sections consists of empty or tiny blocks that nothing refers to, or of the same blocks
-/// repeated.
-pub const LEAST_SECTION_BYTES: usize = 40;
 
 /// Number of sections that are accepted whatever their size.
 const FEW_SECTIONS: usize = 1024;

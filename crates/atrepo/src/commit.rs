@@ -2,12 +2,8 @@
 
 use crate::cbor::{self, Value, Writer};
 use crate::cid::Cid;
+use crate::limits::MAX_COMMIT_BYTES;
 use crate::syntax;
-
-/// Largest commit block that is read. Real ones have 200 to 300 bytes. A DID may have 2,048 bytes,
-/// and the rest of the six fields has about 250. The specification allows fields of later versions,
-/// so those are accepted as long as they fit.
-pub const MAX_COMMIT_BYTES: usize = 4096;
 
 /// A commit whose fields are well-formed. The signature is kept, not verified.
 #[derive(Clone, Debug, PartialEq, Eq)]

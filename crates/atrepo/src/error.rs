@@ -84,7 +84,7 @@ pub enum RepoError {
         /// The length that it claims.
         claimed: u64,
     },
-    /// A node of the tree is larger than [`crate::mst::MAX_NODE_BYTES`].
+    /// A node of the tree is larger than [`crate::MAX_NODE_BYTES`].
     NodeTooLarge {
         /// The node.
         node: Cid,
@@ -173,7 +173,7 @@ impl fmt::Display for RepoError {
             Self::NodeTooLarge { node, bytes } => write!(
                 f,
                 "MST node {node} has {bytes} bytes, more than the limit of {}",
-                crate::mst::MAX_NODE_BYTES
+                crate::MAX_NODE_BYTES
             ),
             Self::TooManyBlocks => {
                 write!(f, "the CAR has more than {} sections", crate::MAX_BLOCKS)

@@ -29,6 +29,7 @@ pub mod cbor;
 mod cid;
 mod commit;
 mod error;
+mod limits;
 pub mod mst;
 mod mst_builder;
 mod repo;
@@ -37,12 +38,13 @@ mod varint;
 #[doc(hidden)]
 pub mod work;
 
-pub use car::{
-    BlockIndex, Blocks, LEAST_SECTION_BYTES, MAX_BLOCKS, MAX_HEADER_BYTES, MAX_SECTION_BYTES,
-    index_bytes,
-};
+pub use car::{BlockIndex, Blocks, index_bytes};
 pub use cid::{Cid, Codec, Link};
-pub use commit::{Commit, MAX_COMMIT_BYTES};
+pub use commit::Commit;
 pub use error::{RecordError, RepoError};
+pub use limits::{
+    LEAST_SECTION_BYTES, MAX_BLOCKS, MAX_COMMIT_BYTES, MAX_HEADER_BYTES, MAX_NODE_BYTES,
+    MAX_RECORD_BYTES, MAX_SECTION_BYTES, SHARED_TIMES,
+};
 pub use mst_builder::RootBuilder;
-pub use repo::{Entry, MAX_RECORD_BYTES, Repo, RepoSize, RepoSummary, SHARED_TIMES};
+pub use repo::{Entry, Repo, RepoSize, RepoSummary};

@@ -15,6 +15,7 @@
 use crate::cbor::{self, Item, Map, Value};
 use crate::cid::{Cid, Codec};
 use crate::error::RepoError;
+use crate::limits::MAX_NODE_BYTES;
 use crate::work;
 use sha2::{Digest, Sha256};
 
@@ -22,9 +23,6 @@ use sha2::{Digest, Sha256};
 /// to 512. Longer keys cannot be valid; up to this length they are skipped as records, and the tree
 /// is not refused.
 pub const MAX_KEY_BYTES: usize = 1024;
-
-/// Largest node that is read. Real ones have some hundred bytes and four entries on average.
-pub const MAX_NODE_BYTES: usize = 8 << 20;
 
 /// Maximum total length of the keys that wait. A key is stored as its difference from the previous
 /// one, so a small node can expand to a large one. Real trees stay under some kilobytes.

@@ -3,25 +3,10 @@
 use crate::car::BlockIndex;
 use crate::cbor::{self, CborError, Item};
 use crate::cid::{Cid, Codec};
-use crate::commit::{Commit, MAX_COMMIT_BYTES};
+use crate::commit::Commit;
 use crate::error::{RecordError, RepoError};
+use crate::limits::{MAX_COMMIT_BYTES, MAX_RECORD_BYTES, SHARED_TIMES};
 use crate::{mst, syntax};
-
-/// Largest record that is read; a larger one is skipped.
-///
-/// The sync specification bounds a record block at one million bytes
-/// (<https://atproto.com/specs/sync>). The official Go code, which the relay runs, bounds it at 1
-/// MiB (`MAX_CBOR_RECORD_SIZE` in indigo's `atproto/data/const.go`). This is the larger of the two,
-/// so that whatever passed a relay is read. The official indexer has no limit of its own, but gets
-/// its records through one.
-pub const MAX_RECORD_BYTES: usize = 1 << 20;
-
-/// Maximum total size of the records, as a multiple of the size of the CAR.
-///
-/// One block can be the record of many keys, and is then read once for each. Where no block is
-/// shared, the records are smaller than the CAR. The factor allows for honest repos that repeat
-/// themselves. Records beyond it, in the order of keys, are skipped.
-pub const SHARED_TIMES: usize = 4;
 
 /// Total size of records that a CAR of any size may reach: a small CAR costs little, however often
 /// its records are read.

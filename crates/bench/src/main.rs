@@ -53,7 +53,8 @@ fn main() {
             eprintln!("{USAGE}");
             std::process::exit(2)
         };
-        PathBuf::from(binary)
+        // Benchmarks start it in folders of their own.
+        std::path::absolute(binary).expect("a working directory")
     };
     let mut number = |default: usize| {
         args.next()

@@ -7,7 +7,7 @@
 //! What loading costs is not in it: the question is what the network alone takes.
 
 use fetch::schedule::pace::Announced;
-use fetch::schedule::{HostId, Next, Outcome, Scheduler, Seen, Settings};
+use fetch::schedule::{HostId, Next, Observed, Outcome, Scheduler, Settings};
 use simnet::Random;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -226,10 +226,10 @@ fn simulate(hosts: &mut [Host], random: &mut Random) -> Duration {
                     .max(Duration::from_secs(1)),
             ),
         });
-        let seen = Seen {
+        let seen = Observed {
             announced,
             first_byte: Some(took / 2),
-            ..Seen::default()
+            ..Observed::default()
         };
         let is_away = scheduler.ended(id, now, outcome, &seen);
         if is_away {

@@ -2,7 +2,7 @@
 
 use crate::{Finding, Level, machine};
 use fetch::guard::Private;
-use fetch::{Client, Limits, Redirects, Small};
+use fetch::{Client, Limits, Redirects, SmallRequest};
 use identity::handle;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
@@ -71,7 +71,7 @@ async fn reach(
     let asked = SystemTime::now();
     let answer = match Client::new(&network.user_agent, limits) {
         Ok(client) => {
-            let small = Small {
+            let small = SmallRequest {
                 url,
                 accept: "application/json",
                 host: None,

@@ -5,14 +5,12 @@
 //! than [`MAX_RATIO`] times its size was made to do harm. zstd windows are limited to those that
 //! RFC 9659 allows, 8 MiB; the format itself allows gigabytes.
 
-use crate::error::FetchError;
+use crate::error::{FetchError, MAX_RATIO};
 use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 use std::io::{self, Read};
 
 /// The encodings that the client accepts.
 pub(crate) const ACCEPTED: &str = "gzip, zstd";
-/// Maximum ratio of decompressed to compressed size.
-pub const MAX_RATIO: u64 = 100;
 /// Decompressed size that is allowed whatever the compressed size.
 const ALWAYS: u64 = 1 << 20;
 /// Largest window of zstd, as a power of two.

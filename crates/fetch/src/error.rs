@@ -4,6 +4,9 @@ use observe::printable;
 use std::fmt;
 use std::time::Duration;
 
+/// Maximum ratio of decompressed to compressed size.
+pub const MAX_RATIO: u64 = 100;
+
 /// Why an account has no repo to fetch (errors of `com.atproto.sync.getRepo`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum AccountState {
@@ -156,8 +159,7 @@ impl fmt::Display for FetchError {
             Self::TooLarge(bytes) => write!(f, "{reason}: more than {bytes} bytes"),
             Self::Swollen { packed } => write!(
                 f,
-                "{reason}: its {packed} bytes decompress to more than {} times as many",
-                crate::MAX_RATIO
+                "{reason}: its {packed} bytes decompress to more than {MAX_RATIO} times as many"
             ),
         }
     }

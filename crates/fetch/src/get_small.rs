@@ -1,17 +1,18 @@
 //! One attempt at a small body: a DID document, a handle, a page of an export.
 
+use crate::client::{Client, chain};
 use crate::encoding::{self, Encoding};
 use crate::error::FetchError;
-use crate::get_repo::{Client, chain, look};
 use crate::guard;
-use crate::schedule::Seen;
+use crate::headers;
+use crate::schedule::Observed;
 use reqwest::header::{ACCEPT, DATE, HOST};
 use reqwest::{Response, StatusCode, Url};
 use std::time::{Instant, SystemTime};
 
 /// A request for a small body.
 #[derive(Clone, Copy, Debug)]
-pub struct Small<'a> {
+pub struct SmallRequest<'a> {
     /// The URL.
     pub url: &'a str,
     /// The accepted media types.
@@ -26,15 +27,15 @@ impl Client {
     ///
     /// # Errors
     /// See [`FetchError`]; a status other than 200 is an error.
-    pub async fn get_small(&self, small: Small<'_>) -> Result<Vec<u8>, FetchError> {
-        self.get_small_seen(small, &mut Seen::default()).await
+    pub async fn get_small(&self, small: SmallRequest<'_>) -> Result<Vec<u8>, FetchError> {
+        self.get_small_seen(small, &mut Observed::default()).await
     }
 
     /// As [`Client::get_small`]; also records what the response shows apart from its body.
     pub async fn get_small_seen(
         &self,
-        small: Small<'_>,
-        seen: &mut Seen,
+        small: SmallRequest<'_>,
+        seen: &mut Observed,
     ) -> Result<Vec<u8>, FetchError> {
         self.get_small_within(small, seen, self.limits.bytes).await
     }
@@ -42,8 +43,8 @@ impl Client {
     /// The same, for at most `bytes` bytes.
     pub(crate) async fn get_small_within(
         &self,
-        small: Small<'_>,
-        seen: &mut Seen,
+        small: SmallRequest<'_>,
+        seen: &mut Observed,
         most: u64,
     ) -> Result<Vec<u8>, FetchError> {
         let url = Url::parse(small.url).map_err(|_| FetchError::BadUrl(guard::shown(small.url)))?;
@@ -59,7 +60,10 @@ impl Client {
     ///
     /// # Errors
     /// See [`FetchError`]; a status is none.
-    pub async fn get_first_line(&self, small: Small<'_>) -> Result<(u16, Vec<u8>), FetchError> {
+    pub async fn get_first_line(
+        &self,
+        small: SmallRequest<'_>,
+    ) -> Result<(u16, Vec<u8>), FetchError> {
         let url = Url::parse(small.url).map_err(|_| FetchError::BadUrl(guard::shown(small.url)))?;
         let total = self.limits.total;
         tokio::time::timeout(total, self.attempt_first_line(url, small))
@@ -72,7 +76,10 @@ impl Client {
     ///
     /// # Errors
     /// See [`FetchError`]; a status is none.
-    pub async fn reach(&self, small: Small<'_>) -> Result<(u16, Option<SystemTime>), FetchError> {
+    pub async fn reach(
+        &self,
+        small: SmallRequest<'_>,
+    ) -> Result<(u16, Option<SystemTime>), FetchError> {
         let url = Url::parse(small.url).map_err(|_| FetchError::BadUrl(guard::shown(small.url)))?;
         let total = self.limits.total;
         let response = tokio::time::timeout(total, self.ask(url, small))
@@ -83,7 +90,7 @@ impl Client {
         Ok((response.status().as_u16(), date))
     }
 
-    async fn ask(&self, url: Url, small: Small<'_>) -> Result<Response, FetchError> {
+    async fn ask(&self, url: Url, small: SmallRequest<'_>) -> Result<Response, FetchError> {
         let first = url.clone();
         self.send(url, |request, place| {
             let request = request.header(ACCEPT, small.accept);
@@ -99,7 +106,7 @@ impl Client {
     async fn attempt_first_line(
         &self,
         url: Url,
-        small: Small<'_>,
+        small: SmallRequest<'_>,
     ) -> Result<(u16, Vec<u8>), FetchError> {
         let mut response = self.ask(url, small).await?;
         let encoding = Encoding::of(response.headers())?;
@@ -122,13 +129,13 @@ impl Client {
     async fn attempt_small(
         &self,
         url: Url,
-        small: Small<'_>,
-        seen: &mut Seen,
+        small: SmallRequest<'_>,
+        seen: &mut Observed,
         most: u64,
     ) -> Result<Vec<u8>, FetchError> {
         let asked = Instant::now();
         let mut response = self.ask(url, small).await?;
-        look(seen, &response, asked);
+        headers::observe(seen, &response, asked);
         match response.status() {
             StatusCode::OK => {}
             status => return Err(self.refusal(status, response).await),

@@ -2,13 +2,16 @@
 
 use crate::FetchError;
 use crate::guard;
-use crate::retry::LONGEST_ASKED;
 use observe::printable;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// If a host asks for a longer wait than this, the repo fails instead: PDSes count in windows of
+/// five minutes.
+pub const LONGEST_ASKED: Duration = Duration::from_secs(600);
 
 /// The time until which each host is paused. A host is the authority of its URL.
 #[derive(Default)]

@@ -8,12 +8,15 @@
 
 pub mod archive;
 mod body;
+mod client;
 mod encoding;
 mod error;
 mod get_repo;
 mod get_small;
 pub mod guard;
+mod headers;
 pub mod hosts;
+mod latest_commit;
 mod opt_out;
 mod options;
 pub mod retry;
@@ -24,10 +27,10 @@ pub mod turns;
 pub mod whole;
 
 pub use body::{Body, Pages};
-pub use encoding::MAX_RATIO;
-pub use error::{AccountState, FetchError};
-pub use get_repo::{Client, Latest, Limits, Redirects};
-pub use get_small::Small;
+pub use client::{Client, Limits, Redirects};
+pub use error::{AccountState, FetchError, MAX_RATIO};
+pub use get_small::SmallRequest;
+pub use latest_commit::Latest;
 pub use opt_out::OptOut;
 pub use options::Options;
 pub use spool::{Spool, SpoolError};

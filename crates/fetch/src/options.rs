@@ -1,8 +1,8 @@
 //! The operator's choices for requests to hosts: the User-Agent, the limits of a request, the pace,
 //! and who is left out.
 
+use crate::client::{Client, Limits, Redirects};
 use crate::error::FetchError;
-use crate::get_repo::{Client, Limits, Redirects};
 use crate::guard::Private;
 use crate::opt_out::OptOut;
 use crate::schedule::Settings;

@@ -2,6 +2,7 @@
 //! carried out ([`persist`]) only here.
 
 use crate::FetchError;
+use crate::hosts::LONGEST_ASKED;
 use crate::schedule::Outcome;
 use std::time::Duration;
 
@@ -25,9 +26,6 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// First wait after a 429 that does not say how long to wait: the limit is learned from it, and the
 /// same rate is not repeated.
 const HEADERLESS_429: Duration = Duration::from_secs(5);
-/// If a host asks for a longer wait than this, the repo fails instead: PDSes count in windows of
-/// five minutes.
-pub const LONGEST_ASKED: Duration = Duration::from_secs(600);
 
 /// Decides after attempt number `attempt` (from 1) of at most `attempts`. A wait that the host
 /// asked for is not the repo's fault, so 429s are retried twice as often.

@@ -5,8 +5,8 @@
 //! The WebSocket begins where the upgrade ends (RFC 6455). The content of frames is parsed
 //! elsewhere.
 
+use crate::client::{chain, judge};
 use crate::error::FetchError;
-use crate::get_repo::{chain, judge};
 use crate::guard;
 use reqwest::{StatusCode, Upgraded, Url, Version};
 use std::time::Duration;

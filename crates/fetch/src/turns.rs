@@ -4,7 +4,7 @@
 use crate::FetchError;
 use crate::retry;
 use crate::schedule::pace::Limit;
-use crate::schedule::{HostId, Learned, Load, Next, Outcome, Scheduler, Seen, Settings};
+use crate::schedule::{HostId, Learned, Load, Next, Observed, Outcome, Scheduler, Settings};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub struct Turn {
     shared: Arc<Shared>,
     host: HostId,
     /// What the response shows apart from its body.
-    pub seen: Seen,
+    pub seen: Observed,
     outcome: Outcome,
 }
 
@@ -292,7 +292,7 @@ async fn give_out(shared: Weak<Shared>, changed: Arc<Notify>) {
                             let turn = Turn {
                                 shared: Arc::clone(&shared),
                                 host,
-                                seen: Seen::default(),
+                                seen: Observed::default(),
                                 outcome: Outcome::Unused,
                             };
                             match state.waiting[host.index()].pop_front() {

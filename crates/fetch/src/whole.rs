@@ -11,8 +11,8 @@
 //!   first one.
 
 use crate::body::{Body, Pages};
+use crate::client::Client;
 use crate::error::FetchError;
-use crate::get_repo::Client;
 use crate::turns::Turn;
 use atrepo::{Repo, RepoError};
 

@@ -1,6 +1,7 @@
 //! What each fuzz target checks. No input may panic, hang, or take work or memory out of proportion
 //! to its size ([`cost`]), and what is accepted has to hold what acceptance promises.
 
+mod account;
 mod allocations;
 mod attacks;
 pub mod cost;
@@ -8,6 +9,7 @@ mod message_seeds;
 mod messages;
 mod seeds;
 
+pub use account::DID;
 pub use attacks::attacks;
 pub use seeds::{one_node, rkeys, seeds};
 
@@ -20,9 +22,6 @@ use handoff::line::{self, Message, Outgoing};
 use messages::{run_document, run_events, run_export, run_frames, run_lists};
 use rows::{Collection, Record, Rows, datetime};
 use std::sync::LazyLock;
-
-/// The DID of every seed repo.
-pub const DID: &str = "did:plc:fuzzfuzzfuzzfuzzfuzzfuzz";
 
 /// A fuzz target.
 pub struct Target {

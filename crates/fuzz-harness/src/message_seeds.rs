@@ -1,7 +1,7 @@
 //! Inputs that are not repos ([`crate::messages`]): honest ones to begin with, and those that may
 //! take more than their size.
 
-use crate::DID;
+use crate::account::DID;
 use atrepo::cbor::Writer;
 use atrepo::{Cid, Codec, RecordError, Repo};
 use handoff::frames::{self, Answer, MAGIC, PartHeader};

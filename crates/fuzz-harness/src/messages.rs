@@ -1,7 +1,7 @@
 //! Checks of what hosts, directories and producers send beside repos: streams of frames, pages of
 //! lists, frames of event streams, DID documents, pages of the PLC export.
 
-use crate::DID;
+use crate::account::DID;
 use crate::cost::unmeasured;
 use atrepo::cbor::Writer;
 use atrepo::{Cid, RecordError, syntax};

@@ -5,7 +5,7 @@ use crate::document::{self, Document, DocumentError};
 use crate::lenient::{Keep, Kept, Text};
 use atrepo::syntax::is_did;
 use fetch::guard::Private;
-use fetch::{Client, FetchError, Limits, Redirects, Small};
+use fetch::{Client, FetchError, Limits, Redirects, SmallRequest};
 use serde::Deserialize;
 use serde::de::{MapAccess, SeqAccess};
 use std::collections::BTreeMap;
@@ -184,7 +184,7 @@ impl Export {
         if let Some(cursor) = cursor {
             url.query_pairs_mut().append_pair("after", cursor);
         }
-        let small = Small {
+        let small = SmallRequest {
             url: url.as_str(),
             accept: "application/jsonlines",
             host: None,

@@ -3,7 +3,7 @@
 
 use crate::domains::Domains;
 use fetch::guard::Private;
-use fetch::{Client, FetchError, Limits, Redirects, Small};
+use fetch::{Client, FetchError, Limits, Redirects, SmallRequest};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -174,7 +174,7 @@ impl Resolver {
             None => (format!("https://{handle}"), None),
         };
         let url = format!("{base}/.well-known/atproto-did");
-        let small = Small {
+        let small = SmallRequest {
             url: &url,
             accept: "text/plain",
             host,

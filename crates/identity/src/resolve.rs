@@ -5,7 +5,7 @@ use crate::domains::Domains;
 use fetch::guard::Private;
 use fetch::hosts::{Hosts, host_of};
 use fetch::retry::{self, Pauses, Policy, Retry};
-use fetch::{Client, FetchError, Limits, Redirects, Small};
+use fetch::{Client, FetchError, Limits, Redirects, SmallRequest};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -117,7 +117,7 @@ impl Resolver {
             "{}/{did}/log/audit",
             self.settings.plc_url.trim_end_matches('/')
         );
-        let small = Small {
+        let small = SmallRequest {
             url: &url,
             accept: "application/json",
             host: None,
@@ -174,7 +174,7 @@ impl Resolver {
             // Other hosts must not hold up the rest: a later run retries them.
             pauses: Pauses::Shared { is_patient: is_plc },
         };
-        let small = Small {
+        let small = SmallRequest {
             url,
             accept: ACCEPT,
             host,

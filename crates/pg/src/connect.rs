@@ -1,6 +1,7 @@
 //! Making a connection.
 
 use crate::settings::{Server, Settings, SslMode};
+use crate::tls_error::rustls_error;
 use crate::{DbError, DbErrorKind, cancel, tls};
 use postgres::config::{ChannelBinding, SslNegotiation, TargetSessionAttrs};
 use postgres::error::SqlState;
@@ -157,7 +158,7 @@ fn connect_to(
         match connected {
             Ok(client) => return Ok(client),
             Err(error) => {
-                let may_differ = tls::rustls_error(&error).is_some()
+                let may_differ = rustls_error(&error).is_some()
                     || error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION);
                 refused.get_or_insert(error);
                 if !may_differ {
@@ -179,7 +180,7 @@ fn advised(
     server: &Server,
     password: &str,
 ) -> (DbError, bool) {
-    if let Some(tls) = tls::rustls_error(&error) {
+    if let Some(tls) = rustls_error(&error) {
         let (message, hint) = tls::explain(tls, server, settings);
         return (DbError::other(message).with_hint(hint), false);
     }

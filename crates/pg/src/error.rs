@@ -140,7 +140,7 @@ impl From<postgres::Error> for DbError {
 /// Whether the connection broke. TLS tells of refused certificates as errors of I/O, too; waiting
 /// does not mend those.
 fn has_io_source(error: &postgres::Error) -> bool {
-    if crate::tls::rustls_error(error).is_some() {
+    if crate::tls_error::rustls_error(error).is_some() {
         return false;
     }
     let mut source = std::error::Error::source(error);

@@ -11,6 +11,7 @@ mod error;
 mod pooler;
 mod settings;
 mod tls;
+mod tls_error;
 mod wait;
 
 pub use cancel::cancel_all;

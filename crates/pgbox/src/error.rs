@@ -4,6 +4,9 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+/// Longest socket path that every system accepts, in bytes: macOS allows 104 with the closing zero.
+pub(crate) const MAX_PATH: usize = 103;
+
 /// Why there is no server.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -103,7 +106,7 @@ impl fmt::Display for PgBoxError {
                 f,
                 "socket path {} has {length} bytes, but the system accepts at most {}: choose a shorter one",
                 path.display(),
-                crate::socket::MAX_PATH
+                MAX_PATH
             ),
             Self::Program { name, output } => write!(f, "{name} failed: {}", output.trim()),
             Self::InUse => write!(

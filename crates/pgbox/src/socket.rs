@@ -1,12 +1,9 @@
 //! Unix socket paths: the kernel's limit, and folders that nobody else can enter.
 
-use crate::PgBoxError;
+use crate::error::{MAX_PATH, PgBoxError};
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
 use std::path::{Path, PathBuf};
-
-/// Longest socket path that every system accepts, in bytes: macOS allows 104 with the closing zero.
-pub const MAX_PATH: usize = 103;
 
 /// Name of PostgreSQL's socket for the port that pgbox uses.
 const SOCKET_NAME: &str = ".s.PGSQL.5432.lock";

@@ -1,7 +1,8 @@
 //! The work for one line of the DID file: fetch, check and send the repo, or skip it, or record a
 //! failure.
 
-use crate::parcel::{Checked, Handed};
+use crate::checked::CheckedRepo;
+use crate::parcel::Handed;
 use crate::tally::Tally;
 use atrepo::{Repo, RepoError, RepoSummary};
 use discover::did_file::DidLine;
@@ -16,7 +17,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A repo that passed every check, what it holds, and its share of the memory for indexes.
-type CheckedRepo = (Repo<fetch::Body>, RepoSummary, OwnedSemaphorePermit);
+type Fetched = (Repo<fetch::Body>, RepoSummary, OwnedSemaphorePermit);
 
 /// Memory for indexes of blocks, counted in KiB. Each repo takes one share, before its share of the
 /// buffer.
@@ -119,7 +120,7 @@ pub(crate) async fn produce(jobs: &Jobs, line: DidLine) {
             .tally
             .failed(&line, "not sent", "not sent: skyfill was stopped");
     };
-    let checked = Arc::new(Checked::new(line, (repo, summary), (share, index)));
+    let checked = Arc::new(CheckedRepo::new(line, (repo, summary), (share, index)));
     for sender in &jobs.senders {
         if sender.send(Handed::Repo(Arc::clone(&checked))).is_err() {
             jobs.tally.not_sent(&checked);
@@ -128,7 +129,7 @@ pub(crate) async fn produce(jobs: &Jobs, line: DidLine) {
 }
 
 /// Tries until there is a repo that passes every check, or no use in trying.
-async fn fetch_checked(jobs: &Jobs, line: &DidLine, host: &str) -> Result<CheckedRepo, FetchError> {
+async fn fetch_checked(jobs: &Jobs, line: &DidLine, host: &str) -> Result<Fetched, FetchError> {
     let policy = Policy {
         attempts: jobs.max_attempts,
         pauses: Pauses::Turns,
@@ -147,7 +148,7 @@ async fn fetch_checked(jobs: &Jobs, line: &DidLine, host: &str) -> Result<Checke
 }
 
 /// Fetches and checks a repo, once.
-async fn attempt(jobs: &Jobs, line: &DidLine, host: &str) -> Result<CheckedRepo, FetchError> {
+async fn attempt(jobs: &Jobs, line: &DidLine, host: &str) -> Result<Fetched, FetchError> {
     let turn = tokio::select! {
         turn = jobs.turns.turn(host) => turn?,
         () = jobs.stop.wait() => return Err(FetchError::Stopped),
@@ -167,13 +168,9 @@ async fn attempt(jobs: &Jobs, line: &DidLine, host: &str) -> Result<CheckedRepo,
 }
 
 /// Checks the whole CAR, on a thread where computing hinders nobody.
-async fn check(
-    body: fetch::Body,
-    did: String,
-    indexes: Indexes,
-) -> Result<CheckedRepo, FetchError> {
+async fn check(body: fetch::Body, did: String, indexes: Indexes) -> Result<Fetched, FetchError> {
     let runtime = tokio::runtime::Handle::current();
-    let checked = tokio::task::spawn_blocking(move || -> Result<CheckedRepo, NotChecked> {
+    let checked = tokio::task::spawn_blocking(move || -> Result<Fetched, NotChecked> {
         let mut pages = Pages::default();
         let (repo, index) = whole::open(body, &did, &mut pages, |bytes| {
             runtime

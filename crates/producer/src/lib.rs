@@ -6,11 +6,14 @@
 //! `parcel`, within a bound in bytes, for the threads that write to the sockets (`sockets`). Failed
 //! repos go to the file of failures (`tally`).
 
+mod checked;
+mod form;
 mod job;
 mod parcel;
 mod sockets;
 mod tally;
 
+pub use form::Form;
 pub use tally::Summary;
 
 use discover::did_file::{self, DidLine};
@@ -35,16 +38,6 @@ use tokio::task::{Id, JoinError, JoinSet};
 const TASKS_PER_SLOT: usize = 8;
 /// Maximum concurrent requests, unless the options have another number: as the original.
 const CONCURRENCY: usize = 16;
-/// The form on the sockets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// Frames, each part of a repo acknowledged when it is durable, if the consumer accepts them;
-    /// else lines.
-    Auto,
-    /// Lines.
-    Lines,
-}
-
 /// How a producer works.
 pub struct Options {
     /// Its DID file.

@@ -1,77 +1,25 @@
 //! A checked repo on its way to the sockets.
 
+use crate::checked::CheckedRepo;
 use crate::tally::Tally;
-use atrepo::{Entry, Repo, RepoError, RepoSummary};
-use discover::did_file::DidLine;
+use atrepo::{Entry, RepoError};
 use fetch::Pages;
 use handoff::account;
 use handoff::frames::{self, PartHeader};
 use handoff::line::{self, Outgoing};
 use rows::route::socket_of;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::OwnedSemaphorePermit;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 
 /// Lines are written in pieces of about this size.
 const PIECE_BYTES: usize = 1 << 20;
-
-/// A repo that passed every check. It goes when the last socket is done with it.
-pub(crate) struct Checked {
-    pub(crate) line: DidLine,
-    repo: Repo<fetch::Body>,
-    summary: RepoSummary,
-    /// Sockets that have it.
-    pub(crate) written: AtomicUsize,
-    /// Whether some socket will never have it.
-    pub(crate) failed: AtomicBool,
-    /// Records that went out, and records that could not be records, over all sockets.
-    pub(crate) records: AtomicU64,
-    pub(crate) unusable: AtomicU64,
-    /// Its share of the buffer, until every socket has it.
-    share: Mutex<Option<OwnedSemaphorePermit>>,
-    /// The share of its index, which is there as long as the repo.
-    _index: OwnedSemaphorePermit,
-}
-
-impl Checked {
-    pub(crate) fn new(
-        line: DidLine,
-        (repo, summary): (Repo<fetch::Body>, RepoSummary),
-        (share, index): (OwnedSemaphorePermit, OwnedSemaphorePermit),
-    ) -> Self {
-        Self {
-            line,
-            repo,
-            summary,
-            written: AtomicUsize::new(0),
-            failed: AtomicBool::new(false),
-            records: AtomicU64::new(0),
-            unusable: AtomicU64::new(0),
-            share: Mutex::new(Some(share)),
-            _index: index,
-        }
-    }
-
-    /// Gives its share of the buffer back.
-    pub(crate) fn release(&self) {
-        self.share
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-    }
-
-    /// Size of its CAR in bytes.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.repo.car().len() as u64
-    }
-}
 
 /// What the sockets are given.
 #[derive(Clone)]
 pub(crate) enum Handed {
     /// A repo.
-    Repo(Arc<Checked>),
+    Repo(Arc<CheckedRepo>),
     /// An account without one: its DID, and its state as the AppView calls it.
     Status(String, &'static str),
 }
@@ -121,7 +69,7 @@ impl handoff::send::Parcel for Parcel {
 
 /// The part of a repo that one socket carries.
 pub(crate) struct RepoParcel {
-    checked: Arc<Checked>,
+    checked: Arc<CheckedRepo>,
     socket: usize,
     sockets: usize,
     now: i64,

@@ -1,7 +1,7 @@
 //! The threads that write to the sockets, one per socket: frames if the consumer accepts them, else
 //! lines.
 
-use crate::Form;
+use crate::form::Form;
 use crate::parcel::{FramedParcel, Handed, Parcel};
 use crate::tally::Tally;
 use handoff::send::{Event, Finished, Opened, Sender};

@@ -1,7 +1,7 @@
 //! The result for each line of the DID file: counts for the progress, the summary, and the file of
 //! failures.
 
-use crate::parcel::Checked;
+use crate::checked::CheckedRepo;
 use discover::did_file::{BadLine, DidLine, failure_line};
 use observe::Counter;
 use std::collections::BTreeMap;
@@ -126,7 +126,7 @@ impl Tally {
     }
 
     /// One of `sockets` sockets has the repo.
-    pub(crate) fn written(&self, checked: &Checked, sockets: usize) {
+    pub(crate) fn written(&self, checked: &CheckedRepo, sockets: usize) {
         if checked.written.fetch_add(1, Ordering::AcqRel) + 1 < sockets
             || checked.failed.load(Ordering::Acquire)
         {
@@ -141,7 +141,7 @@ impl Tally {
     }
 
     /// Some socket will not have the repo: the wait for its consumer was given up.
-    pub(crate) fn not_sent(&self, checked: &Checked) {
+    pub(crate) fn not_sent(&self, checked: &CheckedRepo) {
         if !checked.failed.swap(true, Ordering::AcqRel) {
             self.failed(
                 &checked.line,
@@ -152,7 +152,7 @@ impl Tally {
     }
 
     /// The consumer will never store the repo, or never said that it did.
-    pub(crate) fn refused(&self, checked: &Checked, why: &str) {
+    pub(crate) fn refused(&self, checked: &CheckedRepo, why: &str) {
         if !checked.failed.swap(true, Ordering::AcqRel) {
             checked.release();
             self.failed(&checked.line, "not stored", &format!("not stored: {why}"));

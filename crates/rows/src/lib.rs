@@ -28,6 +28,7 @@ mod from_json;
 mod javascript;
 mod json;
 mod lexicon;
+mod record;
 pub mod reject;
 mod reorder;
 pub mod route;
@@ -37,30 +38,12 @@ pub use collection::Collection;
 pub use from_json::{DagCbor, from_json, from_stored_json};
 pub use json::{to_json, to_whole_json};
 pub use lexicon::MAX_SAFE_INTEGER;
+pub use record::Record;
 pub use reject::Reject;
 pub use row::{Field, Rows};
 
 use appview::table;
 use atrepo::cbor::{Map, Writer};
-
-/// A record as it comes from a repo or a socket.
-#[derive(Clone, Copy, Debug)]
-pub struct Record<'a> {
-    /// The repo's account.
-    pub did: &'a str,
-    /// Its collection.
-    pub collection: Collection,
-    /// Its key.
-    pub rkey: &'a str,
-    /// `at://did/collection/rkey`.
-    pub uri: &'a str,
-    /// Its CID as text.
-    pub cid: &'a str,
-    /// When the indexer saw it, or is said to have: stored verbatim.
-    pub indexed_at: &'a str,
-    /// Its value.
-    pub value: Map<'a>,
-}
 
 /// Checks a record as the official indexer does before it writes anything, and returns its JSON for
 /// `record.json`.

@@ -12,7 +12,7 @@ use discover::lists::{self, ListedRepo, Page};
 use discover::walk::{Allowance, Step, Walk};
 use fetch::retry::{self, Pauses, Policy, Retry};
 use fetch::turns::Turns;
-use fetch::{Client as HttpClient, FetchError, Small};
+use fetch::{Client as HttpClient, FetchError, SmallRequest};
 use identity::resolve::{Found, Resolver};
 use ledger::listing::{self, HostToList, Line, Listing as ListingEnd};
 use ledger::states::Inactive;
@@ -300,7 +300,7 @@ async fn next_page(
     runner: &mut Runner,
 ) -> Result<Page<ListedRepo>, FetchError> {
     let url = page_url(&host.url, "com.atproto.sync.listRepos", cursor, &[]);
-    let small = Small {
+    let small = SmallRequest {
         url: &url,
         accept: "application/json",
         host: None,

@@ -6,7 +6,7 @@ use discover::lists::{self, ListedRepo, Page};
 use discover::walk::{Allowance, Step, Walk};
 use fetch::hosts::host_of;
 use fetch::retry::{self, Pauses, Policy};
-use fetch::{Client as HttpClient, FetchError, Small};
+use fetch::{Client as HttpClient, FetchError, SmallRequest};
 use ledger::identity::{cursor, set_cursor};
 use ledger::listing::Line;
 use ledger::states::Inactive;
@@ -206,7 +206,7 @@ pub(crate) fn page_url(
 
 /// A page, with the usual patience.
 async fn get(http: &HttpClient, url: &str, stop: &Stop) -> Result<Vec<u8>, FetchError> {
-    let small = Small {
+    let small = SmallRequest {
         url,
         accept: "application/json",
         host: None,

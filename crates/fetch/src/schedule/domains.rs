@@ -2,7 +2,7 @@
 //! hosts in it, so a bound per host is not enough. The slots of the domain are bounded as well, and
 //! domains whose requests hold slots for long come last.
 
-use super::HostId;
+use super::host_id::HostId;
 use std::collections::BTreeSet;
 use std::time::Duration;
 

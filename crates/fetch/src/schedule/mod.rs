@@ -18,7 +18,10 @@
 
 mod domains;
 pub mod health;
+mod host_id;
 pub mod pace;
+
+pub use host_id::HostId;
 
 use crate::hosts::domain_of;
 use domains::{Domain, Parked};
@@ -28,18 +31,6 @@ use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
-
-/// The scheduler's number of a host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HostId(usize);
-
-impl HostId {
-    /// The number as an index, from 0.
-    #[must_use]
-    pub fn index(self) -> usize {
-        self.0
-    }
-}
 
 /// The limits for all hosts.
 #[derive(Clone, Debug)]
@@ -88,7 +79,7 @@ pub enum Outcome {
 
 /// What a response shows apart from its body.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Seen {
+pub struct Observed {
     /// The limit that it announced.
     pub announced: Option<Announced>,
     /// Time until its first byte.
@@ -541,7 +532,7 @@ impl Scheduler {
 
     /// Records the result of a request. Returns true if the host counts as down from now on, so
     /// that tasks that wait for it should give up.
-    pub fn ended(&mut self, id: HostId, now: Duration, outcome: Outcome, seen: &Seen) -> bool {
+    pub fn ended(&mut self, id: HostId, now: Duration, outcome: Outcome, seen: &Observed) -> bool {
         self.under_way = self.under_way.saturating_sub(1);
         let was_unproven = self.is_unproven[id.0] > 0;
         if was_unproven {

@@ -8,7 +8,7 @@ const S: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
 
 /// What a host answers, and after which time.
-type Server<'s> = Box<dyn FnMut(Duration) -> (Outcome, Seen, Duration) + 's>;
+type Server<'s> = Box<dyn FnMut(Duration) -> (Outcome, Observed, Duration) + 's>;
 
 /// Asks hosts until nothing is left to do or `until`; when each had its last answer, and requests
 /// each got.
@@ -29,7 +29,7 @@ fn drive(
         }
     }
     let mut coming: BTreeSet<(Duration, usize)> = BTreeSet::new();
-    let mut asked: Vec<(HostId, Outcome, Seen)> = Vec::new();
+    let mut asked: Vec<(HostId, Outcome, Observed)> = Vec::new();
     let mut ends: BTreeMap<String, (Duration, u64)> = BTreeMap::new();
     loop {
         let next = scheduler.next(now);
@@ -70,10 +70,10 @@ fn drive(
     ends
 }
 
-fn quick() -> Seen {
-    Seen {
+fn quick() -> Observed {
+    Observed {
         first_byte: Some(50 * MS),
-        ..Seen::default()
+        ..Observed::default()
     }
 }
 
@@ -84,7 +84,7 @@ fn each_host_is_kept_at_its_limit_and_the_fullest_one_sets_the_time() {
         window: Some(300 * S),
         ..Announced::default()
     };
-    let seen = Seen {
+    let seen = Observed {
         announced: Some(announced),
         ..quick()
     };
@@ -130,7 +130,7 @@ fn hosts_that_never_answer_cost_the_others_nothing() {
         for name in names.iter().filter(|_| with_dead) {
             servers.insert(
                 name,
-                Box::new(|_| (Outcome::Failed, Seen::default(), 15 * S)),
+                Box::new(|_| (Outcome::Failed, Observed::default(), 15 * S)),
             );
             work.push((name, 100));
         }
@@ -188,7 +188,7 @@ fn names_that_share_the_limit_of_an_address_each_back_off_until_all_fit_below_it
 /// How long it takes ten honest hosts to give all they have, beside others.
 fn honest_time(
     others: &[String],
-    server: impl Fn(Duration) -> (Outcome, Seen, Duration) + Copy,
+    server: impl Fn(Duration) -> (Outcome, Observed, Duration) + Copy,
 ) -> f64 {
     let names: Vec<String> = (0..10).map(|n| format!("pds{n}.example.com")).collect();
     let mut servers: BTreeMap<&str, Server<'_>> = BTreeMap::new();
@@ -226,7 +226,7 @@ fn honest_time(
 #[test]
 fn whatever_one_host_answers_ten_honest_ones_take_no_longer() {
     let alone = honest_time(&[], |_| (Outcome::Failed, quick(), S));
-    let nonsense = Seen {
+    let nonsense = Observed {
         announced: Some(Announced {
             limit: u32::MAX,
             window: Some(S),
@@ -317,7 +317,7 @@ fn nobody_waits_for_a_host_that_wants_to_be_left_alone_for_a_day() {
         remaining: Some(0),
         reset_in: Some(86_000 * S),
     };
-    let seen = Seen {
+    let seen = Observed {
         announced: Some(until_tomorrow),
         ..quick()
     };

@@ -3,7 +3,7 @@
 //!
 //! `phase` comes when a phase opens, `progress` every so often, and once more at the end.
 
-use super::Seen;
+use super::shown::Shown;
 use crate::logging::now;
 use crate::registry::{PhaseName, Stage, registry};
 use serde_json::{Map, Value, json};
@@ -17,7 +17,7 @@ pub(super) struct Events {
 
 impl Events {
     /// Prints what is due.
-    pub(super) fn print(&mut self, at: Instant, interval: Duration, is_over: bool, seen: &Seen) {
+    pub(super) fn print(&mut self, at: Instant, interval: Duration, is_over: bool, seen: &Shown) {
         for (number, name) in registry().take_entered() {
             crate::data!("{}", phase(seen, number, name));
         }
@@ -30,7 +30,7 @@ impl Events {
 }
 
 /// The event of a phase that opened.
-pub(super) fn phase(seen: &Seen, number: usize, phase: PhaseName) -> Value {
+pub(super) fn phase(seen: &Shown, number: usize, phase: PhaseName) -> Value {
     json!({
         "event": "phase",
         "time": now(),
@@ -42,7 +42,7 @@ pub(super) fn phase(seen: &Seen, number: usize, phase: PhaseName) -> Value {
 }
 
 /// All that is known now.
-pub(super) fn progress(seen: &Seen) -> Value {
+pub(super) fn progress(seen: &Shown) -> Value {
     let stages = seen.snapshot.stages.iter();
     json!({
         "event": "progress",
@@ -56,7 +56,7 @@ pub(super) fn progress(seen: &Seen) -> Value {
     })
 }
 
-fn of_stage(seen: &Seen, stage: &Stage) -> Value {
+fn of_stage(seen: &Shown, stage: &Stage) -> Value {
     let mut counters = Map::new();
     for counter in &stage.counters {
         let rate = match counter.has_rate {

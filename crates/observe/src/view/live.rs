@@ -1,7 +1,7 @@
 //! The live block: where a command is, how far, how fast, what limits it, what is wrong. Lines for
 //! a terminal of any width from 40 columns on.
 
-use super::Seen;
+use super::shown::Shown;
 use crate::printable::printable;
 use crate::registry::{Part, Phase, PhaseState, Stage, Value};
 use crate::{Unit, units};
@@ -148,7 +148,7 @@ fn filled(share: f64, width: usize) -> usize {
 }
 
 /// The lines of the block; none if nothing is under way.
-pub(super) fn block(seen: &Seen, style: &Style) -> Vec<String> {
+pub(super) fn block(seen: &Shown, style: &Style) -> Vec<String> {
     let snapshot = &seen.snapshot;
     if snapshot.stages.is_empty() && snapshot.open_phase().is_none() {
         return Vec::new();
@@ -175,7 +175,7 @@ pub(super) fn block(seen: &Seen, style: &Style) -> Vec<String> {
 }
 
 /// The command, the open phase, the time; and all phases.
-fn head(seen: &Seen, style: &Style) -> Vec<String> {
+fn head(seen: &Shown, style: &Style) -> Vec<String> {
     let snapshot = &seen.snapshot;
     let time = units::time(Duration::from_secs_f64(snapshot.seconds.max(0.0)));
     let mut words: Vec<Item> = vec![(format!("skyfill {}", snapshot.command), Paint::Bold)];
@@ -207,7 +207,7 @@ fn of_phase(phase: &Phase, style: &Style) -> Item {
     (format!("{mark}{}", phase.label), paint)
 }
 
-fn of_stage(seen: &Seen, stage: &Stage, style: &Style) -> Vec<String> {
+fn of_stage(seen: &Shown, stage: &Stage, style: &Style) -> Vec<String> {
     let mut lines = Vec::new();
     lines.extend(progress_line(stage, style));
     if let Some(doing) = &stage.doing {
@@ -331,7 +331,7 @@ fn of_part(part: &Part, style: &Style) -> String {
 }
 
 /// A row for each counter that has a rate: its label, its value, how much comes per second.
-fn table(seen: &Seen, stage: &Stage, style: &Style) -> Vec<String> {
+fn table(seen: &Shown, stage: &Stage, style: &Style) -> Vec<String> {
     let rated: Vec<&Value> = stage.counters.iter().filter(|c| c.has_rate).collect();
     let shown = |counter: &Value| match counter.unit {
         Unit::Bytes => units::bytes(counter.value),

@@ -5,11 +5,13 @@ mod json;
 mod live;
 mod plain;
 mod rates;
+mod shown;
 
-use crate::limits::{Judge, Limit};
-use crate::registry::{Snapshot, registry};
+use crate::limits::Judge;
+use crate::registry::registry;
 use crate::screen;
 use rates::Rates;
+use shown::Shown;
 use std::io::{IsTerminal, stderr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -52,13 +54,6 @@ static STOP: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
 struct View {
     form: Option<Form>,
     thread: Option<JoinHandle<()>>,
-}
-
-/// What is shown: the registry, how fast its counters grow, and what limits.
-pub(crate) struct Seen {
-    pub(crate) snapshot: Snapshot,
-    pub(crate) rates: Rates,
-    pub(crate) limit: Option<Limit>,
 }
 
 /// Shows nothing, unless [`start`] is asked for a certain form.
@@ -174,13 +169,13 @@ impl Shower {
         }
     }
 
-    fn see(&mut self, now: Instant) -> Seen {
+    fn see(&mut self, now: Instant) -> Shown {
         let snapshot = registry().snapshot();
         let (lanes, ends) = registry().lanes();
         let limit = self.judge.limit(now, &lanes, &ends);
         let mut rates = std::mem::take(&mut self.rates);
         rates.see(now, &snapshot);
-        Seen {
+        Shown {
             snapshot,
             rates,
             limit,

@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::Unit;
-use crate::registry::{Awaited, Part, Phase, PhaseName, PhaseState, SlowHost, Stage, Value};
+use crate::limits::Limit;
+use crate::registry::{
+    Awaited, Part, Phase, PhaseName, PhaseState, SlowHost, Snapshot, Stage, Value,
+};
 use crate::units::count;
 
 const PHASES: [(&str, &str); 7] = [
@@ -48,7 +51,7 @@ fn stage(name: &'static str, total: Option<u64>, counters: Vec<Value>) -> Stage 
 
 /// A run in phase number `open`, with one stage whose rated counters grew by a tenth in the last
 /// ten seconds.
-fn seen(open: usize, stage: Stage) -> Seen {
+fn seen(open: usize, stage: Stage) -> Shown {
     let phases = PHASES.iter().enumerate().map(|(at, (name, label))| Phase {
         name,
         label,
@@ -72,14 +75,14 @@ fn seen(open: usize, stage: Stage) -> Seen {
     let (now, mut rates) = (Instant::now(), Rates::default());
     rates.see(now, &before);
     rates.see(now + Duration::from_secs(10), &snapshot);
-    Seen {
+    Shown {
         snapshot,
         rates,
         limit: None,
     }
 }
 
-fn loading() -> Seen {
+fn loading() -> Shown {
     let counters = vec![
         value("repos_done", "repos done", 12_345, true),
         value("records", "records", 1_830_222, true),
@@ -117,7 +120,7 @@ fn loading() -> Seen {
     seen
 }
 
-fn indexes() -> Seen {
+fn indexes() -> Shown {
     let part = |label: &str, doing: &str, share: Option<f64>| Part {
         label: label.to_owned(),
         doing: doing.to_owned(),
@@ -141,7 +144,7 @@ fn indexes() -> Seen {
     seen(2, stage)
 }
 
-fn discovery() -> Seen {
+fn discovery() -> Shown {
     let counters = vec![
         value("repos_listed", "repos listed", 120_000, true),
         value("hosts_done", "hosts done", 7, false),
@@ -167,7 +170,7 @@ fn style(width: usize, colors: bool, unicode: bool) -> live::Style {
 }
 
 /// The block at some widths. No line fills or exceeds its terminal, and none acts on it.
-fn blocks(seen: &Seen) -> String {
+fn blocks(seen: &Shown) -> String {
     let mut text = String::new();
     for width in [60, 80, 160] {
         text += &format!("-- {width} columns {}\n", "-".repeat(width - 15));
@@ -209,7 +212,7 @@ fn a_low_terminal_gets_what_fits_and_nothing_is_shown_of_nothing() {
         ..style(80, false, true)
     };
     assert_eq!(live::block(&loading(), &style).len(), 5);
-    let idle = Seen {
+    let idle = Shown {
         snapshot: Snapshot::default(),
         rates: Rates::default(),
         limit: None,

@@ -4,26 +4,6 @@ use super::{root_file, verifier::OldVersion};
 use crate::settings::{Server, Settings};
 use rustls::{AlertDescription, CertificateError, Error};
 
-/// The error of rustls that an error of the driver comes from, if it comes from one.
-pub(crate) fn rustls_error(error: &postgres::Error) -> Option<&Error> {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        if let Some(found) = error.downcast_ref::<Error>() {
-            return Some(found);
-        }
-        // An error inside an I/O error is not its source.
-        let inside = error
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref)
-            .and_then(|inside| inside.downcast_ref::<Error>());
-        if inside.is_some() {
-            return inside;
-        }
-        source = error.source();
-    }
-    None
-}
-
 /// What happened, and what to do next.
 pub(crate) fn explain(error: &Error, server: &Server, settings: &Settings) -> (String, String) {
     match error {

@@ -4,7 +4,7 @@
 mod explain;
 mod verifier;
 
-pub(crate) use explain::{explain, rustls_error};
+pub(crate) use explain::explain;
 
 use crate::DbError;
 use crate::settings::{Settings, SslMode};

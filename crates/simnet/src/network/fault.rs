@@ -1,6 +1,6 @@
 //! The ways in which a network goes wrong, and which of them are on.
 
-use super::Expected;
+use super::expected::Expected;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A kind of fault. Which accounts or hosts it hits follows from the seed. An account has at most

@@ -4,7 +4,6 @@ use super::accounts::{Foreign, Standing};
 use super::cars::Source;
 use super::change;
 use super::fault::Fault;
-use super::pds::tells;
 use super::world::World;
 use crate::answer::Answer;
 use crate::request::Request;
@@ -157,4 +156,14 @@ fn rows(
         }
     };
     (listed.into_iter().map(row).collect(), cursor)
+}
+
+/// Whether hosts now say such things of accounts that they do not have.
+pub(super) fn tells(world: &World, foreign: Foreign) -> bool {
+    world.switches.is_on(match foreign {
+        Foreign::Left => Fault::Moved,
+        Foreign::Missing | Foreign::Old => Fault::LyingList,
+        Foreign::Claimed => Fault::FalseClaims,
+        Foreign::Forged => Fault::ForgedFuture,
+    })
 }

@@ -90,17 +90,7 @@ fn find(world: &World, state: &State, host: usize, did: &str) -> Option<Known> {
         return Some(Known::Own(number));
     }
     let foreign = *state.hosts[host].foreign.get(&number)?;
-    tells(world, foreign).then_some(Known::Foreign(number, foreign))
-}
-
-/// Whether hosts now say such things of accounts that they do not have.
-pub(super) fn tells(world: &World, foreign: Foreign) -> bool {
-    world.switches.is_on(match foreign {
-        Foreign::Left => Fault::Moved,
-        Foreign::Missing | Foreign::Old => Fault::LyingList,
-        Foreign::Claimed => Fault::FalseClaims,
-        Foreign::Forged => Fault::ForgedFuture,
-    })
+    lists::tells(world, foreign).then_some(Known::Foreign(number, foreign))
 }
 
 /// The repo that a host has for a DID, or why it has none.

@@ -1,11 +1,11 @@
 //! The network at its beginning: which host is what, who lives where, and whom the faults hit. All
 //! of it follows from the settings.
 
-use super::NetworkSettings;
 use super::accounts::{Account, Counting, Foreign, Host, Standing, State};
 use super::events::Log;
 use super::fault::Fault;
 use super::hostile;
+use super::settings::NetworkSettings;
 use crate::{Population, Random};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

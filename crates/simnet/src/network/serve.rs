@@ -1,11 +1,11 @@
 //! The listeners and their connections.
 
-use super::NetworkSettings;
 use super::accounts::Counting;
 use super::cars::{Cars, Source, commit_car};
 use super::events::Log;
 use super::fault::{Fault, Switches};
 use super::meter::{Meter, window};
+use super::settings::NetworkSettings;
 use super::world::World;
 use super::{pds, plan, plc, relay, subscribe};
 use crate::Population;

@@ -1,10 +1,10 @@
 //! What all servers of a network look at.
 
-use super::NetworkSettings;
 use super::accounts::{Counting, State};
 use super::cars::Cars;
 use super::fault::{Fault, Switches};
 use super::meter::{Limit, Meter};
+use super::settings::NetworkSettings;
 use crate::Population;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -3,7 +3,7 @@
 
 #![allow(unsafe_code)]
 
-use super::Driver;
+use super::statements::Driver;
 use pg::DbError;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int};

@@ -1,6 +1,6 @@
 //! The Rust driver.
 
-use super::Driver;
+use super::statements::Driver;
 use load::copy;
 use pg::DbError;
 use postgres::types::ToSql;
