@@ -4,7 +4,8 @@
 use crate::cpu;
 use crate::scene::{Scene, Took, median, run as run_command, skyfill_run, write_cars};
 use ledger::runs::{Mode, Phase, Run};
-use load::fresh::{self, Rebuilding};
+use load::fresh;
+use load::indexes::{Conflicts, Rebuild, Rebuilding, Resources};
 use load::{Choice, Chunk, Costs, Encoder};
 use simnet::Population;
 use std::fmt::Write;
@@ -73,15 +74,17 @@ fn bare_indexes(scene: &Scene, database: &str) -> (f64, f64) {
     let url = scene.url(database);
     let mut client = scene.connect(database);
     let missing = load::indexes::missing(&mut client, "bsky").expect("what is dropped");
-    let missing = fresh::in_order(&mut client, "bsky", missing).expect("in order");
-    let done = fresh::rebuild(
-        &url,
-        "bsky",
-        &missing,
-        CONNECTIONS,
-        &|_: Rebuilding<'_>| (),
-        &|| false,
-    );
+    let machine = Some(process::Machine::this());
+    let resources = Resources::of_server(&mut client, machine, CONNECTIONS, None);
+    let rebuild = Rebuild {
+        url: &url,
+        schema: "bsky",
+        resources: resources.expect("the server's settings"),
+        conflicts: Conflicts::Name,
+        waits: pg::Waits::SILENT,
+        report: &|_: Rebuilding<'_>| (),
+    };
+    let done = rebuild.run(&missing);
     assert!(matches!(done, Ok(true)), "{done:?}");
     (0.0, 0.0)
 }

@@ -31,7 +31,7 @@ pub fn of_database(database: &Database, connections: usize) -> Vec<Finding> {
     for look in [
         server::way(&mut client, database),
         server::fitness(&mut client, database),
-        server::settings(&mut client, database),
+        server::settings(&mut client, database, connections),
         server::connections(&mut client, database, connections),
         server::disk(&mut client, database),
         machine::server_clock(&mut client, database),

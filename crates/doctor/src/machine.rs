@@ -6,9 +6,9 @@ use process::{Database, Failure};
 use rustix::process::{Resource, getrlimit};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Open files that a run with the default concurrency may need: 512 requests, their spools, and the
-/// database.
-const FILES: u64 = 2048;
+/// Open files that a run with the most concurrent requests by default may need: 2,048 requests,
+/// their spools, and the database.
+const FILES: u64 = 4352;
 
 /// How many files and connections the process may have.
 pub(crate) fn open_files() -> Finding {
@@ -18,7 +18,7 @@ pub(crate) fn open_files() -> Finding {
         Some(most) if most < FILES => Finding::ok("open files", format!("at most {most}"))
             .but(
                 Level::Warning,
-                "a run has up to 512 requests at once, each with a connection and perhaps a file",
+                "a run makes fewer requests at once: each has a connection and perhaps a file",
             )
             .change(format!(
                 "ulimit -n {FILES}; or LimitNOFILE={FILES} in a systemd unit"

@@ -1,6 +1,7 @@
 //! The server: how it is reached, whether it can hold the rows, and its settings.
 
 use crate::{Finding, Level};
+use load::indexes::Resources;
 use pg::SslMode;
 use postgres::Client;
 use process::checks::Server;
@@ -142,9 +143,16 @@ fn to_float(number: i64) -> f64 {
 }
 
 /// The settings that a load feels.
-pub(crate) fn settings(client: &mut Client, database: &Database) -> Result<Vec<Finding>, Failure> {
+pub(crate) fn settings(
+    client: &mut Client,
+    database: &Database,
+    connections: usize,
+) -> Result<Vec<Finding>, Failure> {
     let values = values(client, database)?;
+    let builds = Resources::of_server(client, database.machine(), connections, None);
+    let builds = builds.map_err(|error| database.failure(error))?;
     let mut findings = memory_and_wal(&values);
+    findings.extend(index_builds(&values, builds));
     findings.extend(durability(&values));
     findings.extend(replication(client, database, &values)?);
     Ok(findings)
@@ -186,12 +194,19 @@ fn memory_and_wal(values: &Values) -> Vec<Finding> {
     } else {
         checkpoints
     };
+    vec![shared, max_wal, checkpoints]
+}
+
+/// The settings that index builds feel, with what skyfill takes of the server for `builds`.
+fn index_builds(values: &Values, builds: Resources) -> Vec<Finding> {
+    let budget = i64::try_from(builds.memory).unwrap_or(i64::MAX);
     let maintenance = Finding::ok(
         "maintenance_work_mem",
         format!(
-            "{}; skyfill's index builds use {} each",
+            "{}; skyfill sets its own: {} for {} index builds at once (--server-memory)",
             size(values.number("maintenance_work_mem")),
-            load::fresh::INDEX_MEMORY
+            size(budget),
+            builds.builds
         ),
     );
     let workers = values.number("max_parallel_maintenance_workers");
@@ -199,11 +214,13 @@ fn memory_and_wal(values: &Values) -> Vec<Finding> {
     let parallel = if workers == 0 {
         parallel
             .but(Level::Note, "each index build uses one core")
-            .change(set("max_parallel_maintenance_workers = 2"))
+            .change(
+                "ALTER SYSTEM SET max_parallel_maintenance_workers = 2; SELECT pg_reload_conf()",
+            )
     } else {
         parallel
     };
-    vec![shared, max_wal, checkpoints, maintenance, parallel]
+    vec![maintenance, parallel]
 }
 
 fn durability(values: &Values) -> Vec<Finding> {
@@ -349,7 +366,7 @@ pub(crate) fn disk(client: &mut Client, database: &Database) -> Result<Vec<Findi
             )
             .change("df -h on the server's data folder")
     };
-    if !is_here(database) {
+    if database.machine().is_none() {
         return Ok(vec![unknown("the server's disk cannot be seen from here")]);
     }
     if !row.get::<_, bool>(1) {
@@ -392,10 +409,4 @@ pub(crate) fn disk(client: &mut Client, database: &Database) -> Result<Vec<Findi
             .change(change),
         _ => found,
     }])
-}
-
-/// Whether the server is on this machine.
-fn is_here(database: &Database) -> bool {
-    let servers = pg::Settings::of(&database.url).and_then(|settings| settings.servers());
-    servers.is_ok_and(|servers| !servers.iter().any(pg::Server::is_remote))
 }

@@ -186,6 +186,8 @@ const STEPS: &[&str] = &[
         did text COLLATE \"C\" NOT NULL,
         host text COLLATE \"C\" NOT NULL,
         PRIMARY KEY (schema_name, did, host))",
+    // Of a constraint, the statement that builds its index alone, which locks nobody out.
+    "ALTER TABLE skyfill.dropped_ddl ADD COLUMN index_ddl text, ADD COLUMN tablespace text",
 ];
 
 /// Makes the schema, or brings it up to date. Twice is a no-op, two at once wait for each other.

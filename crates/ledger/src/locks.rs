@@ -33,6 +33,8 @@ pub enum Lock {
 pub const HOLDERS: i32 = 0x736b_7966;
 /// The same of the keys by which commands say that they work on a schema, see [`crate::presence`].
 pub const PRESENCE: i32 = 0x736b_7967;
+/// The same of the keys of index builds, see [`take_build`].
+const BUILDS: i32 = 0x736b_7968;
 
 /// How long a lock is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,25 +124,83 @@ pub fn take(
     hold: Hold,
     waits: Waits<'_>,
 ) -> Result<(), DbError> {
+    take_with(
+        client,
+        lock.about(),
+        waits,
+        |client| try_take(client, lock, hold),
+        |client| holder(client, lock),
+    )
+}
+
+/// Tries to take a lock until that works; says who holds it meanwhile.
+fn take_with<C: GenericClient>(
+    client: &mut C,
+    about: &str,
+    waits: Waits<'_>,
+    mut try_take: impl FnMut(&mut C) -> Result<bool, postgres::Error>,
+    mut holder: impl FnMut(&mut C) -> Result<Option<String>, postgres::Error>,
+) -> Result<(), DbError> {
     let since = Instant::now();
     let mut say_at = SHORT;
-    while !try_take(client, lock, hold)? {
+    while !try_take(client)? {
         if since.elapsed() >= say_at {
             say_at = since.elapsed() + SAY_EVERY;
-            let who = holder(client, lock)?.unwrap_or_else(|| "another session".to_owned());
+            let who = holder(client)?.unwrap_or_else(|| "another session".to_owned());
             (waits.say)(&format!(
-                "{who} {} in this database; waiting for it, for {} s now",
-                lock.about(),
+                "{who} {about} in this database; waiting for it, for {} s now",
                 since.elapsed().as_secs()
             ));
         }
         if !waits.sleep(TRY_EVERY) {
-            return Err(DbError::stopped(&format!(
-                "another session that {}",
-                lock.about()
-            )));
+            return Err(DbError::stopped(&format!("another session that {about}")));
         }
     }
+    Ok(())
+}
+
+/// Takes the lock on the build of `name` in `schema`, until the session ends or [`release_build`].
+/// The server finishes a build whose client was killed, and its session holds the lock until then:
+/// whoever comes next waits for that build and does not begin a second one. Two builds whose names
+/// have one hash wait for each other, which costs time and nothing else.
+///
+/// # Errors
+/// The server refused, or it was stopped: [`pg::DbErrorKind::Stopped`].
+pub fn take_build(
+    client: &mut impl GenericClient,
+    schema: &str,
+    name: &str,
+    waits: Waits<'_>,
+) -> Result<(), DbError> {
+    let build = format!("{schema}.{name}");
+    take_with(
+        client,
+        &format!("builds {name}"),
+        waits,
+        |client| {
+            let sql = format!("SELECT pg_try_advisory_lock({BUILDS}, hashtext($1))");
+            client.query_one(&sql, &[&build])?.try_get(0)
+        },
+        |client| {
+            let of_key = format!(
+                "l.objsubid = 2 AND l.classid = {BUILDS} AND l.objid::bigint = hashtext($1)::bigint & 4294967295"
+            );
+            holder_of(client, &of_key, &[&build])
+        },
+    )
+}
+
+/// Releases the lock on a build.
+///
+/// # Errors
+/// The server refused.
+pub fn release_build(
+    client: &mut impl GenericClient,
+    schema: &str,
+    name: &str,
+) -> Result<(), postgres::Error> {
+    let sql = format!("SELECT pg_advisory_unlock({BUILDS}, hashtext($1))");
+    client.query_one(&sql, &[&format!("{schema}.{name}")])?;
     Ok(())
 }
 
@@ -160,16 +220,26 @@ pub fn holder(
     client: &mut impl GenericClient,
     lock: Lock,
 ) -> Result<Option<String>, postgres::Error> {
-    let row = client.query_opt(
+    let of_key = "l.objsubid = 1 AND l.classid::bigint = $1::bigint >> 32
+         AND l.objid::bigint = $1::bigint & 4294967295";
+    holder_of(client, of_key, &[&lock.key()])
+}
+
+/// The same of the locks that a condition describes.
+fn holder_of(
+    client: &mut impl GenericClient,
+    condition: &str,
+    values: &[&(dyn postgres::types::ToSql + Sync)],
+) -> Result<Option<String>, postgres::Error> {
+    let sql = format!(
         "SELECT l.pid, coalesce(nullif(a.application_name, ''), 'a session') FROM pg_locks l
            LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+         WHERE l.locktype = 'advisory' AND l.granted
            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-           AND l.classid::bigint = $1::bigint >> 32 AND l.objid::bigint = $1::bigint & 4294967295
-         ORDER BY l.pid LIMIT 1",
-        &[&lock.key()],
-    )?;
-    Ok(row.map(|row| {
+           AND {condition}
+         ORDER BY l.pid LIMIT 1"
+    );
+    Ok(client.query_opt(&sql, values)?.map(|row| {
         format!(
             "{} (server process {})",
             row.get::<_, String>(1),
@@ -180,7 +250,7 @@ pub fn holder(
 
 #[cfg(test)]
 mod tests {
-    use super::{HOLDERS, Lock, PRESENCE};
+    use super::{BUILDS, HOLDERS, Lock, PRESENCE};
     use std::collections::HashSet;
 
     #[test]
@@ -190,6 +260,7 @@ mod tests {
         // The one key that is not skyfill's own: whoever migrates the AppView's schema has it.
         assert!(!keys.contains(&appview::migrate::KYSELY_LOCK));
         // Keys of two numbers are never those of one.
-        assert_ne!(HOLDERS, PRESENCE);
+        let pairs: HashSet<i32> = [HOLDERS, PRESENCE, BUILDS].into();
+        assert_eq!(pairs.len(), 3);
     }
 }

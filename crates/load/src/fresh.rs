@@ -4,18 +4,15 @@
 //! skyfill, the next start, or `skyfill indexes restore`, rebuilds them.
 
 use crate::copy::{self, HEADER, TRAILER};
-use crate::indexes::{self, Conflicts};
+use crate::indexes::{self, Resources};
 use appview::table;
-use ledger::dropped::Dropped;
 use ledger::failpoint;
 use ledger::locks::{self, Hold, Lock};
 use ledger::repos;
 use ledger::runs::{self, Mode, Run};
 use pg::{DbError, Waits};
 use postgres::{Client, Error};
-use std::collections::HashSet;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 
 /// Why tables cannot be loaded fresh.
 #[derive(Debug)]
@@ -202,178 +199,35 @@ pub fn indexed_columns(client: &mut Client, schema: &str) -> Result<Vec<(String,
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// Why not all indexes were rebuilt.
-#[derive(Debug)]
-pub struct RebuildError {
-    /// The index that failed, as its name and its table, if it was one.
-    pub at: Option<Box<(String, String)>>,
-    /// The error.
-    pub error: DbError,
-}
-
-impl From<DbError> for RebuildError {
-    fn from(error: DbError) -> Self {
-        Self { at: None, error }
-    }
-}
-
-/// What happens while indexes are rebuilt.
-#[derive(Debug)]
-pub enum Rebuilding<'r> {
-    /// An index build begins.
-    Begins(&'r Dropped),
-    /// An index is rebuilt.
-    Done(&'r Dropped),
-}
-
-/// Rebuilds every index and constraint that is still missing, on several connections. Two are never
-/// built at the same time on a table that one of them locks.
-///
-/// # Errors
-/// The first error. What was rebuilt stays; the rest can be rebuilt later.
-pub fn rebuild(
-    url: &str,
-    schema: &str,
-    missing: &[Dropped],
-    connections: usize,
-    report: &(dyn Fn(Rebuilding<'_>) + Sync),
-    stop: &(dyn Fn() -> bool + Sync),
-) -> Result<bool, RebuildError> {
-    /// The waiting builds, and the tables with a running one.
-    struct Board<'b> {
-        waiting: Vec<&'b Dropped>,
-        busy: HashSet<&'b str>,
-        failed: bool,
-    }
-    let board = Mutex::new(Board {
-        // Workers take from the end: primary keys and the indexes of the largest tables first.
-        waiting: missing.iter().collect(),
-        busy: HashSet::new(),
-        failed: false,
-    });
-    let lock = || board.lock().unwrap_or_else(PoisonError::into_inner);
-    let worker = || -> Result<(), RebuildError> {
-        let mut client = index_session(url, schema)?;
-        loop {
-            let next = {
-                let mut board = lock();
-                if board.failed || stop() {
-                    return Ok(());
-                }
-                let free = board
-                    .waiting
-                    .iter()
-                    .rposition(|what| !board.busy.contains(what.table.as_str()));
-                match free {
-                    Some(at) => {
-                        let what = board.waiting.remove(at);
-                        board.busy.insert(&what.table);
-                        Some(what)
-                    }
-                    None if board.waiting.is_empty() => return Ok(()),
-                    None => None,
-                }
-            };
-            let Some(what) = next else {
-                std::thread::sleep(std::time::Duration::from_millis(50));
-                continue;
-            };
-            report(Rebuilding::Begins(what));
-            let outcome = indexes::restore(&mut client, schema, what, Conflicts::Name);
-            lock().busy.remove(what.table.as_str());
-            if let Err(error) = outcome {
-                lock().failed = true;
-                return Err(RebuildError {
-                    at: Some(Box::new((what.name.clone(), what.table.clone()))),
-                    error,
-                });
-            }
-            report(Rebuilding::Done(what));
-        }
-    };
-    let outcomes: Vec<Result<(), RebuildError>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..connections.max(1))
-            .map(|_| scope.spawn(worker))
-            .collect();
-        threads
-            .into_iter()
-            .map(|thread| {
-                thread
-                    .join()
-                    .unwrap_or_else(|_| Err(DbError::lost("a thread failed").into()))
-            })
-            .collect()
-    });
-    outcomes.into_iter().collect::<Result<Vec<()>, _>>()?;
-    let left = lock().waiting.len();
-    Ok(left == 0)
-}
-
-/// A session that builds indexes.
-fn index_session(url: &str, schema: &str) -> Result<Client, DbError> {
-    let mut client = pg::connect(url)?;
-    client.batch_execute(&format!(
-        "{}; SET maintenance_work_mem = '{INDEX_MEMORY}'",
-        pg::search_path(schema)
-    ))?;
-    Ok(client)
-}
-
-/// `maintenance_work_mem` of sessions that build indexes.
-pub const INDEX_MEMORY: &str = "256MB";
-
-/// Sorts missing indexes so that the last are the first to build: constraints before plain indexes,
-/// large tables before small ones.
-///
-/// # Errors
-/// The server refused.
-pub fn in_order(
-    client: &mut Client,
-    schema: &str,
-    mut missing: Vec<Dropped>,
-) -> Result<Vec<Dropped>, Error> {
-    let rows = client.query(
-        "SELECT c.relname::text, pg_relation_size(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-         WHERE n.nspname = $1 AND c.relkind = 'r'",
-        &[&schema],
-    )?;
-    let size = |table: &str| {
-        rows.iter()
-            .find(|row| row.get::<_, String>(0) == table)
-            .map_or(0, |row| row.get::<_, i64>(1))
-    };
-    missing.sort_by_cached_key(|what| {
-        (
-            what.ddl.starts_with("ALTER"),
-            size(&what.table),
-            what.name.clone(),
-        )
-    });
-    Ok(missing)
-}
-
 /// The tables that [`vacuum`] goes over.
 pub fn vacuumed() -> impl Iterator<Item = &'static str> {
     let tables = table::ALL.iter().map(|info| info.name);
     tables.chain(["actor_sync"])
 }
 
-/// Vacuums, freezes and analyzes all tables that repos fill, on several connections.
+/// Vacuums, freezes and analyzes all tables that repos fill, large ones first, on several
+/// connections, which share the memory of `resources`.
 ///
 /// # Errors
 /// The first error.
 pub fn vacuum(
     url: &str,
     schema: &str,
-    connections: usize,
+    resources: Resources,
     done: &(dyn Fn() + Sync),
     stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<bool, DbError> {
-    let tables: Vec<&str> = vacuumed().collect();
+    let tables = by_size(url, schema)?;
+    let memory = resources.memory / resources.builds.max(1) as u64;
+    let settings = format!(
+        "{}; SET maintenance_work_mem = '{}kB'; SET client_min_messages = error",
+        pg::search_path(schema),
+        (memory >> 10).clamp(1024, 1 << 30)
+    );
     let next = std::sync::atomic::AtomicUsize::new(0);
     let worker = || -> Result<(), DbError> {
-        let mut client = index_session(url, schema)?;
-        client.batch_execute("SET client_min_messages = error")?;
+        let mut client = pg::connect(url)?;
+        client.batch_execute(&settings)?;
         while let Some(table) = tables.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
         {
             if stop() {
@@ -387,7 +241,7 @@ pub fn vacuum(
         Ok(())
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..connections.max(1))
+        let threads: Vec<_> = (0..resources.builds.max(1))
             .map(|_| scope.spawn(worker))
             .collect();
         threads.into_iter().try_for_each(|thread| {
@@ -397,6 +251,17 @@ pub fn vacuum(
         })
     })?;
     Ok(!stop())
+}
+
+/// The tables that [`vacuum`] goes over, the largest first.
+fn by_size(url: &str, schema: &str) -> Result<Vec<String>, DbError> {
+    let tables: Vec<&str> = vacuumed().collect();
+    let rows = pg::connect(url)?.query(
+        "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = $1 AND c.relname::text = ANY($2) ORDER BY pg_table_size(c.oid) DESC, 1",
+        &[&schema, &tables],
+    )?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// A connection that tries the rows of one record against the empty copies. Nothing is stored.

@@ -24,5 +24,6 @@ pub use registry::registry;
 /// For [`log!`].
 #[doc(hidden)]
 pub use tracing;
+pub use units::bytes;
 pub use waiting::Waiting;
 pub use workers::{Worker, Workers};

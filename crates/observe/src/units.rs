@@ -16,8 +16,9 @@ pub(crate) fn count(number: u64) -> String {
 }
 
 /// `4.1 GiB`.
+#[must_use]
 #[allow(clippy::cast_precision_loss)]
-pub(crate) fn bytes(number: u64) -> String {
+pub fn bytes(number: u64) -> String {
     let mut value = number as f64;
     let mut unit = "bytes";
     for larger in ["KiB", "MiB", "GiB", "TiB"] {

@@ -80,6 +80,13 @@ impl DbError {
 }
 
 impl DbError {
+    /// Whether the server has no more of something: disk space, memory, or temporary files
+    /// (`temp_file_limit`).
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        matches!(self.sqlstate.as_deref(), Some("53100" | "53200" | "53400"))
+    }
+
     /// Whoever waited for `what` was stopped.
     pub fn stopped(what: &str) -> Self {
         Self {

@@ -20,3 +20,11 @@ pub fn allow_many() {
         );
     }
 }
+
+/// How many files and connections the process may have after that; nothing if there is no limit.
+#[must_use]
+pub fn most_files() -> Option<u64> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let most = maximum.unwrap_or(MANY).min(MANY);
+    current.map(|current| current.max(most))
+}

@@ -2,6 +2,7 @@
 
 use crate::checks::Server;
 use crate::failure::Failure;
+use crate::machine::Machine;
 use crate::stop::{PATIENT, Stop};
 use appview::drift::{self, Drift};
 use ledger::locks::{self, Hold, Lock};
@@ -138,6 +139,13 @@ impl Database {
             Failure::new(format!("skyfill has not been used on {} yet", self.shown()))
                 .hint("start with: skyfill run dids.jsonl"),
         )
+    }
+
+    /// The machine that the server is on, if it is this one.
+    pub fn machine(&self) -> Option<Machine> {
+        let servers = pg::Settings::of(&self.url).and_then(|settings| settings.servers());
+        let is_here = servers.is_ok_and(|servers| !servers.iter().any(pg::Server::is_remote));
+        is_here.then(Machine::this)
     }
 
     /// Its URL as it may be printed.

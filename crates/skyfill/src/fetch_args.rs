@@ -8,9 +8,9 @@ use discover::lists;
 use engine::Directory;
 use engine::discovery::Source;
 use engine::identities::HandleMode;
-use engine::run::LoadOptions;
+use engine::run::{LoadOptions, Scale, Wanted};
 use fetch::{OptOut, Spool};
-use process::Failure;
+use process::{Database, Failure};
 use std::path::Path;
 use std::time::Duration;
 
@@ -147,8 +147,21 @@ pub(crate) fn directory(
     }
 }
 
-/// How repos are loaded.
-pub(crate) fn load(args: &LoadArgs, source: &Source) -> Result<LoadOptions, Failure> {
+/// How repos are loaded into the database; reports how large the load is.
+pub(crate) fn load(
+    args: &LoadArgs,
+    source: &Source,
+    database: &Database,
+) -> Result<LoadOptions, Failure> {
+    let wanted = Wanted {
+        threads: args.threads.map(usize::from),
+        connections: args.max_db_connections.map(usize::from),
+        slots: args.fetch.concurrency.map(|slots| slots as usize),
+        memory: args.memory,
+        server_memory: args.server_memory,
+    };
+    let scale = Scale::choose(&wanted, database)?;
+    observe::log!("{}", scale.line());
     Ok(LoadOptions {
         keep_cars: args.keep_cars.clone(),
         handles: match args.handles {
@@ -159,9 +172,7 @@ pub(crate) fn load(args: &LoadArgs, source: &Source) -> Result<LoadOptions, Fail
         verifies: !args.no_verify,
         certificate: args.certificate.clone(),
         accept_deletions: args.accept_deletions,
-        memory: args.memory,
-        threads: args.threads.map(usize::from),
-        connections: usize::from(args.max_db_connections),
+        scale,
         fetch: options_naming(&args.fetch, &args.caller, source)?,
         spool: spool(&args.spool)?,
         directory: directory(

@@ -4,6 +4,7 @@ use crate::discovery::Source;
 use crate::documents::Directory;
 use crate::identities::HandleMode;
 use crate::run::new_run::NewRun;
+use crate::run::scale::Scale;
 use fetch::Spool;
 use process::DidFile;
 use std::path::PathBuf;
@@ -58,12 +59,8 @@ pub struct LoadOptions {
     pub certificate: Option<PathBuf>,
     /// Whether a host may lose any share of its accounts.
     pub accept_deletions: bool,
-    /// Memory of the whole process, in bytes.
-    pub memory: u64,
-    /// Threads that check and encode; without a number, one for each processor.
-    pub threads: Option<usize>,
-    /// Connections that load, rebuild indexes and finalize.
-    pub connections: usize,
+    /// Threads, connections, requests and memory.
+    pub scale: Scale,
     /// How hosts are asked.
     pub fetch: fetch::Options,
     /// Where bodies lie that are too large for memory.

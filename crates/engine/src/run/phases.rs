@@ -5,15 +5,16 @@ use crate::identities::{self, HandleMode, LookUp};
 use crate::run::options::LoadOptions;
 use crate::run::server_watch::ServerWatch;
 use crate::run::session::Session;
-use crate::{finalize, verify};
+use crate::{finalize, indexes, verify};
 use ledger::failpoint;
 use ledger::identity::Again;
 use ledger::locks::{self, Hold, Lock};
 use ledger::runs::{self, Mode, Phase, Run};
-use load::fresh::{self, RebuildError, Rebuilding};
+use load::fresh;
+use load::indexes::{Conflicts, Rebuilding};
 use observe::registry::PhaseName;
 use observe::{Counter, Progress, registry};
-use pg::{DbError, DbErrorKind, Persistent, Step};
+use pg::{DbError, DbErrorKind, Persistent};
 use postgres::Client;
 use process::{Database, Failure, Stop, clock};
 
@@ -179,59 +180,25 @@ pub(crate) fn finish(
 
 /// Rebuilds every index and constraint that is still missing; false if it was stopped.
 fn rebuild_indexes(session: &Session<'_>) -> Result<bool, Failure> {
-    let (options, database, stop) = (session.options, session.database, &session.stop);
-    let mut failed_at = None;
-    let rebuilt = pg::persist(Step::Long, stop.waits(), || -> Result<bool, DbError> {
-        let missing = Persistent::new(&database.url, stop.waits()).run(|client| {
-            let missing = load::indexes::missing(client, &database.schema)?;
-            fresh::in_order(client, &database.schema, missing)
-        })?;
-        if missing.is_empty() {
-            return Ok(true);
-        }
+    let (database, stop) = (session.database, &session.stop);
+    let resources = session.options.scale.indexes;
+    indexes::rebuild(database, resources, Conflicts::Name, stop, |missing, go| {
         let made = Counter::rated("indexes_built", "indexes and constraints built");
         let total = missing.len() as u64;
         let progress = Progress::begin("indexes", vec![made.clone()], Some(total));
         let watch = ServerWatch::start(database, &progress);
-        let report = |what: Rebuilding<'_>| {
-            if matches!(what, Rebuilding::Done(_)) {
+        let outcome = go(&|what| match what {
+            Rebuilding::Begins(_) => {}
+            Rebuilding::Alone(what, error) => indexes::warn_alone(&what.name, error),
+            Rebuilding::Done(_) => {
                 made.add(1);
                 failpoint::pass("rebuild");
             }
-        };
-        let outcome = fresh::rebuild(
-            &database.url,
-            &database.schema,
-            &missing,
-            options.connections,
-            &report,
-            &|| stop.is_set(),
-        );
+        });
         watch.finish();
         progress.finish();
-        outcome.map_err(|RebuildError { at, error }| {
-            failed_at = at;
-            error
-        })
-    });
-    rebuilt.map_err(|error| not_rebuilt(database, failed_at.as_deref(), &error))
-}
-
-/// Why an index could not be made, and what mends it.
-fn not_rebuilt(database: &Database, at: Option<&(String, String)>, error: &DbError) -> Failure {
-    if error.kind == DbErrorKind::Stopped {
-        return database.db_failure(error);
-    }
-    let which = at.map_or_else(String::new, |(name, table)| format!("{name} on {table}: "));
-    let failure = Failure::new(format!(
-        "build indexes in schema {} of {}: {which}{error}",
-        database.schema,
-        database.shown()
-    ));
-    if error.sqlstate.as_deref() == Some("23505") {
-        return failure.hint_to_go_on("a row that skyfill did not write violates the constraint; remove it (the message names its key), then");
-    }
-    failure.hint_to_go_on("what was built stays; fix this, then")
+        outcome
+    })
 }
 
 fn vacuum(session: &Session<'_>, run: &Run) -> Result<bool, Failure> {
@@ -249,7 +216,7 @@ fn vacuum(session: &Session<'_>, run: &Run) -> Result<bool, Failure> {
         fresh::vacuum(
             &database.url,
             &database.schema,
-            session.options.connections,
+            session.options.scale.indexes,
             &|| tables.add(1),
             &|| stop.is_set(),
         )
@@ -329,7 +296,7 @@ pub(crate) fn look_up_changed(session: &Session<'_>, now: i64) -> Result<bool, F
 /// Computes the derived rows; false if it was stopped.
 fn finalize(session: &Session<'_>, run: &Run) -> Result<bool, Failure> {
     let options = finalize::Options {
-        connections: session.options.connections,
+        connections: session.options.scale.connections,
         slice_rows: SLICE_ROWS,
         restart: false,
         notifications: load::Notifications::parse(&run.notifications),

@@ -5,7 +5,6 @@ use crate::run::encoding::{self, Encode, Encoding};
 use crate::run::feeder::{self, Fed, Feeder, Job};
 use crate::run::fetching::{self, Fetching};
 use crate::run::memory::Memory;
-use crate::run::options::LoadOptions;
 use crate::run::server_watch::ServerWatch;
 use crate::run::session::Session;
 use crossbeam_channel::{Receiver, Sender};
@@ -21,9 +20,6 @@ use rows::Collection;
 use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
-
-/// Concurrent requests, unless the operator wants another number.
-const CONCURRENCY: usize = 512;
 
 /// Loads all repos that are pending, of which there are about `open`.
 pub(crate) fn load(
@@ -69,9 +65,9 @@ struct Stages<'s> {
 impl<'s> Stages<'s> {
     fn new(session: &'s Session<'s>, run: &'s Run, board: &'s Arc<Board>) -> Result<Self, Failure> {
         let (options, database) = (session.options, session.database);
-        let threads = threads_of(options);
-        let slots = options.fetch.pace(CONCURRENCY).slots;
-        let memory = Memory::share(options.memory, slots, threads, options.connections);
+        let scale = options.scale;
+        let (threads, slots) = (scale.threads, scale.slots);
+        let memory = Memory::share(scale.memory, slots, threads, scale.connections);
         let encoding = Encoding {
             url: database.url.clone(),
             schema: database.schema.clone(),
@@ -95,7 +91,7 @@ impl<'s> Stages<'s> {
             },
             settle: Arc::clone(board),
             workers: session.workers.clone(),
-            lane: Lane::new("load", "PostgreSQL", options.connections),
+            lane: Lane::new("load", "PostgreSQL", scale.connections),
         };
         Ok(Self {
             session,
@@ -114,11 +110,11 @@ impl<'s> Stages<'s> {
         let (session, board) = (self.session, self.board);
         let turns = {
             let _within = session.runtime.enter();
-            Turns::start(session.options.fetch.pace(CONCURRENCY))
+            Turns::start(session.options.fetch.pace(self.slots))
         };
         let (jobs, next_jobs) = tokio::sync::mpsc::unbounded_channel();
         let (encode, encodes) = crossbeam_channel::unbounded();
-        let (loaders, ends) = Loaders::new(session.options.connections, self.memory.chunk);
+        let (loaders, ends) = Loaders::new(session.options.scale.connections, self.memory.chunk);
         let from_network = archive.is_none();
         let fetching = Arc::new(self.fetching(archive, &turns, encode)?);
         let fed = std::thread::scope(|scope| {
@@ -232,12 +228,6 @@ impl<'s> Stages<'s> {
             patience: options.fetch.patience,
         }
     }
-}
-
-fn threads_of(options: &LoadOptions) -> usize {
-    options
-        .threads
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, std::num::NonZero::get))
 }
 
 fn indexed_columns(database: &Database) -> Result<Vec<(String, String)>, Failure> {

@@ -68,6 +68,8 @@ fn what_was_dropped_is_remembered_until_it_is_there_again() {
         table: "like".to_owned(),
         name: name.to_owned(),
         ddl: ddl.to_owned(),
+        index: (name == "two").then(|| format!("{ddl} of two")),
+        tablespace: Some("it's".to_owned()),
     };
     dropped::save(&mut db.client, SCHEMA, &of("one", "CREATE INDEX one")).unwrap();
     dropped::save(&mut db.client, SCHEMA, &of("two", "CREATE INDEX two")).unwrap();
@@ -81,7 +83,13 @@ fn what_was_dropped_is_remembered_until_it_is_there_again() {
         ]
     );
     assert!(dropped::list(&mut db.client, "other").unwrap().is_empty());
-    dropped::forget(&mut db.client, SCHEMA, "one").unwrap();
+    dropped::save(&mut db.client, SCHEMA, &of("it's", "CREATE INDEX three")).unwrap();
+    assert!(dropped::is_listed(&mut db.client, SCHEMA, "it's").unwrap());
+    for name in ["one", "it's"] {
+        let forget = dropped::forget(SCHEMA, name);
+        db.client.batch_execute(&forget).unwrap();
+        assert!(!dropped::is_listed(&mut db.client, SCHEMA, name).unwrap());
+    }
     assert_eq!(dropped::list(&mut db.client, SCHEMA).unwrap().len(), 1);
 }
 

@@ -16,9 +16,9 @@ use clap::Args;
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
-    /// Connections that a load is to use, as for `skyfill run`
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
-    pub(crate) max_db_connections: u8,
+    /// Connections that a load is to use, as for `skyfill run` [default: as for `skyfill run`]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) max_db_connections: Option<u8>,
     /// Leave out the checks of the PLC directory, the relay and DNS
     #[arg(long, help_heading = "Network")]
     pub(crate) no_network: bool,

@@ -98,15 +98,21 @@ pub(crate) struct LoadArgs {
     /// tenth of its accounts
     #[arg(long)]
     pub(crate) accept_deletions: bool,
-    /// Memory budget of the whole process, without PostgreSQL [bytes, or with KiB, MiB, GiB]
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
-    pub(crate) memory: u64,
+    /// Memory budget of the whole process, without PostgreSQL [bytes, or with KiB, MiB, GiB;
+    /// default: an eighth of the machine's, 1 to 16 GiB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) memory: Option<u64>,
+    /// Memory budget of PostgreSQL's index builds, all together [bytes, or with KiB, MiB, GiB;
+    /// default: a quarter of what its machine has beside shared_buffers, where that is this one]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) server_memory: Option<u64>,
     /// Threads that check and encode [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: Option<u16>,
-    /// Database connections for loading, index builds and finalize
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
-    pub(crate) max_db_connections: u8,
+    /// Database connections for loading, index builds and finalize [default: one per two cores, 2
+    /// to 16]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) max_db_connections: Option<u8>,
     #[command(flatten)]
     pub(crate) fetch: FetchArgs,
     #[command(flatten)]

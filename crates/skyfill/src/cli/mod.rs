@@ -525,7 +525,21 @@ pub(crate) enum IndexesAction {
     /// Lists the dropped indexes and constraints. The exit code is 1 if there are any.
     Status(IndexesTarget),
     /// Rebuilds all of them.
-    Restore(IndexesTarget),
+    Restore(RestoreArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RestoreArgs {
+    #[command(flatten)]
+    pub(crate) target: IndexesTarget,
+    /// Indexes to build concurrently, each on a database connection [default: one per two cores, 2
+    /// to 16]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) max_db_connections: Option<u8>,
+    /// Memory budget of PostgreSQL's index builds, all together [bytes, or with KiB, MiB, GiB;
+    /// default: a quarter of what its machine has beside shared_buffers, where that is this one]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) server_memory: Option<u64>,
 }
 
 #[derive(Args, Debug)]

@@ -19,7 +19,7 @@ pub(crate) fn run(given: &CatchUpArgs) -> Result<Ended, Failure> {
         passes: args.passes,
         now: now.transpose()?,
     };
-    let load = fetch_args::load(&args.load, &options.source)?;
+    let load = fetch_args::load(&args.load, &options.source, &database)?;
     let workers = Workers::default();
     let stop = signals::listen(workers.clone())?;
     let watch = Watch {

@@ -5,13 +5,22 @@ use crate::{fetch_args, told};
 use doctor::network::{self, Network};
 use doctor::{Finding, Level};
 use engine::discovery::PUBLIC_RELAY;
+use engine::run::{Scale, Wanted};
 use process::{Database, Ended, Failure, threads};
 use std::time::Duration;
 
 pub(crate) fn run(given: &DoctorArgs) -> Result<Ended, Failure> {
     let database = Database::open_existing(&given.database.target());
     let mut findings = match &database {
-        Ok(database) => doctor::of_database(database, usize::from(given.max_db_connections)),
+        Ok(database) => {
+            let wanted = Wanted {
+                connections: given.max_db_connections.map(usize::from),
+                ..Wanted::default()
+            };
+            // Where the server cannot be asked, that is what is found.
+            let scale = Scale::choose(&wanted, database);
+            doctor::of_database(database, scale.map_or(2, |scale| scale.connections))
+        }
         Err(failure) => vec![doctor::unopened(failure)],
     };
     findings.extend(doctor::of_machine());

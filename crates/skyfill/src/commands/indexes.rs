@@ -1,14 +1,17 @@
 //! `skyfill indexes`.
 
-use crate::cli::{IndexesAction, IndexesArgs, IndexesTarget};
-use observe::printable;
+use crate::cli::{IndexesAction, IndexesArgs, IndexesTarget, RestoreArgs};
+use crate::commands::stopped;
+use crate::signals;
+use engine::run::{Scale, Wanted};
+use observe::{Workers, printable};
 use process::Database;
 use process::{Ended, Failure};
 
 pub(crate) fn run(args: &IndexesArgs) -> Result<Ended, Failure> {
     match &args.action {
         IndexesAction::Status(target) => status(target),
-        IndexesAction::Restore(target) => restore(target),
+        IndexesAction::Restore(args) => restore(args),
     }
 }
 
@@ -39,10 +42,19 @@ fn status(target: &IndexesTarget) -> Result<Ended, Failure> {
     })
 }
 
-fn restore(target: &IndexesTarget) -> Result<Ended, Failure> {
-    let database = Database::open_existing(&target.database.target())?;
-    let restored = engine::indexes::restore(&database)?;
-    if target.json {
+fn restore(args: &RestoreArgs) -> Result<Ended, Failure> {
+    let database = Database::open_existing(&args.target.database.target())?;
+    let stop = signals::listen(Workers::default())?;
+    let wanted = Wanted {
+        connections: args.max_db_connections.map(usize::from),
+        server_memory: args.server_memory,
+        ..Wanted::default()
+    };
+    let scale = Scale::choose(&wanted, &database)?;
+    let Some(restored) = engine::indexes::restore(&database, scale.indexes, &stop)? else {
+        return Ok(stopped());
+    };
+    if args.target.json {
         observe::data!("{}", serde_json::json!({ "restored": restored }));
     }
     observe::log!("{} restored", restored.len());

@@ -21,8 +21,8 @@ pub(crate) fn run(given: &RunArgs) -> Result<Ended, Failure> {
     let forget = given.load.remember.forget_settings;
     let args: RunArgs = told::complete(&database, forget)?;
     let options = options(&args, did_file)?;
-    let load = fetch_args::load(&args.load, &options.source)?;
-    super::doctor::warn(&database, usize::from(args.load.max_db_connections));
+    let load = fetch_args::load(&args.load, &options.source, &database)?;
+    super::doctor::warn(&database, load.scale.connections);
     let workers = Workers::default();
     let stop = signals::listen(workers.clone())?;
     let watch = Watch {

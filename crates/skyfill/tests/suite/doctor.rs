@@ -61,7 +61,10 @@ fn a_database_that_is_ready_has_no_problem() {
         ("shared_buffers", "warning: 128 MiB"),
         ("max_wal_size", "warning: 512 MiB"),
         ("checkpoint_timeout", "ok: 900 s"),
-        ("maintenance_work_mem", "256MB each"),
+        (
+            "maintenance_work_mem",
+            "for 2 index builds at once (--server-memory)",
+        ),
         ("autovacuum", "ok: on"),
         ("wal_level", "archive_mode off"),
         ("max_connections", "ok: "),

@@ -16,6 +16,7 @@ mod hostile;
 mod hostile_hosts;
 mod hosts;
 mod identities;
+mod indexes;
 mod inherited;
 mod kill;
 mod knots;
