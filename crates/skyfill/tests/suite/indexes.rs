@@ -48,7 +48,8 @@ fn builds(db: &TestDb) -> i64 {
 
 /// Indexes and constraints of the held table that are not there.
 fn missing(db: &TestDb) -> (i64, i64) {
-    let sql = "SELECT count(*) FILTER (WHERE to_regclass('bsky.' || quote_ident(name)) IS NULL), count(*)
+    let sql =
+        "SELECT count(*) FILTER (WHERE to_regclass('bsky.' || quote_ident(name)) IS NULL), count(*)
                FROM skyfill.dropped_ddl WHERE table_name = 'like'";
     let row = db.client().query_one(sql, &[]).unwrap();
     (row.get(0), row.get(1))
@@ -94,7 +95,10 @@ fn a_kill_loses_no_build_and_the_next_start_does_not_double_one() {
     held.batch_execute("ROLLBACK").unwrap();
     let (code, printed) = next.end();
     assert_eq!(code, Some(0), "{printed}");
-    assert!(printed.contains("skyfill run (server process "), "{printed}");
+    assert!(
+        printed.contains("skyfill run (server process "),
+        "{printed}"
+    );
     assert_eq!(missing(&db), (0, 0));
     assert_eq!(definitions(&db), definitions(&reference));
     assert_eq!(difference(&db.dump(), &reference.dump()), None);
@@ -140,15 +144,24 @@ fn a_server_without_room_ends_the_phase_with_one_message() {
             .unwrap()
             .get(0);
         client
-            .batch_execute(&format!("ALTER DATABASE {name} SET temp_file_limit = '{limit}'"))
+            .batch_execute(&format!(
+                "ALTER DATABASE {name} SET temp_file_limit = '{limit}'"
+            ))
             .unwrap();
     };
     limit(&mut client, "64kB");
-    let output = go_on(&db).args(["--server-memory", "1MiB"]).output().unwrap();
+    let output = go_on(&db)
+        .args(["--server-memory", "1MiB"])
+        .output()
+        .unwrap();
     let printed = told(&output);
     assert_eq!(output.status.code(), Some(3), "{printed}");
     assert_eq!(printed.matches("(53400)").count(), 1, "{printed}");
-    for part in ["build indexes in schema bsky of ", " on record: ", "temp_file_limit"] {
+    for part in [
+        "build indexes in schema bsky of ",
+        " on record: ",
+        "temp_file_limit",
+    ] {
         assert!(printed.contains(part), "{part}: {printed}");
     }
     assert!(!printed.contains("waiting for the database"), "{printed}");
@@ -185,7 +198,8 @@ fn an_index_comes_back_to_its_tablespace_and_a_constraint_is_as_deferrable_as_be
         run_well(command.env("BSKY_DB_POSTGRES_URL", &db.url));
     }
     assert_eq!(definitions(&db), before);
-    let sql = "SELECT tablespace::text FROM pg_indexes WHERE indexname = 'follow_creator_cursor_idx'";
+    let sql =
+        "SELECT tablespace::text FROM pg_indexes WHERE indexname = 'follow_creator_cursor_idx'";
     let found: Option<String> = client.query_one(sql, &[]).unwrap().get(0);
     assert_eq!(found.as_deref(), Some(space.as_str()));
     client
