@@ -22,5 +22,5 @@ pub use database::{Database, Patient, Target};
 pub use did_file::DidFile;
 pub use failure::{Ended, Failure, Kind, NextStep};
 pub use machine::Machine;
-pub use size::size;
+pub use size::{server_size, size};
 pub use stop::Stop;

@@ -1,11 +1,22 @@
 //! Sizes that people write.
 
-/// Parses a memory size, in bytes or with KiB, MiB or GiB.
+/// Parses a size of this process's memory, in bytes or with KiB, MiB or GiB.
 ///
 /// # Errors
 /// What is expected, for people.
 pub fn size(text: &str) -> Result<u64, String> {
-    const LEAST: u64 = 128 << 20;
+    size_from(128, text)
+}
+
+/// Parses a size of PostgreSQL's memory, in bytes or with KiB, MiB or GiB.
+///
+/// # Errors
+/// What is expected, for people.
+pub fn server_size(text: &str) -> Result<u64, String> {
+    size_from(1, text)
+}
+
+fn size_from(least_mib: u64, text: &str) -> Result<u64, String> {
     const FORM: &str = "expected a number of bytes, or a number with KiB, MiB or GiB";
     let digits = text
         .find(|c: char| !c.is_ascii_digit())
@@ -23,8 +34,8 @@ pub fn size(text: &str) -> Result<u64, String> {
         .ok()
         .and_then(|number| number.checked_mul(1 << shift))
         .ok_or(FORM)?;
-    if bytes < LEAST {
-        return Err("expected at least 128 MiB".to_owned());
+    if bytes < least_mib << 20 {
+        return Err(format!("expected at least {least_mib} MiB"));
     }
     Ok(bytes)
 }

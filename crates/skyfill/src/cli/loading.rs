@@ -6,7 +6,7 @@ use super::{
 };
 use super::{collection, notifications};
 use clap::Args;
-use process::size;
+use process::{server_size, size};
 use std::path::PathBuf;
 
 /// Loads repos into a database that an AppView can serve from.
@@ -104,7 +104,7 @@ pub(crate) struct LoadArgs {
     pub(crate) memory: Option<u64>,
     /// Memory budget of PostgreSQL's index builds, all together [bytes, or with KiB, MiB, GiB;
     /// default: a quarter of what its machine has beside shared_buffers, where that is this one]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = server_size)]
     pub(crate) server_memory: Option<u64>,
     /// Threads that check and encode [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]

@@ -18,7 +18,7 @@ pub(crate) use network::{
 use clap::builder::{PossibleValuesParser, Resettable};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use observe::view;
-use process::size;
+use process::{server_size, size};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -538,7 +538,7 @@ pub(crate) struct RestoreArgs {
     pub(crate) max_db_connections: Option<u8>,
     /// Memory budget of PostgreSQL's index builds, all together [bytes, or with KiB, MiB, GiB;
     /// default: a quarter of what its machine has beside shared_buffers, where that is this one]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = server_size)]
     pub(crate) server_memory: Option<u64>,
 }
 

@@ -41,7 +41,9 @@ fn hold(db: &TestDb) -> Client {
 
 /// How many sessions want to build an index on the held table.
 fn builds(db: &TestDb) -> i64 {
+    // Databases of other tests have tables of the same number.
     let sql = "SELECT count(*) FROM pg_locks WHERE relation = 'bsky.\"like\"'::regclass
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
                AND mode = 'ShareLock' AND NOT granted";
     db.client().query_one(sql, &[]).unwrap().get(0)
 }

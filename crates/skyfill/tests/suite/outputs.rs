@@ -68,7 +68,11 @@ impl Masks {
         let lines = text.lines().filter(|line| {
             !line.starts_with("warning: ") && !line.starts_with("vacuuming and analyzing ")
         });
-        let lines: Vec<String> = lines.map(without_measures).collect();
+        let of_machine = |line: &str| match line.starts_with("works with ") {
+            true => without_numbers(line),
+            false => without_measures(line),
+        };
+        let lines: Vec<String> = lines.map(of_machine).collect();
         lines.join("\n")
     }
 
@@ -84,6 +88,21 @@ impl Masks {
         let all: Vec<String> = text.lines().map(pretty).collect();
         self.text(&all.join("\n"))
     }
+}
+
+/// The line without what differs between machines.
+fn without_numbers(line: &str) -> String {
+    let is_number = |c: char| c.is_ascii_digit() || c == '.';
+    let words = line
+        .split(' ')
+        .map(|word| match word.chars().all(is_number) {
+            true => "#",
+            false => word,
+        });
+    words
+        .collect::<Vec<_>>()
+        .join(" ")
+        .replace("# MiB", "# GiB")
 }
 
 /// Members of JSON that are measured.
