@@ -93,8 +93,8 @@ impl Scale {
             indexes,
         } = self;
         format!(
-            "works with {threads} threads (--threads), {connections} database connections (--max-db-connections), {slots} concurrent \
-             requests (--concurrency), {} of memory (--memory), and {} of PostgreSQL's memory for index builds (--server-memory)",
+            "sizes: threads {threads} (--threads), database connections {connections} (--max-db-connections), concurrent requests {slots} \
+             (--concurrency), memory {} (--memory), PostgreSQL's memory for index builds {} (--server-memory)",
             observe::bytes(*memory),
             observe::bytes(indexes.memory)
         )

@@ -68,7 +68,7 @@ impl Masks {
         let lines = text.lines().filter(|line| {
             !line.starts_with("warning: ") && !line.starts_with("vacuuming and analyzing ")
         });
-        let of_machine = |line: &str| match line.starts_with("works with ") {
+        let of_machine = |line: &str| match line.starts_with("sizes: ") {
             true => without_numbers(line),
             false => without_measures(line),
         };
