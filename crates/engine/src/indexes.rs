@@ -96,7 +96,7 @@ pub(crate) fn rebuild(
             Ok(ended) => Ok(Ok(ended)),
             Err(RebuildError { at, error }) => {
                 failed_at = at;
-                if error.is_exhausted() {
+                if error.is_exhausted() || error.is_over_limit() {
                     return Ok(Err(error));
                 }
                 Err(error)

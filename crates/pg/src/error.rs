@@ -80,11 +80,16 @@ impl DbError {
 }
 
 impl DbError {
-    /// Whether the server has no more of something: disk space, memory, or temporary files
-    /// (`temp_file_limit`).
+    /// Whether the server has no more disk space or memory: what all sessions share.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
-        matches!(self.sqlstate.as_deref(), Some("53100" | "53200" | "53400"))
+        matches!(self.sqlstate.as_deref(), Some("53100" | "53200"))
+    }
+
+    /// Whether a limit of this session alone was reached, such as `temp_file_limit`.
+    #[must_use]
+    pub fn is_over_limit(&self) -> bool {
+        self.sqlstate.as_deref() == Some("53400")
     }
 
     /// Whoever waited for `what` was stopped.
