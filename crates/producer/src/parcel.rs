@@ -9,8 +9,8 @@ use handoff::frames::{self, PartHeader};
 use handoff::line::{self, Outgoing};
 use rows::route::socket_of;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Lines are written in pieces of about this size.
 const PIECE_BYTES: usize = 1 << 20;
