@@ -65,6 +65,8 @@ pub struct Client {
     pub(crate) spool: Spool,
     /// One permit per body that is being decompressed.
     pub(crate) decoders: Arc<Semaphore>,
+    /// One permit per small body that is received, if their number is bounded.
+    pub(crate) small_bodies: Option<Arc<Semaphore>>,
 }
 
 impl Client {
@@ -117,6 +119,7 @@ impl Client {
             most_memory: MEMORY_BYTES,
             spool,
             decoders: Arc::new(Semaphore::new(DECODERS)),
+            small_bodies: None,
         })
     }
 
@@ -159,6 +162,14 @@ impl Client {
     #[must_use]
     pub fn with_memory(mut self, most_memory: usize) -> Self {
         self.most_memory = most_memory;
+        self
+    }
+
+    /// Receives at most `most` small bodies concurrently. Requests that have no answer yet do not
+    /// count.
+    #[must_use]
+    pub fn with_small_bodies(mut self, most: usize) -> Self {
+        self.small_bodies = Some(Arc::new(Semaphore::new(most)));
         self
     }
 

@@ -141,6 +141,15 @@ impl Client {
             status => return Err(self.refusal(status, response).await),
         }
         let encoding = Encoding::of(response.headers())?;
+        let _room = match &self.small_bodies {
+            Some(small_bodies) => Some(
+                small_bodies
+                    .acquire()
+                    .await
+                    .map_err(|_| FetchError::Stopped)?,
+            ),
+            None => None,
+        };
         let mut body = Vec::new();
         while let Some(chunk) = response
             .chunk()

@@ -7,6 +7,7 @@
 //! it does not wait.
 
 use crate::locks::HOLDERS;
+use crate::repos::Which;
 use postgres::{Error, GenericClient};
 use std::time::Duration;
 
@@ -69,7 +70,7 @@ pub struct Leased {
     pub learned: Option<String>,
 }
 
-/// Leases up to `count` hosts that have pending repos and that nobody else has, those with the most
+/// Leases up to `count` hosts that have pending repos (of the kind `which`) and that nobody else has, those with the most
 /// first; but the many hosts of one domain (`FIRST_OF_DOMAIN`) do not keep others waiting.
 ///
 /// # Errors
@@ -77,11 +78,13 @@ pub struct Leased {
 pub fn lease(
     client: &mut impl GenericClient,
     schema: &str,
+    which: Which,
     count: i64,
 ) -> Result<Vec<Leased>, Error> {
     let rows = client.query(
         "WITH open AS MATERIALIZED (
-           SELECT host, count(*) AS repos FROM skyfill.repo WHERE schema_name = $1 AND state = 'open' GROUP BY host
+           SELECT host, count(*) AS repos FROM skyfill.repo
+           WHERE schema_name = $1 AND state = 'open' AND ($7 IS FALSE OR rev IS NULL) GROUP BY host
          ), alive AS MATERIALIZED (
            SELECT objid::bigint AS holder FROM pg_locks
            WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND classid::bigint = $4
@@ -105,6 +108,7 @@ pub fn lease(
             &i64::from(HOLDERS),
             &(LEASE - GRACE).as_secs_f64(),
             &FIRST_OF_DOMAIN,
+            &which.is_new(),
         ],
     )?;
     Ok(rows

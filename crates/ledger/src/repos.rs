@@ -163,6 +163,22 @@ pub struct Open {
     pub document: Option<(String, String)>,
 }
 
+/// Which open repos.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// All of them.
+    All,
+    /// Those of which nothing is stored. While nothing keeps a row from being there twice, the
+    /// others have to wait.
+    New,
+}
+
+impl Which {
+    pub(crate) fn is_new(self) -> bool {
+        self == Self::New
+    }
+}
+
 /// Open repos of a host after `after`, in the order of DIDs.
 ///
 /// # Errors
@@ -170,7 +186,7 @@ pub struct Open {
 pub fn open(
     client: &mut impl GenericClient,
     schema: &str,
-    host: &str,
+    (host, which): (&str, Which),
     after: &str,
     count: i64,
 ) -> Result<Vec<Open>, Error> {
@@ -178,11 +194,12 @@ pub fn open(
         // Documents are looked up by index, one for each repo, whatever the statistics say.
         "SELECT r.did, r.pds, r.rev, r.commit_cid, r.rebuild, r.newer, r.moves, r.proof, i.pds, i.signing_key, r.delisted
          FROM (SELECT did, pds, rev, commit_cid, rebuild, newer, moves, proof, delisted FROM skyfill.repo
-               WHERE schema_name = $1 AND host = $2 AND state = 'open' AND did > $3 ORDER BY did LIMIT $4) r
+               WHERE schema_name = $1 AND host = $2 AND state = 'open' AND did > $3 AND ($5 IS FALSE OR rev IS NULL)
+               ORDER BY did LIMIT $4) r
            LEFT JOIN LATERAL (SELECT pds, signing_key FROM skyfill.identity
                               WHERE schema_name = $1 AND did = r.did AND document = 'good' OFFSET 0) i ON true
          ORDER BY r.did",
-        &[&schema, &host, &after, &count],
+        &[&schema, &host, &after, &count, &which.is_new()],
     )?;
     rows.iter()
         .map(|row| {
@@ -215,9 +232,15 @@ pub fn count(client: &mut impl GenericClient, schema: &str) -> Result<u64, Error
 ///
 /// # Errors
 /// The server refused.
-pub fn count_open(client: &mut impl GenericClient, schema: &str) -> Result<u64, Error> {
-    let sql = "SELECT count(*) FROM skyfill.repo WHERE schema_name = $1 AND state = 'open'";
-    Ok(u64::try_from(client.query_one(sql, &[&schema])?.get::<_, i64>(0)).unwrap_or(0))
+pub fn count_open(
+    client: &mut impl GenericClient,
+    schema: &str,
+    which: Which,
+) -> Result<u64, Error> {
+    let sql = "SELECT count(*) FROM skyfill.repo
+         WHERE schema_name = $1 AND state = 'open' AND ($2 IS FALSE OR rev IS NULL)";
+    let row = client.query_one(sql, &[&schema, &which.is_new()])?;
+    Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or(0))
 }
 
 /// The result for a repo that was not loaded.

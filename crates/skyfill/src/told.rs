@@ -54,13 +54,26 @@ const REMEMBERED: &[(&str, Scope)] = &[
     ("handles", Scope::Loads),
     ("accept_deletions", Scope::Run),
     ("certificate", Scope::Run),
+    ("collection", Scope::Run),
+    ("discover", Scope::Run),
     ("from_cars", Scope::Run),
     ("keep_cars", Scope::Run),
     ("no_verify", Scope::Run),
+    ("pds", Scope::Run),
+    ("pds_file", Scope::Run),
+    ("plc_export", Scope::Run),
+    ("relay", Scope::Run),
+    ("relay_repos", Scope::Run),
 ];
 
 /// Files and folders among them: another command may be started elsewhere.
-const PATHS: &[&str] = &["certificate", "from_cars", "keep_cars", "opt_out"];
+const PATHS: &[&str] = &[
+    "certificate",
+    "from_cars",
+    "keep_cars",
+    "opt_out",
+    "pds_file",
+];
 
 /// Options that exclude each other: one that is given displaces the other where that was
 /// remembered.
@@ -291,10 +304,18 @@ pub(crate) fn remember(database: &Database, forget: bool) -> Result<(), Failure>
     let before = settings::all(&mut txn, &database.schema).map_err(refused)?;
     let mut displaced = Vec::new();
     let mut noted = Vec::new();
+    let done = told
+        .done
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
     for given in told.given().iter() {
         let (Some(scope), Some(long)) = (told.noted(given), &given.long) else {
             continue;
         };
+        if done.contains(given.id.as_str()) {
+            continue;
+        }
         // What a command line said outlives what an environment says.
         let outlives =
             |old: &&Setting| old.name == *long && !old.from_environment && given.from_environment;
@@ -321,6 +342,15 @@ pub(crate) fn remember(database: &Database, forget: bool) -> Result<(), Failure>
     settings::forget(&mut txn, &database.schema, &displaced).map_err(refused)?;
     settings::note(&mut txn, &database.schema, &noted).map_err(refused)?;
     txn.commit().map_err(refused)
+}
+
+/// Says that these options have had their effect, and that no later command needs them.
+pub(crate) fn used_up(database: &Database, ids: &[&'static str]) -> Result<(), Failure> {
+    done(ids);
+    let mut client = database.connect()?;
+    let longs: Vec<String> = ids.iter().map(|id| long_of(id)).collect();
+    let longs: Vec<&str> = longs.iter().map(String::as_str).collect();
+    settings::forget(&mut client, &database.schema, &longs).map_err(|error| database.failure(error))
 }
 
 fn long_of(id: &str) -> String {

@@ -1,7 +1,9 @@
 //! The state of a pass, and the code that stores its pages.
 
+use crate::discovery::arrivals::Arrivals;
 use crate::discovery::source::Source;
 use crate::documents::Directory;
+use fetch::turns::Turns;
 use fetch::{Client as HttpClient, Redirects};
 use ledger::listing::{self, Changes, Line};
 use ledger::states::Inactive;
@@ -13,6 +15,9 @@ use tokio::runtime::Runtime;
 
 /// Largest page of a list, in bytes.
 const MAX_PAGE: u64 = 2 << 20;
+/// Pages of lists that are received concurrently, unless a pass has fewer requests: each is held in
+/// memory.
+pub(crate) const PAGES_AT_ONCE: usize = 128;
 
 /// What a pass works with.
 #[derive(Clone, Copy)]
@@ -31,6 +36,15 @@ pub struct Discovery<'s> {
     pub directory: &'s Directory,
 }
 
+/// What a pass and the load beside it share.
+#[derive(Clone, Copy)]
+pub(crate) struct Beside<'s> {
+    /// The news of the pass.
+    pub(crate) arrivals: &'s Arrivals,
+    /// The pace of each host.
+    pub(crate) turns: &'s Turns,
+}
+
 /// A pass that is under way.
 pub(crate) struct OpenPass<'s> {
     pub(crate) id: i64,
@@ -42,6 +56,8 @@ pub(crate) struct OpenPass<'s> {
     pub(crate) bad_lines: BTreeMap<String, u64>,
     /// Hosts that are not listed to their end yet.
     pub(crate) waiting: Waiting,
+    /// The load that runs beside it, if there is one.
+    pub(crate) beside: Option<Beside<'s>>,
 }
 
 impl OpenPass<'_> {
@@ -73,6 +89,9 @@ impl OpenPass<'_> {
                 Ok(changes)
             })?;
         self.counts.add(&mut self.changes, page);
+        if let Some(beside) = self.beside {
+            beside.arrivals.stored();
+        }
         Ok(page)
     }
 }
@@ -155,5 +174,6 @@ fn store_page(
 /// A client for relays and for the lists of hosts.
 pub(crate) fn list_client(fetch: &fetch::Options) -> Result<HttpClient, Failure> {
     let limits = fetch.limits(MAX_PAGE, Redirects::Never);
-    HttpClient::for_streams(&fetch.user_agent, limits).map_err(Failure::new)
+    let client = HttpClient::for_streams(&fetch.user_agent, limits).map_err(Failure::new)?;
+    Ok(client.with_small_bodies(PAGES_AT_ONCE))
 }

@@ -1,7 +1,7 @@
 //! A pass: lists everything that a source names, compares it with the ledger, and decides contested
 //! accounts.
 
-use crate::discovery::context::{Counts, Discovery, OpenPass, list_client};
+use crate::discovery::context::{Beside, Counts, Discovery, OpenPass, PAGES_AT_ONCE, list_client};
 use crate::discovery::{hosts, plc, relay, settle};
 use fetch::Client as HttpClient;
 use fetch::hosts::host_of;
@@ -14,8 +14,6 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-/// Concurrent requests, unless the operator wants another number: each may hold a page.
-const AT_ONCE: usize = 128;
 /// Hosts that could not be listed, named one by one up to here.
 const NAMED_HOSTS: usize = 20;
 
@@ -99,10 +97,23 @@ impl<'s> Discovery<'s> {
     /// # Errors
     /// The database or the network cannot be used.
     pub fn pass(self, with_known_hosts: bool) -> Result<Option<Pass>, Failure> {
+        self.run(with_known_hosts, None)
+    }
+
+    /// The same, over what the source names, with a load beside it.
+    pub(crate) fn pass_beside(self, beside: Beside<'s>) -> Result<Option<Pass>, Failure> {
+        self.run(false, Some(beside))
+    }
+
+    fn run(
+        self,
+        with_known_hosts: bool,
+        beside: Option<Beside<'s>>,
+    ) -> Result<Option<Pass>, Failure> {
         let schema = &self.database.schema;
         let client = self.database.patient_alone(self.stop, Lock::Passes);
         let http = list_client(self.fetch)?;
-        let (mut open, seq) = self.begin(client, &http, with_known_hosts)?;
+        let (mut open, seq) = self.begin(client, &http, with_known_hosts, beside)?;
         registry().enter("discover");
         let progress = Progress::begin("discover", open.counts.shown(), None);
         progress.shows(&open.waiting);
@@ -142,6 +153,7 @@ impl<'s> Discovery<'s> {
         mut client: Patient<'s>,
         http: &HttpClient,
         with_known_hosts: bool,
+        beside: Option<Beside<'s>>,
     ) -> Result<(OpenPass<'s>, Option<i64>), Failure> {
         let relay = self.source.relay();
         // Before anything is listed: what happens from here on, the relay has.
@@ -174,7 +186,11 @@ impl<'s> Discovery<'s> {
             changes: Changes::default(),
             bad_lines: BTreeMap::new(),
             waiting: Waiting::default(),
+            beside,
         };
+        if let Some(beside) = beside {
+            beside.arrivals.begin(seq);
+        }
         Ok((open, seq))
     }
 
@@ -218,9 +234,12 @@ impl<'s> Discovery<'s> {
         let id = open.id;
         open.client
             .run(|client| listing::add_hosts(client, schema, id, &best))?;
-        let turns = {
-            let _within = self.runtime.enter();
-            Turns::start(self.fetch.pace(AT_ONCE))
+        let turns = match open.beside {
+            Some(beside) => beside.turns.clone(),
+            None => {
+                let _within = self.runtime.enter();
+                Turns::start(self.fetch.pace(PAGES_AT_ONCE))
+            }
         };
         Ok(hosts::list_hosts(self, &turns, open)?
             && (!reads_relay_repos || relay::list_repos(self, http, None, open)?)

@@ -5,12 +5,13 @@
 //! ledger again. A repo that was lost on the way, with a connection or a server, is still pending
 //! there, and is handed out again.
 
+use crate::discovery::arrivals::{Arrivals, News};
 use crate::run::board::{Board, Settled};
 use crate::run::stragglers::Stragglers;
 use fetch::FetchError;
 use fetch::turns::Turns;
 use ledger::hosts::{self, Leased};
-use ledger::repos::{self, Note, Open, RetryFailed};
+use ledger::repos::{self, Note, Open, RetryFailed, Which};
 use ledger::states::{Inactive, State};
 use load::DbError;
 use observe::registry::SlowHost;
@@ -46,6 +47,10 @@ const MOST_FAILURES: i32 = 3;
 /// The ledger is asked this often for hosts that became free or are new, and for failed repos whose
 /// time has come.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// The same while a pass lists hosts.
+const LOOK_AGAIN_IN_PASS: Duration = Duration::from_secs(1);
+/// News of a pass are waited for this long.
+const NEWS: Duration = Duration::from_millis(200);
 
 /// A repo to be loaded.
 #[derive(Debug)]
@@ -78,6 +83,10 @@ pub(crate) struct Feeder<'f> {
     pub(crate) turns: Turns,
     /// Whether repos come from hosts, which have their pace, or from an archive.
     pub(crate) from_network: bool,
+    /// The news of the pass that runs beside it, if one does.
+    pub(crate) arrivals: Option<&'f Arrivals>,
+    /// Which of the pending repos are loaded.
+    pub(crate) which: Which,
     pub(crate) most_under_way: u64,
     pub(crate) progress: &'f Progress,
     /// Whether a host may lose any share of its accounts.
@@ -122,7 +131,9 @@ impl Feeder<'_> {
     /// Feeds until it is done, or an error.
     fn feed(&self, client: &mut Client, queues: &mut Vec<Queue>) -> Result<Fed, DbError> {
         let (mut renewed, mut looked) = (Instant::now(), Instant::now());
-        let (mut waiting_for_others, mut look_again) = (0u32, LOOK_AGAIN);
+        let (mut waiting_for_others, mut look_again) = (0u32, self.look_again());
+        // What was known of the pass when nothing was found to do.
+        let mut idle_since: Option<News> = None;
         let (mut stragglers, mut checked) = (Stragglers::new(self.patience), Instant::now());
         // After a while without the server, leases may be somebody else's.
         self.renew(client, queues)?;
@@ -162,7 +173,7 @@ impl Feeder<'_> {
                 let asked = Instant::now();
                 self.lease(client, queues)?;
                 // It counts all that is open: not more than a twentieth of the time goes into that.
-                look_again = LOOK_AGAIN.max(asked.elapsed() * 20);
+                look_again = self.look_again().max(asked.elapsed() * 20);
                 looked = Instant::now();
             }
             if self.hand_out(client, queues)? {
@@ -172,18 +183,38 @@ impl Feeder<'_> {
                 std::thread::sleep(Duration::from_millis(5));
                 continue;
             }
+            let news = self.arrivals.map(Arrivals::news);
+            if let (Some(arrivals), Some(news)) = (self.arrivals, news)
+                && !news.is_over
+                && idle_since == Some(news)
+            {
+                arrivals.wait(news, NEWS);
+                continue;
+            }
+            idle_since = news;
             if self.read_again(client, queues)? {
                 continue;
             }
-            let open = repos::count_open(client, self.schema)?;
-            if open == 0 {
+            let open = repos::count_open(client, self.schema, self.which)?;
+            if open == 0 && news.is_none_or(|news| news.is_over) {
                 return self.end(client, queues, Fed::All);
+            }
+            if open == 0 {
+                continue;
             }
             if waiting_for_others.is_multiple_of(30) {
                 observe::log!("another skyfill works on the {open} repos that are left; waiting");
             }
             waiting_for_others += 1;
             std::thread::sleep(Duration::from_secs(1));
+        }
+    }
+
+    /// How often the ledger is asked for hosts that became free or are new.
+    fn look_again(&self) -> Duration {
+        match self.arrivals {
+            Some(arrivals) if !arrivals.news().is_over => LOOK_AGAIN_IN_PASS,
+            _ => LOOK_AGAIN,
         }
     }
 
@@ -234,7 +265,7 @@ impl Feeder<'_> {
             return Ok(0);
         }
         let count = i64::try_from(HOSTS - queues.len()).unwrap_or(0);
-        let more = hosts::lease(client, self.schema, count)?;
+        let more = hosts::lease(client, self.schema, self.which, count)?;
         let found = more.len();
         tracing::debug!(hosts = found, held = queues.len(), "hosts are leased");
         for leased in more {
@@ -448,7 +479,7 @@ impl Feeder<'_> {
         let page = repos::open(
             client,
             self.schema,
-            &queue.leased.host,
+            (&queue.leased.host, self.which),
             &queue.cursor,
             i64::try_from(count).unwrap_or(0),
         )?;

@@ -17,7 +17,6 @@ use fetch::{AccountState, Body, Client, FetchError, Latest, OptOut, Spool, whole
 use identity::resolve::{Found, Resolver};
 use ledger::proofs::Proof;
 use ledger::repos::{Moved, Note};
-use ledger::runs::Mode;
 use ledger::states::State;
 use load::revs;
 use observe::Workers;
@@ -45,7 +44,6 @@ pub(crate) struct Fetching {
     pub(crate) archive: Option<Archive>,
     /// Whether a host's word that it does not have an account is enough.
     pub(crate) accept_deletions: bool,
-    pub(crate) mode: Mode,
     /// Bounded in number by the tasks, in bytes by the memory that each holds.
     pub(crate) encode: crossbeam_channel::Sender<Encode>,
     pub(crate) board: Arc<Board>,
@@ -356,11 +354,6 @@ async fn get(
     job: &Job,
 ) -> Result<Option<(Body, OwnedSemaphorePermit)>, FetchError> {
     let did = &job.open.did;
-    // While nothing keeps a row from being there twice, a repo is not loaded a second time: a newer
-    // rev is for the next run.
-    if shared.mode == Mode::Fresh && job.open.rev.is_some() {
-        return Ok(None);
-    }
     let memory = || async {
         let memory = Arc::clone(&shared.memory).acquire_many_owned(shared.body_bytes);
         memory.await.map_err(|_| FetchError::Stopped)

@@ -2,7 +2,7 @@
 //! one.
 
 use crate::certificate;
-use crate::discovery::{self, list_client};
+use crate::discovery::{self, Beside, list_client};
 use crate::run::beginning::current_run;
 use crate::run::board::Board;
 use crate::run::feeder::Fed;
@@ -13,7 +13,7 @@ use crate::run::stages;
 use fetch::archive::Archive;
 use ledger::coverage::Coverage;
 use ledger::locks::{self, Hold, Lock};
-use ledger::repos;
+use ledger::repos::{self, Which};
 use ledger::runs::{self, Mode, Phase, Run};
 use postgres::Client;
 use process::Failure;
@@ -105,17 +105,19 @@ impl Done {
 /// A relay's URL, and the sequence number that it had before a pass, if there was one.
 pub(crate) type RelayAt<'r> = (&'r str, Option<i64>);
 
-/// Loads what is pending and does what comes after that; nothing if there is nothing to do.
+/// Loads what is pending and does what comes after that; nothing if there is nothing to do. While a
+/// pass runs beside it, more may come.
 pub(crate) fn load_pending(
     session: &Session<'_>,
     new: &NewRun,
     archive: Option<Archive>,
     relay: Option<RelayAt<'_>>,
+    beside: Option<Beside<'_>>,
 ) -> Result<Option<Done>, Failure> {
     let database = session.database;
     let mut client = database.connect()?;
     let refused = |error: postgres::Error| database.failure(error);
-    let open = repos::count_open(&mut client, &database.schema).map_err(refused)?;
+    let open = repos::count_open(&mut client, &database.schema, Which::All).map_err(refused)?;
     // Of two that begin at once, the second one continues with the run of the first.
     locks::take(
         &mut client,
@@ -148,7 +150,7 @@ pub(crate) fn load_pending(
         note_seq(session, &mut client, run.id, relay)?;
     }
     drop(client);
-    rounds(session, run, archive, open).map(Some)
+    rounds(session, run, archive, open, beside).map(Some)
 }
 
 /// Loads, and does what comes after that, until nothing is found that is to be loaded again.
@@ -157,12 +159,13 @@ fn rounds(
     mut run: Run,
     mut archive: Option<Archive>,
     mut open: u64,
+    mut beside: Option<Beside<'_>>,
 ) -> Result<Done, Failure> {
     let database = session.database;
     let (mut counts, mut rounds) = (None, 1);
     loop {
         if run.phase == Phase::Load {
-            let (fed, board) = stages::load(session, &run, archive.take(), open)?;
+            let (fed, board) = stages::load(session, &run, archive.take(), open, beside.take())?;
             if fed == Fed::Stopped {
                 return Ok(Done::stopped(run, Some(&board)));
             }
@@ -179,7 +182,7 @@ fn rounds(
             }
             Finish::LoadAgain(repos) => {
                 observe::log!(
-                    "{repos} repos are not their accounts' own: they are fetched from the hosts that their documents name"
+                    "{repos} repos are loaded again: what is stored is not their accounts' own, or a list named a newer rev or another host meanwhile"
                 );
                 let mut client = database.connect()?;
                 runs::load_again(&mut client, run.id).map_err(|error| database.failure(error))?;

@@ -9,6 +9,7 @@ use crate::{finalize, indexes, verify};
 use ledger::failpoint;
 use ledger::identity::Again;
 use ledger::locks::{self, Hold, Lock};
+use ledger::repos::{self, Which};
 use ledger::runs::{self, Mode, Phase, Run};
 use load::fresh;
 use load::indexes::{Conflicts, Rebuilding};
@@ -38,21 +39,23 @@ pub enum Outcome {
 /// How what comes after loading ended.
 pub(crate) enum Finish {
     Ended(Outcome),
-    /// So many repos were found that are not their accounts' word: they are open again.
+    /// So many repos are open again: they are not their accounts' word, or had to wait for the
+    /// indexes.
     LoadAgain(u64),
 }
 
 /// Publishes the phases to come. What is not asked for is left out.
 pub(crate) fn plan(options: &LoadOptions, discovers: bool) {
-    let mut phases = Vec::new();
-    if discovers {
-        phases.push(PhaseName {
-            name: "discover",
-            label: "discovery",
-        });
-    }
     let after = [
-        (Phase::Load, "loading", true),
+        (
+            Phase::Load,
+            if discovers {
+                "discovery and loading"
+            } else {
+                "loading"
+            },
+            true,
+        ),
         (Phase::Indexes, "indexes", true),
         (Phase::Vacuum, "vacuum", true),
         (Phase::Identities, "accounts", options.handles.is_some()),
@@ -60,11 +63,16 @@ pub(crate) fn plan(options: &LoadOptions, discovers: bool) {
         (Phase::Verify, "verify", options.verifies),
     ];
     let planned = after.into_iter().filter(|(_, _, is_wanted)| *is_wanted);
-    phases.extend(planned.map(|(phase, label, _)| PhaseName {
-        name: phase.word(),
-        label,
-    }));
+    let phases: Vec<PhaseName> = planned
+        .map(|(phase, label, _)| PhaseName {
+            name: phase.word(),
+            label,
+        })
+        .collect();
     registry().plan(&phases);
+    if discovers {
+        registry().enter(Phase::Load.word());
+    }
 }
 
 /// Does `step` on a connection; when the server goes away, waits for it and does it again.
@@ -154,8 +162,10 @@ pub(crate) fn finish(
             Phase::Vacuum => (vacuum(session, run)?, Phase::Identities),
             Phase::Identities => match look_up(session, run)? {
                 None => (false, Phase::Finalize),
-                Some(repos @ 1..) if may_load_again => return Ok(Finish::LoadAgain(repos)),
-                Some(_) => (true, Phase::Finalize),
+                Some(_) => match left_open(session, run)? {
+                    repos @ 1.. if may_load_again => return Ok(Finish::LoadAgain(repos)),
+                    _ => (true, Phase::Finalize),
+                },
             },
             Phase::Finalize => (finalize(session, run)?, Phase::Verify),
             Phase::Verify | Phase::Done => {
@@ -234,6 +244,15 @@ fn look_up(session: &Session<'_>, run: &Run) -> Result<Option<u64>, Failure> {
     observe::step!("looking up accounts");
     let now = clock::now(Some(&run.now))?;
     look_up_and_prove(session, &identities_options(session, handles, now, false))
+}
+
+/// Repos that are open when all was loaded.
+fn left_open(session: &Session<'_>, run: &Run) -> Result<u64, Failure> {
+    persist(session.database, &session.stop, |client| {
+        let open = repos::count_open(client, &session.database.schema, Which::All)?;
+        tracing::debug!(run = run.id, open, "repos are open after loading");
+        Ok(open)
+    })
 }
 
 /// The same, with these options.

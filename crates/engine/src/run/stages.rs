@@ -1,5 +1,6 @@
 //! The stages of loading, from the ledger to the tables: how they divide the memory, start and end.
 
+use crate::discovery::Beside;
 use crate::run::board::Board;
 use crate::run::encoding::{self, Encode, Encoding};
 use crate::run::feeder::{self, Fed, Feeder, Job};
@@ -11,7 +12,8 @@ use crossbeam_channel::{Receiver, Sender};
 use fetch::Redirects;
 use fetch::archive::Archive;
 use fetch::turns::Turns;
-use ledger::runs::{Phase, Run};
+use ledger::repos::Which;
+use ledger::runs::{Mode, Phase, Run};
 use load::loading::{Loaders, Loading, Message};
 use load::{Choice, LoaderOptions, Notifications, fresh};
 use observe::{Lane, Progress, registry};
@@ -21,12 +23,14 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Loads all repos that are pending, of which there are about `open`.
+/// Loads all repos that are pending, of which there are about `open`, and those that a pass beside
+/// it finds.
 pub(crate) fn load(
     session: &Session<'_>,
     run: &Run,
     archive: Option<Archive>,
     open: u64,
+    beside: Option<Beside<'_>>,
 ) -> Result<(Fed, Arc<Board>), Failure> {
     let board = Arc::new(Board::new(&session.stop, session.keep.clone()));
     let stages = Stages::new(session, run, &board)?;
@@ -38,9 +42,11 @@ pub(crate) fn load(
     };
     let lanes = [&stages.encoding.lane, &stages.loading.lane];
     registry().pipeline(source, lanes.map(Lane::clone).to_vec());
-    let progress = Progress::begin("load", board.counters(), Some(open));
+    // While a pass runs beside it, nobody knows how many there will be.
+    let total = beside.is_none().then_some(open);
+    let progress = Progress::begin("load", board.counters(), total);
     let watch = ServerWatch::start(session.database, &progress);
-    let fed = stages.work(archive, &progress);
+    let fed = stages.work(archive, &progress, beside);
     watch.finish();
     progress.finish();
     registry().pipeline("", Vec::new());
@@ -106,11 +112,19 @@ impl<'s> Stages<'s> {
     }
 
     /// Runs all stages until nothing is pending or it is stopped.
-    fn work(&self, archive: Option<Archive>, progress: &Progress) -> Result<Fed, Failure> {
+    fn work(
+        &self,
+        archive: Option<Archive>,
+        progress: &Progress,
+        beside: Option<Beside<'_>>,
+    ) -> Result<Fed, Failure> {
         let (session, board) = (self.session, self.board);
-        let turns = {
-            let _within = session.runtime.enter();
-            Turns::start(session.options.fetch.pace(self.slots))
+        let turns = match beside {
+            Some(beside) => beside.turns.clone(),
+            None => {
+                let _within = session.runtime.enter();
+                Turns::start(session.options.fetch.pace(self.slots))
+            }
         };
         let (jobs, next_jobs) = tokio::sync::mpsc::unbounded_channel();
         let (encode, encodes) = crossbeam_channel::unbounded();
@@ -125,7 +139,10 @@ impl<'s> Stages<'s> {
             let fetched = session
                 .runtime
                 .spawn(fetching::fetch_all(fetching, next_jobs));
-            let feeder = self.feeder(jobs, turns, from_network, progress);
+            let feeder = Feeder {
+                arrivals: beside.map(|beside| beside.arrivals),
+                ..self.feeder(jobs, turns, from_network, progress)
+            };
             let feed = || feeder.run();
             let fed = threads::guarded("the thread that reads the ledger", broke_off, feed);
             if !matches!(fed, Some(Ok(_))) {
@@ -168,7 +185,6 @@ impl<'s> Stages<'s> {
             opt_out: options.fetch.opt_out.clone(),
             archive,
             accept_deletions: options.accept_deletions,
-            mode: self.run.mode,
             encode,
             board: Arc::clone(self.board),
             workers: session.workers.clone(),
@@ -221,6 +237,11 @@ impl<'s> Stages<'s> {
             jobs,
             turns,
             from_network,
+            arrivals: None,
+            which: match self.run.mode {
+                Mode::Fresh => Which::New,
+                Mode::Merge => Which::All,
+            },
             most_under_way: feeder::most_under_way(self.slots),
             progress,
             accept_deletions: options.accept_deletions,

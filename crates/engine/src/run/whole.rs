@@ -1,16 +1,29 @@
 //! The whole path: adds the named repos, discovers repos, and loads everything that is pending.
+//!
+//! Loading begins with the first page that discovery stores, in the same run. Only accounts that
+//! two hosts list wait until the pass has asked for their documents. Both ask each host at one pace.
 
+use crate::discovery::arrivals::Arrivals;
+use crate::discovery::{Beside, Pass, Source};
 use crate::observer::Milestone;
+use crate::run::new_run::NewRun;
 use crate::run::options::{Options, Repos};
-use crate::run::pending::{Done, load_pending};
+use crate::run::pending::{Done, RelayAt, load_pending};
 use crate::run::phases;
 use crate::run::session::Session;
+use crate::run::stages::CONCURRENCY;
 use crate::run::wanted;
 use crate::verify;
 use fetch::archive::Archive;
-use ledger::repos::{self, RetryFailed};
+use fetch::turns::Turns;
+use ledger::repos::{self, RetryFailed, Which};
 use ledger::{runs, settings};
-use process::Failure;
+use postgres::Client;
+use process::{Failure, threads};
+use std::time::Duration;
+
+/// It is checked at least this often whether it is to stop.
+const CHECK_EVERY: Duration = Duration::from_millis(200);
 
 /// How it ended.
 pub enum Ended {
@@ -36,36 +49,30 @@ pub fn run(session: &Session<'_>, options: Options) -> Result<(Ended, u64), Fail
     phases::plan(session.options, options.discovers);
     let (any, bad_lines) = wanted::add_all(session, options.repos, &mut client, archive.as_ref())?;
     observer.reached(Milestone::ReposAdded)?;
-    let source = &options.source;
-    let mut seq = None;
-    if options.discovers {
-        match session.discovery(source).pass(false)? {
-            Some(pass) => seq = pass.seq,
-            None => return Ok((Ended::Stopped, bad_lines)),
-        }
-    }
-    observer.reached(Milestone::Discovered)?;
+    reopen_failed(session, &mut client, options.retry_failed)?;
     let refused = |error: postgres::Error| database.failure(error);
-    let which = match options.retry_failed {
-        true => RetryFailed::All,
-        false => RetryFailed::Due,
+    let source = &options.source;
+    let done = if options.discovers {
+        match discover_and_load(session, &options.new, source, archive)? {
+            Discovered::Loaded(done) => Some(*done),
+            Discovered::Nothing => None,
+            Discovered::Stopped => return Ok((Ended::Stopped, bad_lines)),
+        }
+    } else {
+        observer.reached(Milestone::Discovered)?;
+        let last = runs::last(&mut client, &database.schema).map_err(refused)?;
+        let found =
+            repos::count_open(&mut client, &database.schema, Which::All).map_err(refused)?;
+        if last.is_none() && !any && found == 0 {
+            return Err(
+                Failure::usage("there is nothing to continue: no run has begun on this database")
+                    .hint("say what to load, for example skyfill run dids.jsonl; or the whole network: skyfill run --discover"),
+            );
+        }
+        let relay = source.relay.is_some().then(|| (source.relay(), None));
+        load_pending(session, &options.new, archive, relay, None)?
     };
-    let retried = repos::retry_failed(&mut client, &database.schema, which).map_err(refused)?;
-    if retried > 0 {
-        observe::log!("{retried} failed repos are retried");
-    }
-    observer.reached(Milestone::FailuresReopened)?;
-    let last = runs::last(&mut client, &database.schema).map_err(refused)?;
-    let found = repos::count_open(&mut client, &database.schema).map_err(refused)?;
-    if last.is_none() && !any && !options.discovers && found == 0 {
-        return Err(
-            Failure::usage("there is nothing to continue: no run has begun on this database")
-                .hint("say what to load, for example skyfill run dids.jsonl; or the whole network: skyfill run --discover"),
-        );
-    }
-    let counts_relay = options.discovers || source.relay.is_some();
-    let relay = counts_relay.then(|| (source.relay(), seq));
-    if let Some(done) = load_pending(session, &options.new, archive, relay)? {
+    if let Some(done) = done {
         return Ok((Ended::Run(Box::new(done)), bad_lines));
     }
     settings::forget_run(&mut client, &database.schema).map_err(refused)?;
@@ -76,6 +83,128 @@ pub fn run(session: &Session<'_>, options: Options) -> Result<(Ended, u64), Fail
         return Ok((Ended::Stopped, bad_lines));
     }
     Ok((Ended::NothingPending, bad_lines))
+}
+
+/// Opens repos that failed: those whose time has come, or all of them.
+fn reopen_failed(session: &Session<'_>, client: &mut Client, all: bool) -> Result<(), Failure> {
+    let which = match all {
+        true => RetryFailed::All,
+        false => RetryFailed::Due,
+    };
+    let database = session.database;
+    let retried = repos::retry_failed(client, &database.schema, which)
+        .map_err(|error| database.failure(error))?;
+    if retried > 0 {
+        observe::log!("{retried} failed repos are retried");
+    }
+    session.observer.reached(Milestone::FailuresReopened)
+}
+
+/// How discovery and the load beside it ended.
+enum Discovered {
+    /// A run came to an end, or was stopped.
+    Loaded(Box<Done>),
+    /// Nothing was pending.
+    Nothing,
+    /// It was stopped before a run began.
+    Stopped,
+}
+
+/// Runs a pass of discovery, and loads what it finds meanwhile.
+fn discover_and_load(
+    session: &Session<'_>,
+    new: &NewRun,
+    source: &Source,
+    archive: Option<Archive>,
+) -> Result<Discovered, Failure> {
+    let turns = {
+        let _within = session.runtime.enter();
+        Turns::start(session.options.fetch.pace(CONCURRENCY))
+    };
+    let arrivals = Arrivals::default();
+    let beside = Beside {
+        arrivals: &arrivals,
+        turns: &turns,
+    };
+    std::thread::scope(|scope| {
+        let pass = scope.spawn(|| discover(session, source, beside));
+        let loaded = load_beside(session, new, archive, source.relay(), beside);
+        if loaded.is_err() {
+            // What it could not do stops the pass, too.
+            session.stop.set();
+        }
+        let pass = pass
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        // What kept the pass from its end stopped the load.
+        let is_whole = pass?.is_some();
+        match loaded? {
+            Some(done) => Ok(Discovered::Loaded(Box::new(done))),
+            None if is_whole => Ok(Discovered::Nothing),
+            None => Ok(Discovered::Stopped),
+        }
+    })
+}
+
+/// The pass. If it fails, the load beside it is stopped: the next run continues both.
+fn discover(
+    session: &Session<'_>,
+    source: &Source,
+    beside: Beside<'_>,
+) -> Result<Option<Pass>, Failure> {
+    /// Tells the load, whatever ends the pass.
+    struct Over<'o>(&'o Arrivals);
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.end();
+        }
+    }
+    let broke_off = |_: String| session.stop.set();
+    let work = || {
+        let _over = Over(beside.arrivals);
+        let pass = session.discovery(source).pass_beside(beside)?;
+        if pass.is_some() {
+            session.observer.reached(Milestone::Discovered)?;
+        }
+        Ok(pass)
+    };
+    let pass = threads::guarded("the thread that discovers repos", broke_off, work)
+        .unwrap_or_else(|| Err(Failure::new("discovery broke off")));
+    if pass.is_err() {
+        session.stop.set();
+    }
+    pass
+}
+
+/// Loads what is pending as soon as something is; nothing if there is nothing, or if it was stopped
+/// before.
+fn load_beside(
+    session: &Session<'_>,
+    new: &NewRun,
+    archive: Option<Archive>,
+    relay: &str,
+    beside: Beside<'_>,
+) -> Result<Option<Done>, Failure> {
+    let database = session.database;
+    let mut client = database.connect()?;
+    let seq = loop {
+        let news = beside.arrivals.news();
+        let open = repos::count_open(&mut client, &database.schema, Which::All)
+            .map_err(|error| database.failure(error))?;
+        if news.is_over || news.has_begun && open > 0 {
+            break news.seq;
+        }
+        if session.stop.is_set() {
+            return Ok(None);
+        }
+        beside.arrivals.wait(news, CHECK_EVERY);
+    };
+    if session.stop.is_set() {
+        return Ok(None);
+    }
+    drop(client);
+    let relay: RelayAt<'_> = (relay, seq);
+    load_pending(session, new, archive, Some(relay), Some(beside))
 }
 
 fn open_archive(repos: &Repos) -> Result<Option<Archive>, Failure> {

@@ -5,7 +5,7 @@ use ledger::coverage::Coverage;
 use ledger::identity::{self, DocumentNote, DocumentState, HandleState};
 use ledger::listing;
 use ledger::proofs::{self, Proof};
-use ledger::repos;
+use ledger::repos::{self, Which};
 use ledger::runs::{self, Mode, Phase, Run};
 use ledger::states::State;
 use postgres::Error;
@@ -42,7 +42,8 @@ fn a_word_that_is_not_known_is_an_error_that_names_it() {
     type Read = fn(&mut Ledger) -> Result<(), Error>;
     let coverage: Read = |db| Coverage::read(&mut db.client, SCHEMA).map(drop);
     let page: Read = |db| repos::page(&mut db.client, SCHEMA, "", None, 9).map(drop);
-    let open: Read = |db| repos::open(&mut db.client, SCHEMA, "a.example", "", 9).map(drop);
+    let open: Read =
+        |db| repos::open(&mut db.client, SCHEMA, ("a.example", Which::All), "", 9).map(drop);
     let unproved: Read = |db| proofs::unproved(&mut db.client, SCHEMA, "", 9).map(drop);
     let last: Read = |db| runs::last(&mut db.client, SCHEMA).map(drop);
     let all: Read = |db| runs::all(&mut db.client, SCHEMA).map(drop);
@@ -134,7 +135,10 @@ fn every_state_is_read_as_it_was_written() {
     let coverage = Coverage::read(&mut db.client, SCHEMA).unwrap();
     assert_eq!(coverage.repos.len(), State::ALL.len());
     assert_eq!(coverage.count(State::is_unfinished), 4);
-    assert_eq!(repos::count_open(&mut db.client, SCHEMA).unwrap(), 1);
+    assert_eq!(
+        repos::count_open(&mut db.client, SCHEMA, Which::All).unwrap(),
+        1
+    );
     // Those of accounts that are not active.
     let dids = ["did:plc:suspended", "did:plc:deleted", "did:plc:open"];
     let inactive = listing::inactive(&mut db.client, SCHEMA, &dids).unwrap();

@@ -2,7 +2,7 @@
 
 use crate::support::{Ledger, SCHEMA};
 use ledger::hosts;
-use ledger::repos::{self, Moved, Note};
+use ledger::repos::{self, Moved, Note, Which};
 use ledger::states::State;
 
 fn note(did: &str, lease: i64) -> Note {
@@ -24,11 +24,15 @@ fn a_host_is_leased_once_and_what_comes_under_an_older_lease_is_not_noted() {
     let mut other = db.connect();
     hosts::enter(&mut db.client).unwrap();
     hosts::enter(&mut other).unwrap();
-    let leased = hosts::lease(&mut db.client, SCHEMA, 9).unwrap();
+    let leased = hosts::lease(&mut db.client, SCHEMA, Which::All, 9).unwrap();
     let names: Vec<(&str, u64)> = leased.iter().map(|l| (l.host.as_str(), l.open)).collect();
     assert_eq!(names, [("a.example", 2), ("b.example", 1)]);
     // Nobody else gets them while the session lives.
-    assert!(hosts::lease(&mut other, SCHEMA, 9).unwrap().is_empty());
+    assert!(
+        hosts::lease(&mut other, SCHEMA, Which::All, 9)
+            .unwrap()
+            .is_empty()
+    );
     let lease = leased[0].lease;
     assert_eq!(
         hosts::renew(&mut db.client, SCHEMA, &[lease]).unwrap(),
@@ -38,7 +42,7 @@ fn a_host_is_leased_once_and_what_comes_under_an_older_lease_is_not_noted() {
     db.client
         .batch_execute("UPDATE skyfill.host SET lease_until = now() - interval '1 s'")
         .unwrap();
-    let newer = hosts::lease(&mut other, SCHEMA, 1).unwrap();
+    let newer = hosts::lease(&mut other, SCHEMA, Which::All, 1).unwrap();
     assert_eq!(newer[0].host, "a.example");
     assert!(newer[0].lease > lease);
     assert!(
@@ -101,7 +105,7 @@ fn the_lease_of_a_session_that_is_gone_is_void_after_some_seconds() {
     db.add("a.example", &["did:plc:a"]);
     let mut gone = db.connect();
     hosts::enter(&mut gone).unwrap();
-    let lease = hosts::lease(&mut gone, SCHEMA, 9).unwrap()[0].lease;
+    let lease = hosts::lease(&mut gone, SCHEMA, Which::All, 9).unwrap()[0].lease;
     assert!(ledger::presence::has_lease(&mut db.client, SCHEMA).unwrap());
     let pid: i32 = gone
         .query_one("SELECT pg_backend_pid()", &[])
@@ -120,11 +124,15 @@ fn the_lease_of_a_session_that_is_gone_is_void_after_some_seconds() {
         std::thread::yield_now();
     }
     // It may be on its way back.
-    assert!(hosts::lease(&mut db.client, SCHEMA, 9).unwrap().is_empty());
+    assert!(
+        hosts::lease(&mut db.client, SCHEMA, Which::All, 9)
+            .unwrap()
+            .is_empty()
+    );
     db.client
         .batch_execute("UPDATE skyfill.host SET lease_until = lease_until - interval '10 s'")
         .unwrap();
-    let newer = hosts::lease(&mut db.client, SCHEMA, 9).unwrap();
+    let newer = hosts::lease(&mut db.client, SCHEMA, Which::All, 9).unwrap();
     assert!(newer[0].lease > lease);
 }
 
@@ -132,7 +140,7 @@ fn the_lease_of_a_session_that_is_gone_is_void_after_some_seconds() {
 fn a_lease_is_not_taken_over_from_a_transaction_that_stores_rows_but_is_renewed_beside_it() {
     let mut db = Ledger::new();
     db.add("a.example", &["did:plc:a"]);
-    let lease = hosts::lease(&mut db.client, SCHEMA, 9).unwrap()[0].lease;
+    let lease = hosts::lease(&mut db.client, SCHEMA, Which::All, 9).unwrap()[0].lease;
     let (mut storing, mut other) = (db.connect(), db.connect());
     let mut txn = storing.transaction().unwrap();
     assert_eq!(
@@ -148,9 +156,18 @@ fn a_lease_is_not_taken_over_from_a_transaction_that_stores_rows_but_is_renewed_
     db.client
         .batch_execute("UPDATE skyfill.host SET lease_until = now() - interval '1 s'")
         .unwrap();
-    assert!(hosts::lease(&mut other, SCHEMA, 9).unwrap().is_empty());
+    assert!(
+        hosts::lease(&mut other, SCHEMA, Which::All, 9)
+            .unwrap()
+            .is_empty()
+    );
     txn.commit().unwrap();
-    assert_eq!(hosts::lease(&mut other, SCHEMA, 9).unwrap().len(), 1);
+    assert_eq!(
+        hosts::lease(&mut other, SCHEMA, Which::All, 9)
+            .unwrap()
+            .len(),
+        1
+    );
 }
 
 #[test]
@@ -164,7 +181,7 @@ fn many_hosts_of_one_domain_do_not_keep_others_waiting() {
         );
     }
     db.add("one.other", &["did:plc:one"]);
-    let leased = hosts::lease(&mut db.client, SCHEMA, 257).unwrap();
+    let leased = hosts::lease(&mut db.client, SCHEMA, Which::All, 257).unwrap();
     assert!(leased.iter().any(|leased| leased.host == "one.other"));
 }
 

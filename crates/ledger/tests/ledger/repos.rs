@@ -3,7 +3,7 @@
 use crate::support::{Ledger, SCHEMA};
 use ledger::hosts;
 use ledger::proofs::Proof;
-use ledger::repos::{self, Note, RetryFailed, Stored, Unfound};
+use ledger::repos::{self, Note, RetryFailed, Stored, Unfound, Which};
 use ledger::states::State;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const DID: &str = "did:plc:a";
 fn one() -> (Ledger, i64) {
     let mut db = Ledger::new();
     db.add("a.example", &[DID]);
-    let lease = hosts::lease(&mut db.client, SCHEMA, 1).unwrap()[0].lease;
+    let lease = hosts::lease(&mut db.client, SCHEMA, Which::All, 1).unwrap()[0].lease;
     (db, lease)
 }
 
@@ -111,7 +111,7 @@ fn a_repo_is_loaded_by_the_transaction_that_stores_it_and_pending_again_when_it_
         1
     );
     db.add("a.example", &[DID, "did:plc:b"]);
-    let open = repos::open(&mut db.client, SCHEMA, "a.example", "", 9).unwrap();
+    let open = repos::open(&mut db.client, SCHEMA, ("a.example", Which::All), "", 9).unwrap();
     let revs: Vec<Option<&str>> = open.iter().map(|open| open.rev.as_deref()).collect();
     assert_eq!(revs, [Some("3a"), None]);
     assert_eq!(open[0].proof, Some(Proof::Signed));

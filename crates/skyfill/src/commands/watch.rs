@@ -5,6 +5,16 @@ use engine::{Milestone, Observer};
 use process::{Database, Failure};
 use verify::Finding;
 
+/// Options that say where to look for repos.
+const DISCOVERY: [&str; 6] = [
+    "discover",
+    "relay_repos",
+    "pds",
+    "pds_file",
+    "plc_export",
+    "collection",
+];
+
 /// A command that watches its engine.
 pub(crate) struct Watch<'w> {
     pub(crate) database: &'w Database,
@@ -17,14 +27,7 @@ impl Observer for Watch<'_> {
         match milestone {
             Milestone::Accepted => return told::remember(self.database, self.forget),
             Milestone::ReposAdded => told::done(&["did_file", "did", "handle"]),
-            Milestone::Discovered => told::done(&[
-                "discover",
-                "relay_repos",
-                "pds",
-                "pds_file",
-                "plc_export",
-                "collection",
-            ]),
+            Milestone::Discovered => return told::used_up(self.database, &DISCOVERY),
             Milestone::FailuresReopened => told::done(&["retry_failed"]),
             Milestone::RunBegun { is_new } => {
                 told::done(&["mode", "now", "collections", "notifications"]);
