@@ -81,7 +81,8 @@ pub fn catch_up(session: &Session<'_>, options: &Options) -> Result<Ended, Failu
         // A fresh load takes no newer revs: it ends first.
         observe::log!("run {} is not done; it is finished first", last.id);
         let new = new_run(options)?;
-        if load_pending(session, &new, None, None, None)?.is_some_and(|done| done.is_stopped()) {
+        if load_pending(session, &new, &mut None, None, None)?.is_some_and(|done| done.is_stopped())
+        {
             return Ok(Ended::Stopped);
         }
     }
@@ -93,7 +94,7 @@ pub fn catch_up(session: &Session<'_>, options: &Options) -> Result<Ended, Failu
         if !phases::look_up_changed(session, new.now)? {
             return Ok(Ended::Stopped);
         }
-        let done = load_pending(session, &new, None, Some((relay, pass.seq)), None)?;
+        let done = load_pending(session, &new, &mut None, Some((relay, pass.seq)), None)?;
         if done.is_some_and(|done| done.is_stopped()) {
             return Ok(Ended::Stopped);
         }

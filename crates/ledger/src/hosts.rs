@@ -70,8 +70,9 @@ pub struct Leased {
     pub learned: Option<String>,
 }
 
-/// Leases up to `count` hosts that have pending repos (of the kind `which`) and that nobody else has, those with the most
-/// first; but the many hosts of one domain (`FIRST_OF_DOMAIN`) do not keep others waiting.
+/// Leases up to `count` hosts that have pending repos of the kind `which` and that nobody else has,
+/// those with the most first; but the many hosts of one domain (`FIRST_OF_DOMAIN`) do not keep
+/// others waiting.
 ///
 /// # Errors
 /// The server refused.

@@ -429,7 +429,8 @@ pub fn is_binding(
 }
 
 /// Locks repos that are about to be stored until the transaction ends; returns those that are open
-/// and whose lease is held.
+/// and whose lease is held. That another host claimed one while it was under way does not throw it
+/// away: it is stored as contested, so that whoever claims it does not cost its host another fetch.
 ///
 /// # Errors
 /// The server refused.
@@ -443,7 +444,8 @@ pub fn lock(
         &format!(
             "SELECT r.did, a.\"repoRev\", r.rev, r.rebuild, r.proof
              FROM unnest($2::text[], $3::bigint[]) n (did, lease)
-               JOIN skyfill.repo r ON r.schema_name = $1 AND r.did = n.did AND r.state = 'open'
+               JOIN skyfill.repo r ON r.schema_name = $1 AND r.did = n.did
+                 AND (r.state = 'open' OR r.state = 'unresolved' AND r.contested)
                JOIN skyfill.host h ON h.schema_name = $1 AND h.host = r.host AND h.lease = n.lease
                LEFT JOIN \"{schema}\".actor_sync a ON a.did = r.did
              ORDER BY r.did FOR NO KEY UPDATE OF r FOR KEY SHARE OF h"

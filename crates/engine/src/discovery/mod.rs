@@ -3,8 +3,8 @@
 //! `hosts` lists each host, `relay` sends the requests to relays, `plc` reads the PLC export,
 //! `settle` reads the DID documents of accounts that two hosts list or that have no host, and
 //! `pass` runs all of it in order. Tasks fetch pages, each at its host's pace. The calling thread
-//! stores them in the order in which they arrive, each with the cursor after it. A load may run beside
-//! the pass: `arrivals` tells it what was stored, and both ask each host at one pace.
+//! stores them in the order in which they arrive, each with the cursor after it. A load may run
+//! beside the pass: `arrivals` tells it what was stored, and both ask each host at one pace.
 
 pub(crate) mod arrivals;
 mod context;

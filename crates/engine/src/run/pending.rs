@@ -110,7 +110,7 @@ pub(crate) type RelayAt<'r> = (&'r str, Option<i64>);
 pub(crate) fn load_pending(
     session: &Session<'_>,
     new: &NewRun,
-    archive: Option<Archive>,
+    archive: &mut Option<Archive>,
     relay: Option<RelayAt<'_>>,
     beside: Option<Beside<'_>>,
 ) -> Result<Option<Done>, Failure> {
@@ -157,7 +157,7 @@ pub(crate) fn load_pending(
 fn rounds(
     session: &Session<'_>,
     mut run: Run,
-    mut archive: Option<Archive>,
+    archive: &mut Option<Archive>,
     mut open: u64,
     mut beside: Option<Beside<'_>>,
 ) -> Result<Done, Failure> {

@@ -1,14 +1,15 @@
 //! The whole path: adds the named repos, discovers repos, and loads everything that is pending.
 //!
 //! Loading begins with the first page that discovery stores, in the same run. Only accounts that
-//! two hosts list wait until the pass has asked for their documents. Both ask each host at one pace.
+//! two hosts list wait until the pass has asked for their documents. Both ask each host at one
+//! pace.
 
 use crate::discovery::arrivals::Arrivals;
 use crate::discovery::{Beside, Pass, Source};
 use crate::observer::Milestone;
 use crate::run::new_run::NewRun;
 use crate::run::options::{Options, Repos};
-use crate::run::pending::{Done, RelayAt, load_pending};
+use crate::run::pending::{Done, load_pending};
 use crate::run::phases;
 use crate::run::session::Session;
 use crate::run::stages::CONCURRENCY;
@@ -42,7 +43,7 @@ pub enum Ended {
 /// is in the database.
 pub fn run(session: &Session<'_>, options: Options) -> Result<(Ended, u64), Failure> {
     let (database, observer) = (session.database, session.observer);
-    let archive = open_archive(&options.repos)?;
+    let mut archive = open_archive(&options.repos)?;
     let mut client = database.connect()?;
     options.new.require_fit(&mut client, database)?;
     observer.reached(Milestone::Accepted)?;
@@ -53,7 +54,7 @@ pub fn run(session: &Session<'_>, options: Options) -> Result<(Ended, u64), Fail
     let refused = |error: postgres::Error| database.failure(error);
     let source = &options.source;
     let done = if options.discovers {
-        match discover_and_load(session, &options.new, source, archive)? {
+        match discover_and_load(session, &options.new, source, &mut archive)? {
             Discovered::Loaded(done) => Some(*done),
             Discovered::Nothing => None,
             Discovered::Stopped => return Ok((Ended::Stopped, bad_lines)),
@@ -70,7 +71,7 @@ pub fn run(session: &Session<'_>, options: Options) -> Result<(Ended, u64), Fail
             );
         }
         let relay = source.relay.is_some().then(|| (source.relay(), None));
-        load_pending(session, &options.new, archive, relay, None)?
+        load_pending(session, &options.new, &mut archive, relay, None)?
     };
     if let Some(done) = done {
         return Ok((Ended::Run(Box::new(done)), bad_lines));
@@ -115,7 +116,7 @@ fn discover_and_load(
     session: &Session<'_>,
     new: &NewRun,
     source: &Source,
-    archive: Option<Archive>,
+    archive: &mut Option<Archive>,
 ) -> Result<Discovered, Failure> {
     let turns = {
         let _within = session.runtime.enter();
@@ -181,30 +182,30 @@ fn discover(
 fn load_beside(
     session: &Session<'_>,
     new: &NewRun,
-    archive: Option<Archive>,
+    archive: &mut Option<Archive>,
     relay: &str,
     beside: Beside<'_>,
 ) -> Result<Option<Done>, Failure> {
     let database = session.database;
     let mut client = database.connect()?;
-    let seq = loop {
+    loop {
         let news = beside.arrivals.news();
-        let open = repos::count_open(&mut client, &database.schema, Which::All)
-            .map_err(|error| database.failure(error))?;
-        if news.is_over || news.has_begun && open > 0 {
-            break news.seq;
-        }
         if session.stop.is_set() {
             return Ok(None);
         }
+        let open = repos::count_open(&mut client, &database.schema, Which::All)
+            .map_err(|error| database.failure(error))?;
+        if news.is_over || news.has_begun && open > 0 {
+            // Where the pass did not learn it, the relay is not asked once more.
+            let relay = news.seq.map(|seq| (relay, Some(seq)));
+            let done = load_pending(session, new, archive, relay, Some(beside))?;
+            // What was open may be contested by now.
+            if done.is_some() || news.is_over {
+                return Ok(done);
+            }
+        }
         beside.arrivals.wait(news, CHECK_EVERY);
-    };
-    if session.stop.is_set() {
-        return Ok(None);
     }
-    drop(client);
-    let relay: RelayAt<'_> = (relay, seq);
-    load_pending(session, new, archive, Some(relay), Some(beside))
 }
 
 fn open_archive(repos: &Repos) -> Result<Option<Archive>, Failure> {

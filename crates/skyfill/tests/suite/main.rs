@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::print_stderr, reason = "cargo shows what a test prints")]
 
+mod beside;
 mod chaos;
 mod conformance;
 mod consumer;

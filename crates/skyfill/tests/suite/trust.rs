@@ -10,15 +10,15 @@ use testbed::*;
 
 /// A rev in the year 2540, the last one that there is.
 const FUTURE: &str = "jzzzzzzzzzzzz";
-const DID: &str = "did:plc:honest";
+pub(crate) const DID: &str = "did:plc:honest";
 
 /// A rev of a day of January 2025.
-fn rev(day: u64) -> String {
+pub(crate) fn rev(day: u64) -> String {
     atrepo::syntax::tid(1_735_689_600_000_000 + day * 86_400_000_000, 1)
 }
 
 /// A repo with a post, signed by the key of `did`.
-fn repo(did: &str, rev: &str, text: &str) -> Vec<u8> {
+pub(crate) fn repo(did: &str, rev: &str, text: &str) -> Vec<u8> {
     let mut w = atrepo::cbor::Writer::new();
     w.map(3)
         .text("text")
@@ -32,7 +32,7 @@ fn repo(did: &str, rev: &str, text: &str) -> Vec<u8> {
 }
 
 /// The same, signed by somebody else's key.
-fn forged(did: &str, rev: &str, text: &str) -> Vec<u8> {
+pub(crate) fn forged(did: &str, rev: &str, text: &str) -> Vec<u8> {
     let car = repo(did, rev, text);
     let (root, blocks) = atrepo::BlockIndex::build(car.as_slice()).unwrap();
     let commit = atrepo::Commit::parse(blocks.get(&root).unwrap()).unwrap();
@@ -62,12 +62,12 @@ fn forged(did: &str, rev: &str, text: &str) -> Vec<u8> {
 }
 
 /// A host of these repos, which lists them with the revs in them.
-struct Host {
-    server: Server,
+pub(crate) struct Host {
+    pub(crate) server: Server,
 }
 
 impl Host {
-    fn of(cars: &[(&str, Vec<u8>)]) -> Self {
+    pub(crate) fn of(cars: &[(&str, Vec<u8>)]) -> Self {
         let host = Self {
             server: Server::start(HashMap::new()),
         };
@@ -75,20 +75,22 @@ impl Host {
         host
     }
 
-    fn serves(&self, cars: &[(&str, Vec<u8>)]) {
-        let mut lines = Vec::new();
+    pub(crate) fn serves(&self, cars: &[(&str, Vec<u8>)]) {
         for (did, car) in cars {
-            let rev = atrepo::Repo::open(car.as_slice(), did)
-                .unwrap()
-                .commit()
-                .rev
-                .clone();
-            lines.push(format!(
-                "{{\"did\":\"{did}\",\"head\":\"x\",\"rev\":\"{rev}\",\"active\":true}}"
-            ));
             self.server.set(did, Answer::Repo(Arc::new(car.clone())));
         }
-        self.lists(&lines.join(","));
+        self.server.set("", Self::list(cars));
+    }
+
+    /// The list of these repos.
+    pub(crate) fn list(cars: &[(&str, Vec<u8>)]) -> Answer {
+        let line = |(did, car): &(&str, Vec<u8>)| {
+            let repo = atrepo::Repo::open(car.as_slice(), did).unwrap();
+            let rev = &repo.commit().rev;
+            format!("{{\"did\":\"{did}\",\"head\":\"x\",\"rev\":\"{rev}\",\"active\":true}}")
+        };
+        let lines: Vec<String> = cars.iter().map(line).collect();
+        Answer::text(format!("{{\"repos\":[{}]}}", lines.join(",")))
     }
 
     fn lists(&self, lines: &str) {
@@ -104,17 +106,17 @@ impl Host {
         }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.server.url()
     }
 
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         self.url().trim_start_matches("http://").to_owned()
     }
 }
 
 /// A directory in which these accounts live on `host`.
-fn directory(dids: &[&str], host: &Host) -> Server {
+pub(crate) fn directory(dids: &[&str], host: &Host) -> Server {
     let directory = Server::start(HashMap::new());
     for did in dids {
         lives_on(&directory, did, host);
@@ -122,7 +124,7 @@ fn directory(dids: &[&str], host: &Host) -> Server {
     directory
 }
 
-fn lives_on(directory: &Server, did: &str, host: &Host) {
+pub(crate) fn lives_on(directory: &Server, did: &str, host: &Host) {
     directory.set(
         &format!("plc {did}"),
         Answer::text(simnet::document(did, "alice.test", &host.url())),
@@ -166,7 +168,7 @@ fn run_over(db: &TestDb, directory: &Server, hosts: &[&Host]) -> Command {
 }
 
 /// What the ledger has of an account: state, host, proof, error.
-fn ledger_of(db: &TestDb, did: &str) -> (String, String, Option<String>, String) {
+pub(crate) fn ledger_of(db: &TestDb, did: &str) -> (String, String, Option<String>, String) {
     let row = db
         .client()
         .query_one(
@@ -199,7 +201,7 @@ fn certificate_of(db: &TestDb, dir: &Path) -> serde_json::Value {
 }
 
 /// The tables are those of a load of this CAR from this host alone.
-fn assert_loaded_alone(db: &TestDb, directory: &Server, car: &[u8], name: &str) {
+pub(crate) fn assert_loaded_alone(db: &TestDb, directory: &Server, car: &[u8], name: &str) {
     let host = Host::of(&[(DID, car.to_vec())]);
     let reference = TestDb::migrated();
     lives_on(directory, DID, &host);
@@ -209,7 +211,7 @@ fn assert_loaded_alone(db: &TestDb, directory: &Server, car: &[u8], name: &str) 
     }
 }
 
-fn texts(db: &TestDb) -> Vec<String> {
+pub(crate) fn texts(db: &TestDb) -> Vec<String> {
     let rows = db
         .client()
         .query("SELECT text FROM bsky.post ORDER BY text", &[])
@@ -293,7 +295,8 @@ fn a_forgery_is_found_and_replaced_in_the_run_that_loaded_it() {
     let directory = directory(&[DID], &good);
     let output = run_well(&mut run_over(&db, &directory, &[&evil]));
     assert!(
-        told(&output).contains("1 repos are not their accounts' own"),
+        told(&output)
+            .contains("1 repos are loaded again: what is stored is not their accounts' own"),
         "{}",
         told(&output)
     );
