@@ -12,7 +12,6 @@ use crate::run::options::{Options, Repos};
 use crate::run::pending::{Done, load_pending};
 use crate::run::phases;
 use crate::run::session::Session;
-use crate::run::stages::CONCURRENCY;
 use crate::run::wanted;
 use crate::verify;
 use fetch::archive::Archive;
@@ -120,7 +119,7 @@ fn discover_and_load(
 ) -> Result<Discovered, Failure> {
     let turns = {
         let _within = session.runtime.enter();
-        Turns::start(session.options.fetch.pace(CONCURRENCY))
+        Turns::start(session.options.fetch.pace(session.options.scale.slots))
     };
     let arrivals = Arrivals::default();
     let beside = Beside {

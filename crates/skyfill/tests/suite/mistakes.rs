@@ -11,10 +11,9 @@ use testbed::*;
 fn said(command: &mut Command, replace: &[(&str, &str)]) -> String {
     let output = command.output().expect("run skyfill");
     let printed = String::from_utf8_lossy(&output.stderr);
-    // Warnings are of the machine and its server.
-    let lines = printed
-        .lines()
-        .filter(|line| !line.starts_with("warning: "));
+    // Warnings and sizes are of the machine and its server.
+    let is_of_machine = |line: &str| line.starts_with("warning: ") || line.starts_with("sizes: ");
+    let lines = printed.lines().filter(|line| !is_of_machine(line));
     let mut text = format!(
         "exit code {}\n{}{}",
         output.status.code().expect("an exit code"),
