@@ -22,8 +22,9 @@ struct Came {
     seconds: f64,
 }
 
-/// Every fault that one host can have, `rounds` times with it and without it, in turns.
-pub(crate) fn run(binary: &Path, repos: usize, rounds: usize) -> String {
+/// Every fault that one host can have, or those that are named, `rounds` times with it and without
+/// it, in turns.
+pub(crate) fn run(binary: &Path, repos: usize, rounds: usize, named: &[String]) -> String {
     let scene = Scene::new();
     let mut out = String::new();
     let _ = writeln!(
@@ -34,7 +35,8 @@ pub(crate) fn run(binary: &Path, repos: usize, rounds: usize) -> String {
     // Three good hosts share an address: no hostile host does that.
     let faults = Fault::ALL
         .iter()
-        .filter(|fault| **fault != Fault::SharedAddress);
+        .filter(|fault| **fault != Fault::SharedAddress)
+        .filter(|fault| named.is_empty() || named.iter().any(|name| name == fault.word()));
     for fault in faults {
         let (mut with, mut without, mut least, mut honest) =
             (Vec::new(), Vec::new(), usize::MAX, 0);

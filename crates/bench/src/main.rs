@@ -40,7 +40,7 @@ const USAGE: &str = "usage: bench client [RECORDS] [ROUNDS]
        bench consumer SKYFILL [RECORDS] [ROUNDS]
        bench network SKYFILL [REPOS] [HOSTS]
        bench limit SKYFILL [REPOS]
-       bench hostile-host SKYFILL [REPOS] [ROUNDS]
+       bench hostile-host SKYFILL [REPOS] [ROUNDS] [FAULT...]
        bench paper [REPOS]";
 
 fn main() {
@@ -68,7 +68,10 @@ fn main() {
         "consumer" => consumer::run(&binary, number(300_000), number(3)),
         "network" => network::faults(&binary, number(20_000), number(300)),
         "limit" => network::limit(&binary, number(6000)),
-        "hostile-host" => hostile::run(&binary, number(2000), number(3)),
+        "hostile-host" => {
+            let (repos, rounds) = (number(2000), number(3));
+            hostile::run(&binary, repos, rounds, &args.collect::<Vec<String>>())
+        }
         "paper" => paper::run(number(45_000_000) as u64),
         _ => {
             eprintln!("{USAGE}");
