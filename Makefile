@@ -4,10 +4,11 @@
 msrv := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint doc deny msrv bench chaos fuzz conformance reference
+.PHONY: help quickstart test lint doc deny msrv bench chaos fuzz conformance reference archive deb image \
+        packages-test picture
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 quickstart: ## From nothing to tables: build skyfill and load repos into a private PostgreSQL
 	@scripts/quickstart.sh
@@ -44,3 +45,18 @@ conformance: ## Compare with the official indexer from npm, row by row (official
 reference: ## Generate docs/reference/commands.md from the definitions of the arguments
 	cargo run -q -p skyfill --all-features --locked -- reference > docs/reference/commands.tmp
 	mv docs/reference/commands.tmp docs/reference/commands.md
+
+archive: ## Package: a static Linux binary with man pages and completions
+	@scripts/package.sh archive
+
+deb: ## Package: the same for Debian, with a systemd unit
+	@scripts/package.sh deb
+
+image: ## Package: a container image (podman, buildah or docker)
+	@scripts/package.sh image
+
+packages-test: ## Try the packages in new roots, as root on Debian
+	@scripts/packages-test.sh
+
+picture: ## Draw docs/pictures/live-view.svg from a run in tmux
+	@scripts/picture.sh

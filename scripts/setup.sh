@@ -2,8 +2,8 @@
 # Installs what is missing to build and test skyfill: a C linker, a Rust toolchain, PostgreSQL's
 # server programs, libpq. Works on Debian and Ubuntu, as root or with sudo; otherwise it prints what
 # to install and stops. It changes nothing that is installed, and creates no PostgreSQL cluster.
-# Usage: scripts/setup.sh [build|test|conformance]
-# `test` also needs libpq's headers, `conformance` npm and psql.
+# Usage: scripts/setup.sh [build|test|conformance|package]
+# `test` also needs libpq's headers and PgBouncer, `conformance` npm and psql, `package` musl.
 set -euo pipefail
 purpose=${1:-build}
 missing=()
@@ -26,6 +26,7 @@ have_postgres() {
   done
   [ -n "${PG_CONFIG:-}" ] && [ -x "$("$PG_CONFIG" --bindir)/initdb" ]
 }
+have_pgbouncer() { have pgbouncer || [ -x /usr/sbin/pgbouncer ]; }
 have_libpq() { have pg_config && [ -f "$(pg_config --includedir)/libpq-fe.h" ]; }
 
 have cc || missing+=(gcc libc6-dev)
@@ -33,7 +34,11 @@ have make || missing+=(make)
 have curl || missing+=(curl)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || [ "$(uname)" = Darwin ] || missing+=(ca-certificates)
 have_postgres || missing+=(postgresql)
-if [ "$purpose" = test ]; then have_libpq || missing+=(libpq-dev); fi
+if [ "$purpose" = test ]; then
+  have_libpq || missing+=(libpq-dev)
+  have_pgbouncer || missing+=(pgbouncer)
+fi
+if [ "$purpose" = package ]; then have musl-gcc || missing+=(musl-tools); fi
 if [ "$purpose" = conformance ]; then have npm || missing+=(npm); have psql || missing+=(postgresql-client); fi
 
 if [ "$(uname)" = Darwin ]; then # written for macOS, but not tested there
@@ -57,6 +62,10 @@ if [ ${#missing[@]} -gt 0 ]; then
     steps+="mkdir -p /etc/postgresql-common; grep -qs '^ *create_main_cluster' $conf || echo 'create_main_cluster = false' >> $conf; "
   fi
   steps+="apt-get update -qq; apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold ${missing[*]} >/dev/null"
+  # Nor does a test need the service that PgBouncer's package starts.
+  if [[ " ${missing[*]} " == *" pgbouncer "* ]]; then
+    steps+="; service pgbouncer stop >/dev/null 2>&1 || true; update-rc.d pgbouncer disable >/dev/null 2>&1 || true"
+  fi
   if [ "$(id -u)" = 0 ]; then
     as_root=(bash -c)
   elif have sudo && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then

@@ -2,6 +2,7 @@
 
 use process::{Failure, NextStep};
 use serde::Serialize;
+use std::fmt;
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -87,6 +88,32 @@ impl Finding {
             change,
         }
     }
+}
+
+impl fmt::Display for Finding {
+    /// Lines for people, without one for what is missing.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<8} {}: {}", self.level.word(), self.about, self.found)?;
+        if let Some(means) = &self.means {
+            write!(f, "\n         {means}")?;
+        }
+        if let Some(change) = &self.change {
+            write!(f, "\n         -> {change}")?;
+        }
+        Ok(())
+    }
+}
+
+/// How many findings there are of each level that matters.
+#[must_use]
+pub fn counted(findings: &[Finding]) -> String {
+    let count = |level| findings.iter().filter(|found| found.level == level).count();
+    format!(
+        "{} problems, {} warnings, {} notes",
+        count(Level::Problem),
+        count(Level::Warning),
+        count(Level::Note)
+    )
 }
 
 /// The highest level of some findings.

@@ -12,9 +12,24 @@ pub mod schema;
 pub mod server;
 pub mod sessions;
 
-pub use finding::{Finding, Level, highest};
+pub use finding::{Finding, Level, counted, highest};
 
 use process::{Database, Failure};
+
+/// What a load that begins should know of its database: warnings and problems, a line each.
+#[must_use]
+pub fn warnings(database: &Database, connections: usize) -> Vec<String> {
+    let findings = of_database(database, connections).into_iter();
+    findings
+        .filter(|finding| finding.level >= Level::Warning)
+        .map(|finding| {
+            let means = finding.means.unwrap_or_default();
+            let change = finding.change.map(|line| format!(": {line}"));
+            let change = change.unwrap_or_default();
+            format!("{}: {}; {means}{change}", finding.about, finding.found)
+        })
+        .collect()
+}
 
 /// Looks at the database: the server, the way to it, the schema, and who else is connected.
 /// `connections` is the number of connections that a load uses for its rows.

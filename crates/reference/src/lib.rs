@@ -62,7 +62,7 @@ fn section(
     if let Some(examples) = command.get_after_help() {
         let text = examples.to_string();
         let lines: Vec<&str> = text.lines().skip(1).map(str::trim_start).collect();
-        let _ = write!(out, "\n```sh\n{}\n```\n", lines.join("\n"));
+        let _ = write!(out, "\n```sh parse: examples\n{}\n```\n", lines.join("\n"));
     }
     for inner in command.get_subcommands().filter(|c| c.get_name() != "help") {
         section(inner, &name, out, variables);

@@ -52,6 +52,8 @@ fn main() -> ExitCode {
         Command::Indexes(args) => commands::indexes::run(&args),
         Command::Db(args) => commands::db::run(&args),
         Command::Simnet(args) => commands::practice::run(&args),
+        Command::Completions(args) => commands::packaged::completions(&args),
+        Command::ManPages(args) => commands::packaged::man_pages(&args),
         Command::Reference => commands::reference::run(),
     };
     exit::report(outcome)

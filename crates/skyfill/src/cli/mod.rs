@@ -49,6 +49,10 @@ pub(crate) enum Command {
     Indexes(IndexesArgs),
     Db(DbArgs),
     Simnet(SimnetArgs),
+    Completions(CompletionsArgs),
+    /// Writes the man pages of all commands to a folder.
+    #[command(hide = true)]
+    ManPages(ManPagesArgs),
     /// Prints docs/reference/commands.md.
     #[command(hide = true)]
     Reference,
@@ -571,6 +575,26 @@ pub(crate) enum DbAction {
     Status(DataDirArgs),
     /// Prints its URL, and starts it if it is stopped; only `start` creates it.
     Url(DataDirArgs),
+}
+
+/// Prints the completions of commands and options for a shell.
+///
+/// Packages install them. Otherwise, save them where your shell looks for completions.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  skyfill completions bash > ~/.local/share/bash-completion/completions/skyfill
+  skyfill completions fish > ~/.config/fish/completions/skyfill.fish")]
+pub(crate) struct CompletionsArgs {
+    /// Shell that reads them
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ManPagesArgs {
+    /// Folder to write them to; it is created if it is missing
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
 }
 
 fn collection(text: &str) -> Result<rows::Collection, String> {

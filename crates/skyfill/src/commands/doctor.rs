@@ -2,8 +2,8 @@
 
 use crate::cli::DoctorArgs;
 use crate::{fetch_args, told};
+use doctor::Level;
 use doctor::network::{self, Network};
-use doctor::{Finding, Level};
 use engine::discovery::PUBLIC_RELAY;
 use engine::run::{Scale, Wanted};
 use process::{Database, Ended, Failure, threads};
@@ -34,21 +34,10 @@ pub(crate) fn run(given: &DoctorArgs) -> Result<Ended, Failure> {
         observe::data!("{all}");
     } else {
         for finding in &findings {
-            print(finding);
+            observe::data!("{finding}");
         }
     }
-    let count = |level| {
-        findings
-            .iter()
-            .filter(|finding| finding.level == level)
-            .count()
-    };
-    observe::log!(
-        "{} problems, {} warnings, {} notes",
-        count(Level::Problem),
-        count(Level::Warning),
-        count(Level::Note)
-    );
+    observe::log!("{}", doctor::counted(&findings));
     Ok(match highest {
         Level::Problem => Ended::WithFailures,
         Level::Ok | Level::Note | Level::Warning => Ended::Well,
@@ -78,35 +67,9 @@ fn network(given: &DoctorArgs, database: Option<&Database>) -> Result<Network, F
     })
 }
 
-fn print(finding: &Finding) {
-    observe::data!(
-        "{:<8} {}: {}",
-        finding.level.word(),
-        finding.about,
-        finding.found
-    );
-    if let Some(means) = &finding.means {
-        observe::data!("         {means}");
-    }
-    if let Some(change) = &finding.change {
-        observe::data!("         -> {change}");
-    }
-}
-
-/// Reports what a load that begins should know: warnings and problems about the database, a line
-/// each.
+/// Reports what a load that begins should know.
 pub(crate) fn warn(database: &Database, connections: usize) {
-    for finding in doctor::of_database(database, connections) {
-        if finding.level < Level::Warning {
-            continue;
-        }
-        let change = finding.change.unwrap_or_default();
-        tracing::warn!(
-            "{}: {}; {}{}{change}",
-            finding.about,
-            finding.found,
-            finding.means.as_deref().unwrap_or_default(),
-            if change.is_empty() { "" } else { ": " }
-        );
+    for warning in doctor::warnings(database, connections) {
+        tracing::warn!("{warning}");
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod identities;
 pub(crate) mod indexes;
 mod judged;
 pub(crate) mod migrate;
+pub(crate) mod packaged;
 pub(crate) mod practice;
 pub(crate) mod producer;
 pub(crate) mod reference;

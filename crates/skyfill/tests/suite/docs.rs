@@ -1,68 +1,48 @@
-//! The commands in the tutorial and the how-to guides, run as a reader would run them.
-//!
-//! Code blocks are marked in their opening fence: `sh run` must succeed, `sh fails` must end with
-//! exit code 1, `sh background` runs until the end of the test, and `sh paste` stands for the
-//! command that the practice network prints. Blocks without a mark are only parsed (see
-//! `cli::docs_test`).
+//! The commands in README.md, the tutorial and the how-to guides, run as a reader would run them.
+//! `testbed::pages` says how pages mark them.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use testbed::pages::{Block, Mark, blocks, pages};
 use testbed::*;
 
-/// The relay's URL in the pages, in whose place the test puts that of its own network.
-const RELAY_IN_PAGES: &str = "http://127.0.0.1:40961";
+/// Pages whose marked blocks are run by the tests below.
+const RUN: &[&str] = &[
+    "README.md",
+    "docs/how-to/backfill-bsky.md",
+    "docs/how-to/full-network.md",
+    "docs/how-to/installing.md",
+    "docs/how-to/live-appview.md",
+    "docs/how-to/original-scripts.md",
+    "docs/how-to/partial-backfills.md",
+    "docs/how-to/profiling.md",
+    "docs/tutorial/first-hour.md",
+];
 
-/// A marked code block of a page.
-struct Block {
-    mark: String,
-    text: String,
+/// A practice network that runs beside a reader's shell.
+struct Practice {
+    process: Child,
+    urls: serde_json::Value,
+    /// The command that it printed.
+    command: String,
 }
 
-/// The marked code blocks of a page, in order.
-fn blocks(page: &str) -> Vec<Block> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../docs")
-        .join(page);
-    let text = fs::read_to_string(&path).unwrap();
-    let mut blocks = Vec::new();
-    let mut open: Option<Block> = None;
-    for line in text.lines() {
-        match (line.strip_prefix("```"), &mut open) {
-            (Some(_), Some(_)) => blocks.extend(open.take()),
-            (Some(info), None) => {
-                open = Some(Block {
-                    mark: info.strip_prefix("sh ").unwrap_or_default().to_owned(),
-                    text: String::new(),
-                });
-            }
-            (None, Some(block)) => {
-                block.text.push_str(line);
-                block.text.push('\n');
-            }
-            (None, None) => {}
-        }
-    }
-    blocks.retain(|block| !block.mark.is_empty());
-    assert!(!blocks.is_empty(), "{page} has no marked block");
-    blocks
-}
-
-/// A reader's shell: a folder, and skyfill in the PATH.
+/// A reader's shell: a folder, with skyfill in the PATH. What a block exports and where it goes
+/// holds for the next one.
 struct Shell {
     folder: tempfile::TempDir,
-    /// The database to use instead of a private one.
-    database: Option<String>,
-    background: Vec<Child>,
+    environment: Vec<(&'static str, String)>,
+    practice: Option<Practice>,
 }
 
 impl Shell {
-    fn new(database: Option<&str>) -> Self {
+    fn new() -> Self {
         Self {
             folder: folder(),
-            database: database.map(str::to_owned),
-            background: Vec::new(),
+            environment: Vec::new(),
+            practice: None,
         }
     }
 
@@ -75,84 +55,112 @@ impl Shell {
         command
             .args(["-euo", "pipefail", "-c", text])
             .current_dir(self.folder.path())
-            .env("PATH", path);
-        if let Some(url) = &self.database {
-            command.env("BSKY_DB_POSTGRES_URL", url);
-        }
+            .env("PATH", path)
+            .env("HOME", self.folder.path())
+            .envs(self.environment.iter().cloned());
         command
     }
 
-    /// Runs a block to its end.
-    fn run(&self, text: &str, expected: i32) {
-        let output = self.command(text).output().unwrap();
-        assert_eq!(
-            output.status.code(),
-            Some(expected),
-            "{text}\n{}",
-            told(&output)
+    /// Runs a block to its end. What it left running ends with it.
+    fn run(&self, text: &str, expected: i32) -> Output {
+        let state = self.folder.path().join(".session");
+        let state = state.display();
+        let script = format!(
+            "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
+             if [ -e {state} ]; then . {state}; cd \"$SESSION_FOLDER\"; fi
+             {text}
+             export SESSION_FOLDER=\"$PWD\"
+             export -p > {state}"
         );
+        let output = self.command(&script).output().unwrap();
+        let code = output.status.code();
+        assert_eq!(code, Some(expected), "{text}\n{}", told(&output));
+        output
     }
 
-    /// Starts a practice network. Returns the URL of its relay and the command that it prints.
-    fn start_network(&mut self, text: &str) -> (String, String) {
-        let mut child = self
+    /// Starts a practice network.
+    fn start_network(&mut self, text: &str) {
+        let mut process = self
             .command(&format!("exec {text}"))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let mut urls = String::new();
-        BufReader::new(child.stdout.take().unwrap())
+        BufReader::new(process.stdout.take().unwrap())
             .read_line(&mut urls)
             .unwrap();
-        let urls: serde_json::Value = serde_json::from_str(&urls).unwrap();
-        let stderr = BufReader::new(child.stderr.as_mut().unwrap());
+        let stderr = BufReader::new(process.stderr.as_mut().unwrap());
         let printed = stderr
             .lines()
             .map(Result::unwrap)
             .find(|line| line.trim_start().starts_with("skyfill run "))
             .expect("the network prints a command");
-        self.background.push(child);
-        (
-            urls["relay"].as_str().unwrap().to_owned(),
-            printed.trim().to_owned(),
-        )
+        self.practice = Some(Practice {
+            process,
+            urls: serde_json::from_str(&urls).unwrap(),
+            command: printed.trim().to_owned(),
+        });
+    }
+
+    fn practice(&self) -> &Practice {
+        self.practice.as_ref().expect("a practice network")
+    }
+
+    /// What a name in the comments of a page stands for.
+    fn value(&self, name: &str) -> String {
+        let url = |member: &serde_json::Value| member.as_str().unwrap().to_owned();
+        let urls = &self.practice().urls;
+        match name {
+            "RELAY" => url(&urls["relay"]),
+            "HOST1" => url(&urls["hosts"][0]),
+            "HOST2" => url(&urls["hosts"][1]),
+            "PRACTICE" => {
+                let options = self
+                    .practice()
+                    .command
+                    .strip_prefix("skyfill run --discover ");
+                options.unwrap().to_owned()
+            }
+            "DID1" => {
+                let file = fs::read_to_string(self.folder.path().join("dids.jsonl")).unwrap();
+                let line: Vec<String> = serde_json::from_str(file.lines().next().unwrap()).unwrap();
+                line[0].clone()
+            }
+            "NEW_DATABASE" => self.new_database(),
+            _ => panic!("{name} stands for nothing"),
+        }
+    }
+
+    /// A name for a database that a page makes; the tests' server drops it with those of processes
+    /// that ended.
+    fn new_database(&self) -> String {
+        let unique: u32 = self
+            .folder
+            .path()
+            .display()
+            .to_string()
+            .bytes()
+            .map(u32::from)
+            .sum();
+        format!("test_{}_{}", std::process::id(), 1_000_000 + unique)
     }
 }
 
 impl Drop for Shell {
     fn drop(&mut self) {
-        if self.database.is_none() {
-            drop(self.command("skyfill db stop").output());
-        }
-        for child in &mut self.background {
-            drop(child.kill());
-            drop(child.wait());
-        }
-    }
-}
-
-/// From nothing to a verdict, a repair and a catch-up, in a private PostgreSQL.
-#[test]
-fn the_tutorial_works_as_written() {
-    let mut shell = Shell::new(None);
-    let mut network = None;
-    for block in blocks("tutorial/first-hour.md") {
-        match block.mark.as_str() {
-            "background" => network = Some(shell.start_network(&block.text)),
-            "paste" => {
-                let (_, printed) = network.as_ref().unwrap();
-                shell.run(&format!("{printed} --certificate first.json"), 0);
-                assert_verdict(&shell.folder.path().join("first.json"), "complete");
-            }
-            mark => {
-                let (relay, _) = network.as_ref().unwrap();
-                let text = block.text.replace(RELAY_IN_PAGES, relay);
-                shell.run(&text, i32::from(mark == "fails"));
+        if self.environment.is_empty() {
+            // The private PostgreSQL, wherever the page made it.
+            for folder in [".", "first-hour"] {
+                let stop = format!("cd {folder} && skyfill db stop");
+                drop(self.command(&stop).output());
             }
         }
+        if let Some(practice) = &mut self.practice {
+            drop(practice.process.kill());
+            drop(practice.process.wait());
+        }
     }
-    assert_verdict(&shell.folder.path().join("certificate.json"), "complete");
 }
 
 fn assert_verdict(certificate: &Path, verdict: &str) {
@@ -161,20 +169,169 @@ fn assert_verdict(certificate: &Path, verdict: &str) {
     assert_eq!(certificate["verdict"], verdict, "{text}");
 }
 
-/// The guides begin where the tutorial ends: a practice network whose options are stored, and a DID
-/// file of its accounts.
+/// From nothing to a verdict, a repair, a stop and a catch-up, in a private PostgreSQL.
 #[test]
-fn the_how_to_guides_work_as_written() {
-    for page in ["how-to/partial-backfills.md", "how-to/profiling.md"] {
-        let db = TestDb::migrated();
-        let mut shell = Shell::new(Some(&db.url));
-        let (_, printed) =
-            shell.start_network("skyfill simnet --repos 40 --records 1000 --dids dids.jsonl");
-        shell.run(&printed.replacen("run --discover", "discover", 1), 0);
-        for block in blocks(page) {
-            assert_eq!(block.mark, "run", "{page}");
-            shell.run(&block.text, 0);
+fn the_tutorial_works_as_written() {
+    let mut shell = Shell::new();
+    for block in blocks("docs/tutorial/first-hour.md") {
+        let text = |shell: &Shell| block.with(|name| shell.value(name));
+        match block.mark {
+            Mark::Parse => {}
+            Mark::Background => shell.start_network(&block.text),
+            Mark::Paste => {
+                let printed = &shell.practice().command;
+                shell.run(&format!("{printed} --certificate first.json"), 0);
+                let certificate = shell.folder.path().join("first-hour/first.json");
+                assert_verdict(&certificate, "complete");
+            }
+            Mark::Stop => {
+                let printed = &shell.practice().command;
+                let text = format!("SKYFILL_FAILPOINT=phase=1,stop {printed}");
+                let stopped = told(&shell.run(&format!("{text} || code=$?; exit $code"), 4));
+                let next = stopped.lines().rev();
+                let next = next.filter_map(|line| line.strip_prefix("stopped; continue with: "));
+                shell.run(
+                    next.clone().next().unwrap_or_else(|| panic!("{stopped}")),
+                    0,
+                );
+            }
+            Mark::Fails => drop(shell.run(&text(&shell), 1)),
+            Mark::Run { .. } => drop(shell.run(&text(&shell), 0)),
         }
-        assert!(db.count("record") > 0, "{page}");
+    }
+    let certificate = shell.folder.path().join("first-hour/certificate.json");
+    assert_verdict(&certificate, "complete");
+}
+
+/// What the pages behind the tutorial assume: a practice network that is known to the database, a
+/// DID file of its accounts, and a DID cache of the original scripts.
+struct Reader {
+    shell: Shell,
+    db: TestDb,
+}
+
+impl Reader {
+    fn new() -> Self {
+        let mut shell = Shell::new();
+        shell.start_network("skyfill simnet --hosts 3 --repos 40 --records 1000 --dids dids.jsonl");
+        let dids = fs::read_to_string(shell.folder.path().join("dids.jsonl")).unwrap();
+        fs::write(shell.folder.path().join("did-cache.bin"), cache_of(&dids)).unwrap();
+        let db = TestDb::migrated();
+        let mut reader = Self { shell, db };
+        reader.begin();
+        reader
+    }
+
+    /// Makes the network known to the database.
+    fn begin(&mut self) {
+        let config: postgres::Config = self.db.url.parse().unwrap();
+        let postgres::config::Host::Unix(sockets) = &config.get_hosts()[0] else {
+            panic!("the tests' server has a socket");
+        };
+        let urls = &self.shell.practice().urls;
+        self.shell.environment = vec![
+            ("BSKY_DB_POSTGRES_URL", self.db.url.clone()),
+            (
+                "BSKY_REPO_PROVIDER",
+                urls["relay"].as_str().unwrap().to_owned(),
+            ),
+            ("BSKY_DID_PLC_URL", urls["plc"].as_str().unwrap().to_owned()),
+            ("PGHOST", sockets.display().to_string()),
+            ("PGUSER", config.get_user().unwrap().to_owned()),
+        ];
+        let known = format!("skyfill discover {}", self.shell.value("PRACTICE"));
+        assert_eq!(self.shell.command(&known).status().unwrap().code(), Some(0));
+    }
+
+    fn run(&mut self, block: &Block) {
+        let text = |shell: &Shell| block.with(|name| shell.value(name));
+        match block.mark {
+            Mark::Run { fresh } => {
+                if fresh {
+                    self.db = TestDb::migrated();
+                    drop(fs::remove_file(self.shell.folder.path().join(".session")));
+                    self.begin();
+                }
+                self.shell.run(&text(&self.shell), 0);
+            }
+            Mark::Fails => drop(self.shell.run(&text(&self.shell), 1)),
+            Mark::Parse => {}
+            _ => panic!("line {}: only the tutorial has such a block", block.line),
+        }
+    }
+}
+
+/// Pairs as msgpackr writes them.
+fn cache_of(did_file: &str) -> Vec<u8> {
+    let mut cache = Vec::new();
+    for line in did_file.lines() {
+        let pair: [String; 2] = serde_json::from_str(line).unwrap();
+        cache.push(0x92);
+        for text in pair {
+            cache.extend([0xd9, u8::try_from(text.len()).unwrap()]);
+            cache.extend(text.as_bytes());
+        }
+    }
+    cache
+}
+
+/// Runs what a page marks to be run. Returns the database as the page leaves it.
+fn works(page: &str) -> Reader {
+    assert!(RUN.contains(&page), "{page}");
+    let mut reader = Reader::new();
+    for block in blocks(page) {
+        reader.run(&block);
+    }
+    reader
+}
+
+#[test]
+fn the_readme_works_as_written() {
+    assert!(works("README.md").db.count("record") > 0);
+}
+
+#[test]
+fn the_guide_for_the_full_network_works_as_written() {
+    let reader = works("docs/how-to/full-network.md");
+    let name = reader.shell.new_database();
+    let drop_it = format!("dropdb --force {name}");
+    assert!(reader.shell.command(&drop_it).status().unwrap().success());
+}
+
+#[test]
+fn the_guide_to_a_live_appview_works_as_written() {
+    assert!(works("docs/how-to/live-appview.md").db.count("record") > 0);
+}
+
+#[test]
+fn the_guide_to_partial_backfills_works_as_written() {
+    works("docs/how-to/partial-backfills.md");
+}
+
+#[test]
+fn the_guide_to_profiling_works_as_written() {
+    assert!(works("docs/how-to/profiling.md").db.count("record") > 0);
+}
+
+#[test]
+fn the_guide_from_the_original_scripts_works_as_written() {
+    assert!(works("docs/how-to/original-scripts.md").db.count("record") > 0);
+}
+
+#[test]
+fn the_guide_from_backfill_bsky_works_as_written() {
+    assert!(works("docs/how-to/backfill-bsky.md").db.count("record") > 0);
+}
+
+#[test]
+fn the_guide_to_installing_works_as_written() {
+    works("docs/how-to/installing.md");
+}
+
+#[test]
+fn every_page_with_commands_to_run_is_run() {
+    for page in pages() {
+        let runs = blocks(&page).iter().any(|block| block.mark != Mark::Parse);
+        assert_eq!(runs, RUN.contains(&page.as_str()), "{page}");
     }
 }

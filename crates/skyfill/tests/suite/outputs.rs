@@ -339,3 +339,44 @@ fn commands_without_a_database() {
     ];
     insta::assert_snapshot!(all.join("\n\n"));
 }
+
+/// What packages install beside the binary: completions that a shell accepts, and a man page for
+/// each command that the help lists.
+#[test]
+fn completions_and_man_pages_of_every_command() {
+    let dir = folder();
+    let script = dir.path().join("skyfill.bash");
+    let output = run_well(skyfill().args(["completions", "bash"]));
+    fs::write(&script, output.stdout).unwrap();
+    let complete = "source \"$1\"; COMP_WORDS=(skyfill cat); COMP_CWORD=1
+        _skyfill skyfill cat skyfill; echo \"${COMPREPLY[@]}\"";
+    let mut bash = Command::new("bash");
+    bash.args(["-c", complete, "bash"]).arg(&script);
+    let output = bash.output().unwrap();
+    assert_eq!(told(&output).trim(), "catch-up");
+
+    run_well(skyfill().arg("man-pages").arg(dir.path().join("man")));
+    let mut commands: Vec<String> = help(&[])
+        .lines()
+        .filter_map(|line| line.strip_prefix("$ skyfill ")?.strip_suffix(" --help"))
+        .map(|path| format!("skyfill-{}.1", path.trim().replace(' ', "-")))
+        .map(|name| name.replace("-.1", ".1"))
+        .collect();
+    let mut pages: Vec<String> = fs::read_dir(dir.path().join("man"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    commands.sort();
+    pages.sort();
+    assert_eq!(pages, commands);
+    let run = fs::read_to_string(dir.path().join("man/skyfill-run.1")).unwrap();
+    assert!(
+        run.contains("retry") && run.contains("SKYFILL_CONTACT"),
+        "{run}"
+    );
+    let other = skyfill()
+        .args(["man-pages", "/dev/null/x"])
+        .output()
+        .unwrap();
+    assert_eq!(other.status.code(), Some(3), "{}", told(&other));
+}

@@ -516,13 +516,13 @@ fn a_role_without_privileges_does_everything() {
 
 /// A pooler by transaction is refused in a word; one by session is taken.
 #[test]
-#[ignore = "needs PgBouncer (Debian: pgbouncer)"]
 fn a_pooler_by_transaction_is_named() {
-    let program = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"]
-        .map(Path::new)
+    let folders = ["/usr/sbin", "/usr/bin", "/opt/homebrew/bin"];
+    let program = folders
+        .map(|folder| Path::new(folder).join("pgbouncer"))
         .into_iter()
         .find(|path| path.exists())
-        .expect("PgBouncer (Debian: pgbouncer)");
+        .expect("PgBouncer, which scripts/setup.sh test installs");
     let (db, dir) = (TestDb::migrated(), folder());
     let url: postgres::Config = db.url.parse().unwrap();
     let postgres::config::Host::Unix(sockets) = &url.get_hosts()[0] else {
