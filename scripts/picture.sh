@@ -14,7 +14,11 @@ network=
 cleanup() {
   "${terminal[@]}" kill-server 2>/dev/null || true
   [ -z "$network" ] || kill "$network" 2>/dev/null || true
-  "$skyfill" db stop --data-dir "$folder/skyfill-data" >/dev/null 2>&1 || true
+  # The run that was stopped ends within seconds.
+  for _ in $(seq 100); do
+    "$skyfill" db stop --data-dir "$folder/skyfill-data" >/dev/null 2>&1 && break
+    sleep 0.1
+  done
   rm -rf "$folder"
 }
 trap cleanup EXIT
@@ -33,7 +37,7 @@ for _ in $(seq 1200); do
   percent=$(grep -oE '[0-9]+ %' <<<"$screen" | head -1 | cut -d' ' -f1 || true)
   if grep -q '▸ loading' <<<"$screen" && [ "${percent:-0}" -ge 50 ] && [ "$percent" -le 75 ]; then
     # The block alone, without what was printed above it.
-    captured=$("${terminal[@]}" capture-pane -e -p -t view | sed -n '/skyfill run · /,$p')
+    captured=$("${terminal[@]}" capture-pane -e -p -t view | sed -n '/skyfill run.*2 of 7/,$p')
     break
   fi
   sleep 0.1

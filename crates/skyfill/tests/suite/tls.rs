@@ -549,7 +549,7 @@ fn a_pooler_by_transaction_is_named() {
             ),
         )
         .unwrap();
-        let mut command = Command::new(program);
+        let mut command = Command::new(&program);
         command
             .arg(&config)
             .current_dir(dir.path())

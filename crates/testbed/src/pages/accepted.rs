@@ -12,6 +12,7 @@ const OTHERS: &[&str] = &[
     "do",
     "done",
     "head",
+    "jq",
     "kill",
     "mkdir",
     "psql",
