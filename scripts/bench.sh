@@ -2,7 +2,7 @@
 # Runs the benchmarks, each against the least that the same work can cost. The report goes to
 # stdout.
 # Usage: scripts/bench.sh [--all]
-# `--all` adds ten million records, large repos and the line form, and takes about an hour.
+# `--all` adds ten million records, large repos, faults and the line form, and takes about two hours.
 set -euo pipefail
 "$(dirname "$0")/setup.sh" build >&2
 . "$(dirname "$0")/env.sh"
@@ -33,5 +33,7 @@ section "A practice network with every fault" network
 $bench network $skyfill
 section "The fullest host at its limit" limit
 $bench limit $skyfill
+section "One hostile host beside ten good ones" hostile-host
+$bench hostile-host $skyfill 1500 1
 section "Lines through the consumer" consumer
 $bench consumer $skyfill
