@@ -2,7 +2,7 @@
 # Runs the benchmarks, each against the least that the same work can cost. The report goes to
 # stdout.
 # Usage: scripts/bench.sh [--all]
-# `--all` adds ten million records, large repos, faults and the line form, and takes about two hours.
+# `--all` adds ten million records, large repos, faults and the line form: about two hours.
 set -euo pipefail
 "$(dirname "$0")/setup.sh" build >&2
 . "$(dirname "$0")/env.sh"
