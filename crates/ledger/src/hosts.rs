@@ -7,7 +7,7 @@
 //! it does not wait.
 
 use crate::locks::HOLDERS;
-use crate::repos::Which;
+use crate::open::Which;
 use postgres::{Error, GenericClient};
 use std::time::Duration;
 

@@ -22,6 +22,7 @@ pub mod hosts;
 pub mod identity;
 pub mod listing;
 pub mod locks;
+pub mod open;
 pub mod parts;
 pub mod presence;
 pub mod proofs;

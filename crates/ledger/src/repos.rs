@@ -1,6 +1,7 @@
 //! Repos (table `repo`): those that are to be loaded, and the result for each. The table is also
 //! the queue of work, host by host ([`crate::hosts`]).
 
+use crate::open::Which;
 use crate::proofs::Proof;
 use crate::states::State;
 use crate::text::reason;
@@ -161,22 +162,6 @@ pub struct Open {
     pub proof: Option<Proof>,
     /// PDS and signing key of the account's document, if the ledger has it.
     pub document: Option<(String, String)>,
-}
-
-/// Which open repos.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// All of them.
-    All,
-    /// Those of which nothing is stored. While nothing keeps a row from being there twice, the
-    /// others have to wait.
-    New,
-}
-
-impl Which {
-    pub(crate) fn is_new(self) -> bool {
-        self == Self::New
-    }
 }
 
 /// Open repos of a host after `after`, in the order of DIDs.

@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender};
 use fetch::Redirects;
 use fetch::archive::Archive;
 use fetch::turns::Turns;
-use ledger::repos::Which;
+use ledger::open::Which;
 use ledger::runs::{Mode, Phase, Run};
 use load::loading::{Loaders, Loading, Message};
 use load::{Choice, LoaderOptions, Notifications, fresh};

@@ -2,7 +2,8 @@
 
 use crate::support::{Ledger, SCHEMA};
 use ledger::hosts;
-use ledger::repos::{self, Moved, Note, Which};
+use ledger::open::Which;
+use ledger::repos::{self, Moved, Note};
 use ledger::states::State;
 
 fn note(did: &str, lease: i64) -> Note {

@@ -2,8 +2,9 @@
 
 use crate::support::{Ledger, SCHEMA};
 use ledger::hosts;
+use ledger::open::Which;
 use ledger::proofs::Proof;
-use ledger::repos::{self, Note, RetryFailed, Stored, Unfound, Which};
+use ledger::repos::{self, Note, RetryFailed, Stored, Unfound};
 use ledger::states::State;
 use std::time::Duration;
 
