@@ -144,7 +144,7 @@ fn new_run(options: &Options) -> Result<NewRun, Failure> {
 
 /// Whether the relay still has all that came after `cursor`; nothing if it was stopped.
 fn keeps(session: &Session<'_>, relay: &str, cursor: i64) -> Result<Option<bool>, Failure> {
-    let http = list_client(&session.options.fetch)?;
+    let http = list_client(&session.options.fetch, 1)?;
     let asked = discovery::relay::keeps(&http, relay, cursor, &session.stop);
     let keeps = session.runtime.block_on(asked);
     if session.stop.is_set() {

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use tokio::runtime::Runtime;
 
 /// Largest page of a list, in bytes.
-const MAX_PAGE: u64 = 2 << 20;
+pub(crate) const MAX_PAGE: u64 = 2 << 20;
 /// Pages of lists that are received concurrently, unless a pass has fewer requests: each is held in
 /// memory.
 pub(crate) const PAGES_AT_ONCE: usize = 128;
@@ -43,6 +43,8 @@ pub(crate) struct Beside<'s> {
     pub(crate) arrivals: &'s Arrivals,
     /// The pace of each host.
     pub(crate) turns: &'s Turns,
+    /// Pages of lists that may be received concurrently.
+    pub(crate) pages: usize,
 }
 
 /// A pass that is under way.
@@ -61,6 +63,11 @@ pub(crate) struct OpenPass<'s> {
 }
 
 impl OpenPass<'_> {
+    /// Pages of hosts that may be received concurrently.
+    pub(crate) fn pages_at_once(&self) -> usize {
+        self.beside.map_or(PAGES_AT_ONCE, |beside| beside.pages)
+    }
+
     /// Counts lines of a list that make no sense.
     pub(crate) fn add_bad_lines(&mut self, of: &str, lines: u64) {
         self.counts.bad.add(lines);
@@ -171,9 +178,9 @@ fn store_page(
     Ok(changes)
 }
 
-/// A client for relays and for the lists of hosts.
-pub(crate) fn list_client(fetch: &fetch::Options) -> Result<HttpClient, Failure> {
+/// A client for relays and for the lists of hosts that receives at most `pages` pages concurrently.
+pub(crate) fn list_client(fetch: &fetch::Options, pages: usize) -> Result<HttpClient, Failure> {
     let limits = fetch.limits(MAX_PAGE, Redirects::Never);
     let client = HttpClient::for_streams(&fetch.user_agent, limits).map_err(Failure::new)?;
-    Ok(client.with_small_bodies(PAGES_AT_ONCE))
+    Ok(client.with_small_bodies(pages))
 }

@@ -74,6 +74,7 @@ pub(crate) fn list_hosts(
 ) -> Result<bool, Failure> {
     let (schema, id) = (&discovery.database.schema, open.id);
     let opt_out = &discovery.fetch.opt_out;
+    let pages = open.pages_at_once();
     let mut hosts = open
         .client
         .run(|client| listing::hosts_to_list(client, schema, id))?;
@@ -84,7 +85,7 @@ pub(crate) fn list_hosts(
     }
     hosts.retain(|host| !opt_out.has_host(&host.host));
     let shared = Arc::new(Tasks {
-        http: list_client(discovery.fetch)?,
+        http: list_client(discovery.fetch, pages)?,
         turns: turns.clone(),
         stop: discovery.stop.clone(),
         attempts: discovery.fetch.max_attempts,

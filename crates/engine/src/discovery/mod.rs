@@ -18,7 +18,7 @@ mod settle;
 mod source;
 
 pub use context::Discovery;
-pub(crate) use context::{Beside, list_client};
+pub(crate) use context::{Beside, MAX_PAGE, list_client};
 pub use known::write_did_file;
 pub use pass::Pass;
 pub use source::{PUBLIC_RELAY, Source};

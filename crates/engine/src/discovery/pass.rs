@@ -112,7 +112,7 @@ impl<'s> Discovery<'s> {
     ) -> Result<Option<Pass>, Failure> {
         let schema = &self.database.schema;
         let client = self.database.patient_alone(self.stop, Lock::Passes);
-        let http = list_client(self.fetch)?;
+        let http = list_client(self.fetch, 1)?;
         let (mut open, seq) = self.begin(client, &http, with_known_hosts, beside)?;
         registry().enter("discover");
         let progress = Progress::begin("discover", open.counts.shown(), None);

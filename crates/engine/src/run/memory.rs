@@ -1,6 +1,8 @@
 //! Divides the memory of a run among its stages, so that all of them together stay within
 //! `--memory`, whatever hosts send.
 
+use crate::discovery::MAX_PAGE;
+
 /// Shares, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Memory {
@@ -53,6 +55,16 @@ impl Memory {
             chunk: (total / 4 / chunks).clamp(CHUNK.0, CHUNK.1),
         }
     }
+}
+
+/// Smallest and largest number of pages of lists that are received while repos are loaded.
+const PAGES: (u64, u64) = (4, 128);
+
+/// Pages of lists that are received concurrently beside a load with `total` bytes: they may fill a
+/// thirty-second of it.
+pub(crate) fn pages_of(total: u64) -> usize {
+    let pages = (total / 32 / MAX_PAGE).clamp(PAGES.0, PAGES.1);
+    usize::try_from(pages).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

@@ -209,7 +209,7 @@ fn note_seq(
         // A pass of discovery came first: what it listed is older.
         return runs::note_relay(client, run, relay, seq).map_err(refused);
     }
-    let http = list_client(&session.options.fetch)?;
+    let http = list_client(&session.options.fetch, 1)?;
     let asked = discovery::relay::current_seq(&http, relay, &session.stop);
     let seq = match session.runtime.block_on(asked) {
         Ok(seq) => {

@@ -7,6 +7,7 @@
 use crate::discovery::arrivals::Arrivals;
 use crate::discovery::{Beside, Pass, Source};
 use crate::observer::Milestone;
+use crate::run::memory::pages_of;
 use crate::run::new_run::NewRun;
 use crate::run::options::{Options, Repos};
 use crate::run::pending::{Done, load_pending};
@@ -126,6 +127,7 @@ fn discover_and_load(
     let beside = Beside {
         arrivals: &arrivals,
         turns: &turns,
+        pages: pages_of(session.options.scale.memory),
     };
     std::thread::scope(|scope| {
         let pass = scope.spawn(|| discover(session, source, beside));
