@@ -9,10 +9,12 @@ use crate::certificate;
 use crate::discovery::{self, Source, list_client};
 use crate::run::{NewRun, Session, load_pending, phases};
 use ledger::coverage::Coverage;
+use ledger::repos;
 use ledger::runs::{self, Phase};
 use ledger::states::State;
 use process::{Failure, clock};
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 /// How tables are brought up to the present.
 pub struct Options {
@@ -86,7 +88,9 @@ pub fn catch_up(session: &Session<'_>, options: &Options) -> Result<Ended, Failu
             return Ok(Ended::Stopped);
         }
     }
+    let mut pace = Pace::default();
     for number in 1..=options.passes {
+        let began = Instant::now();
         let Some(pass) = session.discovery(source).pass(true)? else {
             return Ok(Ended::Stopped);
         };
@@ -94,10 +98,20 @@ pub fn catch_up(session: &Session<'_>, options: &Options) -> Result<Ended, Failu
         if !phases::look_up_changed(session, new.now)? {
             return Ok(Ended::Stopped);
         }
+        let listed = began.elapsed();
+        let changed = repos::count_open(&mut database.connect()?, &database.schema)
+            .map_err(|error| database.failure(error))?;
         let done = load_pending(session, &new, &mut None, Some((relay, pass.seq)), None)?;
         if done.is_some_and(|done| done.is_stopped()) {
             return Ok(Ended::Stopped);
         }
+        let took = began.elapsed();
+        observe::log!(
+            "pass {number} took {:.1} s: {:.1} s to list the hosts, the rest for {changed} repos{}",
+            took.as_secs_f64(),
+            listed.as_secs_f64(),
+            pace.after(began, listed, took, changed)
+        );
         let Some(cursor) = pass.seq else {
             return Err(Failure::new(format!(
                 "the position of {relay} is unknown, so it is unknown whether a gap is left"
@@ -130,6 +144,41 @@ pub fn catch_up(session: &Session<'_>, options: &Options) -> Result<Ended, Failu
     ))
 }
 
+/// How long passes take: what changes during one is what the next one has to do.
+#[derive(Default)]
+struct Pace {
+    /// When the last pass began.
+    last: Option<Instant>,
+}
+
+impl Pace {
+    /// Adds a pass, and says what to expect of the next one. Of the first pass nobody knows in what
+    /// time its repos changed.
+    fn after(&mut self, began: Instant, listed: Duration, took: Duration, changed: u64) -> String {
+        let Some(since) = self.last.replace(began) else {
+            return String::new();
+        };
+        let between = (began - since).as_secs_f64();
+        let Some(seconds) = next_pass(between, listed.as_secs_f64(), took.as_secs_f64(), changed)
+        else {
+            return String::new();
+        };
+        format!("; the next one would take about {seconds:.0} s")
+    }
+}
+
+/// The seconds that the next pass takes if as much changes per second as in the `between` seconds
+/// before this one, and a repo takes as long.
+#[allow(clippy::cast_precision_loss)]
+fn next_pass(between: f64, listed: f64, took: f64, changed: u64) -> Option<f64> {
+    if changed == 0 || between <= 0.0 {
+        return None;
+    }
+    let per_repo = (took - listed).max(0.0) / changed as f64;
+    let changed_meanwhile = changed as f64 / between * took;
+    Some(listed + per_repo * changed_meanwhile)
+}
+
 /// A run that begins now.
 fn new_run(options: &Options) -> Result<NewRun, Failure> {
     Ok(NewRun {
@@ -154,4 +203,16 @@ fn keeps(session: &Session<'_>, relay: &str, cursor: i64) -> Result<Option<bool>
         Failure::new(format!("the relay {relay}: {error}"))
             .hint("the tables are up to date; run it again when the relay responds")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::next_pass;
+
+    #[test]
+    fn a_pass_has_as_much_to_do_as_changed_during_the_last_one() {
+        // 600 repos changed in 60 s, and took 20 s: in the 30 s of the pass 300 change.
+        assert_eq!(next_pass(60.0, 10.0, 30.0, 600), Some(20.0));
+        assert_eq!(next_pass(60.0, 10.0, 30.0, 0), None);
+    }
 }

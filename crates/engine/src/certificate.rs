@@ -4,6 +4,7 @@
 use ledger::coverage::Coverage;
 use ledger::proofs::Counts;
 use ledger::states::State;
+use ledger::verified::Which;
 use process::Database;
 use process::Failure;
 use serde_json::{Value, json};
@@ -107,9 +108,13 @@ pub(crate) fn certificate(
     report: &Report,
     coverage: &Coverage,
     judgment: &Judgment,
-    signatures: Option<Signatures>,
+    (signatures, which): (Option<Signatures>, &Which),
     only: &[String],
-) -> Value {
+) -> Result<Value, Failure> {
+    let mut client = database.connect()?;
+    let verified = ledger::verified::count(&mut client, &database.schema)
+        .map_err(|error| database.failure(error))?;
+    let compared: u64 = report.hosts.values().map(|host| host.verified).sum();
     let hosts: Vec<Value> = report
         .hosts
         .iter()
@@ -137,7 +142,7 @@ pub(crate) fn certificate(
             "collections": run.collections, "notifications": run.notifications,
         })
     });
-    json!({
+    Ok(json!({
         "verdict": judgment.verdict.word(),
         "meaning": judgment.verdict.meaning(),
         "missing": judgment.missing,
@@ -160,8 +165,20 @@ pub(crate) fn certificate(
         "neverLoaded": {
             "accounts": report.never_loaded.len(), "rows": report.never_loaded.values().sum::<u64>(),
         },
+        "comparison": {
+            "extent": match which {
+                Which::All(_) => "all",
+                Which::Changed => "changes",
+                Which::Named(_) => "accounts",
+            },
+            "compared": compared,
+            "equal": verified.equal,
+            "others": verified.others,
+            "oldest": verified.oldest,
+            "allComparedAt": verified.all_at,
+        },
         "hosts": hosts,
-    })
+    }))
 }
 
 /// Accounts whose signature nobody has checked.

@@ -2,7 +2,7 @@
 
 pub use ::finalize::Outcome;
 
-use ::finalize::{Finalize, FinalizeError, Report, STAGES, Stage};
+use ::finalize::{Finalize, FinalizeError, Report, Stage};
 use load::Notifications;
 use observe::{Counter, Progress};
 use process::stop::PATIENT;
@@ -21,7 +21,8 @@ pub struct Options {
     pub connections: usize,
     /// Rows of a slice, about.
     pub slice_rows: u64,
-    /// Whether an earlier run that could be continued is begun again.
+    /// Whether everything is computed from the start, even if changes are known or an earlier run
+    /// can be continued.
     pub restart: bool,
     /// Which notifications are stored; without it, those that the loads stored.
     pub notifications: Option<Notifications>,
@@ -93,13 +94,25 @@ impl Shown {
     fn report(&self, report: &Report<'_>) {
         match *report {
             Report::GoingOn => observe::log!("continuing where the last run stopped"),
+            Report::Unchanged => observe::log!("nothing changed since the last time"),
+            Report::Changes(changes) => {
+                observe::step!("computing what depends on {changes} changes since the last time");
+            }
+            Report::Foreign => observe::log!(
+                "another program wrote to the tables since the last time; everything is computed"
+            ),
             Report::Vacuum(table) => observe::step!("vacuuming and analyzing {table}"),
             Report::Slices(total) => {
                 let counters = vec![self.slices.clone()];
                 let progress = Progress::begin("finalize", counters, Some(total));
                 *self.lock_progress() = Some(progress);
             }
-            Report::Stage(stage, planned, done) => self.begin_stage(stage, planned, done),
+            Report::Stage {
+                stage,
+                number,
+                planned,
+                done,
+            } => self.begin_stage(stage, number, (planned, done)),
             Report::Slice(_) => {
                 self.slices.add(1);
                 if let Some(last) = self.lock_stages().last_mut() {
@@ -110,22 +123,17 @@ impl Shown {
         }
     }
 
-    fn begin_stage(&self, stage: &Stage, planned: u64, done: u64) {
+    fn begin_stage(&self, stage: &Stage, (number, stages): (usize, usize), slices: (u64, u64)) {
+        let (planned, done) = slices;
         self.slices.add(done);
         if let Some(progress) = &*self.lock_progress() {
             progress.done_before(done);
             progress.doing(format!("{}: {}", stage.name, stage.about));
         }
-        let number = STAGES
-            .iter()
-            .position(|s| s.name == stage.name)
-            .unwrap_or(0)
-            + 1;
         let left = planned - done;
         let plural = if left == 1 { "" } else { "s" };
         observe::step!(
-            "stage {number} of {}, {}: {} ({left} slice{plural})",
-            STAGES.len(),
+            "stage {number} of {stages}, {}: {} ({left} slice{plural})",
             stage.name,
             stage.about
         );

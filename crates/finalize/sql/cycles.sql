@@ -41,9 +41,18 @@ BEGIN
     FROM skyfill.finalize_up v WHERE v.uri = u.jump;
     length := length * 2;
   END LOOP;
-  INSERT INTO skyfill.finalize_cycle
-  SELECT uri, split_part(least, chr(1), 2) FROM skyfill.finalize_up
-  WHERE uri IN (SELECT jump FROM skyfill.finalize_up);
-  INSERT INTO skyfill.finalize_bad (uri) SELECT DISTINCT first FROM skyfill.finalize_cycle ON CONFLICT DO NOTHING;
+  WITH member AS (
+    SELECT uri, split_part(least, chr(1), 2) AS first FROM skyfill.finalize_up
+    WHERE uri IN (SELECT jump FROM skyfill.finalize_up)
+  ), kept AS (
+    INSERT INTO skyfill.derived_cycle SELECT uri, first FROM member ON CONFLICT DO NOTHING
+  ), stray AS (
+    -- A cycle may never come to the root that its members name.
+    INSERT INTO skyfill.derived_stray
+    SELECT skyfill.key_of(p."replyRoot", ''), p.uri FROM member m
+      CROSS JOIN LATERAL (SELECT p.uri, p."replyRoot" FROM post p WHERE p.uri = m.uri OFFSET 0) p
+    WHERE p."replyRoot" IS NOT NULL
+  )
+  INSERT INTO skyfill.finalize_bad (uri) SELECT DISTINCT first FROM member ON CONFLICT DO NOTHING;
 END $$;
 ANALYZE skyfill.finalize_bad

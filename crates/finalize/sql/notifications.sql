@@ -7,10 +7,10 @@ WITH slice AS MATERIALIZED (
   SELECT p.uri, p.cid, p.creator, p."replyRoot" AS root, p."replyParent" AS parent, p."sortAt" AS sort_at,
     p."violatesThreadGate" IS NOT TRUE AS open, c.first, q.subject AS quoted, e.subject AS quoted_too,
     EXISTS (SELECT FROM skyfill.finalize_barred b WHERE b.uri = p.uri AND b.second = (e.uri IS NOT NULL)) AS barred
-  FROM post p LEFT JOIN LATERAL (SELECT q.uri, q.subject FROM quote q WHERE q.uri = p.uri OFFSET 0) q ON true
-    LEFT JOIN skyfill.finalize_second e ON e.uri = p.uri
-    LEFT JOIN skyfill.finalize_cycle c ON c.uri = p.uri
-  WHERE {in p.ctid} AND (p."replyParent" IS NOT NULL OR q.uri IS NOT NULL)
+  FROM {from} LEFT JOIN LATERAL (SELECT q.uri, q.subject FROM quote q WHERE q.uri = p.uri OFFSET 0) q ON true
+    LEFT JOIN skyfill.derived_second e ON e.uri = p.uri
+    LEFT JOIN skyfill.derived_cycle c ON c.uri = p.uri
+  WHERE {in} AND (p."replyParent" IS NOT NULL OR q.uri IS NOT NULL)
 ), walk AS (
   SELECT s.uri, s.root, a1.uri AS u1, a2.uri AS u2, a3.uri AS u3, a4.uri AS u4
   FROM slice s

@@ -1,16 +1,11 @@
 -- post_agg for a range of URIs. Replies that a gate does not admit are not counted; a row of zeros
 -- is kept. Bookmark counts do not belong to repos and are left alone.
-WITH embed AS (
-  SELECT DISTINCT ON (subject) subject, cid FROM (
-    SELECT subject, "subjectCid" AS cid, uri FROM quote WHERE {in subject}
-    UNION ALL SELECT subject, cid, uri FROM skyfill.finalize_second WHERE {in subject}) e
-  ORDER BY subject, skyfill.order_of(uri) COLLATE "C" DESC
-), part AS (
+WITH {embed}, part AS (
   SELECT subject AS uri, count(*) AS likes, 0 AS replies, 0 AS reposts, 0 AS quotes FROM "like" WHERE {in subject} GROUP BY 1
   UNION ALL SELECT "replyParent", 0, count(*), 0, 0 FROM post WHERE {in "replyParent"} GROUP BY 1
   UNION ALL SELECT parent, 0, -count(*), 0, 0 FROM skyfill.finalize_shut WHERE {in parent} GROUP BY 1
   UNION ALL SELECT subject, 0, 0, count(*), 0 FROM repost WHERE {in subject} GROUP BY 1
-  UNION ALL SELECT e.subject, 0, 0, 0, coalesce(q.quotes, 0) FROM embed e LEFT JOIN skyfill.finalize_quote_cid q ON q.key = skyfill.key_of(e.cid, '')
+  UNION ALL SELECT subject, 0, 0, 0, quotes FROM embed
 ), counted AS MATERIALIZED (
   SELECT uri, sum(likes) AS likes, sum(replies) AS replies, sum(reposts) AS reposts, sum(quotes) AS quotes
   FROM part WHERE uri IS NOT NULL GROUP BY 1

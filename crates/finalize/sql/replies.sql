@@ -4,8 +4,8 @@
 -- parent an index lookup; with a free join, all posts would be read for each slice.
 WITH reply AS MATERIALIZED (
   SELECT p.uri, p."replyRoot" AS root, p."replyParent" AS parent, q.uri AS found, q."replyRoot" AS above
-  FROM post p LEFT JOIN LATERAL (SELECT q.uri, q."replyRoot" FROM post q WHERE q.uri = p."replyParent" OFFSET 0) q ON true
-  WHERE {in p.ctid} AND p."replyRoot" IS NOT NULL
+  FROM {from} LEFT JOIN LATERAL (SELECT q.uri, q."replyRoot" FROM post q WHERE q.uri = p."replyParent" OFFSET 0) q ON true
+  WHERE {in} AND p."replyRoot" IS NOT NULL
 ), bad AS (
   INSERT INTO skyfill.finalize_bad (uri)
   SELECT reply.uri FROM reply LEFT JOIN LATERAL (
@@ -20,6 +20,9 @@ WITH reply AS MATERIALIZED (
     WHEN parent = root THEN other.json -> 'reply' IS NOT NULL
     ELSE other.json -> 'reply' -> 'root' ->> 'uri' IS DISTINCT FROM root END
   ON CONFLICT DO NOTHING
+), stray AS (
+  INSERT INTO skyfill.derived_stray
+  SELECT skyfill.key_of(root, ''), uri FROM reply WHERE parent IS DISTINCT FROM root AND (found IS NULL OR above IS DISTINCT FROM root)
 ), climb AS (
   INSERT INTO skyfill.finalize_climb
   SELECT uri FROM reply WHERE found <> uri AND skyfill.order_of(found) COLLATE "C" > skyfill.order_of(uri) COLLATE "C"

@@ -7,9 +7,7 @@ SET LOCAL enable_mergejoin = off;
 SET LOCAL enable_seqscan = off;
 CREATE TEMPORARY TABLE below (number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, uri text NOT NULL) ON COMMIT DROP;
 INSERT INTO below (uri)
-SELECT p.uri FROM skyfill.finalize_bad b
-  CROSS JOIN LATERAL (SELECT p.uri FROM post p WHERE p."replyParent" = b.uri OFFSET 0) p
-WHERE {in b.number} AND NOT EXISTS (SELECT FROM skyfill.finalize_bad known WHERE known.uri = p.uri);
+SELECT p.uri FROM {from} WHERE {in} AND NOT EXISTS (SELECT FROM skyfill.finalize_bad known WHERE known.uri = p.uri);
 DO $$
 DECLARE
   level bigint := 0;
@@ -21,7 +19,7 @@ BEGIN
     INSERT INTO below (uri)
     SELECT p.uri FROM below b
       CROSS JOIN LATERAL (SELECT p.uri FROM post p WHERE p."replyParent" = b.uri OFFSET 0) p
-    WHERE b.number > level AND b.number <= top
+    WHERE b.number > level AND b.number <= top AND {reached}
       AND NOT EXISTS (SELECT FROM skyfill.finalize_bad known WHERE known.uri = p.uri);
     level := top;
   END LOOP;

@@ -1,14 +1,15 @@
 //! Running the stages: planning, workers, going on after a crash.
 
 use crate::slicing;
-use crate::stage::{STAGES, Slicing, Stage};
+use crate::stage::{Extent, Slicing, Stage};
+use ledger::changes::{self, Finalized, Writers};
 use ledger::locks::{self, Hold, Lock};
 use ledger::{failpoint, slices};
 use load::{DbError, Notifications};
 use pg::{DbErrorKind, Persistent, Waits};
 use postgres::{Client, Transaction};
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How to finalize.
 pub struct Finalize<'f> {
@@ -20,7 +21,8 @@ pub struct Finalize<'f> {
     pub connections: usize,
     /// Rows of a slice, about.
     pub slice_rows: u64,
-    /// Begin again, even if an earlier run can be continued.
+    /// Compute everything from the start, even if an earlier run can be continued or changes are
+    /// known.
     pub restart: bool,
     /// Which notifications are stored.
     pub notifications: Notifications,
@@ -37,12 +39,27 @@ pub struct Finalize<'f> {
 pub enum Report<'r> {
     /// It continues where an earlier run stopped.
     GoingOn,
+    /// Nothing changed since the last time.
+    Unchanged,
+    /// So many changes are known since the last time; what depends on them is computed.
+    Changes(u64),
+    /// Another program wrote to the tables since the last time: everything is computed.
+    Foreign,
     /// Tables are vacuumed and analyzed, since the planner does not know them.
     Vacuum(&'r str),
     /// There are about so many slices in all.
     Slices(u64),
-    /// A stage begins: the number of its slices, and how many of them are done already.
-    Stage(&'r Stage, u64, u64),
+    /// A stage begins.
+    Stage {
+        /// Which.
+        stage: &'r Stage,
+        /// Its number, from 1, and the number of stages.
+        number: (usize, usize),
+        /// The number of its slices.
+        planned: u64,
+        /// How many of them are done already.
+        done: u64,
+    },
     /// A slice of the stage is done.
     Slice(&'r Stage),
 }
@@ -102,6 +119,9 @@ const TABLES: &[&str] = &[
     "notification",
 ];
 
+/// How long the server is given to count what loads wrote.
+const COUNTING: Duration = Duration::from_secs(2);
+
 impl Finalize<'_> {
     /// Does all stages that are not done. When the server goes away, it is waited for.
     ///
@@ -132,16 +152,25 @@ impl Finalize<'_> {
                 missing.into_iter().map(|d| d.name).collect(),
             ));
         }
-        self.begin(client)?;
-        for (at, stage) in STAGES.iter().enumerate() {
-            if at > 0 {
-                self.plan(client, stage)?;
+        loop {
+            let Some(extent) = self.begin(client)? else {
+                return Ok(Outcome::Done);
+            };
+            let stages = extent.stages();
+            for (at, stage) in stages.iter().enumerate() {
+                if at > 0 {
+                    self.plan(client, stage, extent)?;
+                }
+                if let Some(outcome) = self.work(client, stage, (at + 1, stages.len()), extent)? {
+                    return Ok(outcome);
+                }
             }
-            if let Some(outcome) = self.work(client, stage)? {
+            let outcome = self.end(client, extent)?;
+            // Loads may have noted changes meanwhile.
+            if outcome != Outcome::Done || extent == Extent::Everything {
                 return Ok(outcome);
             }
         }
-        self.end(client)
     }
 
     fn waits(&self) -> Waits<'_> {
@@ -161,43 +190,141 @@ impl Finalize<'_> {
         })
     }
 
-    /// Continues with an earlier run, or makes the work tables.
-    fn begin(&self, client: &mut Client) -> Result<(), FinalizeError> {
-        let mut txn = client.transaction()?;
-        // The first stage is planned here and nowhere else, and a load forgets all stages: if it is
-        // there, so is the rest.
-        let going_on =
-            !self.restart && slices::count(&mut txn, &self.schema, STAGES[0].name)?.0 > 0;
-        if going_on {
-            (self.report)(Report::GoingOn);
-        } else {
-            slices::forget(&mut txn)?;
-            txn.batch_execute(include_str!("../sql/drop.sql"))?;
-            txn.batch_execute(include_str!("../sql/tables.sql"))?;
+    /// The setting for the statements of an extent. Of what changed, no large table is read as a
+    /// whole, whatever its statistics say.
+    fn setting(extent: Extent) -> &'static str {
+        match extent {
+            Extent::Everything => "",
+            Extent::Changes => "SET LOCAL enable_seqscan = off;",
         }
-        txn.commit()?;
-        vacuum(client, self.report)?;
+    }
+
+    /// Continues with an earlier run, or begins one; nothing if there is nothing to compute.
+    fn begin(&self, client: &mut Client) -> Result<Option<Extent>, FinalizeError> {
+        let extent = match self.going_on(client)? {
+            Some(extent) => {
+                (self.report)(Report::GoingOn);
+                extent
+            }
+            None => match self.known(client)? {
+                Some(known) if known.changes == 0 => {
+                    (self.report)(Report::Unchanged);
+                    return Ok(None);
+                }
+                Some(known) => {
+                    (self.report)(Report::Changes(known.changes));
+                    if !self.begin_changes(client)? {
+                        return self.begin(client);
+                    }
+                    Extent::Changes
+                }
+                None => {
+                    self.begin_everything(client)?;
+                    Extent::Everything
+                }
+            },
+        };
         let mut total = 0;
-        for stage in STAGES {
-            total += slicing::estimate(client, stage.slicing, self.slice_rows)?;
+        for stage in extent.stages() {
+            total += slicing::estimate(client, stage.slicing(extent), self.slice_rows)?;
         }
         (self.report)(Report::Slices(total));
-        if !going_on {
-            self.plan(client, &STAGES[0])?;
-            // A load that deleted nothing because nothing was planned may not have committed yet:
-            // its rows must be seen.
+        Ok(Some(extent))
+    }
+
+    /// What an earlier run was at that can be continued.
+    fn going_on(&self, client: &mut Client) -> Result<Option<Extent>, FinalizeError> {
+        if self.restart {
+            return Ok(None);
+        }
+        // The first stage is planned when a run begins and at no other time, and a load that makes
+        // it useless forgets all stages: if it is there, so is the rest.
+        for extent in [Extent::Changes, Extent::Everything] {
+            let first = extent.stages()[0];
+            if slices::count(client, &self.schema, first.name)?.0 > 0 {
+                return Ok(Some(extent));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What is known of the changes; nothing if everything has to be computed.
+    fn known(&self, client: &mut Client) -> Result<Option<Finalized>, FinalizeError> {
+        if self.restart {
+            return Ok(None);
+        }
+        let since = Instant::now();
+        loop {
             let mut txn = client.transaction()?;
             slices::after_loads(&mut txn, self.waits())?;
+            let known = Finalized::read(&mut txn, &self.schema)?
+                .filter(|known| known.notifications == self.notifications.text());
+            let Some(known) = known else { return Ok(None) };
+            let is_foreign = match known.writers() {
+                Writers::Ours => false,
+                Writers::Foreign => true,
+                Writers::Uncounted if known.counts() && since.elapsed() < COUNTING => {
+                    drop(txn);
+                    std::thread::sleep(Duration::from_millis(100));
+                    continue;
+                }
+                Writers::Uncounted => changes::is_moved_on(&mut txn, &self.schema)?,
+            };
             txn.commit()?;
+            if is_foreign {
+                (self.report)(Report::Foreign);
+            }
+            // From about there on, lookups cost more than reading all.
+            let rows = slicing::rows(client, "record")?;
+            return Ok((!is_foreign && known.changes < rows.max(FEW) / 4).then_some(known));
         }
+    }
+
+    /// Takes the changes; false if the loads have stopped to note them.
+    fn begin_changes(&self, client: &mut Client) -> Result<bool, FinalizeError> {
+        let mut txn = client.transaction()?;
+        slices::after_loads(&mut txn, self.waits())?;
+        if Finalized::read(&mut txn, &self.schema)?.is_none() {
+            return Ok(false);
+        }
+        slices::forget(&mut txn)?;
+        make_work_tables(&mut txn)?;
+        changes::take(&mut txn, &self.schema, "skyfill.finalize_change")?;
+        let first = Extent::Changes.stages()[0];
+        slices::plan(&mut txn, &self.schema, first.name, &[], false)?;
+        txn.commit()?;
+        Ok(true)
+    }
+
+    fn begin_everything(&self, client: &mut Client) -> Result<(), FinalizeError> {
+        let mut txn = client.transaction()?;
+        slices::forget(&mut txn)?;
+        changes::begin_everything(&mut txn, &self.schema)?;
+        make_work_tables(&mut txn)?;
+        txn.batch_execute(include_str!("../sql/drop-derived.sql"))?;
+        txn.batch_execute(include_str!("../sql/derived.sql"))?;
+        txn.commit()?;
+        vacuum(client, self.report)?;
+        self.plan(client, Extent::Everything.stages()[0], Extent::Everything)?;
+        // A load that deleted nothing because nothing was planned may not have committed yet: its
+        // rows must be seen.
+        let mut txn = client.transaction()?;
+        slices::after_loads(&mut txn, self.waits())?;
+        txn.commit()?;
         Ok(())
     }
 
-    fn plan(&self, client: &mut Client, stage: &Stage) -> Result<(), FinalizeError> {
+    fn plan(
+        &self,
+        client: &mut Client,
+        stage: &Stage,
+        extent: Extent,
+    ) -> Result<(), FinalizeError> {
         let mut txn = client.transaction()?;
         if slices::count(&mut txn, &self.schema, stage.name)?.0 == 0 {
-            let bounds = slicing::bounds(&mut txn, stage.slicing, self.slice_rows)?;
-            let is_closed = matches!(stage.slicing, Slicing::Numbers);
+            let slicing = stage.slicing(extent);
+            let bounds = slicing::bounds(&mut txn, slicing, self.slice_rows)?;
+            let is_closed = matches!(slicing, Slicing::Numbers);
             slices::plan(&mut txn, &self.schema, stage.name, &bounds, is_closed)?;
         }
         txn.commit()?;
@@ -205,15 +332,26 @@ impl Finalize<'_> {
     }
 
     /// Does the slices of a stage; an outcome if it ends here.
-    fn work(&self, client: &mut Client, stage: &Stage) -> Result<Option<Outcome>, FinalizeError> {
-        let (planned, before) = slices::count(client, &self.schema, stage.name)?;
-        (self.report)(Report::Stage(stage, planned, before));
+    fn work(
+        &self,
+        client: &mut Client,
+        stage: &Stage,
+        number: (usize, usize),
+        extent: Extent,
+    ) -> Result<Option<Outcome>, FinalizeError> {
+        let (planned, done) = slices::count(client, &self.schema, stage.name)?;
+        (self.report)(Report::Stage {
+            stage,
+            number,
+            planned,
+            done,
+        });
         let workers = self
             .connections
-            .min(usize::try_from(planned - before).unwrap_or(usize::MAX));
+            .min(usize::try_from(planned - done).unwrap_or(usize::MAX));
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..workers)
-                .map(|_| scope.spawn(|| self.worker(stage)))
+                .map(|_| scope.spawn(|| self.worker(stage, extent)))
                 .collect();
             threads.into_iter().try_for_each(|thread| {
                 thread
@@ -232,13 +370,13 @@ impl Finalize<'_> {
     }
 
     /// Does slices until none is left.
-    fn worker(&self, stage: &Stage) -> Result<(), FinalizeError> {
+    fn worker(&self, stage: &Stage, extent: Extent) -> Result<(), FinalizeError> {
         let mut session = self.session();
         // A slice that an earlier run still works on (its server process outlives it) is waited
         // for, at the end.
         let mut wait = false;
         while !(self.stop)() {
-            match session.run(|client| self.slice(client, stage, wait)) {
+            match session.run(|client| self.slice(client, stage, extent, wait)) {
                 Ok(true) => {}
                 Ok(false) if wait => break,
                 Ok(false) => wait = true,
@@ -250,17 +388,21 @@ impl Finalize<'_> {
     }
 
     /// Does one slice; false if there was none.
-    fn slice(&self, client: &mut Client, stage: &Stage, wait: bool) -> Result<bool, DbError> {
+    fn slice(
+        &self,
+        client: &mut Client,
+        stage: &Stage,
+        extent: Extent,
+        wait: bool,
+    ) -> Result<bool, DbError> {
         let begun = Instant::now();
         let mut txn: Transaction<'_> = client.transaction()?;
         let Some(slice) = slices::take(&mut txn, &self.schema, stage.name, wait)? else {
             return Ok(false);
         };
-        txn.batch_execute(&stage.statements(
-            slice.lower.as_deref(),
-            slice.upper.as_deref(),
-            &self.notifications,
-        ))?;
+        let bounds = (slice.lower.as_deref(), slice.upper.as_deref());
+        let statements = stage.statements(extent, bounds, &self.notifications);
+        txn.batch_execute(&format!("{}{statements}", Self::setting(extent)))?;
         slices::done(&mut txn, &self.schema, stage.name, slice.number)?;
         failpoint::pass("slice");
         txn.commit()?;
@@ -276,20 +418,50 @@ impl Finalize<'_> {
     }
 
     /// Drops the work tables, if all stages are still as they were done.
-    fn end(&self, client: &mut Client) -> Result<Outcome, FinalizeError> {
+    fn end(&self, client: &mut Client, extent: Extent) -> Result<Outcome, FinalizeError> {
+        if extent == Extent::Everything {
+            client.batch_execute(
+                "ANALYZE skyfill.derived_stray, skyfill.derived_gated, skyfill.derived_quoted",
+            )?;
+        }
         let mut txn = client.transaction()?;
         slices::after_loads(&mut txn, self.waits())?;
-        for stage in STAGES {
+        for stage in extent.stages() {
             let (planned, done) = slices::count(&mut txn, &self.schema, stage.name)?;
             if planned == 0 || done < planned {
                 return Ok(Outcome::OutOfDate);
             }
         }
+        let is_impossible = extent == Extent::Changes
+            && txn
+                .query_one(include_str!("../sql/impossible.sql"), &[])?
+                .get(0);
         txn.batch_execute(include_str!("../sql/drop.sql"))?;
         slices::forget(&mut txn)?;
+        match extent {
+            Extent::Everything => {
+                let notifications = self.notifications.text();
+                changes::end_everything(&mut txn, &self.schema, &notifications)?;
+            }
+            Extent::Changes if is_impossible => changes::distrust(&mut txn, &self.schema)?,
+            Extent::Changes => {}
+        }
         txn.commit()?;
+        if is_impossible {
+            (self.report)(Report::Foreign);
+        }
         Ok(Outcome::Done)
     }
+}
+
+/// Fewer changes than a quarter of this are never too many.
+const FEW: u64 = 40_000;
+
+fn make_work_tables(txn: &mut Transaction<'_>) -> Result<(), DbError> {
+    txn.batch_execute(include_str!("../sql/drop.sql"))?;
+    txn.batch_execute(include_str!("../sql/functions.sql"))?;
+    txn.batch_execute(include_str!("../sql/tables.sql"))?;
+    Ok(())
 }
 
 /// Vacuums and analyzes tables of which the planner knows little, or whose indexes could not be

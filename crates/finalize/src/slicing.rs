@@ -12,25 +12,33 @@ pub(crate) fn bounds(
     match slicing {
         Slicing::Whole => Ok(Vec::new()),
         Slicing::Blocks(table) => blocks(client, table, rows),
+        Slicing::Posts => Ok(numbers(client, "finalize_post", rows)?.0),
         Slicing::Numbers => {
-            let last: Option<i64> = client
-                .query_one("SELECT max(number) FROM skyfill.finalize_bad", &[])?
-                .get(0);
-            let last = u64::try_from(last.unwrap_or(0)).unwrap_or(0);
             // How far a reply's flag spreads is unknown, so slices are smaller.
-            let step = (rows / 8).max(1);
+            let (mut bounds, last) = numbers(client, "finalize_bad", rows / 8)?;
             // The last slice ends where the numbers end now: rows that are added later are
             // processed when they are added.
-            let mut bounds: Vec<String> = (1..)
-                .map(|n| n * step)
-                .take_while(|bound| *bound <= last)
-                .map(|bound| bound.to_string())
-                .collect();
             bounds.push((last + 1).to_string());
             Ok(bounds)
         }
         Slicing::Values(columns) => values(client, columns, rows),
     }
+}
+
+/// Bounds between `step` numbers each of a work table, and its last number.
+fn numbers(
+    client: &mut impl GenericClient,
+    table: &str,
+    step: u64,
+) -> Result<(Vec<String>, u64), Error> {
+    let sql = format!("SELECT coalesce(max(number), 0) FROM skyfill.{table}");
+    let last = u64::try_from(client.query_one(&sql, &[])?.get::<_, i64>(0)).unwrap_or(0);
+    let bounds = (1..)
+        .map(|n| n * step.max(1))
+        .take_while(|bound| *bound <= last)
+        .map(|bound| bound.to_string())
+        .collect();
+    Ok((bounds, last))
 }
 
 /// The number of slices, as far as it is known before the stage begins.
@@ -40,7 +48,7 @@ pub(crate) fn estimate(
     rows: u64,
 ) -> Result<u64, Error> {
     Ok(match slicing {
-        Slicing::Whole | Slicing::Numbers => 1,
+        Slicing::Whole | Slicing::Numbers | Slicing::Posts => 1,
         Slicing::Blocks(table) => 1 + blocks(client, table, rows)?.len() as u64,
         Slicing::Values(columns) => 1 + rows_of(client, columns)? / rows,
     })
@@ -76,15 +84,17 @@ fn blocks(client: &mut impl GenericClient, table: &str, rows: u64) -> Result<Vec
 }
 
 fn rows_of(client: &mut impl GenericClient, columns: &[(&str, &str)]) -> Result<u64, Error> {
-    let mut rows = 0.0;
-    for (table, _) in columns {
-        // A table that was never analyzed: assume rows of half a kilobyte.
-        let sql = "SELECT CASE WHEN reltuples > 0 THEN reltuples ELSE pg_relation_size(oid) / 512 END::float8
-             FROM pg_class WHERE oid = $1::text::regclass";
-        rows += client
-            .query_one(sql, &[&format!("\"{table}\"")])?
-            .get::<_, f64>(0);
-    }
+    columns
+        .iter()
+        .try_fold(0, |sum, (table, _)| Ok(sum + self::rows(client, table)?))
+}
+
+/// About how many rows a table has. Of one that was never analyzed: rows of half a kilobyte.
+pub(crate) fn rows(client: &mut impl GenericClient, table: &str) -> Result<u64, Error> {
+    let sql =
+        "SELECT CASE WHEN reltuples > 0 THEN reltuples ELSE pg_relation_size(oid) / 512 END::float8
+         FROM pg_class WHERE oid = $1::text::regclass";
+    let rows: f64 = client.query_one(sql, &[&format!("\"{table}\"")])?.get(0);
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     Ok(rows as u64)
 }

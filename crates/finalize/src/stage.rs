@@ -1,7 +1,27 @@
 //! The stages of finalize, in order.
+//!
+//! A stage has one statement and up to two scopes: everything, or what changed. The statement names
+//! its rows with the placeholders `{from}` and `{in}`; a [`Scope`] fills them in.
 
 use load::Notifications;
-use std::borrow::Cow;
+
+/// Which derived rows are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All.
+    Everything,
+    /// Those that depend on what changed since the last time.
+    Changes,
+}
+
+impl Extent {
+    /// Its stages, in order.
+    #[must_use]
+    pub fn stages(self) -> Vec<&'static Stage> {
+        let stages = STAGES.iter();
+        stages.filter(|stage| stage.scope(self).is_some()).collect()
+    }
+}
 
 /// One stage.
 #[derive(Debug)]
@@ -10,10 +30,20 @@ pub struct Stage {
     pub name: &'static str,
     /// What it does, for people.
     pub about: &'static str,
-    pub(crate) slicing: Slicing,
     sql: &'static str,
-    /// For stages that read gates: the source of the gates.
-    source: Option<&'static str>,
+    everything: Option<Scope>,
+    changes: Option<Scope>,
+}
+
+/// The rows that a stage is about.
+#[derive(Debug)]
+pub(crate) struct Scope {
+    pub(crate) slicing: Slicing,
+    /// What stands for `{from}`: where the rows come from.
+    from: &'static str,
+    /// What stands for `{in}`: the condition for them. In both, `{in COLUMN}` means that the column
+    /// is in the slice.
+    condition: &'static str,
 }
 
 /// The way in which a stage is cut.
@@ -23,6 +53,8 @@ pub(crate) enum Slicing {
     Blocks(&'static str),
     /// By the numbers of the invalid replies.
     Numbers,
+    /// By the numbers of the posts that are computed again.
+    Posts,
     /// By ranges of the values of these tables and columns.
     Values(&'static [(&'static str, &'static str)]),
     /// Not at all: the stage is small, or is one pass.
@@ -31,130 +63,258 @@ pub(crate) enum Slicing {
 
 const THREAD_GATES: &str = include_str!("../sql/thread-gates.sql");
 
-/// All stages.
-pub static STAGES: &[Stage] = &[
+/// All posts.
+const ALL_POSTS: Option<Scope> = Some(Scope {
+    slicing: Slicing::Blocks("post"),
+    from: "post p",
+    condition: "{in p.ctid}",
+});
+
+/// The posts that are computed again.
+const CHANGED_POSTS: Option<Scope> = Some(Scope {
+    slicing: Slicing::Posts,
+    from: "skyfill.finalize_post scope
+      CROSS JOIN LATERAL (SELECT p.* FROM post p WHERE p.uri = scope.uri OFFSET 0) p",
+    condition: "{in scope.number}",
+});
+
+/// A stage that is not cut and knows its rows itself.
+const WHOLE: Option<Scope> = Some(whole(""));
+
+const fn whole(from: &'static str) -> Scope {
+    Scope {
+        slicing: Slicing::Whole,
+        from,
+        condition: "true",
+    }
+}
+
+/// All stages of both extents.
+static STAGES: &[Stage] = &[
+    Stage {
+        name: "scope",
+        about: "posts that what changed may change",
+        sql: include_str!("../sql/scope.sql"),
+        everything: None,
+        changes: WHOLE,
+    },
     Stage {
         name: "replies",
         about: "replies whose parent is missing or in another thread",
-        slicing: Slicing::Blocks("post"),
         sql: include_str!("../sql/replies.sql"),
-        source: None,
+        everything: ALL_POSTS,
+        changes: CHANGED_POSTS,
     },
     Stage {
         name: "cycles",
         about: "replies that form a cycle",
-        slicing: Slicing::Whole,
         sql: include_str!("../sql/cycles.sql"),
-        source: None,
+        everything: WHOLE,
+        changes: WHOLE,
     },
     Stage {
         name: "spread",
         about: "replies below invalid replies",
-        slicing: Slicing::Numbers,
         sql: include_str!("../sql/spread.sql"),
-        source: None,
+        everything: Some(Scope {
+            slicing: Slicing::Numbers,
+            from: "skyfill.finalize_bad b
+              CROSS JOIN LATERAL (SELECT p.uri FROM post p WHERE p.\"replyParent\" = b.uri OFFSET 0) p",
+            condition: "{in b.number}",
+        }),
+        // A parent that is not computed again has its flag.
+        changes: Some(Scope {
+            slicing: Slicing::Whole,
+            from: "skyfill.finalize_post scope
+              CROSS JOIN LATERAL (SELECT p.uri, p.\"replyParent\" AS parent FROM post p WHERE p.uri = scope.uri OFFSET 0) p",
+            condition: "CASE WHEN EXISTS (SELECT FROM skyfill.finalize_post s WHERE s.uri = p.parent)
+              THEN EXISTS (SELECT FROM skyfill.finalize_bad b WHERE b.uri = p.parent)
+              ELSE EXISTS (SELECT FROM post q WHERE q.uri = p.parent AND q.\"invalidReplyRoot\") END",
+        }),
     },
     Stage {
         name: "thread-gates",
         about: "rules of thread gates",
-        slicing: Slicing::Blocks("thread_gate"),
         sql: THREAD_GATES,
-        source: Some(
-            "SELECT skyfill.ruled_by(t.uri) AS root, skyfill.readable(r.json) AS rules
-             FROM thread_gate t JOIN record r ON r.uri = t.uri WHERE {in t.ctid}",
-        ),
+        everything: Some(Scope {
+            slicing: Slicing::Blocks("thread_gate"),
+            from: "SELECT skyfill.ruled_by(t.uri) AS root, t.uri FROM thread_gate t WHERE {in t.ctid}",
+            condition: "",
+        }),
+        changes: Some(whole(
+            "SELECT r.root, t.uri FROM (
+               SELECT DISTINCT p.root, skyfill.gate_of(p.root, 'app.bsky.feed.threadgate') AS gate FROM skyfill.finalize_post scope
+                 CROSS JOIN LATERAL (
+                   SELECT p.\"replyRoot\" AS root FROM post p WHERE p.uri = scope.uri AND p.\"replyRoot\" IS NOT NULL OFFSET 0) p) r
+               CROSS JOIN LATERAL (SELECT t.uri FROM thread_gate t WHERE t.uri = r.gate OFFSET 0) t
+             WHERE skyfill.ruled_by(t.uri) = r.root",
+        )),
     },
     Stage {
         name: "odd-roots",
         about: "rules of threads whose root is no post",
-        slicing: Slicing::Whole,
         sql: THREAD_GATES,
-        source: Some(
-            "SELECT f.uri AS root, skyfill.readable(r.json) AS rules
-             FROM skyfill.finalize_root f JOIN record r ON r.uri = f.uri
-             WHERE skyfill.collection_of(f.uri) NOT IN ('app.bsky.feed.like', 'app.bsky.feed.repost')",
-        ),
+        everything: Some(whole(ODD_ROOTS)),
+        changes: Some(whole(ODD_ROOTS)),
     },
     Stage {
         name: "post-gates",
         about: "posts that may not be embedded",
-        slicing: Slicing::Blocks("post_gate"),
         sql: include_str!("../sql/post-gates.sql"),
-        source: None,
+        everything: Some(Scope {
+            slicing: Slicing::Blocks("post_gate"),
+            from: "post_gate t",
+            condition: "{in t.ctid}",
+        }),
+        changes: Some(whole(
+            "(SELECT DISTINCT skyfill.gate_of(e.embedded, 'app.bsky.feed.postgate') AS gate FROM skyfill.finalize_post scope
+                CROSS JOIN LATERAL (
+                  SELECT e.\"embedUri\" AS embedded FROM post_embed_record e WHERE e.\"postUri\" = scope.uri OFFSET 0) e) g
+              CROSS JOIN LATERAL (SELECT t.uri FROM post_gate t WHERE t.uri = g.gate OFFSET 0) t",
+        )),
     },
     Stage {
         name: "embeds",
         about: "posts that embed posts",
-        slicing: Slicing::Blocks("post_embed_record"),
         sql: include_str!("../sql/embeds.sql"),
-        source: None,
+        everything: Some(Scope {
+            slicing: Slicing::Blocks("post_embed_record"),
+            from: "post_embed_record e",
+            condition: "{in e.ctid}",
+        }),
+        changes: Some(Scope {
+            slicing: Slicing::Posts,
+            from: "skyfill.finalize_post scope
+              CROSS JOIN LATERAL (SELECT e.* FROM post_embed_record e WHERE e.\"postUri\" = scope.uri OFFSET 0) e",
+            condition: "{in scope.number}",
+        }),
     },
     Stage {
         name: "flags",
         about: "the flags of posts",
-        slicing: Slicing::Blocks("post"),
         sql: include_str!("../sql/flags.sql"),
-        source: None,
+        everything: ALL_POSTS,
+        changes: CHANGED_POSTS,
     },
     Stage {
         name: "quote-cids",
         about: "quotes by CID",
-        slicing: Slicing::Whole,
         sql: include_str!("../sql/quote-cids.sql"),
-        source: None,
+        everything: Some(whole(
+            "(SELECT \"subjectCid\" AS cid, subject, 1 AS quotes FROM quote) q",
+        )),
+        changes: Some(whole(
+            "(SELECT other AS cid, key AS subject, difference AS quotes FROM skyfill.finalize_change WHERE kind = 'quote') q",
+        )),
     },
     Stage {
         name: "notifications",
         about: "notifications of quotes and replies",
-        slicing: Slicing::Blocks("post"),
         sql: include_str!("../sql/notifications.sql"),
-        source: None,
+        everything: ALL_POSTS,
+        changes: CHANGED_POSTS,
     },
     Stage {
         name: "post-counts",
         about: "likes, replies, reposts and quotes of posts",
-        slicing: Slicing::Values(&[
-            ("like", "subject"),
-            ("post", "replyParent"),
-            ("repost", "subject"),
-        ]),
         sql: include_str!("../sql/post-counts.sql"),
-        source: None,
+        everything: Some(Scope {
+            slicing: Slicing::Values(&[
+                ("like", "subject"),
+                ("post", "replyParent"),
+                ("repost", "subject"),
+            ]),
+            from: "SELECT subject, key FROM skyfill.derived_quoted WHERE {in subject}
+              UNION ALL SELECT subject, key FROM skyfill.derived_second WHERE {in subject}",
+            condition: "",
+        }),
+        changes: None,
     },
     Stage {
         name: "profile-counts",
         about: "followers, follows and posts of accounts",
-        slicing: Slicing::Values(&[
-            ("follow", "subjectDid"),
-            ("follow", "creator"),
-            ("post", "creator"),
-        ]),
         sql: include_str!("../sql/profile-counts.sql"),
-        source: None,
+        everything: Some(Scope {
+            slicing: Slicing::Values(&[
+                ("follow", "subjectDid"),
+                ("follow", "creator"),
+                ("post", "creator"),
+            ]),
+            from: "",
+            condition: "",
+        }),
+        changes: None,
+    },
+    Stage {
+        name: "post-differences",
+        about: "likes, replies, reposts and quotes that came or went",
+        sql: include_str!("../sql/post-differences.sql"),
+        everything: None,
+        changes: Some(whole(
+            "SELECT q.subject, q.key FROM (SELECT DISTINCT uri FROM skyfill.finalize_requote) r
+               CROSS JOIN LATERAL (
+                 SELECT q.subject, q.key FROM skyfill.derived_quoted q WHERE q.subject = r.uri
+                 UNION ALL SELECT d.subject, d.key FROM skyfill.derived_second d WHERE d.subject = r.uri OFFSET 0) q",
+        )),
+    },
+    Stage {
+        name: "profile-differences",
+        about: "follows and posts that came or went",
+        sql: include_str!("../sql/profile-differences.sql"),
+        everything: None,
+        changes: WHOLE,
     },
 ];
 
+const ODD_ROOTS: &str = "SELECT f.uri AS root, f.uri FROM skyfill.finalize_root f
+     WHERE skyfill.collection_of(f.uri) NOT IN ('app.bsky.feed.like', 'app.bsky.feed.repost')";
+
+/// The end of a walk down a thread: everywhere, or within the posts that are computed again.
+const REACHED: &str = "EXISTS (SELECT FROM skyfill.finalize_post s WHERE s.uri = p.uri)";
+
 impl Stage {
-    /// Its statements for the slice from `lower` up to `upper`. The placeholder `{in COLUMN}` means
-    /// that the column is in the slice, `{notified}` that notifications of a post `s` are stored.
-    pub(crate) fn statements(
+    pub(crate) fn scope(&self, extent: Extent) -> Option<&Scope> {
+        match extent {
+            Extent::Everything => self.everything.as_ref(),
+            Extent::Changes => self.changes.as_ref(),
+        }
+    }
+
+    /// How it is cut.
+    pub(crate) fn slicing(&self, extent: Extent) -> Slicing {
+        self.scope(extent)
+            .map_or(Slicing::Whole, |scope| scope.slicing)
+    }
+
+    /// Its statements for the slice from `lower` up to `upper`. The placeholder `{notified}` means
+    /// that notifications of a post `s` are stored, and `{reached}` that a walk down goes on at
+    /// `p`.
+    #[must_use]
+    pub fn statements(
         &self,
-        lower: Option<&str>,
-        upper: Option<&str>,
+        extent: Extent,
+        (lower, upper): (Option<&str>, Option<&str>),
         notifications: &Notifications,
     ) -> String {
-        let mut sql = Cow::Borrowed(self.sql);
-        if sql.contains("{notified}") {
-            let condition = match notifications {
-                Notifications::All => "true".to_owned(),
-                Notifications::None => "false".to_owned(),
-                Notifications::Since(since) => format!("s.sort_at >= {}", literal(since)),
-            };
-            sql = sql.replace("{notified}", &condition).into();
-        }
-        if let Some(source) = self.source {
-            sql = sql.replace("{source}", source).into();
-        }
+        let (from, within) = self
+            .scope(extent)
+            .map_or(("", ""), |scope| (scope.from, scope.condition));
+        let reached = match extent {
+            Extent::Everything => "true",
+            Extent::Changes => REACHED,
+        };
+        let notified = match notifications {
+            Notifications::All => "true".to_owned(),
+            Notifications::None => "false".to_owned(),
+            Notifications::Since(since) => format!("s.sort_at >= {}", literal(since)),
+        };
+        let sql = self
+            .sql
+            .replace("{embed}", include_str!("../sql/embed.sql"))
+            .replace("{from}", from)
+            .replace("{in}", within)
+            .replace("{reached}", reached)
+            .replace("{notified}", &notified);
         let mut out = String::with_capacity(sql.len() + 256);
         let mut rest: &str = &sql;
         while let Some((before, after)) = rest.split_once("{in ") {
@@ -199,18 +359,23 @@ mod tests {
 
     #[test]
     fn placeholders_become_conditions() {
-        let stage = &STAGES[3];
-        let sql = stage.statements(Some("(0,0)"), Some("(5,0)"), &Notifications::All);
+        let slice = (Some("(0,0)"), Some("(5,0)"));
+        let gates = STAGES
+            .iter()
+            .find(|stage| stage.name == "thread-gates")
+            .unwrap();
+        let sql = gates.statements(Extent::Everything, slice, &Notifications::All);
         assert!(
             sql.contains("WHERE t.ctid >= '(0,0)' AND t.ctid < '(5,0)'"),
             "{sql}"
         );
-        for stage in STAGES {
-            let sql = stage.statements(None, None, &Notifications::None);
-            assert!(
-                !sql.contains("{in") && !sql.contains("{source") && !sql.contains("{notified"),
-                "{sql}"
-            );
+        for extent in [Extent::Everything, Extent::Changes] {
+            for stage in extent.stages() {
+                let sql = stage.statements(extent, (None, None), &Notifications::None);
+                for placeholder in ["{in", "{from", "{embed", "{reached", "{notified"] {
+                    assert!(!sql.contains(placeholder), "{sql}");
+                }
+            }
         }
         assert_eq!(condition("a", None, Some("b'c\\d")), "a < E'b''c\\\\d'");
     }

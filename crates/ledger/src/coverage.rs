@@ -110,30 +110,7 @@ fn discovery(client: &mut impl GenericClient, schema: &str) -> Result<Option<Dis
     Ok(Some(discovery))
 }
 
-/// Notes that all tables were compared with the signed commits; `began` is what [`now`] answered
-/// before.
-///
-/// # Errors
-/// The server refused.
-pub fn note_proof(
-    client: &mut impl GenericClient,
-    schema: &str,
-    began: &str,
-    differences: u64,
-) -> Result<(), Error> {
-    client.execute(
-        "INSERT INTO skyfill.proof (schema_name, began_at, differences) VALUES ($1, $2::text::timestamptz, $3)
-         ON CONFLICT (schema_name) DO UPDATE SET began_at = excluded.began_at, differences = excluded.differences",
-        &[
-            &schema,
-            &began,
-            &i64::try_from(differences).unwrap_or(i64::MAX),
-        ],
-    )?;
-    Ok(())
-}
-
-/// The server's time, for [`note_proof`].
+/// The server's time, for [`crate::verified::note_proof`].
 ///
 /// # Errors
 /// The server refused.

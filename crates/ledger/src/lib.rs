@@ -3,16 +3,17 @@
 //!
 //! It holds the definitions of dropped indexes, so that they can be rebuilt after any crash; runs,
 //! repos and hosts; the records of repos that are not in the AppView's tables; what is known of
-//! accounts; and the progress of finalize.
+//! accounts; the progress of finalize, and what changed since it ended.
 //!
 //! All SQL about these tables is in this crate; `tests/sql_at_home.rs` checks that. A statement
 //! about a table of the ledger and one of the AppView belongs to the table that it writes. The
 //! ledger's are here. The AppView's are in `load` and `verify`, with the ledger's half as a
 //! condition or value from here ([`repos::is_stored`], [`identity::status_of`]). Two kinds of
-//! tables in schema `skyfill` are not the ledger's, because they do not outlive the work of one
-//! crate: finalize's work tables and functions (`finalize_*`, in `finalize/sql`), and the empty
-//! copies of the AppView's tables (`probe_*`, in `load`).
+//! tables in schema `skyfill` are not the ledger's, because they are the affair of one crate:
+//! finalize's work tables and functions (`finalize_*`, in `finalize/sql`) and what it keeps for the
+//! next time (`derived_*`), and the empty copies of the AppView's tables (`probe_*`, in `load`).
 
+pub mod changes;
 pub mod claims;
 mod column;
 pub mod coverage;
@@ -34,6 +35,7 @@ pub mod slices;
 pub mod states;
 pub mod text;
 pub mod trust;
+pub mod verified;
 
 use locks::{Hold, Lock};
 use pg::{DbError, Waits};
@@ -189,6 +191,25 @@ const STEPS: &[&str] = &[
         PRIMARY KEY (schema_name, did, host))",
     // Of a constraint, the statement that builds its index alone, which locks nobody out.
     "ALTER TABLE skyfill.dropped_ddl ADD COLUMN index_ddl text, ADD COLUMN tablespace text",
+    // Schemas whose derived rows were computed, and what changed since, see [`changes`]. `written`
+    // is the server's count of rows that were written to the tables by then.
+    "CREATE TABLE skyfill.finalized (
+        schema_name text PRIMARY KEY,
+        ended_at timestamptz NOT NULL DEFAULT now(),
+        notifications text NOT NULL,
+        written bigint NOT NULL)",
+    "CREATE TABLE skyfill.change (
+        schema_name text NOT NULL,
+        kind text NOT NULL,
+        key text NOT NULL,
+        other text,
+        difference bigint NOT NULL)",
+    // Which commit the rows were compared with, see [`verified`]; `all_at` is when the last
+    // comparison of everything began.
+    "ALTER TABLE skyfill.repo ADD COLUMN verified text, ADD COLUMN verified_at timestamptz",
+    "ALTER TABLE skyfill.proof ADD COLUMN all_at timestamptz",
+    "CREATE INDEX repo_unverified_idx ON skyfill.repo (schema_name, did)
+       WHERE rev IS NOT NULL AND verified IS DISTINCT FROM commit_cid",
 ];
 
 /// Makes the schema, or brings it up to date. Twice is a no-op, two at once wait for each other.
@@ -237,6 +258,8 @@ pub fn forget_schema(client: &mut Client, schema: &str) -> Result<(), Error> {
         "setting",
         "proof",
         "lost_claim",
+        "finalized",
+        "change",
     ] {
         txn.execute(
             &format!("DELETE FROM skyfill.{table} WHERE schema_name = $1"),

@@ -369,7 +369,7 @@ pub fn count_stored(
 /// The server refused.
 pub fn deleted(client: &mut impl GenericClient, schema: &str, did: &str) -> Result<(), Error> {
     client.execute(
-        "UPDATE skyfill.repo SET state = 'deleted', rev = NULL, commit = NULL, commit_cid = NULL, records = NULL, skipped = NULL,
+        "UPDATE skyfill.repo SET state = 'deleted', rev = NULL, commit = NULL, commit_cid = NULL, verified = NULL, records = NULL, skipped = NULL,
            duplicates = NULL, car_bytes = NULL, newer = false, rebuild = false, delisted = false, proof = NULL, error_code = NULL, error = NULL
          WHERE schema_name = $1 AND did = $2",
         &[&schema, &did],
@@ -494,7 +494,7 @@ pub fn loaded(
             .collect::<Vec<i64>>()
     };
     client.execute(
-        "UPDATE skyfill.repo r SET state = 'loaded', run = $2, loaded_at = now(), rebuild = false, newer = false, delisted = false, attempts = 0, moves = 0,
+        "UPDATE skyfill.repo r SET state = 'loaded', run = $2, loaded_at = now(), verified = NULL, rebuild = false, newer = false, delisted = false, attempts = 0, moves = 0,
            error_code = NULL, error = NULL,
            rev = n.rev, commit_cid = n.commit_cid, commit = n.block, records = n.records, skipped = n.skipped,
            duplicates = n.duplicates, car_bytes = n.bytes, proof = n.proof, forks = r.forks + n.fork::int
@@ -545,7 +545,7 @@ pub fn rebuilt_and_new(
 /// The server refused.
 pub fn forget_loaded(client: &mut impl GenericClient, schema: &str) -> Result<(), Error> {
     for statement in [
-        "UPDATE skyfill.repo SET rev = NULL, commit_cid = NULL, commit = NULL, state = 'open'
+        "UPDATE skyfill.repo SET rev = NULL, commit_cid = NULL, commit = NULL, verified = NULL, state = 'open'
          WHERE schema_name = $1 AND rev IS NOT NULL",
         "DELETE FROM skyfill.skipped WHERE schema_name = $1",
         "DELETE FROM skyfill.part WHERE schema_name = $1",
@@ -576,36 +576,20 @@ pub struct Known {
     pub run: Option<i64>,
 }
 
-/// Repos after `after` in the order of DIDs; of `dids` alone, if they are given.
-///
-/// # Errors
-/// The server refused, or a repo is in a state that is not known.
-pub fn page(
-    client: &mut impl GenericClient,
-    schema: &str,
-    after: &str,
-    dids: Option<&[String]>,
-    count: i64,
-) -> Result<Vec<Known>, Error> {
-    let rows = client.query(
-        "SELECT did, host, state, rev, commit_cid, commit, coalesce(records, 0), run FROM skyfill.repo
-         WHERE schema_name = $1 AND did > $2 AND ($3::text[] IS NULL OR did = ANY($3)) ORDER BY did LIMIT $4",
-        &[&schema, &after, &dids, &count],
-    )?;
-    rows.iter()
-        .map(|row| {
-            Ok(Known {
-                did: row.get(0),
-                host: row.get(1),
-                state: row.try_get(2)?,
-                rev: row.get(3),
-                commit_cid: row.get(4),
-                commit: row.get(5),
-                records: u64::try_from(row.get::<_, i64>(6)).unwrap_or(0),
-                run: row.get(7),
-            })
+impl Known {
+    /// Of a row with these columns in this order.
+    pub(crate) fn of_row(row: &Row) -> Result<Self, Error> {
+        Ok(Self {
+            did: row.get(0),
+            host: row.get(1),
+            state: row.try_get(2)?,
+            rev: row.get(3),
+            commit_cid: row.get(4),
+            commit: row.get(5),
+            records: u64::try_from(row.get::<_, i64>(6)).unwrap_or(0),
+            run: row.get(7),
         })
-        .collect()
+    }
 }
 
 /// Of these accounts the ones that the ledger does not know.

@@ -109,14 +109,17 @@ pub fn forget(client: &mut impl GenericClient) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether the table is there.
-pub const EXISTS: &str = "SELECT (to_regclass('skyfill.finalize_slice') IS NOT NULL)::int::bigint";
+/// Whether the tables are there.
+pub const EXISTS: &str = "SELECT (to_regclass('skyfill.finalized') IS NOT NULL)::int::bigint";
 
-/// The statement with which a load says that what finalize did so far is out of date; in the load's
-/// own transaction.
+/// The statements with which a load that does not note its changes ([`crate::changes`]) says that
+/// what finalize did so far is out of date; in the load's own transaction.
 #[must_use]
 pub fn out_of_date(schema: &str) -> String {
-    format!("DELETE FROM skyfill.finalize_slice WHERE schema_name = '{schema}'")
+    format!(
+        "DELETE FROM skyfill.finalize_slice WHERE schema_name = '{schema}';
+         DELETE FROM skyfill.finalized WHERE schema_name = '{schema}'"
+    )
 }
 
 /// The statement with which a load, before it commits, makes sure that [`after_loads`] waits for

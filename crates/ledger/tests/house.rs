@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 /// and `probe_*`, are others' (the header of this crate says why).
 const TABLES: &[&str] = &[
     "finalize_slice",
+    "change",
     "cursor",
     "dropped_ddl",
+    "finalized",
     "holder_number",
     "host",
     "identity",

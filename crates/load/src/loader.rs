@@ -5,7 +5,9 @@
 use crate::accounts::Accounts;
 use crate::chunk::{Chunk, LoadedRepo};
 use crate::copy::{self, HEADER, TRAILER};
+use crate::differing::Differing;
 use crate::{replace, revs, staging};
+use ledger::changes::Noting;
 use ledger::failpoint;
 use ledger::parts::{self, PartState, StoredPart};
 use ledger::proofs::Proof;
@@ -76,6 +78,8 @@ pub struct Loader {
     lost: HashSet<String>,
     /// Repos, or parts of them, whose rows are in the temporary tables of a merge.
     staged: Vec<LoadedRepo>,
+    /// What is stored of them.
+    differing: Differing,
     /// Repos that ended in the open transaction.
     ended: Vec<LoadedRepo>,
     /// Repos in the open transaction whose stored rev is ignored.
@@ -92,6 +96,7 @@ impl Loader {
             open: HashSet::new(),
             lost: HashSet::new(),
             staged: Vec::new(),
+            differing: Differing::default(),
             ended: Vec::new(),
             overruled: HashSet::new(),
         }
@@ -113,6 +118,7 @@ impl Loader {
         self.client = Some(client);
         self.open.clear();
         self.staged.clear();
+        self.differing = Differing::default();
         self.ended.clear();
         self.overruled.clear();
         Ok(())
@@ -188,8 +194,9 @@ impl Loader {
                 }
             }
             Mode::Merge => {
-                let tables: Vec<_> = chunk.tables().collect();
-                staging::stage(client, &tables)?;
+                self.differing
+                    .read(client, &options.schema, chunk, &self.open)?;
+                stage(client, chunk, &mut self.differing)?;
                 self.staged.extend(chunk.repos.iter().cloned());
             }
         }
@@ -203,18 +210,35 @@ impl Loader {
         if !self.open.is_empty() {
             return Ok(());
         }
+        let mut noting = Noting::off(&options.schema);
         if options.mode == Mode::Merge {
-            replace::apply(client, &self.staged, &options.schema)?;
+            noting = Noting::begin(client, &options.schema)?;
+            let difference = self.differing.end();
+            replace::apply(client, &self.staged, &options.schema, &difference, &noting)?;
             self.staged.clear();
         }
         note(client, &options, &self.ended, &self.overruled)?;
         self.ended.clear();
         self.overruled.clear();
         failpoint::pass("commit");
-        commit(client, &options.schema)?;
+        commit(client, &noting)?;
         failpoint::pass("committed");
         Ok(())
     }
+}
+
+/// Fills the temporary tables with what is not stored yet.
+fn stage(client: &mut Client, chunk: &Chunk, differing: &mut Differing) -> Result<(), DbError> {
+    if differing.is_empty() {
+        let tables: Vec<_> = chunk.tables().collect();
+        return staging::stage(client, &tables);
+    }
+    let kept = differing.of(chunk);
+    let tables: Vec<_> = kept
+        .iter()
+        .map(|(info, rows)| (*info, rows.as_slice()))
+        .collect();
+    staging::stage(client, &tables)
 }
 
 /// Checks that all repos of the chunk belong to this worker, and locks them until the commit.
@@ -378,10 +402,9 @@ fn stored_of(repo: &LoadedRepo) -> Stored<'_> {
     }
 }
 
-/// Commits in a way that a running finalize notices.
-pub(crate) fn commit(client: &mut Client, schema: &str) -> Result<(), DbError> {
-    client.batch_execute(&ledger::slices::load_commits())?;
-    client.batch_execute(&ledger::slices::out_of_date(schema))?;
+/// Commits in a way that finalize notices.
+pub(crate) fn commit(client: &mut Client, noting: &Noting) -> Result<(), DbError> {
+    client.batch_execute(&noting.before_commit())?;
     client.batch_execute("COMMIT")?;
     Ok(())
 }

@@ -8,6 +8,7 @@
 
 use crate::staging::name_of;
 use appview::table::{self, TableInfo};
+use ledger::changes::{Noting, Way};
 use postgres::{Client, Error};
 use std::fmt::Write;
 
@@ -19,6 +20,8 @@ pub(crate) struct Owned<'o> {
     /// The condition that the record with the URI in a column belongs to a collection that is
     /// processed; begins with AND, or is empty.
     pub(crate) collections: &'o dyn Fn(&str) -> String,
+    /// Notes what is deleted.
+    pub(crate) noting: &'o Noting,
 }
 
 impl Owned<'_> {
@@ -128,7 +131,7 @@ impl Owned<'_> {
             // The official code notifies of a deleted verification after its record is gone.
             sql.push_str(" AND x.reason <> 'unverified'");
         }
-        sql
+        self.noting.with(info.name, &sql, Way::Went)
     }
 }
 
@@ -157,7 +160,7 @@ pub fn indexed_owner(info: &TableInfo) -> Option<&'static str> {
 
 /// Deletes rows of other records that hold the unique key of a staged row: no other account's
 /// record can have it.
-pub(crate) fn delete_holders_of_keys(client: &mut Client) -> Result<(), Error> {
+pub(crate) fn delete_holders_of_keys(client: &mut Client, noting: &Noting) -> Result<(), Error> {
     // By index, whatever the planner thinks of the temporary tables.
     let mut sql = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;".to_owned();
     for info in of_records().filter(|info| !info.unique.is_empty()) {
@@ -166,28 +169,33 @@ pub(crate) fn delete_holders_of_keys(client: &mut Client) -> Result<(), Error> {
             .iter()
             .map(|column| format!("x.\"{column}\" = n.\"{column}\""))
             .collect();
-        let _ = write!(
-            sql,
+        let delete = format!(
             "DELETE FROM \"{}\" x USING pg_temp.\"{}\" n WHERE {} AND x.uri <> n.uri
-               AND NOT EXISTS (SELECT FROM pg_temp.had h WHERE h.uri = x.uri);",
+               AND NOT EXISTS (SELECT FROM pg_temp.had h WHERE h.uri = x.uri)",
             info.name,
             name_of(info),
             same.join(" AND ")
         );
+        let _ = write!(sql, "{};", noting.with(info.name, &delete, Way::Went));
     }
     sql.push_str("RESET enable_hashjoin; RESET enable_mergejoin");
     client.batch_execute(&sql)
 }
 
 /// Deletes rows of `record` that have the URI of a staged record but name another account.
-pub(crate) fn delete_mislabeled(client: &mut Client) -> Result<(), Error> {
-    client.batch_execute(
-        "DELETE FROM record r USING pg_temp.new_record n WHERE r.uri = n.uri AND r.did <> n.did",
-    )
+pub(crate) fn delete_mislabeled(client: &mut Client, noting: &Noting) -> Result<(), Error> {
+    client.batch_execute(&noting.with(
+        table::RECORD.info().name,
+        "DELETE FROM record x USING pg_temp.new_record n WHERE x.uri = n.uri AND x.did <> n.did",
+        Way::Went,
+    ))
 }
 
 /// Whether the database compares text by bytes, so that a prefix is a range of an index.
-fn sorts_by_bytes(client: &mut Client) -> Result<bool, Error> {
+///
+/// # Errors
+/// The server refused.
+pub fn sorts_by_bytes(client: &mut Client) -> Result<bool, Error> {
     // PostgreSQL 14 has no column `datlocprovider`.
     Ok(client
         .query_one(

@@ -6,6 +6,7 @@
 
 use crate::loader::commit;
 use crate::replace;
+use ledger::changes::Noting;
 use ledger::repos;
 use pg::DbError;
 use postgres::Client;
@@ -42,13 +43,14 @@ impl Remover {
             self.client.batch_execute("ROLLBACK")?;
             return Ok(false);
         }
-        replace::remove(&mut self.client, did)?;
+        let noting = Noting::begin(&mut self.client, &self.schema)?;
+        replace::remove(&mut self.client, did, &noting)?;
         for table in ["actor_sync", "actor"] {
             self.client
                 .execute(&format!("DELETE FROM \"{table}\" WHERE did = $1"), &[&did])?;
         }
         repos::deleted(&mut self.client, &self.schema, did)?;
-        commit(&mut self.client, &self.schema)?;
+        commit(&mut self.client, &noting)?;
         Ok(true)
     }
 }

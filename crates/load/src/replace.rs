@@ -2,7 +2,8 @@
 //! updates and deletes by comparing `record` with the staged records. Records that are the same
 //! keep their rows, and with them flags, times and columns that repos do not own.
 //!
-//! It runs in the transaction that staged the rows in temporary tables ([`crate::staging`]). A
+//! It runs in the transaction that staged the rows in temporary tables ([`crate::staging`]), mostly
+//! only those of records that differ ([`crate::differing`]). A
 //! record is *touched* when it is gone, has another CID, or became or ceased to be a duplicate. Its
 //! rows are deleted and written again; its row in `record` is updated in place.
 //!
@@ -16,10 +17,12 @@
 //!   new ones are inserted ([`crate::owned`]).
 
 use crate::chunk::LoadedRepo;
+use crate::differing::Difference;
 use crate::owned::Owned;
 use crate::staging::{self, name_of};
 use crate::{inherited, owned};
 use appview::table::{self, TableInfo};
+use ledger::changes::{Noting, Way};
 use pg::DbError;
 use postgres::Client;
 use rows::route;
@@ -41,8 +44,9 @@ pub(crate) fn empty(client: &mut Client) -> Result<(), DbError> {
         .iter()
         .map(|info| format!("pg_temp.\"{}\"", name_of(info)))
         .collect();
+    // Large tables are read by index, whatever their statistics say.
     client.batch_execute(&format!(
-        "TRUNCATE {}, pg_temp.had, pg_temp.touched",
+        "TRUNCATE {}, pg_temp.had, pg_temp.touched; SET LOCAL enable_seqscan = off",
         names.join(", ")
     ))?;
     Ok(())
@@ -61,15 +65,17 @@ pub(crate) fn apply(
     client: &mut Client,
     repos: &[LoadedRepo],
     schema: &str,
+    difference: &Difference,
+    noting: &Noting,
 ) -> Result<(), DbError> {
     let dids: Vec<&str> = repos.iter().map(|repo| repo.did.as_str()).collect();
     let (distrusted, new) = ledger::repos::rebuilt_and_new(client, schema, &dids)?;
     let before = Before { distrusted, new };
-    replace(client, repos, &before)
+    replace(client, repos, &before, difference, noting)
 }
 
 /// Removes all rows of a repo.
-pub(crate) fn remove(client: &mut Client, did: &str) -> Result<(), DbError> {
+pub(crate) fn remove(client: &mut Client, did: &str, noting: &Noting) -> Result<(), DbError> {
     // A repo without records: everything that it had is gone.
     let nothing = LoadedRepo {
         did: did.to_owned(),
@@ -79,10 +85,16 @@ pub(crate) fn remove(client: &mut Client, did: &str) -> Result<(), DbError> {
         distrusted: vec![did.to_owned()],
         new: Vec::new(),
     };
-    replace(client, &[nothing], &before)
+    replace(client, &[nothing], &before, &Difference::default(), noting)
 }
 
-fn replace(client: &mut Client, repos: &[LoadedRepo], before: &Before) -> Result<(), DbError> {
+fn replace(
+    client: &mut Client,
+    repos: &[LoadedRepo],
+    before: &Before,
+    difference: &Difference,
+    noting: &Noting,
+) -> Result<(), DbError> {
     let mut parts: Vec<(i16, i16)> = repos.iter().map(part_of).collect();
     parts.sort_unstable();
     parts.dedup();
@@ -90,15 +102,21 @@ fn replace(client: &mut Client, repos: &[LoadedRepo], before: &Before) -> Result
         let repos = repos.iter().filter(|repo| part_of(repo) == part);
         repos.map(|repo| repo.did.as_str()).collect()
     };
-    let mut had = 0;
+    // Of some repos only the differences were staged.
+    let mut had = client.execute(
+        "INSERT INTO pg_temp.had SELECT uri, cid, did, \"indexedAt\" FROM record WHERE uri = ANY($1)",
+        &[&difference.touched],
+    )?;
+    let is_whole = |did: &&str| !difference.accounts.contains(*did);
     for part in &parts {
         let sql = format!(
             "INSERT INTO pg_temp.had SELECT uri, cid, did, \"indexedAt\" FROM record WHERE did = ANY($1){}",
             in_part(*part, "uri")
         );
-        had += client.execute(&sql, &[&of_part(*part)])?;
+        let whole: Vec<&str> = of_part(*part).into_iter().filter(is_whole).collect();
+        had += client.execute(&sql, &[&whole])?;
     }
-    had -= delete_strangers(client)?;
+    had -= delete_strangers(client, noting)?;
     // Repos of which another indexer wrote rows.
     let inherited: Vec<String> = match had {
         0 => Vec::new(),
@@ -116,15 +134,7 @@ fn replace(client: &mut Client, repos: &[LoadedRepo], before: &Before) -> Result
         _ => find_touched(client, before, &inherited)?,
     };
     if touched > 0 {
-        client.batch_execute("ANALYZE pg_temp.touched")?;
-        client.batch_execute(&delete_touched())?;
-        client.batch_execute(
-            "DELETE FROM record r USING pg_temp.touched t
-             WHERE r.uri = t.uri AND NOT EXISTS (SELECT FROM pg_temp.new_record n WHERE n.uri = t.uri);
-             UPDATE record r SET cid = n.cid, json = n.json, \"indexedAt\" = n.\"indexedAt\"
-             FROM pg_temp.new_record n JOIN pg_temp.touched t ON t.uri = n.uri WHERE r.uri = n.uri;
-             DELETE FROM pg_temp.had h USING pg_temp.touched t WHERE h.uri = t.uri",
-        )?;
+        rewrite_touched(client, noting)?;
     }
     // Records that are left in `had` stay as they are.
     for part in parts {
@@ -135,31 +145,55 @@ fn replace(client: &mut Client, repos: &[LoadedRepo], before: &Before) -> Result
         };
         let owned = Owned {
             collections: &|column| in_part(part, column),
+            noting,
         };
         owned.delete_all(client, &chosen(&before.distrusted))?;
         owned.delete_unstaged(client, &chosen(&inherited))?;
     }
     if !before.distrusted.is_empty() || !inherited.is_empty() {
-        owned::delete_holders_of_keys(client)?;
-        owned::delete_mislabeled(client)?;
+        owned::delete_holders_of_keys(client, noting)?;
+        owned::delete_mislabeled(client, noting)?;
     }
-    client.batch_execute(&insert_all(had > touched))?;
+    client.batch_execute(&insert_all(had > touched, noting))?;
+    Ok(())
+}
+
+/// Deletes the rows of touched records, and brings their rows of `record` to what was staged.
+fn rewrite_touched(client: &mut Client, noting: &Noting) -> Result<(), DbError> {
+    client.batch_execute("ANALYZE pg_temp.touched")?;
+    client.batch_execute(&delete_touched(noting))?;
+    let record = table::RECORD.info().name;
+    let gone = noting.with(
+        record,
+        "DELETE FROM record x USING pg_temp.touched t
+         WHERE x.uri = t.uri AND NOT EXISTS (SELECT FROM pg_temp.new_record n WHERE n.uri = t.uri)",
+        Way::Went,
+    );
+    let changed = noting.with(
+        record,
+        "UPDATE record x SET cid = n.cid, json = n.json, \"indexedAt\" = n.\"indexedAt\"
+         FROM pg_temp.new_record n JOIN pg_temp.touched t ON t.uri = n.uri WHERE x.uri = n.uri",
+        Way::Came,
+    );
+    client.batch_execute(&format!(
+        "{gone}; {changed}; DELETE FROM pg_temp.had h USING pg_temp.touched t WHERE h.uri = t.uri"
+    ))?;
     Ok(())
 }
 
 /// Deletes rows of `record` that name an account at hand under the URI of another account; how
 /// many. They are forgotten here: the other rows of that URI are the other account's, and its own
 /// repair may be writing them at this moment.
-fn delete_strangers(client: &mut Client) -> Result<u64, DbError> {
-    let row = client.query_one(
-        "WITH strangers AS (
-           DELETE FROM pg_temp.had h WHERE NOT starts_with(h.uri, 'at://' || h.did || '/')
-           RETURNING uri, did),
-         gone AS (DELETE FROM record r USING strangers s WHERE r.uri = s.uri AND r.did = s.did)
-         SELECT count(*) FROM strangers",
-        &[],
-    )?;
-    Ok(row.get::<_, i64>(0).unsigned_abs())
+fn delete_strangers(client: &mut Client, noting: &Noting) -> Result<u64, DbError> {
+    let is_stranger = "NOT starts_with(h.uri, 'at://' || h.did || '/')";
+    let gone = noting.with(
+        table::RECORD.info().name,
+        &format!("DELETE FROM record x USING pg_temp.had h WHERE {is_stranger} AND x.uri = h.uri AND x.did = h.did"),
+        Way::Went,
+    );
+    client.batch_execute(&gone)?;
+    let sql = format!("DELETE FROM pg_temp.had h WHERE {is_stranger}");
+    Ok(client.execute(&sql, &[])?)
 }
 
 /// Adds records to `touched` whose rows must be written again; returns their number.
@@ -213,25 +247,25 @@ fn in_part((number, parts): (i16, i16), uri: &str) -> String {
 
 /// SQL: deletes all rows of touched records except those in `record`. Large tables are read by
 /// index, whatever the planner thinks.
-fn delete_touched() -> String {
+fn delete_touched(noting: &Noting) -> String {
     let mut sql = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
          DELETE FROM op_thread_reply o USING post p, pg_temp.touched t
          WHERE p.uri = t.uri AND o.\"rootUri\" = p.\"replyRoot\" AND o.uri = p.uri;"
         .to_owned();
     let skipped = [table::RECORD.info().id, table::OP_THREAD_REPLY.info().id];
     for info in table::ALL.iter().filter(|info| !skipped.contains(&info.id)) {
-        let _ = write!(
-            sql,
-            "DELETE FROM \"{}\" x USING pg_temp.touched t WHERE x.\"{}\" = t.uri;",
+        let delete = format!(
+            "DELETE FROM \"{}\" x USING pg_temp.touched t WHERE x.\"{}\" = t.uri",
             info.name, info.uri
         );
+        let _ = write!(sql, "{};", noting.with(info.name, &delete, Way::Went));
     }
     sql.push_str("RESET enable_hashjoin; RESET enable_mergejoin");
     sql
 }
 
 /// SQL: inserts the staged rows, except for records that stay as they are (if `some_stay`).
-fn insert_all(some_stay: bool) -> String {
+fn insert_all(some_stay: bool, noting: &Noting) -> String {
     let mut sql = String::new();
     for info in table::ALL {
         let mut conditions = Vec::new();
@@ -244,7 +278,8 @@ fn insert_all(some_stay: bool) -> String {
         if info.id == table::NOTIFICATION.info().id {
             conditions.push(staging::NOT_MUTED.to_owned());
         }
-        let _ = write!(sql, "{};", insert(info, &conditions));
+        let insert = insert(info, &conditions);
+        let _ = write!(sql, "{};", noting.with(info.name, &insert, Way::Came));
     }
     sql
 }
@@ -263,7 +298,7 @@ fn insert(info: &TableInfo, conditions: &[String]) -> String {
         " ON CONFLICT DO NOTHING"
     };
     format!(
-        "INSERT INTO \"{}\" ({columns}) SELECT {columns} FROM pg_temp.\"{}\" n{condition}{conflict}",
+        "INSERT INTO \"{}\" AS x ({columns}) SELECT {columns} FROM pg_temp.\"{}\" n{condition}{conflict}",
         info.name,
         name_of(info)
     )

@@ -117,6 +117,21 @@ impl TestDb {
         Self::made_with(&format!("TEMPLATE {}", template.name))
     }
 
+    /// Another one with all that is in this one. No session may be open here.
+    #[must_use]
+    pub fn copied(&self) -> Self {
+        let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1";
+        let mut client = connect(&server().url_of("postgres"));
+        crate::wait_until("the end of all sessions", || {
+            client
+                .query_one(others, &[&self.name])
+                .expect("look")
+                .get::<_, i64>(0)
+                == 0
+        });
+        Self::made_with(&format!("TEMPLATE {}", self.name))
+    }
+
     /// A new connection.
     #[must_use]
     pub fn client(&self) -> Client {

@@ -8,6 +8,7 @@ use atrepo::{Cid, Codec, Commit, Link, RootBuilder, syntax};
 use ledger::repos::{self, Known};
 use ledger::runs::{self, Mode};
 use ledger::states::State;
+use ledger::verified::{self, Note, Which};
 use load::{DbError, Notifications};
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::ToSql;
@@ -29,8 +30,8 @@ pub struct Verify<'v> {
     pub schema: String,
     /// Number of connections that work concurrently.
     pub connections: usize,
-    /// Only these accounts; `None` means all.
-    pub dids: Option<Vec<String>>,
+    /// Which repos.
+    pub which: Which,
     /// Also checks each commit: returns the reason if its signature does not hold.
     pub signature: Option<&'v (dyn Fn(&str, &[u8]) -> Option<String> + Sync)>,
     /// Receives the number of repos that were compared.
@@ -80,10 +81,10 @@ struct Runs {
 }
 
 impl Verify<'_> {
-    /// Compares all repos, then looks for rows without a record.
+    /// Compares the repos, and looks for rows without a record. Notes which repos were found equal.
     ///
     /// # Errors
-    /// The database. Nothing is lost; the next comparison starts over.
+    /// The database. What was found equal stays noted.
     pub fn run(&self) -> Result<Report, DbError> {
         let runs = self.runs(&mut self.connect()?)?;
         let report = Mutex::new(Report::default());
@@ -99,14 +100,14 @@ impl Verify<'_> {
             })
         })?;
         let mut report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if let Some(dids) = &self.dids {
+        if let Which::Named(dids) = &self.which {
             for did in repos::unknown(&mut self.connect()?, &self.schema, dids)? {
                 let what = What::Commit("the ledger does not know the account".to_owned());
                 self.found(&mut report, &Finding { did, what });
             }
         }
         report.stopped = (self.stop)();
-        if !report.stopped && self.dids.is_none() {
+        if !report.stopped && matches!(self.which, Which::All(_)) {
             let mut strays = Vec::new();
             strays::find(&mut self.connect()?, &self.schema, &mut |finding| {
                 strays.push(finding);
@@ -117,6 +118,7 @@ impl Verify<'_> {
         }
         report.differing.sort();
         report.differing.dedup();
+        verified::note_differing(&mut self.connect()?, &self.schema, &report.differing)?;
         Ok(report)
     }
 
@@ -136,12 +138,28 @@ impl Verify<'_> {
         let mut client = pg::connect(&self.url)?;
         client.batch_execute(&format!(
             "{};
-             SET default_transaction_read_only = on;
              SET jit = off;
              SET client_min_messages = error",
             pg::search_path(&self.schema)
         ))?;
         Ok(client)
+    }
+
+    /// A connection that compares, and writes nothing.
+    fn connect_to_compare(&self) -> Result<Client, DbError> {
+        let mut client = self.connect()?;
+        client.batch_execute("SET default_transaction_read_only = on")?;
+        if self.is_of_few() {
+            // Of few repos, no table is read as a whole, whatever its statistics say.
+            client.batch_execute(
+                "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off",
+            )?;
+        }
+        Ok(client)
+    }
+
+    fn is_of_few(&self) -> bool {
+        !matches!(self.which, Which::All(_))
     }
 
     fn runs(&self, client: &mut Client) -> Result<Runs, Error> {
@@ -165,18 +183,19 @@ impl Verify<'_> {
         cursor: &Mutex<Option<String>>,
         report: &Mutex<Report>,
     ) -> Result<(), DbError> {
-        let mut client = self.connect()?;
+        let mut client = self.connect_to_compare()?;
         // A second connection, because the first one is busy with records while lists are read.
-        let mut lists = self.connect()?;
+        let mut lists = self.connect_to_compare()?;
+        let mut notes = self.connect()?;
         while !(self.stop)() {
             let page = {
                 let mut cursor = cursor.lock().unwrap_or_else(PoisonError::into_inner);
                 let Some(after) = cursor.clone() else { break };
-                let dids = self.dids.as_deref();
-                let page = repos::page(&mut client, &self.schema, &after, dids, PAGE)?;
+                let page = verified::page(&mut client, &self.schema, &after, &self.which, PAGE)?;
                 *cursor = page.last().map(|repo| repo.did.clone());
                 page
             };
+            let mut compared = Vec::new();
             for repo in page {
                 if (self.stop)() {
                     break;
@@ -195,8 +214,18 @@ impl Verify<'_> {
                             findings.push(f);
                         },
                     )?;
+                    if self.is_of_few() {
+                        strays::find_of(&mut client, &self.schema, &repo.did, &mut |finding| {
+                            findings.push(finding);
+                        })?;
+                    }
                     counts.verified = 1;
                     counts.differing = u64::from(!findings.is_empty());
+                    compared.extend(repo.commit_cid.clone().map(|commit_cid| Note {
+                        did: repo.did.clone(),
+                        commit_cid,
+                        is_equal: !findings.iter().any(Finding::is_difference),
+                    }));
                 }
                 let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
                 report
@@ -209,6 +238,7 @@ impl Verify<'_> {
                 }
                 (self.progress)(counts.records);
             }
+            verified::note(&mut notes, &self.schema, &compared)?;
         }
         Ok(())
     }

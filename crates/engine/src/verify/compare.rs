@@ -7,6 +7,7 @@ use crate::verify::keys::Keys;
 use ::verify::verdict::{self, Compared, Judgment};
 use ::verify::{Finding, HostCounts, Report, Verify};
 use ledger::coverage::Coverage;
+use ledger::verified::{self, Which};
 use observe::{Counter, Progress};
 use pg::{DbErrorKind, Step, Waits};
 use process::{Database, Failure, Stop, threads};
@@ -19,8 +20,12 @@ const MOST_CONNECTIONS: usize = 8;
 /// What is compared, and what is done about it.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Only these accounts; all, if there are none.
+    /// Only these accounts, if there are any.
     pub dids: Vec<String>,
+    /// Whether everything is compared, even if it is known what changed.
+    pub all: bool,
+    /// So many repos, chosen at random.
+    pub sample: Option<u64>,
     /// Where keys are asked for, if signatures are checked.
     pub signatures: Option<Directory>,
     /// Whether repos that differ are marked to be fetched again.
@@ -82,25 +87,42 @@ pub fn verify(
         None => None,
     };
     let only = options.dids.as_slice();
-    let began = server_time(database)?;
-    let dids = (!only.is_empty()).then_some(only);
+    let part = match (only.is_empty(), options.sample) {
+        (false, _) => Some(only.to_vec()),
+        (true, Some(count)) => Some(sample(database, count)?),
+        (true, None) => None,
+    };
+    let work = match part {
+        Some(dids) => Work::of_part(database, dids)?,
+        // A signature is worth what it is now.
+        None => Work::of_all(database, options.all || options.signatures.is_some())?,
+    };
     let tables = Tables {
         database,
         stop,
         observer,
     };
-    let report = tables.compare(dids, keys.as_ref())?;
+    let report = tables.compare(&work.which, keys.as_ref())?;
     if report.stopped {
         return Ok(Comparison::Stopped);
     }
-    if only.is_empty() {
-        note_proof(database, &began, &report)?;
-    }
+    work.note(database, &report)?;
     let signatures = keys.as_ref().map(Keys::counts);
     let coverage = certificate::coverage(database)?;
-    let judgment = judge(&report, &coverage, signatures, only);
-    let certificate =
-        certificate::certificate(database, &report, &coverage, &judgment, signatures, only);
+    let mut judgment = judge(&report, &coverage, signatures, &work);
+    if only.is_empty()
+        && let Which::Named(dids) = &work.which
+    {
+        judgment.scope = vec![format!("only a sample of {} repos", dids.len())];
+    }
+    let certificate = certificate::certificate(
+        database,
+        &report,
+        &coverage,
+        &judgment,
+        (signatures, &work.which),
+        only,
+    )?;
     if let Some(place) = place {
         place.write(&certificate)?;
     }
@@ -121,16 +143,16 @@ fn judge(
     report: &Report,
     coverage: &Coverage,
     signatures: Option<Signatures>,
-    only: &[String],
+    work: &Work,
 ) -> Judgment {
     let compared = Compared {
         differences: Some(report.differences),
         unchecked_signatures: signatures.map_or(0, |checked| checked.unchecked),
         ..Compared::default()
     };
-    if only.is_empty() {
+    let Which::Named(only) = &work.which else {
         return verdict::judge(coverage, &compared);
-    }
+    };
     let unfinished = report.hosts.values().flat_map(|host| &host.states);
     let unfinished = unfinished.filter(|(state, _)| state.is_unfinished());
     verdict::judge_accounts(only, unfinished.map(|(_, repos)| repos).sum(), &compared)
@@ -146,43 +168,96 @@ pub(crate) fn after_run(
 ) -> Result<Option<u64>, Failure> {
     let place = claim(path)?;
     observe::step!("comparing the tables with the signed commits");
-    let began = server_time(database)?;
+    let work = Work::of_all(database, false)?;
     let tables = Tables {
         database,
         stop,
         observer,
     };
-    let report = tables.compare(None, None)?;
+    let report = tables.compare(&work.which, None)?;
     if report.stopped {
         return Ok(None);
     }
-    note_proof(database, &began, &report)?;
+    work.note(database, &report)?;
     if let Some(place) = place {
         let coverage = certificate::coverage(database)?;
-        let judgment = judge(&report, &coverage, None, &[]);
+        let judgment = judge(&report, &coverage, None, &work);
         place.write(&certificate::certificate(
             database,
             &report,
             &coverage,
             &judgment,
-            None,
+            (None, &work.which),
             &[],
-        ))?;
+        )?)?;
     }
     log_report(&report, None);
     Ok(Some(report.differences))
 }
 
-fn server_time(database: &Database) -> Result<String, Failure> {
-    let mut client = database.connect()?;
-    ledger::coverage::now(&mut client).map_err(|error| database.failure(error))
+fn sample(database: &Database, count: u64) -> Result<Vec<String>, Failure> {
+    verified::sample(&mut database.connect()?, &database.schema, count)
+        .map_err(|error| database.failure(error))
 }
 
-/// Notes what a comparison of all tables found, for `skyfill status` and for the next run.
-fn note_proof(database: &Database, began: &str, report: &Report) -> Result<(), Failure> {
-    let mut client = database.connect()?;
-    ledger::coverage::note_proof(&mut client, &database.schema, began, report.differences)
+/// What a comparison is about.
+struct Work {
+    which: Which,
+    /// When it began; a pass that is continued began earlier.
+    began: String,
+}
+
+impl Work {
+    /// Some accounts.
+    fn of_part(database: &Database, dids: Vec<String>) -> Result<Self, Failure> {
+        let began = ledger::coverage::now(&mut database.connect()?);
+        Ok(Self {
+            which: Which::Named(dids),
+            began: began.map_err(|error| database.failure(error))?,
+        })
+    }
+
+    /// Everything, or what changed if that is enough and not all is asked for.
+    fn of_all(database: &Database, all: bool) -> Result<Self, Failure> {
+        let refused = |error| database.failure(error);
+        let (mut client, schema) = (database.connect()?, &database.schema);
+        let suffices = verified::changes_suffice(&mut client, schema).map_err(refused)?;
+        if suffices && !all {
+            observe::step!("comparing the repos that were stored since they were compared");
+            return Ok(Self {
+                which: Which::Changed,
+                began: ledger::coverage::now(&mut client).map_err(refused)?,
+            });
+        }
+        // What was compared before somebody else wrote has to be compared again.
+        let is_trusted = verified::is_trusted(&mut client, schema).map_err(refused)?;
+        let (began, continues) =
+            verified::begin_pass(&mut client, schema, !is_trusted).map_err(refused)?;
+        if continues {
+            observe::log!("continuing the comparison that was interrupted");
+        }
+        Ok(Self {
+            which: Which::All(began.clone()),
+            began,
+        })
+    }
+
+    /// Notes what was found, for `skyfill status` and for the next run.
+    fn note(&self, database: &Database, report: &Report) -> Result<(), Failure> {
+        let is_pass = match &self.which {
+            Which::Named(_) => return Ok(()),
+            Which::All(_) => true,
+            Which::Changed => false,
+        };
+        verified::note_proof(
+            &mut database.connect()?,
+            &database.schema,
+            &self.began,
+            report.differences,
+            is_pass,
+        )
         .map_err(|error| database.failure(error))
+    }
 }
 
 /// The tables, and how they are compared.
@@ -193,13 +268,16 @@ struct Tables<'t> {
 }
 
 impl Tables<'_> {
-    /// Compares them, from the start again when the server goes away.
-    fn compare(&self, dids: Option<&[String]>, keys: Option<&Keys<'_>>) -> Result<Report, Failure> {
+    /// Compares them; when the server goes away, what was not noted is compared again.
+    fn compare(&self, which: &Which, keys: Option<&Keys<'_>>) -> Result<Report, Failure> {
         let (database, stop) = (self.database, self.stop);
-        let total = match dids {
-            Some(dids) => dids.len() as u64,
-            None => ledger::repos::count(&mut database.connect()?, &database.schema)
-                .map_err(|error| database.failure(error))?,
+        let total = match which {
+            Which::Named(dids) => Some(dids.len() as u64),
+            Which::Changed => None,
+            Which::All(_) => Some(
+                ledger::repos::count(&mut database.connect()?, &database.schema)
+                    .map_err(|error| database.failure(error))?,
+            ),
         };
         let (repos, records, differences) = (
             Counter::rated("repos_compared", "repos compared"),
@@ -207,7 +285,7 @@ impl Tables<'_> {
             Counter::counted("differences", "differences"),
         );
         let counters = vec![repos.clone(), records.clone(), differences.clone()];
-        let progress = Progress::begin("verify", counters, Some(total));
+        let progress = Progress::begin("verify", counters, total);
         let compared = |count: u64| {
             repos.add(1);
             records.add(count);
@@ -226,7 +304,7 @@ impl Tables<'_> {
                 url: database.url.clone(),
                 schema: database.schema.clone(),
                 connections: processors.min(MOST_CONNECTIONS),
-                dids: dids.map(<[String]>::to_vec),
+                which: which.clone(),
                 signature: signature
                     .as_ref()
                     .map(|check| check as &(dyn Fn(&str, &[u8]) -> Option<String> + Sync)),

@@ -9,6 +9,7 @@ use ledger::proofs::{self, Proof};
 use ledger::repos;
 use ledger::runs::{self, Mode, Phase, Run};
 use ledger::states::State;
+use ledger::verified;
 use postgres::Error;
 
 fn run() -> Run {
@@ -42,7 +43,16 @@ fn a_word_that_is_not_known_is_an_error_that_names_it() {
     identity::enroll(&mut db.client, SCHEMA, &["did:plc:a".to_owned()]).unwrap();
     type Read = fn(&mut Ledger) -> Result<(), Error>;
     let coverage: Read = |db| Coverage::read(&mut db.client, SCHEMA).map(drop);
-    let page: Read = |db| repos::page(&mut db.client, SCHEMA, "", None, 9).map(drop);
+    let page: Read = |db| {
+        verified::page(
+            &mut db.client,
+            SCHEMA,
+            "",
+            &verified::Which::All("-infinity".to_owned()),
+            9,
+        )
+        .map(drop)
+    };
     let open: Read =
         |db| repos::open(&mut db.client, SCHEMA, ("a.example", Which::All), "", 9).map(drop);
     let unproved: Read = |db| proofs::unproved(&mut db.client, SCHEMA, "", 9).map(drop);
@@ -130,7 +140,14 @@ fn every_state_is_read_as_it_was_written() {
         let did = format!("did:plc:{}", state.word().replace(' ', ""));
         db.add("a.example", &[&did]);
         db.set(&did, &format!("state = '{state}'"));
-        let known = repos::page(&mut db.client, SCHEMA, "", Some(&[did]), 9).unwrap();
+        let known = verified::page(
+            &mut db.client,
+            SCHEMA,
+            "",
+            &verified::Which::Named(vec![did]),
+            9,
+        )
+        .unwrap();
         assert_eq!(known[0].state, state);
     }
     let coverage = Coverage::read(&mut db.client, SCHEMA).unwrap();

@@ -134,7 +134,14 @@ fn a_line_adds_what_is_not_known() {
     ] {
         assert_eq!(db.get(did, "state, nullif(host, ''), nullif(pds, '')"), row);
     }
-    let known = ledger::repos::page(&mut db.client, SCHEMA, "", None, 9).unwrap();
+    let known = ledger::verified::page(
+        &mut db.client,
+        SCHEMA,
+        "",
+        &ledger::verified::Which::All("-infinity".to_owned()),
+        9,
+    )
+    .unwrap();
     assert_eq!(known[2].state, State::Unresolved);
 }
 

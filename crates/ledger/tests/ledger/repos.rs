@@ -6,6 +6,7 @@ use ledger::open::Which;
 use ledger::proofs::Proof;
 use ledger::repos::{self, Note, RetryFailed, Stored, Unfound};
 use ledger::states::State;
+use ledger::verified;
 use std::time::Duration;
 
 const DID: &str = "did:plc:a";
@@ -92,7 +93,14 @@ fn a_repo_is_loaded_by_the_transaction_that_stores_it_and_pending_again_when_it_
     let (rebuilt, new) = repos::rebuilt_and_new(&mut db.client, SCHEMA, &[DID]).unwrap();
     assert_eq!((rebuilt.len(), new.len()), (0, 1));
     repos::loaded(&mut db.client, SCHEMA, 7, &[stored("3a")]).unwrap();
-    let known = repos::page(&mut db.client, SCHEMA, "", None, 9).unwrap();
+    let known = verified::page(
+        &mut db.client,
+        SCHEMA,
+        "",
+        &verified::Which::All("-infinity".to_owned()),
+        9,
+    )
+    .unwrap();
     let [known] = known.as_slice() else {
         panic!("{known:?}")
     };

@@ -388,6 +388,12 @@ pub(crate) struct VerifyArgs {
     /// Account to compare, instead of all [repeatable]
     #[arg(long, value_name = "DID")]
     pub(crate) did: Vec<String>,
+    /// Compare all repos, not only those that were stored since they were compared
+    #[arg(long, conflicts_with_all = ["did", "sample"])]
+    pub(crate) all: bool,
+    /// Compare this number of repos, chosen at random
+    #[arg(long, value_name = "N", conflicts_with = "did")]
+    pub(crate) sample: Option<u64>,
     #[command(flatten)]
     pub(crate) directory: DirectoryArgs,
     #[command(flatten)]

@@ -18,6 +18,8 @@ pub(crate) fn run(given: &VerifyArgs) -> Result<Ended, Failure> {
         || fetch_args::directory(&args.directory, &args.caller, args.allow_private_hosts);
     let options = Options {
         dids: args.did.clone(),
+        all: args.all,
+        sample: args.sample,
         signatures: args.signatures.then(directory),
         repair: args.repair,
         certificate: args.certificate.clone(),
@@ -30,7 +32,7 @@ pub(crate) fn run(given: &VerifyArgs) -> Result<Ended, Failure> {
         Comparison::Done(verified) => verified,
         Comparison::Stopped => {
             let line = told::line_to_go_on_with();
-            observe::log!("stopped; it starts over with: {line}");
+            observe::log!("stopped; it goes on with: {line}");
             return Ok(Ended::Stopped);
         }
     };

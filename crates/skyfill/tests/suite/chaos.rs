@@ -113,7 +113,7 @@ impl Arena {
         let output = run_well(&mut self.run());
         assert_eq!(output.status.code(), Some(0), "{what}: {}", told(&output));
         let verify = skyfill()
-            .arg("verify")
+            .args(["verify", "--all"])
             .env("BSKY_DB_POSTGRES_URL", self.url())
             .output()
             .unwrap();

@@ -132,11 +132,11 @@ fn a_fork_is_loaded_merged_verified_repaired_and_finalized() {
     // Damage is named, repaired and finalized.
     let damage = r#"DELETE FROM bsky."like" WHERE uri = (SELECT min(uri) FROM bsky."like")"#;
     assert_eq!(fork.client().execute(damage, &[]).unwrap(), 1);
-    let found = run(&fork, &["verify", "--repair"]);
+    let found = run(&fork, &["verify", "--all", "--repair"]);
     assert_eq!(found.status.code(), Some(1), "{}", told(&found));
     run_well(&mut run_load(&fork.url));
     run_well(&mut finalize(&fork));
-    let proved = run(&fork, &["verify"]);
+    let proved = run(&fork, &["verify", "--all"]);
     assert_eq!(proved.status.code(), Some(0), "{}", told(&proved));
 
     let migrated = run(&fork, &["migrate"]);

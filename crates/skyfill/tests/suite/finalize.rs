@@ -74,7 +74,7 @@ fn killed_in_each_stage_and_run_again() {
     let wanted = db.dump();
     assert!(difference(&before, &wanted).is_some());
     let mut client = db.client();
-    for stage in finalize::STAGES {
+    for stage in finalize::Extent::Everything.stages() {
         // As it was before; the flags are a part of post.
         client
             .batch_execute(
@@ -94,7 +94,7 @@ fn killed_in_each_stage_and_run_again() {
             ))
             .expect("make it pause");
         let mut child = finalize(&db)
-            .args(["--max-db-connections", "1"])
+            .args(["--max-db-connections", "1", "--restart"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -259,7 +259,7 @@ fn what_is_wrong_heals_and_what_is_not_ours_stays() {
              INSERT INTO bsky.post_agg (uri, \"likeCount\") VALUES ('at://did:plc:x/app.bsky.feed.post/gone', 3)",
         )
         .expect("damage");
-    run_well(&mut finalize(&db));
+    run_well(finalize(&db).arg("--restart"));
     let kept = client
         .query_one(
             "DELETE FROM bsky.post_agg WHERE uri LIKE '%/kept' RETURNING \"likeCount\", \"bookmarkCount\"",
@@ -306,18 +306,19 @@ fn a_load_in_between_begins_anew_and_a_muted_thread_stays_silent() {
         .expect("mute");
     // What was told stays; what is told from now on is filtered.
     let told_before = db.count("notification");
-    run_well(&mut finalize(&db));
+    run_well(finalize(&db).arg("--restart"));
     assert_eq!(db.count("notification"), told_before);
     client
         .batch_execute("DELETE FROM bsky.notification WHERE reason IN ('quote', 'reply')")
         .expect("forget");
-    run_well(&mut finalize(&db));
+    run_well(finalize(&db).arg("--restart"));
     assert!(db.count("notification") < told_before);
 }
 
 /// Makes the ledger say that the first stages are done.
 fn ledger_with_stages_done(db: &TestDb) {
-    let stages: Vec<&str> = finalize::STAGES
+    let stages: Vec<&str> = finalize::Extent::Everything
+        .stages()
         .iter()
         .take(8)
         .map(|stage| stage.name)

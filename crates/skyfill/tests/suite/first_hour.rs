@@ -124,7 +124,7 @@ fn line_to_go_on_with(output: &Output, db: &TestDb, dir: &Path) -> Command {
         .rev()
         .find_map(|line| {
             line.strip_prefix("stopped; continue with: ")
-                .or(line.strip_prefix("stopped; it starts over with: "))
+                .or(line.strip_prefix("stopped; it goes on with: "))
         })
         .unwrap_or_else(|| panic!("no line to continue with: {text}"));
     let (program, rest) = line.split_once(' ').unwrap();
@@ -272,7 +272,7 @@ fn every_other_command_goes_on_with_the_line_that_it_printed() {
     let alone: [(&[&str], &str); 3] = [
         (&["identities", "--recheck", "--now", NOW], "look-up=1"),
         (&["finalize", "--slice-rows", "60", "--restart"], "slice=2"),
-        (&["verify"], "compare=3"),
+        (&["verify", "--all"], "compare=3"),
     ];
     for (args, place) in alone {
         let mut command = skyfill();
@@ -410,7 +410,7 @@ fn a_partial_load_is_gone_on_with_and_repaired_without_being_told_again() {
         .batch_execute("DELETE FROM bsky.follow WHERE uri IN (SELECT uri FROM bsky.follow LIMIT 1)")
         .unwrap();
     let verify = skyfill()
-        .args(["verify", "--repair"])
+        .args(["verify", "--all", "--repair"])
         .env("BSKY_DB_POSTGRES_URL", &db.url)
         .output()
         .unwrap();

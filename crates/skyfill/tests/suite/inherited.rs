@@ -108,7 +108,7 @@ fn a_merge_over_live_tables_ends_as_a_fresh_load() {
     );
     // The account that is gone is named, apart.
     let output = skyfill()
-        .arg("verify")
+        .args(["verify", "--all"])
         .env("BSKY_DB_POSTGRES_URL", &live.url)
         .output()
         .unwrap();

@@ -180,7 +180,7 @@ fn of_a_consumer_of_frames_around_a_commit() {
             panic!("{what}: {difference}");
         }
         let verify = skyfill()
-            .arg("verify")
+            .args(["verify", "--all"])
             .env("BSKY_DB_POSTGRES_URL", &db.url)
             .output()
             .unwrap();

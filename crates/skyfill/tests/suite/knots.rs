@@ -74,7 +74,7 @@ fn the_proof_is_right_about_fifty_knotted_networks_in_any_order() {
 
 fn verify(db: &TestDb, args: &[&str]) -> Command {
     let mut command = skyfill();
-    command.arg("verify").args(args);
+    command.args(["verify", "--all"]).args(args);
     command.env("BSKY_DB_POSTGRES_URL", &db.url);
     command
 }

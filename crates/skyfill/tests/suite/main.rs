@@ -4,6 +4,7 @@
 #![allow(clippy::print_stderr, reason = "cargo shows what a test prints")]
 
 mod beside;
+mod changes;
 mod chaos;
 mod conformance;
 mod consumer;
@@ -12,6 +13,7 @@ mod doctor;
 mod drift;
 mod finalize;
 mod first_hour;
+mod gates;
 mod golden;
 mod hostile;
 mod hostile_hosts;

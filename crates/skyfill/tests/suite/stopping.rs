@@ -130,15 +130,17 @@ fn identities_finalize_and_verify_stop_by_themselves() {
     let (net, dir) = (net(), folder());
     let db = TestDb::migrated();
     run_well(&mut load(&db, &net, dir.path(), "none"));
-    let of = |name: &str| {
+    let of = |name: &str, whole: &str| {
         let mut command = skyfill();
-        command.arg(name).env("BSKY_DB_POSTGRES_URL", &db.url);
+        command
+            .args([name, whole])
+            .env("BSKY_DB_POSTGRES_URL", &db.url);
         command
     };
     for (mut command, table) in [
         (net.identities(&db), "actor_sync"),
-        (of("finalize"), "post"),
-        (of("verify"), "record"),
+        (of("finalize", "--restart"), "post"),
+        (of("verify", "--all"), "record"),
     ] {
         let what = format!("{:?}", command.get_args().next().unwrap());
         let held = lock(&db, table, "ACCESS EXCLUSIVE");

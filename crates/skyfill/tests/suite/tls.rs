@@ -501,7 +501,7 @@ fn a_role_without_privileges_does_everything() {
     let liked = "DELETE FROM bsky.\"like\" WHERE uri = (SELECT min(uri) FROM bsky.\"like\")";
     assert_eq!(db.client().execute(liked, &[]).unwrap(), 1);
     let found = skyfill()
-        .args(["verify", "--repair", "--database-url", &url])
+        .args(["verify", "--all", "--repair", "--database-url", &url])
         .output()
         .unwrap();
     assert_eq!(found.status.code(), Some(1), "{}", told(&found));

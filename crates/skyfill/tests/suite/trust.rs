@@ -193,7 +193,7 @@ fn certificate_of(db: &TestDb, dir: &Path) -> serde_json::Value {
     let path = dir.join("certificate.json");
     let mut verify = skyfill();
     verify
-        .args(["verify", "--certificate"])
+        .args(["verify", "--all", "--certificate"])
         .arg(&path)
         .env("BSKY_DB_POSTGRES_URL", &db.url);
     verify.output().unwrap();
@@ -383,7 +383,7 @@ fn a_repair_takes_an_older_rev() {
         .batch_execute("UPDATE bsky.post SET text = 'changed'")
         .unwrap();
     let repair = skyfill()
-        .args(["verify", "--repair"])
+        .args(["verify", "--all", "--repair"])
         .env("BSKY_DB_POSTGRES_URL", &db.url)
         .output()
         .unwrap();

@@ -21,7 +21,7 @@ fn certificate(db: &TestDb, word: &str) -> Value {
     let dir = folder();
     let path = dir.path().join("c.json");
     let code = Some(i32::from(word != "complete"));
-    let output = command(db, &["verify", "--certificate"])
+    let output = command(db, &["verify", "--all", "--certificate"])
         .arg(&path)
         .output()
         .unwrap();
@@ -220,7 +220,7 @@ fn a_certificate_that_has_no_place_is_refused_before_the_work() {
         told(&output)
     );
     assert_eq!(net.server.requests(), 0);
-    let verify = command(&db, &["verify", "--certificate"])
+    let verify = command(&db, &["verify", "--all", "--certificate"])
         .arg(&missing)
         .output()
         .unwrap();

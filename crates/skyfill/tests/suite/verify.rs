@@ -6,7 +6,7 @@ use testbed::*;
 
 fn verify(db: &TestDb, args: &[&str]) -> (Option<i32>, Vec<Value>) {
     let output = skyfill()
-        .arg("verify")
+        .args(["verify", "--all"])
         .args(args)
         .env("BSKY_DB_POSTGRES_URL", &db.url)
         .output()

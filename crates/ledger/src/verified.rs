@@ -1,0 +1,248 @@
+//! Which stored commits were compared with the tables (columns `verified` and `verified_at` of
+//! `repo`, table `proof`).
+//!
+//! `verified` is the CID of the commit with which the rows of a repo were compared and found equal.
+//! A load that stores the repo again empties it, so what is left to compare is a matter of one
+//! index. A comparison of everything is a *pass*: it has a beginning, and what was compared since
+//! then is not compared again, so a pass that was interrupted continues.
+
+use crate::changes::{Finalized, Writers};
+use crate::repos::Known;
+use postgres::{Error, GenericClient};
+
+/// Repos that are compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// All. Those that were found equal since this time, the beginning of the pass, are done.
+    All(String),
+    /// Those that were stored since they were compared, or were found to differ.
+    Changed,
+    /// These accounts.
+    Named(Vec<String>),
+}
+
+/// Repos after `after` in the order of DIDs that are to be compared.
+///
+/// # Errors
+/// The server refused, or a repo is in a state that is not known.
+pub fn page(
+    client: &mut impl GenericClient,
+    schema: &str,
+    after: &str,
+    which: &Which,
+    count: i64,
+) -> Result<Vec<Known>, Error> {
+    let nothing = Vec::new();
+    let (condition, since, dids) = match which {
+        Which::All(since) => (
+            "(r.verified_at IS NULL OR r.verified_at < $3::text::timestamptz OR r.verified IS DISTINCT FROM r.commit_cid) AND $4::text[] IS NOT NULL",
+            since.as_str(),
+            &nothing,
+        ),
+        Which::Changed => (
+            "r.rev IS NOT NULL AND r.verified IS DISTINCT FROM r.commit_cid AND $3::text IS NOT NULL AND $4::text[] IS NOT NULL",
+            "",
+            &nothing,
+        ),
+        Which::Named(dids) => ("r.did = ANY($4) AND $3::text IS NOT NULL", "", dids),
+    };
+    let rows = client.query(
+        &format!(
+            "SELECT did, host, state, rev, commit_cid, commit, coalesce(records, 0), run FROM skyfill.repo r
+             WHERE schema_name = $1 AND did > $2 AND {condition} ORDER BY did LIMIT $5"
+        ),
+        &[&schema, &after, &since, dids, &count],
+    )?;
+    rows.iter().map(Known::of_row).collect()
+}
+
+/// A comparison of one repo.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The account.
+    pub did: String,
+    /// CID of the commit that was compared.
+    pub commit_cid: String,
+    /// Whether nothing differed.
+    pub is_equal: bool,
+}
+
+/// Notes comparisons. A repo that was stored again meanwhile is left alone.
+///
+/// # Errors
+/// The server refused.
+pub fn note(client: &mut impl GenericClient, schema: &str, notes: &[Note]) -> Result<(), Error> {
+    let dids: Vec<&str> = notes.iter().map(|note| note.did.as_str()).collect();
+    let commits: Vec<&str> = notes.iter().map(|note| note.commit_cid.as_str()).collect();
+    let equal: Vec<bool> = notes.iter().map(|note| note.is_equal).collect();
+    client.execute(
+        "UPDATE skyfill.repo r SET verified = CASE WHEN n.is_equal THEN n.commit_cid END, verified_at = now()
+         FROM unnest($2::text[], $3::text[], $4::boolean[]) n (did, commit_cid, is_equal)
+         WHERE r.schema_name = $1 AND r.did = n.did AND r.commit_cid = n.commit_cid",
+        &[&schema, &dids, &commits, &equal],
+    )?;
+    Ok(())
+}
+
+/// Notes that something of these accounts differs, whatever was found before.
+///
+/// # Errors
+/// The server refused.
+pub fn note_differing(
+    client: &mut impl GenericClient,
+    schema: &str,
+    dids: &[String],
+) -> Result<(), Error> {
+    client.execute(
+        "UPDATE skyfill.repo SET verified = NULL WHERE schema_name = $1 AND did = ANY($2) AND verified IS NOT NULL",
+        &[&schema, &dids],
+    )?;
+    Ok(())
+}
+
+/// Whether it is enough to compare what changed: everything was compared once, and since then no
+/// other program wrote to the tables, as far as anybody knows.
+///
+/// # Errors
+/// The server refused.
+pub fn changes_suffice(client: &mut impl GenericClient, schema: &str) -> Result<bool, Error> {
+    let proved = client.query_one(
+        "SELECT EXISTS (SELECT FROM skyfill.proof WHERE schema_name = $1 AND all_at IS NOT NULL)",
+        &[&schema],
+    )?;
+    Ok(proved.get(0) && is_trusted(client, schema)?)
+}
+
+/// Whether no other program wrote to the tables since derived rows were computed, as far as anybody
+/// knows.
+///
+/// # Errors
+/// The server refused.
+pub fn is_trusted(client: &mut impl GenericClient, schema: &str) -> Result<bool, Error> {
+    let finalized = Finalized::read(client, schema)?;
+    Ok(finalized.is_some_and(|known| known.writers() != Writers::Foreign))
+}
+
+/// Begins a pass, or continues the one that was interrupted: when it began, and whether it is
+/// continued.
+///
+/// # Errors
+/// The server refused.
+pub fn begin_pass(
+    client: &mut impl GenericClient,
+    schema: &str,
+    anew: bool,
+) -> Result<(String, bool), Error> {
+    let name = pass_of(schema);
+    if anew {
+        client.execute("DELETE FROM skyfill.cursor WHERE name = $1", &[&name])?;
+    }
+    let is_new = client.execute(
+        "INSERT INTO skyfill.cursor (name, value) VALUES ($1, now()::text) ON CONFLICT DO NOTHING",
+        &[&name],
+    )? > 0;
+    let row = client.query_one("SELECT value FROM skyfill.cursor WHERE name = $1", &[&name])?;
+    Ok((row.get(0), !is_new))
+}
+
+fn pass_of(schema: &str) -> String {
+    format!("verify for {schema}")
+}
+
+/// Notes what a comparison found that began at `began` (what [`crate::coverage::now`] or
+/// [`begin_pass`] answered), of everything or of what changed.
+///
+/// # Errors
+/// The server refused.
+pub fn note_proof(
+    client: &mut impl GenericClient,
+    schema: &str,
+    began: &str,
+    differences: u64,
+    is_pass: bool,
+) -> Result<(), Error> {
+    client.execute(
+        "INSERT INTO skyfill.proof AS p (schema_name, began_at, differences, all_at)
+         VALUES ($1, $2::text::timestamptz, $3, CASE WHEN $4 THEN $2::text::timestamptz END)
+         ON CONFLICT (schema_name) DO UPDATE SET began_at = excluded.began_at, differences = excluded.differences,
+           all_at = coalesce(excluded.all_at, p.all_at)",
+        &[
+            &schema,
+            &began,
+            &i64::try_from(differences).unwrap_or(i64::MAX),
+            &is_pass,
+        ],
+    )?;
+    if is_pass {
+        client.execute(
+            "DELETE FROM skyfill.cursor WHERE name = $1",
+            &[&pass_of(schema)],
+        )?;
+    }
+    Ok(())
+}
+
+/// Notes that a comparison of what changed is not enough next time: nobody knows what was written.
+///
+/// # Errors
+/// The server refused.
+pub(crate) fn distrust(client: &mut impl GenericClient, schema: &str) -> Result<(), Error> {
+    client.execute(
+        "UPDATE skyfill.proof SET all_at = NULL WHERE schema_name = $1",
+        &[&schema],
+    )?;
+    Ok(())
+}
+
+/// What is verified as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Stored repos whose rows were compared with the stored commit and found equal.
+    pub equal: u64,
+    /// The other stored repos.
+    pub others: u64,
+    /// When the first of the equal ones was compared, as an ISO time.
+    pub oldest: Option<String>,
+    /// When the last comparison of everything began, as an ISO time.
+    pub all_at: Option<String>,
+}
+
+/// Counts it. Goes over all repos once.
+///
+/// # Errors
+/// The server refused.
+pub fn count(client: &mut impl GenericClient, schema: &str) -> Result<Counts, Error> {
+    const ISO: &str = "'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'";
+    let row = client.query_one(
+        &format!(
+            "SELECT count(*) FILTER (WHERE verified = commit_cid), count(*) FILTER (WHERE verified IS DISTINCT FROM commit_cid),
+               to_char(min(verified_at) FILTER (WHERE verified = commit_cid) AT TIME ZONE 'UTC', {ISO}),
+               (SELECT to_char(all_at AT TIME ZONE 'UTC', {ISO}) FROM skyfill.proof WHERE schema_name = $1)
+             FROM skyfill.repo WHERE schema_name = $1 AND rev IS NOT NULL"
+        ),
+        &[&schema],
+    )?;
+    let number = |at: usize| u64::try_from(row.get::<_, i64>(at)).unwrap_or(0);
+    Ok(Counts {
+        equal: number(0),
+        others: number(1),
+        oldest: row.get(2),
+        all_at: row.get(3),
+    })
+}
+
+/// About `count` stored repos, chosen at random.
+///
+/// # Errors
+/// The server refused.
+pub fn sample(
+    client: &mut impl GenericClient,
+    schema: &str,
+    count: u64,
+) -> Result<Vec<String>, Error> {
+    let rows = client.query(
+        "SELECT did FROM skyfill.repo WHERE schema_name = $1 AND rev IS NOT NULL ORDER BY random() LIMIT $2",
+        &[&schema, &i64::try_from(count).unwrap_or(i64::MAX)],
+    )?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
