@@ -283,6 +283,7 @@ fn a_cycle_stays_one_if_one_member_is_judged_again() {
 #[test]
 fn quotes_are_counted_by_the_last_embed() {
     const OTHER: &str = "bafyreidfayvfuwqa7qlnopdjiqrxzs6blmoeu4rujcjtnci5beludirz2a";
+    const THIRD: &str = "bafyreib4pff766vhpbxbhjbqqnsh5emeznvujayjj4z2iu533cprgbz23m";
     let mut threads = threads();
     let quotes = |threads: &Threads| -> i64 {
         let sql = "SELECT \"quoteCount\" FROM bsky.post_agg WHERE uri = $1";
@@ -298,7 +299,7 @@ fn quotes_are_counted_by_the_last_embed() {
         json!({"$type": "app.bsky.embed.record", "record": strong})
     };
     let both = json!({
-        "$type": "app.bsky.embed.recordWithMedia", "record": record("listed", CID), "media": record("open", OTHER),
+        "$type": "app.bsky.embed.recordWithMedia", "record": record("listed", THIRD), "media": record("open", OTHER),
     });
     let later = "app.bsky.feed.post/zz";
     threads.put(LISTER, later, json!({"text": "two", "embed": both}));
