@@ -99,8 +99,12 @@ pub fn catch_up(session: &Session<'_>, options: &Options) -> Result<Ended, Failu
             return Ok(Ended::Stopped);
         }
         let listed = began.elapsed();
-        let changed = repos::count_open(&mut database.connect()?, &database.schema)
-            .map_err(|error| database.failure(error))?;
+        let changed = repos::count_open(
+            &mut database.connect()?,
+            &database.schema,
+            repos::Which::All,
+        )
+        .map_err(|error| database.failure(error))?;
         let done = load_pending(session, &new, &mut None, Some((relay, pass.seq)), None)?;
         if done.is_some_and(|done| done.is_stopped()) {
             return Ok(Ended::Stopped);
