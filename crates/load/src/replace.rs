@@ -212,7 +212,8 @@ fn find_touched(
          WHERE n.uri IS NULL OR n.cid <> h.cid OR h.did = ANY($1)
          UNION
          SELECT h.uri FROM pg_temp.had h
-           LEFT JOIN duplicate_record d ON d.uri = h.uri LEFT JOIN pg_temp.new_duplicate_record n ON n.uri = h.uri
+           LEFT JOIN LATERAL (SELECT d.* FROM duplicate_record d WHERE d.uri = h.uri OFFSET 0) d ON true
+           LEFT JOIN pg_temp.new_duplicate_record n ON n.uri = h.uri
          WHERE (d.cid, d.\"duplicateOf\", d.\"indexedAt\")
            IS DISTINCT FROM (n.cid, n.\"duplicateOf\", CASE WHEN n.uri IS NOT NULL THEN h.\"indexedAt\" END)",
         &[&before.distrusted],

@@ -107,9 +107,11 @@ fn without_numbers(line: &str) -> String {
 
 /// Members of JSON that are measured.
 const MEASURED: &[&str] = &[
+    "allComparedAt",
     "checkedAt",
     "cursor",
     "ownCpuSeconds",
+    "oldest",
     "provedAt",
     "rowsPerSecond",
     "seconds",
@@ -225,9 +227,11 @@ fn commands_of_a_run() {
         json(&mut run(&[]), &masks),
         masks.json(&run_well(&mut identities())),
         printed(&mut on(&db, &["finalize"]), &masks),
-        json(&mut on(&db, &["finalize"]), &masks),
+        printed(&mut on(&db, &["finalize", "--restart"]), &masks),
+        json(&mut on(&db, &["finalize", "--restart"]), &masks),
         printed(&mut on(&db, &["verify"]), &masks),
-        json(&mut on(&db, &["verify"]), &masks),
+        printed(&mut on(&db, &["verify"]), &masks),
+        json(&mut on(&db, &["verify", "--all"]), &masks),
         printed(&mut on(&db, &["status"]), &masks),
         json(&mut on(&db, &["status"]), &masks),
     ];
