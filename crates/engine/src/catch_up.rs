@@ -102,7 +102,7 @@ pub fn catch_up(session: &Session<'_>, options: &Options) -> Result<Ended, Failu
         let changed = repos::count_open(
             &mut database.connect()?,
             &database.schema,
-            repos::Which::All,
+            ledger::open::Which::All,
         )
         .map_err(|error| database.failure(error))?;
         let done = load_pending(session, &new, &mut None, Some((relay, pass.seq)), None)?;
