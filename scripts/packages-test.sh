@@ -59,9 +59,19 @@ as_skyfill() { setpriv --reuid skyfill --regid skyfill --init-groups env HOME=/v
 pid=
 if [ "$how" = boot ]; then
   begin() { systemctl start skyfill; }
-  finish() { while [ "$(systemctl show -P ActiveState skyfill)" != inactive ] && [ "$(systemctl show -P ActiveState skyfill)" != failed ]; do sleep 0.2; done; }
+  finish() {
+    until [[ "$(systemctl show -P ActiveState skyfill)" =~ ^(inactive|failed)$ ]]; do
+      [ "$(systemctl show -P NRestarts skyfill)" = 0 ] || show
+      sleep 0.2
+    done
+  }
   stop() { systemctl stop skyfill; }
-  code() { systemctl show -P ExecMainStatus skyfill; }
+  # systemd forgets a unit that ended well, and with it the exit code.
+  mkdir -p /etc/systemd/system/skyfill.service.d
+  printf '[Service]\nExecStopPost=/bin/sh -c "echo $$EXIT_STATUS > /var/lib/skyfill/exit"\n' \
+    > /etc/systemd/system/skyfill.service.d/exit.conf
+  systemctl daemon-reload
+  code() { cat /var/lib/skyfill/exit; }
   log() { journalctl -o cat -u skyfill; }
 else
   install -d -o skyfill -g skyfill -m 750 /var/lib/skyfill
@@ -85,8 +95,10 @@ setpriv --reuid postgres --regid postgres --init-groups createuser skyfill
 setpriv --reuid postgres --regid postgres --init-groups createdb -O skyfill -T template0 -E UTF8 --locale C bsky
 
 skyfill simnet --hosts 4 --repos 400 --records 20000 >/urls 2>/network & network=$!
-until grep -q 'skyfill run' /network; do kill -0 $network; sleep 0.1; done
+until grep -qs 'skyfill run' /network; do kill -0 $network; sleep 0.1; done
 options=$(sed -n 's/^ *skyfill run //p' /network)
+
+as_skyfill BSKY_DB_POSTGRES_URL="$url" skyfill migrate
 
 say "the service loads the practice network"
 settings "BSKY_DB_POSTGRES_URL=$url" "SKYFILL_RUN_OPTIONS=$options --certificate /var/lib/skyfill/certificate.json"
@@ -98,13 +110,16 @@ setpriv --reuid postgres --regid postgres --init-groups psql -At bsky -c 'SELECT
 
 say "the service is stopped in the middle, and continues without options"
 as_skyfill BSKY_DB_POSTGRES_URL="$url" skyfill migrate --recreate-schema --yes
-settings "BSKY_DB_POSTGRES_URL=$url" "SKYFILL_RUN_OPTIONS=$options --host-rate 20"
+settings "BSKY_DB_POSTGRES_URL=$url" "SKYFILL_RUN_OPTIONS=${options/--host-rate 100/--host-rate 20}"
 begin
 loaded() { setpriv --reuid postgres --regid postgres --init-groups psql -At bsky -c "SELECT count(*) FROM skyfill.repo WHERE state = 'loaded'" 2>/dev/null || true; }
-until [ "$(loaded)" -gt 0 ] 2>/dev/null; do sleep 0.1; done
+until [ "$(loaded)" -gt 0 ] 2>/dev/null; do
+  [ "$how" != boot ] || [ "$(systemctl show -P ActiveState skyfill)" = active ] || show
+  sleep 0.1
+done
 stop
 [ "$(code)" = 4 ] || show
-[ "$how" != boot ] || [ "$(systemctl show -P Result skyfill)" = success ] || show
+[ "$how" != boot ] || ! systemctl -q is-failed skyfill || show
 say "stopped with $(loaded) repos"
 settings "BSKY_DB_POSTGRES_URL=$url" "SKYFILL_RUN_OPTIONS=--host-rate 100"
 begin; finish
@@ -144,7 +159,7 @@ UNIT
   ln -sf /usr/lib/systemd/system/try.service "$root/etc/systemd/system/try.service"
   mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
   ln -sf /usr/lib/systemd/system/try.service "$root/etc/systemd/system/multi-user.target.wants/try.service"
-  timeout 900 systemd-nspawn -q --boot --register=no --keep-unit --private-network -D "$root" >"$root.boot.log" 2>&1 </dev/null || true
+  timeout 600 systemd-nspawn -q --boot --register=no --keep-unit --private-network -D "$root" >"$root.boot.log" 2>&1 </dev/null || true
   [ -e "$root/try.log" ]
 }
 if boots; then
@@ -160,7 +175,7 @@ fi
 say "the static binary in an empty root"
 empty=$ROOT/target/packages/empty
 rm -rf "$empty" && mkdir "$empty"
-cp "$(ls -d target/"$(uname -m)"-unknown-linux-musl/release/skyfill)" "$empty/skyfill"
+cp "target/$(uname -m)-unknown-linux-musl/release/skyfill" "$empty/skyfill"
 chroot "$empty" /skyfill --version >&2
 chroot "$empty" /skyfill simnet --hosts 3 --repos 100 --records 4000 >"$empty.urls" 2>"$empty.network" & background+=($!)
 until grep -q 'skyfill run' "$empty.network"; do kill -0 "${background[-1]}"; sleep 0.1; done
@@ -173,6 +188,7 @@ mkdir "$empty/socket"
 folder=$(sed -n 's/.*host=\([^&]*\).*/\1/p' <<<"$socket" | sed 's/%2F/\//g')
 mount --bind "$folder" "$empty/socket"; mounted+=("$empty/socket")
 url=$(sed "s#host=[^&]*#host=/socket#" <<<"$socket")
+chroot "$empty" /skyfill migrate --database-url "$url" >&2 || fail "in the empty root"
 chroot "$empty" /skyfill run --database-url "$url" $options >&2 || fail "in the empty root"
 chroot "$empty" /skyfill status --database-url "$url" | head -3 >&2
 umount "$empty/socket"; unset 'mounted[-1]'
