@@ -174,11 +174,11 @@ fi
 
 say "the static binary in an empty root"
 empty=$ROOT/target/packages/empty
-rm -rf "$empty" && mkdir "$empty"
+rm -rf "$empty" "$empty.network" && mkdir "$empty"
 cp "target/$(uname -m)-unknown-linux-musl/release/skyfill" "$empty/skyfill"
 chroot "$empty" /skyfill --version >&2
 chroot "$empty" /skyfill simnet --hosts 3 --repos 100 --records 4000 >"$empty.urls" 2>"$empty.network" & background+=($!)
-until grep -q 'skyfill run' "$empty.network"; do kill -0 "${background[-1]}"; sleep 0.1; done
+until grep -qs 'skyfill run' "$empty.network"; do kill -0 "${background[-1]}"; sleep 0.1; done
 options=$(sed -n 's/^ *skyfill run //p' "$empty.network")
 # There is no PostgreSQL in it: that of this machine, over TCP.
 data=$ROOT/target/packages/data
@@ -189,7 +189,9 @@ folder=$(sed -n 's/.*host=\([^&]*\).*/\1/p' <<<"$socket" | sed 's/%2F/\//g')
 mount --bind "$folder" "$empty/socket"; mounted+=("$empty/socket")
 url=$(sed "s#host=[^&]*#host=/socket#" <<<"$socket")
 chroot "$empty" /skyfill migrate --database-url "$url" >&2 || fail "in the empty root"
-chroot "$empty" /skyfill run --database-url "$url" $options >&2 || fail "in the empty root"
+# Not even /tmp is there.
+# shellcheck disable=SC2086 # several options
+chroot "$empty" /skyfill run --database-url "$url" --spool-dir / $options >&2 || fail "in the empty root"
 chroot "$empty" /skyfill status --database-url "$url" | head -3 >&2
 umount "$empty/socket"; unset 'mounted[-1]'
 "$empty/skyfill" db stop --data-dir "$data" 2>/dev/null

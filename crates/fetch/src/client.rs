@@ -11,7 +11,7 @@ use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{RequestBuilder, Response, StatusCode, Url, redirect};
 use serde::Deserialize;
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
 
@@ -62,7 +62,9 @@ pub struct Client {
     open: reqwest::Client,
     pub(crate) limits: Limits,
     pub(crate) most_memory: usize,
-    pub(crate) spool: Spool,
+    /// The one in the system's temporary folder is opened by the first body that asks for it: a
+    /// client of small bodies needs none, and the folder may not exist.
+    spool: OnceLock<Spool>,
     /// One permit per body that is being decompressed.
     pub(crate) decoders: Arc<Semaphore>,
     /// One permit per small body that is received, if their number is bounded.
@@ -110,14 +112,12 @@ impl Client {
                 .build()
                 .map_err(|error| FetchError::Connect(chain(&error)))
         };
-        let spool = Spool::open(&std::env::temp_dir(), None)
-            .map_err(|error| FetchError::Spool(error.to_string()))?;
         Ok(Self {
             guarded: client(true)?,
             open: client(false)?,
             limits,
             most_memory: MEMORY_BYTES,
-            spool,
+            spool: OnceLock::new(),
             decoders: Arc::new(Semaphore::new(DECODERS)),
             small_bodies: None,
         })
@@ -176,8 +176,18 @@ impl Client {
     /// Keeps larger bodies in `spool` instead of the system's temporary folder.
     #[must_use]
     pub fn with_spool(mut self, spool: Spool) -> Self {
-        self.spool = spool;
+        self.spool = OnceLock::from(spool);
         self
+    }
+
+    /// Where larger bodies are kept.
+    pub(crate) fn spool(&self) -> Result<&Spool, FetchError> {
+        if let Some(spool) = self.spool.get() {
+            return Ok(spool);
+        }
+        let opened = Spool::open(&std::env::temp_dir(), None)
+            .map_err(|error| FetchError::Spool(error.to_string()))?;
+        Ok(self.spool.get_or_init(|| opened))
     }
 
     /// Decompresses up to `decoders` bodies concurrently, each of which uses up to 16 MiB of

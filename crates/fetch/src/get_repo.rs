@@ -58,7 +58,7 @@ impl Client {
             return Err(FetchError::TooLarge(limit));
         }
         let encoding = Encoding::of(response.headers())?;
-        let mut body = Incoming::new(self.most_memory, &self.spool, host);
+        let mut body = Incoming::new(self.most_memory, self.spool()?, host);
         let mut steady = Steady::new(self.limits.stall);
         loop {
             let chunk = tokio::time::timeout(self.limits.stall, response.chunk())
@@ -93,7 +93,7 @@ impl Client {
         host: &str,
     ) -> Result<Body, FetchError> {
         let (most, most_memory) = (self.limits.bytes, self.most_memory);
-        let (spool, host) = (self.spool.clone(), host.to_owned());
+        let (spool, host) = (self.spool()?.clone(), host.to_owned());
         let is_small = packed.len() <= UNPACKED_HERE;
         let unpack = move |abandoned: &AtomicBool| {
             let no_room = |error: std::io::Error| FetchError::Spool(error.to_string());
