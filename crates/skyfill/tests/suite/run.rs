@@ -477,3 +477,23 @@ fn what_cannot_work_says_so() {
         .batch_execute("DROP OWNED BY skyfill_guest; DROP ROLE skyfill_guest")
         .unwrap();
 }
+
+/// A root without /tmp, such as that of a container that holds the static binary alone.
+#[test]
+fn a_named_spool_replaces_the_temporary_folder() {
+    let net = Net::of_tangle(&simnet::Tangle::new(51, 4, 100));
+    let (db, dir) = (TestDb::migrated(), folder());
+    let url = net.server.url();
+    let file = did_file(dir.path(), &url, net.dids.iter().map(String::as_str));
+    let load = |args: &[&str]| {
+        let mut run = run_load(&db.url);
+        run.arg(&file).args(args);
+        run.env("TMPDIR", dir.path().join("missing"));
+        run.output().unwrap()
+    };
+    let output = load(&[]);
+    assert_eq!(output.status.code(), Some(3), "{}", told(&output));
+    assert!(told(&output).contains("--spool-dir"), "{}", told(&output));
+    let output = load(&["--spool-dir", dir.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+}
