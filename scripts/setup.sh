@@ -3,7 +3,8 @@
 # server programs, libpq. Works on Debian and Ubuntu, as root or with sudo; otherwise it prints what
 # to install and stops. It changes nothing that is installed, and creates no PostgreSQL cluster.
 # Usage: scripts/setup.sh [build|test|conformance|package]
-# `test` also needs libpq's headers and PgBouncer, `conformance` npm and psql, `package` musl.
+# `test` also needs libpq's headers, PgBouncer, a headless Chromium, and npm for axe-core;
+# `conformance` npm and psql, `package` musl.
 set -euo pipefail
 purpose=${1:-build}
 missing=()
@@ -34,9 +35,12 @@ have make || missing+=(make)
 have curl || missing+=(curl)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || [ "$(uname)" = Darwin ] || missing+=(ca-certificates)
 have_postgres || missing+=(postgresql)
+have_browser() { have chromium-headless-shell || have chromium || have chromium-browser || have google-chrome; }
 if [ "$purpose" = test ]; then
   have_libpq || missing+=(libpq-dev)
   have_pgbouncer || missing+=(pgbouncer)
+  have npm || missing+=(npm)
+  have_browser || { missing+=(chromium-headless-shell); fc-list 2>/dev/null | grep -q . || missing+=(fonts-dejavu-core); }
 fi
 if [ "$purpose" = package ]; then have musl-gcc || missing+=(musl-tools); fi
 if [ "$purpose" = conformance ]; then have npm || missing+=(npm); have psql || missing+=(postgresql-client); fi
@@ -82,4 +86,12 @@ if ! have_cargo; then
   echo "installing a Rust toolchain for this user" >&2
   curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --component rustfmt,clippy >/dev/null ||
     { echo "the Rust toolchain could not be installed; get one from https://rustup.rs, then try again" >&2; exit 3; }
+fi
+
+# What looks for faults of accessibility in pages. Not committed: it is another project's.
+axe=4.14.1
+browser=$(dirname "$0")/../target/browser
+if [ "$purpose" = test ] && ! grep -qs "\"version\": \"$axe\"" "$browser/node_modules/axe-core/package.json"; then
+  mkdir -p "$browser"
+  npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts --prefix "$browser" "axe-core@$axe"
 fi

@@ -24,6 +24,7 @@ pub mod identity;
 pub mod listing;
 pub mod locks;
 pub mod open;
+pub mod overview;
 pub mod parts;
 pub mod presence;
 pub mod proofs;

@@ -2,6 +2,7 @@
 //! counted and of how far it has come (`registry`), views of it (`view`), the state of each
 //! worker on request; and the one way to print. Nothing here decides anything.
 
+mod limit_watch;
 mod limits;
 pub mod logging;
 mod meters;
@@ -16,6 +17,7 @@ pub mod view;
 mod waiting;
 mod workers;
 
+pub use limit_watch::LimitWatch;
 pub use limits::Limit;
 pub use meters::{Counter, Lane, Unit};
 pub use printable::printable;

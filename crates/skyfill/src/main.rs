@@ -5,11 +5,13 @@ mod commands;
 mod complaint;
 mod exit;
 mod fetch_args;
+mod listening;
 mod signals;
 mod told;
 
 use clap::FromArgMatches;
 use cli::{Cli, Command};
+use dashboard::Origin;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -35,6 +37,12 @@ fn main() -> ExitCode {
     observe::registry().begin(matches.subcommand_name().unwrap_or_default());
     if let Some(output) = cli.command.output() {
         output.show_progress();
+        if let Some(address) = output.dashboard.listen {
+            let access = &output.dashboard.access;
+            if let Err(failure) = listening::start(address, access, Origin::Process) {
+                return exit::report(Err(failure));
+            }
+        }
     }
     let outcome = match cli.command {
         Command::Migrate(args) => commands::migrate::run(&args),
@@ -48,6 +56,7 @@ fn main() -> ExitCode {
         Command::Finalize(args) => commands::finalize::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
         Command::Status(args) => commands::status::run(&args),
+        Command::Dashboard(args) => commands::dashboard::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
         Command::Indexes(args) => commands::indexes::run(&args),
         Command::Db(args) => commands::db::run(&args),

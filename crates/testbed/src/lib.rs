@@ -6,6 +6,7 @@
 //! | `database` | the tests' PostgreSQL, and a database for each test |
 //! | `comparison` | tables as sorted JSON, and what differs between two of them |
 //! | `network` | repos on a loopback PDS, with documents and handles; repos some time later |
+//! | `browser` | a headless Chromium |
 //! | `command` | the commands that most tests run, and what they printed |
 //! | `process` | commands that run beside a test: waiting for what they print, signals, memory |
 //! | `material` | files that tests compare with, in the crate and at `../shared` |
@@ -14,6 +15,7 @@
 
 #![allow(clippy::missing_panics_doc, reason = "see above: all of them do")]
 
+mod browser;
 mod command;
 mod comparison;
 mod database;
@@ -22,6 +24,7 @@ mod network;
 pub mod pages;
 mod process;
 
+pub use browser::Browser;
 pub use command::{
     NOW, binary, clean, did_file, finalize, finalize_in_slices, producer, run_load, run_well,
     skyfill, summary, told,

@@ -28,6 +28,7 @@ const OURS: &[&str] = &[
     "bench",
     "conformance",
     "consumer",
+    "dashboard",
     "discover",
     "doctor",
     "engine",

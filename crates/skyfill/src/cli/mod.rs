@@ -4,11 +4,13 @@
 #[cfg(test)]
 mod docs_test;
 mod doctor;
+mod listen;
 mod loading;
 mod logging;
 mod network;
 
 pub(crate) use doctor::DoctorArgs;
+pub(crate) use listen::{AccessArgs, DashboardArgs, ListenArgs};
 pub(crate) use loading::{CatchUpArgs, LoadArgs, RunArgs};
 pub(crate) use logging::{LogArgs, log_plainly};
 pub(crate) use network::{
@@ -45,6 +47,7 @@ pub(crate) enum Command {
     Finalize(FinalizeArgs),
     Verify(VerifyArgs),
     Status(StatusArgs),
+    Dashboard(DashboardArgs),
     Doctor(DoctorArgs),
     Indexes(IndexesArgs),
     Db(DbArgs),
@@ -254,6 +257,8 @@ pub(crate) struct OutputArgs {
         help_heading = "Output"
     )]
     pub(crate) progress: ProgressForm,
+    #[command(flatten)]
+    pub(crate) dashboard: ListenArgs,
 }
 
 impl OutputArgs {

@@ -13,6 +13,7 @@ pub(crate) fn run(given: &CatchUpArgs) -> Result<Ended, Failure> {
     let database = Database::open_to_go_on(&given.load.database.target())?;
     let forget = given.load.remember.forget_settings;
     let args: CatchUpArgs = told::complete(&database, forget)?;
+    crate::listening::shows(&database);
     let now = args.now.as_deref().map(|now| clock::now(Some(now)));
     let options = Options {
         source: fetch_args::source(&args.source)?,

@@ -17,6 +17,7 @@ pub(crate) fn run(given: &DiscoverArgs) -> Result<Ended, Failure> {
     let database = Database::open_to_work(&given.database.target())?;
     let forget = given.memory.forget_settings;
     let args: DiscoverArgs = told::complete(&database, forget)?;
+    crate::listening::shows(&database);
     let source = fetch_args::source(&args.source)?;
     let fetch = fetch_args::options_naming(&args.fetch, &args.caller, &source)?;
     let allow_private_hosts = args.fetch.allow_private_hosts;

@@ -10,6 +10,7 @@ use process::{Database, Ended, Failure};
 pub(crate) fn run(args: &FinalizeArgs) -> Result<Ended, Failure> {
     let database = Database::open_to_go_on(&args.database.target())?;
     let stop = signals::listen(Workers::default())?;
+    crate::listening::shows(&database);
     let options = Options {
         connections: usize::from(args.max_db_connections),
         slice_rows: args.slice_rows,

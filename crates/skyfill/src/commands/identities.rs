@@ -12,6 +12,7 @@ pub(crate) fn run(given: &IdentitiesArgs) -> Result<Ended, Failure> {
     let database = Database::open_to_go_on(&given.database.target())?;
     let forget = given.memory.forget_settings;
     let args: IdentitiesArgs = told::complete(&database, forget)?;
+    crate::listening::shows(&database);
     told::remember(&database, forget)?;
     let stop = signals::listen(Workers::default())?;
     let options = options(&args)?;

@@ -3,6 +3,7 @@
 
 pub(crate) mod catch_up;
 pub(crate) mod consumer;
+pub(crate) mod dashboard;
 pub(crate) mod db;
 pub(crate) mod discover;
 pub(crate) mod doctor;

@@ -20,6 +20,7 @@ pub(crate) fn run(given: &RunArgs) -> Result<Ended, Failure> {
     let database = open_database(given)?;
     let forget = given.load.remember.forget_settings;
     let args: RunArgs = told::complete(&database, forget)?;
+    crate::listening::shows(&database);
     let options = options(&args, did_file)?;
     let load = fetch_args::load(&args.load, &options.source, &database)?;
     super::doctor::warn(&database, load.scale.connections);

@@ -12,6 +12,7 @@ pub(crate) fn run(given: &VerifyArgs) -> Result<Ended, Failure> {
     let database = Database::open_to_compare(&given.database.target())?;
     let forget = given.memory.forget_settings;
     let args: VerifyArgs = told::complete(&database, forget)?;
+    crate::listening::shows(&database);
     told::remember(&database, forget)?;
     let stop = signals::listen(Workers::default())?;
     let directory =

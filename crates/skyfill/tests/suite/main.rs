@@ -4,10 +4,12 @@
 #![allow(clippy::print_stderr, reason = "cargo shows what a test prints")]
 
 mod beside;
+mod browser;
 mod changes;
 mod chaos;
 mod conformance;
 mod consumer;
+mod dashboard;
 mod docs;
 mod doctor;
 mod drift;

@@ -15,10 +15,12 @@ const OTHERS: &[&str] = &[
     "jq",
     "kill",
     "mkdir",
+    "openssl",
     "psql",
     "sha256sum",
     "sleep",
     "sort",
+    "ssh",
     "until",
     "wait",
 ];

@@ -1,0 +1,22 @@
+//! What the threads of a dashboard share.
+
+use crate::guard::Guard;
+use crate::live::{Live, Origin};
+use crate::made::Made;
+use crate::stored::Stored;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// All of it.
+pub(crate) struct Shared {
+    pub(crate) origin: Origin,
+    pub(crate) guard: Guard,
+    pub(crate) live: Mutex<Live>,
+    pub(crate) stored: Arc<Stored>,
+    pub(crate) made: Made,
+}
+
+impl Shared {
+    pub(crate) fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

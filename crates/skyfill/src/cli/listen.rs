@@ -1,0 +1,62 @@
+//! The arguments of the dashboard.
+
+use clap::Args;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Where the dashboard is served.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ListenArgs {
+    /// Serve a dashboard, /metrics, /health and /ready at this address, such as 127.0.0.1:7455; one
+    /// that other machines can reach needs a token
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        env = "SKYFILL_LISTEN",
+        help_heading = "Dashboard"
+    )]
+    pub(crate) listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+}
+
+/// Who may see it.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct AccessArgs {
+    /// File with the token that the dashboard asks for; SKYFILL_LISTEN_TOKEN holds the token itself
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "SKYFILL_LISTEN_TOKEN_FILE",
+        help_heading = "Dashboard"
+    )]
+    pub(crate) listen_token_file: Option<PathBuf>,
+    /// Name under which browsers reach the dashboard, besides localhost and addresses [repeatable]
+    #[arg(long, value_name = "NAME", help_heading = "Dashboard")]
+    pub(crate) listen_name: Vec<String>,
+}
+
+/// Serves a dashboard of a database until stopped.
+///
+/// It shows what the ledger says: the same page that --listen serves beside a command, for a run
+/// that has ended or that another process or machine works on. Nothing in the database is changed.
+/// A link is printed; where a token is needed, the link works once.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  skyfill dashboard
+  SKYFILL_LISTEN_TOKEN_FILE=token skyfill dashboard --listen 0.0.0.0:7455 --listen-name fill.example")]
+pub(crate) struct DashboardArgs {
+    #[command(flatten)]
+    pub(crate) database: super::DatabaseArgs,
+    /// Address and port to listen at; one that other machines can reach needs a token
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        env = "SKYFILL_LISTEN",
+        default_value = "127.0.0.1:7455",
+        help_heading = "Dashboard"
+    )]
+    pub(crate) listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+}
