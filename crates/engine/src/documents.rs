@@ -1,5 +1,6 @@
 //! DID documents: where they are requested, and what the ledger keeps of them.
 
+use fetch::OneServer;
 use identity::document::Document;
 use identity::export::{Export, Latest};
 use identity::handle;
@@ -20,8 +21,8 @@ pub struct Directory {
     pub user_agent: String,
     /// The PLC directory.
     pub plc_url: String,
-    /// Maximum number of requests per second to it.
-    pub plc_rate: u32,
+    /// Its pace: documents, logs and the export count together, in all steps of a command.
+    pub plc_pace: OneServer,
     /// A server that is asked for all documents of did:web.
     pub web_server: Option<String>,
     /// A DNS server, instead of the system's.
@@ -39,7 +40,7 @@ impl Directory {
     pub(crate) fn documents(&self, attempts: u32) -> Result<Resolver, Failure> {
         let settings = resolve::Settings {
             plc_url: self.plc_url.clone(),
-            plc_rate: self.plc_rate,
+            plc_pace: self.plc_pace.clone(),
             web_server: self.web_server.clone(),
             allow_private_hosts: self.allow_private_hosts,
             timeout: self.timeout,
@@ -62,7 +63,8 @@ impl Directory {
     /// Reads the export of the PLC directory.
     pub(crate) fn export(&self) -> Result<Export, Failure> {
         let timeout = self.timeout.max(LEAST_EXPORT_TIMEOUT);
-        Export::new(&self.user_agent, self.export_url(), timeout).map_err(Failure::new)
+        let pace = self.plc_pace.clone();
+        Export::new(&self.user_agent, self.export_url(), timeout, pace).map_err(Failure::new)
     }
 
     /// The directory, as cursors of its export name it.

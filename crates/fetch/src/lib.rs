@@ -3,8 +3,9 @@
 //! [`Client::get_repo`] makes one attempt at `com.atproto.sync.getRepo`, and [`Client::get_small`]
 //! one at anything small, within limits of time, size and address. Each ends in bytes or in a
 //! [`FetchError`]. [`retry`] alone decides what happens after an error. [`schedule`] decides which
-//! host gets the next request and when, and tasks wait for that in [`turns`]. [`hosts`] keeps
-//! requests back from single servers that asked for a pause.
+//! host gets the next request and when, and tasks wait for that in [`turns`]. [`OneServer`] is the
+//! same pace for a single server, such as a directory. [`hosts`] keeps requests back from single
+//! servers that asked for a pause.
 
 pub mod archive;
 mod body;
@@ -17,6 +18,7 @@ pub mod guard;
 mod headers;
 pub mod hosts;
 mod latest_commit;
+mod one_server;
 mod opt_out;
 mod options;
 pub mod retry;
@@ -31,6 +33,7 @@ pub use client::{Client, Limits, Redirects};
 pub use error::{AccountState, FetchError, MAX_RATIO};
 pub use get_small::SmallRequest;
 pub use latest_commit::Latest;
+pub use one_server::{OneServer, ServerTurn};
 pub use opt_out::OptOut;
 pub use options::Options;
 pub use spool::{Spool, SpoolError};

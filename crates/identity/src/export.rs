@@ -5,7 +5,7 @@ use crate::document::{self, Document, DocumentError};
 use crate::lenient::{Keep, Kept, Text};
 use atrepo::syntax::is_did;
 use fetch::guard::Private;
-use fetch::{Client, FetchError, Limits, Redirects, SmallRequest};
+use fetch::{Client, FetchError, Limits, OneServer, Redirects, SmallRequest};
 use serde::Deserialize;
 use serde::de::{MapAccess, SeqAccess};
 use std::collections::BTreeMap;
@@ -151,14 +151,20 @@ impl Keep for Service {
 pub struct Export {
     http: Client,
     url: String,
+    pace: OneServer,
 }
 
 impl Export {
-    /// A client for the directory at `plc_url`, with this `user_agent`.
+    /// A client for the directory at `plc_url`, with this `user_agent`, at the directory's `pace`.
     ///
     /// # Errors
     /// TLS cannot be set up.
-    pub fn new(user_agent: &str, plc_url: &str, timeout: Duration) -> Result<Self, FetchError> {
+    pub fn new(
+        user_agent: &str,
+        plc_url: &str,
+        timeout: Duration,
+        pace: OneServer,
+    ) -> Result<Self, FetchError> {
         let limits = Limits {
             total: timeout,
             stall: timeout,
@@ -169,6 +175,7 @@ impl Export {
         Ok(Self {
             http: Client::new(user_agent, limits)?,
             url: format!("{}/export", plc_url.trim_end_matches('/')),
+            pace,
         })
     }
 
@@ -189,7 +196,10 @@ impl Export {
             accept: "application/jsonlines",
             host: None,
         };
-        Ok(read_page(&self.http.get_small(small).await?))
+        let mut turn = self.pace.turn().await;
+        let got = self.http.get_small_seen(small, &mut turn.seen).await;
+        turn.end(&got);
+        Ok(read_page(&got?))
     }
 }
 

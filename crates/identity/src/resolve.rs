@@ -5,10 +5,8 @@ use crate::domains::Domains;
 use fetch::guard::Private;
 use fetch::hosts::{Hosts, host_of};
 use fetch::retry::{self, Pauses, Policy, Retry};
-use fetch::{Client, FetchError, Limits, Redirects, SmallRequest};
-use std::time::Duration;
-use tokio::sync::Mutex;
-use tokio::time::Instant;
+use fetch::{Client, FetchError, Limits, OneServer, Redirects, SmallRequest};
+use std::time::{Duration, Instant};
 
 /// The result of looking for a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +28,8 @@ pub enum Found {
 pub struct Settings {
     /// URL of the PLC directory.
     pub plc_url: String,
-    /// Maximum rate at the directory, in requests per second.
-    pub plc_rate: u32,
+    /// The pace of the directory, which all who ask it share.
+    pub plc_pace: OneServer,
     /// Server to send requests for did:web documents to instead of their own hosts, with the host's
     /// name in the `Host` header.
     pub web_server: Option<String>,
@@ -46,8 +44,6 @@ pub struct Settings {
 
 /// Largest document, in bytes.
 const MAX_DOCUMENT: u64 = 256 << 10;
-/// Time between two looks at a directory that asked for a long pause.
-const PATIENCE: Duration = Duration::from_secs(30);
 const ACCEPT: &str = "application/did+ld+json,application/json";
 
 /// A client that fetches documents.
@@ -60,8 +56,6 @@ pub struct Resolver {
     hosts: Hosts,
     /// The state of the hosts that DIDs name.
     domains: Domains,
-    /// When the directory may be asked next.
-    next: Mutex<Instant>,
 }
 
 impl Resolver {
@@ -88,7 +82,6 @@ impl Resolver {
             settings,
             hosts: Hosts::default(),
             domains: Domains::default(),
-            next: Mutex::new(Instant::now()),
         })
     }
 
@@ -127,7 +120,7 @@ impl Resolver {
             pauses: Pauses::Here,
         };
         let request = || async {
-            match self.trusted.get_small(small).await {
+            match self.ask_directory(small).await {
                 Err(FetchError::Refused(404, _)) => Ok(Vec::new()),
                 got => got,
             }
@@ -180,17 +173,14 @@ impl Resolver {
             host,
         };
         let request = || async {
-            // Wait as long as the directory asks: without it there is nothing to do.
-            while let Err(error) = self.hosts.wait(&paced).await {
-                if !is_plc {
-                    return Err(error);
+            let got = match is_plc {
+                true => self.ask_directory(small).await,
+                false => {
+                    self.hosts.wait(&paced).await?;
+                    client.get_small(small).await
                 }
-                tokio::time::sleep(PATIENCE).await;
-            }
-            if is_plc {
-                self.take_turn().await;
-            }
-            match client.get_small(small).await {
+            };
+            match got {
                 Ok(body) => Ok(match document::parse(&body, did) {
                     Ok(document) => Found::Document(document),
                     Err(error) => Found::Useless(error),
@@ -213,7 +203,10 @@ impl Resolver {
             }
         };
         let found = retry::persist(policy, std::future::pending(), request, |_, retry| {
-            if let Retry::AfterHost(wait) | Retry::NeverHost(wait) = retry {
+            // The directory has its own pace.
+            if let Retry::AfterHost(wait) | Retry::NeverHost(wait) = retry
+                && !is_plc
+            {
                 self.hosts.pause(&paced, wait);
             }
         });
@@ -222,18 +215,12 @@ impl Resolver {
             .unwrap_or_else(|error| Found::Unreachable(error.to_string()))
     }
 
-    /// Waits so that the directory sees no more than its rate.
-    async fn take_turn(&self) {
-        let gap = Duration::from_secs(1)
-            .checked_div(self.settings.plc_rate)
-            .unwrap_or_default();
-        let turn = {
-            let mut next = self.next.lock().await;
-            let turn = (*next).max(Instant::now());
-            *next = turn.checked_add(gap).unwrap_or(turn);
-            turn
-        };
-        tokio::time::sleep_until(turn).await;
+    /// Asks the directory at its pace: as long as it asks for a pause, there is nothing to do.
+    async fn ask_directory(&self, small: SmallRequest<'_>) -> Result<Vec<u8>, FetchError> {
+        let mut turn = self.settings.plc_pace.turn().await;
+        let got = self.trusted.get_small_seen(small, &mut turn.seen).await;
+        turn.end(&got);
+        got
     }
 }
 

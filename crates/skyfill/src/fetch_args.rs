@@ -9,7 +9,7 @@ use engine::Directory;
 use engine::discovery::Source;
 use engine::identities::HandleMode;
 use engine::run::{LoadOptions, Scale, Wanted};
-use fetch::{OptOut, Spool};
+use fetch::{OneServer, OptOut, Spool};
 use process::{Database, Failure};
 use std::path::Path;
 use std::time::Duration;
@@ -138,7 +138,7 @@ pub(crate) fn directory(
     Directory {
         user_agent: user_agent(caller),
         plc_url: args.plc_url.clone(),
-        plc_rate: args.plc_rate,
+        plc_pace: OneServer::new(f64::from(args.plc_rate)),
         web_server: args.did_web_server.clone(),
         dns_server: args.dns_server,
         well_known_server: args.well_known_server.clone(),

@@ -177,6 +177,32 @@ impl Host {
     }
 }
 
+/// Tells a pace how a request ended, with what its response showed and how many others were in
+/// flight.
+pub(crate) fn teach(
+    pace: &mut Pace,
+    now: Duration,
+    outcome: Outcome,
+    (seen, others): (&Observed, u32),
+) {
+    if let Some(announced) = &seen.announced {
+        pace.on_announced(now, announced, others);
+    }
+    match outcome {
+        Outcome::Answered => pace.on_answered(now),
+        Outcome::Limited(wait) => match wait.filter(|_| seen.announced.is_some()) {
+            Some(wait) => pace.on_limit_reached(now, wait),
+            None => pace.on_rate_limited(now, wait),
+        },
+        Outcome::Busy(wait) => {
+            pace.on_lost();
+            pace.pause(now, wait);
+        }
+        Outcome::Failed => pace.on_lost(),
+        Outcome::Unused => pace.on_not_sent(),
+    }
+}
+
 fn duration(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
 }
@@ -550,34 +576,18 @@ impl Scheduler {
             .expected
             .saturating_sub(u64::from(outcome == Outcome::Answered));
         let others = host.under_way;
-        if let Some(announced) = &seen.announced {
-            host.pace.on_announced(now, announced, others);
-        }
+        teach(&mut host.pace, now, outcome, (seen, others));
         match outcome {
             Outcome::Answered => {
                 host.limited_since = None;
-                host.pace.on_answered(now);
                 host.health.answered(now, seen.first_byte, is_full);
             }
-            Outcome::Limited(wait) => {
+            Outcome::Limited(_) | Outcome::Busy(_) => {
                 host.health.answered(now, None, false);
                 host.on_refused(now, patience);
-                match wait.filter(|_| seen.announced.is_some()) {
-                    Some(wait) => host.pace.on_limit_reached(now, wait),
-                    None => host.pace.on_rate_limited(now, wait),
-                }
             }
-            Outcome::Busy(wait) => {
-                host.health.answered(now, None, false);
-                host.on_refused(now, patience);
-                host.pace.on_lost();
-                host.pace.pause(now, wait);
-            }
-            Outcome::Failed => {
-                host.pace.on_lost();
-                host.health.failed(now, patience);
-            }
-            Outcome::Unused => host.pace.on_not_sent(),
+            Outcome::Failed => host.health.failed(now, patience),
+            Outcome::Unused => {}
         }
         self.queue(id, now);
         // Whatever the response was, nobody waits for a host that is down.

@@ -128,6 +128,15 @@ impl Pace {
         }
     }
 
+    /// The same for a server whose operator, or ours, chose the rate: it begins there.
+    #[must_use]
+    pub fn at_most(now: Duration, most: f64) -> Self {
+        Self {
+            rate: most,
+            ..Self::new(now, most)
+        }
+    }
+
     /// Restores what was learned before, as far as it is plausible: it comes from a database.
     pub fn learn(&mut self, limit: Option<Limit>, ceiling: Option<f64>, lessons: u32) {
         self.limit = limit.and_then(Limit::sound);
