@@ -586,7 +586,9 @@ impl Scheduler {
                 host.health.answered(now, None, false);
                 host.on_refused(now, patience);
             }
-            Outcome::Failed => host.health.failed(now, patience),
+            Outcome::Failed => {
+                host.health.failed(now, patience);
+            }
             Outcome::Unused => {}
         }
         self.queue(id, now);
