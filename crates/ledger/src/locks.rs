@@ -26,6 +26,8 @@ pub enum Lock {
     Passes,
     /// Making the empty twins of the AppView's tables.
     Probes,
+    /// Reading the documents of all accounts.
+    Export,
 }
 
 /// First half of the keys, of two numbers each, by which sessions that lease hosts are known to be
@@ -54,7 +56,7 @@ const SHORT: Duration = Duration::from_millis(500);
 
 impl Lock {
     #[cfg(test)]
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Schema,
         Self::Finalize,
         Self::Loads,
@@ -63,6 +65,7 @@ impl Lock {
         Self::Begin,
         Self::Passes,
         Self::Probes,
+        Self::Export,
     ];
 
     /// Its key: `skyfil` in ASCII, then a number that was never another lock's.
@@ -77,6 +80,7 @@ impl Lock {
             Self::Begin => 6,
             Self::Passes => 7,
             Self::Probes => 8,
+            Self::Export => 9,
         };
         0x736b_7966_696c_6c00 | number
     }
@@ -92,6 +96,7 @@ impl Lock {
             Self::AfterLoad => "does what comes after loading",
             Self::Begin => "begins a run",
             Self::Passes => "looks for repos",
+            Self::Export => "reads the documents of all accounts",
             Self::Probes => "makes skyfill's copies of the AppView's tables, or begins a run",
         }
     }

@@ -213,6 +213,21 @@ pub fn count(client: &mut impl GenericClient, schema: &str) -> Result<u64, Error
     Ok(u64::try_from(client.query_one(sql, &[&schema])?.get::<_, i64>(0)).unwrap_or(0))
 }
 
+/// Whether there are so many repos; not more of them are counted.
+///
+/// # Errors
+/// The server refused.
+pub fn has_so_many(
+    client: &mut impl GenericClient,
+    schema: &str,
+    many: u64,
+) -> Result<bool, Error> {
+    let many = i64::try_from(many).unwrap_or(i64::MAX);
+    let sql = "SELECT count(*) >= $2 FROM
+         (SELECT FROM skyfill.repo WHERE schema_name = $1 LIMIT $2) r";
+    client.query_one(sql, &[&schema, &many])?.try_get(0)
+}
+
 /// How many repos are open.
 ///
 /// # Errors

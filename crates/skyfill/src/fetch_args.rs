@@ -1,13 +1,13 @@
 //! Converts arguments that several commands share to the options of the engines.
 
 use crate::cli::{
-    CallerArgs, DirectoryArgs, FetchArgs, LoadArgs, RunHandles, SourceArgs, SpoolArgs,
+    CallerArgs, DirectoryArgs, FetchArgs, LoadArgs, RunDocuments, RunHandles, SourceArgs, SpoolArgs,
 };
 use crate::told;
 use discover::lists;
 use engine::Directory;
 use engine::discovery::Source;
-use engine::identities::HandleMode;
+use engine::identities::{Documents, HandleMode};
 use engine::run::{LoadOptions, Scale, Wanted};
 use fetch::{OneServer, OptOut, Spool};
 use process::{Database, Failure};
@@ -168,6 +168,11 @@ pub(crate) fn load(
             RunHandles::Verified => Some(HandleMode::Verified),
             RunHandles::Claimed => Some(HandleMode::Claimed),
             RunHandles::Skip => None,
+        },
+        documents: match args.documents {
+            RunDocuments::Auto => Documents::Auto,
+            RunDocuments::Export => Documents::Export,
+            RunDocuments::Single => Documents::Single,
         },
         verifies: !args.no_verify,
         certificate: args.certificate.clone(),

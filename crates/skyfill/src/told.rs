@@ -52,6 +52,7 @@ const REMEMBERED: &[(&str, Scope)] = &[
     ("timeout", Scope::Network),
     ("well_known_server", Scope::Network),
     ("handles", Scope::Loads),
+    ("documents", Scope::Loads),
     ("accept_deletions", Scope::Run),
     ("certificate", Scope::Run),
     ("collection", Scope::Run),

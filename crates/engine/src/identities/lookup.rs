@@ -1,7 +1,7 @@
 //! Looks accounts up, batch by batch.
 
 use crate::documents::{self, Directory};
-use crate::export;
+use crate::identities::bulk::{self, Bulk, Read};
 use crate::identities::summary::{Counts, Summary};
 use crate::observer::{Milestone, Observer};
 use crate::proof::{self, Proved};
@@ -77,8 +77,8 @@ impl Learned {
 pub struct Options {
     /// What is done about handles.
     pub handles: HandleMode,
-    /// Whether documents are read in bulk from the PLC export first.
-    pub plc_export: bool,
+    /// Which documents are read in bulk from the PLC export first.
+    pub bulk: Bulk,
     /// Whether what could not be reached is due now, whatever its time.
     pub retry: bool,
     /// Whether all accounts are due.
@@ -163,7 +163,9 @@ pub fn look_up(
     }
     observer.reached(Milestone::AccountsMarked)?;
     let runtime = threads::start()?;
-    if options.plc_export && !read_export(options, &runtime, &mut client, database, stop)? {
+    if options.bulk != Bulk::Nothing
+        && !read_export(options, &runtime, &mut client, database, stop)?
+    {
         return Ok(LookUp::Stopped(None));
     }
     let total = client.run(|client| ledger::identity::count_due(client, schema))?;
@@ -231,7 +233,7 @@ pub(crate) fn export_from(
     directory: &Directory,
     time: &str,
 ) -> Result<(), Failure> {
-    let name = export_cursor(directory, database);
+    let name = Bulk::Known.cursor_name(directory, database);
     let refused = |error: postgres::Error| database.failure(error);
     if ledger::identity::cursor(client, &name)
         .map_err(refused)?
@@ -240,15 +242,6 @@ pub(crate) fn export_from(
         ledger::identity::set_cursor(client, &name, time).map_err(refused)?;
     }
     Ok(())
-}
-
-/// What was noted for one schema, or came from one directory, says nothing about another.
-fn export_cursor(directory: &Directory, database: &Database) -> String {
-    format!(
-        "plc export of {} for {}",
-        directory.export_url(),
-        database.schema
-    )
 }
 
 /// Reads the export from where the last run stopped. False if it was stopped.
@@ -260,39 +253,17 @@ fn read_export(
     stop: &Stop,
 ) -> Result<bool, Failure> {
     let directory = &options.directory;
-    let name = export_cursor(directory, database);
-    let cursor = client.run(|client| ledger::identity::cursor(client, &name))?;
-    let from_the_start = cursor.is_none();
-    let pages = Counter::rated("export_pages", "pages of the export");
-    let noted = Counter::rated("documents_noted", "documents stored");
-    let bad = Counter::counted("bad_lines", "lines that could not be read");
-    let progress = Progress::begin(
-        "plc_export",
-        vec![pages.clone(), noted.clone(), bad.clone()],
-        None,
-    );
-    let is_whole = export::read(directory, runtime, stop, cursor, |page| {
-        pages.add(1);
-        bad.add(page.bad_lines);
-        let Some(next) = &page.cursor else {
-            return Ok(());
-        };
-        let notes = documents::notes_of_export(&page.latest);
-        noted.add(client.run(|client| -> Result<u64, postgres::Error> {
-            let mut txn = client.transaction()?;
-            let count = ledger::identity::note_documents(&mut txn, &database.schema, &notes)?;
-            ledger::identity::set_cursor(&mut txn, &name, next)?;
-            txn.commit()?;
-            Ok(count)
-        })?);
-        Ok(())
-    })?;
-    progress.finish();
+    let of = (directory, options.bulk);
+    let Read {
+        is_whole,
+        from_the_start,
+        noted,
+    } = bulk::read(of, runtime, client, database, stop)?;
     if !is_whole {
         return Ok(false);
     }
-    observe::log!("{} documents stored from the export", noted.get());
-    if from_the_start && noted.get() == 0 {
+    observe::log!("{noted} documents stored from the export");
+    if from_the_start && noted == 0 {
         let due = client.run(|client| ledger::identity::count_due(client, &database.schema))?;
         if due > 0 {
             tracing::warn!(
@@ -328,7 +299,8 @@ impl Batches<'_> {
         let mut after = String::new();
         while !self.stop.is_set() {
             let due = client.run(|client| {
-                ledger::identity::due(client, schema, &after, batch, options.plc_export)
+                let plc_is_fresh = options.bulk != Bulk::Nothing;
+                ledger::identity::due(client, schema, &after, batch, plc_is_fresh)
             })?;
             let Some(last) = due.last() else {
                 return Ok(true);

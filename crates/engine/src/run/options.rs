@@ -2,7 +2,7 @@
 
 use crate::discovery::Source;
 use crate::documents::Directory;
-use crate::identities::HandleMode;
+use crate::identities::{Documents, HandleMode};
 use crate::run::new_run::NewRun;
 use crate::run::scale::Scale;
 use fetch::Spool;
@@ -53,6 +53,8 @@ pub struct LoadOptions {
     pub keep_cars: Option<PathBuf>,
     /// What is done about handles at the end; nothing leaves the table `actor` alone.
     pub handles: Option<HandleMode>,
+    /// How the documents of many accounts are read.
+    pub documents: Documents,
     /// Whether the tables are compared with the signed commits at the end.
     pub verifies: bool,
     /// The file that the certificate goes to.

@@ -164,9 +164,16 @@ fn rounds(
 ) -> Result<Done, Failure> {
     let database = session.database;
     let (mut counts, mut rounds) = (None, 1);
+    // An archive needs no directory, and without handles nobody looks accounts up.
+    let reads_documents = archive.is_none() && session.options.handles.is_some();
     loop {
         if run.phase == Phase::Load {
-            let (fed, board) = stages::load(session, &run, archive.take(), open, beside.take())?;
+            let (archive, pass) = (archive.take(), beside.take());
+            let load = || stages::load(session, &run, archive, open, pass);
+            let (fed, board) = match reads_documents {
+                true => session.documents_beside().during(load),
+                false => load(),
+            }?;
             if fed == Fed::Stopped {
                 return Ok(Done::stopped(run, Some(&board)));
             }

@@ -1,7 +1,7 @@
 //! The phases after loading: indexes, vacuum, identities, finalize, verify. Each can be stopped and
 //! continued; the ledger knows which is next.
 
-use crate::identities::{self, HandleMode, LookUp};
+use crate::identities::{self, Bulk, HandleMode, LookUp};
 use crate::run::options::LoadOptions;
 use crate::run::server_watch::ServerWatch;
 use crate::run::session::Session;
@@ -244,7 +244,13 @@ fn look_up(session: &Session<'_>, run: &Run) -> Result<Option<u64>, Failure> {
     };
     observe::step!("looking up accounts");
     let now = clock::now(Some(&run.now))?;
-    look_up_and_prove(session, &identities_options(session, handles, now, false))
+    let database = session.database;
+    // What was loaded is due, so that it can be counted.
+    let bulk = persist(database, &session.stop, |client| {
+        ledger::identity::enroll_loaded(client, &database.schema)?;
+        Ok(session.options.documents.of_due(client, &database.schema)?)
+    })?;
+    look_up_and_prove(session, &identities_options(session, handles, now, bulk))
 }
 
 /// Repos that are open when all was loaded.
@@ -278,11 +284,11 @@ fn identities_options(
     session: &Session<'_>,
     handles: HandleMode,
     now: i64,
-    plc_export: bool,
+    bulk: Bulk,
 ) -> identities::Options {
     identities::Options {
         handles,
-        plc_export,
+        bulk,
         retry: false,
         recheck: false,
         dids: None,
@@ -309,7 +315,7 @@ pub(crate) fn look_up_changed(session: &Session<'_>, now: i64) -> Result<bool, F
     ledger::identity::look_again(&mut client, &database.schema, Again::Web).map_err(refused)?;
     drop(client);
     observe::log!("looking up accounts that changed");
-    let options = identities_options(session, handles, now, true);
+    let options = identities_options(session, handles, now, Bulk::Known);
     Ok(look_up_and_prove(session, &options)?.is_some())
 }
 

@@ -2,6 +2,7 @@
 
 use crate::certificate::Place;
 use crate::discovery::{Discovery, Source};
+use crate::identities;
 use crate::observer::Observer;
 use crate::run::options::LoadOptions;
 use fetch::archive::ArchiveWriter;
@@ -63,6 +64,16 @@ impl<'s> Session<'s> {
             observer,
             keep,
         })
+    }
+
+    /// What reads documents while repos are loaded.
+    pub(crate) fn documents_beside(&self) -> identities::Beside<'_> {
+        identities::Beside {
+            database: self.database,
+            runtime: &self.runtime,
+            directory: &self.options.directory,
+            documents: self.options.documents,
+        }
     }
 
     /// What a pass over `source` works with.

@@ -2,7 +2,7 @@
 
 use super::{
     CallerArgs, DatabaseArgs, DirectoryArgs, FetchArgs, LoadMode, MemoryArgs, OutputArgs,
-    RunHandles, SourceArgs, SpoolArgs,
+    RunDocuments, RunHandles, SourceArgs, SpoolArgs,
 };
 use super::{collection, notifications};
 use clap::Args;
@@ -88,6 +88,9 @@ pub(crate) struct LoadArgs {
     /// `actor` alone
     #[arg(long, value_name = "MODE", default_value = "verified", value_enum)]
     pub(crate) handles: RunHandles,
+    /// Source of the DID documents of did:plc accounts
+    #[arg(long, value_name = "MODE", default_value = "auto", value_enum)]
+    pub(crate) documents: RunDocuments,
     /// Skip the comparison of the tables with the signed commits at the end
     #[arg(long)]
     pub(crate) no_verify: bool,

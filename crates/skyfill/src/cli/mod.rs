@@ -362,6 +362,17 @@ pub(crate) enum RunHandles {
     Skip,
 }
 
+/// How a run reads the DID documents of many accounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum RunDocuments {
+    /// From the PLC directory's export, beside loading, where there are 300,000 accounts or more
+    Auto,
+    /// From the export in any case
+    Export,
+    /// One by one
+    Single,
+}
+
 /// Compares the tables with the signed commits of the loaded repos.
 ///
 /// For each repo, verify recomputes the root of its tree from `record` and the list of skipped

@@ -4,7 +4,7 @@ use crate::cli::{HandleMode, IdentitiesArgs};
 use crate::commands::stopped;
 use crate::commands::watch::Watch;
 use crate::{fetch_args, signals, told};
-use engine::identities::{self, LookUp, Options, RETRIED_LATER};
+use engine::identities::{self, Bulk, LookUp, Options, RETRIED_LATER};
 use observe::Workers;
 use process::{Database, Ended, Failure, clock};
 
@@ -48,7 +48,10 @@ fn options(args: &IdentitiesArgs) -> Result<Options, Failure> {
             HandleMode::Verified => identities::HandleMode::Verified,
             HandleMode::Claimed => identities::HandleMode::Claimed,
         },
-        plc_export: args.plc_export,
+        bulk: match args.plc_export {
+            true => Bulk::Known,
+            false => Bulk::Nothing,
+        },
         retry: args.retry,
         recheck: args.recheck,
         dids: args.dids.clone(),
