@@ -160,7 +160,9 @@ impl Beside<'_> {
             let _over = Over(&stop);
             scope.spawn(|| {
                 let later = |why: String| {
-                    tracing::warn!("{why}; documents are read when all repos are loaded");
+                    if !stop.is_set() {
+                        tracing::warn!("{why}; documents are read when all repos are loaded");
+                    }
                 };
                 let read = || self.read(&stop);
                 let outcome = threads::guarded("the thread that reads documents", later, read);

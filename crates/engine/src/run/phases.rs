@@ -245,9 +245,7 @@ fn look_up(session: &Session<'_>, run: &Run) -> Result<Option<u64>, Failure> {
     observe::step!("looking up accounts");
     let now = clock::now(Some(&run.now))?;
     let database = session.database;
-    // What was loaded is due, so that it can be counted.
     let bulk = persist(database, &session.stop, |client| {
-        ledger::identity::enroll_loaded(client, &database.schema)?;
         Ok(session.options.documents.of_due(client, &database.schema)?)
     })?;
     look_up_and_prove(session, &identities_options(session, handles, now, bulk))

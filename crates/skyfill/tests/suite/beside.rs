@@ -130,3 +130,61 @@ fn a_claim_that_comes_first_does_not_stay() {
         }
     }
 }
+
+/// A line of the export that says what a document says.
+fn operation(did: &str, handle: &str, host: &Host, at: &str) -> String {
+    let document = simnet::document(did, handle, &host.url());
+    let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+    let key = document["verificationMethod"][0]["publicKeyMultibase"].as_str();
+    let key = format!("did:key:{}", key.unwrap());
+    serde_json::json!({"did": did, "cid": "c", "nullified": false, "createdAt": at, "operation": {
+        "type": "plc_operation", "alsoKnownAs": [format!("at://{handle}")],
+        "verificationMethods": {"atproto": key},
+        "services": {"atproto_pds": {"type": "AtprotoPersonalDataServer", "endpoint": host.url()}}}})
+    .to_string()
+}
+
+/// The directory has the documents in its export and nowhere else. They are read while repos are
+/// loaded, those of accounts that nobody has listed yet, too.
+#[test]
+fn documents_come_from_the_export_while_repos_are_loaded() {
+    let db = TestDb::migrated();
+    let good = Host::of(&[(DID, repo(DID, &rev(3), "first"))]);
+    let late = [(LATE, repo(LATE, &rev(3), "late"))];
+    let slow = Host::of(&late);
+    let gate = keep_list_back(&slow, &late);
+    let directory = directory(&[], &good);
+    let lines = [
+        operation(DID, "first.test", &good, "t1"),
+        operation(LATE, "late.test", &slow, "t2"),
+    ];
+    directory.set("export ", simnet::Answer::text(lines.join("\n")));
+    directory.set("export t2", simnet::Answer::text(""));
+    let mut run = run_over(&db, &directory, &[&slow, &good]);
+    run.args(["--handles", "claimed", "--documents", "export"]);
+    let run = Watched::start(&mut run);
+    wait_until_loaded(&db, DID);
+    let mut client = db.client();
+    let count = |client: &mut postgres::Client, sql: &str| -> i64 {
+        client.query_one(sql, &[]).unwrap().get(0)
+    };
+    let documents = "SELECT count(*) FROM skyfill.identity WHERE document = 'good'";
+    wait_until("both documents are there", || {
+        count(&mut client, documents) == 2
+    });
+    let loading = "SELECT count(*) FROM skyfill.run WHERE phase = 'load'";
+    assert_eq!(count(&mut client, loading), 1);
+    gate.open();
+    let (code, said) = run.end();
+    assert_eq!(code, Some(0), "{said}");
+    let handles = "SELECT string_agg(handle, ' ' ORDER BY handle) FROM bsky.actor";
+    let handles: Option<String> = client.query_one(handles, &[]).unwrap().get(0);
+    assert_eq!(handles.as_deref(), Some("first.test late.test"), "{said}");
+    for did in [DID, LATE] {
+        let (_, _, proof, _) = ledger_of(&db, did);
+        assert_eq!(proof.as_deref(), Some("signed"), "{did}: {said}");
+    }
+    // None was asked for by itself.
+    let single = "SELECT count(*) FROM skyfill.identity WHERE documented_at IS NOT NULL";
+    assert_eq!(count(&mut client, single), 0, "{said}");
+}
