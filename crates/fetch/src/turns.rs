@@ -28,8 +28,11 @@ struct Shared {
 struct State {
     scheduler: Scheduler,
     /// The waiting tasks by host; tasks that are gone are noticed when it is their turn.
-    waiting: Vec<VecDeque<oneshot::Sender<Result<Turn, FetchError>>>>,
+    waiting: Vec<VecDeque<Waiter>>,
 }
+
+/// A task that waits.
+type Waiter = oneshot::Sender<Result<Turn, FetchError>>;
 
 /// The right to make one request to a host. It counts as unused unless [`Turn::end`] is called.
 pub struct Turn {
@@ -62,6 +65,22 @@ impl Turns {
     /// # Errors
     /// The host did not respond within its patience, or asked for too long a pause.
     pub async fn turn(&self, host: &str) -> Result<Turn, FetchError> {
+        self.wait(host, VecDeque::push_back).await
+    }
+
+    /// The same, before all others that wait for the host: for a request that leads to many.
+    ///
+    /// # Errors
+    /// See [`Self::turn`].
+    pub async fn first_turn(&self, host: &str) -> Result<Turn, FetchError> {
+        self.wait(host, VecDeque::push_front).await
+    }
+
+    async fn wait(
+        &self,
+        host: &str,
+        queue: impl FnOnce(&mut VecDeque<Waiter>, Waiter),
+    ) -> Result<Turn, FetchError> {
         let receiver = {
             let now = self.shared.now();
             let mut state = self.shared.lock();
@@ -70,7 +89,7 @@ impl Turns {
                 return Err(FetchError::HostAway(until.saturating_sub(now)));
             }
             let (sender, receiver) = oneshot::channel();
-            state.waiting[id.index()].push_back(sender);
+            queue(&mut state.waiting[id.index()], sender);
             state.scheduler.wait(id, now);
             receiver
         };
@@ -356,6 +375,33 @@ mod tests {
         let took = started.elapsed().as_secs_f64();
         // It begins at 2 per second and adds a half each second: 100 take some 16 seconds.
         assert!((12.0..22.0).contains(&took), "{took}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_first_turn_comes_before_those_who_wait_already() {
+        let turns = Turns::start(Settings {
+            host_rate: 10.0,
+            ..Settings::default()
+        });
+        turns
+            .turn("a")
+            .await
+            .unwrap()
+            .end(&Ok::<(), FetchError>(()));
+        let (ended, mut order) = tokio::sync::mpsc::unbounded_channel();
+        for name in ["repo", "repo", "page"] {
+            let (turns, ended) = (turns.clone(), ended.clone());
+            tokio::spawn(async move {
+                let turn = match name {
+                    "page" => turns.first_turn("a").await,
+                    _ => turns.turn("a").await,
+                };
+                turn.unwrap().end(&Ok::<(), FetchError>(()));
+                drop(ended.send(name));
+            });
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(order.recv().await, Some("page"));
     }
 
     #[tokio::test(start_paused = true)]

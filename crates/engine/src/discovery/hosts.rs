@@ -315,7 +315,8 @@ async fn next_page(
         policy,
         std::future::pending(),
         || async {
-            let mut turn = shared.turns.turn(&host.host).await?;
+            // Before the repos that a load beside it waits for: else the host seems to list slowly.
+            let mut turn = shared.turns.first_turn(&host.host).await?;
             let got = shared.http.get_small_seen(small, &mut turn.seen).await;
             turn.end(&got);
             lists::repos(&got?).map_err(|why| FetchError::BrokenBody(why.to_owned()))
