@@ -167,7 +167,7 @@ impl Beside<'_> {
                 let read = || self.read(&stop);
                 let outcome = threads::guarded("the thread that reads documents", later, read);
                 if let Some(Err(failure)) = outcome {
-                    later(failure.to_string());
+                    later(failure.message().to_owned());
                 }
             });
             work()

@@ -11,7 +11,7 @@ use identity::resolve::{self, Found};
 use ledger::identity::{Again, Due, HandleNote, HandleState};
 use ledger::locks::{self, Lock};
 use load::actors::Actor;
-use observe::{Counter, Progress};
+use observe::Progress;
 use postgres::Client;
 use process::{Database, Failure, Patient, Stop, threads};
 use std::fs::File;
