@@ -145,15 +145,15 @@ impl Beside<'_> {
     /// Does `work`, and reads the export meanwhile where that is worth it. If the export cannot be
     /// read, the work goes on: it is read later, or documents come one by one.
     pub(crate) fn during<T>(&self, work: impl FnOnce() -> T) -> T {
-        if self.documents == Documents::Single {
-            return work();
-        }
         /// Ends the thread, whatever ends the work.
         struct Over<'o>(&'o Stop);
         impl Drop for Over<'_> {
             fn drop(&mut self) {
                 self.0.set();
             }
+        }
+        if self.documents == Documents::Single {
+            return work();
         }
         let stop = Stop::default();
         std::thread::scope(|scope| {
