@@ -175,16 +175,9 @@ impl Beside<'_> {
     }
 
     fn read(&self, stop: &Stop) -> Result<(), Failure> {
-        let (database, schema) = (self.database, &self.database.schema);
-        let mut ledger = Persistent::new(&database.url, stop.waits());
-        while self.documents == Documents::Auto {
-            let many = ledger.run(|client| ledger::repos::has_so_many(client, schema, MANY));
-            if many.map_err(|error| database.db_failure(&error))? {
-                break;
-            }
-            if !stop.waits().sleep(LOOK_EVERY) {
-                return Ok(());
-            }
+        let database = self.database;
+        if self.documents == Documents::Auto && !self.wait_for_many(stop)? {
+            return Ok(());
         }
         observe::log!(
             "reading the documents of all accounts from the export of {}",
@@ -198,5 +191,20 @@ impl Beside<'_> {
             observe::log!("{} documents stored from the export", read.noted);
         }
         Ok(())
+    }
+
+    /// Waits until there are many accounts; false if it was stopped before.
+    fn wait_for_many(&self, stop: &Stop) -> Result<bool, Failure> {
+        let (database, schema) = (self.database, &self.database.schema);
+        let mut ledger = Persistent::new(&database.url, stop.waits());
+        loop {
+            let many = ledger.run(|client| ledger::repos::has_so_many(client, schema, MANY));
+            if many.map_err(|error| database.db_failure(&error))? {
+                return Ok(true);
+            }
+            if !stop.waits().sleep(LOOK_EVERY) {
+                return Ok(false);
+            }
+        }
     }
 }
