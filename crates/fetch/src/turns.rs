@@ -397,7 +397,7 @@ mod tests {
                     _ => turns.turn("a").await,
                 };
                 turn.unwrap().end(&Ok::<(), FetchError>(()));
-                drop(ended.send(name));
+                ended.send(name).unwrap();
             });
             tokio::task::yield_now().await;
         }
