@@ -121,6 +121,12 @@ impl Consumer {
         })
     }
 
+    /// The database that it stores in.
+    #[must_use]
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
     /// Stores what producers send until it is stopped, or until it cannot store any more.
     pub fn run(self, workers: &Workers, stop: &Stop) -> Result<Consumed, Failure> {
         let Self {

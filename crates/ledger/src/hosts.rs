@@ -173,6 +173,149 @@ pub fn learn(
     )
 }
 
+/// What a host gave since that was last noted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Gave {
+    /// Its name.
+    pub host: String,
+    /// Repos that are stored, or are as they were stored.
+    pub given: u64,
+    /// Repos that are not there, as it says: not found, or not active.
+    pub absent: u64,
+    /// Repos that failed.
+    pub failed: u64,
+    /// Records of the repos that were stored.
+    pub records: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+    /// Its repos that are still pending.
+    pub pending: u64,
+    /// Results per second.
+    pub pace: f64,
+    /// Why one failed last.
+    pub trouble: Option<String>,
+}
+
+/// Notes what hosts gave.
+///
+/// # Errors
+/// The server refused.
+pub fn note_given(
+    client: &mut impl GenericClient,
+    schema: &str,
+    gave: &[Gave],
+) -> Result<u64, Error> {
+    let numbers = |pick: fn(&Gave) -> u64| {
+        gave.iter()
+            .map(|one| i64::try_from(pick(one)).unwrap_or(i64::MAX))
+            .collect::<Vec<i64>>()
+    };
+    client.execute(
+        "UPDATE skyfill.host h SET given = h.given + n.given, absent = h.absent + n.absent, failed = h.failed + n.failed,
+           given_records = h.given_records + n.records, given_bytes = h.given_bytes + n.bytes, pending = n.pending, pace = n.pace,
+           trouble = coalesce(n.trouble, h.trouble), worked_at = now()
+         FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::float8[], $10::text[])
+           n (host, given, absent, failed, records, bytes, pending, pace, trouble)
+         WHERE h.schema_name = $1 AND h.host = n.host",
+        &[
+            &schema,
+            &gave.iter().map(|one| one.host.as_str()).collect::<Vec<&str>>(),
+            &numbers(|one| one.given),
+            &numbers(|one| one.absent),
+            &numbers(|one| one.failed),
+            &numbers(|one| one.records),
+            &numbers(|one| one.bytes),
+            &numbers(|one| one.pending),
+            &gave.iter().map(|one| one.pace).collect::<Vec<f64>>(),
+            &gave.iter().map(|one| one.trouble.as_deref()).collect::<Vec<Option<&str>>>(),
+        ],
+    )
+}
+
+/// A host, for people.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Known {
+    /// Its name.
+    pub host: String,
+    /// Its URL.
+    pub url: Option<String>,
+    /// Repos that its list has, if it was listed.
+    pub listed: u64,
+    /// Why its list could not be read, or not to the end.
+    pub listing_error: Option<String>,
+    /// What it gave so far, with what was pending and its pace when it was last worked on.
+    pub gave: Gave,
+    /// Seconds since 1970 when that was.
+    pub worked: Option<f64>,
+    /// Whether a session leases it at present.
+    pub is_leased: bool,
+    /// What was learned of its limits, as it was stored.
+    pub learned: Option<String>,
+    /// Claims to accounts that it lost and won.
+    pub claims: (u64, u64),
+}
+
+/// Which hosts [`known`] reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chosen<'w> {
+    /// At most so many: those with the most pending repos first, then those with the most failures,
+    /// then those that gave the most.
+    First(i64),
+    /// One.
+    One(&'w str),
+}
+
+/// Hosts, and how many there are in all.
+///
+/// # Errors
+/// The server refused.
+pub fn known(
+    client: &mut impl GenericClient,
+    schema: &str,
+    which: Chosen<'_>,
+) -> Result<(Vec<Known>, u64), Error> {
+    let (one, count) = match which {
+        Chosen::First(count) => (None, count),
+        Chosen::One(host) => (Some(host), 1),
+    };
+    let rows = client.query(
+        "SELECT host, url, listed, listing_error, given, absent, failed, given_records, given_bytes, coalesce(pending, 0), coalesce(pace, 0),
+           trouble, extract(epoch FROM worked_at)::float8, coalesce(lease_until > now(), false), learned, claims_lost, claims_won, count(*) OVER ()
+         FROM skyfill.host WHERE schema_name = $1 AND host <> '' AND ($2::text IS NULL OR host = $2)
+         ORDER BY coalesce(pending, 0) DESC, failed DESC, given DESC, listed DESC, host LIMIT $3",
+        &[&schema, &one, &count],
+    )?;
+    let all = rows.first().map_or(0, |row| row.get::<_, i64>(17));
+    let host = |row: &postgres::Row| {
+        let number = |at: usize| u64::try_from(row.get::<_, i64>(at)).unwrap_or(0);
+        Known {
+            host: row.get(0),
+            url: row.get(1),
+            listed: number(2),
+            listing_error: row.get(3),
+            gave: Gave {
+                host: row.get(0),
+                given: number(4),
+                absent: number(5),
+                failed: number(6),
+                records: number(7),
+                bytes: number(8),
+                pending: number(9),
+                pace: row.get(10),
+                trouble: row.get(11),
+            },
+            worked: row.get(12),
+            is_leased: row.get(13),
+            learned: row.get(14),
+            claims: (number(15), number(16)),
+        }
+    };
+    Ok((
+        rows.iter().map(host).collect(),
+        u64::try_from(all).unwrap_or(0),
+    ))
+}
+
 /// What was learned of hosts.
 ///
 /// # Errors

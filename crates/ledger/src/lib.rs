@@ -13,12 +13,15 @@
 //! finalize's work tables and functions (`finalize_*`, in `finalize/sql`) and what it keeps for the
 //! next time (`derived_*`), and the empty copies of the AppView's tables (`probe_*`, in `load`).
 
+pub mod account;
 pub mod changes;
 pub mod claims;
 mod column;
 pub mod coverage;
 pub mod dropped;
 pub mod failpoint;
+pub mod failures;
+pub mod history;
 pub mod hosts;
 pub mod identity;
 pub mod listing;
@@ -27,6 +30,7 @@ pub mod open;
 pub mod overview;
 pub mod parts;
 pub mod presence;
+pub mod processes;
 pub mod proofs;
 pub mod repos;
 pub mod runs;
@@ -34,6 +38,7 @@ pub mod settings;
 pub mod skipped;
 pub mod slices;
 pub mod states;
+pub mod tally;
 pub mod text;
 pub mod trust;
 pub mod verified;
@@ -211,6 +216,52 @@ const STEPS: &[&str] = &[
     "ALTER TABLE skyfill.proof ADD COLUMN all_at timestamptz",
     "CREATE INDEX repo_unverified_idx ON skyfill.repo (schema_name, did)
        WHERE rev IS NOT NULL AND verified IS DISTINCT FROM commit_cid",
+    // What is counted of repos is kept as they change: see [`tally`].
+    tally::STEP,
+    // Who works or worked, in which phases, and how it went: see [`processes`] and [`history`].
+    "CREATE TABLE skyfill.process (
+        id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        schema_name text NOT NULL,
+        command text NOT NULL,
+        machine text NOT NULL,
+        pid integer NOT NULL,
+        version text NOT NULL,
+        began_at timestamptz NOT NULL DEFAULT now(),
+        seen_at timestamptz NOT NULL DEFAULT now(),
+        ended_at timestamptz,
+        run bigint,
+        phase text)",
+    "CREATE TABLE skyfill.phase_time (
+        process integer NOT NULL REFERENCES skyfill.process ON DELETE CASCADE,
+        number smallint NOT NULL,
+        phase text NOT NULL,
+        began_at timestamptz NOT NULL,
+        seconds float8 NOT NULL,
+        is_done boolean NOT NULL,
+        limits text[] NOT NULL,
+        limit_seconds float8[] NOT NULL,
+        PRIMARY KEY (process, phase))",
+    "CREATE TABLE skyfill.sample (
+        process integer NOT NULL REFERENCES skyfill.process ON DELETE CASCADE,
+        at timestamptz NOT NULL,
+        phase text NOT NULL,
+        done bigint,
+        total bigint,
+        seconds_left float8,
+        repos bigint NOT NULL,
+        failed bigint NOT NULL,
+        records bigint NOT NULL,
+        bytes bigint NOT NULL,
+        rows bigint NOT NULL,
+        limited_by text,
+        limit_why text,
+        PRIMARY KEY (process, at))",
+    // What a host gave: `given`, `absent` and `failed` are repos; `pending` those that were left
+    // when it was last worked on; `pace` what it gave per second then; `trouble` the last failure.
+    "ALTER TABLE skyfill.host ADD COLUMN given bigint NOT NULL DEFAULT 0, ADD COLUMN absent bigint NOT NULL DEFAULT 0,
+        ADD COLUMN failed bigint NOT NULL DEFAULT 0, ADD COLUMN given_records bigint NOT NULL DEFAULT 0,
+        ADD COLUMN given_bytes bigint NOT NULL DEFAULT 0, ADD COLUMN pending bigint, ADD COLUMN pace float8,
+        ADD COLUMN trouble text, ADD COLUMN worked_at timestamptz",
 ];
 
 /// Makes the schema, or brings it up to date. Twice is a no-op, two at once wait for each other.
@@ -261,6 +312,8 @@ pub fn forget_schema(client: &mut Client, schema: &str) -> Result<(), Error> {
         "lost_claim",
         "finalized",
         "change",
+        "tally",
+        "process",
     ] {
         txn.execute(
             &format!("DELETE FROM skyfill.{table} WHERE schema_name = $1"),

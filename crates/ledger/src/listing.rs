@@ -196,6 +196,22 @@ pub fn hosts(
     Ok(rows.iter().map(of).collect())
 }
 
+/// Hosts of the last pass, if that has not ended: those that are listed, and those that are left.
+///
+/// # Errors
+/// The server refused.
+pub fn unended(client: &mut impl GenericClient, schema: &str) -> Result<Option<(u64, u64)>, Error> {
+    let row = client.query_opt(
+        "SELECT count(h.host) FILTER (WHERE h.listed_at IS NOT NULL), count(h.host) FILTER (WHERE h.listed_at IS NULL)
+         FROM (SELECT id, ended_at FROM skyfill.listing WHERE schema_name = $1 ORDER BY id DESC LIMIT 1) l
+           LEFT JOIN skyfill.host h ON h.schema_name = $1 AND h.listing = l.id
+         WHERE l.ended_at IS NULL GROUP BY l.id",
+        &[&schema],
+    )?;
+    let number = |row: &Row, at: usize| u64::try_from(row.get::<_, i64>(at)).unwrap_or(0);
+    Ok(row.map(|row| (number(&row, 0), number(&row, 1))))
+}
+
 /// Notes how the list of a host ended.
 ///
 /// # Errors

@@ -37,6 +37,8 @@ pub const HOLDERS: i32 = 0x736b_7966;
 pub const PRESENCE: i32 = 0x736b_7967;
 /// The same of the keys of index builds, see [`take_build`].
 const BUILDS: i32 = 0x736b_7968;
+/// The same of the keys by which processes are known to be alive, see [`crate::processes`].
+pub const PROCESSES: i32 = 0x736b_7969;
 
 /// How long a lock is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,7 +257,7 @@ fn holder_of(
 
 #[cfg(test)]
 mod tests {
-    use super::{BUILDS, HOLDERS, Lock, PRESENCE};
+    use super::{BUILDS, HOLDERS, Lock, PRESENCE, PROCESSES};
     use std::collections::HashSet;
 
     #[test]
@@ -265,7 +267,7 @@ mod tests {
         // The one key that is not skyfill's own: whoever migrates the AppView's schema has it.
         assert!(!keys.contains(&appview::migrate::KYSELY_LOCK));
         // Keys of two numbers are never those of one.
-        let pairs: HashSet<i32> = [HOLDERS, PRESENCE, BUILDS].into();
-        assert_eq!(pairs.len(), 3);
+        let pairs: HashSet<i32> = [HOLDERS, PRESENCE, BUILDS, PROCESSES].into();
+        assert_eq!(pairs.len(), 4);
     }
 }

@@ -75,7 +75,8 @@ impl Kind {
 column!(Kind, "skyfill.run", "mode");
 
 impl Phase {
-    const ALL: [Self; 7] = [
+    /// All of them, in order.
+    pub const ALL: [Self; 7] = [
         Self::Load,
         Self::Indexes,
         Self::Vacuum,
@@ -93,6 +94,20 @@ impl Phase {
             Self::Indexes => "indexes",
             Self::Vacuum => "vacuum",
             Self::Identities => "identities",
+            Self::Finalize => "finalize",
+            Self::Verify => "verify",
+            Self::Done => "done",
+        }
+    }
+
+    /// What people read.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Load => "loading",
+            Self::Indexes => "indexes",
+            Self::Vacuum => "vacuum",
+            Self::Identities => "accounts",
             Self::Finalize => "finalize",
             Self::Verify => "verify",
             Self::Done => "done",
@@ -251,6 +266,21 @@ pub fn first_began(client: &mut impl GenericClient, schema: &str) -> Result<Opti
         &[&schema],
     )?;
     Ok(row.get(0))
+}
+
+/// When a run began and ended, in seconds since 1970.
+///
+/// # Errors
+/// The server refused.
+pub fn times(
+    client: &mut impl GenericClient,
+    id: i64,
+) -> Result<(Option<f64>, Option<f64>), Error> {
+    let row = client.query_opt(
+        "SELECT extract(epoch FROM started_at)::float8, extract(epoch FROM ended_at)::float8 FROM skyfill.run WHERE id = $1",
+        &[&id],
+    )?;
+    Ok(row.map_or((None, None), |row| (row.get(0), row.get(1))))
 }
 
 /// The relay whose sequence number was noted for a run, if one was looked for: its URL, and the

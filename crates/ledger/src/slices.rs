@@ -33,6 +33,19 @@ pub fn count(
     Ok((number(0), number(1)))
 }
 
+/// How many slices of all stages there are so far, and how many of them are done.
+///
+/// # Errors
+/// The server refused.
+pub fn count_all(client: &mut impl GenericClient, schema: &str) -> Result<(u64, u64), Error> {
+    let row = client.query_one(
+        "SELECT count(*), count(*) FILTER (WHERE done) FROM skyfill.finalize_slice WHERE schema_name = $1",
+        &[&schema],
+    )?;
+    let number = |at: usize| u64::try_from(row.get::<_, i64>(at)).unwrap_or(0);
+    Ok((number(0), number(1)))
+}
+
 /// Cuts a stage into slices at `bounds`; without any it is one slice. What comes after the last
 /// bound belongs to no slice if the stage `is_closed`.
 ///

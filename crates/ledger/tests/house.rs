@@ -22,12 +22,16 @@ const TABLES: &[&str] = &[
     "listing",
     "lost_claim",
     "part",
+    "phase_time",
+    "process",
     "proof",
     "repo",
     "run",
+    "sample",
     "setting",
     "skipped",
     "step",
+    "tally",
 ];
 
 /// What stands before the name of a table in a statement.

@@ -12,7 +12,7 @@ mod printable;
 mod progress;
 pub mod registry;
 mod screen;
-mod units;
+pub mod units;
 pub mod view;
 mod waiting;
 mod workers;

@@ -44,6 +44,16 @@ impl Work {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Its name, for programs.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What it counts.
+    pub(crate) fn counters(&self) -> &[Counter] {
+        &self.counters
+    }
+
     /// As it stands.
     pub(crate) fn stage(&self) -> Stage {
         let state = self.lock();
@@ -237,7 +247,14 @@ mod tests {
         assert_eq!(shown.failures.len(), REASONS + 1);
         assert_eq!(shown.failures[0], ("reason 3".to_owned(), 61));
         assert_eq!(shown.failures[1], (OTHERS.to_owned(), 10));
+        let total = || {
+            let totals = registry().totals();
+            totals.get(&("test_of_progress", "things")).copied()
+        };
+        assert_eq!(total(), Some(4));
         progress.finish();
         assert!(stage().is_none());
+        // What it came to is known all the same.
+        assert_eq!(total(), Some(4));
     }
 }

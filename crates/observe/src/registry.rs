@@ -8,6 +8,7 @@ use crate::limits::Ends;
 use crate::meters::{Counter, Lane, LaneSpent, Unit};
 use crate::progress::Work;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -157,6 +158,10 @@ struct State {
     work: Vec<Arc<Work>>,
     lanes: Vec<Lane>,
     ends: Ends,
+    /// The run that is worked on.
+    run: Option<i64>,
+    /// What counters of work that has ended came to, by the names of both.
+    ended: BTreeMap<(&'static str, &'static str), u64>,
     /// Phases that were entered, with their numbers, until somebody asks.
     entered: Vec<(usize, PhaseName)>,
 }
@@ -170,6 +175,8 @@ impl Default for State {
             work: Vec::new(),
             lanes: Vec::new(),
             ends: Ends::default(),
+            run: None,
+            ended: BTreeMap::new(),
             entered: Vec::new(),
         }
     }
@@ -298,8 +305,40 @@ impl Registry {
     /// Whether nothing is left.
     pub(crate) fn remove(&self, work: &Arc<Work>) -> bool {
         let mut state = self.lock();
+        let before = state.work.len();
         state.work.retain(|other| !Arc::ptr_eq(other, work));
+        if state.work.len() < before {
+            for counter in work.counters() {
+                let name = (work.name(), counter.name);
+                *state.ended.entry(name).or_default() += counter.get();
+            }
+        }
         state.work.is_empty() && state.phases.iter().all(|plan| plan.since.is_none())
+    }
+
+    /// Says which run of the ledger is worked on.
+    pub fn works_on(&self, run: i64) {
+        self.lock().run = Some(run);
+    }
+
+    /// The run of the ledger that is worked on, if one has begun.
+    #[must_use]
+    pub fn run(&self) -> Option<i64> {
+        self.lock().run
+    }
+
+    /// What all counters have come to since the process began, by the name of the work and their
+    /// own, those of work that has ended included.
+    #[must_use]
+    pub fn totals(&self) -> BTreeMap<(&'static str, &'static str), u64> {
+        let state = self.lock();
+        let mut totals = state.ended.clone();
+        for work in &state.work {
+            for counter in work.counters() {
+                *totals.entry((work.name(), counter.name)).or_default() += counter.get();
+            }
+        }
+        totals
     }
 
     /// The pieces of work that are under way.

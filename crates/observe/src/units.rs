@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 /// `1,234,567`.
-pub(crate) fn count(number: u64) -> String {
+#[must_use]
+pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (at, digit) in digits.chars().enumerate() {
@@ -36,7 +37,8 @@ pub fn bytes(number: u64) -> String {
 }
 
 /// `53`, `0.4`: what comes per second.
-pub(crate) fn rate(number: f64) -> String {
+#[must_use]
+pub fn rate(number: f64) -> String {
     if number > 0.0 && number < 9.95 {
         return format!("{number:.1}");
     }
@@ -45,7 +47,8 @@ pub(crate) fn rate(number: f64) -> String {
 }
 
 /// `4 min 12 s`, with at most two units.
-pub(crate) fn time(time: Duration) -> String {
+#[must_use]
+pub fn time(time: Duration) -> String {
     let seconds = time.as_secs();
     let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
     let (minutes, seconds) = (seconds / 60 % 60, seconds % 60);
@@ -58,7 +61,8 @@ pub(crate) fn time(time: Duration) -> String {
 }
 
 /// `1 h 20 min`: an estimate, in steps that do not feign to know.
-pub(crate) fn rough(left: Duration) -> String {
+#[must_use]
+pub fn rough(left: Duration) -> String {
     let seconds = left.as_secs();
     let step = match seconds {
         0..60 => 1,

@@ -57,6 +57,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => commands::verify::run(&args),
         Command::Status(args) => commands::status::run(&args),
         Command::Dashboard(args) => commands::dashboard::run(&args),
+        Command::Report(args) => commands::report::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
         Command::Indexes(args) => commands::indexes::run(&args),
         Command::Db(args) => commands::db::run(&args),

@@ -461,12 +461,6 @@ pub(crate) fn line_of(command: &str) -> String {
     shell::line(&words)
 }
 
-/// Settings as a line of options, for people and shells.
-pub(crate) fn options(noted: &[Setting]) -> String {
-    let words: Vec<String> = noted.iter().flat_map(Setting::words).collect();
-    shell::line(&words)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -40,6 +40,11 @@ pub(crate) struct HostYield {
     /// Not there, as far as the host says: not found, or not active.
     pub(crate) absent: u64,
     pub(crate) failed: u64,
+    /// Records and bytes of what was stored.
+    pub(crate) records: u64,
+    pub(crate) bytes: u64,
+    /// Why one failed last.
+    pub(crate) trouble: Option<&'static str>,
 }
 
 impl HostYield {
@@ -196,7 +201,12 @@ impl Board {
         self.done.add(1);
         self.records.add(repo.records);
         self.bytes.add(repo.car_bytes);
-        self.lock_yields().entry(repo.lease).or_default().good += 1;
+        let mut yields = self.lock_yields();
+        let of_host = yields.entry(repo.lease).or_default();
+        of_host.good += 1;
+        of_host.records += repo.records;
+        of_host.bytes += repo.car_bytes;
+        drop(yields);
         self.settle(repo.lease);
     }
 
@@ -250,7 +260,10 @@ impl Board {
                     let mut yields = self.lock_yields();
                     let of_host = yields.entry(note.lease).or_default();
                     match note.state {
-                        State::Failed => of_host.failed += 1,
+                        State::Failed => {
+                            of_host.failed += 1;
+                            of_host.trouble = note.code.or(of_host.trouble);
+                        }
                         State::Loaded => of_host.good += 1,
                         _ => of_host.absent += 1,
                     }

@@ -6,7 +6,7 @@
 //! there, and is handed out again.
 
 use crate::discovery::arrivals::{Arrivals, News};
-use crate::run::board::{Board, Settled};
+use crate::run::board::{Board, HostYield, Settled};
 use crate::run::stragglers::Stragglers;
 use fetch::FetchError;
 use fetch::turns::Turns;
@@ -73,6 +73,12 @@ struct Queue {
     left: u64,
     /// The last repo that was handed out.
     handed_out: String,
+    /// What the ledger knows of what the host gave, and since when.
+    noted: (HostYield, Instant),
+    /// Its pending repos, as the ledger knows.
+    noted_pending: Option<u64>,
+    /// Repos that failed with their host, and why: the board does not count them by host.
+    left_out: Option<(u64, String)>,
 }
 
 pub(crate) struct Feeder<'f> {
@@ -252,7 +258,7 @@ impl Feeder<'_> {
         Ok(any || self.lease(client, queues)? > 0)
     }
 
-    fn end(&self, client: &mut Client, queues: &[Queue], fed: Fed) -> Result<Fed, DbError> {
+    fn end(&self, client: &mut Client, queues: &mut [Queue], fed: Fed) -> Result<Fed, DbError> {
         self.write_notes(client)?;
         self.keep_learned(client, queues)?;
         let leases: Vec<i64> = queues.iter().map(|queue| queue.leased.lease).collect();
@@ -276,6 +282,7 @@ impl Feeder<'_> {
                 .find(|queue| queue.leased.host == leased.host)
             {
                 known.leased.lease = leased.lease;
+                known.noted = (HostYield::default(), Instant::now());
                 continue;
             }
             if let Some(learned) = leased
@@ -293,6 +300,9 @@ impl Feeder<'_> {
                 at_end: false,
                 left,
                 handed_out: String::new(),
+                noted: (HostYield::default(), Instant::now()),
+                noted_pending: None,
+                left_out: None,
             });
         }
         Ok(found)
@@ -446,12 +456,14 @@ impl Feeder<'_> {
         queue.page.clear();
         queue.at_end = true;
         queue.left = 0;
+        let before = queue.left_out.take().map_or(0, |(repos, _)| repos);
+        queue.left_out = Some((before + failed, code.to_owned()));
         self.turns.expect(&queue.leased.host, 0);
         Ok(())
     }
 
-    /// Keeps what was learned of the hosts' limits for the next run.
-    fn keep_learned(&self, client: &mut Client, queues: &[Queue]) -> Result<(), DbError> {
+    /// Keeps what was learned of the hosts' limits for the next run, and what they gave.
+    fn keep_learned(&self, client: &mut Client, queues: &mut [Queue]) -> Result<(), DbError> {
         if self.from_network {
             let ours: HashSet<&str> = queues
                 .iter()
@@ -466,7 +478,58 @@ impl Feeder<'_> {
                 .collect();
             hosts::learn(client, self.schema, &learned)?;
         }
+        let gave: Vec<hosts::Gave> = queues
+            .iter()
+            .map(|queue| (queue.noted_pending, self.gave(queue)))
+            .filter(|(noted, gave)| {
+                gave.given + gave.absent + gave.failed > 0 || *noted != Some(gave.pending)
+            })
+            .map(|(_, gave)| gave)
+            .collect();
+        if gave.is_empty() {
+            return Ok(());
+        }
+        hosts::note_given(client, self.schema, &gave)?;
+        for queue in queues {
+            queue.noted_pending = Some(self.pending(queue));
+            queue.noted = (self.board.yield_of(queue.leased.lease), Instant::now());
+            queue.left_out = None;
+        }
         Ok(())
+    }
+
+    /// Repos of a host whose result is not known yet, about.
+    fn pending(&self, queue: &Queue) -> u64 {
+        let is_empty = queue.at_end && queue.page.is_empty();
+        let left = if is_empty { 0 } else { queue.left };
+        left + self.board.under_way_at(queue.leased.lease)
+    }
+
+    /// What a host gave that the ledger does not know of.
+    #[allow(clippy::cast_precision_loss)]
+    fn gave(&self, queue: &Queue) -> hosts::Gave {
+        let (now, (before, since)) = (self.board.yield_of(queue.leased.lease), queue.noted);
+        let (left_out, why) = match &queue.left_out {
+            Some((repos, why)) => (*repos, Some(why.as_str())),
+            None => (0, None),
+        };
+        let more = |pick: fn(HostYield) -> u64| pick(now).saturating_sub(pick(before));
+        let (given, absent) = (more(|y| y.good), more(|y| y.absent));
+        let failed = more(|y| y.failed);
+        let is_new_trouble = failed > 0;
+        hosts::Gave {
+            host: queue.leased.host.clone(),
+            given,
+            absent,
+            failed: failed + left_out,
+            records: more(|y| y.records),
+            bytes: more(|y| y.bytes),
+            pending: self.pending(queue),
+            pace: (given + absent + failed) as f64 / since.elapsed().as_secs_f64().max(0.1),
+            trouble: why
+                .or(now.trouble.filter(|_| is_new_trouble))
+                .map(str::to_owned),
+        }
     }
 
     /// Reads the next page of a host: what it gets in some seconds.

@@ -16,6 +16,7 @@ use ledger::locks::{self, Hold, Lock};
 use ledger::open::Which;
 use ledger::repos;
 use ledger::runs::{self, Mode, Phase, Run};
+use observe::registry;
 use postgres::Client;
 use process::Failure;
 use serde_json::{Value, json};
@@ -133,6 +134,7 @@ pub(crate) fn load_pending(
     let Some(mut run) = run else {
         return Ok(None);
     };
+    registry().works_on(run.id);
     if open > 0 && run.phase > Phase::Load {
         // Repos were added after it had loaded: they are merged, once the tables have their
         // indexes.

@@ -47,29 +47,20 @@ pub(crate) enum Finish {
 
 /// Publishes the phases to come. What is not asked for is left out.
 pub(crate) fn plan(options: &LoadOptions, discovers: bool) {
-    let after = [
-        (
-            Phase::Load,
-            if discovers {
-                "discovery and loading"
-            } else {
-                "loading"
-            },
-            true,
-        ),
-        (Phase::Indexes, "indexes", true),
-        (Phase::Vacuum, "vacuum", true),
-        (Phase::Identities, "accounts", options.handles.is_some()),
-        (Phase::Finalize, "finalize", true),
-        (Phase::Verify, "verify", options.verifies),
-    ];
-    let planned = after.into_iter().filter(|(_, _, is_wanted)| *is_wanted);
-    let phases: Vec<PhaseName> = planned
-        .map(|(phase, label, _)| PhaseName {
-            name: phase.word(),
-            label,
-        })
-        .collect();
+    let wanted = Phase::ALL.into_iter().filter(|phase| match phase {
+        Phase::Identities => options.handles.is_some(),
+        Phase::Verify => options.verifies,
+        Phase::Done => false,
+        Phase::Load | Phase::Indexes | Phase::Vacuum | Phase::Finalize => true,
+    });
+    let name = |phase: Phase| PhaseName {
+        name: phase.word(),
+        label: match phase {
+            Phase::Load if discovers => "discovery and loading",
+            phase => phase.label(),
+        },
+    };
+    let phases: Vec<PhaseName> = wanted.map(name).collect();
     registry().plan(&phases);
     if discovers {
         registry().enter(Phase::Load.word());

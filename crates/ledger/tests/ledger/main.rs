@@ -4,6 +4,7 @@
 
 mod claims;
 mod columns;
+mod history;
 mod leases;
 mod lists;
 mod pages;

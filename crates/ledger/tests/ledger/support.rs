@@ -1,5 +1,6 @@
 //! A ledger of a test's own.
 
+use ledger::coverage::Coverage;
 use ledger::repos::Wanted;
 use pg::Waits;
 use postgres::Client;
@@ -60,5 +61,26 @@ impl Ledger {
         let sql = format!("SELECT to_jsonb(t)::text FROM skyfill.{table} t ORDER BY 1");
         let rows = self.client.query(&sql, &[]).unwrap();
         rows.iter().map(|row| row.get(0)).collect()
+    }
+}
+
+impl Drop for Ledger {
+    /// Whatever a test did with repos, the counts that are kept are right.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        for _ in 0..2 {
+            let counted = Coverage::read(&mut self.client, SCHEMA);
+            let kept = Coverage::kept(&mut self.client, SCHEMA);
+            let (Ok(counted), Ok((kept, _))) = (counted, kept) else {
+                // The test broke its database on purpose.
+                return;
+            };
+            assert_eq!(kept.repos, counted.repos);
+            assert_eq!(kept.proofs, counted.proofs);
+            assert_eq!(kept.contested, counted.contested);
+            ledger::tally::compact(&mut self.client, SCHEMA).unwrap();
+        }
     }
 }

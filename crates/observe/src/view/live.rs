@@ -150,7 +150,10 @@ fn filled(share: f64, width: usize) -> usize {
 /// The lines of the block; none if nothing is under way.
 pub(super) fn block(seen: &Shown, style: &Style) -> Vec<String> {
     let snapshot = &seen.snapshot;
-    if snapshot.stages.is_empty() && snapshot.open_phase().is_none() {
+    // Between two phases it may wait for another process.
+    let is_pending = |phase: &Phase| phase.state == PhaseState::Pending;
+    let waits = snapshot.phases.iter().any(is_pending);
+    if snapshot.stages.is_empty() && snapshot.open_phase().is_none() && !waits {
         return Vec::new();
     }
     let mut lines = vec![String::new()];
@@ -250,6 +253,8 @@ fn of_stage(seen: &Shown, stage: &Stage, style: &Style) -> Vec<String> {
     let hosts: Vec<Item> = stage
         .hosts
         .iter()
+        // Others are as good as done.
+        .filter(|host| host.seconds_left >= 1.0)
         .take(NAMED)
         .map(|host| {
             let left = seconds(host.seconds_left).map_or_else(String::new, units::rough);

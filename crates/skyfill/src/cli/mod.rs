@@ -8,6 +8,7 @@ mod listen;
 mod loading;
 mod logging;
 mod network;
+mod status;
 
 pub(crate) use doctor::DoctorArgs;
 pub(crate) use listen::{AccessArgs, DashboardArgs, ListenArgs};
@@ -16,6 +17,7 @@ pub(crate) use logging::{LogArgs, log_plainly};
 pub(crate) use network::{
     CallerArgs, DirectoryArgs, DiscoverArgs, FetchArgs, SimnetArgs, SourceArgs, SpoolArgs,
 };
+pub(crate) use status::{ReportArgs, StatusArgs};
 
 use clap::builder::{PossibleValuesParser, Resettable};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -48,6 +50,7 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     Status(StatusArgs),
     Dashboard(DashboardArgs),
+    Report(ReportArgs),
     Doctor(DoctorArgs),
     Indexes(IndexesArgs),
     Db(DbArgs),
@@ -421,25 +424,6 @@ pub(crate) struct VerifyArgs {
     pub(crate) memory: MemoryArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
-}
-
-/// Reports how far a run has come, and what the database holds.
-///
-/// The verdict is that of the last comparison with the commits. The exit code is 0 if it is
-/// "complete", else 1.
-#[derive(Args, Debug)]
-#[command(after_help = "Examples:
-  skyfill status --json
-  skyfill status --hosts")]
-pub(crate) struct StatusArgs {
-    #[command(flatten)]
-    pub(crate) database: DatabaseArgs,
-    /// Include what skyfill learned about each host: limits, ceilings, concurrent requests
-    #[arg(long)]
-    pub(crate) hosts: bool,
-    /// Print the status as JSON on stdout
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// Looks up the loaded accounts and writes the table `actor`.

@@ -5,12 +5,14 @@ use crate::commands::watch::Watch;
 use crate::commands::{judged, stopped};
 use crate::{fetch_args, signals, told};
 use engine::catch_up::{self, CaughtUp, Options};
+use engine::recorder::Recorder;
 use engine::run::Session;
 use observe::Workers;
 use process::{Database, Ended, Failure, clock};
 
 pub(crate) fn run(given: &CatchUpArgs) -> Result<Ended, Failure> {
     let database = Database::open_to_go_on(&given.load.database.target())?;
+    let _recorder = Recorder::start(&database);
     let forget = given.load.remember.forget_settings;
     let args: CatchUpArgs = told::complete(&database, forget)?;
     crate::listening::shows(&database);
@@ -34,7 +36,13 @@ pub(crate) fn run(given: &CatchUpArgs) -> Result<Ended, Failure> {
         catch_up::Ended::Stopped => return Ok(stopped()),
     };
     summary(&args, options.source.relay(), &caught_up);
-    Ok(judged::ended(&caught_up.coverage, 0, args.load.no_verify))
+    Ok(judged::ended(
+        &database,
+        &caught_up.coverage,
+        0,
+        args.load.no_verify,
+        true,
+    ))
 }
 
 /// Reports from where an AppView may take over.

@@ -1,10 +1,13 @@
 //! `skyfill consumer`: see the crate `consumer`.
 
 use crate::cli::ConsumerArgs;
+use crate::commands::judged;
 use crate::signals;
 use consumer::lines::driver::DriverKind;
 use consumer::lines::insert_test::{self, InsertTest, InsertTests};
 use consumer::{Consumed, Consumer, Options};
+use engine::next;
+use engine::recorder::Recorder;
 use observe::Workers;
 use process::{Ended, Failure};
 use std::time::Duration;
@@ -30,12 +33,17 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
     })?;
     let workers = Workers::default();
     let stop = signals::listen(workers.clone())?;
+    let recorder = Recorder::start(consumer.database());
     let Consumed { summary, outcome } = consumer.run(&workers, &stop)?;
+    drop(recorder);
     if args.output.json {
         observe::data!("{}", summary.json());
     }
     for line in summary.report() {
         observe::log!("{line}");
+    }
+    if matches!(outcome, Ok(Ended::Well)) {
+        judged::log_next(next::AFTER_CONSUMER);
     }
     outcome
 }

@@ -1,9 +1,11 @@
 //! `skyfill discover`.
 
 use crate::cli::DiscoverArgs;
-use crate::commands::stopped;
+use crate::commands::{judged, stopped};
 use crate::{fetch_args, signals, told};
 use engine::discovery::{self, Discovery};
+use engine::next;
+use engine::recorder::Recorder;
 use observe::Workers;
 use process::{Database, Ended, Failure, checks, threads};
 use std::fs::File;
@@ -15,6 +17,7 @@ pub(crate) fn run(given: &DiscoverArgs) -> Result<Ended, Failure> {
         checks::require_writable("--did-file", path)?;
     }
     let database = Database::open_to_work(&given.database.target())?;
+    let _recorder = Recorder::start(&database);
     let forget = given.memory.forget_settings;
     let args: DiscoverArgs = told::complete(&database, forget)?;
     crate::listening::shows(&database);
@@ -41,6 +44,7 @@ pub(crate) fn run(given: &DiscoverArgs) -> Result<Ended, Failure> {
     if args.output.json {
         observe::data!("{}", pass.json());
     }
+    judged::log_next(next::AFTER_DISCOVER);
     Ok(if pass.is_complete() {
         Ended::Well
     } else {

@@ -1,14 +1,17 @@
 //! `skyfill finalize`.
 
 use crate::cli::FinalizeArgs;
-use crate::commands::stopped;
+use crate::commands::{judged, stopped};
 use crate::{signals, told};
 use engine::finalize::{self, OUT_OF_DATE, Options, Outcome};
+use engine::next;
+use engine::recorder::Recorder;
 use observe::Workers;
 use process::{Database, Ended, Failure};
 
 pub(crate) fn run(args: &FinalizeArgs) -> Result<Ended, Failure> {
     let database = Database::open_to_go_on(&args.database.target())?;
+    let _recorder = Recorder::start(&database);
     let stop = signals::listen(Workers::default())?;
     crate::listening::shows(&database);
     let options = Options {
@@ -23,7 +26,10 @@ pub(crate) fn run(args: &FinalizeArgs) -> Result<Ended, Failure> {
         observe::data!("{}", summary.json());
     }
     match summary.outcome {
-        Outcome::Done => Ok(Ended::Well),
+        Outcome::Done => {
+            judged::log_next(next::AFTER_FINALIZE);
+            Ok(Ended::Well)
+        }
         Outcome::Stopped => {
             told::done(&["restart"]);
             Ok(stopped())

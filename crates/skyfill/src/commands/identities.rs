@@ -1,15 +1,18 @@
 //! `skyfill identities`.
 
 use crate::cli::{HandleMode, IdentitiesArgs};
-use crate::commands::stopped;
 use crate::commands::watch::Watch;
+use crate::commands::{judged, stopped};
 use crate::{fetch_args, signals, told};
 use engine::identities::{self, Bulk, LookUp, Options, RETRIED_LATER};
+use engine::next;
+use engine::recorder::Recorder;
 use observe::Workers;
 use process::{Database, Ended, Failure, clock};
 
 pub(crate) fn run(given: &IdentitiesArgs) -> Result<Ended, Failure> {
     let database = Database::open_to_go_on(&given.database.target())?;
+    let _recorder = Recorder::start(&database);
     let forget = given.memory.forget_settings;
     let args: IdentitiesArgs = told::complete(&database, forget)?;
     crate::listening::shows(&database);
@@ -35,6 +38,9 @@ pub(crate) fn run(given: &IdentitiesArgs) -> Result<Ended, Failure> {
         observe::log!("{RETRIED_LATER}");
     }
     let proved = identities::prove(&options.directory, &database, &stop)?;
+    if !proved.is_stopped {
+        judged::log_next(next::AFTER_IDENTITIES);
+    }
     Ok(match (proved.is_stopped, left) {
         (true, _) => Ended::Stopped,
         (false, 0) => Ended::Well,

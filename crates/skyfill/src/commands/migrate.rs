@@ -1,6 +1,8 @@
 //! `skyfill migrate`.
 
 use crate::cli::MigrateArgs;
+use crate::commands::judged;
+use engine::next;
 use engine::recreate::{self, Consent};
 use process::Database;
 use process::stop::PATIENT;
@@ -63,6 +65,7 @@ pub(crate) fn run(args: &MigrateArgs) -> Result<Ended, Failure> {
     if let Some(server) = &database.private {
         observe::log!("look at it with: {}", server.psql_line(schema));
     }
+    judged::log_next(next::AFTER_MIGRATE);
     Ok(Ended::Well)
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod packaged;
 pub(crate) mod practice;
 pub(crate) mod producer;
 pub(crate) mod reference;
+pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod unpack;

@@ -5,10 +5,10 @@ use crate::commands::watch::Watch;
 use crate::commands::{judged, stopped};
 use crate::{fetch_args, signals, told};
 use engine::certificate;
+use engine::recorder::Recorder;
 use engine::run::{self, Done, NewRun, Options, Outcome, Repos, Requested, Session};
 use ledger::coverage::Coverage;
 use ledger::runs::Mode;
-use ledger::states::State;
 use observe::Workers;
 use process::{Database, DidFile, Ended, Failure, clock};
 use std::time::Instant;
@@ -18,6 +18,7 @@ pub(crate) fn run(given: &RunArgs) -> Result<Ended, Failure> {
     let did_file = given.what.did_file.as_deref().map(DidFile::open);
     let did_file = did_file.transpose()?;
     let database = open_database(given)?;
+    let _recorder = Recorder::start(&database);
     let forget = given.load.remember.forget_settings;
     let args: RunArgs = told::complete(&database, forget)?;
     crate::listening::shows(&database);
@@ -42,7 +43,13 @@ pub(crate) fn run(given: &RunArgs) -> Result<Ended, Failure> {
             return Ok(Ended::Stopped);
         }
     }
-    Ok(judged::ended(&coverage, bad_lines, args.load.no_verify))
+    Ok(judged::ended(
+        &database,
+        &coverage,
+        bad_lines,
+        args.load.no_verify,
+        false,
+    ))
 }
 
 /// Whether the arguments ask to look for repos.
@@ -107,12 +114,6 @@ fn summary(
         .map(|(state, repos)| format!("{repos} {state}"))
         .collect();
     observe::log!("repos: {}; {seconds:.1} s", listed.join(", "));
-    if coverage.repos.contains_key(&State::Failed) {
-        observe::log!(
-            "skyfill.repo says why repos failed; retry them with: {}",
-            told::line_of("run --retry-failed")
-        );
-    }
     match done.outcome {
         Outcome::Stopped => _ = stopped(),
         Outcome::Done { differences: 0 } => observe::log!(
@@ -121,8 +122,9 @@ fn summary(
             database.schema,
             database.shown()
         ),
-        Outcome::Done { .. } => observe::log!(
-            "the tables differ from the commits: skyfill verify lists the differences, skyfill verify --repair marks the repos to be fetched again"
-        ),
+        Outcome::Done { .. } => observe::log!("the tables differ from the commits"),
+    }
+    if !done.is_stopped() {
+        observe::log!("a page about it: {}", told::line_of("report"));
     }
 }

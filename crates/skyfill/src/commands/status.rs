@@ -1,66 +1,80 @@
 //! `skyfill status`.
 
 use crate::cli::StatusArgs;
-use crate::told;
-use engine::certificate;
-use engine::status::Status;
-use observe::printable;
+use crate::signals;
+use engine::status::{Status, account, failed, host, lines};
+use observe::Workers;
 use process::{Database, Ended, Failure};
+use serde_json::json;
+use std::io::{IsTerminal, stdout};
+use std::time::Duration;
 
 pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
     let database = Database::open_existing(&args.database.target())?;
-    let status = Status::read(&database, args.hosts)?;
-    if args.json {
-        observe::data!("{}", status.json());
-    } else {
-        print(&status);
+    if let Some(name) = &args.host {
+        let host = host::read(&database, name)?;
+        print(args.json, || host.json(), || host.lines());
+        return Ok(Ended::Well);
     }
-    Ok(if status.judgment.verdict.is_complete() {
-        Ended::Well
-    } else {
-        Ended::WithFailures
+    if let Some(did) = &args.did {
+        let account = account::read(&database, did)?;
+        print(args.json, || account.json(), || account.lines());
+        return Ok(Ended::Well);
+    }
+    if args.failed {
+        let groups = failed::read(&database)?;
+        let as_json = || json!({ "failed": failed::json(&groups) });
+        print(args.json, as_json, || failed::lines(&groups));
+        return Ok(match groups.is_empty() {
+            true => Ended::Well,
+            false => Ended::WithFailures,
+        });
+    }
+    match args.watch {
+        Some(seconds) => watch(args, &database, Duration::from_secs(seconds)),
+        None => show(args, &database),
+    }
+}
+
+fn show(args: &StatusArgs, database: &Database) -> Result<Ended, Failure> {
+    let status = Status::read(database, args.hosts)?;
+    print(args.json, || status.json(), || lines::lines(&status));
+    Ok(match status.judgment.verdict.is_complete() {
+        true => Ended::Well,
+        false => Ended::WithFailures,
     })
 }
 
-fn print(status: &Status) {
-    match &status.coverage.run {
-        Some(run) => observe::data!(
-            "run {}\t{} load, now {}, phase {}, notifications {}, collections {}",
-            run.id,
-            run.mode.word(),
-            run.now,
-            run.phase.word(),
-            run.notifications,
-            run.collections
-                .as_ref()
-                .map_or_else(|| "all".to_owned(), |list| list.join(","))
-        ),
-        None => observe::data!("no run yet"),
+fn print(
+    as_json: bool,
+    json: impl FnOnce() -> serde_json::Value,
+    lines: impl FnOnce() -> Vec<String>,
+) {
+    if as_json {
+        observe::data!("{}", json());
+        return;
     }
-    if !status.settings.is_empty() {
-        observe::data!("told\t{}", told::options(&status.settings));
-    }
-    for (state, repos) in &status.coverage.repos {
-        observe::data!("{repos}\t{}", state.term());
-    }
-    let proofs = &status.coverage.proofs;
-    let proof = [
-        ("signed by the key of their document", proofs.signed),
-        ("signed by an older key", proofs.older_key),
-        ("unproved", proofs.unchecked),
-        ("forged", proofs.forged),
-    ];
-    for (what, repos) in proof.into_iter().filter(|(_, repos)| *repos > 0) {
-        observe::data!("{repos}\t{what}");
-    }
-    for (host, learned) in &status.hosts {
-        observe::data!("{}\t{}", printable(host), printable(learned));
-    }
-    certificate::log_judgment(&status.judgment);
-    if status.dropped_indexes > 0 {
-        observe::log!(
-            "{} indexes are dropped; skyfill run continues and rebuilds them",
-            status.dropped_indexes
-        );
+    observe::data!("{}", lines().join("\n"));
+}
+
+/// Shows it again and again until it is stopped; on a terminal in the same place.
+fn watch(args: &StatusArgs, database: &Database, every: Duration) -> Result<Ended, Failure> {
+    let stop = signals::listen(Workers::default())?;
+    let redraws = stdout().is_terminal() && !args.json;
+    loop {
+        let status = Status::read(database, args.hosts)?;
+        let text = lines::lines(&status).join("\n");
+        match (args.json, redraws) {
+            (true, _) => observe::data!("{}", status.json()),
+            // To the top, and what was there before goes with each line and at the end.
+            (false, true) => observe::data!(
+                "\u{1b}[H{}\u{1b}[K\u{1b}[J",
+                text.replace('\n', "\u{1b}[K\n")
+            ),
+            (false, false) => observe::data!("{text}\n"),
+        }
+        if !stop.waits().sleep(every) {
+            return Ok(Ended::Well);
+        }
     }
 }

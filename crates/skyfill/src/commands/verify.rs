@@ -1,15 +1,19 @@
 //! `skyfill verify`.
 
 use crate::cli::VerifyArgs;
+use crate::commands::judged;
 use crate::commands::watch::Watch;
 use crate::{fetch_args, signals, told};
 use engine::certificate;
+use engine::next;
+use engine::recorder::Recorder;
 use engine::verify::{self, Comparison, Options, Repaired};
 use observe::Workers;
 use process::{Database, Ended, Failure};
 
 pub(crate) fn run(given: &VerifyArgs) -> Result<Ended, Failure> {
     let database = Database::open_to_compare(&given.database.target())?;
+    let _recorder = Recorder::start(&database);
     let forget = given.memory.forget_settings;
     let args: VerifyArgs = told::complete(&database, forget)?;
     crate::listening::shows(&database);
@@ -47,6 +51,9 @@ pub(crate) fn run(given: &VerifyArgs) -> Result<Ended, Failure> {
     }
     if let Some(repaired) = verified.repaired {
         log_repair(repaired);
+    } else if args.did.is_empty() {
+        let coverage = certificate::coverage(&database)?;
+        judged::log_next_after(&database, &coverage, &verified.judgment, false);
     }
     // Exit code 0 means "complete", and nothing else does.
     Ok(match verified.judgment.verdict.is_complete() {
@@ -56,10 +63,10 @@ pub(crate) fn run(given: &VerifyArgs) -> Result<Ended, Failure> {
 }
 
 fn log_repair(Repaired { marked, unknown }: Repaired) {
-    observe::log!(
-        "{marked} repos are marked to be fetched again: {}",
-        told::line_of("run")
-    );
+    observe::log!("{marked} repos are marked to be fetched again");
+    if marked > 0 {
+        judged::log_next(next::AFTER_REPAIR);
+    }
     if unknown > 0 {
         observe::log!(
             "the ledger does not know {unknown} of the accounts; there is nothing to fetch for them"

@@ -70,7 +70,7 @@ impl Masks {
         });
         let of_machine = |line: &str| match line.starts_with("sizes: ") {
             true => without_numbers(line),
-            false => without_measures(line),
+            false => without_processes(&without_measures(line)),
         };
         let lines: Vec<String> = lines.map(of_machine).collect();
         lines.join("\n")
@@ -105,17 +105,31 @@ fn without_numbers(line: &str) -> String {
         .replace("# MiB", "# GiB")
 }
 
-/// Members of JSON that are measured.
+/// Members of JSON that are measured, or of a process.
 const MEASURED: &[&str] = &[
     "allComparedAt",
+    "at",
+    "beganAt",
+    "boundBy",
     "checkedAt",
+    "concurrency",
     "cursor",
+    "endedAt",
+    "limit",
+    "limitSeconds",
+    "limitWhy",
+    "machine",
     "ownCpuSeconds",
     "oldest",
+    "perSecond",
+    "pid",
     "provedAt",
+    "readAt",
     "rowsPerSecond",
     "seconds",
+    "seenAt",
     "serverCpuSeconds",
+    "workedAt",
 ];
 
 fn hide_measures(value: &mut Value) {
@@ -131,6 +145,32 @@ fn hide_measures(value: &mut Value) {
         }
         Value::Array(items) => items.iter_mut().for_each(hide_measures),
         _ => {}
+    }
+}
+
+/// A line of `skyfill status` without what is of a machine, a process and its time.
+fn without_processes(line: &str) -> String {
+    let first = line.split(' ').next().unwrap_or_default();
+    match first {
+        "process" => "process     PROCESS".to_owned(),
+        // The width of a column depends on ports.
+        "host" | "127.0.0.1:#" => line.split_whitespace().collect::<Vec<_>>().join(" "),
+        "run" => line
+            .split_once("; it took ")
+            .map_or(line, |(begin, _)| begin)
+            .to_owned(),
+        "phases" => "phases      PHASE".to_owned(),
+        "" => {
+            let word = line.split_whitespace().next().unwrap_or_default();
+            let is_phase = ledger::runs::Phase::ALL
+                .iter()
+                .any(|phase| phase.label() == word);
+            match is_phase {
+                true => format!("            {word}"),
+                false => line.to_owned(),
+            }
+        }
+        _ => line.to_owned(),
     }
 }
 
