@@ -2,8 +2,8 @@
 # Tries what scripts/package.sh makes, as root on Debian or Ubuntu: installs the Debian package in a
 # new Debian root (debootstrap), boots it with systemd-nspawn, starts skyfill.service on a practice
 # network, stops and continues it, and removes the package; then runs the static binary in a root
-# that holds nothing else. Where containers cannot be booted, it runs the unit's commands by hand in
-# a chroot, as the unit's user, and says so. Takes a few minutes beyond building.
+# that holds nothing else but certificates. Where containers cannot be booted, it runs the unit's
+# commands by hand in a chroot, as the unit's user, and says so. Takes a few minutes beyond building.
 # SKYFILL_TEST_MIRROR names a Debian mirror; SKYFILL_TEST_BY_HAND=1 does not try to boot.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
@@ -172,10 +172,11 @@ else
   chroot "$root" /bin/bash /try.sh by-hand >&2 || fail "in the chroot"
 fi
 
-say "the static binary in an empty root"
+say "the static binary in a root that holds only the certificates beside it"
 empty=$ROOT/target/packages/empty
 rm -rf "$empty" "$empty.network" && mkdir "$empty"
 cp "target/$(uname -m)-unknown-linux-musl/release/skyfill" "$empty/skyfill"
+install -D -m 644 /etc/ssl/certs/ca-certificates.crt "$empty/etc/ssl/certs/ca-certificates.crt"
 chroot "$empty" /skyfill --version >&2
 chroot "$empty" /skyfill simnet --hosts 3 --repos 100 --records 4000 >"$empty.urls" 2>"$empty.network" & background+=($!)
 until grep -qs 'skyfill run' "$empty.network"; do kill -0 "${background[-1]}"; sleep 0.1; done
