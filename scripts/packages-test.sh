@@ -3,7 +3,7 @@
 # new Debian root (debootstrap), boots it with systemd-nspawn, starts skyfill.service on a practice
 # network, stops and continues it, and removes the package; then runs the static binary in a root
 # that holds nothing else but certificates. Where containers cannot be booted, it runs the unit's
-# commands by hand in a chroot, as the unit's user, and says so. Takes a few minutes beyond building.
+# commands by hand in a chroot, as the unit's user, and says so. Takes minutes beyond building.
 # SKYFILL_TEST_MIRROR names a Debian mirror; SKYFILL_TEST_BY_HAND=1 does not try to boot.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
@@ -36,7 +36,7 @@ if [ ! -e "$packed" ]; then
   mv "$packed.partial" "$packed"
   rm -rf "$root.new"
 fi
-rm -rf "$root" && mkdir "$root" && tar -C "$root" -xf "$packed"
+rm -rf "$root" "$root.boot.log" && mkdir "$root" && tar -C "$root" -xf "$packed"
 
 say "install the package"
 cp "$package" "$root/skyfill.deb"
@@ -79,11 +79,13 @@ else
   value() { sed -n "s/^$1=//p" $unit; }
   begin() {
     # shellcheck disable=SC2046,SC2086
-    (cd /var/lib/skyfill; set -a; eval "$(value Environment)"; . /etc/skyfill/skyfill.env; set +a
+    (cd /var/lib/skyfill; export "$(value Environment)"
+      # As systemd reads it: a value may have spaces.
+      while IFS= read -r line; do export "$line"; done </etc/skyfill/skyfill.env
       command=$(value ExecStart); exec setpriv --reuid skyfill --regid skyfill --init-groups ${command/\$SKYFILL_RUN_OPTIONS/$SKYFILL_RUN_OPTIONS}) >>/log 2>&1 & pid=$!
   }
   finish() { status=0; wait $pid || status=$?
-    (cd /var/lib/skyfill; set -a; eval "$(value Environment)"; as_skyfill $(value ExecStopPost) >>/log 2>&1); }
+    (cd /var/lib/skyfill; as_skyfill "$(value Environment)" $(value ExecStopPost) >>/log 2>&1); }
   stop() { kill $pid; finish; }
   code() { echo $status; }
   log() { cat /log; }
@@ -130,7 +132,7 @@ say "the service keeps a private PostgreSQL, and stops it"
 settings "SKYFILL_RUN_OPTIONS=$options"
 begin; finish
 [ "$(code)" = 0 ] || show
-if pgrep -u skyfill -a; then echo "a process of skyfill is left"; exit 1; fi
+if ps -u skyfill -o stat=,args= | grep -v '^Z'; then echo "a process of skyfill is left"; exit 1; fi
 ls -d /var/lib/skyfill/skyfill-data
 
 say "the package is removed"
