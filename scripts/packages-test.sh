@@ -97,6 +97,7 @@ setpriv --reuid postgres --regid postgres --init-groups createuser skyfill
 setpriv --reuid postgres --regid postgres --init-groups createdb -O skyfill -T template0 -E UTF8 --locale C bsky
 
 skyfill simnet --hosts 4 --repos 400 --records 20000 >/urls 2>/network & network=$!
+trap 'kill $network 2>/dev/null || true' EXIT
 until grep -qs 'skyfill run' /network; do kill -0 $network; sleep 0.1; done
 options=$(sed -n 's/^ *skyfill run //p' /network)
 
