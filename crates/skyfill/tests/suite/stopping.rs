@@ -98,7 +98,7 @@ fn a_run_stops_in_every_phase_and_goes_on() {
             "SHARE UPDATE EXCLUSIVE",
         ),
         ("finalizing", Some("phase=4"), "post", "ACCESS EXCLUSIVE"),
-        ("verifying", Some("phase=6"), "record", "ACCESS EXCLUSIVE"),
+        ("verifying", Some("phase=5"), "record", "ACCESS EXCLUSIVE"),
     ] {
         let db = TestDb::migrated();
         if let Some(failpoint) = failpoint {
