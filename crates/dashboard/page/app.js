@@ -108,7 +108,7 @@ function showStage(stage) {
 const KINDS = { loaded: "good", open: "plain", coming: "plain", unresolved: "plain", failed: "warn" };
 
 function showStates(repos) {
-  setText(byId("states-age"), repos ? `counted ${age(repos.at)}` : "not counted yet");
+  setText(byId("states-age"), repos ? `as of ${age(repos.at)}` : "not read yet");
   const total = repos?.states.reduce((sum, one) => sum + one.repos, 0) ?? 0;
   replace(byId("states"), (repos?.states ?? []).map((one) => element("div", { class: `state ${KINDS[one.state] ?? "gone"}` },
     element("span", { text: one.term }),

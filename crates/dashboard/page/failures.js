@@ -8,13 +8,13 @@ let opener = null;
 // `state` is what /api/state says of the database.
 export function showReasons(failures) {
   if (!failures) {
-    replace(byId("reasons"), [element("tr", {}, element("td", { colspan: 5, class: "empty", text: "not counted yet" }))]);
+    replace(byId("reasons"), [element("tr", {}, element("td", { colspan: 5, class: "empty", text: "not read yet" }))]);
     return;
   }
   const rows = failures.list.map((reason) => element("tr", {},
     element("th", { scope: "row" },
       element("button", {
-        type: "button", class: "link", "data-key": `reason-${reason.code}`, text: reason.code || "without a code",
+        type: "button", class: "link", "data-key": `reason-${reason.code}`, text: reason.code,
         onclick: () => showFailed({ code: reason.code }),
       })),
     element("td", { class: "number", text: whole(reason.repos) }),
@@ -28,7 +28,7 @@ export function showReasons(failures) {
 export async function showFailed({ code = null, host = null }) {
   Object.assign(wanted, { code, host, after: null });
   byId("failed-panel").hidden = false;
-  const what = code === null ? `of ${host}` : `with ${code || "no code"}`;
+  const what = code === null ? `of ${host}` : `with ${code}`;
   setText(byId("failed-title"), `Failed repos ${what}`);
   await page();
   byId("failed-title").focus();
@@ -37,7 +37,7 @@ export async function showFailed({ code = null, host = null }) {
 
 async function page() {
   const query = new URLSearchParams();
-  if (wanted.code !== null) query.set(wanted.code === "" ? "nocode" : "code", wanted.code === "" ? "1" : wanted.code);
+  if (wanted.code !== null) query.set("code", wanted.code);
   if (wanted.host !== null) query.set("host", wanted.host);
   if (wanted.after) {
     query.set("time", wanted.after.time);

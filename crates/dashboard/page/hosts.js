@@ -12,6 +12,7 @@ const COLUMNS = [
   { by: "failed", text: "Failed", isNumber: true },
   { by: "records", text: "Records", isNumber: true },
   { by: "bytes", text: "Bytes", isNumber: true },
+  { by: "pace", text: "Repos per second", isNumber: true },
   { by: "rate", text: "Limit per second", isNumber: true },
   { by: "concurrency", text: "At once", isNumber: true },
 ];
@@ -61,6 +62,7 @@ function row(host) {
     element("td", { class: "number" }, failed),
     element("td", { class: "number", text: whole(host.records) }),
     element("td", { class: "number", text: bytes(host.bytes) }),
+    element("td", { class: "number", text: host.pace > 0 ? short(host.pace) : "–" }),
     element("td", { class: "number", text: limit }),
     element("td", { class: "number", text: host.concurrency === null ? "–" : short(host.concurrency) }));
 }
@@ -90,7 +92,7 @@ export async function refresh() {
   if (rows.length === 0) rows.push(element("tr", {}, element("td", { colspan: COLUMNS.length, class: "empty", text: page.all ? "no host fits" : "no hosts yet" })));
   replace(byId("host-rows"), rows);
   const found = page.found === page.all ? `${whole(page.all)} hosts` : `${whole(page.found)} of ${whole(page.all)} hosts`;
-  setText(byId("host-count"), `${found}, repos counted ${age(page.at)}`);
+  setText(byId("host-count"), `${found}, as of ${age(page.at)}`);
   const last = Math.min(page.found, page.offset + page.page);
   setText(byId("host-place"), page.found ? `${whole(page.offset + 1)} to ${whole(last)} of ${whole(page.found)}` : "");
   byId("host-back").disabled = page.offset === 0;

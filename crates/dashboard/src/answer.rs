@@ -121,7 +121,12 @@ async fn answer_to(shared: &Shared, head: &Parts) -> Answer {
             let known = shared.stored.known();
             shared.live().json(&known).to_string()
         }),
-        "/api/history" => from_made(shared, path, || shared.live().history.json().to_string()),
+        "/api/history" => from_made(shared, path, || {
+            let mut history = shared.live().history.json();
+            let past = shared.stored.known().past;
+            history["past"] = json!(past.map(|past| past.value.series()));
+            history.to_string()
+        }),
         "/api/hosts" => hosts(shared, &query),
         "/api/failed" => look_up(shared, query.failed()).await,
         _ => match query.get("did") {
@@ -149,7 +154,7 @@ fn hosts(shared: &Shared, query: &Query<'_>) -> Answer {
     from_made(shared, &format!("{order:?}"), || {
         let rows = known.hosts.as_ref().map(|hosts| hosts.value.as_slice());
         let mut page = hosts_page(rows.unwrap_or_default(), &order);
-        page["at"] = json!(known.counts.as_ref().map(|counts| counts.at));
+        page["at"] = json!(known.hosts.as_ref().map(|hosts| hosts.at));
         page.to_string()
     })
 }
@@ -282,8 +287,7 @@ impl<'q> Query<'q> {
             return None;
         }
         Some(Question::Failed(FailedPage {
-            // Failures without a code have an empty one.
-            code: owned("code").or_else(|| self.get("nocode").map(|_| String::new())),
+            code: owned("code"),
             host: owned("host"),
             after: time.zip(owned("did")),
         }))

@@ -10,14 +10,14 @@
 //! | `live` | what this process does, by the registry of `observe`, sampled once per second |
 //! | `history` | samples over time, in a bounded number |
 //! | `shared` | what the threads share |
-//! | `stored` | what the ledger and the server say, asked by threads of their own |
+//! | `stored` | what the ledger and the server say, asked by a thread of its own |
 //! | `postgres_side` | statements about the server: WAL, checkpoints, sizes, waits |
 //! | `metrics` | the text for Prometheus |
 //!
 //! A run must not notice it. It has threads of its own with low priority; nothing here is waited
 //! for by whoever works; a thread that panics ends alone. Answers are made once and shared, so that
-//! many viewers cost as much as one. Of the ledger, counts are read again only after fifty times
-//! the time that reading them took: at most 2% of one session, however many repos there are.
+//! many viewers cost as much as one. Nothing goes over all repos, and what was read is read again
+//! only after fifty times the time that reading it took: at most 2% of one session.
 //!
 //! The charts are the page's own: about 250 lines of SVG. No crate carries a charting library for
 //! browsers that is small, and what is fetched from elsewhere is not committed here.

@@ -93,7 +93,7 @@ impl Dashboard {
     /// # Errors
     /// The system gives no threads.
     pub fn shows(&self, url: &str, schema: &str) -> io::Result<()> {
-        stored::start(&self.shared.stored, url, schema)
+        stored::start(&self.shared.stored, url, schema, self.shared.origin)
     }
 
     /// Where it listens.

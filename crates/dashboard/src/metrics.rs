@@ -41,7 +41,7 @@ metrics! {
     FETCHED "gauge" "skyfill_bytes_stored" [] "Bytes of the repos that are stored, as they were fetched";
     HOSTS "gauge" "skyfill_hosts" ["health"] "Hosts by health";
     FAILED "gauge" "skyfill_failed_repos" ["code"] "Failed repos by error code";
-    COUNTED "gauge" "skyfill_counted_timestamp_seconds" [] "When the repos of the ledger were counted";
+    COUNTED "gauge" "skyfill_counted_timestamp_seconds" [] "When the counts of the ledger were read";
     UP "gauge" "skyfill_database_up" [] "Whether the database answers";
     DATABASE_BYTES "gauge" "skyfill_postgres_database_bytes" [] "Size of the database";
     WAL_BYTES "counter" "skyfill_postgres_wal_bytes_total" [] "WAL written by the whole server";
@@ -131,12 +131,13 @@ fn of_process(page: &mut Page, live: &Live) {
 fn of_ledger(page: &mut Page, known: &Known) {
     page.single(&UP, u8::from(known.is_ready()));
     if let Some(counts) = &known.counts {
+        let (coverage, stored) = counts.value.as_ref();
         page.family(&REPOS);
-        for (state, repos) in &counts.value.repos {
+        for (state, repos) in &coverage.repos {
             page.sample(&REPOS, &[state.word()], repos);
         }
-        page.single(&RECORDS, counts.value.records);
-        page.single(&FETCHED, counts.value.bytes);
+        page.single(&RECORDS, stored.records);
+        page.single(&FETCHED, stored.bytes);
         page.single(&COUNTED, counts.at / 1000);
     }
     if let Some(hosts) = &known.hosts {

@@ -1,18 +1,27 @@
-//! What the ledger and the server say, asked by two threads of their own: one counts, which may
-//! take long, the other looks up what is quick. Both ask only while somebody looks, but for the
-//! server's counters, of which a history is kept.
+//! What the ledger and the server say, asked by a thread of its own: only while somebody looks, but
+//! for the server's counters, of which a history is kept.
 //!
-//! Whoever serves takes what is known; nobody waits for the database but for pages of failures and
-//! for accounts, and those for a bounded time.
+//! Counts of repos are those that the ledger keeps ([`ledger::tally`]), and hosts say themselves
+//! what they gave, so that nothing here goes over all repos: each statement is bounded, whether
+//! there are thousands of them or 45 million. Whoever serves takes what is known; nobody waits for
+//! the database but for pages of failures and for accounts, and those for a bounded time.
 
 mod hosts;
+mod past;
 
 use crate::history::Reading;
+use crate::live::Origin;
 use crate::postgres_side::{self, Session, Table, Totals};
 use crate::{give_way, now_millis};
 use bytes::Bytes;
 pub(crate) use hosts::{HostRow, Order, page as hosts_page};
-use ledger::overview::{self, Counts, FailedPage, HostNote, Reason, RunTimes};
+use ledger::coverage::Coverage;
+use ledger::failures::{self, Group};
+use ledger::hosts::Chosen;
+use ledger::overview::{self, FailedPage, RunTimes};
+use ledger::tally::Stored as StoredCounts;
+use ledger::{history, processes};
+use past::Past;
 use postgres::Client;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -25,18 +34,19 @@ use tokio::sync::oneshot;
 
 /// What was asked for within so long a time is still of interest, in milliseconds.
 const INTEREST: u64 = 60_000;
-/// Counts are read again after so many times the time that reading them took,
+/// Something is read again after so many times the time that reading it took,
 const REST: u32 = 50;
 /// and after this time at the soonest.
-const COUNTS: Duration = Duration::from_secs(5);
+const COUNTS: Duration = Duration::from_secs(2);
 const SERVER: Duration = Duration::from_secs(5);
-const NOTES: Duration = Duration::from_secs(10);
-const TABLES: Duration = Duration::from_secs(30);
+const HOSTS: Duration = Duration::from_secs(5);
+const REASONS: Duration = Duration::from_secs(5);
+const PAST: Duration = Duration::from_secs(10);
+const TABLES: Duration = Duration::from_secs(15);
 /// After an error of the database the next try comes after this.
 const AFTER_TROUBLE: Duration = Duration::from_secs(5);
-/// Time limits of statements.
-const LONGEST_COUNT: &str = "180s";
-const LONGEST_LOOK: &str = "5s";
+/// Time limit of statements.
+const LONGEST: &str = "5s";
 /// Answers to questions are good for so long.
 const FRESH: Duration = Duration::from_secs(5);
 /// Answers that are kept, and questions that wait.
@@ -44,10 +54,10 @@ const MOST_ANSWERS: usize = 200;
 const MOST_QUESTIONS: usize = 32;
 /// A question is given up after this.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Hosts that are named, and reasons.
+/// Hosts, runs and processes that are read.
 const MOST_HOSTS: i64 = 20_000;
-const MOST_REASONS: i64 = 100;
 const MOST_RUNS: i64 = 20;
+const MOST_PROCESSES: i64 = 10;
 /// Failed repos of a page.
 pub(crate) const FAILED_OF_A_PAGE: usize = 50;
 
@@ -82,13 +92,15 @@ impl<T> Kept<T> {
 pub(crate) struct Known {
     /// Its schema, once there is a database.
     pub(crate) schema: Option<String>,
-    /// Why the last statement failed, of each thread.
-    pub(crate) troubles: [Option<String>; 2],
-    pub(crate) counts: Option<Kept<Counts>>,
-    notes: Option<Kept<Vec<HostNote>>>,
+    /// Why the last round of statements failed.
+    trouble: Option<String>,
+    pub(crate) counts: Option<Kept<(Coverage, StoredCounts)>>,
     pub(crate) hosts: Option<Kept<Vec<HostRow>>>,
-    pub(crate) reasons: Option<Kept<Vec<Reason>>>,
+    /// Hosts in all, those that are not named too.
+    all_hosts: u64,
+    pub(crate) reasons: Option<Kept<Vec<Group>>>,
     pub(crate) runs: Option<Kept<Vec<RunTimes>>>,
+    pub(crate) past: Option<Kept<Past>>,
     pub(crate) totals: Option<Kept<Totals>>,
     pub(crate) sessions: Option<Kept<Vec<Session>>>,
     pub(crate) tables: Option<Kept<Vec<Table>>>,
@@ -161,29 +173,30 @@ impl Stored {
     }
 }
 
-/// Starts the threads that ask this database. A second one is not asked.
-pub(crate) fn start(stored: &Arc<Stored>, url: &str, schema: &str) -> io::Result<()> {
+/// Starts the thread that asks this database. A second one is not asked. What processes wrote down
+/// is read where this one does not work itself.
+pub(crate) fn start(
+    stored: &Arc<Stored>,
+    url: &str,
+    schema: &str,
+    origin: Origin,
+) -> io::Result<()> {
     let (sender, asks) = sync_channel(MOST_QUESTIONS);
     if stored.asks.set(sender).is_err() {
         return Ok(());
     }
     stored.lock().schema = Some(schema.to_owned());
-    let connection = |longest| Connection {
+    let connection = Connection {
         url: url.to_owned(),
         schema: schema.to_owned(),
-        longest,
         client: None,
         retry_at: Instant::now(),
+        trouble: String::new(),
     };
-    let (counting, looking) = (connection(LONGEST_COUNT), connection(LONGEST_LOOK));
-    let shared = Arc::clone(stored);
-    std::thread::Builder::new()
-        .name("dashboard-counts".to_owned())
-        .spawn(move || count(&shared, counting))?;
     let shared = Arc::clone(stored);
     std::thread::Builder::new()
         .name("dashboard-looks".to_owned())
-        .spawn(move || look(&shared, looking, &asks))?;
+        .spawn(move || look(&shared, connection, &asks, origin))?;
     Ok(())
 }
 
@@ -191,9 +204,10 @@ pub(crate) fn start(stored: &Arc<Stored>, url: &str, schema: &str) -> io::Result
 struct Connection {
     url: String,
     schema: String,
-    longest: &'static str,
     client: Option<Client>,
     retry_at: Instant,
+    /// Why there is none.
+    trouble: String,
 }
 
 impl Connection {
@@ -204,26 +218,36 @@ impl Connection {
     ) -> Result<T, String> {
         if self.client.is_none() {
             if Instant::now() < self.retry_at {
-                return Err("the database is tried again in some seconds".to_owned());
+                return Err(self.trouble.clone());
             }
             self.retry_at = Instant::now() + AFTER_TROUBLE;
-            let mut client = pg::connect(&self.url).map_err(|error| error.to_string())?;
-            client
-                .batch_execute(&postgres_side::session(self.longest))
-                .map_err(|error| pg::DbError::from(error).to_string())?;
-            self.client = Some(client);
+            match self.connect() {
+                Ok(client) => self.client = Some(client),
+                Err(trouble) => self.trouble = trouble,
+            }
         }
         let Some(client) = &mut self.client else {
-            return Err("there is no connection".to_owned());
+            return Err(self.trouble.clone());
         };
         let outcome = step(client, &self.schema);
         outcome.map_err(|error| {
-            if error.is_closed() {
+            let is_closed = error.is_closed();
+            let trouble = pg::DbError::from(error).to_string();
+            if is_closed {
                 self.client = None;
                 self.retry_at = Instant::now() + AFTER_TROUBLE;
+                self.trouble.clone_from(&trouble);
             }
-            pg::DbError::from(error).to_string()
+            trouble
         })
+    }
+
+    fn connect(&self) -> Result<Client, String> {
+        let mut client = pg::connect(&self.url).map_err(|error| error.to_string())?;
+        client
+            .batch_execute(&postgres_side::session(LONGEST))
+            .map_err(|error| pg::DbError::from(error).to_string())?;
+        Ok(client)
     }
 }
 
@@ -252,107 +276,111 @@ impl Due {
     }
 }
 
-/// The thread that counts.
-fn count(stored: &Stored, mut connection: Connection) {
-    give_way();
-    let mut due = Due::every(COUNTS);
-    loop {
-        std::thread::sleep(Duration::from_millis(200));
-        if !due.is_now() || !stored.is_viewed() {
-            continue;
-        }
-        let since = Instant::now();
-        let outcome = connection.run(|client, schema| {
-            let counts = overview::counts(client, schema, MOST_HOSTS)?;
-            let reasons = overview::reasons(client, schema, MOST_REASONS)?;
-            Ok((counts, reasons))
-        });
-        due.on_read(since);
-        let mut known = stored.lock();
-        known.troubles[0] = outcome.as_ref().err().cloned();
-        if let Ok((counts, reasons)) = outcome {
-            known.counts = Kept::new(counts);
-            known.reasons = Kept::new(reasons);
-            known.merge_hosts();
-        }
-    }
-}
-
-/// The thread that looks up what is quick.
-fn look(stored: &Stored, mut connection: Connection, asks: &Receiver<Ask>) {
+/// The thread that looks.
+fn look(stored: &Stored, mut connection: Connection, asks: &Receiver<Ask>, origin: Origin) {
     give_way();
     let mut answers = HashMap::new();
-    let (mut server, mut notes, mut tables) =
-        (Due::every(SERVER), Due::every(NOTES), Due::every(TABLES));
+    let mut server = Due::every(SERVER);
+    let mut others: Vec<(Due, Read)> = vec![
+        (Due::every(COUNTS), read_counts as Read),
+        (Due::every(HOSTS), read_hosts as Read),
+        (Due::every(REASONS), read_reasons as Read),
+        (Due::every(TABLES), read_tables as Read),
+    ];
+    if origin == Origin::Ledger {
+        others.push((Due::every(PAST), read_past));
+    }
     loop {
         match asks.recv_timeout(Duration::from_millis(200)) {
             Ok(ask) => answer(&mut connection, ask, &mut answers),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        let is_viewed = stored.is_viewed();
-        let mut outcome = Ok(());
+        let mut outcome = None;
         if server.is_now() {
-            outcome = outcome.and(look_at_server(stored, &mut connection, &mut server));
+            outcome = Some(read(stored, &mut connection, &mut server, read_server));
         }
-        if notes.is_now() && is_viewed {
-            outcome = outcome.and(look_at_hosts(stored, &mut connection, &mut notes));
+        for (due, what) in &mut others {
+            if due.is_now() && stored.is_viewed() {
+                let found = read(stored, &mut connection, due, *what);
+                outcome = Some(outcome.unwrap_or(Ok(())).and(found));
+            }
         }
-        if tables.is_now() && is_viewed {
-            outcome = outcome.and(look_at_tables(stored, &mut connection, &mut tables));
-        }
-        match outcome {
-            Err(trouble) => stored.lock().troubles[1] = Some(trouble),
-            Ok(()) if connection.client.is_some() => stored.lock().troubles[1] = None,
-            Ok(()) => {}
+        if let Some(outcome) = outcome {
+            stored.lock().trouble = outcome.err();
         }
     }
 }
 
-fn look_at_server(
+/// Reads something; what comes back puts it among what is known.
+type Read = fn(&mut Client, &str) -> Result<Put, postgres::Error>;
+type Put = Box<dyn FnOnce(&mut Known)>;
+
+fn read(
     stored: &Stored,
     connection: &mut Connection,
     due: &mut Due,
+    what: Read,
 ) -> Result<(), String> {
     let since = Instant::now();
-    let read = connection.run(|client, schema| {
-        let totals = postgres_side::totals(client)?;
-        let sessions = postgres_side::sessions(client)?;
-        Ok((totals, sessions, overview::runs(client, schema, MOST_RUNS)?))
-    });
+    let found = connection.run(what);
     due.on_read(since);
-    let (totals, sessions, runs) = read?;
-    let mut known = stored.lock();
-    known.totals = Kept::new(totals);
-    known.sessions = Kept::new(sessions);
-    known.runs = Kept::new(runs);
+    found?(&mut stored.lock());
     Ok(())
 }
 
-fn look_at_hosts(
-    stored: &Stored,
-    connection: &mut Connection,
-    due: &mut Due,
-) -> Result<(), String> {
-    let since = Instant::now();
-    let read = connection.run(|client, schema| overview::hosts(client, schema, MOST_HOSTS));
-    due.on_read(since);
-    let mut known = stored.lock();
-    known.notes = Kept::new(read?);
-    known.merge_hosts();
-    Ok(())
+fn read_server(client: &mut Client, schema: &str) -> Result<Put, postgres::Error> {
+    let totals = Kept::new(postgres_side::totals(client)?);
+    let sessions = Kept::new(postgres_side::sessions(client)?);
+    let runs = Kept::new(overview::runs(client, schema, MOST_RUNS)?);
+    Ok(Box::new(|known| {
+        known.totals = totals;
+        known.sessions = sessions;
+        known.runs = runs;
+    }))
 }
 
-fn look_at_tables(
-    stored: &Stored,
-    connection: &mut Connection,
-    due: &mut Due,
-) -> Result<(), String> {
-    let since = Instant::now();
-    let read = connection.run(postgres_side::tables);
-    due.on_read(since);
-    stored.lock().tables = Kept::new(read?);
-    Ok(())
+fn read_counts(client: &mut Client, schema: &str) -> Result<Put, postgres::Error> {
+    let counts = Kept::new(Coverage::kept(client, schema)?);
+    Ok(Box::new(|known| known.counts = counts))
+}
+
+fn read_hosts(client: &mut Client, schema: &str) -> Result<Put, postgres::Error> {
+    let (hosts, all) = ledger::hosts::known(client, schema, Chosen::First(MOST_HOSTS))?;
+    let rows = Kept::new(hosts::rows(hosts));
+    Ok(Box::new(move |known| {
+        known.hosts = rows;
+        known.all_hosts = all;
+    }))
+}
+
+fn read_reasons(client: &mut Client, schema: &str) -> Result<Put, postgres::Error> {
+    let reasons = Kept::new(failures::by_reason(client, schema, None)?);
+    Ok(Box::new(|known| known.reasons = reasons))
+}
+
+fn read_tables(client: &mut Client, schema: &str) -> Result<Put, postgres::Error> {
+    let tables = Kept::new(postgres_side::tables(client, schema)?);
+    Ok(Box::new(|known| known.tables = tables))
+}
+
+/// Of the last run that a process worked on, else of the last process.
+fn read_past(client: &mut Client, schema: &str) -> Result<Put, postgres::Error> {
+    let latest = processes::latest(client, schema, MOST_PROCESSES)?;
+    let at_work = latest.iter().find(|process| process.is_alive);
+    let worker = at_work.or(latest.first()).cloned();
+    let mut past = Past::default();
+    match (&worker, worker.as_ref().and_then(|worker| worker.run)) {
+        (_, Some(run)) => {
+            past.samples = history::of_run(client, schema, run)?;
+            past.phases = history::phases_of_run(client, schema, run)?;
+        }
+        (Some(worker), None) => past.samples = history::of_process(client, worker.id)?,
+        (None, None) => {}
+    }
+    past.worker = worker;
+    let past = Kept::new(past);
+    Ok(Box::new(|known| known.past = past))
 }
 
 type Answers = HashMap<Question, (Instant, Result<Bytes, NoAnswer>)>;
@@ -421,20 +449,14 @@ fn answer_of(
 }
 
 impl Known {
-    fn merge_hosts(&mut self) {
-        let notes = self.notes.as_ref().map(|notes| notes.value.as_slice());
-        let counts = self.counts.as_ref().map(|counts| counts.value.as_ref());
-        self.hosts = Kept::new(hosts::merge(counts, notes.unwrap_or_default()));
-    }
-
     /// The last trouble with the database.
     pub(crate) fn trouble(&self) -> Option<&str> {
-        self.troubles.iter().flatten().next().map(String::as_str)
+        self.trouble.as_deref()
     }
 
-    /// Whether the database has answered lately, or there is none to ask.
+    /// Whether the database has answered lately.
     pub(crate) fn is_ready(&self) -> bool {
-        self.schema.is_some() && self.totals.is_some() && self.troubles[1].is_none()
+        self.totals.is_some() && self.trouble.is_none()
     }
 
     /// The server's counters, for the history.
@@ -488,8 +510,12 @@ impl Known {
         readings
     }
 
-    /// The runs of the ledger, as stretches of time.
+    /// The phases of the last run, else the runs of the ledger, as stretches of time.
     pub(crate) fn spans(&self) -> Vec<Value> {
+        let phases = self.past.as_ref().map(|past| past.value.spans());
+        if let Some(phases) = phases.filter(|phases| !phases.is_empty()) {
+            return phases;
+        }
         let runs = self.runs.iter().flat_map(|runs| runs.value.iter().rev());
         runs.map(|run| {
             json!({
@@ -502,33 +528,51 @@ impl Known {
         .collect()
     }
 
-    /// All of it, but for hosts.
-    pub(crate) fn json(&self) -> Value {
-        let repos = self.counts.as_ref().map(|counts| {
-            let states = counts.value.repos.iter();
-            let states = states
-                .map(|(state, repos)| json!({ "state": state.word(), "term": state.term(), "repos": repos }));
+    fn repos_json(&self) -> Option<Value> {
+        let counts = self.counts.as_ref()?;
+        let (coverage, stored) = counts.value.as_ref();
+        let states = coverage.repos.iter();
+        let states = states.map(
+            |(state, repos)| json!({ "state": state.word(), "term": state.term(), "repos": repos }),
+        );
+        Some(json!({
+            "at": counts.at,
+            "states": states.collect::<Vec<_>>(),
+            "records": stored.records,
+            "bytes": stored.bytes,
+            "hosts": self.all_hosts,
+        }))
+    }
+
+    fn reasons_json(&self) -> Option<Value> {
+        let reasons = self.reasons.as_ref()?;
+        let list = reasons.value.iter().map(|reason| {
+            let example = reason.examples.first();
             json!({
-                "at": counts.at,
-                "states": states.collect::<Vec<_>>(),
-                "records": counts.value.records,
-                "bytes": counts.value.bytes,
-                "hosts": counts.value.hosts,
+                "code": reason.code,
+                "repos": reason.repos,
+                "hosts": reason.hosts,
+                "due": reason.due,
+                "did": example.map(|example| &example.did),
+                "error": example.map(|example| &example.error),
             })
         });
-        let reasons = self.reasons.as_ref().map(|reasons| {
-            let list = reasons.value.iter().map(|reason| {
-                json!({
-                    "code": reason.code,
-                    "repos": reason.repos,
-                    "hosts": reason.hosts,
-                    "due": reason.due,
-                    "did": reason.did,
-                    "error": reason.error,
-                })
-            });
-            json!({ "at": reasons.at, "list": list.collect::<Vec<_>>() })
-        });
+        Some(json!({ "at": reasons.at, "list": list.collect::<Vec<_>>() }))
+    }
+
+    fn worker_json(&self) -> Option<Value> {
+        let worker = self.past.as_ref()?.value.worker.as_ref()?;
+        Some(json!({
+            "command": worker.command,
+            "machine": worker.machine,
+            "pid": worker.pid,
+            "phase": worker.phase,
+            "is_alive": worker.is_alive,
+        }))
+    }
+
+    /// All of it, but for hosts.
+    pub(crate) fn json(&self) -> Value {
         let runs = self.runs.as_ref().map(|runs| {
             let runs = runs.value.iter().map(|run| {
                 json!({
@@ -544,8 +588,9 @@ impl Known {
         json!({
             "schema": self.schema,
             "trouble": self.trouble(),
-            "repos": repos,
-            "failures": reasons,
+            "repos": self.repos_json(),
+            "failures": self.reasons_json(),
+            "worker": self.worker_json(),
             "runs": runs,
             "totals": self.totals.as_ref().map(|kept| kept.value.as_ref()),
             "totals_at": self.totals.as_ref().map(|kept| kept.at),

@@ -1,10 +1,9 @@
-//! What people look at: counts per state and host, failures by reason, pages of failed repos, and
-//! all that is known of one account. Nothing here writes, and no answer is longer than the caller
-//! asks for, however many repos and hosts there are.
+//! What people look at in the dashboard: pages of failed repos, an account with what happened to
+//! it, runs. Nothing here writes, and no answer is longer than the caller asks for, however many
+//! repos there are.
 
 use crate::states::State;
-use postgres::{Error, GenericClient, Row};
-use std::collections::BTreeMap;
+use postgres::{Error, GenericClient};
 
 /// An ISO time of a column, for people and programs.
 macro_rules! iso {
@@ -15,183 +14,6 @@ macro_rules! iso {
             " AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
         )
     };
-}
-
-fn number(row: &Row, at: usize) -> Result<u64, Error> {
-    Ok(u64::try_from(row.try_get::<_, Option<i64>>(at)?.unwrap_or(0)).unwrap_or(0))
-}
-
-/// Repos of a host.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HostRepos {
-    /// Its name; repos of which no host is known have an empty one.
-    pub host: String,
-    /// All of them.
-    pub repos: u64,
-    /// Those that are loaded.
-    pub loaded: u64,
-    /// Those that are still to be fetched.
-    pub pending: u64,
-    /// Those that failed.
-    pub failed: u64,
-    /// Records of the repos that are stored.
-    pub records: u64,
-    /// Bytes of those, as they were fetched.
-    pub bytes: u64,
-}
-
-/// How many repos there are, in all and per host.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// By state.
-    pub repos: BTreeMap<State, u64>,
-    /// Records of all repos that are stored.
-    pub records: u64,
-    /// Bytes of those.
-    pub bytes: u64,
-    /// Hosts in all.
-    pub hosts: u64,
-    /// The hosts with the most repos.
-    pub by_host: Vec<HostRepos>,
-}
-
-/// Counts repos; of hosts, names the `most` with the most repos. Reads table `repo` once: at 45
-/// million repos that are some 20 GB, so callers keep the answer.
-///
-/// # Errors
-/// The server refused, or a repo is in a state that is not known.
-pub fn counts(client: &mut impl GenericClient, schema: &str, most: i64) -> Result<Counts, Error> {
-    let rows = client.query(
-        "WITH counted AS MATERIALIZED (
-           SELECT host, state, count(*) AS repos, sum(records) AS records, sum(car_bytes) AS bytes
-           FROM skyfill.repo WHERE schema_name = $1 GROUP BY host, state
-         ), hosts AS MATERIALIZED (
-           SELECT host, sum(repos) AS repos, sum(repos) FILTER (WHERE state = 'loaded') AS loaded,
-             sum(repos) FILTER (WHERE state IN ('open', 'coming', 'unresolved')) AS pending,
-             sum(repos) FILTER (WHERE state = 'failed') AS failed, sum(records) AS records, sum(bytes) AS bytes
-           FROM counted GROUP BY host)
-         (SELECT NULL::text, state, sum(repos)::bigint, (SELECT count(*) FROM hosts), NULL::bigint, NULL::bigint,
-            sum(records)::bigint, sum(bytes)::bigint
-          FROM counted GROUP BY state)
-         UNION ALL
-         (SELECT host, NULL, repos::bigint, loaded::bigint, pending::bigint, failed::bigint, records::bigint, bytes::bigint
-          FROM hosts ORDER BY repos DESC, host LIMIT $2)",
-        &[&schema, &most],
-    )?;
-    let mut counts = Counts::default();
-    for row in &rows {
-        let Some(host) = row.try_get::<_, Option<String>>(0)? else {
-            counts.repos.insert(row.try_get(1)?, number(row, 2)?);
-            counts.hosts = number(row, 3)?;
-            counts.records += number(row, 6)?;
-            counts.bytes += number(row, 7)?;
-            continue;
-        };
-        counts.by_host.push(HostRepos {
-            host,
-            repos: number(row, 2)?,
-            loaded: number(row, 3)?,
-            pending: number(row, 4)?,
-            failed: number(row, 5)?,
-            records: number(row, 6)?,
-            bytes: number(row, 7)?,
-        });
-    }
-    Ok(counts)
-}
-
-/// What the ledger knows of a host, apart from its repos.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HostNote {
-    /// Its name.
-    pub host: String,
-    /// What was learned of it, as JSON.
-    pub learned: Option<String>,
-    /// Whether a worker leases it now.
-    pub is_leased: bool,
-    /// Repos that it listed.
-    pub listed: u64,
-    /// Why its list could not be read, if so.
-    pub listing_error: Option<String>,
-    /// Claims that a DID document decided against it.
-    pub claims_lost: u64,
-}
-
-/// What is known of up to `most` hosts, by name.
-///
-/// # Errors
-/// The server refused.
-pub fn hosts(
-    client: &mut impl GenericClient,
-    schema: &str,
-    most: i64,
-) -> Result<Vec<HostNote>, Error> {
-    let rows = client.query(
-        "SELECT host, left(learned, 2000), coalesce(lease_until > now(), false), listed, left(listing_error, 1000), claims_lost
-         FROM skyfill.host WHERE schema_name = $1 ORDER BY host LIMIT $2",
-        &[&schema, &most],
-    )?;
-    rows.iter()
-        .map(|row| {
-            Ok(HostNote {
-                host: row.try_get(0)?,
-                learned: row.try_get(1)?,
-                is_leased: row.try_get(2)?,
-                listed: number(row, 3)?,
-                listing_error: row.try_get(4)?,
-                claims_lost: number(row, 5)?,
-            })
-        })
-        .collect()
-}
-
-/// Failed repos with the same error code.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reason {
-    /// The code; empty where none was noted.
-    pub code: String,
-    /// Repos.
-    pub repos: u64,
-    /// Hosts of these.
-    pub hosts: u64,
-    /// Repos whose next attempt is due.
-    pub due: u64,
-    /// One of the accounts.
-    pub did: String,
-    /// The error of that one.
-    pub error: String,
-}
-
-/// Failures by reason, the most frequent first. Reads the failed repos alone.
-///
-/// # Errors
-/// The server refused.
-pub fn reasons(
-    client: &mut impl GenericClient,
-    schema: &str,
-    most: i64,
-) -> Result<Vec<Reason>, Error> {
-    let rows = client.query(
-        "SELECT f.code, f.repos, f.hosts, f.due, f.did, left(coalesce(r.error, ''), 1000)
-         FROM (SELECT coalesce(error_code, '') AS code, count(*) AS repos, count(DISTINCT host) AS hosts,
-                 count(*) FILTER (WHERE next_attempt <= now()) AS due, min(did) AS did
-               FROM skyfill.repo WHERE schema_name = $1 AND state = 'failed' GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT $2) f
-           JOIN skyfill.repo r ON r.schema_name = $1 AND r.did = f.did
-         ORDER BY f.repos DESC, f.code",
-        &[&schema, &most],
-    )?;
-    rows.iter()
-        .map(|row| {
-            Ok(Reason {
-                code: row.try_get(0)?,
-                repos: number(row, 1)?,
-                hosts: number(row, 2)?,
-                due: number(row, 3)?,
-                did: row.try_get(4)?,
-                error: row.try_get(5)?,
-            })
-        })
-        .collect()
 }
 
 /// A repo that failed.
@@ -216,7 +38,7 @@ pub struct Failed {
 /// Which failed repos are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FailedPage {
-    /// With this code alone.
+    /// With this code alone, as [`crate::failures::by_reason`] has it.
     pub code: Option<String>,
     /// Of this host alone.
     pub host: Option<String>,
@@ -240,10 +62,10 @@ pub fn failed(
         None => ("-infinity", ""),
     };
     let sql = concat!(
-        "SELECT did, host, coalesce(error_code, ''), left(coalesce(error, ''), 1000), attempts, ",
+        "SELECT did, host, coalesce(error_code, 'no reason'), left(coalesce(error, ''), 1000), attempts, ",
         iso!("next_attempt"),
         ", coalesce(next_attempt, 'infinity')::text FROM skyfill.repo
-         WHERE schema_name = $1 AND state = 'failed' AND ($2::text IS NULL OR coalesce(error_code, '') = $2)
+         WHERE schema_name = $1 AND state = 'failed' AND ($2::text IS NULL OR coalesce(error_code, 'no reason') = $2)
            AND ($3::text IS NULL OR host = $3)
            AND next_attempt >= $4::text::timestamptz AND (next_attempt, did) > ($4::text::timestamptz, $5)
          ORDER BY next_attempt, did LIMIT $6"

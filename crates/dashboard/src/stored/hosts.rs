@@ -1,11 +1,10 @@
-//! Hosts as the page lists them: what was counted and what was learned, put together, then
-//! searched, sorted and cut into pages.
+//! Hosts as the page lists them: what they gave and what was learned of them, searched, sorted and
+//! cut into pages.
 
-use ledger::overview::{Counts, HostNote};
+use ledger::hosts::Known;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::cmp::Ordering;
-use std::collections::HashMap;
 
 /// Hosts of a page.
 const OF_A_PAGE: usize = 50;
@@ -23,6 +22,8 @@ pub(crate) struct HostRow {
     pub(crate) failed: u64,
     pub(crate) records: u64,
     pub(crate) bytes: u64,
+    /// Repos per second, when it was last worked on.
+    pub(crate) pace: f64,
     /// The limit in requests per second: announced, else learned from refusals.
     pub(crate) rate: Option<f64>,
     /// Whether the host announced it.
@@ -33,43 +34,30 @@ pub(crate) struct HostRow {
     pub(crate) claims_lost: u64,
 }
 
-/// Puts what was counted beside what was learned.
-pub(super) fn merge(counts: Option<&Counts>, notes: &[HostNote]) -> Vec<HostRow> {
-    let mut rows: HashMap<&str, HostRow> = HashMap::with_capacity(notes.len());
-    for counted in counts
-        .map(|counts| counts.by_host.iter())
-        .into_iter()
-        .flatten()
-    {
-        let row = rows.entry(&counted.host).or_default();
-        row.repos = counted.repos;
-        row.loaded = counted.loaded;
-        row.pending = counted.pending;
-        row.failed = counted.failed;
-        row.records = counted.records;
-        row.bytes = counted.bytes;
-    }
-    let mut leased = std::collections::HashSet::new();
-    for note in notes {
-        let row = rows.entry(&note.host).or_default();
-        if row.repos == 0 {
-            row.repos = note.listed;
-        }
-        learn(row, note.learned.as_deref());
-        row.trouble.clone_from(&note.listing_error);
-        row.claims_lost = note.claims_lost;
-        if note.is_leased {
-            leased.insert(note.host.as_str());
-        }
-    }
-    let finish = |(host, mut row): (&str, HostRow)| {
-        row.health = health(&row, leased.contains(host));
-        host.clone_into(&mut row.host);
-        row
+/// Rows of what the ledger knows.
+pub(super) fn rows(known: Vec<Known>) -> Vec<HostRow> {
+    known.into_iter().map(row).collect()
+}
+
+fn row(known: Known) -> HostRow {
+    let gave = &known.gave;
+    let settled = gave.given + gave.absent + gave.failed + gave.pending;
+    let mut row = HostRow {
+        repos: settled.max(known.listed),
+        loaded: gave.given,
+        pending: gave.pending,
+        failed: gave.failed,
+        records: gave.records,
+        bytes: gave.bytes,
+        pace: gave.pace,
+        claims_lost: known.claims.0,
+        trouble: known.listing_error.clone().or(gave.trouble.clone()),
+        ..HostRow::default()
     };
-    let mut rows: Vec<HostRow> = rows.into_iter().map(finish).collect();
-    rows.sort_by(|a, b| a.host.cmp(&b.host));
-    rows
+    learn(&mut row, known.learned.as_deref());
+    row.health = health(&row, known.is_leased);
+    row.host = known.host;
+    row
 }
 
 /// What was learned is JSON of `fetch::schedule::Learned`. What does not read as that says nothing.
@@ -156,6 +144,7 @@ fn compare(a: &HostRow, b: &HostRow, by: &str) -> Ordering {
         "failed" => a.failed.cmp(&b.failed),
         "records" => a.records.cmp(&b.records),
         "bytes" => a.bytes.cmp(&b.bytes),
+        "pace" => a.pace.total_cmp(&b.pace),
         "rate" => optional(|row| row.rate),
         "concurrency" => optional(|row| row.concurrency),
         _ => a.host.cmp(&b.host),
@@ -165,52 +154,42 @@ fn compare(a: &HostRow, b: &HostRow, by: &str) -> Ordering {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ledger::overview::HostRepos;
+    use ledger::hosts::Gave;
 
-    fn rows() -> Vec<HostRow> {
-        let repos = |host: &str, loaded, pending, failed| HostRepos {
+    fn known(host: &str, (given, pending, failed): (u64, u64, u64), learned: &str) -> Known {
+        Known {
             host: host.to_owned(),
-            repos: loaded + pending + failed,
-            loaded,
-            pending,
-            failed,
-            ..HostRepos::default()
-        };
-        let counts = Counts {
-            by_host: vec![
-                repos("a.example", 5, 0, 0),
-                repos("b.example", 5, 5, 0),
-                repos("c.example", 5, 0, 1),
-                repos("d.example", 0, 0, 3),
-            ],
-            ..Counts::default()
-        };
-        let note = |host: &str, learned: &str| HostNote {
-            host: host.to_owned(),
+            gave: Gave {
+                given,
+                pending,
+                failed,
+                ..Gave::default()
+            },
+            is_leased: !learned.is_empty(),
             learned: Some(learned.to_owned()),
-            is_leased: true,
-            ..HostNote::default()
-        };
-        let notes = [
-            note(
-                "b.example",
-                r#"{"limit":{"requests":300,"seconds":60},"ceiling":1,"concurrency":7.5}"#,
-            ),
-            note("c.example", r#"{"ceiling":2.5,"lessons":1}"#),
-            note("d.example", "no JSON"),
-            HostNote {
+            ..Known::default()
+        }
+    }
+
+    fn all() -> Vec<HostRow> {
+        let limit = r#"{"limit":{"requests":300,"seconds":60},"ceiling":1,"concurrency":7.5}"#;
+        rows(vec![
+            known("a.example", (5, 0, 0), ""),
+            known("b.example", (5, 5, 0), limit),
+            known("c.example", (5, 0, 1), r#"{"ceiling":2.5,"lessons":1}"#),
+            known("d.example", (0, 0, 3), "no JSON"),
+            Known {
                 host: "e.example".to_owned(),
                 listing_error: Some("timed out".to_owned()),
                 listed: 9,
-                ..HostNote::default()
+                ..Known::default()
             },
-        ];
-        merge(Some(&counts), &notes)
+        ])
     }
 
     #[test]
     fn a_host_has_one_word_for_how_it_does() {
-        let rows = rows();
+        let rows = all();
         let words: Vec<&str> = rows.iter().map(|row| row.health).collect();
         let expected = ["done", "working", "some failed", "failing", "unreachable"];
         assert_eq!(words, expected);
@@ -222,7 +201,7 @@ mod tests {
 
     #[test]
     fn hosts_are_searched_sorted_and_cut() {
-        let rows = rows();
+        let rows = all();
         let names = |order: &Order| {
             let page = page(&rows, order);
             let hosts = page["hosts"].as_array().cloned().unwrap_or_default();

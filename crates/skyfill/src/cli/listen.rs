@@ -39,8 +39,8 @@ pub(crate) struct AccessArgs {
 /// Serves a dashboard of a database until stopped.
 ///
 /// It shows what the ledger says: the same page that --listen serves beside a command, for a run
-/// that has ended or that another process or machine works on. Nothing in the database is changed.
-/// A link is printed; where a token is needed, the link works once.
+/// that has ended or that another process or machine works on. The AppView's tables are not
+/// changed. A link is printed; where a token is needed, the link works once.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill dashboard

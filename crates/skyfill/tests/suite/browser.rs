@@ -104,9 +104,12 @@ fn a_stopped_run_is_searched_sorted_and_read_by_keyboard() {
     browser.wait_for("document.querySelectorAll('#host-rows tr').length === 3");
     browser.wait_for("document.querySelectorAll('#states .state').length >= 2");
     browser.wait_for("document.querySelectorAll('#reasons tr').length === 2");
-    browser.wait_for(
-        "document.querySelector('#tables tr') && document.querySelector('#timeline rect')",
-    );
+    browser.wait_for("document.querySelector('#tables tr')");
+    // What the process that has ended wrote down.
+    browser.wait_for("/load/.test(document.querySelector('#timeline').textContent)");
+    browser
+        .wait_for("document.querySelector('#rate-charts path.line')?.getAttribute('d').length > 5");
+    browser.wait_for("document.querySelector('#pill').textContent === 'not running'");
 
     // Names that mean harm are text, and the title is the page's own.
     let text = browser.eval("document.querySelector('#host-rows').textContent");

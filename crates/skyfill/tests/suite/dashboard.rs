@@ -29,9 +29,9 @@ pub(crate) fn filled() -> &'static TestDb {
         // What hosts may be called, and more failures than a page has.
         db.client()
             .batch_execute(
-                r#"INSERT INTO skyfill.host (schema_name, host, learned) VALUES
-                    ('bsky', E'<script>document.title=''owned''</script>\x1b[31m\u202egnp.exe', '{"limit":{"requests":300,"seconds":60}}'),
-                    ('bsky', 'slow.example', '{"ceiling":2.5,"lessons":1,"concurrency":4}');
+                r#"INSERT INTO skyfill.host (schema_name, host, failed, learned) VALUES
+                    ('bsky', E'<script>document.title=''owned''</script>\x1b[31m\u202egnp.exe', 3, '{"limit":{"requests":300,"seconds":60}}'),
+                    ('bsky', 'slow.example', 117, '{"ceiling":2.5,"lessons":1,"concurrency":4}');
                   INSERT INTO skyfill.repo (schema_name, did, pds, host, state, error_code, error, attempts, next_attempt)
                   SELECT 'bsky', 'did:plc:' || lpad(n::text, 24, 'a'), 'https://slow.example',
                     CASE WHEN n % 40 = 0 THEN E'<script>document.title=''owned''</script>\x1b[31m\u202egnp.exe' ELSE 'slow.example' END,
