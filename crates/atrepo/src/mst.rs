@@ -18,6 +18,7 @@ use crate::error::RepoError;
 use crate::limits::MAX_NODE_BYTES;
 use crate::work;
 use sha2::{Digest, Sha256};
+use std::cmp::Ordering;
 
 /// Longest key that is accepted. An NSID has up to 317 bytes, then a slash and a record key of up
 /// to 512. Longer keys cannot be valid; up to this length they are skipped as records, and the tree
@@ -118,6 +119,44 @@ pub fn walk<'a, E: From<RepoError>>(
         }
     }
     Ok(())
+}
+
+/// The CID under `key`, or proof that there is none: reads the nodes on the path to it alone, so
+/// `get` may have only these.
+///
+/// # Errors
+/// A node on the path that `get` does not find, or that breaks a rule.
+pub fn find<'a>(
+    root: Cid,
+    key: &[u8],
+    get: impl Fn(&Cid) -> Option<&'a [u8]>,
+) -> Result<Option<Cid>, RepoError> {
+    let (mut cid, mut expected, mut node) = (root, None, Node::default());
+    // The layer falls with each step, so this ends.
+    loop {
+        let block = get(&cid).ok_or(RepoError::Missing(cid))?;
+        if cid.codec() != Codec::DagCbor || block.len() > MAX_NODE_BYTES {
+            let rule = "it is no node";
+            return Err(RepoError::Mst { node: cid, rule });
+        }
+        let layer = read_node(block, expected, &mut node)
+            .map_err(|rule| RepoError::Mst { node: cid, rule })?;
+        let mut below = node.left;
+        for (at, entry) in node.entries.iter().enumerate() {
+            match node.key(at).cmp(key) {
+                Ordering::Less => below = entry.right,
+                Ordering::Equal => return Ok(Some(entry.value)),
+                Ordering::Greater => break,
+            }
+        }
+        let (Some(next), Some(layer)) = (below, layer) else {
+            return Ok(None);
+        };
+        let rule = "a subtree below layer 0";
+        let below = layer.checked_sub(1);
+        expected = Some(below.ok_or(RepoError::Mst { node: cid, rule })?);
+        cid = next;
+    }
 }
 
 /// One entry of a node: the end of its whole key among the node's keys, its value, and the subtree
@@ -278,6 +317,30 @@ fn read_link(bytes: &[u8]) -> Option<(Option<Cid>, &[u8])> {
     Some((Some(cid), rest))
 }
 
+/// Reads a node whose keys are all in the `expected` layer, if that is known; returns their layer.
+fn read_node(
+    block: &[u8],
+    expected: Option<u32>,
+    node: &mut Node,
+) -> Result<Option<u32>, &'static str> {
+    node.clear();
+    match node.read(block) {
+        Some(outcome) => outcome?,
+        None => {
+            node.clear();
+            node.read_slowly(block)?;
+        }
+    }
+    let mut layer = expected;
+    for at in 0..node.entries.len() {
+        let of_key = self::layer(node.key(at));
+        if *layer.get_or_insert(of_key) != of_key {
+            return Err("a key in the wrong layer");
+        }
+    }
+    Ok(layer)
+}
+
 /// Reads a node and pushes its parts to the list of steps, the last part first.
 fn push_node(
     block: &[u8],
@@ -288,23 +351,9 @@ fn push_node(
     keys: &mut Vec<u8>,
     ends: &mut Vec<usize>,
 ) -> Result<(), &'static str> {
-    node.clear();
-    match node.read(block) {
-        Some(outcome) => outcome?,
-        None => {
-            node.clear();
-            node.read_slowly(block)?;
-        }
-    }
+    let layer = read_node(block, expected, node)?;
     if keys.len().saturating_add(node.keys.len()) > MAX_WAITING_KEY_BYTES {
         return Err("keys that unpack to more than 16 MiB");
-    }
-    let mut layer = expected;
-    for at in 0..node.entries.len() {
-        let of_key = self::layer(node.key(at));
-        if *layer.get_or_insert(of_key) != of_key {
-            return Err("a key in the wrong layer");
-        }
     }
     let left = node.left;
     let layer = match layer {

@@ -120,6 +120,7 @@ pub(crate) fn run(binary: &Path, records: usize, rounds: usize) -> String {
             phase: Phase::Load,
             collections: None,
             notifications: "all".to_owned(),
+            since: None,
         };
         fresh::begin(&mut client, "bsky", &empty, pg::Waits::SILENT).expect("drop indexes");
         client.batch_execute("CHECKPOINT").expect("checkpoint");

@@ -1,6 +1,7 @@
 //! Certificates: what a database holds and lacks, and its verdict, as JSON.
 //! docs/reference/certificate.md explains the fields.
 
+use crate::repo_tree::RepoTree;
 use ledger::coverage::Coverage;
 use ledger::proofs::Counts;
 use ledger::states::State;
@@ -9,7 +10,7 @@ use process::Database;
 use process::Failure;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 use verify::Report;
@@ -19,7 +20,7 @@ use verify::verdict::Judgment;
 /// the want of a folder when the work is done.
 pub(crate) struct Place {
     path: PathBuf,
-    file: NamedTempFile,
+    file: BufWriter<NamedTempFile>,
 }
 
 impl Place {
@@ -45,41 +46,55 @@ impl Place {
             .map_err(|error| refused(&error))?;
         Ok(Self {
             path: path.to_owned(),
-            file,
+            file: BufWriter::new(file),
         })
     }
 
     /// Puts the certificate there, as a whole or not at all.
     pub(crate) fn write(mut self, certificate: &Value) -> Result<(), Failure> {
-        let failed = |error: std::io::Error| {
-            Failure::new(format!(
-                "the certificate cannot be written to {}: {error}",
-                self.path.display()
-            ))
-            .hint("fix this, then write it with: skyfill verify --certificate FILE")
-        };
-        writeln!(self.file, "{certificate:#}").map_err(failed)?;
+        self.append(&format!("{certificate:#}\n"))?;
+        self.keep()
+    }
+
+    /// Appends to what will be there.
+    pub(crate) fn append(&mut self, text: &str) -> Result<(), Failure> {
+        let written = self.file.write_all(text.as_bytes());
+        written.map_err(|error| not_written(&self.path, &error))
+    }
+
+    /// Puts what was appended there, as a whole or not at all.
+    pub(crate) fn keep(self) -> Result<(), Failure> {
+        let Self { path, file } = self;
+        let failed = |error: std::io::Error| not_written(&path, &error);
+        let file = file
+            .into_inner()
+            .map_err(|error| failed(error.into_error()))?;
         // A temporary file is its owner's alone; a certificate is for others to read.
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
             let readable = std::fs::Permissions::from_mode(0o644);
-            self.file
-                .as_file()
-                .set_permissions(readable)
-                .map_err(failed)?;
+            file.as_file().set_permissions(readable).map_err(failed)?;
         }
-        self.file.as_file().sync_all().map_err(failed)?;
-        let path = self.path.clone();
-        match self.file.persist(&path) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(Failure::new(format!(
-                "the certificate cannot be written to {}: {}",
-                path.display(),
-                error.error
-            ))),
-        }
+        file.as_file().sync_all().map_err(failed)?;
+        file.persist(&path).map_err(|error| failed(error.error))?;
+        Ok(())
     }
+}
+
+fn not_written(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(format!(
+        "the certificate cannot be written to {}: {error}",
+        path.display()
+    ))
+    .hint("fix this, then write it with: skyfill verify --certificate FILE")
+}
+
+/// The file with the list of repos beside a certificate.
+pub(crate) fn repos_beside(certificate: &Path) -> PathBuf {
+    let mut name = certificate.as_os_str().to_owned();
+    name.push(".repos");
+    name.into()
 }
 
 /// Counts of signatures that were checked.
@@ -110,6 +125,7 @@ pub(crate) fn certificate(
     judgment: &Judgment,
     (signatures, which): (Option<Signatures>, &Which),
     only: &[String],
+    tree: Option<&RepoTree>,
 ) -> Result<Value, Failure> {
     let mut client = database.connect()?;
     let verified = ledger::verified::count(&mut client, &database.schema)
@@ -139,7 +155,7 @@ pub(crate) fn certificate(
     let run = coverage.run.as_ref().map(|run| {
         json!({
             "id": run.id, "now": run.now, "mode": run.mode.word(), "phase": run.phase.word(),
-            "collections": run.collections, "notifications": run.notifications,
+            "collections": run.collections, "notifications": run.notifications, "since": run.since,
         })
     });
     Ok(json!({
@@ -177,6 +193,7 @@ pub(crate) fn certificate(
             "oldest": verified.oldest,
             "allComparedAt": verified.all_at,
         },
+        "repoTree": tree.map(RepoTree::json),
         "hosts": hosts,
     }))
 }

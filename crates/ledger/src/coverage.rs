@@ -4,6 +4,7 @@
 use crate::listing::{self, Listed};
 use crate::proofs::Counts;
 use crate::runs::{self, Run};
+use crate::settings::{self, Setting};
 use crate::states::State;
 use crate::tally;
 use postgres::{Error, GenericClient};
@@ -24,6 +25,8 @@ pub struct Coverage {
     pub run: Option<Run>,
     /// The last comparison of all tables with the signed commits.
     pub proof: Option<Proof>,
+    /// How accounts were chosen ([`settings::chosen`]); nothing if none were left out by that.
+    pub chosen: Vec<Setting>,
 }
 
 /// What passes of discovery have come to.
@@ -82,6 +85,7 @@ impl Coverage {
         }
         let nothing_loaded = "NOT EXISTS (SELECT FROM skyfill.repo r WHERE r.schema_name = $1 AND r.loaded_at >= p.began_at)";
         coverage.proof = proof(client, schema, nothing_loaded)?;
+        coverage.chosen = settings::chosen(client, schema)?;
         Ok(coverage)
     }
 
@@ -102,6 +106,7 @@ impl Coverage {
             proofs: tally.proofs,
             run: runs::last(client, schema)?,
             proof: proof(client, schema, &tally::nothing_loaded("p.began_at"))?,
+            chosen: settings::chosen(client, schema)?,
         };
         Ok((coverage, tally.stored))
     }

@@ -8,6 +8,7 @@ use crate::column::column;
 use crate::text::reason;
 use postgres::{Error, GenericClient};
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 /// The result of looking for an account's DID document: column `document`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -385,6 +386,21 @@ pub fn signing_key(
     Ok(client
         .query_opt(sql, &[&schema, &did])?
         .and_then(|row| row.get(0)))
+}
+
+/// The PDSes of accounts whose documents are known, by DID.
+///
+/// # Errors
+/// The server refused.
+pub fn pds_of(
+    client: &mut impl GenericClient,
+    schema: &str,
+    dids: &[&String],
+) -> Result<HashMap<String, String>, Error> {
+    let sql = "SELECT did, pds FROM skyfill.identity
+         WHERE schema_name = $1 AND did = ANY($2) AND document = 'good' AND pds IS NOT NULL";
+    let rows = client.query(sql, &[&schema, &dids])?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 /// How many accounts are in which state of document and handle.

@@ -13,6 +13,7 @@
 //! finalize's work tables and functions (`finalize_*`, in `finalize/sql`) and what it keeps for the
 //! next time (`derived_*`), and the empty copies of the AppView's tables (`probe_*`, in `load`).
 
+pub mod about;
 pub mod account;
 pub mod changes;
 pub mod claims;
@@ -262,6 +263,8 @@ const STEPS: &[&str] = &[
         ADD COLUMN failed bigint NOT NULL DEFAULT 0, ADD COLUMN given_records bigint NOT NULL DEFAULT 0,
         ADD COLUMN given_bytes bigint NOT NULL DEFAULT 0, ADD COLUMN pending bigint, ADD COLUMN pace float8,
         ADD COLUMN trouble text, ADD COLUMN worked_at timestamptz",
+    // The time before which posts, likes and reposts are left out.
+    "ALTER TABLE skyfill.run ADD COLUMN since text",
 ];
 
 /// Makes the schema, or brings it up to date. Twice is a no-op, two at once wait for each other.

@@ -243,6 +243,35 @@ pub fn count_open(
     Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or(0))
 }
 
+/// How much is pending.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// Repos.
+    pub repos: u64,
+    /// Hosts that have them.
+    pub hosts: u64,
+    /// The host that has the most of them, and how many.
+    pub fullest: (String, u64),
+}
+
+/// How much is pending, by host. Reads the index of pending repos once.
+///
+/// # Errors
+/// The server refused.
+pub fn pending(client: &mut impl GenericClient, schema: &str) -> Result<Pending, Error> {
+    let row = client.query_opt(
+        "SELECT sum(count(*)) OVER ()::bigint, count(*) OVER (), host, count(*) FROM skyfill.repo
+         WHERE schema_name = $1 AND state = 'open' GROUP BY host ORDER BY count(*) DESC, host LIMIT 1",
+        &[&schema],
+    )?;
+    let number = |count: i64| u64::try_from(count).unwrap_or(0);
+    Ok(row.map_or_else(Pending::default, |row| Pending {
+        repos: number(row.get(0)),
+        hosts: number(row.get(1)),
+        fullest: (row.get(2), number(row.get(3))),
+    }))
+}
+
 /// The result for a repo that was not loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
@@ -605,6 +634,45 @@ impl Known {
             run: row.get(7),
         })
     }
+}
+
+/// A repo that is stored, with its commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRepo {
+    /// The account.
+    pub did: String,
+    /// The name of its host.
+    pub host: String,
+    /// The rev that is stored.
+    pub rev: String,
+    /// The commit's block.
+    pub commit: Vec<u8>,
+}
+
+/// Stored repos after `after`, in the order of DIDs.
+///
+/// # Errors
+/// The server refused.
+pub fn stored_after(
+    client: &mut impl GenericClient,
+    schema: &str,
+    after: &str,
+    count: i64,
+) -> Result<Vec<StoredRepo>, Error> {
+    let rows = client.query(
+        "SELECT did, host, rev, coalesce(commit, '') FROM skyfill.repo
+         WHERE schema_name = $1 AND did > $2 AND rev IS NOT NULL ORDER BY did LIMIT $3",
+        &[&schema, &after, &count],
+    )?;
+    Ok(rows
+        .iter()
+        .map(|row| StoredRepo {
+            did: row.get(0),
+            host: row.get(1),
+            rev: row.get(2),
+            commit: row.get(3),
+        })
+        .collect())
 }
 
 /// Of these accounts the ones that the ledger does not know.

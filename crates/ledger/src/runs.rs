@@ -132,6 +132,8 @@ pub struct Run {
     pub collections: Option<Vec<String>>,
     /// The notifications that it takes, as `--notifications` has it.
     pub notifications: String,
+    /// The time before which it leaves out posts, gates, likes and reposts, if there is one.
+    pub since: Option<String>,
 }
 
 /// The run of `schema` that is not done, else the last one.
@@ -140,7 +142,7 @@ pub struct Run {
 /// The server refused.
 pub fn last(client: &mut impl GenericClient, schema: &str) -> Result<Option<Run>, Error> {
     let row = client.query_opt(
-        "SELECT id, now, mode, phase, collections, notifications FROM skyfill.run
+        "SELECT id, now, mode, phase, collections, notifications, since FROM skyfill.run
          WHERE schema_name = $1 AND mode <> $2 ORDER BY phase = $3, id DESC LIMIT 1",
         &[&schema, &Kind::Frames.word(), &Phase::Done.word()],
     )?;
@@ -152,6 +154,7 @@ pub fn last(client: &mut impl GenericClient, schema: &str) -> Result<Option<Run>
             phase: row.try_get(3)?,
             collections: row.try_get(4)?,
             notifications: row.try_get(5)?,
+            since: row.try_get(6)?,
         })
     })
     .transpose()
@@ -163,8 +166,8 @@ pub fn last(client: &mut impl GenericClient, schema: &str) -> Result<Option<Run>
 /// The server refused.
 pub fn begin(client: &mut impl GenericClient, schema: &str, run: &Run) -> Result<i64, Error> {
     let row = client.query_one(
-        "INSERT INTO skyfill.run (schema_name, now, mode, phase, collections, notifications)
-         VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
+        "INSERT INTO skyfill.run (schema_name, now, mode, phase, collections, notifications, since)
+         VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id",
         &[
             &schema,
             &run.now,
@@ -172,6 +175,7 @@ pub fn begin(client: &mut impl GenericClient, schema: &str, run: &Run) -> Result
             &run.phase.word(),
             &run.collections,
             &run.notifications,
+            &run.since,
         ],
     )?;
     Ok(row.get(0))

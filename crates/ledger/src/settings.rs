@@ -35,14 +35,70 @@ impl Setting {
     }
 }
 
+/// What the names of settings begin with that say how accounts were chosen. They are of no command:
+/// they say what a database does not hold, and stay until all accounts are looked for.
+const CHOSEN: &str = "chosen ";
+
+/// Notes that accounts were chosen by an option with these values, beside what was noted before.
+///
+/// # Errors
+/// The server refused.
+pub fn note_choice(
+    client: &mut impl GenericClient,
+    schema: &str,
+    option: &str,
+    values: &[String],
+) -> Result<(), Error> {
+    client.execute(
+        "INSERT INTO skyfill.setting AS s (schema_name, name, given_values, from_environment, of_run)
+         VALUES ($1, $2, $3, false, false)
+         ON CONFLICT (schema_name, name) DO UPDATE SET noted_at = now(), given_values =
+           ARRAY(SELECT DISTINCT v FROM unnest(s.given_values || excluded.given_values) v ORDER BY v)",
+        &[&schema, &format!("{CHOSEN}{option}"), &values],
+    )?;
+    Ok(())
+}
+
+/// How accounts were chosen, if they were: by which options.
+///
+/// # Errors
+/// The server refused.
+pub fn chosen(client: &mut impl GenericClient, schema: &str) -> Result<Vec<Setting>, Error> {
+    let mut chosen = read(client, schema, true)?;
+    for setting in &mut chosen {
+        setting.name = setting.name.replacen(CHOSEN, "", 1);
+    }
+    Ok(chosen)
+}
+
+/// Forgets how accounts were chosen, when all are looked for.
+///
+/// # Errors
+/// The server refused.
+pub fn forget_choices(client: &mut impl GenericClient, schema: &str) -> Result<(), Error> {
+    let sql = "DELETE FROM skyfill.setting WHERE schema_name = $1 AND starts_with(name, $2)";
+    client.execute(sql, &[&schema, &CHOSEN])?;
+    Ok(())
+}
+
 /// All settings of `schema`, by name.
 ///
 /// # Errors
 /// The server refused.
 pub fn all(client: &mut impl GenericClient, schema: &str) -> Result<Vec<Setting>, Error> {
+    read(client, schema, false)
+}
+
+/// Settings by name: those that say how accounts were chosen, or all others.
+fn read(
+    client: &mut impl GenericClient,
+    schema: &str,
+    are_choices: bool,
+) -> Result<Vec<Setting>, Error> {
     let rows = client.query(
-        "SELECT name, given_values, from_environment, of_run FROM skyfill.setting WHERE schema_name = $1 ORDER BY name",
-        &[&schema],
+        "SELECT name, given_values, from_environment, of_run FROM skyfill.setting
+         WHERE schema_name = $1 AND starts_with(name, $2) = $3 ORDER BY name",
+        &[&schema, &CHOSEN, &are_choices],
     )?;
     rows.iter()
         .map(|row| {
@@ -93,14 +149,14 @@ pub fn forget(client: &mut impl GenericClient, schema: &str, names: &[&str]) -> 
     Ok(())
 }
 
-/// Forgets all settings.
+/// Forgets all settings, but not how accounts were chosen.
 ///
 /// # Errors
 /// The server refused.
 pub fn forget_all(client: &mut impl GenericClient, schema: &str) -> Result<(), Error> {
     client.execute(
-        "DELETE FROM skyfill.setting WHERE schema_name = $1",
-        &[&schema],
+        "DELETE FROM skyfill.setting WHERE schema_name = $1 AND NOT starts_with(name, $2)",
+        &[&schema, &CHOSEN],
     )?;
     Ok(())
 }

@@ -9,6 +9,9 @@ pub struct Choice {
     pub collections: Option<Vec<Collection>>,
     /// The notifications.
     pub notifications: Notifications,
+    /// Posts, gates, likes and reposts whose `indexedAt` is before this time are left out, printed
+    /// as `toISOString` prints it; `None` means that none are.
+    pub since: Option<String>,
 }
 
 /// Which notifications are loaded.
@@ -28,6 +31,7 @@ impl Choice {
     pub const ALL: Self = Self {
         collections: None,
         notifications: Notifications::All,
+        since: None,
     };
 
     /// Whether `collection` is loaded.
@@ -37,6 +41,20 @@ impl Choice {
             .as_ref()
             .is_none_or(|chosen| chosen.contains(&collection))
     }
+
+    /// The time before which records like this one are left out, if it is.
+    pub(crate) fn is_before(&self, collection: Collection, indexed_at: &str) -> Option<&str> {
+        let since = self.since.as_deref()?;
+        (collection.is_event() && indexed_at < since).then_some(since)
+    }
+}
+
+/// Parses the value of `--since`: a date or an ISO time, printed as `toISOString` prints it.
+#[must_use]
+pub fn parse_since(text: &str) -> Option<String> {
+    let millis = rows::datetime::parse(text)
+        .or_else(|| rows::datetime::parse(&format!("{text}T00:00:00Z")))?;
+    Some(rows::datetime::print(millis))
 }
 
 impl Notifications {
@@ -58,9 +76,7 @@ impl Notifications {
             "none" => Some(Self::None),
             _ => {
                 let date = text.strip_prefix("since=")?;
-                let millis = rows::datetime::parse(date)
-                    .or_else(|| rows::datetime::parse(&format!("{date}T00:00:00Z")))?;
-                Some(Self::Since(rows::datetime::print(millis)))
+                Some(Self::Since(parse_since(date)?))
             }
         }
     }
@@ -79,6 +95,20 @@ impl Notifications {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_leaves_out_events_and_no_states() {
+        let choice = Choice {
+            since: parse_since("2025-01-01"),
+            ..Choice::ALL
+        };
+        let (before, after) = ("2024-12-31T23:59:59.999Z", "2025-01-01T00:00:00.000Z");
+        let leaves_out = |collection, at| choice.is_before(collection, at).is_some();
+        assert!(leaves_out(Collection::Like, before));
+        assert!(!leaves_out(Collection::Like, after));
+        assert!(!leaves_out(Collection::Follow, before));
+        assert_eq!(parse_since("last week"), None);
+    }
 
     #[test]
     fn notifications_are_parsed_and_printed() {

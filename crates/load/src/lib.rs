@@ -26,7 +26,7 @@ pub mod staging;
 mod unique_keys;
 
 pub use accounts::{Accounts, store_states};
-pub use choice::{Choice, Notifications};
+pub use choice::{Choice, Notifications, parse_since};
 pub use chunk::{Chunk, LoadedRepo, PartOf};
 pub use loader::{LoadError, Loader, LoaderOptions};
 pub use owned::{indexed_owner, sorts_by_bytes};

@@ -512,6 +512,11 @@ impl Encoder {
                 &mut self.indexed_at,
             ),
         }
+        if let Some(since) = self.choice.is_before(collection, &self.indexed_at) {
+            let why = format!("before {since}");
+            self.skip(open, &[nsid, "/", rkey], cid, Reason::NotChosen, &why);
+            return Ok(());
+        }
         let record = Record {
             did: &open.loaded.did,
             collection,

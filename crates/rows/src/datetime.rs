@@ -103,9 +103,10 @@ fn milliseconds(digits: &[u8]) -> i64 {
     value
 }
 
-/// Milliseconds at which the year 0 begins and the year 9999 ends.
+/// Milliseconds at which the year 0 begins.
 const YEAR_0: i64 = -62_167_219_200_000;
-const END_OF_9999: i64 = 253_402_300_799_999;
+/// Milliseconds at which the year 9999 ends, the latest time that can be printed.
+pub const LATEST: i64 = 253_402_300_799_999;
 
 /// `createdAt` as the official code stores it: checked as the lexicons' `datetime` (a zone, not
 /// `-00:00`, at most 64 characters, years 0 to 9999 in UTC), printed as `toISOString` prints it.
@@ -118,7 +119,7 @@ pub fn normalize(text: &str) -> Option<Cow<'_, str>> {
         return None;
     }
     parse(text)
-        .filter(|millis| (YEAR_0..=END_OF_9999).contains(millis))
+        .filter(|millis| (YEAR_0..=LATEST).contains(millis))
         .map(|millis| Cow::Owned(print(millis)))
 }
 

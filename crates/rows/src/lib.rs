@@ -20,6 +20,7 @@
 
 pub mod aturi;
 mod build;
+mod choose;
 mod collection;
 mod collections;
 pub mod datetime;
@@ -34,6 +35,7 @@ mod reorder;
 pub mod route;
 mod row;
 
+pub use choose::{GROUPS, meant_by};
 pub use collection::Collection;
 pub use from_json::{DagCbor, from_json, from_stored_json};
 pub use json::{to_json, to_whole_json};

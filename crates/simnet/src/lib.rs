@@ -28,6 +28,6 @@ pub use lines::{append_lines, write_lines};
 pub use network::{Expected, Fault, HostCounts, Limit, Network, NetworkSettings};
 pub use random::Random;
 pub use records::{Mix, Population};
-pub use repo::{build_car, build_commit, build_repo};
+pub use repo::{build_car, build_commit, build_proof, build_repo};
 pub use server::Server;
 pub use tangle::Tangle;

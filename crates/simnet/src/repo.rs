@@ -2,7 +2,8 @@
 
 use crate::keys::sign_with;
 use atrepo::cbor::Writer;
-use atrepo::{Cid, Codec, mst, syntax};
+use atrepo::{BlockIndex, Cid, Codec, Commit, mst, syntax};
+use std::cell::RefCell;
 
 /// The whole CAR of a repo of `did` at `rev` with `records`, pairs of key and DAG-CBOR.
 ///
@@ -118,6 +119,27 @@ pub fn build_car(root: Cid, blocks: &[(Cid, Vec<u8>)]) -> Vec<u8> {
         write_section(&mut car, cid, bytes);
     }
     car
+}
+
+/// What `com.atproto.sync.getRecord` gives of a repo: the commit, the nodes on the path to `key`,
+/// and the record if there is one.
+///
+/// # Panics
+/// `car` is not a whole repo.
+#[must_use]
+pub fn build_proof(car: &[u8], key: &str) -> Vec<u8> {
+    let (root, index) = BlockIndex::build(car).expect("a CAR");
+    let block = |cid: &Cid| index.get(cid).expect("a whole repo");
+    let commit = Commit::parse(block(&root)).expect("a commit");
+    let path = RefCell::new(vec![root]);
+    let found = mst::find(commit.data, key.as_bytes(), |cid| {
+        path.borrow_mut().push(*cid);
+        index.get(cid)
+    });
+    let mut path = path.into_inner();
+    path.extend(found.expect("a whole tree"));
+    let blocks: Vec<(Cid, Vec<u8>)> = path.iter().map(|cid| (*cid, block(cid).to_vec())).collect();
+    build_car(root, &blocks)
 }
 
 /// Appends a section of a CAR.

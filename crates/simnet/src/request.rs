@@ -28,6 +28,12 @@ impl Request {
         let found = self.parameters.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| value.as_str())
     }
+
+    /// The key in the tree of the record that the query names.
+    pub(crate) fn record_key(&self) -> String {
+        let parameter = |name: &str| self.parameter(name).unwrap_or_default();
+        format!("{}/{}", parameter("collection"), parameter("rkey"))
+    }
 }
 
 /// The next request of a connection. `buffer` keeps what was read beyond it. `None` at the end, or

@@ -3,10 +3,12 @@
 //! files of handles.
 //!
 //! What is asked for has a name: the DID for `getRepo`; `latest DID` for `getLatestCommit`, which
-//! follows from the repo if nothing else was set; `audit DID` for the PLC's log; `plc DID`, `web
+//! follows from the repo if nothing else was set; `record DID KEY` for `getRecord`, which follows
+//! from the repo, too; `audit DID` for the PLC's log; `plc DID`, `web
 //! HOST` and `handle HOST` for documents and handles; `export AFTER` for the PLC's export.
 
 use crate::answer::{self, Answer};
+use crate::repo::build_proof;
 use crate::request::{self, Request};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -143,6 +145,17 @@ fn next_answer(shared: &Shared, asked: &str) -> Answer {
                 None => Answer::error(400, "RepoNotFound"),
             }
         }
+        None if asked.starts_with("record ") => {
+            let (did, key) = asked
+                .trim_start_matches("record ")
+                .split_once(' ')
+                .unwrap_or_default();
+            match answers.get(did) {
+                Some(Answer::Repo(car)) => Answer::Repo(Arc::new(build_proof(car, key))),
+                Some(other) => other.clone(),
+                None => Answer::error(400, "RepoNotFound"),
+            }
+        }
         None if asked.contains(' ') => Answer::error(404, "NotFound"),
         None => Answer::error(400, "RepoNotFound"),
     }
@@ -172,6 +185,9 @@ fn asked(request: &Request) -> String {
         "/.well-known/did.json" => format!("web {host}"),
         "/export" => format!("export {}", parameter("after")),
         "/xrpc/com.atproto.sync.getLatestCommit" => format!("latest {}", parameter("did")),
+        "/xrpc/com.atproto.sync.getRecord" => {
+            format!("record {} {}", parameter("did"), request.record_key())
+        }
         path if path.starts_with("/did:") && path.ends_with("/log/audit") => {
             format!(
                 "audit {}",

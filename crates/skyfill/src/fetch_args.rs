@@ -113,7 +113,7 @@ pub(crate) fn source(args: &SourceArgs) -> Result<Source, Failure> {
         pds: pds.collect::<Result<_, _>>()?,
         pds_file: args.pds_file.as_deref().map(urls_of).transpose()?,
         plc_export: args.plc_export,
-        collection: args.collection.clone(),
+        collections: args.collection.clone(),
         straggler_grace: Duration::from_secs(args.straggler_grace),
     })
 }
@@ -189,7 +189,7 @@ pub(crate) fn load(
 }
 
 /// The URL that an argument names.
-fn base_url(argument: &str, text: &str) -> Result<String, Failure> {
+pub(crate) fn base_url(argument: &str, text: &str) -> Result<String, Failure> {
     lists::base_url(text)
         .ok_or_else(|| Failure::usage(format!("{argument}: {text} is not the URL of a server")))
 }

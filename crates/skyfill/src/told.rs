@@ -167,7 +167,7 @@ fn scope(command: &str, id: &str) -> Option<Scope> {
     // The others have no database, or nothing to do with the network.
     if !matches!(
         command,
-        "discover" | "run" | "catch-up" | "identities" | "verify" | "doctor"
+        "discover" | "run" | "catch-up" | "identities" | "verify" | "doctor" | "explain"
     ) {
         return None;
     }

@@ -6,12 +6,15 @@
 //! alone are made again and compared with what is stored (`pure`). At the end, rows that belong
 //! to no record are looked for (`strays`). Nothing is changed here.
 
+pub mod audit;
 mod finding;
 mod pure;
+pub mod record;
 mod repos;
 mod strays;
 mod tree;
 pub mod verdict;
 
 pub use finding::{Finding, What};
+pub use pure::Facts;
 pub use repos::{HostCounts, Report, Verify};

@@ -12,9 +12,104 @@ use std::collections::{HashMap, HashSet};
 /// A row: its values as text, `jsonb` in one form.
 type Row = Vec<Option<String>>;
 
+/// How strictly rows are compared.
+#[derive(Clone, Copy)]
+pub(crate) enum Rules<'r> {
+    /// As rows that skyfill wrote; `record` is compared elsewhere.
+    Own,
+    /// As rows that any indexer wrote: it has its own times, and perhaps not all tables and
+    /// columns. `record` is compared, too.
+    Foreign(&'r Facts),
+}
+
+/// Which tables and columns a database has.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// By table, the columns that it has; none if it is absent.
+    columns: Vec<Vec<bool>>,
+}
+
+impl Facts {
+    /// Reads which of the official tables and columns `schema` has.
+    ///
+    /// # Errors
+    /// The server refused.
+    pub fn read(client: &mut Client, schema: &str) -> Result<Self, Error> {
+        let rows = client.query(
+            "SELECT c.relname::text, a.attname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+               JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+             WHERE n.nspname = $1 AND c.relkind IN ('r', 'p')",
+            &[&schema],
+        )?;
+        let known: HashSet<(String, String)> =
+            rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        let has =
+            |table: &str, column: &str| known.contains(&(table.to_owned(), column.to_owned()));
+        let of_table = |info: &TableInfo| {
+            let columns = info.columns.iter();
+            columns.map(|column| has(info.name, column.name)).collect()
+        };
+        Ok(Self {
+            columns: table::ALL.iter().map(of_table).collect(),
+        })
+    }
+
+    /// Whether a table is there, with the column that names the record.
+    #[must_use]
+    pub fn has(&self, info: &TableInfo) -> bool {
+        let columns = info.columns.iter().zip(self.of(info));
+        columns
+            .into_iter()
+            .any(|(column, is_there)| *is_there && column.name == info.uri)
+    }
+
+    /// Official tables that are not there.
+    pub fn absent(&self) -> impl Iterator<Item = &'static str> {
+        table::ALL
+            .iter()
+            .filter(|info| !self.has(info))
+            .map(|info| info.name)
+    }
+
+    fn of(&self, info: &TableInfo) -> &[bool] {
+        self.columns.get(info.id).map_or(&[], Vec::as_slice)
+    }
+
+    fn has_column(&self, info: &TableInfo, at: usize) -> bool {
+        self.of(info).get(at).copied().unwrap_or(false)
+    }
+}
+
+impl Rules<'_> {
+    fn has(self, info: &TableInfo) -> bool {
+        match self {
+            Self::Own => true,
+            Self::Foreign(facts) => facts.has(info),
+        }
+    }
+
+    /// Whether the value of a column says nothing: the time is the indexer's own, or the column is
+    /// absent.
+    fn is_free(self, info: &TableInfo, at: usize) -> bool {
+        let Self::Foreign(facts) = self else {
+            return false;
+        };
+        let name = info.columns.get(at).map_or("", |column| column.name);
+        matches!(name, "indexedAt" | "sortAt") || !facts.has_column(info, at)
+    }
+
+    /// SQL of a column's value as text.
+    fn value(self, info: &TableInfo, at: usize, name: &str) -> String {
+        match self {
+            Self::Foreign(facts) if !facts.has_column(info, at) => "NULL::text".to_owned(),
+            _ => format!("x.\"{name}\"::text"),
+        }
+    }
+}
+
 /// Some records of one repo, and the rows that they should have.
-#[derive(Default)]
-pub(crate) struct Batch {
+pub(crate) struct Batch<'r> {
+    rules: Rules<'r>,
     uris: Vec<String>,
     wanted: HashMap<(usize, String), Vec<Row>>,
     /// Tables that the collections of the batch fill.
@@ -30,9 +125,42 @@ pub(crate) struct Winners {
     by_key: HashMap<[u8; 32], Box<str>>,
 }
 
-impl Batch {
+impl<'r> Batch<'r> {
+    pub(crate) fn new(rules: Rules<'r>) -> Self {
+        Self {
+            rules,
+            uris: Vec::new(),
+            wanted: HashMap::new(),
+            tables: HashSet::new(),
+            without_time: HashSet::new(),
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.uris.len()
+    }
+
+    /// Adds a record that the repo does not have: rows that name it are extra.
+    pub(crate) fn add_stray(&mut self, uri: &str) {
+        let collection = uri.split('/').nth(3).and_then(Collection::parse);
+        match collection {
+            Some(collection) => self.tables.extend(tables_of(collection)),
+            None => self.tables.extend([
+                table::NOTIFICATION.info().id,
+                table::DUPLICATE_RECORD.info().id,
+            ]),
+        }
+        self.tables.insert(table::RECORD.info().id);
+        self.uris.push(uri.to_owned());
+    }
+
+    /// Calls `each` for each table with the number of rows that it should have.
+    pub(crate) fn expected(&self, mut each: impl FnMut(&'static TableInfo, u64)) {
+        for ((id, _), rows) in &self.wanted {
+            if let Some(info) = table::ALL.get(*id) {
+                each(info, rows.len() as u64);
+            }
+        }
     }
 
     /// Adds a record; why it should not be there, if it should not. `alone` is whether all rows are
@@ -50,14 +178,17 @@ impl Batch {
             winners.by_key.clear();
         }
         let mut made: Vec<(TableInfo, Row)> = Vec::new();
-        rows::index_stored(
-            record,
-            &mut Rows::new(&mut |info, values| {
-                let row = values.iter().map(|value| text_of(*value)).collect();
-                made.push((info, row));
-            }),
-        )
-        .map_err(|reject| reject.to_string())?;
+        let mut sink = |info: TableInfo, values: &[Field<'_>]| {
+            let row = values.iter().map(|value| text_of(*value)).collect();
+            made.push((info, row));
+        };
+        let mut rows = Rows::new(&mut sink);
+        let indexed = match self.rules {
+            Rules::Own => rows::index_stored(record, &mut rows),
+            // Its value comes from the repo.
+            Rules::Foreign(_) => rows::index(record, &mut rows),
+        };
+        indexed.map_err(|reject| reject.to_string())?;
         let mut winner = None;
         for (info, row) in &made {
             if !info.unique.is_empty() {
@@ -89,8 +220,11 @@ impl Batch {
             self.without_time.insert(record.uri.to_owned());
         }
         self.tables.extend(tables_of(record.collection));
+        if matches!(self.rules, Rules::Foreign(_)) {
+            self.tables.insert(table::RECORD.info().id);
+        }
         for (info, row) in made {
-            let is_record = info.id == table::RECORD.info().id;
+            let is_record = info.id == table::RECORD.info().id && matches!(self.rules, Rules::Own);
             let is_left_out = info.id == table::NOTIFICATION.info().id
                 && !row
                     .last()
@@ -110,6 +244,9 @@ impl Batch {
     }
 
     fn want(&mut self, info: TableInfo, uri: &str, row: Row) {
+        if !self.rules.has(&info) {
+            return;
+        }
         self.wanted
             .entry((info.id, uri.to_owned()))
             .or_default()
@@ -123,20 +260,30 @@ impl Batch {
         did: &str,
         report: &mut dyn FnMut(Finding),
     ) -> Result<(), Error> {
+        let rules = self.rules;
         let Self {
             uris,
             mut wanted,
             tables,
             without_time,
-        } = std::mem::take(self);
-        for info in table::ALL.iter().filter(|info| tables.contains(&info.id)) {
-            for (uri, row) in stored(client, info, &uris)? {
+            ..
+        } = std::mem::replace(self, Self::new(rules));
+        let compared = table::ALL
+            .iter()
+            .filter(|info| tables.contains(&info.id) && rules.has(info));
+        for info in compared {
+            for (uri, row) in stored(client, info, &uris, rules)? {
                 let rows = wanted.get_mut(&(info.id, uri.clone()));
-                let is_free = |column: &str| column == "createdAt" && without_time.contains(&uri);
+                let is_profile = info.id == table::PROFILE.info().id;
+                let is_free = |at: usize| {
+                    let name = info.columns.get(at).map_or("", |column| column.name);
+                    let has_no_time = is_profile && name == "createdAt";
+                    has_no_time && without_time.contains(&uri) || rules.is_free(info, at)
+                };
                 let found = rows.and_then(|rows| {
                     let at = rows
                         .iter()
-                        .position(|wanted| is_same(info, wanted, &row, &is_free))?;
+                        .position(|wanted| is_same(wanted, &row, &is_free))?;
                     Some(rows.swap_remove(at))
                 });
                 if found.is_none() {
@@ -173,13 +320,12 @@ impl Batch {
     }
 }
 
-/// Whether two rows are the same, apart from columns of the profile table that are free.
-fn is_same(info: &TableInfo, wanted: &Row, stored: &Row, is_free: &dyn Fn(&str) -> bool) -> bool {
-    let has_free = info.id == table::PROFILE.info().id;
-    info.columns
-        .iter()
-        .zip(wanted.iter().zip(stored))
-        .all(|(column, (wanted, stored))| wanted == stored || (has_free && is_free(column.name)))
+/// Whether two rows are the same, apart from columns that are free.
+fn is_same(wanted: &Row, stored: &Row, is_free: &dyn Fn(usize) -> bool) -> bool {
+    let values = wanted.iter().zip(stored).enumerate();
+    values
+        .into_iter()
+        .all(|(at, (wanted, stored))| wanted == stored || is_free(at))
 }
 
 /// Tables that records of a collection may have rows in, but `record`.
@@ -211,11 +357,13 @@ fn stored(
     client: &mut Client,
     info: &TableInfo,
     uris: &[String],
+    rules: Rules<'_>,
 ) -> Result<Vec<(String, Row)>, Error> {
     let columns: Vec<String> = info
         .columns
         .iter()
-        .map(|c| format!("x.\"{}\"::text", c.name))
+        .enumerate()
+        .map(|(at, column)| rules.value(info, at, column.name))
         .collect();
     let mut condition = String::new();
     if info.id == table::NOTIFICATION.info().id {

@@ -1,7 +1,7 @@
 //! Compares the tables with the signed commits, repo by repo.
 
 use crate::finding::{Finding, What};
-use crate::pure::{Batch, Winners};
+use crate::pure::{Batch, Rules, Winners};
 use crate::strays;
 use crate::tree::{List, ListError, is_stored};
 use atrepo::{Cid, Codec, Commit, Link, RootBuilder, syntax};
@@ -292,7 +292,7 @@ impl Verify<'_> {
             },
             irreversible: HashMap::new(),
             broken_list: false,
-            batch: Batch::default(),
+            batch: Batch::new(Rules::Own),
             winners: Winners::default(),
             runs,
             notifications,
@@ -400,7 +400,7 @@ struct Walk<'w> {
     /// record is reached.
     irreversible: HashMap<Vec<u8>, ([u8; 36], String)>,
     broken_list: bool,
-    batch: Batch,
+    batch: Batch<'static>,
     winners: Winners,
     runs: &'w Runs,
     notifications: &'w Notifications,

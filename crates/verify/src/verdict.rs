@@ -6,6 +6,7 @@
 
 use ledger::coverage::{Coverage, Proof};
 use ledger::runs::Phase;
+use ledger::settings::Setting;
 use ledger::states::State;
 
 /// The word. If several apply, the lowest in this list is the verdict.
@@ -237,9 +238,16 @@ fn scope(coverage: &Coverage) -> Vec<String> {
         if let Some(collections) = &run.collections {
             scope.push(format!("only the collections {}", collections.join(", ")));
         }
+        if let Some(since) = &run.since {
+            scope.push(format!("posts, gates, likes and reposts since {since}"));
+        }
         if run.notifications != "all" {
             scope.push(format!("notifications: {}", run.notifications));
         }
+    }
+    if !coverage.chosen.is_empty() {
+        let chosen: Vec<String> = coverage.chosen.iter().flat_map(Setting::words).collect();
+        scope.push(format!("accounts that were chosen: {}", chosen.join(" ")));
     }
     scope
 }
@@ -277,6 +285,7 @@ mod tests {
                 phase: Phase::Done,
                 collections: None,
                 notifications: "all".to_owned(),
+                since: None,
             }),
             ..Coverage::default()
         }
@@ -364,6 +373,23 @@ mod tests {
                 "only the collections app.bsky.feed.post",
                 "notifications: none"
             ]
+        );
+        let run = part.run.as_mut().unwrap();
+        run.since = Some("2025-01-01T00:00:00.000Z".to_owned());
+        part.chosen = vec![Setting {
+            name: "followed-by".to_owned(),
+            values: vec!["alice.test".to_owned()],
+            from_environment: false,
+            of_run: false,
+        }];
+        let scope = judge(&part, &WELL).scope;
+        assert_eq!(
+            scope[3],
+            "posts, gates, likes and reposts since 2025-01-01T00:00:00.000Z"
+        );
+        assert_eq!(
+            scope[5],
+            "accounts that were chosen: --followed-by alice.test"
         );
     }
 

@@ -8,6 +8,7 @@ use fetch::hosts::host_of;
 use fetch::turns::Turns;
 use ledger::listing::{self, Changes};
 use ledger::locks::Lock;
+use ledger::settings;
 use observe::{Progress, Waiting, registry};
 use process::{Failure, Patient};
 use serde_json::{Value, json};
@@ -122,6 +123,9 @@ impl<'s> Discovery<'s> {
         progress.finish();
         if !is_done {
             return Ok(None);
+        }
+        if !with_known_hosts {
+            self.note_choice(&mut open)?;
         }
         let OpenPass {
             id,
@@ -243,11 +247,35 @@ impl<'s> Discovery<'s> {
         };
         Ok(hosts::list_hosts(self, &turns, open)?
             && (!reads_relay_repos || relay::list_repos(self, http, None, open)?)
-            && match &source.collection {
-                Some(collection) => relay::list_repos(self, http, Some(collection), open)?,
-                None => true,
-            }
+            && self.list_collections(http, open)?
             && (!source.plc_export || plc::list_accounts(self, open)?))
+    }
+
+    /// Lists the accounts with records of the collections that the source names. False if it was
+    /// stopped.
+    fn list_collections(
+        &self,
+        http: &HttpClient,
+        open: &mut OpenPass<'_>,
+    ) -> Result<bool, Failure> {
+        for collection in &self.source.collections {
+            if !relay::list_repos(self, http, Some(collection), open)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Notes that accounts were chosen by their collections; or that none are left out, because the
+    /// whole network was listed.
+    fn note_choice(&self, open: &mut OpenPass<'_>) -> Result<(), Failure> {
+        let (schema, source) = (&self.database.schema, self.source);
+        open.client
+            .run(|client| match source.collections.as_slice() {
+                [] if source.names_repos() && !source.relay_repos && !source.plc_export => Ok(()),
+                [] => settings::forget_choices(client, schema),
+                collections => settings::note_choice(client, schema, "collection", collections),
+            })
     }
 }
 

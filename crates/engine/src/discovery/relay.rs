@@ -205,7 +205,7 @@ pub(crate) fn page_url(
 }
 
 /// A page, with the usual patience.
-async fn get(http: &HttpClient, url: &str, stop: &Stop) -> Result<Vec<u8>, FetchError> {
+pub(crate) async fn get(http: &HttpClient, url: &str, stop: &Stop) -> Result<Vec<u8>, FetchError> {
     let small = SmallRequest {
         url,
         accept: "application/json",

@@ -19,8 +19,8 @@ pub struct Source {
     pub pds_file: Option<Vec<String>>,
     /// Whether the accounts of the PLC export are added.
     pub plc_export: bool,
-    /// Accounts that have records of this collection are added, as the relay lists them.
-    pub collection: Option<String>,
+    /// Accounts that have records of one of these collections are added, as the relay lists them.
+    pub collections: Vec<String>,
     /// Time for which hosts that list their repos far too slowly are waited for.
     pub straggler_grace: Duration,
 }
@@ -45,7 +45,7 @@ impl Source {
             || !self.pds.is_empty()
             || self.pds_file.is_some()
             || self.plc_export
-            || self.collection.is_some()
+            || !self.collections.is_empty()
     }
 
     /// URLs of the PDSes that are named.
@@ -63,13 +63,13 @@ impl Source {
     /// What a pass is over: one that was stopped is continued only if it is over the same.
     pub(crate) fn describe(&self, plc_url: &str, with_known_hosts: bool) -> String {
         format!(
-            "relay {} repos {} pds {:?} {:?} plc {:?} collection {:?} known {with_known_hosts}",
+            "relay {} repos {} pds {:?} {:?} plc {:?} collections {:?} known {with_known_hosts}",
             self.relay(),
             self.relay_repos,
             self.pds,
             self.pds_file,
             self.plc_export.then_some(plc_url),
-            self.collection
+            self.collections
         )
     }
 }
@@ -85,7 +85,7 @@ mod tests {
             pds: pds.iter().map(|&url| url.to_owned()).collect(),
             pds_file: None,
             plc_export: false,
-            collection: None,
+            collections: Vec::new(),
             straggler_grace: Duration::from_secs(60),
         }
     }

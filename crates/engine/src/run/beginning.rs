@@ -47,6 +47,7 @@ pub(crate) fn current_run(
         phase: Phase::Load,
         collections: selection.collections,
         notifications: selection.notifications,
+        since: selection.since,
     };
     let (may_merge, waits) = (new.mode.is_none(), session.stop.waits());
     run.id = begin(client, database, &mut run, may_merge, waits)?;

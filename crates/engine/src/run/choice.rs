@@ -1,23 +1,26 @@
-//! The collections and notifications that a run loads.
+//! The part of each repo that a run loads: collections, notifications, the time from which on.
 
 use ledger::runs::{Mode, Run};
 use load::Notifications;
 use process::{Database, Failure};
 use rows::Collection;
 
-/// The collections and notifications that are asked for; where nothing is said, it is as before.
+/// What is asked for; where nothing is said, it is as before.
 #[derive(Clone, Debug)]
 pub struct Requested {
     /// In order.
     collections: Option<Vec<String>>,
     notifications: Option<String>,
+    since: Option<String>,
 }
 
-/// The collections (nothing means all) and notifications of a run.
+/// The collections (nothing means all) and notifications of a run, and the time from which on it
+/// takes posts, gates, likes and reposts (nothing means the beginning).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Selection {
     pub(crate) collections: Option<Vec<String>>,
     pub(crate) notifications: String,
+    pub(crate) since: Option<String>,
 }
 
 impl Selection {
@@ -26,6 +29,7 @@ impl Selection {
         Self {
             collections: run.collections.as_ref().map(|list| in_order(list)),
             notifications: run.notifications.clone(),
+            since: run.since.clone(),
         }
     }
 
@@ -33,6 +37,7 @@ impl Selection {
         Self {
             collections: None,
             notifications: Notifications::All.text(),
+            since: None,
         }
     }
 
@@ -41,22 +46,31 @@ impl Selection {
             .collections
             .as_ref()
             .map_or("all".to_owned(), |list| list.join(","));
-        format!(
-            "collections {collections} and notifications {}",
-            self.notifications
-        )
+        let since = self.since.as_deref().unwrap_or("the beginning");
+        let notifications = &self.notifications;
+        format!("collections {collections}, notifications {notifications}, records since {since}")
     }
 }
 
 impl Requested {
     /// What is asked for; no collections mean those of the last run.
     #[must_use]
-    pub fn new(collections: &[Collection], notifications: Option<&Notifications>) -> Self {
+    pub fn new(
+        collections: &[Collection],
+        notifications: Option<&Notifications>,
+        since: Option<&str>,
+    ) -> Self {
         let collections: Vec<String> = collections.iter().map(|c| c.nsid().to_owned()).collect();
         Self {
             collections: (!collections.is_empty()).then(|| in_order(&collections)),
             notifications: notifications.map(Notifications::text),
+            since: since.map(str::to_owned),
         }
+    }
+
+    /// Whether only a part of each repo is asked for.
+    pub(crate) fn narrows(&self) -> bool {
+        self.collections.is_some() || self.notifications.is_some() || self.since.is_some()
     }
 
     /// What a new run has. A fresh one starts over; a merge keeps to what is there.
@@ -68,6 +82,7 @@ impl Requested {
         Selection {
             collections: self.collections.clone().or(before.collections),
             notifications: self.notifications.clone().unwrap_or(before.notifications),
+            since: self.since.clone().or(before.since),
         }
     }
 
@@ -83,7 +98,7 @@ impl Requested {
             selection.described()
         ))
         .hint_to_run(
-            "finish it first, without --collections and --notifications",
+            "finish it first, without --collections, --notifications and --since",
             "run",
         ))
     }
@@ -106,7 +121,7 @@ impl Requested {
             before.described()
         ))
         .hint_to_run(
-            "leave out --collections and --notifications to use the same, or start over",
+            "leave out --collections, --notifications and --since to use the same, or start over",
             "migrate --recreate-schema",
         ))
     }
@@ -118,6 +133,7 @@ impl Requested {
                 .notifications
                 .as_ref()
                 .is_none_or(|wanted| *wanted == selection.notifications)
+            && (self.since.is_none() || self.since == selection.since)
     }
 }
 
@@ -142,19 +158,21 @@ mod tests {
             phase: Phase::Load,
             collections: collections.map(|list| list.iter().map(|&c| c.to_owned()).collect()),
             notifications: notifications.to_owned(),
+            since: None,
         }
     }
 
     #[test]
     fn a_merge_keeps_to_what_was_loaded_and_a_fresh_load_begins_anew() {
         let last = run_of(Some(&["app.bsky.feed.post", "app.bsky.feed.like"]), "none");
-        let nothing = Requested::new(&[], None);
+        let nothing = Requested::new(&[], None, None);
         let of_last = Selection {
             collections: Some(vec![
                 "app.bsky.feed.like".to_owned(),
                 "app.bsky.feed.post".to_owned(),
             ]),
             notifications: "none".to_owned(),
+            since: None,
         };
         assert_eq!(nothing.selection(Mode::Merge, Some(&last)), of_last);
         for (mode, last) in [(Mode::Merge, None), (Mode::Fresh, Some(&last))] {
@@ -164,17 +182,36 @@ mod tests {
         let like = Collection::parse("app.bsky.feed.like").unwrap();
         // The order says nothing, what is missing does.
         assert!(
-            Requested::new(&[post, like], None)
+            Requested::new(&[post, like], None, None)
                 .require_of(&last)
                 .is_ok()
         );
-        assert!(Requested::new(&[post], None).require_of(&last).is_err());
-        let all = Notifications::All;
-        assert!(Requested::new(&[], Some(&all)).require_of(&last).is_err());
         assert!(
-            Requested::new(&[post], None)
+            Requested::new(&[post], None, None)
+                .require_of(&last)
+                .is_err()
+        );
+        let all = Notifications::All;
+        assert!(
+            Requested::new(&[], Some(&all), None)
+                .require_of(&last)
+                .is_err()
+        );
+        assert!(
+            Requested::new(&[post], None, None)
                 .require_of(&run_of(None, "all"))
                 .is_err()
+        );
+        let since = Requested::new(&[], None, Some("2025-01-01T00:00:00.000Z"));
+        assert!(since.require_of(&last).is_err());
+        let begun = Run {
+            since: Some("2025-01-01T00:00:00.000Z".to_owned()),
+            ..last
+        };
+        assert!(since.require_of(&begun).is_ok() && nothing.require_of(&begun).is_ok());
+        assert_eq!(
+            nothing.selection(Mode::Merge, Some(&begun)).since,
+            begun.since
         );
     }
 }

@@ -8,6 +8,7 @@ use crate::documents;
 use crate::run::board::Board;
 use crate::run::encoding::{Encode, Encoded};
 use crate::run::feeder::Job;
+use crate::run::walked::Walked;
 use crate::trust::{self, Known, Now};
 use fetch::archive::Archive;
 use fetch::hosts::host_of;
@@ -42,6 +43,8 @@ pub(crate) struct Fetching {
     pub(crate) max_attempts: u32,
     pub(crate) opt_out: OptOut,
     pub(crate) archive: Option<Archive>,
+    /// Repos that were fetched before the load.
+    pub(crate) walked: Option<Arc<Walked>>,
     /// Whether a host's word that it does not have an account is enough.
     pub(crate) accept_deletions: bool,
     /// Bounded in number by the tasks, in bytes by the memory that each holds.
@@ -371,6 +374,15 @@ async fn get(
             .map_err(|error| FetchError::BadRepo(error.to_string(), false))?;
         let missing = || FetchError::BadRepo("not in the archive".to_owned(), false);
         return Ok(Some((body.ok_or_else(missing)?, memory)));
+    }
+    if let Some(walked) = shared.walked.as_ref().filter(|_| job.open.rev.is_none()) {
+        let kept = walked
+            .archive
+            .read(did, shared.body_bytes as usize, &shared.spool);
+        // What cannot be read is requested.
+        if let Ok(Some(body)) = kept {
+            return Ok(Some((body, memory().await?)));
+        }
     }
     if let Some(stored) = &job.open.rev
         && may_be_unchanged(job, stored)

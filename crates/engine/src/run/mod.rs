@@ -9,10 +9,12 @@
 //! [`run()`] adds the named repos and loads them. `load_pending` loads pending repos; catching up
 //! repeats it.
 
+mod around;
 mod beginning;
 mod board;
 mod choice;
 mod encoding;
+mod estimate;
 mod feeder;
 mod fetching;
 mod memory;
@@ -25,12 +27,13 @@ mod server_watch;
 mod session;
 mod stages;
 mod stragglers;
+mod walked;
 mod wanted;
 mod whole;
 
 pub use choice::Requested;
 pub use new_run::NewRun;
-pub use options::{LoadOptions, Options, Repos};
+pub use options::{Around, LoadOptions, Options, Repos};
 pub(crate) use pending::load_pending;
 pub use pending::{Counts, Done};
 pub use phases::Outcome;

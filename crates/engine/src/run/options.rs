@@ -6,6 +6,8 @@ use crate::identities::{Documents, HandleMode};
 use crate::run::new_run::NewRun;
 use crate::run::scale::Scale;
 use fetch::Spool;
+use ledger::settings;
+use postgres::Client;
 use process::DidFile;
 use std::path::PathBuf;
 
@@ -34,6 +36,8 @@ pub struct Repos {
     pub handles: Vec<String>,
     /// An archive, or a folder of CARs, that repos come from instead of from the network.
     pub from_cars: Option<PathBuf>,
+    /// Accounts around somebody, and members of lists.
+    pub around: Around,
 }
 
 impl Repos {
@@ -44,6 +48,40 @@ impl Repos {
             || self.from_cars.is_some()
             || !self.dids.is_empty()
             || !self.handles.is_empty()
+            || self.around.names_any()
+    }
+}
+
+/// The accounts that are asked for by whom they are near.
+#[derive(Clone, Debug, Default)]
+pub struct Around {
+    /// Accounts, by DID or handle, whose follows are loaded with them.
+    pub followed_by: Vec<String>,
+    /// Follows between one of these and the accounts that are loaded with it.
+    pub hops: u8,
+    /// Lists, as AT-URIs, whose members are loaded with their owners.
+    pub lists: Vec<String>,
+    /// Maximum number of accounts.
+    pub most: u64,
+}
+
+impl Around {
+    /// Whether any account is asked for.
+    #[must_use]
+    pub fn names_any(&self) -> bool {
+        !self.followed_by.is_empty() || !self.lists.is_empty()
+    }
+
+    /// Notes that accounts were chosen so.
+    pub(crate) fn note(&self, client: &mut Client, schema: &str) -> Result<(), postgres::Error> {
+        if !self.followed_by.is_empty() {
+            settings::note_choice(client, schema, "followed-by", &self.followed_by)?;
+            settings::note_choice(client, schema, "hops", &[self.hops.to_string()])?;
+        }
+        if !self.lists.is_empty() {
+            settings::note_choice(client, schema, "list", &self.lists)?;
+        }
+        Ok(())
     }
 }
 

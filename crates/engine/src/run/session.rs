@@ -5,10 +5,11 @@ use crate::discovery::{Discovery, Source};
 use crate::identities;
 use crate::observer::Observer;
 use crate::run::options::LoadOptions;
+use crate::run::walked::Walked;
 use fetch::archive::ArchiveWriter;
 use observe::Workers;
 use process::{Database, Failure, Stop, threads};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use tokio::runtime::Runtime;
 
 /// What a command that loads works with.
@@ -26,6 +27,8 @@ pub struct Session<'s> {
     pub(crate) observer: &'s dyn Observer,
     /// The archive that what is fetched is added to.
     pub(crate) keep: Option<Arc<Mutex<ArchiveWriter>>>,
+    /// Repos that were fetched before the load.
+    pub(crate) walked: OnceLock<Arc<Walked>>,
 }
 
 impl<'s> Session<'s> {
@@ -63,6 +66,7 @@ impl<'s> Session<'s> {
             stop,
             observer,
             keep,
+            walked: OnceLock::new(),
         })
     }
 

@@ -184,6 +184,7 @@ impl<'s> Stages<'s> {
             max_attempts: options.fetch.max_attempts,
             opt_out: options.fetch.opt_out.clone(),
             archive,
+            walked: session.walked.get().cloned(),
             accept_deletions: options.accept_deletions,
             encode,
             board: Arc::clone(self.board),
@@ -274,7 +275,7 @@ fn broke_off(database: &Database, why: &str) -> Failure {
     .hint_to_go_on("what is loaded stays loaded; fix this, then")
 }
 
-/// The collections and notifications of the run.
+/// The part of each repo that the run loads.
 fn choice(run: &Run) -> Choice {
     Choice {
         collections: run.collections.as_ref().map(|list| {
@@ -283,5 +284,6 @@ fn choice(run: &Run) -> Choice {
                 .collect()
         }),
         notifications: Notifications::parse(&run.notifications).unwrap_or_default(),
+        since: run.since.clone(),
     }
 }

@@ -2,7 +2,9 @@
 //! archive.
 
 use crate::documents::good;
-use crate::run::options::Repos;
+use crate::fresh_repo::NoRepo;
+use crate::run::around;
+use crate::run::options::{Around, Repos};
 use crate::run::session::Session;
 use discover::did_file;
 use fetch::archive::Archive;
@@ -15,6 +17,7 @@ use ledger::repos::{self, ADD_AT_ONCE, Unfound, Wanted};
 use ledger::states::State;
 use postgres::Client;
 use process::{Database, DidFile, Failure};
+use std::sync::Arc;
 
 /// Lines that are not of a DID file, named one by one up to here.
 const NAMED_BAD_LINES: u64 = 20;
@@ -28,7 +31,8 @@ pub(crate) fn add_all(
     archive: Option<&Archive>,
 ) -> Result<(bool, u64), Failure> {
     let any = repos.names_any() || archive.is_some();
-    let names_accounts = !repos.dids.is_empty() || !repos.handles.is_empty();
+    let names_accounts =
+        !repos.dids.is_empty() || !repos.handles.is_empty() || repos.around.names_any();
     let mut adding = Adding {
         client,
         database: session.database,
@@ -65,6 +69,9 @@ pub(crate) fn add_all(
             }
         }
     }
+    if repos.around.names_any() {
+        bad_lines += adding.add_around(session, &repos.around)?;
+    }
     adding.write()?;
     Ok((any, bad_lines))
 }
@@ -99,6 +106,44 @@ impl Adding<'_> {
             observe::log!("{bad_lines} lines of {shown} name no repo; the others are loaded");
         }
         Ok(bad_lines)
+    }
+
+    /// Adds accounts around somebody and members of lists; how many repos could not be read for
+    /// that. An account without a document is gone, and is noted so.
+    fn add_around(&mut self, session: &Session<'_>, around: &Around) -> Result<u64, Failure> {
+        let stopped = || Failure::new("stopped while accounts were looked for").stopped();
+        let mut leads = around::find(session, around)?.ok_or_else(stopped)?;
+        let accounts = leads.accounts.len();
+        let mut client = session.database.connect()?;
+        let is_done = around::locate(session, &mut leads, &mut client, |did, found| {
+            match found {
+                Ok((pds, learned)) => {
+                    self.learned.extend(learned);
+                    return self.add(did.to_owned(), pds);
+                }
+                Err(no_repo) => self.unfound.push(Unfound {
+                    did: did.to_owned(),
+                    state: match no_repo {
+                        NoRepo::Gone(_) => State::NotFound,
+                        NoRepo::OptedOut | NoRepo::Failed(_) => State::Failed,
+                    },
+                    code: "no DID document",
+                    error: no_repo.why(),
+                }),
+            }
+            Ok(())
+        })?;
+        if !is_done {
+            return Err(stopped());
+        }
+        if let Some(walked) = leads.walked.take() {
+            drop(session.walked.set(Arc::new(walked)));
+        }
+        around
+            .note(&mut client, &session.database.schema)
+            .map_err(|error| session.database.failure(error))?;
+        observe::log!("{accounts} accounts are chosen by --followed-by and --list");
+        Ok(leads.unread)
     }
 
     fn add(&mut self, did: String, pds: String) -> Result<(), Failure> {

@@ -7,6 +7,8 @@
 use crate::discovery::arrivals::Arrivals;
 use crate::discovery::{Beside, Pass, Source};
 use crate::observer::Milestone;
+use crate::run::choice::Requested;
+use crate::run::estimate;
 use crate::run::memory::pages_of;
 use crate::run::new_run::NewRun;
 use crate::run::options::{Options, Repos};
@@ -49,13 +51,17 @@ pub fn run(session: &Session<'_>, options: Options) -> Result<(Ended, u64), Fail
     options.new.require_fit(&mut client, database)?;
     observer.reached(Milestone::Accepted)?;
     phases::plan(session.options, options.discovers);
+    let is_part = options.new.choice.as_ref().is_some_and(Requested::narrows);
+    let is_chosen =
+        is_part || options.repos.around.names_any() || !options.source.collections.is_empty();
     let (any, bad_lines) = wanted::add_all(session, options.repos, &mut client, archive.as_ref())?;
     observer.reached(Milestone::ReposAdded)?;
     reopen_failed(session, &mut client, options.retry_failed)?;
     let refused = |error: postgres::Error| database.failure(error);
     let source = &options.source;
     let done = if options.discovers {
-        match discover_and_load(session, &options.new, source, &mut archive)? {
+        let is_part = is_chosen.then_some(is_part);
+        match discover_and_load(session, &options.new, source, &mut archive, is_part)? {
             Discovered::Loaded(done) => Some(*done),
             Discovered::Nothing => None,
             Discovered::Stopped => return Ok((Ended::Stopped, bad_lines)),
@@ -70,6 +76,9 @@ pub fn run(session: &Session<'_>, options: Options) -> Result<(Ended, u64), Fail
                 Failure::usage("there is nothing to continue: no run has begun on this database")
                     .hint("say what to load, for example skyfill run dids.jsonl; or the whole network: skyfill run --discover"),
             );
+        }
+        if is_chosen {
+            estimate(session, is_part)?;
         }
         let relay = source.relay.is_some().then(|| (source.relay(), None));
         load_pending(session, &options.new, &mut archive, relay, None)?
@@ -112,12 +121,23 @@ enum Discovered {
     Stopped,
 }
 
-/// Runs a pass of discovery, and loads what it finds meanwhile.
+/// Logs what the pending repos are going to take.
+fn estimate(session: &Session<'_>, is_part: bool) -> Result<(), Failure> {
+    let database = session.database;
+    let pending = repos::pending(&mut database.connect()?, &database.schema)
+        .map_err(|error| database.failure(error))?;
+    estimate::log(&pending, is_part);
+    Ok(())
+}
+
+/// Runs a pass of discovery, and loads what it finds meanwhile. At the end of the pass, an estimate
+/// is logged of what is pending, if accounts or parts of repos (`is_part`) were chosen.
 fn discover_and_load(
     session: &Session<'_>,
     new: &NewRun,
     source: &Source,
     archive: &mut Option<Archive>,
+    is_part: Option<bool>,
 ) -> Result<Discovered, Failure> {
     let turns = {
         let _within = session.runtime.enter();
@@ -130,7 +150,7 @@ fn discover_and_load(
         pages: pages_of(session.options.scale.memory),
     };
     std::thread::scope(|scope| {
-        let pass = scope.spawn(|| discover(session, source, beside));
+        let pass = scope.spawn(|| discover(session, source, beside, is_part));
         let loaded = load_beside(session, new, archive, source.relay(), beside);
         if loaded.is_err() {
             // What it could not do stops the pass, too.
@@ -154,6 +174,7 @@ fn discover(
     session: &Session<'_>,
     source: &Source,
     beside: Beside<'_>,
+    is_part: Option<bool>,
 ) -> Result<Option<Pass>, Failure> {
     /// Tells the load, whatever ends the pass.
     struct Over<'o>(&'o Arrivals);
@@ -168,6 +189,9 @@ fn discover(
         let pass = session.discovery(source).pass_beside(beside)?;
         if pass.is_some() {
             session.observer.reached(Milestone::Discovered)?;
+            if let Some(is_part) = is_part {
+                estimate(session, is_part)?;
+            }
         }
         Ok(pass)
     };

@@ -17,7 +17,7 @@ impl Status {
         let run = coverage.run.as_ref().map(|run| {
             json!({
                 "id": run.id, "now": run.now, "mode": run.mode.word(), "phase": run.phase.word(),
-                "collections": run.collections, "notifications": run.notifications,
+                "collections": run.collections, "notifications": run.notifications, "since": run.since,
                 "beganAt": self.run_times.0.map(iso), "endedAt": self.run_times.1.map(iso),
             })
         });

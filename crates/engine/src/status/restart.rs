@@ -209,6 +209,7 @@ mod tests {
                 phase,
                 collections: None,
                 notifications: "all".to_owned(),
+                since: None,
             }),
             ..Coverage::default()
         }

@@ -3,6 +3,7 @@
 use crate::certificate::{self, Place, Signatures};
 use crate::documents::Directory;
 use crate::observer::Observer;
+use crate::repo_tree::RepoTree;
 use crate::verify::keys::Keys;
 use ::verify::verdict::{self, Compared, Judgment};
 use ::verify::{Finding, HostCounts, Report, Verify};
@@ -32,6 +33,8 @@ pub struct Options {
     pub repair: bool,
     /// The file that the certificate goes to.
     pub certificate: Option<PathBuf>,
+    /// Whether the list of all stored repos goes to a file beside it.
+    pub lists_repos: bool,
 }
 
 /// How a comparison ended.
@@ -81,6 +84,11 @@ pub fn verify(
     observer: &dyn Observer,
 ) -> Result<Comparison, Failure> {
     let place = claim(options.certificate.as_deref())?;
+    let beside = options
+        .certificate
+        .as_deref()
+        .map(certificate::repos_beside);
+    let mut list = claim(beside.as_deref().filter(|_| options.lists_repos))?;
     let runtime = threads::start()?;
     let keys = match &options.signatures {
         Some(directory) => Some(Keys::new(database, directory, &runtime)?),
@@ -115,6 +123,10 @@ pub fn verify(
     {
         judgment.scope = vec![format!("only a sample of {} repos", dids.len())];
     }
+    let tree = match place.is_some() && only.is_empty() {
+        true => Some(tree(database, list.as_mut())?),
+        false => None,
+    };
     let certificate = certificate::certificate(
         database,
         &report,
@@ -122,7 +134,11 @@ pub fn verify(
         &judgment,
         (signatures, &work.which),
         only,
+        tree.as_ref(),
     )?;
+    if let Some(list) = list {
+        list.keep()?;
+    }
     if let Some(place) = place {
         place.write(&certificate)?;
     }
@@ -137,6 +153,15 @@ pub fn verify(
         unproved: certificate::unproved(&coverage, signatures),
         repaired,
     })))
+}
+
+/// The tree over the stored repos; their lines go to `list`.
+fn tree(database: &Database, mut list: Option<&mut Place>) -> Result<RepoTree, Failure> {
+    let mut client = database.connect()?;
+    RepoTree::read(database, &mut client, |line| match &mut list {
+        Some(list) => list.append(line),
+        None => Ok(()),
+    })
 }
 
 fn judge(
@@ -189,6 +214,7 @@ pub(crate) fn after_run(
             &judgment,
             (None, &work.which),
             &[],
+            Some(&tree(database, None)?),
         )?)?;
     }
     log_report(&report, None);

@@ -20,6 +20,7 @@ fn run() -> Run {
         phase: Phase::Load,
         collections: None,
         notifications: "all".to_owned(),
+        since: None,
     }
 }
 

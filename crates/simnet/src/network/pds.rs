@@ -6,6 +6,7 @@ use super::fault::Fault;
 use super::world::World;
 use super::{hostile, lists};
 use crate::answer::Answer;
+use crate::repo::build_proof;
 use crate::request::Request;
 use std::sync::Arc;
 
@@ -32,6 +33,7 @@ pub(super) fn answer(world: &World, host: usize, fault: Option<Fault>, request: 
         GET_REPO => return get_repo(world, host, did),
         "/xrpc/com.atproto.sync.getLatestCommit" => latest_commit(world, host, did),
         "/xrpc/com.atproto.sync.getRepoStatus" => repo_status(world, host, did),
+        "/xrpc/com.atproto.sync.getRecord" => get_record(world, host, did, request),
         lists::LIST_REPOS => lists::list_repos(world, host, request),
         "/xrpc/com.atproto.server.describeServer" => {
             let authority = world.lock().hosts[host].authority.replace(':', "%3A");
@@ -204,6 +206,17 @@ fn latest_commit(world: &World, host: usize, did: &str) -> Answer {
                 r#"{{"cid":"{}","rev":"{}"}}"#,
                 facts.head, facts.rev
             ))
+        }
+        Err(answer) => answer,
+    }
+}
+
+fn get_record(world: &World, host: usize, did: &str, request: &Request) -> Answer {
+    let source = source(world, &world.lock(), host, did);
+    match source {
+        Ok(source) => {
+            let car = world.cars.car(&source, &world.population);
+            Answer::Repo(Arc::new(build_proof(&car, &request.record_key())))
         }
         Err(answer) => answer,
     }

@@ -4,7 +4,7 @@ use super::{
     CallerArgs, DatabaseArgs, DirectoryArgs, FetchArgs, LoadMode, MemoryArgs, OutputArgs,
     RunDocuments, RunHandles, SourceArgs, SpoolArgs,
 };
-use super::{collection, notifications};
+use super::{Collections, collections, notifications, since};
 use clap::Args;
 use process::{server_size, size};
 use std::path::PathBuf;
@@ -27,7 +27,8 @@ use std::path::PathBuf;
   skyfill run --handle bsky.app --did did:plc:z72i7hdynmk6r22z27h6tvur
   skyfill run dids.jsonl --keep-cars cars           # a second load then needs no network:
   skyfill run --from-cars cars
-  skyfill run dids.jsonl --collections app.bsky.graph.follow,app.bsky.actor.profile --notifications none
+  skyfill run dids.jsonl --collections graph,profiles --since 2026-01-01 --notifications none
+  skyfill run --followed-by bsky.app --hops 2
   skyfill run --retry-failed")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
@@ -51,16 +52,34 @@ pub(crate) struct WhatArgs {
     /// Account to load, by its handle [repeatable]
     #[arg(long, value_name = "HANDLE")]
     pub(crate) handle: Vec<String>,
+    /// Account, by its DID or handle, that is loaded with the accounts that it follows [repeatable]
+    #[arg(long, value_name = "ACCOUNT")]
+    pub(crate) followed_by: Vec<String>,
+    /// Follows between an account of --followed-by and the accounts that are loaded with it
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=3), requires = "followed_by")]
+    pub(crate) hops: u8,
+    /// List whose members are loaded with its owner: at://DID/app.bsky.graph.list/RKEY [repeatable]
+    #[arg(long, value_name = "AT-URI")]
+    pub(crate) list: Vec<String>,
+    /// Maximum number of accounts that --followed-by and --list may lead to; more are refused
+    /// before any is loaded
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub(crate) most_accounts: u64,
     /// Retry failed repos now, also those whose next attempt is due later
     #[arg(long)]
     pub(crate) retry_failed: bool,
     /// Way in which a new run loads: fresh needs empty tables, merge accepts any
     #[arg(long, value_name = "MODE", default_value = "auto", value_enum)]
     pub(crate) mode: LoadMode,
-    /// Collections to load, separated by commas; all others count as left out by choice [default:
-    /// those of the last run, else all]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = collection)]
-    pub(crate) collections: Vec<rows::Collection>,
+    /// Collections to load, separated by commas: names, wildcards such as app.bsky.graph.*, or
+    /// groups such as posts and graph; all others count as left out by choice [default: those of
+    /// the last run, else all]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = collections)]
+    pub(crate) collections: Vec<Collections>,
+    /// Date before which posts, gates, likes and reposts count as left out by choice, by the time
+    /// that is stored as indexedAt [default: that of the last run, else none]
+    #[arg(long, value_name = "DATE", value_parser = since)]
+    pub(crate) since: Option<String>,
     /// Notifications to store: all, none, or since=DATE [default: those of the last run, else all]
     #[arg(long, value_name = "WHICH", value_parser = notifications)]
     pub(crate) notifications: Option<load::Notifications>,

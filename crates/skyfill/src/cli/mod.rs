@@ -8,6 +8,7 @@ mod listen;
 mod loading;
 mod logging;
 mod network;
+mod questions;
 mod status;
 
 pub(crate) use doctor::DoctorArgs;
@@ -18,6 +19,8 @@ pub(crate) use network::{
     CallerArgs, DirectoryArgs, DiscoverArgs, FetchArgs, SimnetArgs, SourceArgs, SpoolArgs,
 };
 pub(crate) use status::{ReportArgs, StatusArgs};
+
+pub(crate) use questions::{AuditArgs, CompareArgs, ExplainArgs};
 
 use clap::builder::{PossibleValuesParser, Resettable};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -51,6 +54,9 @@ pub(crate) enum Command {
     Status(StatusArgs),
     Dashboard(DashboardArgs),
     Report(ReportArgs),
+    Explain(Box<ExplainArgs>),
+    Audit(Box<AuditArgs>),
+    Compare(CompareArgs),
     Doctor(DoctorArgs),
     Indexes(IndexesArgs),
     Db(DbArgs),
@@ -76,6 +82,7 @@ impl Command {
             Self::Identities(args) => Some(&args.output),
             Self::Finalize(args) => Some(&args.output),
             Self::Verify(args) => Some(&args.output),
+            Self::Audit(args) => Some(&args.output),
             _ => None,
         }
     }
@@ -404,6 +411,10 @@ pub(crate) struct VerifyArgs {
     /// File for the certificate: verdict and findings per host, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) certificate: Option<PathBuf>,
+    /// List all stored repos in a file beside the certificate, FILE.repos: DID, rev, root and host,
+    /// so that `skyfill compare` names the repos in which two certificates differ
+    #[arg(long, requires = "certificate", conflicts_with = "did")]
+    pub(crate) certificate_repos: bool,
     /// Account to compare, instead of all [repeatable]
     #[arg(long, value_name = "DID")]
     pub(crate) did: Vec<String>,
@@ -603,17 +614,27 @@ pub(crate) struct ManPagesArgs {
     pub(crate) folder: PathBuf,
 }
 
-fn collection(text: &str) -> Result<rows::Collection, String> {
-    rows::Collection::parse(text.trim()).ok_or_else(|| {
+/// The collections that a value of `--collections` means.
+#[derive(Clone, Debug)]
+pub(crate) struct Collections(pub(crate) Vec<rows::Collection>);
+
+fn collections(text: &str) -> Result<Collections, String> {
+    rows::meant_by(text.trim()).map(Collections).ok_or_else(|| {
         let known: Vec<&str> = rows::Collection::ALL
             .iter()
             .map(|known| known.nsid())
             .collect();
+        let groups: Vec<&str> = rows::GROUPS.iter().map(|(name, _)| *name).collect();
         format!(
-            "expected one of the collections of an AppView: {}",
-            known.join(", ")
+            "expected collections of an AppView ({}), a wildcard such as app.bsky.graph.*, or a group ({})",
+            known.join(", "),
+            groups.join(", ")
         )
     })
+}
+
+fn since(text: &str) -> Result<String, String> {
+    load::parse_since(text).ok_or_else(|| "expected a date such as 2024-05-01".to_owned())
 }
 
 fn notifications(text: &str) -> Result<load::Notifications, String> {

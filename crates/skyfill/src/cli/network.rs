@@ -136,9 +136,9 @@ pub(crate) struct SourceArgs {
     /// List the accounts of the PLC directory's export, on the hosts that their documents name
     #[arg(long, help_heading = "Sources")]
     pub(crate) plc_export: bool,
-    /// Collection whose accounts are listed, according to the relay
+    /// Collection whose accounts are listed, according to the relay [repeatable]
     #[arg(long, value_name = "NSID", value_parser = nsid, help_heading = "Sources")]
-    pub(crate) collection: Option<String>,
+    pub(crate) collection: Vec<String>,
     /// Time to wait for hosts that list their repos very slowly, once all others are listed
     /// [seconds]
     #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = "Sources")]
@@ -153,7 +153,7 @@ impl SourceArgs {
             || !self.pds.is_empty()
             || self.pds_file.is_some()
             || self.plc_export
-            || self.collection.is_some()
+            || !self.collection.is_empty()
     }
 }
 

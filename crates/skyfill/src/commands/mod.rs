@@ -1,12 +1,15 @@
 //! One file per command: converts arguments to options, calls the engine, and converts its outcome
 //! to output and an exit code.
 
+pub(crate) mod audit;
 pub(crate) mod catch_up;
+pub(crate) mod compare;
 pub(crate) mod consumer;
 pub(crate) mod dashboard;
 pub(crate) mod db;
 pub(crate) mod discover;
 pub(crate) mod doctor;
+pub(crate) mod explain;
 pub(crate) mod finalize;
 pub(crate) mod identities;
 pub(crate) mod indexes;

@@ -6,7 +6,7 @@ use crate::commands::{judged, stopped};
 use crate::{fetch_args, signals, told};
 use engine::certificate;
 use engine::recorder::Recorder;
-use engine::run::{self, Done, NewRun, Options, Outcome, Repos, Requested, Session};
+use engine::run::{self, Around, Done, NewRun, Options, Outcome, Repos, Requested, Session};
 use ledger::coverage::Coverage;
 use ledger::runs::Mode;
 use observe::Workers;
@@ -63,7 +63,9 @@ fn open_database(args: &RunArgs) -> Result<Database, Failure> {
     let names_any = what.did_file.is_some()
         || what.from_cars.is_some()
         || !what.did.is_empty()
-        || !what.handle.is_empty();
+        || !what.handle.is_empty()
+        || !what.followed_by.is_empty()
+        || !what.list.is_empty();
     if names_any || discovers(args) {
         return Database::open_to_work(&args.load.database.target());
     }
@@ -72,13 +74,28 @@ fn open_database(args: &RunArgs) -> Result<Database, Failure> {
 
 fn options(args: &RunArgs, did_file: Option<DidFile>) -> Result<Options, Failure> {
     let what = &args.what;
-    let choice = Requested::new(&what.collections, what.notifications.as_ref());
+    let collections: Vec<rows::Collection> = what
+        .collections
+        .iter()
+        .flat_map(|meant| meant.0.iter().copied())
+        .collect();
+    let choice = Requested::new(
+        &collections,
+        what.notifications.as_ref(),
+        what.since.as_deref(),
+    );
     Ok(Options {
         repos: Repos {
             did_file,
             dids: what.did.clone(),
             handles: what.handle.clone(),
             from_cars: what.from_cars.clone(),
+            around: Around {
+                followed_by: what.followed_by.clone(),
+                hops: what.hops,
+                lists: what.list.clone(),
+                most: what.most_accounts,
+            },
         },
         discovers: discovers(args),
         source: fetch_args::source(&args.source)?,

@@ -28,6 +28,7 @@ pub(crate) fn run(given: &VerifyArgs) -> Result<Ended, Failure> {
         signatures: args.signatures.then(directory),
         repair: args.repair,
         certificate: args.certificate.clone(),
+        lists_repos: args.certificate_repos,
     };
     let watch = Watch {
         database: &database,

@@ -26,11 +26,19 @@ impl Observer for Watch<'_> {
     fn reached(&self, milestone: Milestone) -> Result<(), Failure> {
         match milestone {
             Milestone::Accepted => return told::remember(self.database, self.forget),
-            Milestone::ReposAdded => told::done(&["did_file", "did", "handle"]),
+            Milestone::ReposAdded => told::done(&[
+                "did_file",
+                "did",
+                "handle",
+                "followed_by",
+                "hops",
+                "list",
+                "most_accounts",
+            ]),
             Milestone::Discovered => return told::used_up(self.database, &DISCOVERY),
             Milestone::FailuresReopened => told::done(&["retry_failed"]),
             Milestone::RunBegun { is_new } => {
-                told::done(&["mode", "now", "collections", "notifications"]);
+                told::done(&["mode", "now", "collections", "notifications", "since"]);
                 // The run before it, which this command may have ended, took along what goes with a
                 // run.
                 if is_new {

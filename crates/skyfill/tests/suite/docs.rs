@@ -18,6 +18,7 @@ const RUN: &[&str] = &[
     "docs/how-to/original-scripts.md",
     "docs/how-to/partial-backfills.md",
     "docs/how-to/profiling.md",
+    "docs/how-to/questions.md",
     "docs/tutorial/first-hour.md",
 ];
 
@@ -306,6 +307,11 @@ fn the_guide_to_a_live_appview_works_as_written() {
 #[test]
 fn the_guide_to_partial_backfills_works_as_written() {
     works("docs/how-to/partial-backfills.md");
+}
+
+#[test]
+fn the_guide_to_questions_works_as_written() {
+    assert!(works("docs/how-to/questions.md").db.count("record") > 0);
 }
 
 #[test]

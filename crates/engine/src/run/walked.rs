@@ -1,0 +1,20 @@
+//! Repos that were fetched to find accounts, kept for the load.
+
+use fetch::archive::Archive;
+use tempfile::TempDir;
+
+/// Repos that were fetched before the load.
+pub(crate) struct Walked {
+    pub(crate) archive: Archive,
+    /// Where they lie, until the command ends.
+    _folder: TempDir,
+}
+
+impl Walked {
+    pub(crate) fn new(archive: Archive, folder: TempDir) -> Self {
+        Self {
+            archive,
+            _folder: folder,
+        }
+    }
+}
