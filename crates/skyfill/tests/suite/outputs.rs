@@ -136,7 +136,10 @@ fn hide_measures(value: &mut Value) {
     match value {
         Value::Object(members) => {
             for (name, member) in members {
-                if MEASURED.contains(&name.as_str()) && !member.is_null() {
+                // Whether a phase was long enough to see what limits it is of the machine.
+                let is_seen = !member.is_null()
+                    || matches!(name.as_str(), "boundBy" | "limit" | "limitWhy");
+                if MEASURED.contains(&name.as_str()) && is_seen {
                     *member = Value::from("#");
                 } else {
                     hide_measures(member);
