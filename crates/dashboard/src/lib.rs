@@ -30,6 +30,7 @@ mod listen;
 mod live;
 mod made;
 mod metrics;
+mod origin;
 mod page;
 mod postgres_side;
 mod serve;
@@ -38,7 +39,7 @@ mod stored;
 
 pub use keys::{BadToken, Token};
 pub use listen::{Dashboard, ListenError, Options};
-pub use live::Origin;
+pub use origin::Origin;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

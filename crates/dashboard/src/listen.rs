@@ -2,8 +2,9 @@
 
 use crate::guard::Guard;
 use crate::keys::{Keys, Token};
-use crate::live::{Live, Origin};
+use crate::live::Live;
 use crate::made::Made;
+use crate::origin::Origin;
 use crate::shared::Shared;
 use crate::stored::Stored;
 use crate::{serve, stored};

@@ -5,6 +5,7 @@
 
 use crate::history::{History, Reading};
 use crate::now_millis;
+use crate::origin::Origin;
 use crate::stored::Known;
 use observe::registry::{Phase, PhaseState, Snapshot, Stage};
 use observe::{Limit, LimitWatch, Unit, registry};
@@ -14,15 +15,6 @@ use std::time::Duration;
 
 /// Stretches of time that are kept; the oldest go.
 const MOST_SPANS: usize = 300;
-
-/// Where the page's data comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// From the process that works, and from its ledger.
-    Process,
-    /// From the ledger alone: the process that works is another one, or has ended.
-    Ledger,
-}
 
 /// A stretch of time that a phase was open.
 #[derive(Clone, Debug)]

@@ -1,7 +1,8 @@
 //! The text for Prometheus. Every name is in [`ALL`], and a test holds that to
 //! docs/reference/metrics.md.
 
-use crate::live::{Live, Origin};
+use crate::live::Live;
+use crate::origin::Origin;
 use crate::shared::Shared;
 use crate::stored::Known;
 use observe::registry::PhaseState;

@@ -1,8 +1,9 @@
 //! What the threads of a dashboard share.
 
 use crate::guard::Guard;
-use crate::live::{Live, Origin};
+use crate::live::Live;
 use crate::made::Made;
+use crate::origin::Origin;
 use crate::stored::Stored;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

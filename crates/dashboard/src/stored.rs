@@ -10,7 +10,7 @@ mod hosts;
 mod past;
 
 use crate::history::Reading;
-use crate::live::Origin;
+use crate::origin::Origin;
 use crate::postgres_side::{self, Session, Table, Totals};
 use crate::{give_way, now_millis};
 use bytes::Bytes;

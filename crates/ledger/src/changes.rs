@@ -304,7 +304,7 @@ pub fn take(client: &mut impl GenericClient, schema: &str, into: &str) -> Result
 /// The server refused.
 pub fn begin_everything(client: &mut impl GenericClient, schema: &str) -> Result<(), Error> {
     client.execute("DELETE FROM skyfill.finalized", &[])?;
-    crate::verified::distrust(client, schema)?;
+    crate::distrust::distrust(client, schema)?;
     forget(client, schema)
 }
 

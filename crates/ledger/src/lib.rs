@@ -19,6 +19,7 @@ pub mod changes;
 pub mod claims;
 mod column;
 pub mod coverage;
+mod distrust;
 pub mod dropped;
 pub mod failpoint;
 pub mod failures;

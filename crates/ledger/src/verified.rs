@@ -182,18 +182,6 @@ pub fn note_proof(
     Ok(())
 }
 
-/// Notes that a comparison of what changed is not enough next time: nobody knows what was written.
-///
-/// # Errors
-/// The server refused.
-pub(crate) fn distrust(client: &mut impl GenericClient, schema: &str) -> Result<(), Error> {
-    client.execute(
-        "UPDATE skyfill.proof SET all_at = NULL WHERE schema_name = $1",
-        &[&schema],
-    )?;
-    Ok(())
-}
-
 /// What is verified as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {

@@ -12,9 +12,11 @@ mod printable;
 mod progress;
 pub mod registry;
 mod screen;
+mod snapshot;
 pub mod units;
 pub mod view;
 mod waiting;
+mod work;
 mod workers;
 
 pub use limit_watch::LimitWatch;

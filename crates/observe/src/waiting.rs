@@ -1,7 +1,7 @@
 //! What is waited for, by name, with the trouble that it makes: shown with the progress, so that a
 //! wait does not look like a hang.
 
-use crate::registry::Awaited;
+use crate::snapshot::Awaited;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

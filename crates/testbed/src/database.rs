@@ -122,7 +122,7 @@ impl TestDb {
     pub fn copied(&self) -> Self {
         let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1";
         let mut client = connect(&server().url_of("postgres"));
-        crate::wait_until("the end of all sessions", || {
+        crate::waiting::wait_until("the end of all sessions", || {
             client
                 .query_one(others, &[&self.name])
                 .expect("look")

@@ -9,6 +9,7 @@
 //! | `browser` | a headless Chromium |
 //! | `command` | the commands that most tests run, and what they printed |
 //! | `process` | commands that run beside a test: waiting for what they print, signals, memory |
+//! | `waiting` | waiting for what sends no event |
 //! | `material` | files that tests compare with, in the crate and at `../shared` |
 //!
 //! Everything here panics with the reason when it fails: a test that cannot go on has failed.
@@ -23,6 +24,7 @@ mod material;
 mod network;
 pub mod pages;
 mod process;
+mod waiting;
 
 pub use browser::Browser;
 pub use command::{
@@ -33,9 +35,8 @@ pub use comparison::{canonical, difference, dump_of};
 pub use database::{TestDb, cluster_folder};
 pub use material::{material, shared};
 pub use network::{Net, dns, later, records_of};
-pub use process::{
-    Consumer, Watched, cpu_seconds, peak_kib, send_lines, send_signal, signal, wait_until,
-};
+pub use process::{Consumer, Watched, cpu_seconds, peak_kib, send_lines, send_signal, signal};
+pub use waiting::wait_until;
 
 /// A folder for one test that the server's user can reach, too.
 #[must_use]

@@ -2,6 +2,7 @@
 //! what they take of the machine.
 
 use crate::command::skyfill;
+use crate::waiting::{LOOK, PATIENCE};
 use rustix::process::{Pid, Signal};
 use std::fs;
 use std::io::{Read, Write};
@@ -12,22 +13,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-/// How long a test waits for what must happen. What has not happened after minutes never will,
-/// however busy the machine is.
-const PATIENCE: Duration = Duration::from_secs(300);
-
-/// How often a test looks at what has no event to wait for.
-const LOOK: Duration = Duration::from_millis(5);
-
-/// Waits until something has happened that sends no event: a file that appears, rows in a table.
-pub fn wait_until(what: &str, mut has_happened: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !has_happened() {
-        assert!(Instant::now() < deadline, "{what} never happened");
-        std::thread::sleep(LOOK);
-    }
-}
 
 /// What a process printed so far, on both its outputs.
 #[derive(Default)]

@@ -2,9 +2,9 @@
 //! about 90 s left`.
 
 use crate::limits::Limit;
-use crate::progress::Work;
 use crate::registry::Stage;
 use crate::waiting::listed;
+use crate::work::Work;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

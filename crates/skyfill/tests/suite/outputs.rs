@@ -137,8 +137,8 @@ fn hide_measures(value: &mut Value) {
         Value::Object(members) => {
             for (name, member) in members {
                 // Whether a phase was long enough to see what limits it is of the machine.
-                let is_seen = !member.is_null()
-                    || matches!(name.as_str(), "boundBy" | "limit" | "limitWhy");
+                let is_seen =
+                    !member.is_null() || matches!(name.as_str(), "boundBy" | "limit" | "limitWhy");
                 if MEASURED.contains(&name.as_str()) && is_seen {
                     *member = Value::from("#");
                 } else {

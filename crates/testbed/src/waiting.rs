@@ -1,0 +1,19 @@
+//! Waiting for what sends no event.
+
+use std::time::{Duration, Instant};
+
+/// How long a test waits for what must happen. What has not happened after minutes never will,
+/// however busy the machine is.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
+
+/// How often a test looks at what has no event to wait for.
+pub(crate) const LOOK: Duration = Duration::from_millis(5);
+
+/// Waits until something has happened that sends no event: a file that appears, rows in a table.
+pub fn wait_until(what: &str, mut has_happened: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !has_happened() {
+        assert!(Instant::now() < deadline, "{what} never happened");
+        std::thread::sleep(LOOK);
+    }
+}
