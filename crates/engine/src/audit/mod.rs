@@ -99,9 +99,9 @@ pub fn audit(
         facts: &facts,
         found,
     };
-    Ok(work
-        .compare_all(&mut client, dids, &mut audited)?
-        .then_some(audited))
+    let is_done = work.compare_all(&mut client, dids, &mut audited)?;
+    audited.sort();
+    Ok(is_done.then_some(audited))
 }
 
 /// A session that can only read, and what the schema has.

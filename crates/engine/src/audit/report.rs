@@ -134,6 +134,13 @@ impl Audited {
         }
     }
 
+    /// Sorts what came in the order in which hosts answered.
+    pub(super) fn sort(&mut self) {
+        self.partial.sort_by(|a, b| a.did.cmp(&b.did));
+        self.absent.sort_by(|a, b| a.did.cmp(&b.did));
+        self.unfetched.sort();
+    }
+
     /// Repos that were compared.
     #[must_use]
     pub fn compared(&self) -> u64 {
