@@ -28,11 +28,12 @@ pub struct Share {
 const NORMAL: f64 = 1.959_963_984_540_054;
 
 /// Student's quantile for 95 % and so many degrees of freedom, by the expansion of Cornish and
-/// Fisher; below three, where that is wrong, a larger one.
+/// Fisher; up to three, where that is too small, those of the tables.
 fn student(degrees: f64) -> f64 {
     match degrees {
         f if f < 1.5 => 12.706,
         f if f < 2.5 => 4.303,
+        f if f < 3.5 => 3.182,
         f => {
             let z = NORMAL;
             let (z3, z5, z7) = (z.powi(3), z.powi(5), z.powi(7));

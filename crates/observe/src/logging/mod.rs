@@ -45,6 +45,7 @@ const OURS: &[&str] = &[
     "process",
     "producer",
     "reference",
+    "report",
     "rows",
     "simnet",
     "skyfill",
