@@ -1,7 +1,7 @@
 //! The page of a report: one file of HTML with its style, without scripts and without a request.
 //!
 //! Whatever hosts, files and the database say stands in it as text: every value goes through
-//! [`text`] on its way in.
+//! `text` on its way in.
 
 mod charts;
 mod sections;

@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn no_block_is_left_out() {
-        let good = "<!-- test: x = $X; y = z -->\n\n```sh run\nskyfill x y\n```\n\n    verdict: complete\n";
+        let good = "<!-- test: x = $X; yes = z -->\n\n```sh run\nskyfill x yes\n```\n\n    verdict: complete\n";
         let blocks = blocks_in("page", good).unwrap();
         assert_eq!(blocks[0].line, 4);
         assert_eq!(
