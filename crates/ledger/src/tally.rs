@@ -4,7 +4,7 @@
 //! Triggers on table `repo` add a few rows of differences per statement, in its transaction. So
 //! the counts are exact, whoever changes repos, and no two transactions wait for each other: a
 //! total that all of them updated would make them wait. The rows of differences are added up to
-//! one per kind by [`compact`], every few seconds while anybody works; [`read`] adds up whatever is
+//! one per kind by [`compact`], every few seconds while anybody works; `read` adds up whatever is
 //! there.
 
 use crate::proofs::{Counts, Proof};
