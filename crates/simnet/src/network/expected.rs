@@ -9,6 +9,7 @@ pub enum Expected {
     State(&'static str),
     /// Its repo cannot be had.
     Failed,
-    /// Its repo is so odd that a client may load it, as [`crate::Network::car`] has it, or refuse it.
+    /// Its repo is so odd that a client may load it, as [`crate::Network::car`] has it, or refuse
+    /// it.
     LoadedOrFailed,
 }
