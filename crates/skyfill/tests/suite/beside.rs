@@ -45,37 +45,57 @@ fn wait_until_loaded(db: &TestDb, did: &str) {
     });
 }
 
+/// A good host, and one that keeps its list back until the gate is open.
+struct Scene {
+    db: TestDb,
+    good: Host,
+    slow: Host,
+    gate: Gate,
+    directory: Server,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let good = Host::of(&[(DID, repo(DID, &rev(3), "first"))]);
+        let late = [(LATE, repo(LATE, &rev(3), "late"))];
+        let slow = Host::of(&late);
+        let gate = keep_list_back(&slow, &late);
+        let directory = directory(&[DID], &good);
+        lives_on(&directory, LATE, &slow);
+        Self {
+            db: TestDb::migrated(),
+            good,
+            slow,
+            gate,
+            directory,
+        }
+    }
+
+    /// A run over both, once the good host's repo is loaded.
+    fn run(&self) -> Watched {
+        let mut run = run_over(&self.db, &self.directory, &[&self.slow, &self.good]);
+        let run = Watched::start(run.args(["--handles", "claimed"]));
+        wait_until_loaded(&self.db, DID);
+        run
+    }
+}
+
 #[test]
 fn a_host_that_keeps_its_list_back_keeps_no_other_repo_waiting() {
-    let db = TestDb::migrated();
-    let good = Host::of(&[(DID, repo(DID, &rev(3), "first"))]);
-    let late = [(LATE, repo(LATE, &rev(3), "late"))];
-    let slow = Host::of(&late);
-    let gate = keep_list_back(&slow, &late);
-    let directory = directory(&[DID], &good);
-    lives_on(&directory, LATE, &slow);
-    let mut run = run_over(&db, &directory, &[&slow, &good]);
-    let run = Watched::start(run.args(["--handles", "claimed"]));
-    wait_until_loaded(&db, DID);
-    gate.open();
+    let scene = Scene::new();
+    let run = scene.run();
+    scene.gate.open();
     let (code, said) = run.end();
     assert_eq!(code, Some(0), "{said}");
-    assert_eq!(texts(&db), ["first", "late"], "{said}");
+    assert_eq!(texts(&scene.db), ["first", "late"], "{said}");
 }
 
 /// The line that it prints continues the pass and the load, without a merge of the rest.
 #[test]
 fn a_stop_in_a_pass_is_continued_as_the_same_load() {
-    let db = TestDb::migrated();
-    let good = Host::of(&[(DID, repo(DID, &rev(3), "first"))]);
-    let late = [(LATE, repo(LATE, &rev(3), "late"))];
-    let slow = Host::of(&late);
-    let gate = keep_list_back(&slow, &late);
-    let directory = directory(&[DID], &good);
-    lives_on(&directory, LATE, &slow);
-    let mut run = run_over(&db, &directory, &[&slow, &good]);
-    let run = Watched::start(run.args(["--handles", "claimed"]));
-    wait_until_loaded(&db, DID);
+    let scene = Scene::new();
+    let db = &scene.db;
+    let run = scene.run();
     signal(&run.child, "TERM");
     let (code, said) = run.end();
     assert_eq!(code, Some(4), "{said}");
@@ -83,11 +103,11 @@ fn a_stop_in_a_pass_is_continued_as_the_same_load() {
         said.contains("stopped; continue with: skyfill run --json\n"),
         "{said}"
     );
-    gate.open();
+    scene.gate.open();
     let mut run = skyfill();
     run.args(["run", "--json"]);
     let output = run_well(run.env("BSKY_DB_POSTGRES_URL", &db.url));
-    assert_eq!(texts(&db), ["first", "late"], "{}", told(&output));
+    assert_eq!(texts(db), ["first", "late"], "{}", told(&output));
     let ended = summary(&output);
     assert_eq!(
         (&ended["run"], &ended["mode"], &ended["differences"]),

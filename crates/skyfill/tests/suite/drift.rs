@@ -71,8 +71,9 @@ fn definitions(db: &TestDb) -> BTreeMap<String, String> {
     let sql = "SELECT 'index ' || indexname, indexdef FROM pg_indexes WHERE schemaname = 'bsky'
         UNION ALL SELECT 'constraint ' || conrelid::regclass || conname, pg_get_constraintdef(oid)
           FROM pg_constraint WHERE connamespace = 'bsky'::regnamespace
-        UNION ALL SELECT 'trigger ' || tgname, pg_get_triggerdef(oid) FROM pg_trigger
-          WHERE NOT tgisinternal AND tgrelid::regclass::text NOT LIKE 'skyfill.%'
+        UNION ALL SELECT 'trigger ' || tgname, pg_get_triggerdef(t.oid)
+          FROM pg_trigger t JOIN pg_class c ON c.oid = tgrelid
+          WHERE NOT tgisinternal AND relnamespace = 'bsky'::regnamespace
         UNION ALL SELECT 'identity ' || indexrelid::regclass, '' FROM pg_index WHERE indisreplident";
     let rows = db.client().query(sql, &[]).unwrap();
     rows.iter().map(|row| (row.get(0), row.get(1))).collect()
