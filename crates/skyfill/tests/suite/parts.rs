@@ -330,18 +330,7 @@ fn members_of_a_list_are_loaded_with_its_owner() {
         .expect("a list with members");
     let db = TestDb::migrated();
     let run = |list: &str| {
-        let mut command = skyfill();
-        command.args([
-            "run",
-            "--json",
-            "--allow-private-hosts",
-            "--handles",
-            "skip",
-            "--host-rate",
-            "10000",
-            "--now",
-            NOW,
-        ]);
+        let mut command = run_load(&db.url);
         command.args([
             "--plc-url",
             &url,
@@ -352,10 +341,7 @@ fn members_of_a_list_are_loaded_with_its_owner() {
             "--list",
             list,
         ]);
-        command
-            .env("BSKY_DB_POSTGRES_URL", &db.url)
-            .output()
-            .unwrap()
+        command.output().unwrap()
     };
     let missing = run(&format!("at://{}/app.bsky.graph.list/none", net.dids[0]));
     assert_eq!(missing.status.code(), Some(2), "{}", told(&missing));
