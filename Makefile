@@ -4,7 +4,7 @@
 msrv := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint doc deny msrv bench chaos fuzz conformance reference archive deb image \
+.PHONY: help quickstart test lint doc deny msrv bench chaos fuzz conformance export-check reference archive deb image \
         packages-test picture
 
 help: ## List these commands
@@ -42,6 +42,9 @@ fuzz: ## Run every fuzz target for ten minutes
 conformance: ## Compare with the official indexer from npm, row by row (official=VERSION: another one)
 	@scripts/conformance.sh $(if $(official),--official $(official))
 
+export-check: ## Have DuckDB and polars, from PyPI, read what skyfill exports
+	@scripts/export-check.sh
+
 reference: ## Generate docs/reference/commands.md from the definitions of the arguments
 	cargo run -q -p skyfill --all-features --locked -- reference > docs/reference/commands.tmp
 	mv docs/reference/commands.tmp docs/reference/commands.md
@@ -58,5 +61,5 @@ image: ## Package: a container image (podman, buildah or docker)
 packages-test: ## Try the packages in new roots, as root on Debian
 	@scripts/packages-test.sh
 
-picture: ## Draw docs/pictures/live-view.svg from a run in tmux
+picture: ## Draw the pictures of the README from a run in tmux
 	@scripts/picture.sh

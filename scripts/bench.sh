@@ -25,8 +25,12 @@ $bench load $skyfill
 section "The network on paper time" paper
 $bench paper
 [ "${1:-}" = --all ] || exit 0
+section "After the first load" changes
+$bench changes $skyfill
 section "Ten times as much" scale
 $bench scale $skyfill
+section "What a record costs" costs
+$bench costs $skyfill
 section "Large repos" large
 $bench large $skyfill
 section "A practice network with every fault" network
@@ -35,5 +39,7 @@ section "The fullest host at its limit" limit
 $bench limit $skyfill
 section "One hostile host beside ten good ones" hostile-host
 $bench hostile-host $skyfill 1500 1
+section "Export" export
+$bench export $skyfill
 section "Lines through the consumer" consumer
 $bench consumer $skyfill

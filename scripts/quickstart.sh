@@ -25,8 +25,9 @@ if [ -s dids.jsonl ]; then
   echo "== real accounts from the live network: $(wc -l < dids.jsonl)"
 else
   echo "== the live network did not respond within 3 seconds: generated repos, served on loopback"
-  "$skyfill" simnet --dids dids.jsonl --repos 40 --records 20000 > simnet.json & practice=$!
+  "$skyfill" simnet --dids dids.jsonl --repos 40 --records 20000 > simnet.json 2> simnet.log & practice=$!
   for _ in $(seq 100); do [ -s simnet.json ] && break; sleep 0.1; done
+  [ -s simnet.json ] || { cat simnet.log >&2; exit 3; }
   options=(--allow-private-hosts --host-rate 1000)
   url() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" simnet.json; }
   identity_options=(--plc-url "$(url plc)" --well-known-server "$(url wellKnown)" --did-web-server "$(url wellKnown)" --dns-server "$(url dns)"
@@ -49,4 +50,5 @@ SQL
 echo "== done: the proof is in $ROOT/quickstart/certificate.json. Look around with:"
 echo "$psql"
 echo "PostgreSQL keeps running in $ROOT/quickstart/skyfill-data; stop it with: $skyfill db stop --data-dir $ROOT/quickstart/skyfill-data"
+echo "For more (skyfill status, skyfill report): cd $ROOT/quickstart && export PATH=$ROOT/target/release:\$PATH"
 exit "$status"

@@ -3,7 +3,8 @@
 # server programs, libpq. Works on Debian and Ubuntu, as root or with sudo; otherwise it prints what
 # to install and stops. It changes nothing that is installed, and creates no PostgreSQL cluster.
 # Usage: scripts/setup.sh [build|test|conformance|package]
-# `test` also needs libpq's headers, PgBouncer, a headless Chromium, and npm for axe-core;
+# `test` also needs libpq's headers, PgBouncer, nats-server, a headless Chromium, npm for axe-core,
+# and Python for moto's server, an object store;
 # `conformance` npm and psql, `package` musl.
 set -euo pipefail
 purpose=${1:-build}
@@ -28,6 +29,8 @@ have_postgres() {
   [ -n "${PG_CONFIG:-}" ] && [ -x "$("$PG_CONFIG" --bindir)/initdb" ]
 }
 have_pgbouncer() { have pgbouncer || [ -x /usr/sbin/pgbouncer ]; }
+have_nats() { have nats-server || [ -x /usr/sbin/nats-server ]; }
+have_venv() { have python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; }
 have_libpq() { have pg_config && [ -f "$(pg_config --includedir)/libpq-fe.h" ]; }
 
 have cc || missing+=(gcc libc6-dev)
@@ -39,7 +42,9 @@ have_browser() { have chromium-headless-shell || have chromium || have chromium-
 if [ "$purpose" = test ]; then
   have_libpq || missing+=(libpq-dev)
   have_pgbouncer || missing+=(pgbouncer)
+  have_nats || missing+=(nats-server)
   have npm || missing+=(npm)
+  have_venv || missing+=(python3-venv)
   have_browser || { missing+=(chromium-headless-shell); fc-list 2>/dev/null | grep -q . || missing+=(fonts-dejavu-core); }
 fi
 if [ "$purpose" = package ]; then have musl-gcc || missing+=(musl-tools); fi
@@ -66,10 +71,13 @@ if [ ${#missing[@]} -gt 0 ]; then
     steps+="mkdir -p /etc/postgresql-common; grep -qs '^ *create_main_cluster' $conf || echo 'create_main_cluster = false' >> $conf; "
   fi
   steps+="apt-get update -qq; apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold ${missing[*]} >/dev/null"
-  # Nor does a test need the service that PgBouncer's package starts.
-  if [[ " ${missing[*]} " == *" pgbouncer "* ]]; then
-    steps+="; service pgbouncer stop >/dev/null 2>&1 || true; update-rc.d pgbouncer disable >/dev/null 2>&1 || true"
-  fi
+  # Nor does a test need the services that these packages start.
+  for service in pgbouncer nats-server; do
+    if [[ " ${missing[*]} " == *" $service "* ]]; then
+      steps+="; service $service stop >/dev/null 2>&1 || true; update-rc.d $service disable >/dev/null 2>&1 || true"
+      steps+="; systemctl disable $service >/dev/null 2>&1 || true"
+    fi
+  done
   if [ "$(id -u)" = 0 ]; then
     as_root=(bash -c)
   elif have sudo && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
@@ -94,4 +102,13 @@ browser=$(dirname "$0")/../target/browser
 if [ "$purpose" = test ] && ! grep -qs "\"version\": \"$axe\"" "$browser/node_modules/axe-core/package.json"; then
   mkdir -p "$browser"
   npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts --prefix "$browser" "axe-core@$axe"
+fi
+
+# The object store of the tests. What its package names first is all of AWS; S3 needs little of it.
+moto=5.2.5
+store=$(dirname "$0")/../target/tools/moto
+if [ "$purpose" = test ] && ! [ -e "$store/lib/"python*"/site-packages/moto-$moto.dist-info" ]; then
+  rm -rf "$store"
+  python3 -m venv "$store"
+  "$store/bin/pip" install --quiet --disable-pip-version-check "moto[s3]==$moto" flask flask-cors >&2
 fi

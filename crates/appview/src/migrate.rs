@@ -5,8 +5,8 @@
 //! official service finds nothing to do afterwards, and skyfill and the service cannot migrate at
 //! the same time.
 
-use crate::migrations::MIGRATIONS;
-use postgres::Client;
+use crate::migrations::{MIGRATIONS, Migration};
+use postgres::{Client, Transaction};
 use std::fmt;
 
 /// Key of the advisory lock under which kysely migrates (`dialect/postgres/postgres-adapter.ts`).
@@ -120,31 +120,7 @@ pub fn migrate_to(
 
 fn run(client: &mut Client, schema: &str, last: Option<&str>) -> Result<Migrated, MigrateError> {
     let mut txn = client.transaction()?;
-    // Checked first: a role that may not create schemas may still fill one.
-    if !txn
-        .query_one(
-            "SELECT to_regnamespace($1) IS NOT NULL",
-            &[&format!("\"{schema}\"")],
-        )?
-        .get::<_, bool>(0)
-    {
-        txn.batch_execute(&format!(r#"CREATE SCHEMA "{schema}""#))?;
-    }
-    txn.batch_execute(&format!(
-        r#"SET LOCAL client_min_messages = warning;
-           SET LOCAL search_path TO "{schema}", public;
-           CREATE TABLE IF NOT EXISTS "{schema}".kysely_migration (name varchar(255) NOT NULL PRIMARY KEY, "timestamp" varchar(255) NOT NULL);
-           CREATE TABLE IF NOT EXISTS "{schema}".kysely_migration_lock (id varchar(255) NOT NULL PRIMARY KEY, is_locked integer DEFAULT 0 NOT NULL);
-           INSERT INTO "{schema}".kysely_migration_lock (id, is_locked) VALUES ('migration_lock', 0) ON CONFLICT DO NOTHING"#
-    ))?;
-    let present: Vec<String> = txn
-        .query(
-            &format!(r#"SELECT name FROM "{schema}".kysely_migration ORDER BY name"#),
-            &[],
-        )?
-        .iter()
-        .map(|row| row.get(0))
-        .collect();
+    let present = prepare(&mut txn, schema)?;
     let unknown: Vec<String> = present
         .iter()
         .filter(|name| !MIGRATIONS.iter().any(|m| m.name == **name))
@@ -177,28 +153,7 @@ fn run(client: &mut Client, schema: &str, last: Option<&str>) -> Result<Migrated
         if last.is_some_and(|last| step.name > last) {
             break;
         }
-        txn.batch_execute(step.sql).map_err(|source| {
-            let about_trgm = step.sql.contains("create extension")
-                && source.to_string().contains("pg_trgm")
-                || source
-                    .as_db_error()
-                    .is_some_and(|db| db.message().contains("pg_trgm"));
-            if about_trgm {
-                MigrateError::Trgm(source)
-            } else {
-                MigrateError::Step {
-                    name: step.name,
-                    source,
-                }
-            }
-        })?;
-        txn.execute(
-            &format!(
-                r#"INSERT INTO "{schema}".kysely_migration (name, "timestamp")
-                   VALUES ($1, to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))"#
-            ),
-            &[&step.name],
-        )?;
+        run_step(&mut txn, schema, step)?;
         ran.push(step.name);
     }
     txn.commit()?;
@@ -207,4 +162,58 @@ fn run(client: &mut Client, schema: &str, last: Option<&str>) -> Result<Migrated
         unknown,
         ran,
     })
+}
+
+/// Makes the schema and kysely's tables, where they are missing. The names of the migrations that
+/// have run.
+fn prepare(txn: &mut Transaction<'_>, schema: &str) -> Result<Vec<String>, postgres::Error> {
+    // Checked first: a role that may not create schemas may still fill one.
+    if !txn
+        .query_one(
+            "SELECT to_regnamespace($1) IS NOT NULL",
+            &[&format!("\"{schema}\"")],
+        )?
+        .get::<_, bool>(0)
+    {
+        txn.batch_execute(&format!(r#"CREATE SCHEMA "{schema}""#))?;
+    }
+    txn.batch_execute(&format!(
+        r#"SET LOCAL client_min_messages = warning;
+           SET LOCAL search_path TO "{schema}", public;
+           CREATE TABLE IF NOT EXISTS "{schema}".kysely_migration (name varchar(255) NOT NULL PRIMARY KEY, "timestamp" varchar(255) NOT NULL);
+           CREATE TABLE IF NOT EXISTS "{schema}".kysely_migration_lock (id varchar(255) NOT NULL PRIMARY KEY, is_locked integer DEFAULT 0 NOT NULL);
+           INSERT INTO "{schema}".kysely_migration_lock (id, is_locked) VALUES ('migration_lock', 0) ON CONFLICT DO NOTHING"#
+    ))?;
+    let sql = format!(r#"SELECT name FROM "{schema}".kysely_migration ORDER BY name"#);
+    let rows = txn.query(&sql, &[])?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+fn run_step(txn: &mut Transaction<'_>, schema: &str, step: &Migration) -> Result<(), MigrateError> {
+    txn.batch_execute(step.sql).map_err(|source| {
+        let is_of_server = |text: &str| {
+            source
+                .as_db_error()
+                .is_some_and(|db| db.message().contains(text))
+        };
+        let about_trgm = step.sql.contains("create extension")
+            && source.to_string().contains("pg_trgm")
+            || is_of_server("pg_trgm");
+        if about_trgm {
+            MigrateError::Trgm(source)
+        } else {
+            MigrateError::Step {
+                name: step.name,
+                source,
+            }
+        }
+    })?;
+    txn.execute(
+        &format!(
+            r#"INSERT INTO "{schema}".kysely_migration (name, "timestamp")
+               VALUES ($1, to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))"#
+        ),
+        &[&step.name],
+    )?;
+    Ok(())
 }

@@ -20,6 +20,18 @@ pub struct Column {
     pub kind: Kind,
 }
 
+/// What leads to the rows of a record where the index of the table does not begin with the
+/// record's URI.
+#[derive(Clone, Copy, Debug)]
+pub struct Lead {
+    /// The first column of the table and of its primary key. It refers to a record of the same
+    /// account, or to the account as a whole (`at://DID`), which sorts before the URIs of its
+    /// records.
+    pub column: &'static str,
+    /// The column of `post` with the same value: the post that a row belongs to knows it.
+    pub of_post: &'static str,
+}
+
 /// A table with `N` columns to write. The count ties a row to its table at compile time.
 #[derive(Debug)]
 pub struct Table<const N: usize> {
@@ -27,6 +39,7 @@ pub struct Table<const N: usize> {
     name: &'static str,
     id: usize,
     uri: &'static str,
+    lead: Option<Lead>,
     unique: &'static [&'static str],
 }
 
@@ -41,6 +54,8 @@ pub struct TableInfo {
     pub columns: &'static [Column],
     /// The column with the URI of the record that a row belongs to.
     pub uri: &'static str,
+    /// What leads to a row by index, if `uri` does not.
+    pub lead: Option<Lead>,
     /// The unique key besides the primary key. A record whose row violates it is a duplicate.
     pub unique: &'static [&'static str],
 }
@@ -51,6 +66,48 @@ impl TableInfo {
     #[must_use]
     pub fn stands_alone(&self) -> bool {
         [RECORD.id, FEED_ITEM.id, DUPLICATE_RECORD.id].contains(&self.id)
+    }
+
+    /// The column that the index begins with which leads to the rows of a record or an account.
+    #[must_use]
+    pub fn index_column(&self) -> &'static str {
+        self.lead.map_or(self.uri, |lead| lead.column)
+    }
+
+    /// SQL: an item of FROM, called `x`, with the rows of the record whose URI is `uri`. Each is
+    /// looked up by index: with a free join, the server reads a table of billions of rows for some
+    /// thousand of them as soon as its statistics are off.
+    #[must_use]
+    pub fn rows_of_record(&self, uri: &str) -> String {
+        let Self { name, uri: key, .. } = self;
+        let Some(Lead { column, of_post }) = self.lead else {
+            return format!(
+                "LATERAL (SELECT y.* FROM \"{name}\" y WHERE y.\"{key}\" = {uri} OFFSET 0) x"
+            );
+        };
+        format!(
+            "LATERAL (SELECT p.\"{of_post}\" AS lead FROM post p WHERE p.uri = {uri} OFFSET 0) p
+             CROSS JOIN LATERAL (SELECT y.* FROM \"{name}\" y
+                                 WHERE y.\"{column}\" = p.lead AND y.\"{key}\" = {uri} OFFSET 0) x"
+        )
+    }
+
+    /// SQL: the condition that a row `x` belongs to an account. `low` is the parameter with the
+    /// text that the URIs of its records begin with (`at://DID/`), `high` the one with the least
+    /// text after all of these (`at://DID0`). Only where text sorts by bytes.
+    #[must_use]
+    pub fn is_of_account(&self, low: &str, high: &str) -> String {
+        let between = |column: &str, low: &str| {
+            format!("x.\"{column}\" >= {low} AND x.\"{column}\" < {high}")
+        };
+        let own = between(self.uri, low);
+        match self.lead {
+            None => own,
+            Some(lead) => {
+                let with_account = format!("left({low}, -1)");
+                format!("{own} AND {}", between(lead.column, &with_account))
+            }
+        }
     }
 
     /// Its columns, quoted, as a list in SQL.
@@ -77,8 +134,14 @@ impl<const N: usize> Table<N> {
             name,
             id,
             uri,
+            lead: None,
             unique,
         }
+    }
+
+    const fn led_by(mut self, column: &'static str, of_post: &'static str) -> Self {
+        self.lead = Some(Lead { column, of_post });
+        self
     }
 
     /// The same, without the count in its type.
@@ -89,6 +152,7 @@ impl<const N: usize> Table<N> {
             name: self.name,
             columns: &self.columns,
             uri: self.uri,
+            lead: self.lead,
             unique: self.unique,
         }
     }
@@ -109,8 +173,8 @@ const fn jsonb(name: &'static str) -> Column {
 }
 
 macro_rules! tables {
-    ($($(#[$doc:meta])* $id:literal $name:ident<$n:literal> = $table:literal, $uri:literal, $unique:expr, [$($column:expr),* $(,)?];)*) => {
-        $($(#[$doc])* pub static $name: Table<$n> = Table::new($id, $table, $uri, $unique, [$($column),*]);)*
+    ($($(#[$doc:meta])* $id:literal $name:ident<$n:literal> = $table:literal, $uri:literal, $unique:expr, [$($column:expr),* $(,)?] $(, $lead:ident = $of_post:literal)?;)*) => {
+        $($(#[$doc])* pub static $name: Table<$n> = Table::new($id, $table, $uri, $unique, [$($column),*])$(.led_by(stringify!($lead), $of_post))?;)*
         /// Every table that repos fill.
         pub static ALL: &[TableInfo] = &[$($name.info()),*];
     };
@@ -147,7 +211,7 @@ tables! {
         [text("uri"), text("cid"), text("subject"), text("subjectCid"), text("createdAt"), text("indexedAt")];
     /// Replies of the author of a thread.
     9 OP_THREAD_REPLY<3> = "op_thread_reply", "uri", &[],
-        [text("rootUri"), text("parentUri"), text("uri")];
+        [text("rootUri"), text("parentUri"), text("uri")], rootUri = "replyRoot";
     /// `app.bsky.feed.like`.
     10 LIKE<9> = "like", "uri", &["subject", "creator"],
         [text("uri"), text("cid"), text("creator"), text("subject"), text("subjectCid"), text("via"), text("viaCid"),
@@ -209,7 +273,7 @@ tables! {
 
 #[cfg(test)]
 mod tests {
-    use super::ALL;
+    use super::{ALL, POST};
 
     #[test]
     fn ids_are_positions_and_uri_columns_are_columns() {
@@ -221,6 +285,11 @@ mod tests {
                     "{}.{name}",
                     table.name
                 );
+            }
+            if let Some(lead) = table.lead {
+                assert_eq!(table.columns[0].name, lead.column, "{}", table.name);
+                let of_post = |column: &super::Column| column.name == lead.of_post;
+                assert!(POST.info().columns.iter().any(of_post), "{}", lead.of_post);
             }
         }
     }

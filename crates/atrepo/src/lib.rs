@@ -33,6 +33,7 @@ mod limits;
 pub mod mst;
 mod mst_builder;
 mod repo;
+pub mod sync;
 pub mod syntax;
 mod varint;
 #[doc(hidden)]
@@ -43,8 +44,8 @@ pub use cid::{Cid, Codec, Link};
 pub use commit::Commit;
 pub use error::{RecordError, RepoError};
 pub use limits::{
-    LEAST_SECTION_BYTES, MAX_BLOCKS, MAX_COMMIT_BYTES, MAX_HEADER_BYTES, MAX_NODE_BYTES,
-    MAX_RECORD_BYTES, MAX_SECTION_BYTES, SHARED_TIMES,
+    LEAST_SECTION_BYTES, MAX_BLOCKS, MAX_COMMIT_BYTES, MAX_HEADER_BYTES, MAX_NODE_BYTES, MAX_OPS,
+    MAX_RECORD_BYTES, MAX_SECTION_BYTES, MAX_SLICE_BYTES, SHARED_TIMES,
 };
 pub use mst_builder::RootBuilder;
 pub use repo::{Entry, Repo, RepoSize, RepoSummary};

@@ -40,3 +40,13 @@ pub const MAX_RECORD_BYTES: usize = 1 << 20;
 /// shared, the records are smaller than the CAR. The factor allows for honest repos that repeat
 /// themselves. Records beyond it, in the order of keys, are skipped.
 pub const SHARED_TIMES: usize = 4;
+
+/// Largest slice of a repo that comes with a commit event: the hard limit of the sync
+/// specification, 2 million bytes (<https://atproto.com/specs/sync>; `maxLength` of `blocks` in
+/// `lexicons/com/atproto/sync/subscribeRepos.json`; `MaxMessageBlocksBytes` in indigo's
+/// `cmd/relay/relay/verify.go`).
+pub const MAX_SLICE_BYTES: usize = 2_000_000;
+
+/// Maximum number of operations of a commit event (`maxLength` of `ops` in the same lexicon;
+/// `MaxCommitOps` in the same file of indigo).
+pub const MAX_OPS: usize = 200;

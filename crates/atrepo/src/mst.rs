@@ -20,6 +20,9 @@ use crate::work;
 use sha2::{Digest, Sha256};
 use std::cmp::Ordering;
 
+mod invert;
+pub(crate) use invert::{Change, InvertError, previous_root};
+
 /// Longest key that is accepted. An NSID has up to 317 bytes, then a slash and a record key of up
 /// to 512. Longer keys cannot be valid; up to this length they are skipped as records, and the tree
 /// is not refused.

@@ -96,18 +96,38 @@ impl RootBuilder {
         {
             return false;
         }
-        let layer = usize::try_from(layer(key)).unwrap_or(usize::MAX).min(128);
-        while self.open.len() <= layer {
-            self.open.push(OpenNode::default());
-        }
-        self.close_below(layer);
+        self.add_in_layer(key, value, layer(key));
+        true
+    }
+
+    /// Adds a key that is greater than all previous ones, and whose layer is known.
+    pub(crate) fn add_in_layer(&mut self, key: &[u8], value: Cid, layer: u32) {
+        let layer = self.open_up_to(layer);
         if let Some(node) = self.open.get_mut(layer) {
             node.push(key, value);
         }
         let last = self.last.get_or_insert_default();
         last.clear();
         last.extend_from_slice(key);
-        true
+    }
+
+    /// Adds a whole subtree, whose node is in `layer`, after all that was added. Keys beside it
+    /// must be in higher layers, and there must be one between two subtrees.
+    pub(crate) fn add_subtree(&mut self, cid: Cid, layer: u32) {
+        let above = self.open_up_to(layer.saturating_add(1));
+        if let Some(node) = self.open.get_mut(above) {
+            node.attach(cid);
+        }
+    }
+
+    /// Closes what is below `layer`, so that the next entry goes there.
+    fn open_up_to(&mut self, layer: u32) -> usize {
+        let layer = usize::try_from(layer).unwrap_or(usize::MAX).min(128);
+        while self.open.len() <= layer {
+            self.open.push(OpenNode::default());
+        }
+        self.close_below(layer);
+        layer
     }
 
     /// Closes all nodes below `layer`; each becomes a subtree of the node above.
@@ -136,6 +156,12 @@ impl RootBuilder {
             .unwrap_or(0);
         self.close_below(top);
         match self.open.get_mut(top) {
+            // A root has keys, so a subtree alone is the tree.
+            Some(OpenNode {
+                left: Some(left),
+                last: None,
+                ..
+            }) => *left,
             Some(node) => node.close(),
             None => OpenNode::default().close(),
         }

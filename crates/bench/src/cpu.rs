@@ -61,3 +61,37 @@ impl ServerCpu {
         own + live.map(|fields| ticks(&fields, OWN)).sum::<f64>()
     }
 }
+
+/// CPU seconds of all processes of the machine, and those that its host took from it.
+#[allow(clippy::cast_precision_loss)]
+pub(crate) fn of_machine() -> f64 {
+    let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let fields = text.lines().next().unwrap_or_default().split_whitespace();
+    let ticks: Vec<u64> = fields
+        .skip(1)
+        .filter_map(|field| field.parse().ok())
+        .collect();
+    // user, nice, system; not idle and iowait; irq, softirq, steal.
+    let busy = ticks.iter().take(3).chain(ticks.iter().skip(5).take(3));
+    busy.sum::<u64>() as f64 / rustix::param::clock_ticks_per_second() as f64
+}
+
+/// This machine, for a report.
+pub(crate) fn machine() -> String {
+    let model = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = model
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"));
+    let model = model.map_or("", |text| text.trim_start_matches([' ', '\t', ':']));
+    let here = process::Machine::this();
+    format!(
+        "{} cores, {} GiB, {}",
+        here.cores,
+        here.memory >> 30,
+        if model.is_empty() {
+            "unknown CPU"
+        } else {
+            model
+        }
+    )
+}

@@ -4,12 +4,18 @@
 //! - `client`: repos in memory to rows that go nowhere, on one core, beside SHA-256 alone.
 //! - `load`: `skyfill run` against a bare COPY of the same rows into the same tables without
 //!   indexes, and the bare index builds.
+//! - `changes`: once a database is finalized and proved, what changes cost against everything.
 //! - `scale`: the load phase at two sizes.
 //! - `large`: single large repos, with their peak memory.
 //! - `consumer`: lines through `skyfill consumer`.
+//! - `export`: `skyfill export` beside DuckDB's own COPY to Parquet.
 //! - `network`: a practice network with every fault, and one whose fullest host sets the time.
 //! - `hostile-host`: a hostile host beside good ones, with each fault in turn.
-//! - `paper`: the full network, on a virtual clock.
+//! - `ledger`: schema skyfill with as many repos as the full network has.
+//! - `writes`: bytes that the server writes in each phase of a fresh load.
+//! - `follow`: the event stream of a practice network, at once and at the pace of the network.
+//! - `costs`: what a record costs in each phase, table and index: the table of `skyfill plan`.
+//! - `paper`: the full network, on a virtual clock, and the phases after that.
 //!
 //! The report goes to stdout, what happens to stderr.
 
@@ -20,33 +26,47 @@
 )]
 
 mod bare;
+mod changes;
 mod client;
+mod clock;
 mod consumer;
+mod costs;
 mod cpu;
+mod export;
+mod follow;
 mod hostile;
 mod large;
+mod ledger;
 mod load;
 mod network;
 mod paper;
+mod phases;
 mod scene;
 mod stream;
+mod writes;
 
 use std::path::PathBuf;
 
 const USAGE: &str = "usage: bench client [RECORDS] [ROUNDS]
        bench load SKYFILL [RECORDS] [ROUNDS]
+       bench changes SKYFILL [RECORDS]
        bench scale SKYFILL [RECORDS] [RECORDS]
        bench large SKYFILL
        bench consumer SKYFILL [RECORDS] [ROUNDS]
+       bench export SKYFILL [RECORDS] [ROUNDS]
        bench network SKYFILL [REPOS] [HOSTS]
        bench limit SKYFILL [REPOS]
        bench hostile-host SKYFILL [REPOS] [ROUNDS] [FAULT...]
-       bench paper [REPOS]";
+       bench ledger [REPOS] [SKYFILL]
+       bench writes SKYFILL [RECORDS]
+       bench follow SKYFILL [EVENTS]
+       bench costs SKYFILL [RECORDS...]
+       bench paper [REPOS] [COSTS-FILE]";
 
 fn main() {
     let mut args = std::env::args().skip(1);
     let what = args.next().unwrap_or_default();
-    let binary = if matches!(what.as_str(), "client" | "paper") {
+    let binary = if matches!(what.as_str(), "client" | "ledger" | "paper") {
         PathBuf::new()
     } else {
         let Some(binary) = args.next() else {
@@ -63,16 +83,42 @@ fn main() {
     let report = match what.as_str() {
         "client" => client::run(number(300_000), number(5)),
         "load" => load::run(&binary, number(1_000_000), number(3)),
+        "changes" => changes::run(&binary, number(1_000_000)),
         "scale" => load::scale(&binary, [number(1_000_000), number(10_000_000)]),
         "large" => large::run(&binary),
         "consumer" => consumer::run(&binary, number(300_000), number(3)),
+        "export" => export::run(&binary, number(1_000_000), number(3)),
         "network" => network::faults(&binary, number(20_000), number(300)),
         "limit" => network::limit(&binary, number(6000)),
         "hostile-host" => {
             let (repos, rounds) = (number(2000), number(3));
             hostile::run(&binary, repos, rounds, &args.collect::<Vec<String>>())
         }
-        "paper" => paper::run(number(45_000_000) as u64),
+        "ledger" => {
+            let repos = number(1_000_000) as u64;
+            let binary = args.next().map(PathBuf::from);
+            ledger::run(repos, binary.as_deref())
+        }
+        "writes" => writes::run(&binary, number(300_000)),
+        "follow" => follow::run(&binary, number(50_000)),
+        "costs" => {
+            let mut sizes: Vec<usize> = Vec::new();
+            for text in args {
+                sizes.push(text.parse().expect("a number"));
+            }
+            if sizes.is_empty() {
+                sizes.extend([100_000, 300_000, 1_000_000, 2_000_000]);
+            }
+            costs::run(&binary, &sizes)
+        }
+        "paper" => {
+            let repos = number(45_000_000) as u64;
+            let costs = args.next().map_or_else(plan::Costs::committed, |path| {
+                let text = std::fs::read_to_string(path).expect("a table of costs");
+                plan::Costs::parse(&text).expect("a table of costs")
+            });
+            paper::run(repos, &costs)
+        }
         _ => {
             eprintln!("{USAGE}");
             std::process::exit(2)

@@ -4,10 +4,13 @@
 //! Sizes and limits are those of DESIGN, section 8: Bluesky's hosts hold up to 500,000 repos and
 //! answer 3,000 requests in five minutes, in fixed windows that begin with a request; some of them
 //! do not say so. Beside them are thousands of self-hosted ones, some of which are away, or stall.
-//! What loading costs is not in it: the question is what the network alone takes.
+//! What loading costs is not in it: the question is what the network alone takes. [`crate::clock`]
+//! adds the phases after it.
 
+use crate::clock;
 use fetch::schedule::pace::Announced;
-use fetch::schedule::{HostId, Next, Observed, Outcome, Scheduler, Settings};
+use fetch::schedule::{HostId, Next, Observed, RequestResult, Scheduler, Settings};
+use plan::Costs;
 use simnet::Random;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -24,11 +27,6 @@ const WINDOW: Duration = Duration::from_secs(300);
 const PAGE: u64 = 1000;
 /// Requests that wait at a host at most: as many as a run lets wait.
 const WAITING: u64 = 64;
-/// What a run asks at once.
-const SLOTS: usize = 4096;
-/// Questions about handles at once, and what one takes.
-const HANDLES_AT_ONCE: f64 = 512.0;
-const HANDLE_SECONDS: f64 = 0.15;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Class {
@@ -72,7 +70,7 @@ struct Host {
 }
 
 /// The report.
-pub(crate) fn run(repos: u64) -> String {
+pub(crate) fn run(repos: u64, costs: &Costs) -> String {
     let started = Instant::now();
     let mut random = Random::new(1);
     let mut hosts = network(repos, &mut random);
@@ -126,13 +124,7 @@ pub(crate) fn run(repos: u64) -> String {
             of.iter().map(|host| host.limited).sum::<u64>()
         );
     }
-    #[allow(clippy::cast_precision_loss)]
-    let handles = total as f64 * HANDLE_SECONDS / HANDLES_AT_ONCE;
-    let _ = writeln!(
-        out,
-        "\nIdentities are a stage of their own, beside or after that: {total} handles, {HANDLES_AT_ONCE:.0} at once, {HANDLE_SECONDS} s each: {:.2} h.",
-        hours(handles)
-    );
+    out.push_str(&clock::report(total, now, costs));
     out
 }
 
@@ -177,7 +169,7 @@ fn network(repos: u64, random: &mut Random) -> Vec<Host> {
 /// Lists and fetches all of it; the time of the last answer.
 fn simulate(hosts: &mut [Host], random: &mut Random) -> Duration {
     let mut scheduler = Scheduler::new(Settings {
-        slots: SLOTS,
+        slots: clock::scale().slots,
         ..Settings::default()
     });
     let mut now = Duration::ZERO;
@@ -214,8 +206,11 @@ fn simulate(hosts: &mut [Host], random: &mut Random) -> Duration {
             return last;
         };
         let (id, host) = (ids[number], &mut hosts[number]);
-        let outcome =
-            [Outcome::Answered, Outcome::Limited(None), Outcome::Failed][usize::from(what)];
+        let outcome = [
+            RequestResult::Answered,
+            RequestResult::Limited(None),
+            RequestResult::Failed,
+        ][usize::from(what)];
         let announced = (host.class == Class::Announcing).then(|| Announced {
             limit: LIMIT,
             window: Some(WINDOW),
@@ -240,7 +235,7 @@ fn simulate(hosts: &mut [Host], random: &mut Random) -> Duration {
             continue;
         }
         match outcome {
-            Outcome::Answered => {
+            RequestResult::Answered => {
                 host.answered += 1;
                 (host.ended, last) = (now, now);
                 if host.left > 0 {

@@ -24,13 +24,19 @@ pub(crate) struct Took {
 
 impl Scene {
     pub(crate) fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// One whose server has these settings besides those of a private database.
+    pub(crate) fn with(settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::set_permissions(
             folder.path(),
             std::os::unix::fs::PermissionsExt::from_mode(0o755),
         )
         .expect("open it");
-        let server = pgbox::start(&folder.path().join("skyfill-data")).expect("PostgreSQL");
+        let server =
+            pgbox::start_with(&folder.path().join("skyfill-data"), settings).expect("PostgreSQL");
         let scene = Self { folder, server };
         scene
             .admin()

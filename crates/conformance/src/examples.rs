@@ -122,3 +122,15 @@ pub(crate) fn examples() -> Vec<(&'static str, Value)> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_collection_has_an_example() {
+        let examples = super::examples();
+        for collection in rows::Collection::ALL {
+            let is_there = examples.iter().any(|(name, _)| *name == collection.nsid());
+            assert!(is_there, "{collection:?}");
+        }
+    }
+}

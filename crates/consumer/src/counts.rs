@@ -160,12 +160,16 @@ impl Summary {
     /// The summary in lines for people.
     #[must_use]
     pub fn report(&self) -> Vec<String> {
+        // Parts of repos are counted as parts.
+        let new = match (self.new_rows, self.parts) {
+            (0, 1..) => String::new(),
+            (rows, _) => format!(", of which {rows} in lines added a new row"),
+        };
         let mut lines = vec![format!(
-            "{} lines or entries: {} records committed, of which {} in lines added a new row; {} duplicates, \
+            "{} lines or entries: {} records committed{new}; {} duplicates, \
              {} repeated in a batch, {} not indexed or skipped, {} about accounts, {} parts of repos, {} rejected; {:.1} s",
             self.lines,
             self.committed,
-            self.new_rows,
             self.duplicates,
             self.repeated,
             self.not_indexed,

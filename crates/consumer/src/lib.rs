@@ -1,19 +1,21 @@
-//! The engine of `skyfill consumer`: reads frames or lines from a socket, and stores rows in the
-//! database.
+//! The engine of `skyfill consumer`: reads frames or lines from a socket, or frames from a stream
+//! of NATS JetStream, and stores rows in the database.
 //!
-//! One thread per connection reads (`connections`). Frames become chunks of whole parts of repos
-//! (`frames`), which are loaded as in a run. Lines become batches ([`lines`]), which one thread per
-//! database connection stores. Records that can collide go to the same database connection. So of
-//! two the first one sent wins, and no two connections wait for each other's rows. When a producer
-//! ends its stream, its connection is closed only after everything that arrived over it is
-//! committed.
+//! One thread per connection reads (`connections`), or one per shard of the stream (`stream`).
+//! Frames become chunks of whole parts of repos (`frames`), which are loaded as in a run. Lines
+//! become batches ([`lines`]), which one thread per database connection stores. Records that can
+//! collide go to the same database connection. So of two the first one sent wins, and no two
+//! connections wait for each other's rows. When a producer ends its stream, its connection is
+//! closed only after everything that arrived over it is committed.
 
 mod connections;
 mod counts;
 mod frames;
 pub mod lines;
+mod stream;
 
 pub use counts::Summary;
+pub use stream::Options as StreamOptions;
 
 use connections::Connections;
 use counts::Counts;
@@ -29,16 +31,27 @@ use load::loading::{Loaders, Loading, Settle};
 use load::{LoaderOptions, fresh};
 use observe::{Lane, Progress, Workers};
 use process::{Database, Ended, Failure, Stop, Target, checks, threads};
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use stream::Streaming;
+
+/// Where records come from.
+#[derive(Clone)]
+pub enum Source {
+    /// The socket to listen on.
+    Socket(PathBuf),
+    /// A stream of NATS JetStream.
+    Stream(StreamOptions),
+}
 
 /// How a consumer works.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
-    /// The socket to listen on.
-    pub socket: PathBuf,
+    /// Where records come from.
+    pub source: Source,
     /// The database.
     pub target: Target,
     /// Records of a collection per COPY, of those that come as lines.
@@ -65,6 +78,8 @@ struct Memory {
     pending: usize,
     /// Rows of a chunk.
     chunk: usize,
+    /// Messages of a stream that have come and are not read.
+    messages: usize,
     /// Unique keys of parts that are large.
     keys: usize,
     /// Maximum number of concurrent producers: each has a buffer for the longest frame or line, and
@@ -84,6 +99,7 @@ impl Memory {
             transactions: (total / 8).min(128 << 20),
             pending: (total / 8).min(64 << 20),
             chunk: (total / 128).clamp(1 << 20, 8 << 20),
+            messages: total / 8,
             keys: total / 4,
             producers: (total / PRODUCER).clamp(2, MAX_PRODUCERS),
         }
@@ -94,7 +110,7 @@ impl Memory {
 pub struct Consumer {
     options: Options,
     database: Database,
-    listener: Listener,
+    listener: Option<Listener>,
     memory: Memory,
 }
 
@@ -111,7 +127,10 @@ impl Consumer {
     pub fn open(options: Options) -> Result<Self, Failure> {
         checks::require_writable("--rejects", &options.rejects)?;
         let database = Database::open_to_work(&options.target)?;
-        let listener = Listener::bind(&options.socket).map_err(Failure::new)?;
+        let listener = match &options.source {
+            Source::Socket(path) => Some(Listener::bind(path).map_err(Failure::new)?),
+            Source::Stream(_) => None,
+        };
         let memory = Memory::share(options.memory);
         Ok(Self {
             options,
@@ -137,46 +156,56 @@ impl Consumer {
         } = self;
         let rejects = Arc::new(Rejects::new(&options.rejects));
         let counts = Counts::new();
-        let writing = WriterOptions {
-            url: database.url.clone(),
-            schema: database.schema.clone(),
-            driver: options.driver,
-            transaction_records: options.transaction_records,
-            transaction_bytes: (memory.transactions / options.connections).max(1 << 20),
-        };
         let shards = Shards::start(
             options.connections,
-            &writing,
+            &writing(&options, &database, &memory),
             &counts,
             &rejects,
             workers,
             stop,
         )?;
         let (parts, loading) = start_loading(&options, &database, &memory, &counts, workers, stop)?;
-        observe::log!(
-            "listening on {}, storing in schema {} of {}",
-            options.socket.display(),
-            database.schema,
-            database.shown()
-        );
+        let target = format!("storing in {}", place(&database));
         let progress = Progress::begin("consumer", counts.shown(), None);
         let started = Instant::now();
-        let connections = Connections {
-            socket: &options.socket,
-            most: memory.producers,
-            lines: LineStore {
-                batch_size: options.batch_size,
-                shards: shards.senders(),
-                pending: Arc::new(Pending::new(memory.pending)),
-                counts: counts.clone(),
-                rejects: Arc::clone(&rejects),
-                stop: stop.clone(),
-            },
-            parts: &parts,
-            workers,
-            stop,
-        };
-        let mut broke_off = connections.serve(listener);
+        let mut streamed = Ok(());
+        let mut broke_off = false;
+        match (&options.source, listener) {
+            (Source::Socket(socket), Some(listener)) => {
+                observe::log!("listening on {}, {target}", socket.display());
+                let lines = LineStore {
+                    batch_size: options.batch_size,
+                    shards: shards.senders(),
+                    pending: Arc::new(Pending::new(memory.pending)),
+                    counts: counts.clone(),
+                    rejects: Arc::clone(&rejects),
+                    stop: stop.clone(),
+                };
+                let connections = Connections {
+                    socket,
+                    most: memory.producers,
+                    lines,
+                    parts: &parts,
+                    workers,
+                    stop,
+                };
+                broke_off = connections.serve(listener);
+            }
+            (Source::Stream(stream), _) => {
+                let streaming = Streaming {
+                    options: stream,
+                    memory: memory.messages,
+                    parts: &parts,
+                    counts: &counts,
+                    rejects: &rejects,
+                    url: &database.url,
+                    workers,
+                    stop,
+                };
+                streamed = streaming.run(&target);
+            }
+            (Source::Socket(_), None) => {}
+        }
         let stored = shards.finish();
         parts.loaders().end();
         for thread in loading {
@@ -184,27 +213,49 @@ impl Consumer {
         }
         progress.finish();
         let summary = counts.summary(started.elapsed(), &rejects);
-        let failed = |why: &dyn std::fmt::Display, hint: &str| {
-            let (schema, shown) = (&database.schema, database.shown());
-            Failure::new(format!("schema {schema} of {shown}: {why}")).hint(hint)
-        };
-        let outcome = if let Err(error) = stored {
-            Err(failed(
-                &error,
-                "what was committed is stored; fix this, then send the same lines again",
-            ))
-        } else if let Some(why) = parts.broken() {
-            Err(failed(
-                &why,
-                "what was acknowledged is stored; fix this, then restart it: the producer sends the rest",
-            ))
-        } else if rejects.count() > 0 || broke_off || parts.refused_parts() > 0 {
-            Ok(Ended::WithFailures)
-        } else {
-            Ok(Ended::Well)
-        };
-        Ok(Consumed { summary, outcome })
+        let outcome = streamed
+            .and_then(|()| stored.map_err(|error| lines_not_stored(&database, &error)))
+            .and_then(|()| match parts.broken() {
+                Some(why) => Err(parts_not_stored(&database, &why)),
+                None => Ok(()),
+            });
+        let is_well = rejects.count() == 0 && !broke_off && parts.refused_parts() == 0;
+        Ok(Consumed {
+            summary,
+            outcome: outcome.map(|()| Ended::well_if(is_well)),
+        })
     }
+}
+
+/// How the lines of a connection are written.
+fn writing(options: &Options, database: &Database, memory: &Memory) -> WriterOptions {
+    WriterOptions {
+        url: database.url.clone(),
+        schema: database.schema.clone(),
+        driver: options.driver,
+        transaction_records: options.transaction_records,
+        transaction_bytes: (memory.transactions / options.connections).max(1 << 20),
+    }
+}
+
+fn lines_not_stored(database: &Database, why: &impl Display) -> Failure {
+    not_stored(database, why)
+        .hint("what was committed is stored; fix this, then send the same lines again")
+}
+
+fn parts_not_stored(database: &Database, why: &impl Display) -> Failure {
+    not_stored(database, why).hint(
+        "what was acknowledged is stored; fix this, then restart it: the producer sends the rest",
+    )
+}
+
+fn not_stored(database: &Database, why: &impl Display) -> Failure {
+    Failure::new(format!("{}: {why}", place(database)))
+}
+
+/// The database, for people.
+fn place(database: &Database) -> String {
+    format!("schema {} of {}", database.schema, database.shown())
 }
 
 /// Starts what stores parts that come in frames: as many connections as for lines, opened when they
@@ -243,6 +294,7 @@ fn start_loading(
         .map(|(number, messages)| {
             let loading = Loading {
                 options: LoaderOptions {
+                    worker: None,
                     url: database.url.clone(),
                     schema: database.schema.clone(),
                     run: 0,

@@ -5,14 +5,19 @@
 //! in the time that an answer takes.
 
 use data_encoding::BASE64URL_NOPAD;
+use process::Failure;
 use sha2::{Digest, Sha256};
+use std::env::VarError;
 use std::fmt;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq;
 
 /// Shortest token that is accepted: what is shorter can be guessed.
 const SHORTEST: usize = 16;
+/// Variable that holds the token.
+const VARIABLE: &str = "SKYFILL_LISTEN_TOKEN";
 /// Browsers that may be signed in at once; the next one takes the place of the first.
 const MOST_COOKIES: usize = 64;
 /// How long the link is good.
@@ -68,6 +73,28 @@ impl Token {
             return Err(BadToken);
         }
         Ok(Self(Hidden::of(text.as_bytes())))
+    }
+
+    /// The token of a file, else that of the environment, if there is one.
+    ///
+    /// # Errors
+    /// The file cannot be read, or what stands there is no token.
+    pub fn find(file: Option<&Path>) -> Result<Option<Self>, Failure> {
+        let (text, place) = match (file, std::env::var(VARIABLE)) {
+            (Some(path), _) => {
+                let place = format!("--listen-token-file {}", path.display());
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| Failure::usage(format!("{place}: {error}")))?;
+                (text, place)
+            }
+            (None, Ok(text)) if !text.is_empty() => (text, VARIABLE.to_owned()),
+            (None, Err(VarError::NotUnicode(_))) => (String::new(), VARIABLE.to_owned()),
+            (None, _) => return Ok(None),
+        };
+        let token = Self::parse(&text).map_err(|error| {
+            Failure::usage(format!("{place}: {error}")).hint("make one with: openssl rand -hex 24")
+        })?;
+        Ok(Some(token))
     }
 }
 

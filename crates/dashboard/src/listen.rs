@@ -8,6 +8,7 @@ use crate::origin::Origin;
 use crate::shared::Shared;
 use crate::stored::Stored;
 use crate::{serve, stored};
+use process::Failure;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -52,6 +53,19 @@ impl fmt::Display for ListenError {
 }
 
 impl std::error::Error for ListenError {}
+
+impl From<ListenError> for Failure {
+    fn from(error: ListenError) -> Self {
+        match error {
+            ListenError::NeedsToken(_) => Failure::usage(error).hint(
+                "set SKYFILL_LISTEN_TOKEN or --listen-token-file, or listen at 127.0.0.1 and use an SSH tunnel",
+            ),
+            ListenError::Refused(..) => Failure::new(error)
+                .hint("name another address or port with --listen; port 0 picks one that is free"),
+            ListenError::NoThread(_) => Failure::new(error),
+        }
+    }
+}
 
 /// A dashboard that is served until the process ends.
 pub struct Dashboard {

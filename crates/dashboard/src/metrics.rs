@@ -5,6 +5,7 @@ use crate::live::Live;
 use crate::origin::Origin;
 use crate::shared::Shared;
 use crate::stored::Known;
+use ledger::follow::Followed;
 use observe::registry::PhaseState;
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
@@ -43,6 +44,12 @@ metrics! {
     HOSTS "gauge" "skyfill_hosts" ["health"] "Hosts by health";
     FAILED "gauge" "skyfill_failed_repos" ["code"] "Failed repos by error code";
     COUNTED "gauge" "skyfill_counted_timestamp_seconds" [] "When the counts of the ledger were read";
+    FOLLOW_ALIVE "gauge" "skyfill_follow_alive" [] "Whether a process follows the event stream";
+    FOLLOW_LAG "gauge" "skyfill_follow_lag_seconds" [] "Seconds between the last event that was stored and the time when it was";
+    FOLLOW_WAITING "gauge" "skyfill_follow_waiting_events" [] "Events that were received and are not stored yet";
+    FOLLOW_BEHIND "gauge" "skyfill_follow_behind_repos" [] "Repos that are behind the event stream";
+    FOLLOW_EVENTS "counter" "skyfill_follow_events_total" ["outcome"] "Events of the stream by what became of them, in all";
+    FOLLOW_PROVED "counter" "skyfill_follow_proved_repos_total" ["outcome"] "Repos that were compared with their commits beside the event stream";
     UP "gauge" "skyfill_database_up" [] "Whether the database answers";
     DATABASE_BYTES "gauge" "skyfill_postgres_database_bytes" [] "Size of the database";
     WAL_BYTES "counter" "skyfill_postgres_wal_bytes_total" [] "WAL written by the whole server";
@@ -74,6 +81,9 @@ pub(crate) fn text(shared: &Shared) -> String {
         }
     }
     of_ledger(&mut page, &known);
+    if let Some(followed) = &known.followed {
+        of_stream(&mut page, followed);
+    }
     of_server(&mut page, &known);
     of_machine(&mut page);
     page.0
@@ -157,6 +167,29 @@ fn of_ledger(page: &mut Page, known: &Known) {
             page.sample(&FAILED, &[&reason.code], reason.repos);
         }
     }
+}
+
+fn of_stream(page: &mut Page, followed: &Followed) {
+    page.single(&FOLLOW_ALIVE, u8::from(followed.is_alive));
+    if let Some(lag) = followed.lag {
+        page.single(&FOLLOW_LAG, lag);
+    }
+    page.single(&FOLLOW_WAITING, followed.waiting);
+    page.single(&FOLLOW_BEHIND, followed.behind);
+    page.family(&FOLLOW_EVENTS);
+    let events = [
+        ("stored", followed.commits),
+        ("stored before", followed.repeated),
+        ("refused", followed.refused),
+        ("fetched", followed.fetched),
+    ];
+    for (outcome, count) in events {
+        page.sample(&FOLLOW_EVENTS, &[outcome], count);
+    }
+    page.family(&FOLLOW_PROVED);
+    let equal = followed.proved.saturating_sub(followed.differed);
+    page.sample(&FOLLOW_PROVED, &["equal"], equal);
+    page.sample(&FOLLOW_PROVED, &["different"], followed.differed);
 }
 
 fn of_server(page: &mut Page, known: &Known) {

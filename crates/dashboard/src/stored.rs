@@ -17,6 +17,7 @@ use bytes::Bytes;
 pub(crate) use hosts::{HostRow, Order, page as hosts_page};
 use ledger::coverage::Coverage;
 use ledger::failures::{self, Group};
+use ledger::follow::{self, Followed};
 use ledger::hosts::Chosen;
 use ledger::overview::{self, FailedPage, RunTimes};
 use ledger::tally::Stored as StoredCounts;
@@ -95,6 +96,8 @@ pub(crate) struct Known {
     /// Why the last round of statements failed.
     trouble: Option<String>,
     pub(crate) counts: Option<Kept<(Coverage, StoredCounts)>>,
+    /// How the event stream is followed, if it ever was.
+    pub(crate) followed: Option<Followed>,
     pub(crate) hosts: Option<Kept<Vec<HostRow>>>,
     /// Hosts in all, those that are not named too.
     all_hosts: u64,
@@ -342,7 +345,11 @@ fn read_server(client: &mut Client, schema: &str) -> Result<Put, postgres::Error
 
 fn read_counts(client: &mut Client, schema: &str) -> Result<Put, postgres::Error> {
     let counts = Kept::new(Coverage::kept(client, schema)?);
-    Ok(Box::new(|known| known.counts = counts))
+    let followed = follow::followed(client, schema)?;
+    Ok(Box::new(|known| {
+        known.counts = counts;
+        known.followed = followed;
+    }))
 }
 
 fn read_hosts(client: &mut Client, schema: &str) -> Result<Put, postgres::Error> {

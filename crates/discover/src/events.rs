@@ -1,10 +1,30 @@
-//! Reads the position of a relay's stream from a frame of `com.atproto.sync.subscribeRepos`: two
-//! DAG-CBOR objects, a header and a body (<https://atproto.com/specs/event-stream>).
+//! Reads frames of `com.atproto.sync.subscribeRepos`: two DAG-CBOR objects, a header and a body
+//! (<https://atproto.com/specs/event-stream>).
+//!
+//! [`read`] gives the position of a stream alone, [`decode`] the whole event. Names and limits are
+//! those of `lexicons/com/atproto/sync/subscribeRepos.json`. Nothing is verified here:
+//! [`atrepo::sync`] checks what a commit claims.
+
+mod decode;
+mod event;
+
+pub use decode::{Decoded, EventError, decode};
+pub use event::{
+    AccountEvent, AccountStatus, CommitEvent, Event, IdentityEvent, InfoEvent, SyncEvent,
+};
 
 use atrepo::cbor::{self, Map, Value};
 use atrepo::work;
 
-/// The part of a frame that matters here.
+/// Largest frame that is read. The specification allows 5 MB; indigo has 5,000,000 bytes in
+/// `cmd/relay/stream/consumer.go` (`MaxMessageBytes`) and 5 MiB in `atproto/atdata/const.go`
+/// (`MAX_CBOR_SIZE`). This is the larger of the two.
+pub const MAX_FRAME_BYTES: usize = 5 << 20;
+
+/// Largest slice of a sync event: it holds the commit alone (`maxLength` of its `blocks`).
+pub const MAX_SYNC_BYTES: usize = 10_000;
+
+/// What a frame says of the position of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
     /// An event with this sequence number.

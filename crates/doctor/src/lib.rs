@@ -61,6 +61,14 @@ pub fn of_database(database: &Database, connections: usize) -> Vec<Finding> {
     findings
 }
 
+/// Looks at the server's settings alone.
+///
+/// # Errors
+/// The server refused.
+pub fn of_settings(database: &Database, connections: usize) -> Result<Vec<Finding>, Failure> {
+    server::settings(&mut database.connect()?, database, connections)
+}
+
 /// The finding of a database that could not be opened.
 #[must_use]
 pub fn unopened(failure: &Failure) -> Finding {

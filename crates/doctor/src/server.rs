@@ -7,7 +7,6 @@ use postgres::Client;
 use process::checks::Server;
 use process::{Database, Failure};
 use std::collections::HashMap;
-use std::path::Path;
 
 const MIB: i64 = 1 << 20;
 const GIB: i64 = 1 << 30;
@@ -194,7 +193,15 @@ fn memory_and_wal(values: &Values) -> Vec<Finding> {
     } else {
         checkpoints
     };
-    vec![shared, max_wal, checkpoints]
+    let compression = Finding::ok("wal_compression", values.word("wal_compression"));
+    let compression = if values.word("wal_compression") == "off" {
+        compression
+            .but(Level::Note, "whole pages take several times as much WAL")
+            .change(set("wal_compression = on"))
+    } else {
+        compression
+    };
+    vec![shared, max_wal, checkpoints, compression]
 }
 
 /// The settings that index builds feel, with what skyfill takes of the server for `builds`.
@@ -350,53 +357,31 @@ fn needed(loading: usize) -> i64 {
 
 /// The free disk on the server, where this machine can see it.
 pub(crate) fn disk(client: &mut Client, database: &Database) -> Result<Vec<Finding>, Failure> {
-    let row = client
-        .query_one(
-            "SELECT pg_database_size(current_database()),
-               pg_has_role(current_user, 'pg_read_all_settings', 'USAGE')",
-            &[],
-        )
-        .map_err(|error| database.failure(error))?;
-    let used: i64 = row.get(0);
-    let unknown = |why: &str| {
-        Finding::ok("disk", format!("the database has {}; {why}", size(used)))
-            .but(
-                Level::Note,
-                "a load that fills the disk waits until there is room, and goes on",
-            )
-            .change("df -h on the server's data folder")
+    let room = database.room(client)?;
+    let used = size(i64::try_from(room.used).unwrap_or(i64::MAX));
+    let (folder, free) = match room.free {
+        Ok(seen) => seen,
+        Err(unseen) => {
+            let found = format!("the database has {used}; {}", unseen.why());
+            return Ok(vec![
+                Finding::ok("disk", found)
+                    .but(
+                        Level::Note,
+                        "a load that fills the disk waits until there is room, and goes on",
+                    )
+                    .change("df -h on the server's data folder"),
+            ]);
+        }
     };
-    if database.machine().is_none() {
-        return Ok(vec![unknown("the server's disk cannot be seen from here")]);
-    }
-    if !row.get::<_, bool>(1) {
-        return Ok(vec![unknown(
-            "this role may not see where the server has its files",
-        )]);
-    }
-    let folder: String = client
-        .query_one("SELECT current_setting('data_directory')", &[])
-        .map_err(|error| database.failure(error))?
-        .get(0);
-    // The folder itself is closed to others; where it lies is not.
-    let folder = Path::new(&folder);
-    let Some(stat) = folder
-        .ancestors()
-        .find_map(|place| rustix::fs::statvfs(place).ok())
-    else {
-        return Ok(vec![unknown("its folder cannot be looked at")]);
-    };
-    let free = i64::try_from(stat.f_bavail.saturating_mul(stat.f_frsize)).unwrap_or(i64::MAX);
+    let free = i64::try_from(free).unwrap_or(i64::MAX);
     let found = Finding::ok(
         "disk",
         format!(
-            "{} free at {}; the database has {}",
+            "{} free at {}; the database has {used}",
             size(free),
             folder.display(),
-            size(used)
         ),
     );
-    let change = "docs/how-to/full-network.md says what a load needs";
     Ok(vec![match free {
         ..GIB => found
             .but(Level::Problem, "a load would stand still at once")
@@ -406,7 +391,7 @@ pub(crate) fn disk(client: &mut Client, database: &Database) -> Result<Vec<Findi
                 Level::Note,
                 "enough for a few million records with their indexes and WAL",
             )
-            .change(change),
+            .change("skyfill plan says what a load needs"),
         _ => found,
     }])
 }

@@ -60,6 +60,30 @@ impl CaughtUp {
             "missingRepos": self.missing,
         })
     }
+
+    /// The same for people.
+    #[must_use]
+    pub fn lines(&self, relay: &str) -> Vec<String> {
+        let cursor = self.cursor;
+        let mut lines = vec![format!(
+            "{relay} still has all events after sequence number {cursor}: an AppView that subscribes to it can be started now. The official one \
+             accepts no cursor and replays all that the relay keeps; others begin at {cursor} or before"
+        )];
+        if self.missing > 0 || self.failed_hosts > 0 {
+            let (hosts, repos) = (self.failed_hosts, self.missing);
+            let what = match (hosts, repos) {
+                (0, repos) => format!("{repos} repos could not be loaded"),
+                (hosts, 0) => format!("{hosts} hosts could not be listed"),
+                _ => format!(
+                    "{hosts} hosts could not be listed and {repos} repos could not be loaded"
+                ),
+            };
+            lines.push(format!(
+                "but {what}: their older changes may be missing; run it again later"
+            ));
+        }
+        lines
+    }
 }
 
 /// Goes over all hosts until no gap is left.
@@ -128,14 +152,9 @@ pub fn catch_up(session: &Session<'_>, options: &Options) -> Result<Ended, Failu
                 "pass {number}: {relay} no longer has all events after {cursor}; another pass follows"
             ),
             Some(true) => {
-                let coverage = certificate::coverage(database)?;
-                return Ok(Ended::CaughtUp(Box::new(CaughtUp {
-                    cursor,
-                    passes: number,
-                    failed_hosts: pass.failed_hosts.len(),
-                    missing: coverage.count(State::is_unfinished),
-                    coverage,
-                })));
+                let failed_hosts = pass.failed_hosts.len();
+                let caught_up = caught_up(session, relay, cursor, number, failed_hosts)?;
+                return Ok(Ended::CaughtUp(Box::new(caught_up)));
             }
         }
     }
@@ -146,6 +165,27 @@ pub fn catch_up(session: &Session<'_>, options: &Options) -> Result<Ended, Failu
     .hint(
         "raise --concurrency and --max-db-connections, or use a relay that keeps events for longer",
     ))
+}
+
+/// Notes where `follow` is to begin, and reads what the database holds now.
+fn caught_up(
+    session: &Session<'_>,
+    relay: &str,
+    cursor: i64,
+    passes: u32,
+    failed_hosts: usize,
+) -> Result<CaughtUp, Failure> {
+    let database = session.database;
+    ledger::follow::move_cursor(&mut database.connect()?, &database.schema, relay, cursor)
+        .map_err(|error| database.failure(error))?;
+    let coverage = certificate::coverage(database)?;
+    Ok(CaughtUp {
+        cursor,
+        passes,
+        failed_hosts,
+        missing: coverage.count(State::is_unfinished),
+        coverage,
+    })
 }
 
 /// How long passes take: what changes during one is what the next one has to do.

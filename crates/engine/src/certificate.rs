@@ -3,6 +3,7 @@
 
 use crate::repo_tree::RepoTree;
 use ledger::coverage::Coverage;
+use ledger::handles::HandleCounts;
 use ledger::proofs::Counts;
 use ledger::states::State;
 use ledger::verified::Which;
@@ -141,40 +142,25 @@ pub(crate) fn certificate(
             })
         })
         .collect();
-    let discovery = coverage.discovery.as_ref().map(|discovery| {
-        let not_listed: Vec<Value> = discovery
-            .not_listed
-            .iter()
-            .map(|(host, reason)| json!({"host": host, "reason": reason}))
-            .collect();
-        json!({
-            "ended": discovery.is_ended, "hostsListed": discovery.listed, "hostsNotListed": not_listed,
-            "hostsOptedOut": discovery.opted_out,
-        })
-    });
-    let run = coverage.run.as_ref().map(|run| {
-        json!({
-            "id": run.id, "now": run.now, "mode": run.mode.word(), "phase": run.phase.word(),
-            "collections": run.collections, "notifications": run.notifications, "since": run.since,
-        })
-    });
     Ok(json!({
         "verdict": judgment.verdict.word(),
         "meaning": judgment.verdict.meaning(),
         "missing": judgment.missing,
         "scope": judgment.scope,
+        "outside": judgment.outside,
         "differences": report.differences,
         "onlyAccounts": (!only.is_empty()).then_some(only),
         "database": database.shown(),
         "schema": database.schema,
         "checkedAt": now(),
         "skyfill": env!("CARGO_PKG_VERSION"),
-        "run": run,
-        "discovery": discovery,
+        "run": run(coverage),
+        "discovery": discovery(coverage),
         "repos": words(&coverage.repos),
         "contested": coverage.contested,
         "unproved": unproved(coverage, signatures),
         "proof": proof(&coverage.proofs),
+        "handles": handles(&coverage.handles),
         "signatures": signatures.map(|checked| json!({
             "good": checked.good, "olderKey": checked.older, "unchecked": checked.unchecked,
         })),
@@ -198,6 +184,29 @@ pub(crate) fn certificate(
     }))
 }
 
+/// The last run, as JSON.
+fn run(coverage: &Coverage) -> Option<Value> {
+    let run = coverage.run.as_ref()?;
+    Some(json!({
+        "id": run.id, "now": run.now, "mode": run.mode.word(), "phase": run.phase.word(),
+        "collections": run.collections, "notifications": run.notifications, "since": run.since,
+    }))
+}
+
+/// The last pass over all hosts, as JSON.
+fn discovery(coverage: &Coverage) -> Option<Value> {
+    let discovery = coverage.discovery.as_ref()?;
+    let not_listed: Vec<Value> = discovery
+        .not_listed
+        .iter()
+        .map(|(host, reason)| json!({"host": host, "reason": reason}))
+        .collect();
+    Some(json!({
+        "ended": discovery.is_ended, "hostsListed": discovery.listed, "hostsNotListed": not_listed,
+        "hostsOptedOut": discovery.opted_out,
+    }))
+}
+
 /// Accounts whose signature nobody has checked.
 pub fn unproved(coverage: &Coverage, signatures: Option<Signatures>) -> u64 {
     signatures.map_or(coverage.proofs.unproved(), |checked| checked.unchecked)
@@ -208,6 +217,14 @@ pub fn proof(counts: &Counts) -> Value {
     json!({
         "signed": counts.signed, "olderKey": counts.older_key, "unproved": counts.unchecked, "forged": counts.forged,
         "forks": counts.forks,
+    })
+}
+
+/// Handles by state, as JSON.
+pub fn handles(counts: &HandleCounts) -> Value {
+    json!({
+        "verified": counts.verified, "claimed": counts.claimed, "unconfirmed": counts.mismatch,
+        "unreachable": counts.unreachable, "withoutDocument": counts.without_document,
     })
 }
 
@@ -225,6 +242,7 @@ pub fn log_judgment(judgment: &Judgment) {
         verdict,
         missing,
         scope,
+        outside,
     } = judgment;
     observe::log!("verdict: {}", verdict.word());
     for phrase in missing {
@@ -232,6 +250,9 @@ pub fn log_judgment(judgment: &Judgment) {
     }
     if !scope.is_empty() {
         observe::log!("  left out by choice: {}", scope.join("; "));
+    }
+    for phrase in outside {
+        observe::log!("  not covered: {phrase}");
     }
 }
 

@@ -122,5 +122,6 @@ fn bare(did: String, state: DocumentState, error: Option<String>) -> DocumentNot
         signing_key: None,
         error,
         is_fresh: true,
+        heard: None,
     }
 }

@@ -1,6 +1,6 @@
 //! Derived rows: the stages of `finalize`, with their progress.
 
-pub use ::finalize::Outcome;
+pub use ::finalize::Ended;
 
 use ::finalize::{Finalize, FinalizeError, Report, Stage};
 use load::Notifications;
@@ -24,6 +24,8 @@ pub struct Options {
     /// Whether everything is computed from the start, even if changes are known or an earlier run
     /// can be continued.
     pub restart: bool,
+    /// Whether only what depends on noted changes is computed, whoever else writes to the tables.
+    pub is_beside: bool,
     /// Which notifications are stored; without it, those that the loads stored.
     pub notifications: Option<Notifications>,
     /// Whether another one that finalizes is waited for (it may be the server process of one that
@@ -35,7 +37,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Summary {
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: Ended,
     /// The stages that it came to.
     pub stages: Vec<StageTime>,
 }
@@ -49,7 +51,7 @@ impl Summary {
             .iter()
             .map(|t| json!({"stage": t.stage, "slices": t.slices, "seconds": t.seconds}));
         json!({
-            "done": self.outcome == Outcome::Done,
+            "done": self.outcome == Ended::Done,
             "stages": stages.collect::<Vec<_>>(),
         })
     }
@@ -166,6 +168,7 @@ pub fn finalize(options: &Options, database: &Database, stop: &Stop) -> Result<S
             connections: options.connections,
             slice_rows: options.slice_rows,
             restart: options.restart,
+            is_beside: options.is_beside,
             notifications: notifications.clone(),
             report: &report,
             say: &say,
@@ -184,13 +187,15 @@ pub fn finalize(options: &Options, database: &Database, stop: &Stop) -> Result<S
     };
     drop(shown.lock_progress().take());
     let outcome = outcome.map_err(|error| failure(database, &error))?;
-    if outcome == Outcome::Done {
+    if outcome == Ended::Done {
         let seconds = started.elapsed().as_secs_f64();
-        observe::log!(
-            "schema {} of {} is finalized, in {seconds:.1} s",
-            database.schema,
-            database.shown()
-        );
+        let (schema, shown) = (&database.schema, database.shown());
+        match options.is_beside {
+            true => observe::log!(
+                "what depends on the changes in schema {schema} of {shown} is computed, in {seconds:.1} s"
+            ),
+            false => observe::log!("schema {schema} of {shown} is finalized, in {seconds:.1} s"),
+        }
     }
     let stages = shown
         .stages

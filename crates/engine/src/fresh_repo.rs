@@ -9,13 +9,16 @@ use crate::trust::{self, Known, Verdict};
 use atrepo::{Repo, RepoError};
 use fetch::hosts::host_of;
 use fetch::retry::{self, Pauses, Policy};
-use fetch::turns::Turns;
-use fetch::{AccountState, Body, Client, FetchError, OptOut, Pages, Redirects, Spool, whole};
+use fetch::turns::{Turn, Turns};
+use fetch::{
+    AccountState, Body, Client, FetchError, Latest, OptOut, Pages, Redirects, Spool, whole,
+};
 use identity::document::Document;
 use identity::resolve::{Found, Resolver};
 use ledger::proofs::Proof;
 use process::{Failure, Stop};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
@@ -56,8 +59,10 @@ pub(crate) struct Fresh {
 /// Why there is no repo.
 #[derive(Debug)]
 pub(crate) enum NoRepo {
-    /// The account has none now: how its host or the directory calls that.
-    Gone(&'static str),
+    /// The account's document is gone: nobody has the account.
+    Gone,
+    /// Its host says this of the account.
+    Away(AccountState),
     /// The operator's opt-out list names it.
     OptedOut,
     /// It could not be had.
@@ -68,7 +73,8 @@ impl NoRepo {
     /// For people.
     pub(crate) fn why(&self) -> String {
         match self {
-            Self::Gone(word) => format!("the account is {word}"),
+            Self::Gone => "the account is deleted".to_owned(),
+            Self::Away(state) => format!("the account is {}", word_of(*state)),
             Self::OptedOut => "the opt-out list names it".to_owned(),
             Self::Failed(error) => error.to_string(),
         }
@@ -111,7 +117,7 @@ impl FreshRepos {
         let unusable = |why: String| Err(NoRepo::Failed(FetchError::NoDocument(why)));
         match found {
             Found::Document(document) => Ok(document),
-            Found::Gone => Err(NoRepo::Gone("deleted")),
+            Found::Gone => Err(NoRepo::Gone),
             Found::Useless(why) => unusable(why.to_string()),
             Found::Unreachable(why) => unusable(why),
             Found::Unsupported => unusable("its DID method cannot be resolved".to_owned()),
@@ -121,6 +127,11 @@ impl FreshRepos {
     /// The repo of an account, now.
     pub(crate) async fn repo(&self, did: &str) -> Result<Fresh, NoRepo> {
         let document = self.document(did).await?;
+        self.repo_of(did, document).await
+    }
+
+    /// The repo of an account with this document.
+    pub(crate) async fn repo_of(&self, did: &str, document: Document) -> Result<Fresh, NoRepo> {
         let host = host_of(&document.pds);
         if self.opt_out.has(did, &host) {
             return Err(NoRepo::OptedOut);
@@ -138,7 +149,7 @@ impl FreshRepos {
                 repo,
                 proof,
             }),
-            Err(FetchError::Account(state)) => Err(NoRepo::Gone(word_of(state))),
+            Err(FetchError::Account(state)) => Err(NoRepo::Away(state)),
             Err(error) => Err(NoRepo::Failed(error)),
         }
     }
@@ -192,6 +203,27 @@ impl FreshRepos {
                 trust::forged(did, &commit.rev),
             )),
         }
+    }
+
+    /// Waits until the account's host may be asked.
+    pub(crate) async fn turn(&self, document: &Document) -> Result<Turn, FetchError> {
+        let host = host_of(&document.pds);
+        retry::unless_stopped(self.stop.wait(), self.turns.turn(&host)).await
+    }
+
+    /// The newest commit of an account, as its host says within this time.
+    pub(crate) async fn latest(
+        &self,
+        did: &str,
+        document: &Document,
+        mut turn: Turn,
+        within: Duration,
+    ) -> Result<Latest, FetchError> {
+        let asked = self.small.latest_commit(did, &document.pds, &mut turn.seen);
+        let got = tokio::time::timeout(within, asked).await;
+        let got = got.unwrap_or(Err(FetchError::TooSlow(within)));
+        turn.end(&got);
+        got
     }
 
     /// One small answer of an account's host, in its turn: the path and query are appended to the

@@ -1,15 +1,37 @@
 //! Rebuilding the indexes that skyfill dropped.
 
+use ledger::dropped::Dropped;
+use load::freeze;
 use load::indexes::{self, Conflicts, Rebuild, RebuildError, Rebuilding, Resources};
 use observe::printable;
 use pg::{DbError, DbErrorKind, Persistent, Step};
 use process::{Database, Failure, Stop};
+use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Takes what happens in a rebuild.
 pub(crate) type Report<'r> = &'r (dyn Fn(Rebuilding<'_>) + Sync);
 /// Rebuilds, and reports.
 pub(crate) type Go<'g> = &'g dyn Fn(Report<'_>) -> Result<bool, RebuildError>;
+
+/// The indexes and constraints that skyfill dropped, and that are missing still.
+///
+/// # Errors
+/// The database cannot be used, or what lies in schema `skyfill` is not skyfill's.
+pub fn missing(database: &Database) -> Result<Vec<Dropped>, Failure> {
+    let mut client = database.connect()?;
+    database.require_trusted(&mut client)?;
+    indexes::missing(&mut client, &database.schema).map_err(|error| database.failure(error))
+}
+
+/// Indexes and constraints as JSON.
+#[must_use]
+pub fn json(missing: &[Dropped]) -> Value {
+    let all = missing
+        .iter()
+        .map(|what| json!({"table": what.table, "name": what.name, "ddl": what.ddl}));
+    all.collect()
+}
 
 /// Rebuilds every index and constraint that is dropped, with this memory of PostgreSQL's or a
 /// budget from its settings, and this many builds at once. Their names; nothing if it was stopped.
@@ -71,7 +93,7 @@ pub(crate) fn rebuild(
     resources: Resources,
     conflicts: Conflicts,
     stop: &Stop,
-    mut attempt: impl FnMut(&[ledger::dropped::Dropped], Go<'_>) -> Result<bool, RebuildError>,
+    mut attempt: impl FnMut(&[Dropped], Go<'_>) -> Result<bool, RebuildError>,
 ) -> Result<bool, Failure> {
     let mut failed_at = None;
     let schema = &database.schema;
@@ -79,6 +101,7 @@ pub(crate) fn rebuild(
         let missing = Persistent::new(&database.url, stop.waits())
             .run(|client| indexes::missing(client, schema))?;
         if missing.is_empty() {
+            resume_autovacuum(database, stop)?;
             return Ok(Ok(true));
         }
         let go = |report: Report<'_>| {
@@ -93,7 +116,12 @@ pub(crate) fn rebuild(
             rebuild.run(&missing)
         };
         match attempt(&missing, &go) {
-            Ok(ended) => Ok(Ok(ended)),
+            Ok(ended) => {
+                if ended {
+                    resume_autovacuum(database, stop)?;
+                }
+                Ok(Ok(ended))
+            }
             Err(RebuildError { at, error }) => {
                 failed_at = at;
                 if error.is_exhausted() || error.is_over_limit() {
@@ -106,6 +134,19 @@ pub(crate) fn rebuild(
     rebuilt
         .and_then(|outcome| outcome)
         .map_err(|error| not_rebuilt(database, failed_at.as_deref(), &error))
+}
+
+/// Sets autovacuum back to what it was before a load turned it off.
+fn resume_autovacuum(database: &Database, stop: &Stop) -> Result<(), DbError> {
+    let tables =
+        Persistent::new(&database.url, stop.waits()).run(|client| -> Result<_, DbError> {
+            match ledger::exists(client)? {
+                true => Ok(freeze::resume_autovacuum(client, &database.schema)?),
+                false => Ok(0),
+            }
+        })?;
+    tracing::debug!(tables, "autovacuum is as it was before the load");
+    Ok(())
 }
 
 /// Why an index could not be made, and what mends it.

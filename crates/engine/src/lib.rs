@@ -5,10 +5,13 @@
 //! `observe`. An [`Observer`] informs the caller while the work is running.
 //!
 //! [`run`] goes the whole path from repos to a database that an AppView can serve from.
-//! [`catch_up`] repeats it until an AppView can take over. [`discovery`], [`identities`],
-//! [`finalize`] and [`verify`] are its other steps, alone. [`explain`], [`audit`] and [`compare`]
-//! answer questions.
+//! [`catch_up`] repeats it until an AppView can take over. [`follow`] keeps the tables up to date
+//! by the event stream. [`discovery`], [`identities`], [`finalize`] and [`verify`] are its other
+//! steps, alone. [`repair`] loads single accounts beside another indexer. [`planning`] says what a
+//! load is going to take; [`explain`], [`audit`] and [`compare`] answer other questions.
+//! [`archives`] proves, merges and prunes archives of CARs.
 
+pub mod archives;
 pub mod audit;
 pub mod catch_up;
 pub mod certificate;
@@ -16,17 +19,23 @@ pub mod compare;
 pub mod did_cache;
 pub mod discovery;
 mod documents;
+pub mod estimates;
 pub mod explain;
 mod export;
 pub mod finalize;
+pub mod follow;
 mod fresh_repo;
+mod fresh_repos;
 pub mod identities;
 pub mod indexes;
+pub mod migrate;
 pub mod next;
 mod observer;
+pub mod planning;
 mod proof;
 pub mod recorder;
-pub mod recreate;
+mod recreate;
+pub mod repair;
 mod repo_tree;
 pub mod run;
 pub mod status;
@@ -36,3 +45,4 @@ pub mod verify;
 pub use documents::Directory;
 pub use observer::{Milestone, Observer};
 pub use proof::Proved;
+pub use recreate::Consent;

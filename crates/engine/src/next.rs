@@ -1,8 +1,9 @@
 //! The next step after a command, so that nobody has to look it up.
 
 use ledger::coverage::Coverage;
-use ledger::settings::Setting;
+use ledger::runs;
 use ledger::states::State;
+use postgres::{Client, Error};
 use verify::verdict::{Judgment, Verdict};
 
 /// A command to run next.
@@ -27,23 +28,32 @@ pub const AFTER_MIGRATE: Next = next(
 pub const AFTER_DISCOVER: Next = next("run", "loads the repos that were found");
 /// After `consumer`.
 pub const AFTER_CONSUMER: Next = next("identities", "looks up the accounts that were loaded");
-/// After `identities`, where no run does the rest.
-pub const AFTER_IDENTITIES: Next = next("finalize", "computes the rows that need other repos");
+const AFTER_IDENTITIES: Next = next("finalize", "computes the rows that need other repos");
 /// After `finalize`.
 pub const AFTER_FINALIZE: Next = next("verify", "compares the tables with the signed commits");
 /// After `verify --repair`.
 pub const AFTER_REPAIR: Next = next("run", "fetches the marked repos again");
 
-/// After a load or a comparison, by what the database holds then. `has_caught_up`: whether it was
-/// brought up to the present just now.
+/// While handles are stored as claimed. It can be done beside whatever else is next.
+pub const VERIFY_HANDLES: Next = next(
+    "identities",
+    "verifies the handles that are stored as claimed; the AppView can serve meanwhile",
+);
+
+/// After `identities`: nothing, if a run has done or does the rest.
+///
+/// # Errors
+/// The server refused.
+pub fn after_identities(client: &mut Client, schema: &str) -> Result<Option<Next>, Error> {
+    let run = runs::last(client, schema)?;
+    Ok(run.is_none().then_some(AFTER_IDENTITIES))
+}
+
+/// After a load or a comparison, by what the database holds then: what comes first, and what can be
+/// done beside it. `has_caught_up`: whether it was brought up to the present just now.
 #[must_use]
-pub fn after_load(
-    coverage: &Coverage,
-    judgment: &Judgment,
-    settings: &[Setting],
-    has_caught_up: bool,
-) -> Option<Next> {
-    match judgment.verdict {
+pub fn after_load(coverage: &Coverage, judgment: &Judgment, has_caught_up: bool) -> Vec<Next> {
+    let first = match judgment.verdict {
         Verdict::Empty => None,
         Verdict::Different => Some(next(
             "verify --repair",
@@ -51,8 +61,10 @@ pub fn after_load(
         )),
         Verdict::Unverified => Some(AFTER_FINALIZE),
         Verdict::Incomplete => Some(missing(coverage)),
-        Verdict::Complete => complete(coverage, settings, has_caught_up),
-    }
+        Verdict::Complete => complete(coverage, has_caught_up),
+    };
+    let handles = (coverage.handles.claimed > 0).then_some(VERIFY_HANDLES);
+    first.into_iter().chain(handles).collect()
 }
 
 fn missing(coverage: &Coverage) -> Next {
@@ -76,22 +88,18 @@ fn missing(coverage: &Coverage) -> Next {
     next("status", "says what is missing")
 }
 
-fn complete(coverage: &Coverage, settings: &[Setting], has_caught_up: bool) -> Option<Next> {
-    let is_claimed = settings
-        .iter()
-        .any(|setting| setting.name == "handles" && setting.values == ["claimed"]);
-    if is_claimed {
-        return Some(next(
-            "identities --handles verified",
-            "checks the handles that are stored as claimed",
-        ));
-    }
+fn complete(coverage: &Coverage, has_caught_up: bool) -> Option<Next> {
     // Whoever named the repos does not want the rest of the network.
-    let wants_all = coverage.discovery.is_some() && !has_caught_up;
-    wants_all.then_some(next(
-        "catch-up",
-        "brings the tables up to the present, until an AppView can take over",
-    ))
+    coverage.discovery.as_ref().map(|_| match has_caught_up {
+        true => next(
+            "follow",
+            "keeps the tables up to date, in the place of the AppView's ingester",
+        ),
+        false => next(
+            "catch-up",
+            "brings the tables up to the present, until an AppView can take over",
+        ),
+    })
 }
 
 #[cfg(test)]
@@ -99,32 +107,41 @@ mod tests {
     use super::*;
     use ledger::coverage::Discovery;
 
-    fn after(verdict: Verdict, coverage: &Coverage, has_caught_up: bool) -> Option<&'static str> {
+    fn next_after(verdict: Verdict, coverage: &Coverage, has_caught_up: bool) -> Vec<&'static str> {
         let judgment = Judgment {
             verdict,
             missing: Vec::new(),
             scope: Vec::new(),
+            outside: Vec::new(),
         };
-        after_load(coverage, &judgment, &[], has_caught_up).map(|next| next.command)
+        let next = after_load(coverage, &judgment, has_caught_up);
+        next.iter().map(|next| next.command).collect()
     }
 
     #[test]
     fn what_is_wrong_is_mended_first_and_then_it_is_caught_up() {
         let mut coverage = Coverage::default();
-        assert_eq!(after(Verdict::Complete, &coverage, false), None);
+        assert!(next_after(Verdict::Complete, &coverage, false).is_empty());
         coverage.discovery = Some(Discovery {
             is_ended: true,
             ..Discovery::default()
         });
-        let complete = after(Verdict::Complete, &coverage, false);
-        assert_eq!(complete, Some("catch-up"));
-        assert_eq!(after(Verdict::Complete, &coverage, true), None);
-        let different = after(Verdict::Different, &coverage, false);
-        assert_eq!(different, Some("verify --repair"));
+        let complete = next_after(Verdict::Complete, &coverage, false);
+        assert_eq!(complete, ["catch-up"]);
+        let caught_up = next_after(Verdict::Complete, &coverage, true);
+        assert_eq!(caught_up, ["follow"]);
+        let different = next_after(Verdict::Different, &coverage, false);
+        assert_eq!(different, ["verify --repair"]);
         coverage.repos.insert(State::Failed, 1);
-        let failed = after(Verdict::Incomplete, &coverage, false);
-        assert_eq!(failed, Some("status --failed"));
+        let failed = next_after(Verdict::Incomplete, &coverage, false);
+        assert_eq!(failed, ["status --failed"]);
         coverage.repos.insert(State::Pending, 1);
-        assert_eq!(after(Verdict::Incomplete, &coverage, false), Some("run"));
+        assert_eq!(next_after(Verdict::Incomplete, &coverage, false), ["run"]);
+        // Handles are verified beside it.
+        coverage.handles.claimed = 1;
+        assert_eq!(
+            next_after(Verdict::Incomplete, &coverage, false),
+            ["run", "identities"]
+        );
     }
 }

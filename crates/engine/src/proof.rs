@@ -204,7 +204,10 @@ async fn ask(
             return (None, None);
         };
         one.document = Some((document.pds.clone(), document.signing_key.clone()));
-        noted = Some(note(one.did.clone(), &found));
+        noted = Some(DocumentNote {
+            heard: one.heard,
+            ..note(one.did.clone(), &found)
+        });
     }
     let known = Known::of_ledger(one.document.as_ref());
     let one = match judge_with(one, known.as_ref()) {

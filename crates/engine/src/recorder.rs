@@ -149,11 +149,11 @@ impl Recording {
         if let Some(process) = self.process {
             return processes::lock(client, process);
         }
-        let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let machine = process::host_name();
         let command = registry().snapshot().command;
         let entering = Entering {
             command: &command,
-            machine: machine.trim(),
+            machine: &machine,
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION"),
         };

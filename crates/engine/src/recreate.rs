@@ -21,7 +21,7 @@ pub enum Consent {
 ///
 /// # Errors
 /// One of these, or the database cannot be used.
-pub fn drop_schema(
+pub(crate) fn drop_schema(
     database: &Database,
     client: &mut Client,
     consent: Consent,

@@ -117,7 +117,7 @@ impl AsRef<[u8]> for Body {
 }
 
 /// A body that is being received.
-pub(crate) struct Incoming<'s> {
+pub struct Incoming<'s> {
     memory: Vec<u8>,
     file: Option<SpoolFile>,
     spool: &'s Spool,
@@ -129,7 +129,9 @@ pub(crate) struct Incoming<'s> {
 }
 
 impl<'s> Incoming<'s> {
-    pub(crate) fn new(most_memory: usize, spool: &'s Spool, host: &'s str) -> Self {
+    /// An empty body of `host`. It goes to a file of the spool when it exceeds `most_memory`.
+    #[must_use]
+    pub fn new(most_memory: usize, spool: &'s Spool, host: &'s str) -> Self {
         Self {
             memory: Vec::new(),
             file: None,
@@ -141,11 +143,16 @@ impl<'s> Incoming<'s> {
     }
 
     /// Bytes received so far.
-    pub(crate) fn total(&self) -> u64 {
+    #[must_use]
+    pub fn total(&self) -> u64 {
         self.total
     }
 
-    pub(crate) fn push(&mut self, chunk: &[u8]) -> io::Result<()> {
+    /// Appends to it.
+    ///
+    /// # Errors
+    /// The spool has no space, or the disk refuses.
+    pub fn push(&mut self, chunk: &[u8]) -> io::Result<()> {
         self.total = self.total.saturating_add(chunk.len() as u64);
         let wanted = self.memory.len() + chunk.len();
         if self.file.is_none() && wanted > self.most_memory {
@@ -165,17 +172,29 @@ impl<'s> Incoming<'s> {
         Ok(())
     }
 
-    #[allow(unsafe_code)]
-    pub(crate) fn finish(self) -> io::Result<Body> {
+    /// The complete body.
+    ///
+    /// # Errors
+    /// Its file cannot be mapped.
+    pub fn finish(self) -> io::Result<Body> {
         match self.file {
             None => Ok(Body(Kept::Memory(self.memory))),
-            Some(file) => {
-                let (file, claim) = file.into_parts();
-                // SAFETY: the file has no name and only this process ever had it open; nobody can
-                // change or cut it.
-                Ok(Body(Kept::File(unsafe { Mmap::map(&file)? }, Some(claim))))
-            }
+            Some(file) => file.finish(),
         }
+    }
+}
+
+impl SpoolFile {
+    /// What was written, to be read.
+    ///
+    /// # Errors
+    /// It cannot be mapped.
+    #[allow(unsafe_code)]
+    pub fn finish(self) -> io::Result<Body> {
+        let (file, claim) = self.into_parts();
+        // SAFETY: the file has no name and only this process ever had it open; nobody can change or
+        // cut it.
+        Ok(Body(Kept::File(unsafe { Mmap::map(&file)? }, Some(claim))))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Everything that a request for a repo can end in, as closed types.
 
-use observe::printable;
+use observe::{printable, units};
 use std::fmt;
 use std::time::Duration;
 
@@ -152,8 +152,8 @@ impl fmt::Display for FetchError {
             Self::HostAway(time) => {
                 write!(
                     f,
-                    "{reason}: it does not respond, or asked for a pause; retried after {} s",
-                    time.as_secs()
+                    "{reason}: it does not respond, or asked for a pause; retried after {}",
+                    units::rough(*time)
                 )
             }
             Self::TooLarge(bytes) => write!(f, "{reason}: more than {bytes} bytes"),

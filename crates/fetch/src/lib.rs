@@ -5,9 +5,8 @@
 //! [`FetchError`]. [`retry`] alone decides what happens after an error. [`schedule`] decides which
 //! host gets the next request and when, and tasks wait for that in [`turns`]. [`OneServer`] is the
 //! same pace for a single server, such as a directory. [`hosts`] keeps requests back from single
-//! servers that asked for a pause.
+//! servers that asked for a pause. [`stream`] follows the event streams of relays and PDSes.
 
-pub mod archive;
 mod body;
 mod client;
 mod encoding;
@@ -24,11 +23,12 @@ mod options;
 pub mod retry;
 pub mod schedule;
 mod spool;
+pub mod stream;
 mod subscribe;
 pub mod turns;
 pub mod whole;
 
-pub use body::{Body, Pages};
+pub use body::{Body, Incoming, Pages};
 pub use client::{Client, Limits, Redirects};
 pub use error::{AccountState, FetchError, MAX_RATIO};
 pub use get_small::SmallRequest;
@@ -36,5 +36,5 @@ pub use latest_commit::Latest;
 pub use one_server::{OneServer, ServerTurn};
 pub use opt_out::OptOut;
 pub use options::Options;
-pub use spool::{Spool, SpoolError};
+pub use spool::{Claim, Spool, SpoolError, SpoolFile};
 pub use subscribe::Events;

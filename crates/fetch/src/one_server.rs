@@ -8,7 +8,7 @@
 use crate::FetchError;
 use crate::retry;
 use crate::schedule::pace::Pace;
-use crate::schedule::{self, Observed, Outcome};
+use crate::schedule::{self, Observed, RequestResult};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub struct ServerTurn {
     shared: Arc<Shared>,
     /// What the response shows apart from its body.
     pub seen: Observed,
-    outcome: Outcome,
+    outcome: RequestResult,
 }
 
 impl OneServer {
@@ -65,6 +65,12 @@ impl OneServer {
         }
     }
 
+    /// Requests per second that the operator allows.
+    #[must_use]
+    pub fn most(&self) -> f64 {
+        1.0 / self.shared.gap.as_secs_f64().max(1e-9)
+    }
+
     /// Waits until a request is allowed, however long the server asks for a pause.
     pub async fn turn(&self) -> ServerTurn {
         loop {
@@ -73,7 +79,7 @@ impl OneServer {
                 return ServerTurn {
                     shared: Arc::clone(&self.shared),
                     seen: Observed::default(),
-                    outcome: Outcome::Unused,
+                    outcome: RequestResult::Unused,
                 };
             };
             let sleep = async {

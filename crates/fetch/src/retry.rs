@@ -3,7 +3,7 @@
 
 use crate::FetchError;
 use crate::hosts::LONGEST_ASKED;
-use crate::schedule::Outcome;
+use crate::schedule::RequestResult;
 use std::time::Duration;
 
 /// What to do after an error.
@@ -181,24 +181,24 @@ pub async fn unless_stopped<T>(
 
 /// What the end of a request shows about its host.
 #[must_use]
-pub fn outcome(error: Option<&FetchError>) -> Outcome {
+pub fn outcome(error: Option<&FetchError>) -> RequestResult {
     match error {
-        Some(FetchError::RateLimited(wait)) => Outcome::Limited(*wait),
-        Some(FetchError::Server(_, Some(wait))) => Outcome::Busy(*wait),
+        Some(FetchError::RateLimited(wait)) => RequestResult::Limited(*wait),
+        Some(FetchError::Server(_, Some(wait))) => RequestResult::Busy(*wait),
         Some(
             FetchError::Server(_, None)
             | FetchError::Connect(_)
             | FetchError::Stalled(_)
             | FetchError::TooSlow(_)
             | FetchError::BrokenBody(_),
-        ) => Outcome::Failed,
+        ) => RequestResult::Failed,
         Some(
             FetchError::BadUrl(_)
             | FetchError::Blocked(_)
             | FetchError::HostAway(_)
             | FetchError::NoDocument(_)
             | FetchError::Stopped,
-        ) => Outcome::Unused,
+        ) => RequestResult::Unused,
         // An answer, whatever it says of a repo.
         None
         | Some(
@@ -210,7 +210,7 @@ pub fn outcome(error: Option<&FetchError>) -> Outcome {
             | FetchError::BadRepo(..)
             | FetchError::Untrusted(..)
             | FetchError::Spool(_),
-        ) => Outcome::Answered,
+        ) => RequestResult::Answered,
     }
 }
 

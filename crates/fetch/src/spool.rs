@@ -89,7 +89,10 @@ impl Spool {
     }
 
     /// A new file for a body of `host`.
-    pub(crate) fn file(&self, host: &str) -> io::Result<SpoolFile> {
+    ///
+    /// # Errors
+    /// It cannot be created.
+    pub fn file(&self, host: &str) -> io::Result<SpoolFile> {
         Ok(SpoolFile {
             file: tempfile::tempfile_in(&self.0.folder)?,
             claim: Claim {
@@ -138,7 +141,7 @@ fn full(why: String) -> io::Error {
 
 /// The space of one body in the spool, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Claim {
+pub struct Claim {
     spool: Spool,
     host: String,
     bytes: u64,
@@ -186,20 +189,24 @@ impl Drop for Claim {
 
 /// A file of the spool that is being written.
 #[derive(Debug)]
-pub(crate) struct SpoolFile {
+pub struct SpoolFile {
     file: File,
     claim: Claim,
 }
 
 impl SpoolFile {
     /// Appends to the file.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The spool has no space left for its owner, or the disk refuses.
+    pub fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.claim.grow(bytes.len() as u64)?;
         self.file.write_all(bytes)
     }
 
     /// The file, and the claim that reserves its space.
-    pub(crate) fn into_parts(self) -> (File, Claim) {
+    #[must_use]
+    pub fn into_parts(self) -> (File, Claim) {
         (self.file, self.claim)
     }
 }

@@ -1,5 +1,5 @@
-//! Reads the part of a relay's event stream, `com.atproto.sync.subscribeRepos`, that shows its
-//! position.
+//! Opens event streams of relays and PDSes, `com.atproto.sync.subscribeRepos`. [`crate::stream`]
+//! follows one for long; a look at its position reads frame by frame.
 //!
 //! It uses the same HTTP client as all other requests, so that guard, TLS and limits are the same.
 //! The WebSocket begins where the upgrade ends (RFC 6455). The content of frames is parsed
@@ -16,22 +16,32 @@ use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-/// Largest frame that is accepted, in bytes: the specification bounds commits at 2 MB.
-const MAX_FRAME: usize = 8 << 20;
+/// Largest message that is received, in bytes. The specification bounds messages at 5 MB: one that
+/// is somewhat larger is received whole, so that its place in the stream can be read. A larger one
+/// ends the connection.
+pub const MAX_MESSAGE: usize = 16 << 20;
 
 /// An open stream.
 pub struct Events {
-    stream: WebSocketStream<Upgraded>,
+    pub(crate) stream: WebSocketStream<Upgraded>,
 }
 
 impl crate::Client {
     /// Opens the stream of `relay` after `cursor`, or at the present, with a client from
-    /// [`crate::Client::for_streams`].
+    /// [`crate::Client::for_streams`]. The URL may begin with `ws` or `wss`.
     ///
     /// # Errors
     /// See [`FetchError`].
     pub async fn subscribe(&self, relay: &str, cursor: Option<i64>) -> Result<Events, FetchError> {
         let mut url = Url::parse(relay).map_err(|_| FetchError::BadUrl(guard::shown(relay)))?;
+        let scheme = match url.scheme() {
+            "ws" => Some("http"),
+            "wss" => Some("https"),
+            _ => None,
+        };
+        if scheme.is_some_and(|scheme| url.set_scheme(scheme).is_err()) {
+            return Err(FetchError::BadUrl(guard::shown(relay)));
+        }
         url.set_path("/xrpc/com.atproto.sync.subscribeRepos");
         url.set_query(None);
         if let Some(cursor) = cursor {
@@ -67,8 +77,8 @@ impl crate::Client {
             .await
             .map_err(|error| FetchError::BrokenBody(chain(&error)))?;
         let config = WebSocketConfig::default()
-            .max_message_size(Some(MAX_FRAME))
-            .max_frame_size(Some(MAX_FRAME));
+            .max_message_size(Some(MAX_MESSAGE))
+            .max_frame_size(Some(MAX_MESSAGE));
         Ok(Events {
             stream: WebSocketStream::from_raw_socket(upgraded, Role::Client, Some(config)).await,
         })

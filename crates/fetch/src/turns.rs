@@ -4,7 +4,7 @@
 use crate::FetchError;
 use crate::retry;
 use crate::schedule::pace::Limit;
-use crate::schedule::{HostId, Learned, Load, Next, Observed, Outcome, Scheduler, Settings};
+use crate::schedule::{HostId, Learned, Load, Next, Observed, RequestResult, Scheduler, Settings};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -40,7 +40,7 @@ pub struct Turn {
     host: HostId,
     /// What the response shows apart from its body.
     pub seen: Observed,
-    outcome: Outcome,
+    outcome: RequestResult,
 }
 
 impl Turns {
@@ -143,7 +143,30 @@ impl Turns {
         let now = self.shared.now();
         let mut state = self.shared.lock();
         let id = state.host(host, now);
-        state.scheduler.learn(id, learned);
+        state.scheduler.learn(id, learned, now);
+    }
+
+    /// Leaves `host` alone for so long, as whoever asked it before would have.
+    pub fn pause(&self, host: &str, pause: Duration) {
+        let now = self.shared.now();
+        let mut state = self.shared.lock();
+        let id = state.host(host, now);
+        state.scheduler.pause(id, pause, now);
+    }
+
+    /// The hosts that are still to be left alone by their own word, each with the time.
+    #[must_use]
+    pub fn pauses(&self) -> Vec<(String, Duration)> {
+        let now = self.shared.now();
+        let state = self.shared.lock();
+        let scheduler = &state.scheduler;
+        let of = |id| {
+            Some((
+                scheduler.name(id).to_owned(),
+                scheduler.pause_left(id, now)?,
+            ))
+        };
+        scheduler.hosts().filter_map(of).collect()
     }
 
     /// What was learned of all hosts.
@@ -218,7 +241,7 @@ impl State {
 
 impl State {
     /// Reports what a request taught of its host; `before` is what was known.
-    fn report(&self, host: HostId, now: Duration, outcome: Outcome, before: &Learned) {
+    fn report(&self, host: HostId, now: Duration, outcome: RequestResult, before: &Learned) {
         let scheduler = &self.scheduler;
         let (name, known) = (scheduler.name(host), scheduler.learned(host));
         if known.limit != before.limit
@@ -236,22 +259,22 @@ impl State {
         }
         let left = |until: Duration| until.saturating_sub(now).as_secs_f64();
         match outcome {
-            Outcome::Limited(wait) => {
+            RequestResult::Limited(wait) => {
                 let seconds = wait.map(|wait| wait.as_secs_f64());
                 debug!(host = name, seconds, "the host answers 429");
             }
-            Outcome::Busy(wait) => {
+            RequestResult::Busy(wait) => {
                 debug!(
                     host = name,
                     seconds = wait.as_secs_f64(),
                     "the host asks for a pause"
                 );
             }
-            Outcome::Failed => {
+            RequestResult::Failed => {
                 let rest = scheduler.rest_until(host, now).map(left);
                 debug!(host = name, rest, "the host does not answer");
             }
-            Outcome::Answered | Outcome::Unused => {}
+            RequestResult::Answered | RequestResult::Unused => {}
         }
         if let Some(until) = scheduler.away_until(host, now) {
             debug!(
@@ -312,7 +335,7 @@ async fn give_out(shared: Weak<Shared>, changed: Arc<Notify>) {
                                 shared: Arc::clone(&shared),
                                 host,
                                 seen: Observed::default(),
-                                outcome: Outcome::Unused,
+                                outcome: RequestResult::Unused,
                             };
                             match state.waiting[host.index()].pop_front() {
                                 Some(waiter) => {

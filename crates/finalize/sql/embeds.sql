@@ -2,7 +2,7 @@
 WITH embed AS MATERIALIZED (
   SELECT e."postUri" AS uri, e."embedUri" AS subject, e."embedCid" AS cid, q.subject <> e."embedUri" AS second,
     skyfill.host_of(e."postUri") <> skyfill.host_of(e."embedUri")
-      AND EXISTS (SELECT FROM skyfill.finalize_disabled d WHERE d.uri = e."embedUri") AS barred
+      AND EXISTS (SELECT FROM skyfill.finalize_disabled d WHERE d.uri = e."embedUri" OFFSET 0) AS barred
   FROM {from} CROSS JOIN LATERAL (SELECT q.subject FROM quote q WHERE q.uri = e."postUri" OFFSET 0) q
   WHERE {in} AND skyfill.collection_of(e."embedUri") = 'app.bsky.feed.post'
 ), second AS (

@@ -6,10 +6,10 @@
 WITH slice AS MATERIALIZED (
   SELECT p.uri, p.cid, p.creator, p."replyRoot" AS root, p."replyParent" AS parent, p."sortAt" AS sort_at,
     p."violatesThreadGate" IS NOT TRUE AS open, c.first, q.subject AS quoted, e.subject AS quoted_too,
-    EXISTS (SELECT FROM skyfill.finalize_barred b WHERE b.uri = p.uri AND b.second = (e.uri IS NOT NULL)) AS barred
+    EXISTS (SELECT FROM skyfill.finalize_barred b WHERE b.uri = p.uri AND b.second = (e.uri IS NOT NULL) OFFSET 0) AS barred
   FROM {from} LEFT JOIN LATERAL (SELECT q.uri, q.subject FROM quote q WHERE q.uri = p.uri OFFSET 0) q ON true
-    LEFT JOIN skyfill.derived_second e ON e.uri = p.uri
-    LEFT JOIN skyfill.derived_cycle c ON c.uri = p.uri
+    LEFT JOIN LATERAL (SELECT e.uri, e.subject FROM skyfill.derived_second e WHERE e.uri = p.uri OFFSET 0) e ON true
+    LEFT JOIN LATERAL (SELECT c.first FROM skyfill.derived_cycle c WHERE c.uri = p.uri OFFSET 0) c ON true
   WHERE {in} AND (p."replyParent" IS NOT NULL OR q.uri IS NOT NULL)
 ), walk AS (
   SELECT s.uri, s.root, a1.uri AS u1, a2.uri AS u2, a3.uri AS u3, a4.uri AS u4
@@ -26,7 +26,8 @@ WITH slice AS MATERIALIZED (
 ), ancestor AS (
   SELECT w.uri, a.height, a.ancestor, min(a.height) FILTER (WHERE h.key IS NOT NULL) OVER (PARTITION BY w.uri) AS last
   FROM walk w CROSS JOIN LATERAL (VALUES (1, u1), (2, u2), (3, u3), (4, u4)) a (height, ancestor)
-    LEFT JOIN skyfill.finalize_hidden h ON h.key = skyfill.key_of(w.root, a.ancestor)
+    LEFT JOIN LATERAL (
+      SELECT h.key FROM skyfill.finalize_hidden h WHERE h.key = skyfill.key_of(w.root, a.ancestor) OFFSET 0) h ON true
   WHERE a.ancestor <> w.uri
 ), candidate AS (
   SELECT uri, skyfill.host_of(quoted) AS did, 'quote' AS reason, quoted AS subject, 1 AS rank FROM slice
@@ -36,9 +37,9 @@ WITH slice AS MATERIALIZED (
   UNION ALL
   SELECT uri, skyfill.host_of(ancestor), 'reply', ancestor, 2 + height FROM ancestor WHERE last IS NULL OR height <= last
 ), told AS MATERIALIZED (
-  SELECT n.id, s.uri, n.did, n.reason, n.subject, row_number() OVER (PARTITION BY s.uri, n.did, n.reason ORDER BY n.id) AS times
+  SELECT n.id, s.uri, n.did, n.reason, n.subject, n.cid, row_number() OVER (PARTITION BY s.uri, n.did, n.reason ORDER BY n.id) AS times
   FROM slice s CROSS JOIN LATERAL (
-    SELECT n.id, n.did, n.reason, n."reasonSubject" AS subject FROM notification n WHERE n."recordUri" = s.uri OFFSET 0) n
+    SELECT n.id, n.did, n.reason, n."reasonSubject" AS subject, n."recordCid" AS cid FROM notification n WHERE n."recordUri" = s.uri OFFSET 0) n
 ), wanted AS MATERIALIZED (
   SELECT DISTINCT ON (c.uri, c.did) c.uri, s.cid, s.creator, s.sort_at, c.did, c.reason, c.subject
   FROM candidate c JOIN slice s ON s.uri = c.uri
@@ -48,14 +49,14 @@ WITH slice AS MATERIALIZED (
 ), taken_back AS (
   DELETE FROM notification WHERE id IN (
     SELECT id FROM told t WHERE t.reason IN ('quote', 'reply') AND (t.times > 1 OR NOT EXISTS (
-      SELECT FROM wanted w WHERE w.uri = t.uri AND w.did = t.did AND w.reason = t.reason AND w.subject = t.subject)))
+      SELECT FROM wanted w WHERE w.uri = t.uri AND w.cid = t.cid AND w.did = t.did AND w.reason = t.reason AND w.subject = t.subject)))
 )
 INSERT INTO notification (did, "recordUri", "recordCid", author, reason, "reasonSubject", "sortAt")
 SELECT w.did, w.uri, w.cid, w.creator, w.reason, w.subject, w.sort_at FROM wanted w
 WHERE NOT EXISTS (
-  SELECT FROM told t WHERE t.uri = w.uri AND t.did = w.did AND t.reason = w.reason AND t.subject = w.subject)
+  SELECT FROM told t WHERE t.uri = w.uri AND t.cid = w.cid AND t.did = w.did AND t.reason = w.reason AND t.subject = w.subject)
   -- The only filter of the official indexer (indexing/processor.ts): threads that the recipient
   -- muted.
   AND NOT EXISTS (
     SELECT FROM thread_mute m JOIN post p ON m."rootUri" = coalesce(p."replyRoot", p.uri)
-    WHERE m."mutedByDid" = w.did AND p.uri = w.subject)
+    WHERE m."mutedByDid" = w.did AND p.uri = w.subject OFFSET 0)

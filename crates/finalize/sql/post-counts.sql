@@ -3,7 +3,7 @@
 WITH {embed}, part AS (
   SELECT subject AS uri, count(*) AS likes, 0 AS replies, 0 AS reposts, 0 AS quotes FROM "like" WHERE {in subject} GROUP BY 1
   UNION ALL SELECT "replyParent", 0, count(*), 0, 0 FROM post WHERE {in "replyParent"} GROUP BY 1
-  UNION ALL SELECT parent, 0, -count(*), 0, 0 FROM skyfill.finalize_shut WHERE {in parent} GROUP BY 1
+  UNION ALL SELECT parent, 0, -count(*), 0, 0 FROM {shut} WHERE {in parent} GROUP BY 1
   UNION ALL SELECT subject, 0, 0, count(*), 0 FROM repost WHERE {in subject} GROUP BY 1
   UNION ALL SELECT subject, 0, 0, 0, quotes FROM embed
 ), counted AS MATERIALIZED (

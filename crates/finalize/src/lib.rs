@@ -17,5 +17,5 @@ mod run;
 mod slicing;
 mod stage;
 
-pub use run::{Finalize, FinalizeError, Outcome, Report};
+pub use run::{Ended, Finalize, FinalizeError, Report};
 pub use stage::{Extent, Stage};

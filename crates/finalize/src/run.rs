@@ -1,7 +1,7 @@
 //! Running the stages: planning, workers, going on after a crash.
 
 use crate::slicing;
-use crate::stage::{Extent, Slicing, Stage};
+use crate::stage::{self, Extent, Slicing, Stage};
 use ledger::changes::{self, Finalized, Writers};
 use ledger::locks::{self, Hold, Lock};
 use ledger::{failpoint, slices};
@@ -24,6 +24,8 @@ pub struct Finalize<'f> {
     /// Compute everything from the start, even if an earlier run can be continued or changes are
     /// known.
     pub restart: bool,
+    /// Compute only what depends on noted changes, whoever else writes to the tables.
+    pub is_beside: bool,
     /// Which notifications are stored.
     pub notifications: Notifications,
     /// Called with each event.
@@ -66,7 +68,7 @@ pub enum Report<'r> {
 
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Ended {
     /// All is done.
     Done,
     /// It was stopped.
@@ -127,7 +129,7 @@ impl Finalize<'_> {
     ///
     /// # Errors
     /// See [`FinalizeError`]. What was done stays done.
-    pub fn run(&self) -> Result<Outcome, FinalizeError> {
+    pub fn run(&self) -> Result<Ended, FinalizeError> {
         // Whether the server is there at all shows at once.
         drop(pg::connect(&self.url)?);
         let ended = self.session().run(|client| match self.run_with(client) {
@@ -136,13 +138,13 @@ impl Finalize<'_> {
         });
         match ended {
             Ok(ended) => ended,
-            Err(error) if error.kind == DbErrorKind::Stopped => Ok(Outcome::Stopped),
+            Err(error) if error.kind == DbErrorKind::Stopped => Ok(Ended::Stopped),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn run_with(&self, client: &mut Client) -> Result<Outcome, FinalizeError> {
-        if !locks::try_take(client, Lock::Finalize, Hold::Session)? {
+    fn run_with(&self, client: &mut Client) -> Result<Ended, FinalizeError> {
+        if !locks::try_acquire(client, Lock::Finalize, Hold::Session)? {
             return Err(FinalizeError::Busy);
         }
         ledger::prepare(client, self.waits())?;
@@ -154,7 +156,7 @@ impl Finalize<'_> {
         }
         loop {
             let Some(extent) = self.begin(client)? else {
-                return Ok(Outcome::Done);
+                return Ok(Ended::Done);
             };
             let stages = extent.stages();
             for (at, stage) in stages.iter().enumerate() {
@@ -167,7 +169,7 @@ impl Finalize<'_> {
             }
             let outcome = self.end(client, extent)?;
             // Loads may have noted changes meanwhile.
-            if outcome != Outcome::Done || extent == Extent::Everything {
+            if outcome != Ended::Done || extent != Extent::Changes {
                 return Ok(outcome);
             }
         }
@@ -195,7 +197,7 @@ impl Finalize<'_> {
     fn setting(extent: Extent) -> &'static str {
         match extent {
             Extent::Everything => "",
-            Extent::Changes => "SET LOCAL enable_seqscan = off;",
+            Extent::Changes | Extent::Noted => "SET LOCAL enable_seqscan = off;",
         }
     }
 
@@ -213,10 +215,17 @@ impl Finalize<'_> {
                 }
                 Some(known) => {
                     (self.report)(Report::Changes(known.changes));
-                    if !self.begin_changes(client)? {
+                    if !self.begin_changes(client, known.writers())? {
                         return self.begin(client);
                     }
                     Extent::Changes
+                }
+                None if self.is_beside => {
+                    if !self.begin_noted(client)? {
+                        (self.report)(Report::Unchanged);
+                        return Ok(None);
+                    }
+                    Extent::Noted
                 }
                 None => {
                     self.begin_everything(client)?;
@@ -239,13 +248,17 @@ impl Finalize<'_> {
         }
         // The first stage is planned when a run begins and at no other time, and a load that makes
         // it useless forgets all stages: if it is there, so is the rest.
-        for extent in [Extent::Changes, Extent::Everything] {
+        let begun = |client: &mut Client, extent: Extent| -> Result<bool, FinalizeError> {
             let first = extent.stages()[0];
-            if slices::count(client, &self.schema, first.name)?.0 > 0 {
-                return Ok(Some(extent));
-            }
+            Ok(slices::count(client, &self.schema, first.name)?.0 > 0)
+        };
+        // What was begun beside another indexer is begun anew, with what it had taken.
+        let is_finalized = Finalized::read(client, &self.schema)?.is_some();
+        if is_finalized && begun(client, Extent::Changes)? {
+            return Ok(Some(Extent::Changes));
         }
-        Ok(None)
+        let goes_on = !self.is_beside && begun(client, Extent::Everything)?;
+        Ok(goes_on.then_some(Extent::Everything))
     }
 
     /// What is known of the changes; nothing if everything has to be computed.
@@ -268,41 +281,88 @@ impl Finalize<'_> {
                     std::thread::sleep(Duration::from_millis(100));
                     continue;
                 }
+                // It reads all accounts, which is too much for one.
+                Writers::Uncounted if self.is_beside => true,
                 Writers::Uncounted => changes::is_moved_on(&mut txn, &self.schema)?,
             };
             txn.commit()?;
-            if is_foreign {
+            if is_foreign && !self.is_beside {
                 (self.report)(Report::Foreign);
             }
             // From about there on, lookups cost more than reading all.
             let rows = slicing::rows(client, "record")?;
-            return Ok((!is_foreign && known.changes < rows.max(FEW) / 4).then_some(known));
+            let is_few = self.is_beside || known.changes < rows.max(FEW) / 4;
+            return Ok((!is_foreign && is_few).then_some(known));
         }
     }
 
     /// Takes the changes; false if the loads have stopped to note them.
-    fn begin_changes(&self, client: &mut Client) -> Result<bool, FinalizeError> {
+    fn begin_changes(&self, client: &mut Client, writers: Writers) -> Result<bool, FinalizeError> {
         let mut txn = client.transaction()?;
         slices::after_loads(&mut txn, self.waits())?;
-        if Finalized::read(&mut txn, &self.schema)?.is_none() {
+        let Some(known) = Finalized::read(&mut txn, &self.schema)? else {
             return Ok(false);
-        }
+        };
         slices::forget(&mut txn)?;
         make_work_tables(&mut txn)?;
-        changes::take(&mut txn, &self.schema, "skyfill.finalize_change")?;
+        // After some time of waiting, what the server has not counted is lost.
+        let are_counts_lost = writers == Writers::Uncounted;
+        let into = "skyfill.finalize_change";
+        changes::take(&mut txn, &self.schema, into, Some(&known), are_counts_lost)?;
         let first = Extent::Changes.stages()[0];
         slices::plan(&mut txn, &self.schema, first.name, &[], false)?;
         txn.commit()?;
         Ok(true)
     }
 
+    /// Takes what was noted, also by an earlier run that was interrupted; false if nothing was.
+    /// What finalize keeps does not follow another indexer, so from now on everything is to be
+    /// computed before changes alone are.
+    fn begin_noted(&self, client: &mut Client) -> Result<bool, FinalizeError> {
+        let mut txn = client.transaction()?;
+        slices::after_loads(&mut txn, self.waits())?;
+        let is_left = "SELECT to_regclass('skyfill.finalize_change') IS NOT NULL";
+        let left = match txn.query_one(is_left, &[])?.get(0) {
+            true => "TABLE skyfill.finalize_change",
+            false => {
+                "SELECT '' AS kind, '' AS key, NULL::text AS other, 0::bigint AS difference WHERE false"
+            }
+        };
+        txn.batch_execute(&format!(
+            "CREATE TEMPORARY TABLE left_change ON COMMIT DROP AS {left}"
+        ))?;
+        slices::forget(&mut txn)?;
+        make_work_tables(&mut txn)?;
+        make_derived_tables(&mut txn)?;
+        changes::take(
+            &mut txn,
+            &self.schema,
+            "skyfill.finalize_change",
+            None,
+            false,
+        )?;
+        changes::distrust_all(&mut txn)?;
+        txn.batch_execute("INSERT INTO skyfill.finalize_change TABLE pg_temp.left_change")?;
+        let noted: i64 = txn
+            .query_one("SELECT count(*) FROM skyfill.finalize_change", &[])?
+            .get(0);
+        if noted == 0 {
+            return Ok(false);
+        }
+        let first = Extent::Noted.stages()[0];
+        slices::plan(&mut txn, &self.schema, first.name, &[], false)?;
+        txn.commit()?;
+        (self.report)(Report::Changes(u64::try_from(noted).unwrap_or(0)));
+        Ok(true)
+    }
+
     fn begin_everything(&self, client: &mut Client) -> Result<(), FinalizeError> {
         let mut txn = client.transaction()?;
         slices::forget(&mut txn)?;
+        txn.batch_execute(&stage::gone(&self.schema))?;
         changes::begin_everything(&mut txn, &self.schema)?;
         make_work_tables(&mut txn)?;
-        txn.batch_execute(include_str!("../sql/drop-derived.sql"))?;
-        txn.batch_execute(include_str!("../sql/derived.sql"))?;
+        make_derived_tables(&mut txn)?;
         txn.commit()?;
         vacuum(client, self.report)?;
         self.plan(client, Extent::Everything.stages()[0], Extent::Everything)?;
@@ -338,7 +398,7 @@ impl Finalize<'_> {
         stage: &Stage,
         number: (usize, usize),
         extent: Extent,
-    ) -> Result<Option<Outcome>, FinalizeError> {
+    ) -> Result<Option<Ended>, FinalizeError> {
         let (planned, done) = slices::count(client, &self.schema, stage.name)?;
         (self.report)(Report::Stage {
             stage,
@@ -349,6 +409,42 @@ impl Finalize<'_> {
         let workers = self
             .connections
             .min(usize::try_from(planned - done).unwrap_or(usize::MAX));
+        if workers == 1 && extent != Extent::Everything {
+            self.slices_of(client, stage, extent)?;
+        } else {
+            self.in_threads(workers, stage, extent)?;
+        }
+        let (left, done) = slices::count(client, &self.schema, stage.name)?;
+        Ok(if left != planned {
+            Some(Ended::OutOfDate)
+        } else if done < planned {
+            Some(Ended::Stopped)
+        } else {
+            None
+        })
+    }
+
+    /// Does the slices of a small stage on this connection: another one would take longer to
+    /// connect. Long slices have one of their own: the server finishes the slice of a process that
+    /// was killed, and must not hold the lock of the whole for that.
+    fn slices_of(&self, client: &mut Client, stage: &Stage, extent: Extent) -> Result<(), DbError> {
+        let mut wait = false;
+        while !(self.stop)() {
+            match self.slice(client, stage, extent, wait)? {
+                true => {}
+                false if wait => break,
+                false => wait = true,
+            }
+        }
+        Ok(())
+    }
+
+    fn in_threads(
+        &self,
+        workers: usize,
+        stage: &Stage,
+        extent: Extent,
+    ) -> Result<(), FinalizeError> {
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..workers)
                 .map(|_| scope.spawn(|| self.worker(stage, extent)))
@@ -358,14 +454,6 @@ impl Finalize<'_> {
                     .join()
                     .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             })
-        })?;
-        let (left, done) = slices::count(client, &self.schema, stage.name)?;
-        Ok(if left != planned {
-            Some(Outcome::OutOfDate)
-        } else if done < planned {
-            Some(Outcome::Stopped)
-        } else {
-            None
         })
     }
 
@@ -397,11 +485,14 @@ impl Finalize<'_> {
     ) -> Result<bool, DbError> {
         let begun = Instant::now();
         let mut txn: Transaction<'_> = client.transaction()?;
-        let Some(slice) = slices::take(&mut txn, &self.schema, stage.name, wait)? else {
+        let Some(slice) = slices::claim(&mut txn, &self.schema, stage.name, wait)? else {
             return Ok(false);
         };
         let bounds = (slice.lower.as_deref(), slice.upper.as_deref());
-        let statements = stage.statements(extent, bounds, &self.notifications);
+        let mut statements = stage.statements(extent, bounds, &self.notifications);
+        if extent != Extent::Noted {
+            statements = changes::noting_updates(&self.schema, &statements);
+        }
         txn.batch_execute(&format!("{}{statements}", Self::setting(extent)))?;
         slices::done(&mut txn, &self.schema, stage.name, slice.number)?;
         failpoint::pass("slice");
@@ -418,7 +509,7 @@ impl Finalize<'_> {
     }
 
     /// Drops the work tables, if all stages are still as they were done.
-    fn end(&self, client: &mut Client, extent: Extent) -> Result<Outcome, FinalizeError> {
+    fn end(&self, client: &mut Client, extent: Extent) -> Result<Ended, FinalizeError> {
         if extent == Extent::Everything {
             client.batch_execute(
                 "ANALYZE skyfill.derived_stray, skyfill.derived_gated, skyfill.derived_quoted",
@@ -429,7 +520,7 @@ impl Finalize<'_> {
         for stage in extent.stages() {
             let (planned, done) = slices::count(&mut txn, &self.schema, stage.name)?;
             if planned == 0 || done < planned {
-                return Ok(Outcome::OutOfDate);
+                return Ok(Ended::OutOfDate);
             }
         }
         let is_impossible = extent == Extent::Changes
@@ -445,12 +536,13 @@ impl Finalize<'_> {
             }
             Extent::Changes if is_impossible => changes::distrust(&mut txn, &self.schema)?,
             Extent::Changes => {}
+            Extent::Noted => txn.batch_execute(include_str!("../sql/drop-derived.sql"))?,
         }
         txn.commit()?;
         if is_impossible {
             (self.report)(Report::Foreign);
         }
-        Ok(Outcome::Done)
+        Ok(Ended::Done)
     }
 }
 
@@ -461,6 +553,13 @@ fn make_work_tables(txn: &mut Transaction<'_>) -> Result<(), DbError> {
     txn.batch_execute(include_str!("../sql/drop.sql"))?;
     txn.batch_execute(include_str!("../sql/functions.sql"))?;
     txn.batch_execute(include_str!("../sql/tables.sql"))?;
+    Ok(())
+}
+
+/// The tables of what finalize keeps for the next time, empty.
+fn make_derived_tables(txn: &mut Transaction<'_>) -> Result<(), DbError> {
+    txn.batch_execute(include_str!("../sql/drop-derived.sql"))?;
+    txn.batch_execute(include_str!("../sql/derived.sql"))?;
     Ok(())
 }
 

@@ -1,8 +1,11 @@
 //! The stages of finalize, in order.
 //!
 //! A stage has one statement and up to two scopes: everything, or what changed. The statement names
-//! its rows with the placeholders `{from}` and `{in}`; a [`Scope`] fills them in.
+//! its rows with the placeholders `{from}` and `{in}`; a [`Scope`] fills them in. What was noted
+//! beside another indexer ([`Extent::Noted`]) is computed as what changed; but its counts are those
+//! of everything, of the subjects that were noted.
 
+use ledger::changes;
 use load::Notifications;
 
 /// Which derived rows are computed.
@@ -12,6 +15,10 @@ pub enum Extent {
     Everything,
     /// Those that depend on what changed since the last time.
     Changes,
+    /// Those that depend on what was noted, in tables of which another indexer derives rows, too.
+    /// What finalize keeps for the next time is not there, so posts are found by the AppView's own
+    /// indexes, and subjects are counted anew, as that indexer does.
+    Noted,
 }
 
 impl Extent {
@@ -59,6 +66,29 @@ pub(crate) enum Slicing {
     Values(&'static [(&'static str, &'static str)]),
     /// Not at all: the stage is small, or is one pass.
     Whole,
+}
+
+const QUOTE_CIDS: &str = "quote-cids";
+const POST_COUNTS: &str = "post-counts";
+const PROFILE_COUNTS: &str = "profile-counts";
+const POST_DIFFERENCES: &str = "post-differences";
+const PROFILE_DIFFERENCES: &str = "profile-differences";
+
+/// The subjects of what was noted: `{in COLUMN}` means that the column is one of them.
+static NOTED_POSTS: Scope = whole(
+    "SELECT key FROM skyfill.finalize_change WHERE kind IN ('like', 'repost', 'reply', 'quote')
+     UNION SELECT key FROM skyfill.finalize_difference",
+);
+static NOTED_PROFILES: Scope = whole(
+    "SELECT DISTINCT key FROM skyfill.finalize_change WHERE kind IN ('follower', 'following', 'posts')",
+);
+
+const GONE: &str = include_str!("../sql/gone.sql");
+
+/// The same for posts that loads noted, before everything is computed anew.
+pub(crate) fn gone(schema: &str) -> String {
+    let noted = format!("({}) scope", changes::noted_records(schema));
+    GONE.replace("{from}", &noted).replace("{in}", "true")
 }
 
 const THREAD_GATES: &str = include_str!("../sql/thread-gates.sql");
@@ -197,7 +227,7 @@ static STAGES: &[Stage] = &[
         changes: CHANGED_POSTS,
     },
     Stage {
-        name: "quote-cids",
+        name: QUOTE_CIDS,
         about: "quotes by CID",
         sql: include_str!("../sql/quote-cids.sql"),
         everything: Some(whole(
@@ -215,7 +245,18 @@ static STAGES: &[Stage] = &[
         changes: CHANGED_POSTS,
     },
     Stage {
-        name: "post-counts",
+        name: "gone",
+        about: "notifications of posts that were deleted meanwhile",
+        sql: GONE,
+        everything: None,
+        changes: Some(Scope {
+            slicing: Slicing::Posts,
+            from: "skyfill.finalize_post scope",
+            condition: "{in scope.number}",
+        }),
+    },
+    Stage {
+        name: POST_COUNTS,
         about: "likes, replies, reposts and quotes of posts",
         sql: include_str!("../sql/post-counts.sql"),
         everything: Some(Scope {
@@ -231,7 +272,7 @@ static STAGES: &[Stage] = &[
         changes: None,
     },
     Stage {
-        name: "profile-counts",
+        name: PROFILE_COUNTS,
         about: "followers, follows and posts of accounts",
         sql: include_str!("../sql/profile-counts.sql"),
         everything: Some(Scope {
@@ -246,7 +287,7 @@ static STAGES: &[Stage] = &[
         changes: None,
     },
     Stage {
-        name: "post-differences",
+        name: POST_DIFFERENCES,
         about: "likes, replies, reposts and quotes that came or went",
         sql: include_str!("../sql/post-differences.sql"),
         everything: None,
@@ -258,7 +299,7 @@ static STAGES: &[Stage] = &[
         )),
     },
     Stage {
-        name: "profile-differences",
+        name: PROFILE_DIFFERENCES,
         about: "follows and posts that came or went",
         sql: include_str!("../sql/profile-differences.sql"),
         everything: None,
@@ -269,6 +310,10 @@ static STAGES: &[Stage] = &[
 const ODD_ROOTS: &str = "SELECT f.uri AS root, f.uri FROM skyfill.finalize_root f
      WHERE skyfill.collection_of(f.uri) NOT IN ('app.bsky.feed.like', 'app.bsky.feed.repost')";
 
+/// Replies that a gate does not admit, where not all are known apart.
+const NOTED_SHUT: &str =
+    "(SELECT \"replyParent\" AS parent FROM post WHERE \"violatesThreadGate\") shut";
+
 /// The end of a walk down a thread: everywhere, or within the posts that are computed again.
 const REACHED: &str = "EXISTS (SELECT FROM skyfill.finalize_post s WHERE s.uri = p.uri)";
 
@@ -277,6 +322,12 @@ impl Stage {
         match extent {
             Extent::Everything => self.everything.as_ref(),
             Extent::Changes => self.changes.as_ref(),
+            Extent::Noted => match self.name {
+                POST_COUNTS => Some(&NOTED_POSTS),
+                PROFILE_COUNTS => Some(&NOTED_PROFILES),
+                QUOTE_CIDS | POST_DIFFERENCES | PROFILE_DIFFERENCES => None,
+                _ => self.changes.as_ref(),
+            },
         }
     }
 
@@ -301,7 +352,13 @@ impl Stage {
             .map_or(("", ""), |scope| (scope.from, scope.condition));
         let reached = match extent {
             Extent::Everything => "true",
-            Extent::Changes => REACHED,
+            Extent::Changes | Extent::Noted => REACHED,
+        };
+        let (embed, shut) = match extent {
+            Extent::Everything | Extent::Changes => {
+                (include_str!("../sql/embed.sql"), "skyfill.finalize_shut")
+            }
+            Extent::Noted => (include_str!("../sql/embed-noted.sql"), NOTED_SHUT),
         };
         let notified = match notifications {
             Notifications::All => "true".to_owned(),
@@ -310,22 +367,46 @@ impl Stage {
         };
         let sql = self
             .sql
-            .replace("{embed}", include_str!("../sql/embed.sql"))
+            .replace("{embed}", embed)
+            .replace("{shut}", shut)
             .replace("{from}", from)
             .replace("{in}", within)
             .replace("{reached}", reached)
             .replace("{notified}", &notified);
-        let mut out = String::with_capacity(sql.len() + 256);
-        let mut rest: &str = &sql;
-        while let Some((before, after)) = rest.split_once("{in ") {
-            let (column, after) = after.split_once('}').unwrap_or((after, ""));
-            out.push_str(before);
-            out.push_str(&condition(column, lower, upper));
-            rest = after;
+        match (extent, self.name) {
+            (Extent::Noted, POST_COUNTS) => noted("post_agg", "uri", from, &sql),
+            (Extent::Noted, PROFILE_COUNTS) => noted("profile_agg", "did", from, &sql),
+            _ => filled_in(&sql, |column| condition(column, lower, upper)),
         }
-        out.push_str(rest);
-        out
     }
+}
+
+/// Statements with conditions for each `{in COLUMN}`.
+fn filled_in(sql: &str, condition: impl Fn(&str) -> String) -> String {
+    let mut out = String::with_capacity(sql.len() + 256);
+    let mut rest = sql;
+    while let Some((before, after)) = rest.split_once("{in ") {
+        let (column, after) = after.split_once('}').unwrap_or((after, ""));
+        out.push_str(before);
+        out.push_str(&condition(column));
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+/// A statement that counts the subjects that `keys` lists. Their rows are locked before the
+/// statement's snapshot is taken: what another program counts is stored before, and is of less, or
+/// after, and is of all.
+fn noted(table: &str, key: &str, keys: &str, sql: &str) -> String {
+    let sql = filled_in(sql, |column| {
+        format!("{column} = ANY (ARRAY(SELECT key FROM pg_temp.counted_key))")
+    });
+    format!(
+        "CREATE TEMPORARY TABLE counted_key ON COMMIT DROP AS {keys};
+         SELECT FROM {table} WHERE {key} = ANY (ARRAY(SELECT key FROM pg_temp.counted_key)) ORDER BY {key} FOR UPDATE;
+         {sql}"
+    )
 }
 
 fn condition(column: &str, lower: Option<&str>, upper: Option<&str>) -> String {
@@ -369,10 +450,10 @@ mod tests {
             sql.contains("WHERE t.ctid >= '(0,0)' AND t.ctid < '(5,0)'"),
             "{sql}"
         );
-        for extent in [Extent::Everything, Extent::Changes] {
+        for extent in [Extent::Everything, Extent::Changes, Extent::Noted] {
             for stage in extent.stages() {
                 let sql = stage.statements(extent, (None, None), &Notifications::None);
-                for placeholder in ["{in", "{from", "{embed", "{reached", "{notified"] {
+                for placeholder in ["{in", "{from", "{embed", "{shut", "{reached", "{notified"] {
                     assert!(!sql.contains(placeholder), "{sql}");
                 }
             }

@@ -2,11 +2,12 @@
 //! take more than their size.
 
 use crate::account::DID;
-use atrepo::cbor::Writer;
 use atrepo::{Cid, Codec, RecordError, Repo};
 use handoff::frames::{self, Answer, MAGIC, PartHeader};
 use serde_json::json;
 use simnet::Population;
+
+mod events;
 
 /// Text that most attacks repeat so many times.
 const MANY: usize = 10_000;
@@ -16,7 +17,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     vec![
         ("frames", streams()),
         ("lists", pages()),
-        ("events", events()),
+        ("events", events::seeds()),
         ("document", documents()),
         ("export", exports()),
     ]
@@ -27,7 +28,7 @@ pub(crate) fn attacks() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     vec![
         ("frames", hostile_streams()),
         ("lists", hostile_pages()),
-        ("events", hostile_events()),
+        ("events", events::attacks()),
         ("document", hostile_documents()),
         ("export", hostile_exports()),
     ]
@@ -166,76 +167,6 @@ fn hostile_pages() -> Vec<Vec<u8>> {
         "[\"did:plc:a\",\"https://a\"]\n".repeat(MANY).into_bytes(),
         format!("[{}0]\n", "0,".repeat(30_000)).into_bytes(),
         format!("[{}0]\n", "{\"\":0},".repeat(8_000)).into_bytes(),
-    ]
-}
-
-/// A frame of an event stream.
-fn event(header: impl FnOnce(&mut Writer), body: impl FnOnce(&mut Writer)) -> Vec<u8> {
-    let (mut of, mut after) = (Writer::new(), Writer::new());
-    header(&mut of);
-    body(&mut after);
-    [of.into_bytes(), after.into_bytes()].concat()
-}
-
-fn events() -> Vec<Vec<u8>> {
-    let kind = |name: &'static str| {
-        move |w: &mut Writer| {
-            w.map(2).text("t").text(name).text("op").integer(1);
-        }
-    };
-    let failed = |w: &mut Writer| _ = w.map(1).text("op").integer(-1);
-    vec![
-        event(kind("#commit"), |w| {
-            let cid = Cid::of(Codec::Raw, b"x");
-            w.map(5).text("ops").list(1).map(2);
-            w.text("cid").cid(&cid).text("path").text("a/b");
-            w.text("rev").text("3jzfcijpj2z2a").text("seq").integer(7);
-            w.text("repo").text(DID);
-            w.text("blocks").bytes(&[0; 3_000]);
-        }),
-        event(kind("#identity"), |w| {
-            w.map(2).text("did").text(DID).text("seq").integer(8);
-        }),
-        event(kind("#info"), |w| {
-            w.map(1).text("name").text("OutdatedCursor");
-        }),
-        event(failed, |w| {
-            w.map(2).text("error").text("FutureCursor");
-            w.text("message").text("Cursor in the future.");
-        }),
-        event(failed, |w| _ = w.map(0)),
-    ]
-}
-
-fn hostile_events() -> Vec<Vec<u8>> {
-    let failed = |w: &mut Writer| _ = w.map(1).text("op").integer(-1);
-    let zeros = |count: u64| {
-        move |w: &mut Writer| {
-            w.map(1).text("x").list(count);
-            (0..count).for_each(|_| _ = w.integer(0));
-        }
-    };
-    vec![
-        event(failed, zeros(60_000)),
-        event(failed, |w| {
-            w.map(1).text("error").text(&"e".repeat(100_000));
-        }),
-        event(failed, |w| {
-            w.map(1).text("x");
-            (0..90).for_each(|_| _ = w.list(1));
-            w.integer(0);
-        }),
-        // A header at the limit, each piece of which is checked.
-        event(zeros(118), zeros(9)),
-        event(
-            |w| {
-                w.map(1).text("x");
-                (0..90).for_each(|_| _ = w.list(1));
-                w.integer(0);
-            },
-            zeros(9),
-        ),
-        event(zeros(200), zeros(9)),
     ]
 }
 

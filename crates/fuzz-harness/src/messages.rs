@@ -3,9 +3,10 @@
 
 use crate::account::DID;
 use crate::cost::unmeasured;
-use atrepo::cbor::Writer;
-use atrepo::{Cid, RecordError, syntax};
-use discover::{did_file, events, lists};
+use atrepo::{Cid, RecordError, sync, syntax};
+use bytes::Bytes;
+use discover::events::{self, CommitEvent, Decoded, Event};
+use discover::{did_file, lists};
 use handoff::frames::{self, Answer, Frame, FrameError, Frames, MAGIC, PartHeader, Step};
 use identity::document::{self, Document};
 use identity::export::{self, Latest};
@@ -138,21 +139,59 @@ fn check_line(line: &did_file::DidLine) {
     );
 }
 
-/// Frames of an event stream: a sequence number is one, and an error's name is short.
+/// Frames of an event stream: a sequence number is one, an error's name is short, and both readings
+/// agree. A commit that is proved has the operations that it claims, with their records.
 pub(crate) fn run_events(data: &[u8]) {
-    match events::read(data) {
-        events::Frame::Event(seq) => {
-            let mut again = Writer::new();
-            again.map(2).text("t").text("#commit").text("op").integer(1);
-            let mut again = again.into_bytes();
-            let mut body = Writer::new();
-            body.map(1).text("seq").integer(seq);
-            again.extend(body.into_bytes());
-            assert!(seq >= 0);
-            assert_eq!(events::read(&again), events::Frame::Event(seq));
-        }
+    let position = events::read(data);
+    match &position {
+        events::Frame::Event(seq) => assert!(*seq >= 0),
         events::Frame::Refused(name) => assert!(name.chars().count() <= 60),
         events::Frame::Outdated | events::Frame::Other => {}
+    }
+    match events::decode(&Bytes::copy_from_slice(data)) {
+        Ok(Decoded::Event(event)) => {
+            if let Some(seq) = event.seq() {
+                assert_eq!(position, events::Frame::Event(seq));
+            }
+            run_event(&event);
+        }
+        Ok(Decoded::Unknown { kind, .. }) => assert!(kind.chars().count() <= 60),
+        Ok(Decoded::Refused { name, .. }) => assert!(name.chars().count() <= 60),
+        Err(error) => {
+            assert!(!error.to_string().contains(char::is_control));
+            assert!(error.did.is_none_or(|did| syntax::is_did(&did)));
+        }
+    }
+}
+
+fn run_event(event: &Event) {
+    assert!(event.did().is_none_or(syntax::is_did));
+    match event {
+        Event::Commit(commit) => match sync::check_commit(&commit.claim()) {
+            Ok(checked) => unmeasured(|| check_proved(commit, &checked)),
+            Err(error) => assert!(!error.to_string().contains(char::is_control)),
+        },
+        Event::Sync(of) => {
+            if let Ok((_, commit)) = sync::check_sync(&of.did, &of.rev, &of.blocks) {
+                assert_eq!((&commit.did, &commit.rev), (&of.did, &of.rev));
+            }
+        }
+        Event::Identity(_) | Event::Account(_) | Event::Info(_) => {}
+    }
+}
+
+fn check_proved(commit: &CommitEvent, checked: &sync::CheckedCommit) {
+    assert_eq!(
+        (checked.did(), checked.rev()),
+        (commit.did.as_str(), commit.rev.as_str())
+    );
+    assert_eq!(checked.ops.len(), commit.ops.len());
+    for (op, claimed) in checked.ops.iter().zip(&commit.ops) {
+        assert_eq!((op.cid, op.prev), (claimed.cid, claimed.prev));
+        assert_eq!(op.record.is_some(), op.action != sync::Action::Delete);
+        if let (Some(cid), Some(record)) = (op.cid, &op.record) {
+            assert!(cid.matches(record));
+        }
     }
 }
 

@@ -22,6 +22,17 @@ pub enum Leads {
     Unreachable(String),
 }
 
+/// How the host of a handle took a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// It answered, or was not asked.
+    Answered,
+    /// It did not respond.
+    Silent,
+    /// It asks for fewer requests.
+    Limited,
+}
+
 /// Which servers to ask.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -96,26 +107,34 @@ impl Resolver {
         })
     }
 
-    /// Resolves `handle`.
+    /// Resolves `handle`, unless its domain stalled lately.
     pub async fn resolve(&self, handle: &str) -> Leads {
-        // A text that is not a handle resolves to nothing, and is not put into a URL.
-        if !atrepo::syntax::is_handle(handle) {
-            return Leads::Nowhere;
-        }
         if let Some(why) = self.domains.put_off(handle) {
             return Leads::Unreachable(why);
         }
         let started = Instant::now();
-        let by_dns = self.ask_dns(handle).await;
-        let (has_answered, leads) = match by_dns {
-            Leads::To(_) => (true, by_dns),
-            by_dns => match (self.ask_http(handle).await, by_dns) {
-                (Leads::Nowhere, Leads::Unreachable(reason)) => (true, Leads::Unreachable(reason)),
-                (by_http, _) => (!matches!(by_http, Leads::Unreachable(_)), by_http),
-            },
-        };
+        let (leads, manner) = self.ask(handle).await;
+        let has_answered = manner == Manner::Answered;
         self.domains.asked(handle, has_answered, started.elapsed());
         leads
+    }
+
+    /// Resolves `handle`, however its domain behaves: whoever asks has to put domains off.
+    pub async fn ask(&self, handle: &str) -> (Leads, Manner) {
+        // A text that is not a handle resolves to nothing, and is not put into a URL.
+        if !atrepo::syntax::is_handle(handle) {
+            return (Leads::Nowhere, Manner::Answered);
+        }
+        let by_dns = self.ask_dns(handle).await;
+        match by_dns {
+            Leads::To(_) => (by_dns, Manner::Answered),
+            by_dns => match (self.ask_http(handle).await, by_dns) {
+                ((Leads::Nowhere, manner), Leads::Unreachable(reason)) => {
+                    (Leads::Unreachable(reason), manner)
+                }
+                (by_http, _) => by_http,
+            },
+        }
     }
 
     /// Asks DNS about `handle`; whether there is an answer, whatever it is.
@@ -168,7 +187,7 @@ impl Resolver {
 
     /// The first line of the well-known file, if it is a DID. It is read as the official resolver
     /// does: whatever the status, without a byte order mark and surrounding spaces.
-    async fn ask_http(&self, handle: &str) -> Leads {
+    async fn ask_http(&self, handle: &str) -> (Leads, Manner) {
         let (base, host) = match &self.well_known_server {
             Some(server) => (server.trim_end_matches('/').to_owned(), Some(handle)),
             None => (format!("https://{handle}"), None),
@@ -183,17 +202,21 @@ impl Resolver {
             Ok((status, line)) => {
                 let line = String::from_utf8_lossy(&line);
                 let first = line.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+                let unreachable = || Leads::Unreachable(format!("status {status}"));
                 match status {
-                    _ if first.starts_with("did:") => Leads::To(first.to_owned()),
-                    429 | 500.. => Leads::Unreachable(format!("status {status}")),
+                    _ if first.starts_with("did:") => {
+                        (Leads::To(first.to_owned()), Manner::Answered)
+                    }
+                    429 => (unreachable(), Manner::Limited),
+                    500.. => (unreachable(), Manner::Silent),
                     // A host that responds with anything but a DID has responded.
-                    _ => Leads::Nowhere,
+                    _ => (Leads::Nowhere, Manner::Answered),
                 }
             }
             Err(FetchError::Redirect(_) | FetchError::Blocked(_) | FetchError::BadUrl(_)) => {
-                Leads::Nowhere
+                (Leads::Nowhere, Manner::Answered)
             }
-            Err(error) => Leads::Unreachable(error.to_string()),
+            Err(error) => (Leads::Unreachable(error.to_string()), Manner::Silent),
         }
     }
 }
@@ -220,7 +243,7 @@ mod tests {
         };
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let ask = |allow| runtime.block_on(resolver(allow).ask_http("alice.example"));
-        assert_eq!(ask(false), Leads::Nowhere);
+        assert_eq!(ask(false), (Leads::Nowhere, Manner::Answered));
         assert_eq!((named.requests(), private.requests()), (1, 0));
         // But where the operator allows it.
         ask(true);

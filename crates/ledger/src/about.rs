@@ -5,7 +5,7 @@ use crate::identity::{DocumentState, HandleState};
 use crate::proofs::Proof;
 use crate::runs::Phase;
 use crate::skipped::{self, Skipped};
-use crate::states::State;
+use crate::states::{Inactive, State};
 use postgres::{Error, GenericClient};
 
 /// A repo, with all columns that say something to people.
@@ -51,6 +51,8 @@ pub struct Repo {
     pub forks: i32,
     /// The pass of discovery in which its host listed it last.
     pub listing: Option<i64>,
+    /// When that pass began, as an ISO time.
+    pub listing_began: Option<String>,
     /// The run that stored it.
     pub run: Option<RunOf>,
     /// Parts of it that came over sockets, while others are still to come: the number of each, and
@@ -63,6 +65,10 @@ pub struct Repo {
 pub struct RunOf {
     /// Its number.
     pub id: i64,
+    /// `fresh`, `merge` or `frames`.
+    pub mode: String,
+    /// When it began, as an ISO time.
+    pub began: String,
     /// Its time.
     pub now: String,
     /// How far it has come.
@@ -79,7 +85,7 @@ pub struct RunOf {
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// Why the account is not active, if it is not.
-    pub status: Option<String>,
+    pub status: Option<Inactive>,
     /// The result of looking for its document.
     pub document: DocumentState,
     /// The handle in it.
@@ -94,10 +100,14 @@ pub struct Identity {
     pub handle: HandleState,
     /// What is wrong with either.
     pub error: Option<String>,
+    /// Look-ups that failed.
+    pub attempts: i32,
+    /// When the next look-up is due, as an ISO time.
+    pub due: Option<String>,
 }
 
-/// SQL of an ISO time.
-fn iso(column: &str) -> String {
+/// SQL of an ISO time, for people and programs.
+pub(crate) fn iso(column: &str) -> String {
     format!("to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')")
 }
 
@@ -114,10 +124,14 @@ pub fn repo(
         &format!(
             "SELECT r.pds, r.host, r.state, r.rev, r.commit_cid, r.commit, r.records, r.skipped, r.duplicates, r.car_bytes,
                r.attempts, {}, r.error_code, r.error, r.rebuild, {}, r.contested, r.claimant, r.newer, r.delisted,
-               r.moves, r.proof, r.forks, r.listing, n.id, n.now, n.phase, n.collections, n.notifications, n.since
-             FROM skyfill.repo r LEFT JOIN skyfill.run n ON n.id = r.run WHERE r.schema_name = $1 AND r.did = $2",
+               r.moves, r.proof, r.forks, r.listing, n.id, n.now, n.phase, n.collections, n.notifications, n.since,
+               n.mode, {}, {}
+             FROM skyfill.repo r LEFT JOIN skyfill.run n ON n.id = r.run LEFT JOIN skyfill.listing l ON l.id = r.listing
+             WHERE r.schema_name = $1 AND r.did = $2",
             iso("r.next_attempt"),
-            iso("r.loaded_at")
+            iso("r.loaded_at"),
+            iso("n.started_at"),
+            iso("l.started_at")
         ),
         &[&schema, &did],
     )?;
@@ -131,6 +145,8 @@ pub fn repo(
             collections: row.get(27),
             notifications: row.get(28),
             since: row.get(29),
+            mode: row.get(30),
+            began: row.get(31),
         }),
     };
     let counts = [6, 7, 8, 9].map(|at| row.get::<_, Option<i64>>(at));
@@ -162,6 +178,7 @@ pub fn repo(
         proof: row.try_get(21)?,
         forks: row.get(22),
         listing: row.get(23),
+        listing_began: row.get(32),
         run,
         parts: parts.iter().map(|row| (row.get(0), row.get(1))).collect(),
     }))
@@ -178,15 +195,17 @@ pub fn identity(
 ) -> Result<Option<Identity>, Error> {
     let row = client.query_opt(
         &format!(
-            "SELECT status, document, claimed_handle, pds, signing_key, {}, handle, error
+            "SELECT status, document, claimed_handle, pds, signing_key, {}, handle, error, attempts,
+               CASE WHEN isfinite(due) THEN {} END
              FROM skyfill.identity WHERE schema_name = $1 AND did = $2",
-            iso("documented_at")
+            iso("documented_at"),
+            iso("due")
         ),
         &[&schema, &did],
     )?;
     row.map(|row| {
         Ok(Identity {
-            status: row.get(0),
+            status: row.try_get(0)?,
             document: row.try_get(1)?,
             claimed_handle: row.get(2),
             pds: row.get(3),
@@ -194,6 +213,8 @@ pub fn identity(
             documented_at: row.get(5),
             handle: row.try_get(6)?,
             error: row.get(7),
+            attempts: row.get(8),
+            due: row.get(9),
         })
     })
     .transpose()
@@ -250,6 +271,10 @@ pub fn skipped(
     did: &str,
     key: &[u8],
 ) -> Result<Option<Skipped>, ListError> {
+    let change = skipped::change(client, schema, did, key).map_err(ListError::Database)?;
+    if let Some(change) = change {
+        return Ok(change.entry);
+    }
     let parts = skipped::parts(client, schema, did).map_err(ListError::Database)?;
     for part in parts {
         for number in 0.. {

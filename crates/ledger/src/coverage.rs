@@ -1,6 +1,7 @@
 //! What is loaded and what is not, according to the ledger: hosts, repos, and what was left out by
 //! choice. `verify::verdict` turns it into one word.
 
+use crate::handles::{self, HandleCounts};
 use crate::listing::{self, Listed};
 use crate::proofs::Counts;
 use crate::runs::{self, Run};
@@ -21,6 +22,8 @@ pub struct Coverage {
     pub contested: u64,
     /// Who vouches for the repos that are stored.
     pub proofs: Counts,
+    /// Handles by state.
+    pub handles: HandleCounts,
     /// The run that is not done, else the last one.
     pub run: Option<Run>,
     /// The last comparison of all tables with the signed commits.
@@ -61,6 +64,7 @@ impl Coverage {
     pub fn read(client: &mut impl GenericClient, schema: &str) -> Result<Self, Error> {
         let mut coverage = Self {
             discovery: discovery(client, schema)?,
+            handles: handles::counts(client, schema)?,
             run: runs::last(client, schema)?,
             ..Self::default()
         };
@@ -104,6 +108,7 @@ impl Coverage {
             repos: tally.repos,
             contested: tally.contested,
             proofs: tally.proofs,
+            handles: handles::counts(client, schema)?,
             run: runs::last(client, schema)?,
             proof: proof(client, schema, &tally::nothing_loaded("p.began_at"))?,
             chosen: settings::chosen(client, schema)?,

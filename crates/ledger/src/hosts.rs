@@ -4,7 +4,7 @@
 //! there are. A lease has a number, and the transaction that stores rows compares it: a worker that
 //! lost its lease cannot store any more. That transaction locks with `FOR KEY SHARE`, taking a
 //! lease over with `FOR UPDATE`. So a lease is not taken from a running transaction, and renewing
-//! it does not wait.
+//! it ([`crate::workers::renew`]) does not wait. When a lease ends, the database's clock decides.
 
 use crate::locks::HOLDERS;
 use crate::open::Which;
@@ -21,17 +21,25 @@ pub const LEASE: Duration = Duration::from_secs(60);
 /// its way back.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// Makes this session one that leases hosts under the number that an expression gives, and that
+/// looks repos up by index. It takes a lock of that number, which the sessions of one worker share.
+pub(crate) fn holding(number: &str) -> String {
+    format!(
+        "{};
+         SELECT set_config('skyfill.holder', ({number})::text, false);
+         SELECT pg_advisory_lock_shared({HOLDERS}, current_setting('skyfill.holder')::integer)",
+        crate::plans::BY_INDEX
+    )
+}
+
 /// Gives this session a number, and a lock of that number, so that others can tell that the leases
 /// of a session that is gone are void before their time is over. What a lease is good for is still
-/// decided by its own number.
+/// decided by its own number. From then on the session looks repos up by index.
 ///
 /// # Errors
 /// The server refused.
 pub fn enter(client: &mut impl GenericClient) -> Result<(), Error> {
-    client.batch_execute(&format!(
-        "SELECT set_config('skyfill.holder', nextval('skyfill.holder_number')::text, false);
-         SELECT pg_advisory_lock({HOLDERS}, current_setting('skyfill.holder')::integer)"
-    ))
+    client.batch_execute(&holding("nextval('skyfill.holder_number')"))
 }
 
 /// Adds hosts of which repos are known: their names and the URLs of PDSes there. Only scheme and
@@ -46,10 +54,16 @@ pub fn add<'a>(
     hosts: impl Iterator<Item = (Option<&'a str>, Option<&'a str>)>,
 ) -> Result<(), Error> {
     let (hosts, urls): (Vec<Option<&str>>, Vec<Option<&str>>) = hosts.unzip();
+    // A host that is known keeps its row unlocked: every load and follower names the same ones.
     client.execute(
         "INSERT INTO skyfill.host AS h (schema_name, host, url)
-         SELECT $1, host, max(substring(url FROM '^https?://[^/?#]+') COLLATE \"C\") FROM unnest($2::text[], $3::text[]) n (host, url)
-         WHERE host IS NOT NULL GROUP BY host ORDER BY host
+         SELECT $1, n.host, n.url FROM (
+           SELECT host, max(substring(url FROM '^https?://[^/?#]+') COLLATE \"C\") AS url FROM unnest($2::text[], $3::text[]) n (host, url)
+           WHERE host IS NOT NULL GROUP BY host) n
+         WHERE NOT EXISTS (
+           SELECT FROM skyfill.host k WHERE k.schema_name = $1 AND k.host = n.host
+             AND (n.url IS NULL OR k.url IS NOT NULL AND NOT (k.url LIKE 'http://%' AND n.url LIKE 'https://%')))
+         ORDER BY n.host
          ON CONFLICT (schema_name, host) DO UPDATE SET url = excluded.url
          WHERE h.url IS NULL AND excluded.url IS NOT NULL OR h.url LIKE 'http://%' AND excluded.url LIKE 'https://%'",
         &[&schema, &hosts, &urls],
@@ -58,7 +72,7 @@ pub fn add<'a>(
 }
 
 /// A host that is leased.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Leased {
     /// Its name.
     pub host: String,
@@ -68,50 +82,94 @@ pub struct Leased {
     pub open: u64,
     /// What was learned of it, as it was stored.
     pub learned: Option<String>,
+    /// How long whoever had it before was still to leave it alone.
+    pub pause: Option<Duration>,
 }
 
-/// Leases up to `count` hosts that have pending repos of the kind `which` and that nobody else has,
-/// those with the most first; but the many hosts of one domain (`FIRST_OF_DOMAIN`) do not keep
-/// others waiting.
+/// Which hosts a session wants to lease.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish {
+    /// Which of their repos count.
+    pub which: Which,
+    /// Maximum number of hosts.
+    pub count: i64,
+    /// How long the leases last without being renewed.
+    pub lasts: Duration,
+    /// Whether hosts are left out that a pass of another process is still to list: it asks them at
+    /// its own pace.
+    pub leaves_unlisted: bool,
+}
+
+impl Wish {
+    /// So many hosts for the usual time.
+    #[must_use]
+    pub const fn new(which: Which, count: i64) -> Self {
+        Self {
+            which,
+            count,
+            lasts: LEASE,
+            leaves_unlisted: false,
+        }
+    }
+}
+
+/// The numbers of the sessions that are alive.
+pub(crate) fn alive() -> String {
+    format!(
+        "alive AS MATERIALIZED (
+           SELECT objid::bigint AS holder FROM pg_locks
+           WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND classid::bigint = {HOLDERS}
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
+    )
+}
+
+/// The condition that nobody has host `h`: `$4` is how long the lease of a session that is gone may
+/// last.
+const IS_FREE: &str = "(h.lease_until IS NULL OR h.lease_until < now()
+             OR h.lease_until < now() + make_interval(secs => $4) AND h.holder NOT IN (SELECT holder FROM alive))";
+
+/// Seconds that the lease of a session that is gone may last.
+fn grace(lasts: Duration) -> f64 {
+    lasts.saturating_sub(GRACE).as_secs_f64()
+}
+
+/// Leases hosts that have pending repos and that nobody else has, those with the most first; but
+/// the many hosts of one domain (`FIRST_OF_DOMAIN`) do not keep others waiting.
 ///
 /// # Errors
 /// The server refused.
 pub fn lease(
     client: &mut impl GenericClient,
     schema: &str,
-    which: Which,
-    count: i64,
+    wish: Wish,
 ) -> Result<Vec<Leased>, Error> {
+    let open = crate::host_counts::pending(wish.which);
+    let alive = alive();
     let rows = client.query(
-        "WITH open AS MATERIALIZED (
-           SELECT host, count(*) AS repos FROM skyfill.repo
-           WHERE schema_name = $1 AND state = 'open' AND ($7 IS FALSE OR rev IS NULL) GROUP BY host
-         ), alive AS MATERIALIZED (
-           SELECT objid::bigint AS holder FROM pg_locks
-           WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND classid::bigint = $4
-             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-         ), ranked AS MATERIALIZED (
+        &format!("WITH open AS MATERIALIZED {open}, {alive}, ranked AS MATERIALIZED (
            SELECT host, repos, row_number() OVER (
-             PARTITION BY substring(host FROM '[^.]+[.][^.]+$') ORDER BY repos DESC, host) > $6 AS is_one_of_many
+             PARTITION BY substring(host FROM '[^.]+[.][^.]+$') ORDER BY repos DESC, host) > $5 AS is_one_of_many
            FROM open
          ), picked AS (
            SELECT h.host, o.repos FROM skyfill.host h JOIN ranked o ON o.host = h.host
-           WHERE h.schema_name = $1 AND (h.lease_until IS NULL OR h.lease_until < now()
-             OR h.lease_until < now() + make_interval(secs => $5) AND h.holder NOT IN (SELECT holder FROM alive))
+           WHERE h.schema_name = $1 AND {IS_FREE}
+             AND NOT ($6 AND h.listed_at IS NULL AND h.listing IS NOT NULL AND h.listing IN
+               (SELECT id FROM skyfill.listing WHERE schema_name = $1 AND ended_at IS NULL))
            ORDER BY o.is_one_of_many, o.repos DESC, h.host LIMIT $2 FOR UPDATE OF h SKIP LOCKED)
          UPDATE skyfill.host h SET lease = nextval('skyfill.lease_number'), lease_until = now() + make_interval(secs => $3),
            holder = nullif(current_setting('skyfill.holder', true), '')::integer
-         FROM picked WHERE h.schema_name = $1 AND h.host = picked.host RETURNING h.host, h.lease, picked.repos, h.learned",
+         FROM picked WHERE h.schema_name = $1 AND h.host = picked.host RETURNING h.host, h.lease, picked.repos, h.learned,
+           extract(epoch FROM h.paused_until - now())::float8"),
         &[
             &schema,
-            &count,
-            &LEASE.as_secs_f64(),
-            &i64::from(HOLDERS),
-            &(LEASE - GRACE).as_secs_f64(),
+            &wish.count,
+            &wish.lasts.as_secs_f64(),
+            &grace(wish.lasts),
             &FIRST_OF_DOMAIN,
-            &which.is_new(),
+            &wish.leaves_unlisted,
         ],
     )?;
+    let pause = |seconds: f64| Duration::try_from_secs_f64(seconds).ok();
     Ok(rows
         .iter()
         .map(|row| Leased {
@@ -119,26 +177,31 @@ pub fn lease(
             lease: row.get(1),
             open: u64::try_from(row.get::<_, i64>(2)).unwrap_or(0),
             learned: row.get(3),
+            pause: row.get::<_, Option<f64>>(4).and_then(pause),
         })
         .collect())
 }
 
-/// Renews leases; returns the numbers of those that are still held.
+/// Leases one host, whether or not repos of it are pending; nothing if somebody else has it.
 ///
 /// # Errors
 /// The server refused.
-pub fn renew(
+pub fn lease_one(
     client: &mut impl GenericClient,
     schema: &str,
-    leases: &[i64],
-) -> Result<Vec<i64>, Error> {
-    let rows = client.query(
-        "UPDATE skyfill.host SET lease_until = now() + make_interval(secs => $3),
-           holder = nullif(current_setting('skyfill.holder', true), '')::integer
-         WHERE schema_name = $1 AND lease = ANY($2) RETURNING lease",
-        &[&schema, &leases, &LEASE.as_secs_f64()],
+    host: &str,
+) -> Result<Option<i64>, Error> {
+    let row = client.query_opt(
+        &format!(
+            "WITH {}
+             UPDATE skyfill.host h SET lease = nextval('skyfill.lease_number'), lease_until = now() + make_interval(secs => $3),
+               holder = nullif(current_setting('skyfill.holder', true), '')::integer
+             WHERE h.schema_name = $1 AND h.host = $2 AND {IS_FREE} RETURNING h.lease",
+            alive()
+        ),
+        &[&schema, &host, &LEASE.as_secs_f64(), &grace(LEASE)],
     )?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    Ok(row.map(|row| row.get(0)))
 }
 
 /// Gives leases back.
@@ -170,6 +233,38 @@ pub fn learn(
         "UPDATE skyfill.host h SET learned = n.learned FROM unnest($2::text[], $3::text[]) n (host, learned)
          WHERE h.schema_name = $1 AND h.host = n.host AND h.learned IS DISTINCT FROM n.learned",
         &[&schema, &hosts, &texts],
+    )
+}
+
+/// Notes for how long hosts are to be left alone from now on, by the database's clock.
+///
+/// # Errors
+/// The server refused.
+pub fn note_pauses(
+    client: &mut impl GenericClient,
+    schema: &str,
+    pauses: &[(String, Duration)],
+) -> Result<u64, Error> {
+    let (hosts, seconds): (Vec<&str>, Vec<f64>) = pauses
+        .iter()
+        .map(|(host, pause)| (host.as_str(), pause.as_secs_f64()))
+        .unzip();
+    client.execute(
+        "UPDATE skyfill.host h SET paused_until = now() + make_interval(secs => n.seconds)
+         FROM unnest($2::text[], $3::float8[]) n (host, seconds)
+         WHERE h.schema_name = $1 AND h.host = n.host",
+        &[&schema, &hosts, &seconds],
+    )
+}
+
+/// Forgets for how long hosts were to be left alone.
+///
+/// # Errors
+/// The server refused.
+pub fn forget_pauses(client: &mut impl GenericClient, schema: &str) -> Result<u64, Error> {
+    client.execute(
+        "UPDATE skyfill.host SET paused_until = NULL WHERE schema_name = $1 AND paused_until IS NOT NULL",
+        &[&schema],
     )
 }
 

@@ -3,12 +3,20 @@
 //!
 //! A document may be known before its account is loaded. Such an account has the handle state
 //! `unknown` and is not due; the load makes it due.
+//!
+//! Whoever asks for a document may be overtaken by the news that it changed. So the ledger counts
+//! such news (column `heard`), and what was asked for before the last one is not stored.
 
 use crate::column::column;
 use crate::text::reason;
 use postgres::{Error, GenericClient};
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+
+/// The step of the ledger's schema for the number of times that something was heard of an account:
+/// its document or its handle may have changed.
+pub(crate) const HEARD_STEP: &str =
+    "ALTER TABLE skyfill.identity ADD COLUMN heard bigint NOT NULL DEFAULT 0";
 
 /// The result of looking for an account's DID document: column `document`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -142,21 +150,18 @@ pub fn status_of(did: &str) -> String {
     format!("(SELECT i.status FROM skyfill.identity i WHERE i.schema_name = $1 AND i.did = {did})")
 }
 
-/// The condition that the handle of the account in column `did` was verified, in a statement whose
-/// `$1` is the schema.
+/// The condition that the handle of the account in column `did` is in this state, in a statement
+/// whose `$1` is the schema.
 #[must_use]
-pub fn is_verified(did: &str) -> String {
-    let verified = HandleState::Verified;
+pub fn has_state(did: &str, state: HandleState) -> String {
     format!(
-        "EXISTS (SELECT FROM skyfill.identity v WHERE v.schema_name = $1 AND v.did = {did} AND v.handle = '{verified}')"
+        "EXISTS (SELECT FROM skyfill.identity v WHERE v.schema_name = $1 AND v.did = {did} AND v.handle = '{state}')"
     )
 }
 
 /// Which accounts are to be looked at again, whatever their time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Again {
-    /// Handles that were taken as claimed.
-    Claimed,
     /// What could not be reached.
     Unreachable,
     /// Those of did:web: nothing tells of their changes.
@@ -175,7 +180,6 @@ pub fn look_again(
     again: Again,
 ) -> Result<u64, Error> {
     let which = match again {
-        Again::Claimed => "handle = 'claimed'",
         Again::Unreachable => "due > now()",
         Again::Web => "did LIKE 'did:web:%'",
         Again::All => "true",
@@ -198,6 +202,8 @@ pub struct Due {
     pub document: Option<Option<String>>,
     /// How often it could not be reached.
     pub attempts: i32,
+    /// How often something had been heard of it, if that was read.
+    pub heard: Option<i64>,
 }
 
 /// How many are due.
@@ -209,6 +215,30 @@ pub fn count_due(client: &mut impl GenericClient, schema: &str) -> Result<u64, E
     Ok(u64::try_from(client.query_one(sql, &[&schema])?.get::<_, i64>(0)).unwrap_or(0))
 }
 
+/// Whether `most` or more are due.
+///
+/// # Errors
+/// The server refused.
+pub fn are_so_many_due(
+    client: &mut impl GenericClient,
+    schema: &str,
+    most: u64,
+) -> Result<bool, Error> {
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let sql = "SELECT count(*) >= $2 FROM (
+           SELECT FROM skyfill.identity WHERE schema_name = $1 AND due <= now() LIMIT $2) i";
+    Ok(client.query_one(sql, &[&schema, &most])?.get(0))
+}
+
+/// Which of the accounts that are due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// All.
+    AtAny,
+    /// Those at whose handle nobody has looked.
+    Never,
+}
+
 /// The next `count` that are due after `after`, by DID. Documents of did:plc are good at any age if
 /// `plc_is_fresh`.
 ///
@@ -217,15 +247,16 @@ pub fn count_due(client: &mut impl GenericClient, schema: &str) -> Result<u64, E
 pub fn due(
     client: &mut impl GenericClient,
     schema: &str,
-    after: &str,
-    count: i64,
+    (after, count): (&str, i64),
     plc_is_fresh: bool,
+    looked: Looked,
 ) -> Result<Vec<Due>, Error> {
     let rows = client.query(
         "SELECT did, document = 'good' AND (documented_at > now() - interval '1 day' OR $4 AND did LIKE 'did:plc:%'),
-           claimed_handle, attempts
-         FROM skyfill.identity WHERE schema_name = $1 AND due <= now() AND did > $2 ORDER BY did LIMIT $3",
-        &[&schema, &after, &count, &plc_is_fresh],
+           claimed_handle, attempts, heard
+         FROM skyfill.identity WHERE schema_name = $1 AND due <= now() AND did > $2 AND ($5 OR handle IN ('unknown', 'claimed'))
+         ORDER BY did LIMIT $3",
+        &[&schema, &after, &count, &plc_is_fresh, &(looked == Looked::AtAny)],
     )?;
     Ok(rows
         .iter()
@@ -236,8 +267,28 @@ pub fn due(
                 .unwrap_or(false)
                 .then(|| row.get(2)),
             attempts: row.get(3),
+            heard: row.get(4),
         })
         .collect())
+}
+
+/// Locks accounts until the transaction ends, in the order of DIDs; returns those that are loaded,
+/// or are looked up for another reason.
+///
+/// # Errors
+/// The server refused.
+pub fn hold(
+    client: &mut impl GenericClient,
+    schema: &str,
+    dids: &[&str],
+) -> Result<HashSet<String>, Error> {
+    let rows = client.query(
+        "SELECT did, handle = 'unknown' AND due IS NULL FROM skyfill.identity
+         WHERE schema_name = $1 AND did = ANY($2) ORDER BY did FOR NO KEY UPDATE",
+        &[&schema, &dids],
+    )?;
+    let known = rows.iter().filter(|row| !row.get::<_, bool>(1));
+    Ok(known.map(|row| row.get(0)).collect())
 }
 
 /// What was learned of a document.
@@ -258,6 +309,9 @@ pub struct DocumentNote {
     /// Whether it is good for a day: it was fetched now. One of an export is good when the export
     /// was read to its end.
     pub is_fresh: bool,
+    /// How often something had been heard of the account when the document was asked for. Nothing,
+    /// if it was asked for after all that was heard.
+    pub heard: Option<i64>,
 }
 
 /// Notes documents, also of accounts that nobody has loaded yet: those are not looked up before
@@ -280,7 +334,8 @@ pub fn add_documents(
 }
 
 /// Notes documents of accounts that are known. An account whose document changed is due again; what
-/// could not be reached keeps what was known of it.
+/// could not be reached keeps what was known of it. A document that was asked for before something
+/// was heard of its account is left out.
 ///
 /// # Errors
 /// The server refused.
@@ -292,13 +347,14 @@ pub fn note_documents(
     let column = |pick: fn(&DocumentNote) -> Option<&str>| {
         notes.iter().map(pick).collect::<Vec<Option<&str>>>()
     };
+    let heard: Vec<Option<i64>> = notes.iter().map(|n| n.heard).collect();
     // Where a document names another PDS than before, what was proved and what was claimed has to
     // be looked at again.
     client.execute(
         "WITH moved AS MATERIALIZED (
-           SELECT i.did FROM unnest($2::text[], $3::text[], $4::text[]) n (did, state, pds)
+           SELECT i.did FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[]) n (did, state, pds, heard)
              JOIN skyfill.identity i ON i.schema_name = $1 AND i.did = n.did
-           WHERE n.state = 'good' AND i.pds <> n.pds
+           WHERE n.state = 'good' AND i.pds <> n.pds AND i.heard = coalesce(n.heard, i.heard)
          ), heard AS (
            DELETE FROM skyfill.lost_claim c USING moved m WHERE c.schema_name = $1 AND c.did = m.did)
          UPDATE skyfill.repo r SET proof = NULL FROM moved m
@@ -308,6 +364,7 @@ pub fn note_documents(
             &column(|n| Some(&n.did)),
             &column(|n| Some(n.state.word())),
             &column(|n| n.pds.as_deref()),
+            &heard,
         ],
     )?;
     client.execute(
@@ -318,9 +375,9 @@ pub fn note_documents(
            error = n.error, documented_at = CASE WHEN n.fresh THEN now() END,
            due = CASE WHEN i.handle = 'unknown' AND i.due IS NULL THEN NULL
                       WHEN (i.document, i.claimed_handle) IS DISTINCT FROM (n.state, n.handle) THEN '-infinity' ELSE i.due END
-         FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::boolean[])
-           n (did, state, handle, pds, key, error, fresh)
-         WHERE i.schema_name = $1 AND i.did = n.did",
+         FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::boolean[], $9::bigint[])
+           n (did, state, handle, pds, key, error, fresh, heard)
+         WHERE i.schema_name = $1 AND i.did = n.did AND i.heard = coalesce(n.heard, i.heard)",
         &[
             &schema,
             &column(|n| Some(&n.did)),
@@ -330,11 +387,14 @@ pub fn note_documents(
             &column(|n| n.signing_key.as_deref()),
             &reasons(notes.iter().map(|n| n.error.as_deref())),
             &notes.iter().map(|n| n.is_fresh).collect::<Vec<bool>>(),
+            &heard,
         ],
     )
 }
 
-fn reasons<'e>(errors: impl Iterator<Item = Option<&'e str>>) -> Vec<Option<Cow<'e, str>>> {
+pub(crate) fn reasons<'e>(
+    errors: impl Iterator<Item = Option<&'e str>>,
+) -> Vec<Option<Cow<'e, str>>> {
     errors.map(|error| error.map(reason)).collect()
 }
 
@@ -349,9 +409,12 @@ pub struct HandleNote {
     pub error: Option<String>,
     /// Seconds until the next look, if there is to be one.
     pub again_in: Option<i32>,
+    /// How often something had been heard of the account when the look began, if that is known.
+    pub heard: Option<i64>,
 }
 
-/// Notes how looks at accounts ended.
+/// Notes how looks at accounts ended. An account of which something was heard since the look began
+/// stays due.
 ///
 /// # Errors
 /// The server refused.
@@ -364,12 +427,14 @@ pub fn note_handles(
     let states: Vec<&str> = notes.iter().map(|n| n.state.word()).collect();
     let errors = reasons(notes.iter().map(|n| n.error.as_deref()));
     let again: Vec<Option<i32>> = notes.iter().map(|n| n.again_in).collect();
+    let heard: Vec<Option<i64>> = notes.iter().map(|n| n.heard).collect();
     client.execute(
         "UPDATE skyfill.identity i SET handle = n.state, error = coalesce(n.error, i.error),
-           attempts = CASE WHEN n.again IS NULL THEN 0 ELSE i.attempts + 1 END, due = now() + make_interval(secs => n.again)
-         FROM unnest($2::text[], $3::text[], $4::text[], $5::int[]) n (did, state, error, again)
+           attempts = CASE WHEN n.again IS NULL THEN 0 ELSE i.attempts + 1 END,
+           due = CASE WHEN i.heard = coalesce(n.heard, i.heard) THEN now() + make_interval(secs => n.again) ELSE i.due END
+         FROM unnest($2::text[], $3::text[], $4::text[], $5::int[], $6::bigint[]) n (did, state, error, again, heard)
          WHERE i.schema_name = $1 AND i.did = n.did",
-        &[&schema, &dids, &states, &errors, &again],
+        &[&schema, &dids, &states, &errors, &again, &heard],
     )
 }
 
@@ -401,26 +466,6 @@ pub fn pds_of(
          WHERE schema_name = $1 AND did = ANY($2) AND document = 'good' AND pds IS NOT NULL";
     let rows = client.query(sql, &[&schema, &dids])?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
-}
-
-/// How many accounts are in which state of document and handle.
-///
-/// # Errors
-/// The server refused, or a state is not known.
-pub fn summary(
-    client: &mut impl GenericClient,
-    schema: &str,
-) -> Result<Vec<(DocumentState, HandleState, u64)>, Error> {
-    let rows = client.query(
-        "SELECT document, handle, count(*) FROM skyfill.identity WHERE schema_name = $1 GROUP BY 1, 2 ORDER BY 1, 2",
-        &[&schema],
-    )?;
-    rows.iter()
-        .map(|row| {
-            let accounts = u64::try_from(row.get::<_, i64>(2)).unwrap_or(0);
-            Ok((row.try_get(0)?, row.try_get(1)?, accounts))
-        })
-        .collect()
 }
 
 /// Where reading of `name` stopped.

@@ -14,7 +14,6 @@
 //! next time (`derived_*`), and the empty copies of the AppView's tables (`probe_*`, in `load`).
 
 pub mod about;
-pub mod account;
 pub mod changes;
 pub mod claims;
 mod column;
@@ -23,27 +22,39 @@ mod distrust;
 pub mod dropped;
 pub mod failpoint;
 pub mod failures;
+pub mod fold;
+pub mod follow;
+pub mod handles;
 pub mod history;
+mod host_counts;
 pub mod hosts;
 pub mod identity;
+mod kept_counts;
 pub mod listing;
 pub mod locks;
 pub mod open;
 pub mod overview;
+mod pages;
 pub mod parts;
+mod plans;
 pub mod presence;
 pub mod processes;
 pub mod proofs;
+pub mod publication;
 pub mod repos;
 pub mod runs;
 pub mod settings;
+pub mod shards;
 pub mod skipped;
 pub mod slices;
 pub mod states;
+pub mod stored;
+pub mod table_settings;
 pub mod tally;
 pub mod text;
 pub mod trust;
 pub mod verified;
+pub mod workers;
 
 use locks::{Hold, Lock};
 use pg::{DbError, Waits};
@@ -266,6 +277,24 @@ const STEPS: &[&str] = &[
         ADD COLUMN trouble text, ADD COLUMN worked_at timestamptz",
     // The time before which posts, likes and reposts are left out.
     "ALTER TABLE skyfill.run ADD COLUMN since text",
+    host_counts::STEP,
+    pages::STEP,
+    table_settings::STEP,
+    // A loaded row does not fit into the room beside it, and its state is part of an index, so room
+    // gains nothing. Dead rows are cleared away before they are many millions.
+    "ALTER TABLE skyfill.repo SET (fillfactor = 95, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.02)",
+    // Following the event stream, see [`follow`].
+    follow::STEP,
+    follow::OPENED_STEP,
+    // Who loads, see [`workers`].
+    workers::STEP,
+    verified::RANGES_STEP,
+    handles::STEP,
+    changes::COMMITTED_STEP,
+    identity::HEARD_STEP,
+    follow::PROVED_STEP,
+    // Records for other programs, see [`publication`].
+    publication::STEP,
 ];
 
 /// Makes the schema, or brings it up to date. Twice is a no-op, two at once wait for each other.
@@ -274,7 +303,7 @@ const STEPS: &[&str] = &[
 /// The server refused, or it was stopped while it waited.
 pub fn prepare(client: &mut Client, waits: Waits<'_>) -> Result<(), DbError> {
     let mut txn = client.transaction()?;
-    locks::take(&mut txn, Lock::Schema, Hold::Transaction, waits)?;
+    locks::acquire(&mut txn, Lock::Schema, Hold::Transaction, waits)?;
     if !txn
         .query_one("SELECT to_regclass('skyfill.step') IS NOT NULL", &[])?
         .get::<_, bool>(0)
@@ -305,6 +334,7 @@ pub fn forget_schema(client: &mut Client, schema: &str) -> Result<(), Error> {
         "dropped_ddl",
         "finalize_slice",
         "identity",
+        "handle_count",
         "run",
         "listing",
         "host",
@@ -313,11 +343,22 @@ pub fn forget_schema(client: &mut Client, schema: &str) -> Result<(), Error> {
         "part",
         "setting",
         "proof",
+        "verified_range",
         "lost_claim",
         "finalized",
         "change",
         "tally",
+        "host_count",
+        "listed",
+        "table_setting",
         "process",
+        "stream",
+        "followed",
+        "behind",
+        "skipped_change",
+        "worker",
+        "publication",
+        "unpublished",
     ] {
         txn.execute(
             &format!("DELETE FROM skyfill.{table} WHERE schema_name = $1"),

@@ -1,13 +1,15 @@
 //! Passes of discovery (table `listing`): the lists of hosts, relays and directories, page by page,
 //! compared with what the ledger knows.
 //!
-//! One transaction stores a page and the cursor after it, so that a pass continues where it was
-//! stopped. A known repo becomes pending again if its listed rev is newer than the stored one; its
-//! account state is stored. A repo that its host no longer lists, although the list was read to the
-//! end, becomes pending as well, so that it is requested and found gone or moved. A repo that two
-//! hosts list is contested until its DID document was read ([`settle`]), once ([`crate::claims`]).
+//! One transaction stores a page (`pages`) and the cursor after it, so that a pass
+//! continues where it was stopped. A repo that its host no longer lists, although the list was
+//! read to the end, becomes pending, so that it is requested and found gone or moved. A repo that
+//! two hosts list is contested until its DID document was read ([`settle`]), once
+//! ([`crate::claims`]).
 
-use crate::claims::{IS_LIAR, IS_PROVED};
+use crate::claims::IS_PROVED;
+use crate::pages::hash_of;
+pub use crate::pages::{Changes, Line, page};
 use crate::states::Inactive;
 use crate::text::reason;
 use postgres::{Error, GenericClient, Row};
@@ -53,15 +55,48 @@ pub fn seq(client: &mut impl GenericClient, listing: i64) -> Result<Option<i64>,
         .and_then(|row| row.get(0)))
 }
 
+/// The last pass over `source` that came to its end.
+///
+/// # Errors
+/// The server refused.
+pub fn last_ended(
+    client: &mut impl GenericClient,
+    schema: &str,
+    source: &str,
+) -> Result<Option<i64>, Error> {
+    let sql = "SELECT max(id) FROM skyfill.listing WHERE schema_name = $1 AND source = $2 AND ended_at IS NOT NULL";
+    client.query_one(sql, &[&schema, &source])?.try_get(0)
+}
+
+/// The last pass over `source`, if it came to its end since the run began that loads now.
+///
+/// # Errors
+/// The server refused.
+pub fn ended_in_run(
+    client: &mut impl GenericClient,
+    schema: &str,
+    source: &str,
+) -> Result<Option<i64>, Error> {
+    let row = client.query_opt(
+        "SELECT l.id FROM skyfill.listing l
+         WHERE l.schema_name = $1 AND l.source = $2 AND l.id = (SELECT max(id) FROM skyfill.listing WHERE schema_name = $1 AND source = $2)
+           AND l.ended_at >= (SELECT max(started_at) FROM skyfill.run WHERE schema_name = $1 AND phase = $3)",
+        &[&schema, &source, &crate::runs::Phase::Load.word()],
+    )?;
+    Ok(row.map(|row| row.get(0)))
+}
+
 /// Ends a pass.
 ///
 /// # Errors
 /// The server refused.
 pub fn end(client: &mut impl GenericClient, listing: i64) -> Result<(), Error> {
-    client.execute(
+    for statement in [
         "UPDATE skyfill.listing SET ended_at = now() WHERE id = $1",
-        &[&listing],
-    )?;
+        "DELETE FROM skyfill.listed WHERE listing = $1",
+    ] {
+        client.execute(statement, &[&listing])?;
+    }
     Ok(())
 }
 
@@ -255,150 +290,6 @@ pub fn failed_hosts(
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// A line of a list.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Line {
-    /// The account.
-    pub did: String,
-    /// URL of the PDS and the name under which that is paced; nothing where the list does not say.
-    pub pds: Option<(String, String)>,
-    /// The rev of its repo.
-    pub rev: Option<String>,
-    /// Why it is not active, if it is not.
-    pub status: Option<Inactive>,
-    /// Whether the list is the authority on who its PDS is.
-    pub is_settled: bool,
-}
-
-/// What a page changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Changes {
-    /// Repos that were not known.
-    pub new: u64,
-    /// Repos that are opened again: newer, or back.
-    pub opened: u64,
-    /// Repos that another host claims, too.
-    pub contested: u64,
-}
-
-/// Compares a page of a pass with the ledger and stores the cursor after it, in the caller's
-/// transaction. Of a DID that a page has twice the last line counts. A rev after `newest_believed`
-/// says nothing, and a stored one keeps nothing out.
-///
-/// # Errors
-/// The server refused.
-pub fn page(
-    client: &mut impl GenericClient,
-    schema: &str,
-    listing: i64,
-    lines: &[Line],
-    newest_believed: &str,
-) -> Result<Changes, Error> {
-    let texts =
-        |pick: fn(&Line) -> Option<&str>| lines.iter().map(pick).collect::<Vec<Option<&str>>>();
-    let hosts = texts(|line| line.pds.as_ref().map(|(_, host)| host.as_str()));
-    let pds = texts(|line| line.pds.as_ref().map(|(pds, _)| pds.as_str()));
-    // What no host is known of has the host without a name.
-    let named = hosts
-        .iter()
-        .zip(&pds)
-        .map(|(host, pds)| (host.or(Some("")), *pds));
-    crate::hosts::add(client, schema, named)?;
-    // In the order in which loaders lock them.
-    client.execute(
-        "SELECT FROM skyfill.repo WHERE schema_name = $1 AND did = ANY($2) ORDER BY did FOR NO KEY UPDATE",
-        &[&schema, &texts(|line| Some(&line.did))],
-    )?;
-    // An active repo in the list of another host than its own is contested, unless the DID document
-    // has spoken; that a host still has it as not active says nothing, and neither does the rev
-    // that another host names. A deletion is looked into where rows are stored, not believed: it
-    // only opens the repo. The same for a repo of which no host is known. What claims are worth:
-    // [`crate::claims`].
-    let row = client.query_one(
-        &format!("WITH n AS MATERIALIZED (
-           SELECT DISTINCT ON (did) did, pds, host, CASE WHEN rev COLLATE \"C\" <= $9 THEN rev COLLATE \"C\" END AS rev,
-             status, settled
-           FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::boolean[]) WITH ORDINALITY
-             x (did, pds, host, rev, status, settled, number)
-           ORDER BY did, number DESC
-         ), liar AS MATERIALIZED (
-           SELECT host FROM skyfill.host h WHERE schema_name = $1 AND {IS_LIAR}
-         ), known AS MATERIALIZED (
-           SELECT n.*, r.host AS old_host, CASE WHEN r.rev COLLATE \"C\" > $9 THEN '' ELSE r.rev COLLATE \"C\" END AS old_rev,
-             r.state AS old_state, r.contested AS old_contested, {IS_PROVED} AS is_proved,
-             n.host IN (SELECT host FROM liar) AS is_liar, r.host IN (SELECT host FROM liar) AS is_on_liar,
-             r.claimant IS NOT NULL AND r.claimant NOT IN (SELECT host FROM liar) AS has_claimant,
-             EXISTS (SELECT FROM skyfill.lost_claim c WHERE c.schema_name = $1 AND c.did = n.did AND c.host = n.host) AS is_lost
-           FROM n JOIN skyfill.repo r ON r.schema_name = $1 AND r.did = n.did
-         ), added AS (
-           INSERT INTO skyfill.repo (schema_name, did, pds, host, state, listing, delisted)
-           SELECT $1, did, coalesce(pds, ''), coalesce(host, ''),
-             coalesce(status, CASE WHEN host IS NULL THEN 'unresolved' ELSE 'open' END), $8,
-             host IS NOT NULL AND status IS NOT DISTINCT FROM 'deleted'
-           FROM n WHERE NOT EXISTS (SELECT FROM known k WHERE k.did = n.did)
-           ON CONFLICT DO NOTHING RETURNING 1
-         ), other AS (
-           SELECT k.*, k.host IS NOT NULL AND k.old_host <> '' AND k.host <> k.old_host AND NOT k.settled AS is_other,
-             k.old_state IN ('deactivated', 'suspended', 'takendown', 'deleted', 'not found') AS is_inactive
-           FROM known k
-         ), claims AS (
-           SELECT o.*, o.is_other AND o.status IS NULL AND NOT o.is_liar
-               AND (NOT o.is_lost OR o.old_state IN ('deactivated', 'suspended', 'takendown')) AS counts,
-             o.is_on_liar AND NOT o.is_proved AND NOT o.is_lost AS takes_over
-           FROM other o
-         ), judged AS (
-           SELECT c.*, c.counts AND NOT c.takes_over AS is_claim, c.counts AND c.takes_over AS is_taken_over,
-             c.settled AND c.host <> c.old_host OR c.old_host = '' AND c.host IS NOT NULL OR c.counts AND c.takes_over AS is_new_host,
-             NOT c.is_other AND coalesce(c.rev > c.old_rev, false) AS has_newer_rev,
-             c.status IS NULL AND (c.is_inactive OR c.old_state IN ('failed', 'unresolved', 'host opted out')
-               OR NOT c.is_other AND coalesce(c.rev > c.old_rev, false)) AS is_newer
-           FROM claims c
-         ), changed AS (
-           UPDATE skyfill.repo r SET
-             pds = CASE WHEN j.is_new_host THEN j.pds ELSE r.pds END,
-             host = CASE WHEN j.is_new_host THEN j.host ELSE r.host END,
-             proof = CASE WHEN j.is_new_host AND j.old_host <> '' AND r.rev IS NOT NULL THEN coalesce(r.proof, 'elsewhere') ELSE r.proof END,
-             contested = NOT j.settled AND NOT j.is_taken_over AND (r.contested OR j.is_claim),
-             claimant = CASE WHEN j.settled OR j.is_taken_over THEN NULL WHEN j.is_claim AND NOT j.has_claimant THEN j.host ELSE r.claimant END,
-             delisted = CASE WHEN j.is_other OR j.host IS NULL THEN r.delisted ELSE j.status IS NOT DISTINCT FROM 'deleted' END,
-             listing = CASE WHEN j.is_other AND NOT j.is_taken_over THEN r.listing ELSE $8 END,
-             newer = r.newer OR j.has_newer_rev,
-             attempts = CASE WHEN j.is_newer OR j.is_new_host THEN 0 ELSE r.attempts END,
-             moves = CASE WHEN j.is_newer OR j.is_new_host THEN 0 ELSE r.moves END,
-             state = CASE
-               WHEN j.is_claim THEN CASE WHEN r.state = 'open' AND r.rev IS NULL THEN 'unresolved' ELSE r.state END
-               WHEN j.is_taken_over THEN 'open'
-               WHEN j.is_other THEN r.state
-               WHEN j.status = 'deleted' THEN CASE WHEN r.rev IS NULL THEN 'deleted'
-                 WHEN r.host = '' AND NOT j.is_new_host THEN 'unresolved' ELSE 'open' END
-               WHEN j.status IS NOT NULL THEN j.status
-               WHEN r.contested AND NOT j.settled THEN CASE WHEN j.is_newer AND r.state <> 'loaded' THEN 'unresolved' ELSE r.state END
-               WHEN r.host = '' AND NOT j.is_new_host THEN CASE WHEN j.is_newer THEN 'unresolved' ELSE r.state END
-               WHEN j.is_newer OR j.is_new_host THEN 'open' ELSE r.state END
-           FROM judged j WHERE r.schema_name = $1 AND r.did = j.did
-           RETURNING j.is_claim AND NOT j.old_contested AS claim, r.state = 'open' AND j.old_state <> 'open' AS opened
-         )
-         SELECT (SELECT count(*) FROM added), count(*) FILTER (WHERE opened), count(*) FILTER (WHERE claim) FROM changed"),
-        &[
-            &schema,
-            &texts(|line| Some(&line.did)),
-            &pds,
-            &hosts,
-            &texts(|line| line.rev.as_deref()),
-            &texts(|line| line.status.map(Inactive::word)),
-            &lines.iter().map(|line| line.is_settled).collect::<Vec<bool>>(),
-            &listing,
-            &newest_believed,
-        ],
-    )?;
-    let number = |at: usize| u64::try_from(row.get::<_, i64>(at)).unwrap_or(0);
-    Ok(Changes {
-        new: number(0),
-        opened: number(1),
-        contested: number(2),
-    })
-}
-
 /// Of these accounts those that are not active now, and not deleted, with their states.
 ///
 /// # Errors
@@ -437,7 +328,7 @@ pub fn host_page(
 }
 
 /// Opens the repos that hosts of a pass do not list any more, though they were listed to their end:
-/// they are asked for one by one.
+/// they are asked for one by one. Goes over all repos once, beside the hashes of the pass.
 ///
 /// # Errors
 /// The server refused.
@@ -446,13 +337,25 @@ pub fn open_unlisted(
     schema: &str,
     listing: i64,
 ) -> Result<u64, Error> {
-    client.execute(
-        "UPDATE skyfill.repo r SET state = 'open', attempts = 0, moves = 0, delisted = true FROM skyfill.host h
-         WHERE r.schema_name = $1 AND h.schema_name = $1 AND r.host = h.host AND h.listing = $2 AND h.listed_at IS NOT NULL
-           AND h.listing_error IS NULL AND r.listing IS DISTINCT FROM $2 AND NOT r.contested
-           AND (r.state IN ('loaded', 'deactivated', 'suspended', 'takendown') OR r.state IN ('open', 'failed') AND r.rev IS NOT NULL)",
+    let mut txn = client.transaction()?;
+    // The hash of 45 million hashes goes to disk in parts; a loop over them would never end.
+    txn.batch_execute("SET LOCAL enable_nestloop = off; SET LOCAL work_mem = '256MB'")?;
+    let opened = txn.execute(
+        &format!(
+            "UPDATE skyfill.repo r SET state = 'open', attempts = 0, moves = 0, delisted = true FROM skyfill.host h
+             WHERE r.schema_name = $1 AND h.schema_name = $1 AND r.host = h.host AND h.listing = $2 AND h.listed_at IS NOT NULL
+               AND h.listing_error IS NULL AND r.listing IS DISTINCT FROM $2 AND NOT r.contested
+               AND (r.state IN ('loaded', 'deactivated', 'suspended', 'takendown') OR r.state IN ('open', 'failed') AND r.rev IS NOT NULL)
+               AND NOT EXISTS (
+                 SELECT FROM (SELECT unnest(l.hashes) AS hash FROM skyfill.listed l WHERE l.schema_name = $1 AND l.listing = $2) l
+                 WHERE l.hash = {})",
+            hash_of("r.did", "r.host")
+        ),
         &[&schema, &listing],
-    )
+    )?;
+    txn.batch_execute("SET LOCAL enable_nestloop = on; SET LOCAL work_mem TO DEFAULT")?;
+    txn.commit()?;
+    Ok(opened)
 }
 
 /// Repos that are contested, or of which no host is known, after `after` in the order of DIDs;

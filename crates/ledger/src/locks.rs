@@ -28,6 +28,12 @@ pub enum Lock {
     Probes,
     /// Reading the documents of all accounts.
     Export,
+    /// Following the event stream.
+    Follow,
+    /// Verifying handles that are stored as claimed.
+    Claims,
+    /// Publishing records.
+    Records,
 }
 
 /// First half of the keys, of two numbers each, by which sessions that lease hosts are known to be
@@ -35,10 +41,14 @@ pub enum Lock {
 pub const HOLDERS: i32 = 0x736b_7966;
 /// The same of the keys by which commands say that they work on a schema, see [`crate::presence`].
 pub const PRESENCE: i32 = 0x736b_7967;
-/// The same of the keys of index builds, see [`take_build`].
+/// The same of the keys of index builds, see [`acquire_build`].
 const BUILDS: i32 = 0x736b_7968;
 /// The same of the keys by which processes are known to be alive, see [`crate::processes`].
 pub const PROCESSES: i32 = 0x736b_7969;
+/// The same of the keys of shards of a stream, see [`crate::shards`].
+pub const SHARDS: i32 = 0x736b_796a;
+/// The same of the keys by which consumers say that they read from a stream.
+pub const READERS: i32 = 0x736b_796b;
 
 /// How long a lock is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +68,7 @@ const SHORT: Duration = Duration::from_millis(500);
 
 impl Lock {
     #[cfg(test)]
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 12] = [
         Self::Schema,
         Self::Finalize,
         Self::Loads,
@@ -68,6 +78,9 @@ impl Lock {
         Self::Passes,
         Self::Probes,
         Self::Export,
+        Self::Follow,
+        Self::Claims,
+        Self::Records,
     ];
 
     /// Its key: `skyfil` in ASCII, then a number that was never another lock's.
@@ -83,6 +96,9 @@ impl Lock {
             Self::Passes => 7,
             Self::Probes => 8,
             Self::Export => 9,
+            Self::Follow => 10,
+            Self::Claims => 11,
+            Self::Records => 12,
         };
         0x736b_7966_696c_6c00 | number
     }
@@ -99,6 +115,9 @@ impl Lock {
             Self::Begin => "begins a run",
             Self::Passes => "looks for repos",
             Self::Export => "reads the documents of all accounts",
+            Self::Follow => "follows the event stream",
+            Self::Claims => "verifies claimed handles",
+            Self::Records => "publishes records",
             Self::Probes => "makes skyfill's copies of the AppView's tables, or begins a run",
         }
     }
@@ -108,7 +127,7 @@ impl Lock {
 ///
 /// # Errors
 /// The server refused.
-pub fn try_take(
+pub fn try_acquire(
     client: &mut impl GenericClient,
     lock: Lock,
     hold: Hold,
@@ -121,36 +140,36 @@ pub fn try_take(
     Ok(client.query_one(&sql, &[])?.get(0))
 }
 
-/// Takes a lock; while somebody else holds it, waits, and says for whom.
+/// Acquires a lock; while somebody else holds it, waits, and says for whom.
 ///
 /// # Errors
 /// The server refused, or it was stopped: [`pg::DbErrorKind::Stopped`].
-pub fn take(
+pub fn acquire(
     client: &mut impl GenericClient,
     lock: Lock,
     hold: Hold,
     waits: Waits<'_>,
 ) -> Result<(), DbError> {
-    take_with(
+    acquire_with(
         client,
         lock.about(),
         waits,
-        |client| try_take(client, lock, hold),
+        |client| try_acquire(client, lock, hold),
         |client| holder(client, lock),
     )
 }
 
-/// Tries to take a lock until that works; says who holds it meanwhile.
-fn take_with<C: GenericClient>(
+/// Tries to acquire a lock until that works; says who holds it meanwhile.
+fn acquire_with<C: GenericClient>(
     client: &mut C,
     about: &str,
     waits: Waits<'_>,
-    mut try_take: impl FnMut(&mut C) -> Result<bool, postgres::Error>,
+    mut try_acquire: impl FnMut(&mut C) -> Result<bool, postgres::Error>,
     mut holder: impl FnMut(&mut C) -> Result<Option<String>, postgres::Error>,
 ) -> Result<(), DbError> {
     let since = Instant::now();
     let mut say_at = SHORT;
-    while !try_take(client)? {
+    while !try_acquire(client)? {
         if since.elapsed() >= say_at {
             say_at = since.elapsed() + SAY_EVERY;
             let who = holder(client)?.unwrap_or_else(|| "another session".to_owned());
@@ -166,21 +185,21 @@ fn take_with<C: GenericClient>(
     Ok(())
 }
 
-/// Takes the lock on the build of `name` in `schema`, until the session ends or [`release_build`].
-/// The server finishes a build whose client was killed, and its session holds the lock until then:
-/// whoever comes next waits for that build and does not begin a second one. Two builds whose names
-/// have one hash wait for each other, which costs time and nothing else.
+/// Acquires the lock on the build of `name` in `schema`, until the session ends or
+/// [`release_build`]. The server finishes a build whose client was killed, and its session holds
+/// the lock until then: whoever comes next waits for that build and does not begin a second one.
+/// Two builds whose names have one hash wait for each other, which costs time and nothing else.
 ///
 /// # Errors
 /// The server refused, or it was stopped: [`pg::DbErrorKind::Stopped`].
-pub fn take_build(
+pub fn acquire_build(
     client: &mut impl GenericClient,
     schema: &str,
     name: &str,
     waits: Waits<'_>,
 ) -> Result<(), DbError> {
     let build = format!("{schema}.{name}");
-    take_with(
+    acquire_with(
         client,
         &format!("builds {name}"),
         waits,

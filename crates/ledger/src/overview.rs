@@ -2,19 +2,14 @@
 //! it, runs. Nothing here writes, and no answer is longer than the caller asks for, however many
 //! repos there are.
 
+use crate::about::{self, Identity, Repo, RunOf, iso};
 use crate::states::State;
 use postgres::{Error, GenericClient};
 
-/// An ISO time of a column, for people and programs.
-macro_rules! iso {
-    ($column:literal) => {
-        concat!(
-            "to_char(",
-            $column,
-            " AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
-        )
-    };
-}
+/// Hosts that claimed an account in vain that are named.
+const CLAIMS: usize = 20;
+/// Characters of an error that are shown.
+const LONGEST_ERROR: usize = 1000;
 
 /// A repo that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,16 +56,19 @@ pub fn failed(
         Some((time, did)) => (time.as_str(), did.as_str()),
         None => ("-infinity", ""),
     };
-    let sql = concat!(
-        "SELECT did, host, coalesce(error_code, 'no reason'), left(coalesce(error, ''), 1000), attempts, ",
-        iso!("next_attempt"),
-        ", coalesce(next_attempt, 'infinity')::text FROM skyfill.repo
+    let sql = format!(
+        "SELECT did, host, coalesce(error_code, 'no reason'), left(coalesce(error, ''), {LONGEST_ERROR}), attempts, {},
+           coalesce(next_attempt, 'infinity')::text FROM skyfill.repo
          WHERE schema_name = $1 AND state = 'failed' AND ($2::text IS NULL OR coalesce(error_code, 'no reason') = $2)
            AND ($3::text IS NULL OR host = $3)
            AND next_attempt >= $4::text::timestamptz AND (next_attempt, did) > ($4::text::timestamptz, $5)
-         ORDER BY next_attempt, did LIMIT $6"
+         ORDER BY next_attempt, did LIMIT $6",
+        iso("next_attempt")
     );
-    let rows = client.query(sql, &[&schema, &page.code, &page.host, &time, &did, &count])?;
+    let rows = client.query(
+        &sql,
+        &[&schema, &page.code, &page.host, &time, &did, &count],
+    )?;
     rows.iter()
         .map(|row| {
             Ok(Failed {
@@ -105,18 +103,23 @@ pub fn account(
     schema: &str,
     did: &str,
 ) -> Result<Option<Account>, Error> {
-    let mut account = Account::default();
-    let is_repo = repo_of(client, schema, did, &mut account)?;
-    let is_identity = identity_of(client, schema, did, &mut account)?;
-    if !is_repo && !is_identity {
+    let repo = about::repo(client, schema, did)?;
+    let identity = about::identity(client, schema, did)?;
+    if repo.is_none() && identity.is_none() {
         return Ok(None);
     }
-    let lost = client.query(
-        "SELECT host FROM skyfill.lost_claim WHERE schema_name = $1 AND did = $2 ORDER BY host LIMIT 20",
-        &[&schema, &did],
-    )?;
-    for row in lost {
-        account.fact("claimed in vain by", Some(row.try_get(0)?));
+    let mut account = Account::default();
+    if let Some(repo) = repo {
+        account.add_repo(repo);
+    }
+    if let Some(identity) = identity {
+        account.add_identity(identity);
+    }
+    for host in about::lost_claims(client, schema, did)?
+        .into_iter()
+        .take(CLAIMS)
+    {
+        account.fact("claimed in vain by", Some(host));
     }
     account.events.sort();
     Ok(Some(account))
@@ -132,114 +135,92 @@ impl Account {
     fn event(&mut self, time: Option<String>, what: String) {
         self.events.extend(time.map(|time| (time, what)));
     }
-}
 
-fn repo_of(
-    client: &mut impl GenericClient,
-    schema: &str,
-    did: &str,
-    account: &mut Account,
-) -> Result<bool, Error> {
-    let sql = concat!(
-        "SELECT r.state, r.host, r.pds, r.rev, r.commit_cid, r.records::text, r.skipped::text, r.duplicates::text, r.car_bytes::text,
-           r.attempts::text, r.error_code, left(r.error, 1000), r.proof, r.forks, r.moves, r.contested, r.claimant, r.delisted,
-           r.newer, r.rebuild, r.run, n.mode, ",
-        iso!("r.next_attempt"),
-        ", ",
-        iso!("r.loaded_at"),
-        ", ",
-        iso!("n.started_at"),
-        ", l.id, ",
-        iso!("l.started_at"),
-        " FROM skyfill.repo r LEFT JOIN skyfill.run n ON n.id = r.run LEFT JOIN skyfill.listing l ON l.id = r.listing
-         WHERE r.schema_name = $1 AND r.did = $2"
-    );
-    let Some(row) = client.query_opt(sql, &[&schema, &did])? else {
-        return Ok(false);
-    };
-    let state: State = row.try_get(0)?;
-    account.fact("state", Some(state.term().to_owned()));
-    for (at, name) in [
-        (1, "host"),
-        (2, "PDS"),
-        (3, "rev"),
-        (4, "commit"),
-        (5, "records stored"),
-        (6, "records skipped"),
-        (7, "duplicates"),
-        (8, "bytes fetched"),
-        (9, "attempts"),
-        (10, "error code"),
-        (11, "error"),
-        (12, "proof"),
-        (16, "claimed by"),
-    ] {
-        account.fact(name, row.try_get(at)?);
+    fn add_repo(&mut self, repo: Repo) {
+        let (code, error) = repo.error.unzip();
+        let counts = repo
+            .counts
+            .map(|counts| counts.map(|count| count.to_string()));
+        let [records, skipped, duplicates, bytes] =
+            counts.map_or([None, None, None, None], |all| all.map(Some));
+        for (name, value) in [
+            ("state", Some(repo.state.term().to_owned())),
+            ("host", Some(repo.host)),
+            ("PDS", Some(repo.pds)),
+            ("rev", repo.rev),
+            ("commit", repo.commit_cid),
+            ("records stored", records),
+            ("records skipped", skipped),
+            ("duplicates", duplicates),
+            ("bytes fetched", bytes),
+            ("attempts", Some(repo.attempts.to_string())),
+            ("error code", code),
+            ("error", error.map(short)),
+            ("proof", repo.proof.map(|proof| proof.word().to_owned())),
+            ("claimed by", repo.claimant),
+            ("forks", (repo.forks > 0).then(|| repo.forks.to_string())),
+            ("moves", (repo.moves > 0).then(|| repo.moves.to_string())),
+        ] {
+            self.fact(name, value);
+        }
+        for (name, is_so) in [
+            ("contested", repo.contested),
+            ("its host lists it no more", repo.delisted),
+            ("a newer rev is listed", repo.newer),
+            ("all rows are to be written again", repo.rebuild),
+        ] {
+            self.fact(name, is_so.then(|| "yes".to_owned()));
+        }
+        if let Some(RunOf {
+            id, mode, began, ..
+        }) = repo.run
+        {
+            self.event(Some(began), format!("run {id} began ({mode})"));
+        }
+        let next = match repo.state {
+            State::Failed => "the next attempt is due",
+            _ => "the next look is due",
+        };
+        self.event(repo.next_attempt, next.to_owned());
+        self.event(repo.loaded_at, "the repo was stored".to_owned());
+        if let Some(pass) = repo.listing {
+            self.event(
+                repo.listing_began,
+                format!("pass {pass} of discovery began, which listed it"),
+            );
+        }
     }
-    for (at, name) in [(13, "forks"), (14, "moves")] {
-        let times: i32 = row.try_get(at)?;
-        account.fact(name, (times > 0).then(|| times.to_string()));
-    }
-    for (at, name) in [
-        (15, "contested"),
-        (17, "its host lists it no more"),
-        (18, "a newer rev is listed"),
-        (19, "all rows are to be written again"),
-    ] {
-        let is_so: bool = row.try_get(at)?;
-        account.fact(name, is_so.then(|| "yes".to_owned()));
-    }
-    if let Some(run) = row.try_get::<_, Option<i64>>(20)? {
-        let mode: Option<String> = row.try_get(21)?;
-        let what = format!("run {run} began ({})", mode.unwrap_or_default());
-        account.event(row.try_get(24)?, what);
-    }
-    let next = match state {
-        State::Failed => "the next attempt is due",
-        _ => "the next look is due",
-    };
-    account.event(row.try_get(22)?, next.to_owned());
-    account.event(row.try_get(23)?, "the repo was stored".to_owned());
-    if let Some(pass) = row.try_get::<_, Option<i64>>(25)? {
-        account.event(
-            row.try_get(26)?,
-            format!("pass {pass} of discovery began, which listed it"),
+
+    fn add_identity(&mut self, identity: Identity) {
+        for (name, value) in [
+            (
+                "account status",
+                identity.status.map(|status| status.word().to_owned()),
+            ),
+            ("DID document", Some(identity.document.word().to_owned())),
+            ("claimed handle", identity.claimed_handle),
+            ("handle", Some(identity.handle.word().to_owned())),
+            ("PDS of the document", identity.pds),
+            ("signing key", identity.signing_key),
+            ("error of the look-up", identity.error.map(short)),
+            ("look-ups that failed", Some(identity.attempts.to_string())),
+        ] {
+            self.fact(name, value);
+        }
+        self.event(
+            identity.documented_at,
+            "the DID document was read".to_owned(),
         );
+        self.event(identity.due, "the next look-up is due".to_owned());
     }
-    Ok(true)
 }
 
-fn identity_of(
-    client: &mut impl GenericClient,
-    schema: &str,
-    did: &str,
-    account: &mut Account,
-) -> Result<bool, Error> {
-    let sql = concat!(
-        "SELECT status, document, claimed_handle, handle, pds, signing_key, left(error, 1000), attempts::text, ",
-        iso!("documented_at"),
-        ", CASE WHEN isfinite(due) THEN ",
-        iso!("due"),
-        " END FROM skyfill.identity WHERE schema_name = $1 AND did = $2"
-    );
-    let Some(row) = client.query_opt(sql, &[&schema, &did])? else {
-        return Ok(false);
-    };
-    for (at, name) in [
-        (0, "account status"),
-        (1, "DID document"),
-        (2, "claimed handle"),
-        (3, "handle"),
-        (4, "PDS of the document"),
-        (5, "signing key"),
-        (6, "error of the look-up"),
-        (7, "look-ups that failed"),
-    ] {
-        account.fact(name, row.try_get(at)?);
+/// An error as far as people read it.
+fn short(error: String) -> String {
+    match error.char_indices().nth(LONGEST_ERROR) {
+        Some((end, _)) => error[..end].to_owned(),
+        None => error,
     }
-    account.event(row.try_get(8)?, "the DID document was read".to_owned());
-    account.event(row.try_get(9)?, "the next look-up is due".to_owned());
-    Ok(true)
 }
 
 /// A run, for people.
@@ -266,14 +247,12 @@ pub fn runs(
     schema: &str,
     count: i64,
 ) -> Result<Vec<RunTimes>, Error> {
-    let sql = concat!(
-        "SELECT id, mode, phase, ",
-        iso!("started_at"),
-        ", ",
-        iso!("ended_at"),
-        " FROM skyfill.run WHERE schema_name = $1 ORDER BY id DESC LIMIT $2"
+    let sql = format!(
+        "SELECT id, mode, phase, {}, {} FROM skyfill.run WHERE schema_name = $1 ORDER BY id DESC LIMIT $2",
+        iso("started_at"),
+        iso("ended_at")
     );
-    let rows = client.query(sql, &[&schema, &count])?;
+    let rows = client.query(&sql, &[&schema, &count])?;
     rows.iter()
         .map(|row| {
             Ok(RunTimes {

@@ -88,6 +88,8 @@ pub struct Unproved {
     pub document: Option<(String, String)>,
     /// Whether the document was fetched within a day.
     pub is_fresh: bool,
+    /// How often something had been heard of the account, if its document is known.
+    pub heard: Option<i64>,
 }
 
 /// Stored repos that are not proved, after `after` in the order of DIDs.
@@ -103,11 +105,11 @@ pub fn unproved(
     // Lookups by index, one for each, whatever the statistics say.
     let rows = client.query(
         &format!(
-            "SELECT r.did, r.host, r.proof, r.commit_cid, r.commit, i.pds, i.signing_key, i.is_fresh
+            "SELECT r.did, r.host, r.proof, r.commit_cid, r.commit, i.pds, i.signing_key, i.is_fresh, i.heard
              FROM (SELECT did, host, proof, commit_cid, commit FROM skyfill.repo r
                    WHERE r.schema_name = $1 AND r.did > $2 AND {IS_UNPROVED} ORDER BY r.did LIMIT $3) r
                LEFT JOIN LATERAL (
-                 SELECT pds, signing_key, coalesce(documented_at > now() - interval '1 day', false) AS is_fresh
+                 SELECT pds, signing_key, coalesce(documented_at > now() - interval '1 day', false) AS is_fresh, heard
                  FROM skyfill.identity WHERE schema_name = $1 AND did = r.did AND document = 'good' OFFSET 0) i ON true
              ORDER BY r.did"
         ),
@@ -123,6 +125,7 @@ pub fn unproved(
                 commit: row.get::<_, Option<Vec<u8>>>(4).unwrap_or_default(),
                 document: row.get::<_, Option<String>>(5).zip(row.get(6)),
                 is_fresh: row.get::<_, Option<bool>>(7).unwrap_or(false),
+                heard: row.get(8),
             })
         })
         .collect()
@@ -158,11 +161,7 @@ pub fn note(client: &mut impl GenericClient, schema: &str, found: &[Found]) -> R
         hosts.iter().copied().zip(pds.iter().copied()),
     )?;
     let dids = column(|one| Some(&one.did));
-    // In the order in which loaders lock them.
-    client.execute(
-        "SELECT FROM skyfill.repo WHERE schema_name = $1 AND did = ANY($2) ORDER BY did FOR NO KEY UPDATE",
-        &[&schema, &dids],
-    )?;
+    crate::plans::hold(client, schema, &dids)?;
     // Whose host the document does not name, claimed it and lost.
     let lost = client.query(
         "SELECT x.did, r.host FROM unnest($2::text[], $3::text[]) x (did, host) JOIN skyfill.repo r ON r.schema_name = $1 AND r.did = x.did

@@ -1,8 +1,10 @@
 //! Repos (table `repo`): those that are to be loaded, and the result for each. The table is also
 //! the queue of work, host by host ([`crate::hosts`]).
 
+use crate::host_counts;
 use crate::open::Which;
 use crate::proofs::Proof;
+use crate::runs::Phase;
 use crate::states::State;
 use crate::text::reason;
 use postgres::{Error, GenericClient, Row};
@@ -22,7 +24,8 @@ pub struct Wanted {
 /// How many repos a statement adds.
 pub const ADD_AT_ONCE: usize = 10_000;
 
-/// Adds repos. Those that are there are opened again, so that a newer rev is looked for. Of a DID
+/// Adds repos. Those that are there are opened again, so that a newer rev is looked for, except
+/// those that the run which is not done has loaded: it continues, and does nothing twice. Of a DID
 /// that is given twice in one call the last one stands.
 ///
 /// # Errors
@@ -40,8 +43,10 @@ pub fn add(client: &mut impl GenericClient, schema: &str, repos: &[Wanted]) -> R
          SELECT DISTINCT ON (did) $1, did, pds, host
          FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY n (did, pds, host, number) ORDER BY did, number DESC
          ON CONFLICT (schema_name, did) DO UPDATE SET pds = excluded.pds, host = excluded.host, state = 'open', attempts = 0, moves = 0,
-           next_attempt = NULL, error_code = NULL, error = NULL",
-        &[&schema, &dids, &pds, &hosts],
+           next_attempt = NULL, error_code = NULL, error = NULL
+         WHERE r.state <> 'loaded' OR r.run IS DISTINCT FROM
+           (SELECT max(id) FROM skyfill.run WHERE schema_name = $1 AND phase <> $5)",
+        &[&schema, &dids, &pds, &hosts, &Phase::Done.word()],
     )
 }
 
@@ -186,21 +191,49 @@ pub fn open(
          ORDER BY r.did",
         &[&schema, &host, &after, &count, &which.is_new()],
     )?;
-    rows.iter()
-        .map(|row| {
-            Ok(Open {
-                did: row.get(0),
-                pds: row.get(1),
-                rev: row.get(2),
-                commit_cid: row.get(3),
-                rebuild: row.get(4),
-                is_newer: row.get(5),
-                moves: row.get(6),
-                proof: row.try_get(7)?,
-                document: row.get::<_, Option<String>>(8).zip(row.get(9)),
-                is_delisted: row.get(10),
-            })
+    rows.iter().map(Open::of).collect()
+}
+
+impl Open {
+    fn of(row: &Row) -> Result<Self, Error> {
+        Ok(Self {
+            did: row.get(0),
+            pds: row.get(1),
+            rev: row.get(2),
+            commit_cid: row.get(3),
+            rebuild: row.get(4),
+            is_newer: row.get(5),
+            moves: row.get(6),
+            proof: row.try_get(7)?,
+            document: row.get::<_, Option<String>>(8).zip(row.get(9)),
+            is_delisted: row.get(10),
         })
+    }
+}
+
+/// Those of the named repos that are open, each with its host, in the order of their names here.
+///
+/// # Errors
+/// The server refused.
+pub fn open_named(
+    client: &mut impl GenericClient,
+    schema: &str,
+    dids: &[String],
+    which: Which,
+) -> Result<Vec<(Open, String)>, Error> {
+    let rows = client.query(
+        // Both are looked up by index, one for each repo, whatever the statistics say.
+        "SELECT r.did, r.pds, r.rev, r.commit_cid, r.rebuild, r.newer, r.moves, r.proof, i.pds, i.signing_key, r.delisted, r.host
+         FROM unnest($2::text[]) WITH ORDINALITY n (did, number)
+           JOIN LATERAL (SELECT did, pds, rev, commit_cid, rebuild, newer, moves, proof, delisted, host FROM skyfill.repo
+                         WHERE schema_name = $1 AND did = n.did AND state = 'open' AND ($3 IS FALSE OR rev IS NULL) OFFSET 0) r ON true
+           LEFT JOIN LATERAL (SELECT pds, signing_key FROM skyfill.identity
+                              WHERE schema_name = $1 AND did = r.did AND document = 'good' OFFSET 0) i ON true
+         ORDER BY n.number",
+        &[&schema, &dids, &which.is_new()],
+    )?;
+    rows.iter()
+        .map(|row| Ok((Open::of(row)?, row.get(11))))
         .collect()
 }
 
@@ -209,7 +242,7 @@ pub fn open(
 /// # Errors
 /// The server refused.
 pub fn count(client: &mut impl GenericClient, schema: &str) -> Result<u64, Error> {
-    let sql = "SELECT count(*) FROM skyfill.repo WHERE schema_name = $1";
+    let sql = "SELECT coalesce(sum(repos), 0)::bigint FROM skyfill.tally WHERE schema_name = $1";
     Ok(u64::try_from(client.query_one(sql, &[&schema])?.get::<_, i64>(0)).unwrap_or(0))
 }
 
@@ -237,11 +270,16 @@ pub fn count_open(
     schema: &str,
     which: Which,
 ) -> Result<u64, Error> {
-    let sql = "SELECT count(*) FROM skyfill.repo
-         WHERE schema_name = $1 AND state = 'open' AND ($2 IS FALSE OR rev IS NULL)";
-    let row = client.query_one(sql, &[&schema, &which.is_new()])?;
+    let sql = format!(
+        "SELECT coalesce(sum(repos), 0)::bigint FROM {} o",
+        host_counts::pending(which)
+    );
+    let row = client.query_one(&sql, &[&schema])?;
     Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or(0))
 }
+
+/// So many of the hosts that have the most pending repos are named.
+const FULLEST: i64 = 100;
 
 /// How much is pending.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -250,26 +288,45 @@ pub struct Pending {
     pub repos: u64,
     /// Hosts that have them.
     pub hosts: u64,
-    /// The host that has the most of them, and how many.
-    pub fullest: (String, u64),
+    /// The hosts that have the most of them, the fullest first.
+    pub fullest: Vec<PendingAt>,
 }
 
-/// How much is pending, by host. Reads the index of pending repos once.
+/// How much is pending at a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PendingAt {
+    /// Its name.
+    pub host: String,
+    /// Its repos.
+    pub repos: u64,
+    /// What was learned of its limits, as it was stored.
+    pub learned: Option<String>,
+}
+
+/// How much is pending, by host.
 ///
 /// # Errors
 /// The server refused.
 pub fn pending(client: &mut impl GenericClient, schema: &str) -> Result<Pending, Error> {
-    let row = client.query_opt(
-        "SELECT sum(count(*)) OVER ()::bigint, count(*) OVER (), host, count(*) FROM skyfill.repo
-         WHERE schema_name = $1 AND state = 'open' GROUP BY host ORDER BY count(*) DESC, host LIMIT 1",
-        &[&schema],
-    )?;
+    let sql = format!(
+        "SELECT o.all_repos, o.hosts, o.host, o.repos, h.learned FROM (
+           SELECT sum(repos) OVER ()::bigint AS all_repos, count(*) OVER () AS hosts, host, repos FROM {} o
+           ORDER BY repos DESC, host LIMIT $2) o
+         LEFT JOIN skyfill.host h ON h.schema_name = $1 AND h.host = o.host ORDER BY o.repos DESC, o.host",
+        host_counts::pending(Which::All)
+    );
+    let rows = client.query(&sql, &[&schema, &FULLEST])?;
     let number = |count: i64| u64::try_from(count).unwrap_or(0);
-    Ok(row.map_or_else(Pending::default, |row| Pending {
-        repos: number(row.get(0)),
-        hosts: number(row.get(1)),
-        fullest: (row.get(2), number(row.get(3))),
-    }))
+    let mut pending = Pending::default();
+    for row in rows {
+        (pending.repos, pending.hosts) = (number(row.get(0)), number(row.get(1)));
+        pending.fullest.push(PendingAt {
+            host: row.get(2),
+            repos: number(row.get(3)),
+            learned: row.get(4),
+        });
+    }
+    Ok(pending)
 }
 
 /// The result for a repo that was not loaded.
@@ -393,7 +450,7 @@ pub fn fail_host(
     )
 }
 
-/// Repos that are stored, of the host of a lease. Reads the whole table.
+/// Repos that are stored, of the host of a lease.
 ///
 /// # Errors
 /// The server refused.
@@ -402,8 +459,9 @@ pub fn count_stored(
     schema: &str,
     lease: i64,
 ) -> Result<u64, Error> {
-    let sql = "SELECT count(*) FROM skyfill.repo r JOIN skyfill.host h USING (schema_name, host)
-         WHERE r.schema_name = $1 AND h.lease = $2 AND r.rev IS NOT NULL";
+    let sql = "SELECT coalesce(sum(c.stored), 0)::bigint
+         FROM skyfill.host_count c JOIN skyfill.host h USING (schema_name, host)
+         WHERE c.schema_name = $1 AND h.lease = $2";
     Ok(u64::try_from(client.query_one(sql, &[&schema, &lease])?.get::<_, i64>(0)).unwrap_or(0))
 }
 
@@ -418,7 +476,7 @@ pub fn deleted(client: &mut impl GenericClient, schema: &str, did: &str) -> Resu
          WHERE schema_name = $1 AND did = $2",
         &[&schema, &did],
     )?;
-    for table in ["skipped", "part", "identity"] {
+    for table in ["skipped", "skipped_change", "part", "identity"] {
         client.execute(
             &format!("DELETE FROM skyfill.{table} WHERE schema_name = $1 AND did = $2"),
             &[&schema, &did],
@@ -471,13 +529,17 @@ pub fn lock(
 ) -> Result<Vec<Held>, Error> {
     let rows = client.query(
         &format!(
+            // One lookup by index for each, in the order of DIDs, whatever the statistics say.
             "SELECT r.did, a.\"repoRev\", r.rev, r.rebuild, r.proof
-             FROM unnest($2::text[], $3::bigint[]) n (did, lease)
-               JOIN skyfill.repo r ON r.schema_name = $1 AND r.did = n.did
-                 AND (r.state = 'open' OR r.state = 'unresolved' AND r.contested)
-               JOIN skyfill.host h ON h.schema_name = $1 AND h.host = r.host AND h.lease = n.lease
-               LEFT JOIN \"{schema}\".actor_sync a ON a.did = r.did
-             ORDER BY r.did FOR NO KEY UPDATE OF r FOR KEY SHARE OF h"
+             FROM (SELECT did COLLATE \"C\" AS did, lease FROM unnest($2::text[], $3::bigint[]) n (did, lease) ORDER BY 1 OFFSET 0) n
+               CROSS JOIN LATERAL (
+                 SELECT r.did, r.host, r.rev, r.rebuild, r.proof FROM skyfill.repo r
+                 WHERE r.schema_name = $1 AND r.did = n.did AND (r.state = 'open' OR r.state = 'unresolved' AND r.contested)
+                 OFFSET 0 FOR NO KEY UPDATE) r
+               CROSS JOIN LATERAL (
+                 SELECT FROM skyfill.host h WHERE h.schema_name = $1 AND h.host = r.host AND h.lease = n.lease
+                 OFFSET 0 FOR KEY SHARE) h
+               LEFT JOIN LATERAL (SELECT a.\"repoRev\" FROM \"{schema}\".actor_sync a WHERE a.did = r.did OFFSET 0) a ON true"
         ),
         &[&schema, &dids, &leases],
     )?;
@@ -537,6 +599,7 @@ pub fn loaded(
             .map(|repo| i64::try_from(pick(repo)).unwrap_or(i64::MAX))
             .collect::<Vec<i64>>()
     };
+    crate::publication::note_new(client, schema, &texts(|r| r.did))?;
     client.execute(
         "UPDATE skyfill.repo r SET state = 'loaded', run = $2, loaded_at = now(), verified = NULL, rebuild = false, newer = false, delisted = false, attempts = 0, moves = 0,
            error_code = NULL, error = NULL,
@@ -588,12 +651,23 @@ pub fn rebuilt_and_new(
 /// # Errors
 /// The server refused.
 pub fn forget_loaded(client: &mut impl GenericClient, schema: &str) -> Result<(), Error> {
-    for statement in [
+    let sql = "SELECT coalesce(sum(stored), 0) > 0 FROM skyfill.host_count WHERE schema_name = $1";
+    let is_any_stored: bool = client.query_one(sql, &[&schema])?.get(0);
+    // No index leads to stored repos, and a first load has none among 45 million.
+    let stored = [
         "UPDATE skyfill.repo SET rev = NULL, commit_cid = NULL, commit = NULL, verified = NULL, state = 'open'
          WHERE schema_name = $1 AND rev IS NOT NULL",
+        // Readers cannot learn from messages that everything went.
+        "DELETE FROM skyfill.publication WHERE schema_name = $1",
+        "DELETE FROM skyfill.unpublished WHERE schema_name = $1",
+    ];
+    let stored = stored.into_iter().filter(|_| is_any_stored);
+    let rest = [
         "DELETE FROM skyfill.skipped WHERE schema_name = $1",
+        "DELETE FROM skyfill.skipped_change WHERE schema_name = $1",
         "DELETE FROM skyfill.part WHERE schema_name = $1",
-    ] {
+    ];
+    for statement in stored.chain(rest) {
         client.execute(statement, &[&schema])?;
     }
     Ok(())
@@ -673,6 +747,22 @@ pub fn stored_after(
             commit: row.get(3),
         })
         .collect())
+}
+
+/// Of these accounts the ones of which a rev is stored.
+///
+/// # Errors
+/// The server refused.
+pub fn stored_of(
+    client: &mut impl GenericClient,
+    schema: &str,
+    dids: &[&str],
+) -> Result<Vec<String>, Error> {
+    let rows = client.query(
+        "SELECT did FROM skyfill.repo WHERE schema_name = $1 AND did = ANY($2) AND rev IS NOT NULL",
+        &[&schema, &dids],
+    )?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// Of these accounts the ones that the ledger does not know.

@@ -51,23 +51,26 @@ enum Kind {
     Merge,
     /// The time of a producer, whose parts are merged.
     Frames,
+    /// Following the event stream; its time is that of its last merge.
+    Follow,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Fresh, Self::Merge, Self::Frames];
+    const ALL: [Self; 4] = [Self::Fresh, Self::Merge, Self::Frames, Self::Follow];
 
     const fn word(self) -> &'static str {
         match self {
             Self::Fresh => "fresh",
             Self::Merge => "merge",
             Self::Frames => "frames",
+            Self::Follow => "follow",
         }
     }
 
     const fn mode(self) -> Mode {
         match self {
             Self::Fresh => Mode::Fresh,
-            Self::Merge | Self::Frames => Mode::Merge,
+            Self::Merge | Self::Frames | Self::Follow => Mode::Merge,
         }
     }
 }
@@ -143,8 +146,13 @@ pub struct Run {
 pub fn last(client: &mut impl GenericClient, schema: &str) -> Result<Option<Run>, Error> {
     let row = client.query_opt(
         "SELECT id, now, mode, phase, collections, notifications, since FROM skyfill.run
-         WHERE schema_name = $1 AND mode <> $2 ORDER BY phase = $3, id DESC LIMIT 1",
-        &[&schema, &Kind::Frames.word(), &Phase::Done.word()],
+         WHERE schema_name = $1 AND mode NOT IN ($2, $4) ORDER BY phase = $3, id DESC LIMIT 1",
+        &[
+            &schema,
+            &Kind::Frames.word(),
+            &Phase::Done.word(),
+            &Kind::Follow.word(),
+        ],
     )?;
     row.map(|row| {
         Ok(Run {
@@ -160,14 +168,14 @@ pub fn last(client: &mut impl GenericClient, schema: &str) -> Result<Option<Run>
     .transpose()
 }
 
-/// Begins a run; returns its number.
+/// Begins a run, or notes one that has no phases to go through; returns its number.
 ///
 /// # Errors
 /// The server refused.
 pub fn begin(client: &mut impl GenericClient, schema: &str, run: &Run) -> Result<i64, Error> {
     let row = client.query_one(
-        "INSERT INTO skyfill.run (schema_name, now, mode, phase, collections, notifications, since)
-         VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id",
+        "INSERT INTO skyfill.run (schema_name, now, mode, phase, collections, notifications, since, ended_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, CASE WHEN $8 THEN now() END) RETURNING id",
         &[
             &schema,
             &run.now,
@@ -176,6 +184,7 @@ pub fn begin(client: &mut impl GenericClient, schema: &str, run: &Run) -> Result
             &run.collections,
             &run.notifications,
             &run.since,
+            &(run.phase == Phase::Done),
         ],
     )?;
     Ok(row.get(0))
@@ -201,6 +210,57 @@ pub fn of_producer(client: &mut impl GenericClient, schema: &str, now: &str) -> 
         &[&schema, &now, &Kind::Frames.word(), &Phase::Done.word()],
     )?;
     Ok(row.get(0))
+}
+
+/// The run under which repos are merged while the event stream is followed, with the choices of
+/// `like`. One row serves as long as the choices stay; its time becomes `now`.
+///
+/// # Errors
+/// The server refused.
+pub fn of_follow(
+    client: &mut impl GenericClient,
+    schema: &str,
+    like: &Run,
+    now: &str,
+) -> Result<Run, Error> {
+    let known = client.query_opt(
+        "UPDATE skyfill.run SET now = greatest(now, $3) WHERE id = (
+           SELECT id FROM skyfill.run WHERE schema_name = $1 AND mode = $2 AND notifications = $4
+             AND (collections, since) IS NOT DISTINCT FROM ($5, $6) ORDER BY id LIMIT 1) RETURNING id",
+        &[
+            &schema,
+            &Kind::Follow.word(),
+            &now,
+            &like.notifications,
+            &like.collections,
+            &like.since,
+        ],
+    )?;
+    let id = match known {
+        Some(row) => row.get(0),
+        None => client
+            .query_one(
+                "INSERT INTO skyfill.run (schema_name, now, mode, phase, collections, notifications, since, ended_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, now()) RETURNING id",
+                &[
+                    &schema,
+                    &now,
+                    &Kind::Follow.word(),
+                    &Phase::Done.word(),
+                    &like.collections,
+                    &like.notifications,
+                    &like.since,
+                ],
+            )?
+            .get(0),
+    };
+    Ok(Run {
+        id,
+        now: now.to_owned(),
+        mode: Mode::Merge,
+        phase: Phase::Load,
+        ..like.clone()
+    })
 }
 
 /// Notes that a run has come from one phase to another; when it is done, what it alone was told is

@@ -1,71 +1,70 @@
 //! The list of records that a repo has and `record` has not (table `skipped`): key, CID and reason
 //! of each, compressed, in pieces. With the rows of `record` it makes up the whole tree, so that
 //! the root of the signed commit can be recomputed.
+//!
+//! Following the event stream does not write lists again for each commit: table `skipped_change`
+//! has a row for each key whose entry came, changed or went since the repo was stored as a whole.
+//! Readers put it over the list ([`changes_after`]). An entry for a record that is in `record` as
+//! well ([`Reason::Irreversible`]) only counts for the CID that it names, so that a record that
+//! goes leaves nothing to be written here.
 
-use postgres::{Error, GenericClient};
+use postgres::{Error, GenericClient, Row};
 use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Read};
 use zstd::bulk::Compressor;
 
-/// Why an entry of a repo is on the list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reason {
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
+        /// Why an entry of a repo is on the list.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum Reason {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Reason {
+            const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// One word for summaries.
+            #[must_use]
+            pub fn word(self) -> &'static str {
+                match self {
+                    $(Self::$name => $word,)*
+                }
+            }
+        }
+    };
+}
+
+// Lists hold the position in this table: new reasons go to its end. The crate `load` decides which
+// applies: `skipping.rs` before the rows of a record are made, `repo_rows/record.rs` and
+// `live/making.rs` while they are. What people read of a reason is in
+// docs/explanation/semantics.md and in `why_skipped` of `engine::explain`.
+reasons! {
     /// It is in `record`, but its JSON cannot be turned back into the same DAG-CBOR; the detail is
     /// the SHA-256 of the JSON.
-    Irreversible,
+    Irreversible = "irreversible",
     /// Its collection leaves no row in an AppView.
-    Unindexed,
+    Unindexed = "unindexed",
     /// Its collection was left out by choice (`--collections`).
-    NotChosen,
+    NotChosen = "not chosen",
     /// Its key is no `collection/rkey`.
-    BadKey,
+    BadKey = "bad key",
     /// It is not canonical DAG-CBOR.
-    Unreadable,
+    Unreadable = "unreadable",
     /// The official indexer refuses it, too.
-    Refused,
+    Refused = "refused",
     /// PostgreSQL refuses it, as it would refuse it to the official indexer.
-    RefusedByDatabase,
+    RefusedByDatabase = "refused by the database",
     /// It exceeds a limit: it is too large, or shares its block with too many others. The detail
     /// names the limit.
-    OverLimit,
+    OverLimit = "over a limit",
 }
 
 impl Reason {
-    // Lists hold the position in this table: new reasons go to its end.
-    const ALL: [Self; 8] = [
-        Self::Irreversible,
-        Self::Unindexed,
-        Self::NotChosen,
-        Self::BadKey,
-        Self::Unreadable,
-        Self::Refused,
-        Self::RefusedByDatabase,
-        Self::OverLimit,
-    ];
-
-    /// One word for summaries.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Irreversible => "irreversible",
-            Self::Unindexed => "unindexed",
-            Self::NotChosen => "not chosen",
-            Self::BadKey => "bad key",
-            Self::Unreadable => "unreadable",
-            Self::Refused => "refused",
-            Self::RefusedByDatabase => "refused by the database",
-            Self::OverLimit => "over a limit",
-        }
-    }
-
     fn code(self) -> u8 {
-        // A handful of them.
-        Self::ALL
-            .iter()
-            .position(|r| *r == self)
-            .and_then(|at| u8::try_from(at).ok())
-            .unwrap_or(u8::MAX)
+        self as u8
     }
 }
 
@@ -104,11 +103,7 @@ impl ListWriter {
         reason: Reason,
         detail: &str,
     ) -> Option<Vec<u8>> {
-        let mut end = detail.len().min(MAX_DETAIL);
-        while !detail.is_char_boundary(end) {
-            end -= 1;
-        }
-        let detail = &detail[..end];
+        let detail = shortened(detail);
         // Keys have at most 1024 bytes.
         let length = u16::try_from(key.len()).unwrap_or(u16::MAX);
         self.plain.extend_from_slice(&length.to_be_bytes());
@@ -137,6 +132,15 @@ impl ListWriter {
         self.plain.clear();
         piece
     }
+}
+
+/// A detail as it is kept.
+fn shortened(detail: &str) -> &str {
+    let mut end = detail.len().min(MAX_DETAIL);
+    while !detail.is_char_boundary(end) {
+        end -= 1;
+    }
+    &detail[..end]
 }
 
 /// What is wrong with a stored piece.
@@ -202,7 +206,117 @@ pub fn forget(
          WHERE s.schema_name = $1 AND s.did = n.did AND (s.part = n.part OR NOT $4)",
         &[&schema, &dids, &parts, &is_part],
     )?;
+    client.execute(
+        "DELETE FROM skyfill.skipped_change WHERE schema_name = $1 AND did = ANY($2)",
+        &[&schema, &dids],
+    )?;
     Ok(())
+}
+
+/// An entry that came or changed since the repo was stored as a whole, or went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The account.
+    pub did: String,
+    /// Its key in the tree.
+    pub key: Vec<u8>,
+    /// The entry, if the key has one now.
+    pub entry: Option<Skipped>,
+}
+
+/// Stores changes of lists. Of a key that is given twice in one call, either may stand.
+///
+/// # Errors
+/// The server refused.
+pub fn store_changes(
+    client: &mut impl GenericClient,
+    schema: &str,
+    changes: &[Change],
+) -> Result<(), Error> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let dids: Vec<&str> = changes.iter().map(|change| change.did.as_str()).collect();
+    let keys: Vec<&[u8]> = changes.iter().map(|change| change.key.as_slice()).collect();
+    let entry = |change: &Change| change.entry.clone();
+    let entries: Vec<Option<Skipped>> = changes.iter().map(entry).collect();
+    let cids: Vec<Option<&[u8]>> = entries
+        .iter()
+        .map(|entry| entry.as_ref().map(|entry| entry.cid.as_slice()))
+        .collect();
+    let reasons: Vec<Option<i16>> = entries
+        .iter()
+        .map(|entry| Some(i16::from(entry.as_ref()?.reason.code())))
+        .collect();
+    let details: Vec<Option<&str>> = entries
+        .iter()
+        .map(|entry| entry.as_ref().map(|entry| shortened(&entry.detail)))
+        .collect();
+    client.execute(
+        "INSERT INTO skyfill.skipped_change AS c (schema_name, did, key, cid, reason, detail)
+         SELECT DISTINCT ON (n.did, n.key) $1, n.* FROM unnest($2::text[], $3::bytea[], $4::bytea[], $5::smallint[], $6::text[]) n (did, key, cid, reason, detail)
+         ORDER BY n.did, n.key
+         ON CONFLICT (schema_name, did, key) DO UPDATE SET cid = excluded.cid, reason = excluded.reason, detail = excluded.detail",
+        &[&schema, &dids, &keys, &cids, &reasons, &details],
+    )?;
+    Ok(())
+}
+
+/// The changes of an account's list after a key, in the order of keys: at most `count`.
+///
+/// # Errors
+/// The server refused.
+pub fn changes_after(
+    client: &mut impl GenericClient,
+    schema: &str,
+    did: &str,
+    after: &[u8],
+    count: i64,
+) -> Result<Vec<Change>, Error> {
+    let rows = client.query(
+        "SELECT key, cid, reason, detail FROM skyfill.skipped_change
+         WHERE schema_name = $1 AND did = $2 AND key > $3 ORDER BY key LIMIT $4",
+        &[&schema, &did, &after, &count],
+    )?;
+    Ok(rows.iter().map(|row| change_of(did, row)).collect())
+}
+
+/// The change of one key of an account's list, if there is one.
+///
+/// # Errors
+/// The server refused.
+pub fn change(
+    client: &mut impl GenericClient,
+    schema: &str,
+    did: &str,
+    key: &[u8],
+) -> Result<Option<Change>, Error> {
+    let row = client.query_opt(
+        "SELECT key, cid, reason, detail FROM skyfill.skipped_change
+         WHERE schema_name = $1 AND did = $2 AND key = $3",
+        &[&schema, &did, &key],
+    )?;
+    Ok(row.map(|row| change_of(did, &row)))
+}
+
+fn change_of(did: &str, row: &Row) -> Change {
+    let key: Vec<u8> = row.get(0);
+    let cid: Option<Vec<u8>> = row.get(1);
+    let reason = row
+        .get::<_, Option<i16>>(2)
+        .and_then(|code| Reason::ALL.get(usize::try_from(code).ok()?).copied());
+    let cid = cid.and_then(|cid| <[u8; 36]>::try_from(cid).ok());
+    let entry = cid.zip(reason).map(|(cid, reason)| Skipped {
+        key: key.clone(),
+        cid,
+        reason,
+        detail: row.get::<_, Option<String>>(3).unwrap_or_default(),
+    });
+    Change {
+        did: did.to_owned(),
+        key,
+        entry,
+    }
 }
 
 /// The statement that stores pieces, as [`append_row`] encodes them.
@@ -257,9 +371,80 @@ pub fn piece(
     Ok(row.map(|row| row.get(0)))
 }
 
+/// The beginning of one part of an account's list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beginning {
+    /// The account.
+    pub did: String,
+    /// The part.
+    pub part: i16,
+    /// Piece 0.
+    pub piece: Vec<u8>,
+    /// Whether it is the only one.
+    pub is_whole: bool,
+}
+
+/// The first pieces of the lists of these accounts, each account's in the order of parts.
+///
+/// # Errors
+/// The server refused.
+pub fn beginnings(
+    client: &mut impl GenericClient,
+    schema: &str,
+    dids: &[&str],
+) -> Result<Vec<Beginning>, Error> {
+    let rows = client.query(
+        "SELECT s.did, s.part, s.list, NOT EXISTS (
+           SELECT FROM skyfill.skipped n WHERE n.schema_name = $1 AND n.did = s.did AND n.part = s.part AND n.number = 1)
+         FROM skyfill.skipped s WHERE s.schema_name = $1 AND s.did = ANY($2) AND s.number = 0 ORDER BY s.did, s.part",
+        &[&schema, &dids],
+    )?;
+    let beginning = |row: &Row| Beginning {
+        did: row.get(0),
+        part: row.get(1),
+        piece: row.get(2),
+        is_whole: row.get(3),
+    };
+    Ok(rows.iter().map(beginning).collect())
+}
+
+/// Of these accounts those whose lists changed since they were stored as a whole.
+///
+/// # Errors
+/// The server refused.
+pub fn changed(
+    client: &mut impl GenericClient,
+    schema: &str,
+    dids: &[&str],
+) -> Result<Vec<String>, Error> {
+    let rows = client.query(
+        "SELECT d FROM unnest($2::text[]) d
+         WHERE EXISTS (SELECT FROM skyfill.skipped_change c WHERE c.schema_name = $1 AND c.did = d)",
+        &[&schema, &dids],
+    )?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_docs_explain_each_reason() {
+        let page = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../docs/explanation/semantics.md"
+        );
+        let page = std::fs::read_to_string(page).unwrap();
+        for reason in Reason::ALL {
+            let row = format!("\n| `{}` | ", reason.word());
+            assert!(
+                page.contains(&row),
+                "{reason:?} is missing in the table of reasons"
+            );
+            assert_eq!(Reason::ALL[usize::from(reason.code())], *reason);
+        }
+    }
 
     #[test]
     fn a_list_reads_back_and_a_broken_one_is_an_error() {

@@ -70,12 +70,12 @@ pub fn plan(
     Ok(())
 }
 
-/// Takes the next slice of a stage that is not done, and holds it until the transaction ends.
+/// Claims the next slice of a stage that is not done, and holds it until the transaction ends.
 /// Slices that others hold are left to them, or waited for if `wait`.
 ///
 /// # Errors
 /// The server refused.
-pub fn take(
+pub fn claim(
     txn: &mut Transaction<'_>,
     schema: &str,
     stage: &str,
@@ -148,5 +148,5 @@ pub fn load_commits() -> String {
 /// # Errors
 /// The server refused, or it was stopped while it waited.
 pub fn after_loads(txn: &mut Transaction<'_>, waits: Waits<'_>) -> Result<(), DbError> {
-    locks::take(txn, Lock::Loads, Hold::Transaction, waits)
+    locks::acquire(txn, Lock::Loads, Hold::Transaction, waits)
 }

@@ -1,12 +1,7 @@
-//! Counts of repos by state and proof (table `tally`), kept as repos change, so that nobody has to
-//! go over all repos to know them: that takes a minute or more at 45 million.
-//!
-//! Triggers on table `repo` add a few rows of differences per statement, in its transaction. So
-//! the counts are exact, whoever changes repos, and no two transactions wait for each other: a
-//! total that all of them updated would make them wait. The rows of differences are added up to
-//! one per kind by [`compact`], every few seconds while anybody works; `read` adds up whatever is
-//! there.
+//! Counts of repos by state and proof (table `tally`), kept as repos change
+//! (`kept_counts.rs`).
 
+use crate::kept_counts::triggers;
 use crate::proofs::{Counts, Proof};
 use crate::states::State;
 use postgres::{Error, GenericClient};
@@ -37,8 +32,7 @@ macro_rules! sums {
     };
 }
 
-/// The step of the ledger's schema that makes it. Making the triggers keeps others from changing
-/// repos until all that are there are counted.
+/// The step of the ledger's schema that makes it.
 pub(crate) const STEP: &str = concat!(
     "CREATE TABLE skyfill.tally (
         schema_name text NOT NULL,
@@ -49,33 +43,8 @@ pub(crate) const STEP: &str = concat!(
         forks bigint NOT NULL,
         records bigint NOT NULL,
         bytes bigint NOT NULL,
-        loaded_at timestamptz) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
-     CREATE FUNCTION skyfill.tally_added() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$ BEGIN ",
-    sums!(concat!("SELECT 1 AS n, ", kinds!(), " FROM added")),
-    " RETURN NULL; END $$;
-     CREATE FUNCTION skyfill.tally_removed() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$ BEGIN ",
-    sums!(concat!("SELECT -1 AS n, ", kinds!(), " FROM removed")),
-    " RETURN NULL; END $$;
-     CREATE FUNCTION skyfill.tally_changed() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$ BEGIN ",
-    sums!(concat!(
-        "SELECT 1 AS n, ",
-        kinds!(),
-        " FROM added UNION ALL SELECT -1, ",
-        kinds!(),
-        " FROM removed"
-    )),
-    " RETURN NULL; END $$;
-     CREATE FUNCTION skyfill.tally_emptied() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$ BEGIN
-       DELETE FROM skyfill.tally; RETURN NULL; END $$;
-     CREATE TRIGGER tally_emptied AFTER TRUNCATE ON skyfill.repo
-       FOR EACH STATEMENT EXECUTE FUNCTION skyfill.tally_emptied();
-     CREATE TRIGGER tally_added AFTER INSERT ON skyfill.repo REFERENCING NEW TABLE AS added
-       FOR EACH STATEMENT EXECUTE FUNCTION skyfill.tally_added();
-     CREATE TRIGGER tally_removed AFTER DELETE ON skyfill.repo REFERENCING OLD TABLE AS removed
-       FOR EACH STATEMENT EXECUTE FUNCTION skyfill.tally_removed();
-     CREATE TRIGGER tally_changed AFTER UPDATE ON skyfill.repo REFERENCING OLD TABLE AS removed NEW TABLE AS added
-       FOR EACH STATEMENT EXECUTE FUNCTION skyfill.tally_changed();",
-    sums!(concat!("SELECT 1 AS n, ", kinds!(), " FROM skyfill.repo"))
+        loaded_at timestamptz) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);",
+    triggers!("tally", "repo", sums, kinds!())
 );
 
 /// What is stored, by the counts that are kept.
@@ -96,12 +65,14 @@ pub(crate) struct Tally {
     pub(crate) stored: Stored,
 }
 
-/// Adds up the rows of differences to one per kind. Two at once do no harm: what one has taken, the
-/// other does not find.
+/// Adds up the rows of differences to one per kind, and those of hosts and handles. Two at once do
+/// no harm: what one has taken, the other does not find.
 ///
 /// # Errors
 /// The server refused.
 pub fn compact(client: &mut impl GenericClient, schema: &str) -> Result<u64, Error> {
+    crate::host_counts::compact(client, schema)?;
+    crate::handles::compact(client, schema)?;
     client.execute(
         "WITH old AS (DELETE FROM skyfill.tally WHERE schema_name = $1 RETURNING *)
          INSERT INTO skyfill.tally SELECT schema_name, state, proof, contested, sum(repos), sum(forks), sum(records), sum(bytes), max(loaded_at)

@@ -1,19 +1,29 @@
 //! Which stored commits were compared with the tables (columns `verified` and `verified_at` of
-//! `repo`, table `proof`).
+//! `repo`, tables `proof` and `verified_range`).
 //!
 //! `verified` is the CID of the commit with which the rows of a repo were compared and found equal.
 //! A load that stores the repo again empties it, so what is left to compare is a matter of one
-//! index. A comparison of everything is a *pass*: it has a beginning, and what was compared since
-//! then is not compared again, so a pass that was interrupted continues.
+//! index. A comparison of everything is a *pass*: it has a beginning, and goes over ranges of
+//! accounts. The transaction that notes the repos of a range notes the range as well, so a pass
+//! that was interrupted continues with the ranges that it had not ended.
 
 use crate::changes::{Finalized, Writers};
 use crate::repos::Known;
-use postgres::{Error, GenericClient};
+use postgres::{Error, GenericClient, Portal, Transaction};
+
+/// Ranges of accounts that the pass under way compared. `found` is what a comparison found in a
+/// range and what belongs to none of its repos, as its crate writes it.
+pub(crate) const RANGES_STEP: &str = "CREATE TABLE skyfill.verified_range (
+    schema_name text NOT NULL,
+    lower_bound text COLLATE \"C\" NOT NULL,
+    upper_bound text COLLATE \"C\",
+    found text NOT NULL,
+    PRIMARY KEY (schema_name, lower_bound))";
 
 /// Repos that are compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// All. Those that were found equal since this time, the beginning of the pass, are done.
+    /// All, in the pass that began at this time.
     All(String),
     /// Those that were stored since they were compared, or were found to differ.
     Changed,
@@ -21,7 +31,8 @@ pub enum Which {
     Named(Vec<String>),
 }
 
-/// Repos after `after` in the order of DIDs that are to be compared.
+/// Repos after `after` in the order of DIDs that are to be compared: these accounts, or those that
+/// were stored since they were compared, or were found to differ.
 ///
 /// # Errors
 /// The server refused, or a repo is in a state that is not known.
@@ -29,31 +40,177 @@ pub fn page(
     client: &mut impl GenericClient,
     schema: &str,
     after: &str,
-    which: &Which,
+    named: Option<&[String]>,
     count: i64,
 ) -> Result<Vec<Known>, Error> {
-    let nothing = Vec::new();
-    let (condition, since, dids) = match which {
-        Which::All(since) => (
-            "(r.verified_at IS NULL OR r.verified_at < $3::text::timestamptz OR r.verified IS DISTINCT FROM r.commit_cid) AND $4::text[] IS NOT NULL",
-            since.as_str(),
-            &nothing,
-        ),
-        Which::Changed => (
-            "r.rev IS NOT NULL AND r.verified IS DISTINCT FROM r.commit_cid AND $3::text IS NOT NULL AND $4::text[] IS NOT NULL",
-            "",
-            &nothing,
-        ),
-        Which::Named(dids) => ("r.did = ANY($4) AND $3::text IS NOT NULL", "", dids),
+    let condition = match named {
+        Some(_) => "did = ANY($4)",
+        None => {
+            "rev IS NOT NULL AND verified IS DISTINCT FROM commit_cid AND $4::text[] IS NOT NULL"
+        }
     };
     let rows = client.query(
         &format!(
-            "SELECT did, host, state, rev, commit_cid, commit, coalesce(records, 0), run FROM skyfill.repo r
-             WHERE schema_name = $1 AND did > $2 AND {condition} ORDER BY did LIMIT $5"
+            "SELECT {KNOWN} FROM skyfill.repo
+             WHERE schema_name = $1 AND did > $2 AND {condition} ORDER BY did LIMIT $3"
         ),
-        &[&schema, &after, &since, dids, &count],
+        &[&schema, &after, &count, &named.unwrap_or_default()],
     )?;
     rows.iter().map(Known::of_row).collect()
+}
+
+/// The columns of [`Known`].
+const KNOWN: &str = "did, host, state, rev, commit_cid, commit, coalesce(records, 0), run";
+
+/// Accounts from a DID on, up to another one that is not among them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// The first DID, or what comes before it.
+    pub lower: String,
+    /// What comes after the last one; nothing, if none does.
+    pub upper: Option<String>,
+}
+
+/// SQL: the condition that an account is in the range from `$2` to `$3`.
+const IN_RANGE: &str = "schema_name = $1 AND did >= $2 AND did < $3";
+/// The same, without an end.
+const FROM_ON: &str = "schema_name = $1 AND did >= $2 AND $3::text IS NULL";
+
+impl Range {
+    fn condition(&self) -> &'static str {
+        match self.upper {
+            Some(_) => IN_RANGE,
+            None => FROM_ON,
+        }
+    }
+}
+
+/// The first repos of a range, with the number of their records, stored and skipped.
+///
+/// # Errors
+/// The server refused.
+pub fn sizes(
+    client: &mut impl GenericClient,
+    schema: &str,
+    range: &Range,
+    count: i64,
+) -> Result<Vec<(String, u64)>, Error> {
+    let rows = client.query(
+        &format!(
+            "SELECT did, coalesce(records, 0) + coalesce(skipped, 0) FROM skyfill.repo WHERE {} ORDER BY did LIMIT $4",
+            range.condition()
+        ),
+        &[&schema, &range.lower, &range.upper, &count],
+    )?;
+    let size = |row: &postgres::Row| u64::try_from(row.get::<_, i64>(1)).unwrap_or(0);
+    Ok(rows.iter().map(|row| (row.get(0), size(row))).collect())
+}
+
+/// Loaded repos after `after` in the order of DIDs, with the number of their records, stored and
+/// skipped.
+///
+/// # Errors
+/// The server refused.
+pub fn loaded_after(
+    client: &mut impl GenericClient,
+    schema: &str,
+    after: &str,
+    count: i64,
+) -> Result<Vec<(String, u64)>, Error> {
+    let rows = client.query(
+        "SELECT did, coalesce(records, 0) + coalesce(skipped, 0) FROM skyfill.repo
+         WHERE schema_name = $1 AND did > $2 AND state = 'loaded' AND rev IS NOT NULL ORDER BY did LIMIT $3",
+        &[&schema, &after, &count],
+    )?;
+    let size = |row: &postgres::Row| u64::try_from(row.get::<_, i64>(1)).unwrap_or(0);
+    Ok(rows.iter().map(|row| (row.get(0), size(row))).collect())
+}
+
+/// The accounts of a range.
+///
+/// # Errors
+/// The server refused.
+pub fn dids(
+    client: &mut impl GenericClient,
+    schema: &str,
+    range: &Range,
+) -> Result<Vec<String>, Error> {
+    let sql = format!(
+        "SELECT did FROM skyfill.repo WHERE {} AND rev IS NOT NULL",
+        range.condition()
+    );
+    let rows = client.query(&sql, &[&schema, &range.lower, &range.upper])?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Opens the repos of a range, in the order of their URIs, for [`next_of_range`].
+///
+/// # Errors
+/// The server refused.
+pub fn open_range(txn: &mut Transaction<'_>, schema: &str, range: &Range) -> Result<Portal, Error> {
+    let sql = format!(
+        "SELECT {KNOWN} FROM skyfill.repo WHERE {} ORDER BY (did || '/') COLLATE \"C\"",
+        range.condition()
+    );
+    txn.bind(&sql, &[&schema, &range.lower, &range.upper])
+}
+
+/// The next repos of a range.
+///
+/// # Errors
+/// The server refused, or a repo is in a state that is not known.
+pub fn next_of_range(
+    txn: &mut Transaction<'_>,
+    repos: &Portal,
+    count: i32,
+) -> Result<Vec<Known>, Error> {
+    let rows = txn.query_portal(repos, count)?;
+    rows.iter().map(Known::of_row).collect()
+}
+
+/// The ranges that are done in the pass under way, in order, with what was found in them.
+///
+/// # Errors
+/// The server refused.
+pub fn ranges(
+    client: &mut impl GenericClient,
+    schema: &str,
+) -> Result<Vec<(Range, String)>, Error> {
+    let rows = client.query(
+        "SELECT lower_bound, upper_bound, found FROM skyfill.verified_range WHERE schema_name = $1 ORDER BY lower_bound",
+        &[&schema],
+    )?;
+    let range = |row: &postgres::Row| Range {
+        lower: row.get(0),
+        upper: row.get(1),
+    };
+    Ok(rows.iter().map(|row| (range(row), row.get(2))).collect())
+}
+
+/// Notes that a range is done, in the transaction that notes its repos.
+///
+/// # Errors
+/// The server refused.
+pub fn note_range(
+    txn: &mut Transaction<'_>,
+    schema: &str,
+    range: &Range,
+    found: &str,
+) -> Result<(), Error> {
+    txn.execute(
+        "INSERT INTO skyfill.verified_range (schema_name, lower_bound, upper_bound, found) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (schema_name, lower_bound) DO UPDATE SET upper_bound = excluded.upper_bound, found = excluded.found",
+        &[&schema, &range.lower, &range.upper, &found],
+    )?;
+    Ok(())
+}
+
+fn forget_ranges(client: &mut impl GenericClient, schema: &str) -> Result<(), Error> {
+    client.execute(
+        "DELETE FROM skyfill.verified_range WHERE schema_name = $1",
+        &[&schema],
+    )?;
+    Ok(())
 }
 
 /// A comparison of one repo.
@@ -141,6 +298,9 @@ pub fn begin_pass(
         "INSERT INTO skyfill.cursor (name, value) VALUES ($1, now()::text) ON CONFLICT DO NOTHING",
         &[&name],
     )? > 0;
+    if is_new {
+        forget_ranges(client, schema)?;
+    }
     let row = client.query_one("SELECT value FROM skyfill.cursor WHERE name = $1", &[&name])?;
     Ok((row.get(0), !is_new))
 }
@@ -178,6 +338,7 @@ pub fn note_proof(
             "DELETE FROM skyfill.cursor WHERE name = $1",
             &[&pass_of(schema)],
         )?;
+        forget_ranges(client, schema)?;
     }
     Ok(())
 }

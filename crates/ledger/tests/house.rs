@@ -15,6 +15,7 @@ const TABLES: &[&str] = &[
     "cursor",
     "dropped_ddl",
     "finalized",
+    "handle_count",
     "holder_number",
     "host",
     "identity",
@@ -25,6 +26,7 @@ const TABLES: &[&str] = &[
     "phase_time",
     "process",
     "proof",
+    "publication",
     "repo",
     "run",
     "sample",
@@ -32,6 +34,8 @@ const TABLES: &[&str] = &[
     "skipped",
     "step",
     "tally",
+    "unpublished",
+    "worker",
 ];
 
 /// What stands before the name of a table in a statement.

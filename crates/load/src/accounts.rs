@@ -115,6 +115,21 @@ pub fn store_states(
     Ok(())
 }
 
+/// Locks the row of an account in `actor` until the transaction ends, so that whoever else stores
+/// its state does so before or after.
+///
+/// # Errors
+/// The server refused.
+pub fn hold_actor(
+    client: &mut impl postgres::GenericClient,
+    schema: &str,
+    did: &str,
+) -> Result<(), postgres::Error> {
+    let sql = format!("SELECT FROM \"{schema}\".actor WHERE did = $1 FOR UPDATE");
+    client.execute(&sql, &[&did])?;
+    Ok(())
+}
+
 /// SQL: sets the states of these accounts in `actor`.
 fn update_actors(schema: &str) -> String {
     format!(

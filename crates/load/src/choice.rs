@@ -1,6 +1,7 @@
 //! The part of the repos that is loaded: all of it, or some collections and some notifications.
 
 use rows::Collection;
+use std::str::FromStr;
 
 /// What is loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +93,15 @@ impl Notifications {
     }
 }
 
+impl FromStr for Notifications {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = "expected all, none, or since=DATE such as since=2024-05-01";
+        Self::parse(text).ok_or_else(|| expected.to_owned())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +135,12 @@ mod tests {
         }
         assert_eq!(Notifications::parse("since=yesterday"), None);
         assert_eq!(Notifications::parse("some"), None);
+        assert!(
+            "some"
+                .parse::<Notifications>()
+                .unwrap_err()
+                .contains("since=DATE")
+        );
         assert!(
             !Notifications::parse("since=2024-05-01")
                 .unwrap()

@@ -1,10 +1,11 @@
 //! Loads into empty tables: indexes and constraints are dropped before, and rebuilt after.
 //!
 //! The same transaction that drops them saves their definitions (`dropped_ddl`). So whatever stops
-//! skyfill, the next start, or `skyfill indexes restore`, rebuilds them.
+//! skyfill, the next start, or `skyfill indexes restore`, rebuilds them. Autovacuum is off for
+//! these tables meanwhile, see [`crate::freeze`].
 
 use crate::copy::{self, HEADER, TRAILER};
-use crate::indexes::{self, Resources};
+use crate::{freeze, indexes};
 use appview::table;
 use ledger::failpoint;
 use ledger::locks::{self, Hold, Lock};
@@ -91,6 +92,7 @@ pub fn begin(
         }
         let tables: Vec<&str> = table::ALL.iter().map(|info| info.name).collect();
         indexes::drop_some(&mut txn, schema, &tables, |_| true)?;
+        freeze::pause_autovacuum(&mut txn, schema)?;
         // The tables do not have what the ledger knows of an earlier load, so that is loaded again.
         repos::forget_loaded(&mut txn, schema)?;
     }
@@ -131,7 +133,7 @@ fn make_probes(
     schema: &str,
     waits: Waits<'_>,
 ) -> Result<(), DbError> {
-    locks::take(client, Lock::Probes, Hold::Transaction, waits)?;
+    locks::acquire(client, Lock::Probes, Hold::Transaction, waits)?;
     client.batch_execute("SET LOCAL client_min_messages = warning")?;
     for info in table::ALL {
         let probe = probe_table(schema, info.name);
@@ -197,71 +199,6 @@ pub fn indexed_columns(client: &mut Client, schema: &str) -> Result<Vec<(String,
         &[&prefix],
     )?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
-}
-
-/// The tables that [`vacuum`] goes over.
-pub fn vacuumed() -> impl Iterator<Item = &'static str> {
-    let tables = table::ALL.iter().map(|info| info.name);
-    tables.chain(["actor_sync"])
-}
-
-/// Vacuums, freezes and analyzes all tables that repos fill, large ones first, on several
-/// connections, which share the memory of `resources`.
-///
-/// # Errors
-/// The first error.
-pub fn vacuum(
-    url: &str,
-    schema: &str,
-    resources: Resources,
-    done: &(dyn Fn() + Sync),
-    stop: &(dyn Fn() -> bool + Sync),
-) -> Result<bool, DbError> {
-    let tables = by_size(url, schema)?;
-    let memory = resources.memory / resources.builds.max(1) as u64;
-    let settings = format!(
-        "{}; SET maintenance_work_mem = '{}kB'; SET client_min_messages = error",
-        pg::search_path(schema),
-        (memory >> 10).clamp(1024, 1 << 30)
-    );
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let worker = || -> Result<(), DbError> {
-        let mut client = pg::connect(url)?;
-        client.batch_execute(&settings)?;
-        while let Some(table) = tables.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
-        {
-            if stop() {
-                return Ok(());
-            }
-            client.batch_execute(&format!(
-                "VACUUM (FREEZE, ANALYZE) \"{schema}\".\"{table}\""
-            ))?;
-            done();
-        }
-        Ok(())
-    };
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..resources.builds.max(1))
-            .map(|_| scope.spawn(worker))
-            .collect();
-        threads.into_iter().try_for_each(|thread| {
-            thread
-                .join()
-                .unwrap_or_else(|_| Err(DbError::lost("a thread failed")))
-        })
-    })?;
-    Ok(!stop())
-}
-
-/// The tables that [`vacuum`] goes over, the largest first.
-fn by_size(url: &str, schema: &str) -> Result<Vec<String>, DbError> {
-    let tables: Vec<&str> = vacuumed().collect();
-    let rows = pg::connect(url)?.query(
-        "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-         WHERE n.nspname = $1 AND c.relname::text = ANY($2) ORDER BY pg_table_size(c.oid) DESC, 1",
-        &[&schema, &tables],
-    )?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// A connection that tries the rows of one record against the empty copies. Nothing is stored.

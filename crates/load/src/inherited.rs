@@ -47,25 +47,19 @@ fn differing(info: &TableInfo) -> String {
         of_stored = format!(" AND x.reason NOT IN ({})", staging::RELATIONAL_REASONS);
         of_staged = format!(" AND {}", staging::NOT_MUTED);
     }
-    // The key of op_thread_reply begins with the root, which the post knows.
-    let mut from = format!("\"{}\" x WHERE x.\"{}\" = h.uri", info.name, info.uri);
-    if info.id == table::OP_THREAD_REPLY.info().id {
-        from = "post p JOIN op_thread_reply x ON x.\"rootUri\" = p.\"replyRoot\" AND x.uri = p.uri
-             WHERE p.uri = h.uri"
-            .to_owned();
-    }
     let fields: Vec<String> = (0..columns.len()).map(|at| format!("f{at}")).collect();
     format!(
         "INSERT INTO pg_temp.touched
          SELECT uri FROM (
-           SELECT h.uri, {stored}, 1 AS side FROM pg_temp.had h CROSS JOIN LATERAL (
-             SELECT x.* FROM {from}{of_stored} OFFSET 0) x WHERE h.did = ANY($1)
+           SELECT h.uri, {stored}, 1 AS side FROM pg_temp.had h CROSS JOIN {rows}
+           WHERE h.did = ANY($1){of_stored}
            UNION ALL
            SELECT h.uri, {staged}, -1 FROM pg_temp.had h JOIN pg_temp.\"{staging}\" n ON n.\"{uri}\" = h.uri
            WHERE h.did = ANY($1){of_staged}
          ) sides (uri, {fields}, side) GROUP BY uri, {fields} HAVING sum(side) <> 0
          ON CONFLICT DO NOTHING",
         stored = of("x", "x"),
+        rows = info.rows_of_record("h.uri"),
         staged = of("n", "h"),
         uri = info.uri,
         staging = name_of(info),

@@ -6,7 +6,8 @@ use crate::accounts::Accounts;
 use crate::chunk::{Chunk, LoadedRepo};
 use crate::copy::{self, HEADER, TRAILER};
 use crate::differing::Differing;
-use crate::{replace, revs, staging};
+use crate::replace::Rewritten;
+use crate::{beside, replace, revs, staging};
 use ledger::changes::Noting;
 use ledger::failpoint;
 use ledger::parts::{self, PartState, StoredPart};
@@ -32,6 +33,8 @@ pub struct LoaderOptions {
     pub mode: Mode,
     /// Whether a commit waits for the disk, because somebody outside is informed of it.
     pub durable: bool,
+    /// The worker that it stores for, if that leases hosts.
+    pub worker: Option<i32>,
 }
 
 /// Why a chunk was not stored.
@@ -84,6 +87,12 @@ pub struct Loader {
     ended: Vec<LoadedRepo>,
     /// Repos in the open transaction whose stored rev is ignored.
     overruled: HashSet<String>,
+    /// Whether another program writes the tables, too.
+    is_beside: bool,
+    /// Whether [`Loader::begin_alone`] has begun the transaction of the next chunk.
+    is_begun: bool,
+    /// What the last transaction did to records that were stored.
+    rewritten: Rewritten,
 }
 
 impl Loader {
@@ -99,7 +108,70 @@ impl Loader {
             differing: Differing::default(),
             ended: Vec::new(),
             overruled: HashSet::new(),
+            is_beside: false,
+            is_begun: false,
+            rewritten: Rewritten::default(),
         }
+    }
+
+    /// Lets it merge beside another program that writes the same tables. What is stored of a repo
+    /// is compared row by row, whoever wrote it, and what changes is noted in any case.
+    #[must_use]
+    pub fn beside_others(mut self) -> Self {
+        self.is_beside = true;
+        self
+    }
+
+    /// Begins the transaction of the chunks that follow, which are those of one repo, and lets no
+    /// other program write records until it ends (`beside`).
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn begin_alone(&mut self, did: &str, lease: i64) -> Result<(), LoadError> {
+        let outcome = self.try_begin_alone(did, lease);
+        if outcome.is_err() {
+            self.abandon();
+        }
+        outcome
+    }
+
+    fn try_begin_alone(&mut self, did: &str, lease: i64) -> Result<(), LoadError> {
+        if self.client.is_none() {
+            self.connect()?;
+        }
+        let client = connected(&mut self.client)?;
+        begin(client, &self.options)?;
+        // Other loads lock the ledger's row first, too.
+        if repos::lock(client, &self.options.schema, &[did], &[lease])?.is_empty() {
+            return Err(LoadError::NotOurs(did.to_owned()));
+        }
+        beside::hold_others(client)?;
+        self.is_begun = true;
+        Ok(())
+    }
+
+    /// Drops the open transaction, and keeps the connection.
+    pub fn give_up(&mut self) {
+        let ended = self
+            .client
+            .as_mut()
+            .map(|client| client.batch_execute("ROLLBACK"));
+        if let Some(Ok(())) = ended {
+            self.is_begun = false;
+            self.open.clear();
+            self.staged.clear();
+            self.differing = Differing::default();
+            self.ended.clear();
+            self.overruled.clear();
+        } else {
+            self.abandon();
+        }
+    }
+
+    /// What the last transaction did to records that were stored.
+    #[must_use]
+    pub fn rewritten(&self) -> Rewritten {
+        self.rewritten
     }
 
     /// Connects now, in one attempt.
@@ -108,6 +180,9 @@ impl Loader {
     /// See [`DbError`].
     pub fn connect(&mut self) -> Result<(), DbError> {
         let mut client = pg::connect(&self.options.url)?;
+        if let Some(worker) = self.options.worker {
+            ledger::workers::attach(&mut client, worker)?;
+        }
         match self.options.mode {
             Mode::Fresh => {
                 client.batch_execute(&staging::session_settings(&self.options.schema))?;
@@ -160,6 +235,7 @@ impl Loader {
     /// Drops the open transaction.
     pub fn abandon(&mut self) {
         self.client = None;
+        self.is_begun = false;
         self.lost.extend(self.open.drain());
         self.staged.clear();
         self.ended.clear();
@@ -171,22 +247,17 @@ impl Loader {
             self.connect()?;
         }
         let options = self.options.clone();
-        let client = self
-            .client
-            .as_mut()
-            .ok_or_else(|| DbError::lost("not connected"))?;
-        if self.open.is_empty() {
-            client.batch_execute(if options.durable {
-                "BEGIN"
-            } else {
-                "BEGIN; SET LOCAL synchronous_commit = off"
-            })?;
-            if options.mode == Mode::Merge {
-                replace::empty(client)?;
-            }
+        let client = connected(&mut self.client)?;
+        if self.open.is_empty() && !std::mem::take(&mut self.is_begun) {
+            begin(client, &options)?;
         }
-        self.overruled
-            .extend(lock(client, &options.schema, chunk, &self.open)?);
+        self.overruled.extend(lock(
+            client,
+            &options.schema,
+            chunk,
+            &self.open,
+            self.is_beside,
+        )?);
         match options.mode {
             Mode::Fresh => {
                 for (info, rows) in chunk.tables() {
@@ -194,8 +265,10 @@ impl Loader {
                 }
             }
             Mode::Merge => {
-                self.differing
-                    .read(client, &options.schema, chunk, &self.open)?;
+                if !self.is_beside {
+                    self.differing
+                        .read(client, &options.schema, chunk, &self.open)?;
+                }
                 stage(client, chunk, &mut self.differing)?;
                 self.staged.extend(chunk.repos.iter().cloned());
             }
@@ -212,9 +285,19 @@ impl Loader {
         }
         let mut noting = Noting::off(&options.schema);
         if options.mode == Mode::Merge {
-            noting = Noting::begin(client, &options.schema)?;
+            noting = match self.is_beside {
+                true => Noting::begin_always(client, &options.schema)?,
+                false => Noting::begin(client, &options.schema)?,
+            };
             let difference = self.differing.end();
-            replace::apply(client, &self.staged, &options.schema, &difference, &noting)?;
+            self.rewritten = replace::apply(
+                client,
+                &self.staged,
+                &options.schema,
+                &difference,
+                &noting,
+                self.is_beside,
+            )?;
             self.staged.clear();
         }
         note(client, &options, &self.ended, &self.overruled)?;
@@ -225,6 +308,25 @@ impl Loader {
         failpoint::pass("committed");
         Ok(())
     }
+}
+
+fn connected(client: &mut Option<Client>) -> Result<&mut Client, DbError> {
+    client
+        .as_mut()
+        .ok_or_else(|| DbError::lost("not connected"))
+}
+
+/// Begins a transaction.
+fn begin(client: &mut Client, options: &LoaderOptions) -> Result<(), DbError> {
+    client.batch_execute(if options.durable {
+        "BEGIN"
+    } else {
+        "BEGIN; SET LOCAL synchronous_commit = off"
+    })?;
+    if options.mode == Mode::Merge {
+        replace::empty(client)?;
+    }
+    Ok(())
 }
 
 /// Fills the temporary tables with what is not stored yet.
@@ -248,6 +350,7 @@ fn lock(
     schema: &str,
     chunk: &Chunk,
     open: &HashSet<String>,
+    is_beside: bool,
 ) -> Result<Vec<String>, LoadError> {
     let newest_believed = revs::newest_believed();
     let mut overruled = Vec::new();
@@ -297,7 +400,12 @@ fn lock(
         } else {
             Some(Proof::Signed)
         };
-        if repos::is_binding(synced, &newest_believed, held.rebuild, proof, repo.proof) {
+        // Beside another program a rev is a reason to fetch again, whatever it is worth.
+        let is_binding = match is_beside {
+            true => *synced <= newest_believed,
+            false => repos::is_binding(synced, &newest_believed, held.rebuild, proof, repo.proof),
+        };
+        if is_binding {
             return Err(LoadError::Older(repo.did.clone(), synced.clone()));
         }
         overruled.push(repo.did.clone());

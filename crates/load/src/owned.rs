@@ -82,25 +82,14 @@ impl Owned<'_> {
         let ranges: Vec<String> = (0..dids.len())
             .map(|at| {
                 let (low, high) = (2 * at + 1, 2 * at + 2);
-                format!(
-                    "x.\"{uri}\" >= ${low} AND x.\"{uri}\" < ${high}",
-                    uri = info.uri
-                )
+                info.is_of_account(&format!("${low}"), &format!("${high}"))
             })
             .collect();
         let parameters: Vec<&(dyn postgres::types::ToSql + Sync)> = bounds
             .iter()
             .map(|bound| bound as &(dyn postgres::types::ToSql + Sync))
             .collect();
-        let mut condition = format!("({})", ranges.join(" OR "));
-        if info.id == table::OP_THREAD_REPLY.info().id {
-            // Its key begins with the root, which belongs to the account as well.
-            let roots: Vec<String> = ranges
-                .iter()
-                .map(|range| range.replace("x.\"uri\"", "x.\"rootUri\""))
-                .collect();
-            let _ = write!(condition, " AND ({})", roots.join(" OR "));
-        }
+        let condition = format!("({})", ranges.join(" OR "));
         client.execute(&self.delete(info, &condition), &parameters)?;
         Ok(())
     }
@@ -161,34 +150,43 @@ pub fn indexed_owner(info: &TableInfo) -> Option<&'static str> {
 /// Deletes rows of other records that hold the unique key of a staged row: no other account's
 /// record can have it.
 pub(crate) fn delete_holders_of_keys(client: &mut Client, noting: &Noting) -> Result<(), Error> {
-    // By index, whatever the planner thinks of the temporary tables.
-    let mut sql = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;".to_owned();
+    let mut sql = String::new();
     for info in of_records().filter(|info| !info.unique.is_empty()) {
-        let same: Vec<String> = info
-            .unique
-            .iter()
-            .map(|column| format!("x.\"{column}\" = n.\"{column}\""))
-            .collect();
+        let (table, staged) = (info.name, name_of(info));
+        let same = |row: &str| {
+            let of_column = |column: &&str| format!("{row}.\"{column}\" = n.\"{column}\"");
+            let columns: Vec<String> = info.unique.iter().map(of_column).collect();
+            format!("{} AND {row}.uri <> n.uri", columns.join(" AND "))
+        };
         let delete = format!(
-            "DELETE FROM \"{}\" x USING pg_temp.\"{}\" n WHERE {} AND x.uri <> n.uri
+            "DELETE FROM \"{table}\" x USING pg_temp.\"{staged}\" n WHERE {} AND {}
                AND NOT EXISTS (SELECT FROM pg_temp.had h WHERE h.uri = x.uri)",
-            info.name,
-            name_of(info),
-            same.join(" AND ")
+            among(table, &staged, &same("y")),
+            same("x")
         );
-        let _ = write!(sql, "{};", noting.with(info.name, &delete, Way::Went));
+        let _ = write!(sql, "{};", noting.with(table, &delete, Way::Went));
     }
-    sql.push_str("RESET enable_hashjoin; RESET enable_mergejoin");
     client.batch_execute(&sql)
+}
+
+/// SQL: the condition that a row `x` is one of those that a look-up for each staged row `n` finds,
+/// as `y`. Nobody has analyzed the staged rows, and a planner that joins them freely reads the
+/// whole table.
+fn among(table: &str, staged: &str, condition: &str) -> String {
+    format!(
+        "x.uri = ANY(ARRAY(SELECT f.uri FROM pg_temp.\"{staged}\" n
+           CROSS JOIN LATERAL (SELECT y.uri FROM \"{table}\" y WHERE {condition} OFFSET 0) f))"
+    )
 }
 
 /// Deletes rows of `record` that have the URI of a staged record but name another account.
 pub(crate) fn delete_mislabeled(client: &mut Client, noting: &Noting) -> Result<(), Error> {
-    client.batch_execute(&noting.with(
-        table::RECORD.info().name,
-        "DELETE FROM record x USING pg_temp.new_record n WHERE x.uri = n.uri AND x.did <> n.did",
-        Way::Went,
-    ))
+    let name = table::RECORD.info().name;
+    let among = among(name, "new_record", "y.uri = n.uri AND y.did <> n.did");
+    let delete = format!(
+        "DELETE FROM record x USING pg_temp.new_record n WHERE {among} AND x.uri = n.uri AND x.did <> n.did"
+    );
+    client.batch_execute(&noting.with(name, &delete, Way::Went))
 }
 
 /// Whether the database compares text by bytes, so that a prefix is a range of an index.

@@ -4,6 +4,7 @@
 //! ignores `feed_item`, `quote` and others), and also removes what others wrote to the account.
 //! Here the tables become those of a load without the account.
 
+use crate::beside;
 use crate::loader::commit;
 use crate::replace;
 use ledger::changes::Noting;
@@ -15,6 +16,8 @@ use postgres::Client;
 pub struct Remover {
     client: Client,
     schema: String,
+    /// Whether nobody else writes records in the open transaction.
+    is_alone: bool,
 }
 
 impl Remover {
@@ -28,6 +31,7 @@ impl Remover {
         Ok(Self {
             client,
             schema: schema.to_owned(),
+            is_alone: false,
         })
     }
 
@@ -37,20 +41,53 @@ impl Remover {
     /// # Errors
     /// See [`DbError`].
     pub fn remove(&mut self, did: &str, lease: i64) -> Result<bool, DbError> {
+        if !self.begin(did, lease)? {
+            return Ok(false);
+        }
+        self.finish(did)?;
+        Ok(true)
+    }
+
+    /// Begins to remove an account, and lets no other program write records until
+    /// [`Remover::finish`], or until this is dropped. False if the lease of its host is lost.
+    ///
+    /// # Errors
+    /// See [`DbError`].
+    pub fn begin_alone(&mut self, did: &str, lease: i64) -> Result<bool, DbError> {
+        if !self.begin(did, lease)? {
+            return Ok(false);
+        }
+        beside::hold_others(&mut self.client)?;
+        self.is_alone = true;
+        Ok(true)
+    }
+
+    fn begin(&mut self, did: &str, lease: i64) -> Result<bool, DbError> {
         self.client.batch_execute("BEGIN")?;
         replace::empty(&mut self.client)?;
         if repos::lock(&mut self.client, &self.schema, &[did], &[lease])?.is_empty() {
             self.client.batch_execute("ROLLBACK")?;
             return Ok(false);
         }
-        let noting = Noting::begin(&mut self.client, &self.schema)?;
+        Ok(true)
+    }
+
+    /// Removes the account of the open transaction, and commits.
+    ///
+    /// # Errors
+    /// See [`DbError`].
+    pub fn finish(&mut self, did: &str) -> Result<(), DbError> {
+        let noting = match std::mem::take(&mut self.is_alone) {
+            true => Noting::begin_always(&mut self.client, &self.schema)?,
+            false => Noting::begin(&mut self.client, &self.schema)?,
+        };
         replace::remove(&mut self.client, did, &noting)?;
+        // Whoever looks the account up stores its row of `actor` before this, or not at all.
+        repos::deleted(&mut self.client, &self.schema, did)?;
         for table in ["actor_sync", "actor"] {
             self.client
                 .execute(&format!("DELETE FROM \"{table}\" WHERE did = $1"), &[&did])?;
         }
-        repos::deleted(&mut self.client, &self.schema, did)?;
-        commit(&mut self.client, &noting)?;
-        Ok(true)
+        commit(&mut self.client, &noting)
     }
 }

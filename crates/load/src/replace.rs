@@ -21,7 +21,7 @@ use crate::differing::Difference;
 use crate::owned::Owned;
 use crate::staging::{self, name_of};
 use crate::{inherited, owned};
-use appview::table::{self, TableInfo};
+use appview::table::{self, Lead, TableInfo};
 use ledger::changes::{Noting, Way};
 use pg::DbError;
 use postgres::Client;
@@ -60,16 +60,33 @@ struct Before {
     new: Vec<String>,
 }
 
-/// Changes the rows of repos, or of the collections of their parts, to the staged ones.
+/// What became of the stored records of a transaction's repos.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rewritten {
+    /// Records that stayed as they were.
+    pub kept: u64,
+    /// Records whose rows were deleted, to be written again if the repo still has the record.
+    pub replaced: u64,
+}
+
+/// Changes the rows of repos, or of the collections of their parts, to the staged ones. If others
+/// write the tables, too, nothing that is stored is taken for skyfill's own.
 pub(crate) fn apply(
     client: &mut Client,
     repos: &[LoadedRepo],
     schema: &str,
     difference: &Difference,
     noting: &Noting,
-) -> Result<(), DbError> {
+    is_beside: bool,
+) -> Result<Rewritten, DbError> {
     let dids: Vec<&str> = repos.iter().map(|repo| repo.did.as_str()).collect();
-    let (distrusted, new) = ledger::repos::rebuilt_and_new(client, schema, &dids)?;
+    let (distrusted, mut new) = ledger::repos::rebuilt_and_new(client, schema, &dids)?;
+    if is_beside {
+        let trusted = dids
+            .iter()
+            .filter(|did| !distrusted.iter().any(|d| d == *did));
+        new = trusted.map(|did| (*did).to_owned()).collect();
+    }
     let before = Before { distrusted, new };
     replace(client, repos, &before, difference, noting)
 }
@@ -85,7 +102,8 @@ pub(crate) fn remove(client: &mut Client, did: &str, noting: &Noting) -> Result<
         distrusted: vec![did.to_owned()],
         new: Vec::new(),
     };
-    replace(client, &[nothing], &before, &Difference::default(), noting)
+    replace(client, &[nothing], &before, &Difference::default(), noting)?;
+    Ok(())
 }
 
 fn replace(
@@ -94,7 +112,7 @@ fn replace(
     before: &Before,
     difference: &Difference,
     noting: &Noting,
-) -> Result<(), DbError> {
+) -> Result<Rewritten, DbError> {
     let mut parts: Vec<(i16, i16)> = repos.iter().map(part_of).collect();
     parts.sort_unstable();
     parts.dedup();
@@ -155,7 +173,10 @@ fn replace(
         owned::delete_mislabeled(client, noting)?;
     }
     client.batch_execute(&insert_all(had > touched, noting))?;
-    Ok(())
+    Ok(Rewritten {
+        kept: had - touched,
+        replaced: touched,
+    })
 }
 
 /// Deletes the rows of touched records, and brings their rows of `record` to what was staged.
@@ -173,7 +194,7 @@ fn rewrite_touched(client: &mut Client, noting: &Noting) -> Result<(), DbError> 
         record,
         "UPDATE record x SET cid = n.cid, json = n.json, \"indexedAt\" = n.\"indexedAt\"
          FROM pg_temp.new_record n JOIN pg_temp.touched t ON t.uri = n.uri WHERE x.uri = n.uri",
-        Way::Came,
+        Way::Changed,
     );
     client.batch_execute(&format!(
         "{gone}; {changed}; DELETE FROM pg_temp.had h USING pg_temp.touched t WHERE h.uri = t.uri"
@@ -249,17 +270,25 @@ fn in_part((number, parts): (i16, i16), uri: &str) -> String {
 /// SQL: deletes all rows of touched records except those in `record`. Large tables are read by
 /// index, whatever the planner thinks.
 fn delete_touched(noting: &Noting) -> String {
-    let mut sql = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
-         DELETE FROM op_thread_reply o USING post p, pg_temp.touched t
-         WHERE p.uri = t.uri AND o.\"rootUri\" = p.\"replyRoot\" AND o.uri = p.uri;"
-        .to_owned();
-    let skipped = [table::RECORD.info().id, table::OP_THREAD_REPLY.info().id];
-    for info in table::ALL.iter().filter(|info| !skipped.contains(&info.id)) {
+    let mut sql = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;".to_owned();
+    let of_records = table::ALL
+        .iter()
+        .filter(|info| info.id != table::RECORD.info().id);
+    // Rows that a post leads to go before the post.
+    let (led, others): (Vec<_>, Vec<_>) = of_records.partition(|info| info.lead.is_some());
+    for info in led.into_iter().chain(others) {
+        let TableInfo { name, uri, .. } = info;
+        let (above, found) = match info.lead {
+            None => ("", String::new()),
+            Some(Lead { column, of_post }) => (
+                "post p, ",
+                format!(" AND p.uri = t.uri AND x.\"{column}\" = p.\"{of_post}\""),
+            ),
+        };
         let delete = format!(
-            "DELETE FROM \"{}\" x USING pg_temp.touched t WHERE x.\"{}\" = t.uri",
-            info.name, info.uri
+            "DELETE FROM \"{name}\" x USING {above}pg_temp.touched t WHERE x.\"{uri}\" = t.uri{found}"
         );
-        let _ = write!(sql, "{};", noting.with(info.name, &delete, Way::Went));
+        let _ = write!(sql, "{};", noting.with(name, &delete, Way::Went));
     }
     sql.push_str("RESET enable_hashjoin; RESET enable_mergejoin");
     sql

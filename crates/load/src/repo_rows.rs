@@ -6,34 +6,30 @@
 //! is decided here, before a row is sent: the first by key wins. A chunk holds many small repos. A
 //! large repo goes through several chunks, so that memory does not grow with it.
 
+mod record;
+
+pub(crate) use record::{CERTAIN_INDEX_BYTES, indexed_length};
+
 use crate::choice::Choice;
 use crate::chunk::{Chunk, LoadedRepo, Piece};
-use crate::copy;
+use crate::skipping;
 use crate::unique_keys::{self, UniqueKeys};
 use appview::table::{self, TableInfo};
-use atrepo::{Cid, Entry, RecordError, Repo, RepoError};
+use atrepo::{Cid, Entry, Repo, RepoError};
 use ledger::proofs::Proof;
 use ledger::skipped::{ListWriter, Reason};
-use rows::{Collection, Field, Record, Rows, datetime};
+use rows::{Collection, datetime};
 
 /// Number of tables.
-const TABLES: usize = table::ALL.len();
+pub(crate) const TABLES: usize = table::ALL.len();
 /// A repo whose CAR is larger than this, or than half a chunk, is checked as a whole before its
 /// first row is encoded, because its first rows leave before its last one is read. The rows of
 /// smaller repos stay together.
 const LARGE_CAR: usize = 4 << 20;
-/// A btree accepts entries of up to 2,704 bytes after compression (`BTMaxItemSize` in PostgreSQL's
-/// `nbtree.h`). Records with less than this in indexed columns certainly fit; others are tried on
-/// the server.
-const CERTAIN_INDEX_BYTES: usize = 2000;
 
 /// Chunks that the rows of a small repo may fill; a repo whose rows need more is encoded as a large
 /// one.
 const SMALL_ROWS: usize = 2;
-/// Memory that is kept for the JSON of a record, in bytes.
-const KEPT_TEXT: usize = 1 << 20;
-/// A `createdAt` that is meaningless.
-const EPOCH: &str = "1970-01-01T00:00:00.000Z";
 
 /// Where a repo comes from.
 #[derive(Clone, Copy, Debug, Default)]
@@ -147,15 +143,9 @@ impl Encoder {
     /// finds them; `now` is the time of the run in milliseconds since 1970.
     #[must_use]
     pub fn new(choice: Choice, now: i64, chunk_bytes: usize, indexed: &[(String, String)]) -> Self {
-        let (mut masks, mut unique) = ([0u32; TABLES], [0u32; TABLES]);
+        let mut unique = [0u32; TABLES];
         for info in table::ALL {
             for (at, column) in info.columns.iter().enumerate() {
-                if indexed
-                    .iter()
-                    .any(|(t, c)| t == info.name && c == column.name)
-                {
-                    masks[info.id] |= 1 << at;
-                }
                 if info.unique.contains(&column.name) {
                     unique[info.id] |= 1 << at;
                 }
@@ -170,7 +160,7 @@ impl Encoder {
             part: None,
             part_mark: None,
             spans: false,
-            indexed: masks,
+            indexed: masks_of(indexed),
             unique,
             keys: UniqueKeys::default(),
             uri: String::new(),
@@ -179,6 +169,12 @@ impl Encoder {
             json: String::new(),
             touched: Vec::new(),
         }
+    }
+
+    /// Changes the time of the run, for the repos to come.
+    pub fn set_now(&mut self, now: i64) {
+        self.now = now;
+        self.now_text = datetime::print(now);
     }
 
     /// Adds a repo. Full chunks go to `hand_on`; the rest stays here, for the next repo or
@@ -436,188 +432,21 @@ impl Encoder {
         entry: &Entry<'_, '_>,
         probe: &mut Probe<'_>,
     ) -> Result<(), EncodeError> {
+        let (reason, detail) = match skipping::taken(entry, &self.choice) {
+            Ok(taken) => return self.record(open, &taken, probe),
+            Err(skipped) => skipped,
+        };
         match entry {
             Entry::Record {
                 collection,
                 rkey,
                 cid,
-                value,
                 ..
-            } => {
-                let Some(known) = Collection::parse(collection) else {
-                    self.skip(open, &[collection, "/", rkey], cid, Reason::Unindexed, "");
-                    return Ok(());
-                };
-                if !self.choice.takes(known) {
-                    self.skip(open, &[collection, "/", rkey], cid, Reason::NotChosen, "");
-                    return Ok(());
-                }
-                let Some(value) = value.as_map() else {
-                    self.skip(
-                        open,
-                        &[collection, "/", rkey],
-                        cid,
-                        Reason::Unreadable,
-                        "no map",
-                    );
-                    return Ok(());
-                };
-                self.record(open, known, rkey, cid, value, probe)
-            }
-            Entry::BadKey { key, cid } => {
-                self.skip_key(open, key, cid, Reason::BadKey, "");
-                Ok(())
-            }
-            Entry::BadRecord { key, cid, error } => {
-                let reason = match error {
-                    RecordError::TooLarge { .. } | RecordError::Shared { .. } => Reason::OverLimit,
-                    _ => Reason::Unreadable,
-                };
-                self.skip_key(open, key, cid, reason, &error.to_string());
-                Ok(())
+            } => self.skip(open, &[collection, "/", rkey], cid, reason, &detail),
+            Entry::BadKey { key, cid } | Entry::BadRecord { key, cid, .. } => {
+                self.skip_key(open, key, cid, reason, &detail);
             }
         }
-    }
-
-    fn record(
-        &mut self,
-        open: &mut Progress,
-        collection: Collection,
-        rkey: &str,
-        cid: &Cid,
-        value: atrepo::cbor::Map<'_>,
-        probe: &mut Probe<'_>,
-    ) -> Result<(), EncodeError> {
-        if open.collection != Some(collection) {
-            // Entries arrive in key order, so a collection arrives in one piece.
-            self.keys.clear_for_next();
-            open.collection = Some(collection);
-        }
-        self.uri.clear();
-        let nsid = collection.nsid();
-        for part in ["at://", &open.loaded.did, "/", nsid, "/", rkey] {
-            self.uri.push_str(part);
-        }
-        self.cid.clear();
-        cid.append_to(&mut self.cid);
-        let created_at = rows::created_at(&value);
-        self.indexed_at.clear();
-        match created_at.filter(|text| datetime::is_plain(text)) {
-            // Times in the one form sort as texts. The epoch does not count.
-            Some(text) if text < self.now_text.as_str() && text != EPOCH => {
-                self.indexed_at.push_str(text);
-            }
-            _ => datetime::append(
-                datetime::indexed_at(created_at, rkey, self.now),
-                &mut self.indexed_at,
-            ),
-        }
-        if let Some(since) = self.choice.is_before(collection, &self.indexed_at) {
-            let why = format!("before {since}");
-            self.skip(open, &[nsid, "/", rkey], cid, Reason::NotChosen, &why);
-            return Ok(());
-        }
-        let record = Record {
-            did: &open.loaded.did,
-            collection,
-            rkey,
-            uri: &self.uri,
-            cid: &self.cid,
-            indexed_at: &self.indexed_at,
-            value,
-        };
-        let tables = &mut self.chunk.tables;
-        // Tables that the record wrote to, and where its rows begin there: at most a handful.
-        let mut touched = std::mem::take(&mut self.touched);
-        touched.clear();
-        let mut key: Option<[u32; 4]> = None;
-        let mut indexed_bytes = 0usize;
-        let (choice, indexed, unique, keys) =
-            (&self.choice, &self.indexed, &self.unique, &self.keys);
-        let mut sink = |info: TableInfo, values: &[Field<'_>]| {
-            if info.id == table::NOTIFICATION.info().id
-                && !matches!(values.last(), Some(Field::Text(sort_at)) if choice.notifications.takes(sort_at))
-            {
-                return;
-            }
-            let rows = &mut tables[info.id];
-            if touched.iter().all(|(table, _)| table.id != info.id) {
-                touched.push((info, rows.len()));
-            }
-            indexed_bytes = indexed_bytes.max(indexed_length(indexed[info.id], values));
-            if unique[info.id] != 0 {
-                key = Some(keys.key(unique[info.id], values));
-            }
-            copy::append_row(rows, values);
-        };
-        let mut to = Rows::with_text(&mut sink, std::mem::take(&mut self.json));
-        let outcome = rows::index(&record, &mut to);
-        self.json = to.into_text();
-        self.json.shrink_to(KEPT_TEXT);
-        let take_back = |tables: &mut [Vec<u8>], touched: &[(TableInfo, usize)]| {
-            for (info, start) in touched {
-                tables[info.id].truncate(*start);
-            }
-        };
-        let indexed = match outcome {
-            Ok(indexed) => indexed,
-            Err(reject) => {
-                take_back(&mut self.chunk.tables, &touched);
-                self.skip(
-                    open,
-                    &[nsid, "/", rkey],
-                    cid,
-                    Reason::Refused,
-                    &reject.to_string(),
-                );
-                return Ok(());
-            }
-        };
-        if indexed_bytes > CERTAIN_INDEX_BYTES {
-            let rows: Vec<_> = touched
-                .iter()
-                .map(|(info, start)| (*info, &self.chunk.tables[info.id][*start..]))
-                .collect();
-            if let Some(reason) = probe(&rows).map_err(EncodeError::Stopped)? {
-                take_back(&mut self.chunk.tables, &touched);
-                self.skip(
-                    open,
-                    &[nsid, "/", rkey],
-                    cid,
-                    Reason::RefusedByDatabase,
-                    &reason,
-                );
-                return Ok(());
-            }
-        }
-        if let Some(winner) = key.and_then(|key| self.keys.claim(key, rkey)) {
-            for (info, start) in &touched {
-                if !info.stands_alone() {
-                    self.chunk.tables[info.id].truncate(*start);
-                }
-            }
-            let info = table::DUPLICATE_RECORD.info();
-            let winner = format!("at://{}/{nsid}/{winner}", open.loaded.did);
-            let rows = &mut self.chunk.tables[info.id];
-            touched.push((info, rows.len()));
-            let values = [&self.uri, &self.cid, &winner, &self.indexed_at];
-            copy::append_row(rows, &values.map(|text| Field::Text(text)));
-            open.loaded.duplicates += 1;
-        }
-        for (info, start) in &touched {
-            self.chunk.bytes += self.chunk.tables[info.id].len().saturating_sub(*start);
-        }
-        self.chunk.records += 1;
-        open.loaded.records += 1;
-        if !indexed.is_reversible {
-            let rows = &self.chunk.tables[table::RECORD.info().id];
-            let start = touched.first().map_or(0, |(_, start)| *start);
-            let texts = copy::first_row_texts(&rows[start..]);
-            let digest =
-                Cid::of(atrepo::Codec::Raw, texts.get(3).unwrap_or(&"").as_bytes()).to_string();
-            self.list(open, &[nsid, "/", rkey], cid, Reason::Irreversible, &digest);
-        }
-        self.touched = touched;
         Ok(())
     }
 
@@ -687,13 +516,17 @@ impl Encoder {
     }
 }
 
-/// Bytes of the longest combination of indexed columns that the row can have: all of them together.
-fn indexed_length(mask: u32, values: &[Field<'_>]) -> usize {
-    let mut total = 0;
-    for (at, value) in values.iter().enumerate() {
-        if let (true, Field::Text(text)) = (mask & (1 << at) != 0, value) {
-            total += text.len();
+/// The columns of btree indexes by table, one bit each.
+pub(crate) fn masks_of(indexed: &[(String, String)]) -> [u32; TABLES] {
+    let mut masks = [0u32; TABLES];
+    for info in table::ALL {
+        for (at, column) in info.columns.iter().enumerate() {
+            let is_indexed =
+                |(table, name): &(String, String)| table == info.name && name == column.name;
+            if indexed.iter().any(is_indexed) {
+                masks[info.id] |= 1 << at;
+            }
         }
     }
-    total
+    masks
 }

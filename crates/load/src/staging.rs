@@ -7,7 +7,6 @@ use crate::copy::{self, HEADER, TRAILER};
 use appview::table::{self, Kind, TableInfo};
 use pg::DbError;
 use postgres::Client;
-use rows::Collection;
 use std::fmt::Write;
 
 /// Settings of a new connection.
@@ -91,33 +90,6 @@ pub(crate) fn stage(client: &mut Client, tables: &[(TableInfo, &[u8])]) -> Resul
         copy::copy_in(client, &stage_into(table), &[HEADER, rows, TRAILER])?;
     }
     Ok(())
-}
-
-/// The table of a collection's own rows, if it has one.
-#[must_use]
-pub fn own_table(collection: Collection) -> Option<TableInfo> {
-    match collection {
-        Collection::Post => Some(table::POST.info()),
-        Collection::Threadgate => Some(table::THREAD_GATE.info()),
-        Collection::Postgate => Some(table::POST_GATE.info()),
-        Collection::Like => Some(table::LIKE.info()),
-        Collection::Repost => Some(table::REPOST.info()),
-        Collection::Generator => Some(table::FEED_GENERATOR.info()),
-        Collection::Follow => Some(table::FOLLOW.info()),
-        Collection::Block => Some(table::ACTOR_BLOCK.info()),
-        Collection::List => Some(table::LIST.info()),
-        Collection::ListItem => Some(table::LIST_ITEM.info()),
-        Collection::ListBlock => Some(table::LIST_BLOCK.info()),
-        Collection::StarterPack => Some(table::STARTER_PACK.info()),
-        Collection::Verification => Some(table::VERIFICATION.info()),
-        Collection::ReferenceListOptOut => Some(table::REFERENCE_LIST_OPT_OUT.info()),
-        Collection::Profile => Some(table::PROFILE.info()),
-        Collection::Labeler => Some(table::LABELER.info()),
-        Collection::Status
-        | Collection::NotificationDeclaration
-        | Collection::ChatDeclaration
-        | Collection::GermDeclaration => None,
-    }
 }
 
 /// The one filter of the official indexer (`indexing/processor.ts`): threads that the recipient

@@ -32,6 +32,11 @@ impl Progress {
         Self(work)
     }
 
+    /// What the first counter will be at the end, where that became known only now.
+    pub fn expects(&self, total: u64) {
+        self.0.lock().total = Some(total);
+    }
+
     /// So much of the first counter was done before it began: it says nothing about the pace.
     pub fn done_before(&self, count: u64) {
         self.0.lock().before += count;
@@ -51,6 +56,11 @@ impl Progress {
     /// Says what is done now.
     pub fn doing(&self, doing: impl Into<String>) {
         self.0.lock().doing = Some(doing.into());
+    }
+
+    /// Nothing in particular is done any more.
+    pub fn doing_nothing_special(&self) {
+        self.0.lock().doing = None;
     }
 
     /// Where another thread publishes its parts that are under way.
@@ -105,7 +115,8 @@ mod tests {
     #[test]
     fn it_is_in_the_registry_until_it_ends() {
         let counter = Counter::rated("things", "things");
-        let progress = Progress::begin("test_of_progress", vec![counter.clone()], Some(10));
+        let progress = Progress::begin("test_of_progress", vec![counter.clone()], None);
+        progress.expects(10);
         let stage = || {
             let stages = registry().snapshot().stages;
             stages

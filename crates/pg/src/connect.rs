@@ -1,13 +1,14 @@
 //! Making a connection.
 
 use crate::settings::{Server, Settings, SslMode};
-use crate::tls_error::rustls_error;
+use crate::tls_error::{is_cut, rustls_error};
 use crate::{DbError, DbErrorKind, cancel, tls};
 use postgres::config::{ChannelBinding, SslNegotiation, TargetSessionAttrs};
 use postgres::error::SqlState;
 use postgres::{Client, Config, NoTls};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
+use std::thread::sleep;
 use std::time::Duration;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -22,6 +23,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
 /// Bytes that the peer's machine does not acknowledge for so long end the connection.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+/// How often TLS is begun again that the server cut short, and the pause before the next try.
+const CUTS: u32 = 5;
+const CUT_PAUSE: Duration = Duration::from_millis(20);
 
 /// What every session of skyfill begins with: the settings that its statements rely on, whatever
 /// the role, the database or the server have for defaults. A default of read-only transactions
@@ -151,7 +155,7 @@ fn connect_to(
                 } else {
                     postgres::config::SslMode::Prefer
                 });
-                let connected = config.connect(tls.clone());
+                let connected = connect_encrypted(&config, tls);
                 connected.inspect(|client| cancel::remember(client, Some(tls)))
             }
         };
@@ -173,6 +177,20 @@ fn connect_to(
     }
 }
 
+/// Connects with TLS. A server that does not take this client's certificate says so and closes the
+/// connection, perhaps while this side still writes: then the write fails, and what the server said
+/// is lost. Another try is likely to read it; without it, the refusal would look like a server that
+/// is away, which is waited for.
+fn connect_encrypted(config: &Config, tls: &MakeRustlsConnect) -> Result<Client, postgres::Error> {
+    for _ in 1..CUTS {
+        match config.connect(tls.clone()) {
+            Err(error) if is_cut(&error) => sleep(CUT_PAUSE),
+            outcome => return outcome,
+        }
+    }
+    config.connect(tls.clone())
+}
+
 /// An error of connecting with its next step, and whether other servers are worth a try after it.
 fn advised(
     error: postgres::Error,
@@ -188,6 +206,7 @@ fn advised(
     // The driver tells of it in words only.
     let lacks_password = std::error::Error::source(&error)
         .is_some_and(|source| source.to_string() == "password missing");
+    let is_cut = is_cut(&error);
     let error = DbError::from(error);
     let Some(code) = code else {
         return if lacks_password {
@@ -199,6 +218,9 @@ fn advised(
             let hint =
                 "set ssl = on on the server, or sslmode=prefer to do without where it has none";
             (DbError::other(message).with_hint(hint), false)
+        } else if is_cut {
+            let hint = "the server closes the connection as it begins: its log says why";
+            (error.with_hint(hint), false)
         } else {
             (error, false)
         };

@@ -189,6 +189,12 @@ pub fn decide(error: &DbError) -> Decision {
     }
 }
 
+/// Whether waiting may mend it.
+#[must_use]
+pub fn is_transient(error: &DbError) -> bool {
+    matches!(decide(error), Decision::Reconnect | Decision::Wait)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

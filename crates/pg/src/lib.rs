@@ -16,7 +16,7 @@ mod wait;
 
 pub use cancel::cancel_all;
 pub use connect::{SESSION, connect, name_process, search_path, shown};
-pub use error::{DbError, DbErrorKind, Decision, decide};
+pub use error::{DbError, DbErrorKind, Decision, decide, is_transient};
 pub use pooler::require_sessions;
 pub use settings::{Server, Settings, SslMode};
 pub use wait::{Halt, Persistent, Step, Waits, persist};

@@ -1,6 +1,6 @@
 //! Waiting for the server: one way, for everybody.
 
-use crate::{DbError, Decision, connect, decide};
+use crate::{DbError, Decision, connect, decide, is_transient};
 use postgres::Client;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -141,7 +141,7 @@ impl Waiting {
     /// longer each time. Nothing after any other error.
     fn on_error(&mut self, error: &DbError, step: Step, waits: Waits<'_>) -> Option<Duration> {
         let decision = decide(error);
-        if !matches!(decision, Decision::Reconnect | Decision::Wait) {
+        if !is_transient(error) {
             return None;
         }
         if step == Step::Short && self.tried_at.elapsed() > NEW_REASON {

@@ -3,11 +3,11 @@
 use crate::checks::Server;
 use crate::failure::Failure;
 use crate::machine::Machine;
-use crate::stop::{PATIENT, Stop};
+use crate::stop::{PATIENT, Stop, UNTIL_HURRIED};
 use appview::drift::{self, Drift};
 use ledger::locks::{self, Hold, Lock};
 use ledger::presence;
-use pg::{DbError, DbErrorKind, Persistent};
+use pg::{DbError, DbErrorKind, Persistent, Step};
 use postgres::Client;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -40,6 +40,9 @@ pub struct Database {
     pub private: Option<pgbox::Server>,
     /// Says that this process works on the schema, as long as the connection lives.
     presence: Option<Mutex<Client>>,
+    /// Whether a server that does not answer is waited for: it answered before, or the command is
+    /// there to stay.
+    waits: bool,
 }
 
 impl Database {
@@ -52,6 +55,7 @@ impl Database {
                 schema,
                 private: None,
                 presence: None,
+                waits: false,
             });
         }
         if let Some(variable) = ["PGHOST", "PGHOSTADDR", "PGSERVICE"]
@@ -62,7 +66,7 @@ impl Database {
                 "note: {variable} is set, and the private PostgreSQL is used; for libpq's variables set BSKY_DB_POSTGRES_URL=postgresql://"
             );
         }
-        let server = pgbox::start(&target.data_dir).map_err(Failure::new)?;
+        let server = pgbox::start(&target.data_dir).map_err(not_started)?;
         for notice in server.notices() {
             observe::log!("note: {notice}");
         }
@@ -71,6 +75,7 @@ impl Database {
             schema,
             private: Some(server),
             presence: None,
+            waits: false,
         })
     }
 
@@ -92,6 +97,17 @@ impl Database {
         Self::open_existing(target)?.ready()
     }
 
+    /// The same, for a command that stays until it is stopped: a server that is away is waited for
+    /// from the start. Whether a private one is made.
+    pub fn open_to_stay(target: &Target, is_made: bool) -> Result<Self, Failure> {
+        let mut database = match is_made {
+            true => Self::open(target)?,
+            false => Self::open_existing(target)?,
+        };
+        database.waits = true;
+        database.ready()
+    }
+
     /// The same, for looking at what was done: nothing is made at all.
     pub fn open_to_compare(target: &Target) -> Result<Self, Failure> {
         let database = Self::open_existing(target)?;
@@ -102,6 +118,8 @@ impl Database {
     /// Makes sure that it is fit for work, and says that somebody works on it.
     fn ready(mut self) -> Result<Self, Failure> {
         let mut client = self.connect()?;
+        // Whoever has begun waits for it.
+        self.waits = true;
         self.require_sessions(&mut client)?;
         self.require_fit(&mut client)?;
         self.require_current()?;
@@ -153,9 +171,22 @@ impl Database {
         pg::shown(&self.url)
     }
 
-    /// Connects.
+    /// Connects. A server that is starting is waited for; so is one that does not answer, once the
+    /// command has begun its work.
     pub fn connect(&self) -> Result<Client, Failure> {
-        pg::connect(&self.url).map_err(|error| {
+        let is_waited_for = |error: &DbError| {
+            error.kind == DbErrorKind::Lost && (self.waits || error.sqlstate.is_some())
+        };
+        let connected = pg::persist(Step::Short, UNTIL_HURRIED, || {
+            match pg::connect(&self.url) {
+                Err(error) if is_waited_for(&error) => Err(error),
+                connected => Ok(connected),
+            }
+        });
+        connected.and_then(|connected| connected).map_err(|error| {
+            if error.kind == DbErrorKind::Stopped {
+                return self.db_failure(&error);
+            }
             Failure::new(format!("cannot connect to {}: {error}", self.shown())).hint(
                 error.hint.as_deref().unwrap_or(
                     "check BSKY_DB_POSTGRES_URL, and whether the server is running and admits this user",
@@ -164,11 +195,18 @@ impl Database {
         })
     }
 
-    /// A connection whose steps wait for the server when it goes away. It holds `lock` as long as
-    /// it lives.
+    /// A connection whose steps wait for the server when it goes away.
+    pub fn patient<'d>(&'d self, stop: &'d Stop) -> Patient<'d> {
+        Patient {
+            database: self,
+            session: Persistent::new(&self.url, stop.waits()),
+        }
+    }
+
+    /// The same. It holds `lock` as long as it lives.
     pub fn patient_alone<'d>(&'d self, stop: &'d Stop, lock: Lock) -> Patient<'d> {
         let session = Persistent::new(&self.url, stop.waits())
-            .with_setup(move |client| locks::take(client, lock, Hold::Session, stop.waits()));
+            .with_setup(move |client| locks::acquire(client, lock, Hold::Session, stop.waits()));
         Patient {
             database: self,
             session,
@@ -270,6 +308,18 @@ impl Database {
             drift::examine(client, &self.schema, &tables)
         };
         look(client).map_err(|error| self.failure(error))
+    }
+}
+
+/// Why the private PostgreSQL does not run, with what helps.
+fn not_started(error: pgbox::PgBoxError) -> Failure {
+    let is_file = matches!(error, pgbox::PgBoxError::Io { .. });
+    let failure = Failure::new(error);
+    match is_file {
+        true => failure.hint(
+            "name a folder that can be written with --data-dir, or a database with BSKY_DB_POSTGRES_URL",
+        ),
+        false => failure,
     }
 }
 

@@ -14,6 +14,17 @@ pub enum Ended {
     Stopped,
 }
 
+impl Ended {
+    /// Well if all is as it should be, else with failures.
+    #[must_use]
+    pub fn well_if(is_well: bool) -> Self {
+        match is_well {
+            true => Self::Well,
+            false => Self::WithFailures,
+        }
+    }
+}
+
 /// What kind of thing was at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

@@ -35,6 +35,13 @@ impl Machine {
     }
 }
 
+/// The name of this machine.
+#[must_use]
+pub fn host_name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}
+
 /// The memory that `/proc/meminfo` tells of.
 fn total_of(meminfo: &str) -> Option<u64> {
     let mut lines = meminfo.lines();

@@ -16,8 +16,16 @@ pub fn server_size(text: &str) -> Result<u64, String> {
     size_from(1, text)
 }
 
+/// Parses a size of a disk, in bytes or with KiB, MiB, GiB or TiB.
+///
+/// # Errors
+/// What is expected, for people.
+pub fn disk_size(text: &str) -> Result<u64, String> {
+    size_from(1, text)
+}
+
 fn size_from(least_mib: u64, text: &str) -> Result<u64, String> {
-    const FORM: &str = "expected a number of bytes, or a number with KiB, MiB or GiB";
+    const FORM: &str = "expected a number of bytes, or a number with KiB, MiB, GiB or TiB";
     let digits = text
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());
@@ -27,6 +35,7 @@ fn size_from(least_mib: u64, text: &str) -> Result<u64, String> {
         "k" | "kib" => 10,
         "m" | "mib" => 20,
         "g" | "gib" => 30,
+        "t" | "tib" => 40,
         _ => return Err(FORM.to_owned()),
     };
     let bytes = number

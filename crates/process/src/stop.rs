@@ -2,8 +2,8 @@
 //! more.
 
 use pg::{Halt, Waits};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -24,32 +24,65 @@ enum Hurry {
 }
 
 /// Whether to stop.
-#[derive(Clone)]
-pub struct Stop(Arc<watch::Sender<Hurry>>);
+#[derive(Clone, Default)]
+pub struct Stop(Arc<Flag>);
 
-impl Default for Stop {
+struct Flag {
+    hurry: watch::Sender<Hurry>,
+    /// Flags of parts of the work, which are set with this one.
+    parts: Mutex<Vec<Weak<Flag>>>,
+}
+
+impl Default for Flag {
     fn default() -> Self {
-        Self(Arc::new(watch::channel(Hurry::No).0))
+        Self {
+            hurry: watch::channel(Hurry::No).0,
+            parts: Mutex::default(),
+        }
+    }
+}
+
+impl Flag {
+    fn at_least(&self, hurry: Hurry) {
+        self.hurry.send_if_modified(|now| {
+            let is_more = hurry > *now;
+            *now = hurry.max(*now);
+            is_more
+        });
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.retain(|part| match part.upgrade() {
+            Some(part) => {
+                part.at_least(hurry);
+                true
+            }
+            None => false,
+        });
     }
 }
 
 impl Stop {
     /// Whether somebody asked to stop.
     pub fn is_set(&self) -> bool {
-        *self.0.borrow() >= Hurry::Stop
+        *self.0.hurry.borrow() >= Hurry::Stop
     }
 
     /// Asks to stop, for the process's own reasons.
     pub fn set(&self) {
-        self.at_least(Hurry::Stop);
+        self.0.at_least(Hurry::Stop);
     }
 
-    fn at_least(&self, hurry: Hurry) {
-        self.0.send_if_modified(|now| {
-            let is_more = hurry > *now;
-            *now = hurry.max(*now);
-            is_more
-        });
+    /// The flag of a part of the work: whoever sets it ends that part alone, and whoever sets this
+    /// one ends the part, too.
+    #[must_use]
+    pub fn part(&self) -> Self {
+        let part = Self::default();
+        let mut parts = (self.0.parts.lock()).unwrap_or_else(PoisonError::into_inner);
+        parts.retain(|part| part.strong_count() > 0);
+        parts.push(Arc::downgrade(&part.0));
+        drop(parts);
+        // It may have been set before the part was among its parts.
+        part.0.at_least(*self.0.hurry.borrow());
+        part
     }
 
     /// Comes back when somebody asked to stop.
@@ -64,7 +97,7 @@ impl Stop {
 
     async fn wait_for(&self, hurry: Hurry) {
         // The sender is this value's own: it is there as long as this waits.
-        drop(self.0.subscribe().wait_for(|now| *now >= hurry).await);
+        drop(self.0.hurry.subscribe().wait_for(|now| *now >= hurry).await);
     }
 }
 
@@ -76,7 +109,7 @@ pub fn is_hurried() -> bool {
 /// Ends all waiting: from now on [`is_hurried`] holds.
 pub fn hurry(stop: &Stop) {
     HURRIED.store(true, Ordering::SeqCst);
-    stop.at_least(Hurry::Now);
+    stop.0.at_least(Hurry::Now);
 }
 
 /// Sleeps, not longer than until the process is to end.
@@ -120,3 +153,18 @@ pub const UNTIL_HURRIED: Waits<'static> = Waits {
     stop: &is_hurried,
     say: &|line| tracing::warn!("{line}"),
 };
+
+#[cfg(test)]
+mod tests {
+    use super::Stop;
+
+    #[test]
+    fn a_part_ends_with_the_whole_and_not_the_other_way_round() {
+        let whole = Stop::default();
+        let (first, second) = (whole.part(), whole.part());
+        first.set();
+        assert!(first.is_set() && !whole.is_set() && !second.is_set());
+        whole.set();
+        assert!(second.is_set() && whole.part().is_set());
+    }
+}

@@ -2,7 +2,7 @@
 //! failure.
 
 use crate::checked::CheckedRepo;
-use crate::parcel::Handed;
+use crate::parcel::ToSend;
 use crate::tally::Tally;
 use atrepo::{Repo, RepoError, RepoSummary};
 use discover::did_file::DidLine;
@@ -75,7 +75,7 @@ pub(crate) struct Jobs {
     pub(crate) indexes: Indexes,
     pub(crate) max_attempts: u32,
     pub(crate) opt_out: OptOut,
-    pub(crate) senders: Vec<UnboundedSender<Handed>>,
+    pub(crate) senders: Vec<UnboundedSender<ToSend>>,
     pub(crate) tally: Arc<Tally>,
     pub(crate) workers: Workers,
     pub(crate) stop: Stop,
@@ -97,12 +97,15 @@ pub(crate) async fn produce(jobs: &Jobs, line: DidLine) {
             {
                 // A sender that is gone reports what it was given before; this is not lost, but
                 // asked again next time.
-                drop(sender.send(Handed::Status(line.did.clone(), state.word())));
+                drop(sender.send(ToSend::Status(line.did.clone(), state.word())));
             }
             return jobs.tally.skipped(state.word());
         }
         Err(error) => {
-            return jobs.tally.failed(&line, error.reason(), &error.to_string());
+            return match error {
+                FetchError::Stopped => jobs.tally.stopped(&line, error.reason()),
+                error => jobs.tally.failed(&line, error.reason(), &error.to_string()),
+            };
         }
     };
     // At least a byte, so that empty repos are bounded, too; at most all there is, so that no repo
@@ -116,13 +119,11 @@ pub(crate) async fn produce(jobs: &Jobs, line: DidLine) {
         () = jobs.stop.wait() => None,
     };
     let Some(share) = share else {
-        return jobs
-            .tally
-            .failed(&line, "not sent", "not sent: skyfill was stopped");
+        return jobs.tally.stopped(&line, "not sent");
     };
     let checked = Arc::new(CheckedRepo::new(line, (repo, summary), (share, index)));
     for sender in &jobs.senders {
-        if sender.send(Handed::Repo(Arc::clone(&checked))).is_err() {
+        if sender.send(ToSend::Repo(Arc::clone(&checked))).is_err() {
             jobs.tally.not_sent(&checked);
         }
     }

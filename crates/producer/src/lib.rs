@@ -1,26 +1,30 @@
 //! The engine of `skyfill producer`: reads a DID file, fetches repos from their PDSes, and sends
-//! records to sockets.
+//! records to sockets, or to a stream of NATS JetStream.
 //!
 //! The file is read line by line. Each line becomes a task that fetches its repo (`job`), with as
 //! many requests at the same time as there are slots. A repo that passed every check waits as a
-//! `parcel`, within a bound in bytes, for the threads that write to the sockets (`sockets`). Failed
-//! repos go to the file of failures (`tally`).
+//! `parcel`, within a bound in bytes, for the threads that write to the sockets (`sockets`), or the
+//! one that sends to the stream (`stream`). Failed repos go to the file of failures (`tally`).
 
 mod checked;
 mod form;
 mod job;
 mod parcel;
 mod sockets;
+mod stream;
 mod tally;
 
 pub use form::Form;
+pub use stream::StreamOptions;
 pub use tally::Summary;
 
 use discover::did_file::{self, DidLine};
 use fetch::turns::Turns;
 use fetch::{Client, Redirects, Spool};
+use handoff::send::Finished;
 use job::{Indexes, Jobs};
 use observe::{Progress, Workers};
+use parcel::ToSend;
 use process::{DidFile, Ended, Failure, Stop, checks, threads};
 use sockets::{Ends, start_senders};
 use std::collections::HashMap;
@@ -28,9 +32,12 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Instant;
+use stream::Sending;
 use tally::Tally;
 use tokio::sync::Semaphore;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::{Id, JoinError, JoinSet};
 
 /// Tasks for each repo that is fetched: those that wait for a host or a consumer do not keep others
@@ -38,18 +45,25 @@ use tokio::task::{Id, JoinError, JoinSet};
 const TASKS_PER_SLOT: usize = 8;
 /// Maximum concurrent requests, unless the options have another number: as the original.
 const CONCURRENCY: usize = 16;
+
+/// Where repos go.
+pub enum Destination {
+    /// Sockets of consumers: one, or three, which share the collections; and the form on them.
+    Sockets(Vec<PathBuf>, Form),
+    /// A stream.
+    Stream(StreamOptions),
+}
+
 /// How a producer works.
 pub struct Options {
     /// Its DID file.
     pub did_file: PathBuf,
-    /// Sockets of consumers: one, or three, which share the collections.
-    pub sockets: Vec<PathBuf>,
+    /// Where repos go.
+    pub destination: Destination,
     /// First line of the DID file that counts, from 0.
     pub starting_line: u64,
     /// First line that does not count any more; 0 means to the end.
     pub ending_line: u64,
-    /// The form on the sockets.
-    pub form: Form,
     /// How hosts are asked.
     pub fetch: fetch::Options,
     /// Where bodies wait that are too large for memory.
@@ -63,6 +77,56 @@ pub struct Options {
     pub failures: PathBuf,
     /// The time of the run, in milliseconds since 1970.
     pub now: i64,
+}
+
+/// The ways to where repos go.
+struct Outlet {
+    senders: Vec<UnboundedSender<ToSend>>,
+    ways: Ways,
+}
+
+/// What sends.
+enum Ways {
+    Sockets(Vec<JoinHandle<Finished>>),
+    Stream(Sending),
+}
+
+impl Outlet {
+    fn open(options: &Options, tally: &Arc<Tally>, stop: &Stop) -> Result<Self, Failure> {
+        match &options.destination {
+            Destination::Sockets(paths, form) => {
+                let (senders, threads) = start_senders(paths, *form, options.now, tally, stop);
+                let ways = Ways::Sockets(threads);
+                Ok(Self { senders, ways })
+            }
+            Destination::Stream(to) => {
+                let (sender, sending) = stream::start(to, options.now, tally, stop)?;
+                Ok(Self {
+                    senders: vec![sender],
+                    ways: Ways::Stream(sending),
+                })
+            }
+        }
+    }
+}
+
+impl Ways {
+    /// Waits until all that was handed over is where it is to go, or given up.
+    fn wait(self) -> Result<Ends, Failure> {
+        match self {
+            Self::Sockets(threads) => Ok(Ends::wait_for(threads)),
+            Self::Stream(sending) => {
+                let shown = sending.shown.clone();
+                sending.wait()?;
+                Ok(Ends {
+                    losses: 0,
+                    acknowledged: true,
+                    greeted_late: false,
+                    stream: Some(shown),
+                })
+            }
+        }
+    }
 }
 
 /// How the memory of the producer is shared out, in bytes.
@@ -104,14 +168,8 @@ pub struct Producer {
 impl Producer {
     /// Checks what can be checked before work begins.
     pub fn open(options: Options) -> Result<Self, Failure> {
-        if !matches!(options.sockets.len(), 1 | 3) {
-            return Err(Failure::usage(format!(
-                "{} socket paths given; give one or three",
-                options.sockets.len()
-            )));
-        }
-        for path in &options.sockets {
-            pgbox::socket::check_path(path).map_err(Failure::usage)?;
+        if let Destination::Sockets(sockets, _) = &options.destination {
+            check_sockets(sockets)?;
         }
         let path = options.did_file.display();
         let same = |a: &Path, b: &Path| {
@@ -162,10 +220,10 @@ impl Producer {
         let memory = Memory::share(options.memory, concurrency);
         let buffer_bytes = options.buffer_bytes.min(memory.buffer);
         let runtime = threads::start()?;
+        let outlet = Outlet::open(&options, &tally, stop)?;
         let progress = Progress::begin("producer", tally.counters(), Some(total));
         let started = Instant::now();
-        let (senders, threads) =
-            start_senders(&options.sockets, options.form, options.now, &tally, stop);
+        let Outlet { senders, ways } = outlet;
         let turns = {
             let _within = runtime.enter();
             Turns::start(pace)
@@ -195,17 +253,19 @@ impl Producer {
         let next = runtime.block_on(fetch_all(lines, jobs, &tally, stop, concurrency));
         drop(runtime);
         // Every sender ends when all of its parcels are written and the consumer has committed
-        // them.
-        let ends = Ends::wait_for(threads);
+        // them, or the stream has them.
+        let ends = ways.wait();
         progress.finish();
+        let ends = ends?;
         if ends.greeted_late {
             observe::log!(
                 "a consumer announced too late that it knows lines about accounts, and got none; send everything again"
             );
         }
         let next = next?;
-        let summary = tally.summary(started.elapsed(), ends.losses, ends.acknowledged, next);
-        let ended = if next.is_some() {
+        let mut summary = tally.summary(started.elapsed(), ends.losses, ends.acknowledged, next);
+        summary.stream = ends.stream;
+        let ended = if summary.next.is_some() {
             Ended::Stopped
         } else if tally.has_failures() || ends.losses > 0 || !ends.acknowledged || ends.greeted_late
         {
@@ -215,6 +275,18 @@ impl Producer {
         };
         Ok((summary, ended))
     }
+}
+
+fn check_sockets(sockets: &[PathBuf]) -> Result<(), Failure> {
+    if !matches!(sockets.len(), 1 | 3) {
+        let count = sockets.len();
+        let what = format!("{count} socket paths given; give one or three");
+        return Err(Failure::usage(what));
+    }
+    for path in sockets {
+        pgbox::socket::check_path(path).map_err(Failure::usage)?;
+    }
+    Ok(())
 }
 
 /// How many lines count: what the progress bar is measured against.
@@ -233,6 +305,12 @@ fn count_lines(options: &Options, file: File) -> std::io::Result<u64> {
         reader.consume(used);
     }
     lines += u64::from(ends_open);
+    if lines < options.starting_line {
+        let (file, from) = (options.did_file.display(), options.starting_line);
+        observe::log!(
+            "note: {file} has {lines} lines: none is left from --starting-line {from} on"
+        );
+    }
     let end = if options.ending_line == 0 {
         lines
     } else {

@@ -17,7 +17,7 @@ const PIECE_BYTES: usize = 1 << 20;
 
 /// What the sockets are given.
 #[derive(Clone)]
-pub(crate) enum Handed {
+pub(crate) enum ToSend {
     /// A repo.
     Repo(Arc<CheckedRepo>),
     /// An account without one: its DID, and its state as the AppView calls it.
@@ -32,16 +32,16 @@ pub(crate) enum Parcel {
 }
 
 impl Parcel {
-    pub(crate) fn new(handed: &Handed, socket: usize, sockets: usize, now: i64) -> Self {
-        match handed {
-            Handed::Repo(checked) => Self::Repo(RepoParcel {
+    pub(crate) fn new(to_send: &ToSend, socket: usize, sockets: usize, now: i64) -> Self {
+        match to_send {
+            ToSend::Repo(checked) => Self::Repo(RepoParcel {
                 checked: Arc::clone(checked),
                 socket,
                 sockets,
                 now,
                 counted: AtomicBool::new(false),
             }),
-            Handed::Status(did, status) => Self::Status(account::status_line(did, status)),
+            ToSend::Status(did, status) => Self::Status(account::status_line(did, status)),
         }
     }
 }
@@ -159,7 +159,7 @@ impl RepoParcel {
 
 /// What is sent in the framed form: a part of a repo, or the state of an account.
 pub(crate) struct FramedParcel {
-    pub(crate) handed: Handed,
+    pub(crate) to_send: ToSend,
     pub(crate) socket: usize,
     pub(crate) sockets: usize,
     pub(crate) now: i64,
@@ -168,17 +168,17 @@ pub(crate) struct FramedParcel {
 
 impl handoff::send_frames::FramedParcel for FramedParcel {
     fn id(&self) -> (&str, &str) {
-        match &self.handed {
-            Handed::Repo(checked) => (checked.repo.did(), &checked.repo.commit().rev),
-            Handed::Status(did, _) => (did, ""),
+        match &self.to_send {
+            ToSend::Repo(checked) => (checked.repo.did(), &checked.repo.commit().rev),
+            ToSend::Status(did, _) => (did, ""),
         }
     }
 
     fn write_frames(&self, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         let mut piece = Vec::with_capacity(PIECE_BYTES + (64 << 10));
-        let checked = match &self.handed {
-            Handed::Repo(checked) => checked,
-            Handed::Status(did, status) => {
+        let checked = match &self.to_send {
+            ToSend::Repo(checked) => checked,
+            ToSend::Status(did, status) => {
                 frames::append_status(&mut piece, did, status);
                 return out(&piece);
             }
@@ -235,7 +235,7 @@ impl handoff::send_frames::FramedParcel for FramedParcel {
     }
 
     fn settle(self, outcome: Result<(), String>) {
-        let Handed::Repo(checked) = &self.handed else {
+        let ToSend::Repo(checked) = &self.to_send else {
             return;
         };
         match outcome {

@@ -2,7 +2,7 @@
 //! lines.
 
 use crate::form::Form;
-use crate::parcel::{FramedParcel, Handed, Parcel};
+use crate::parcel::{FramedParcel, Parcel, ToSend};
 use crate::tally::Tally;
 use handoff::send::{Event, Finished, Opened, Sender};
 use handoff::send_frames::FramedSender;
@@ -22,13 +22,13 @@ pub(crate) fn start_senders(
     now: i64,
     tally: &Arc<Tally>,
     stop: &Stop,
-) -> (Vec<UnboundedSender<Handed>>, Vec<JoinHandle<Finished>>) {
+) -> (Vec<UnboundedSender<ToSend>>, Vec<JoinHandle<Finished>>) {
     let sockets = paths.len();
     let mut senders = Vec::new();
     let mut threads = Vec::new();
     for (socket, path) in paths.iter().enumerate() {
         // Unbounded in number, bounded in bytes: each repo in it holds a share of the buffer.
-        let (sender, mut receiver) = mpsc::unbounded_channel::<Handed>();
+        let (sender, mut receiver) = mpsc::unbounded_channel::<ToSend>();
         senders.push(sender);
         let (path, tally, stop) = (path.clone(), Arc::clone(tally), stop.clone());
         threads.push(std::thread::spawn(move || {
@@ -60,8 +60,8 @@ struct Socket<'s> {
 
 impl Socket<'_> {
     /// Sends all that comes, in the form that the consumer takes.
-    fn send_all(&self, handed: &mut UnboundedReceiver<Handed>) -> Finished {
-        let Some(first) = handed.blocking_recv() else {
+    fn send_all(&self, to_send: &mut UnboundedReceiver<ToSend>) -> Finished {
+        let Some(first) = to_send.blocking_recv() else {
             return Finished {
                 losses: 0,
                 acknowledged: true,
@@ -71,22 +71,22 @@ impl Socket<'_> {
         let mut listen = |event: Event<'_>| on_event(&event, self.stop);
         match Opened::wait_for(self.path, &mut listen) {
             Ok(opened) if opened.takes_frames() && self.form == Form::Auto => {
-                self.send_frames(opened, first, handed)
+                self.send_frames(opened, first, to_send)
             }
-            Ok(opened) => self.send_lines(opened, first, handed),
+            Ok(opened) => self.send_lines(opened, first, to_send),
             Err(_) => {
                 let mut next = Some(first);
-                while let Some(handed_over) = next {
-                    self.not_sent(handed_over);
-                    next = handed.blocking_recv();
+                while let Some(current) = next {
+                    self.not_sent(current);
+                    next = to_send.blocking_recv();
                 }
                 NOT_ACKNOWLEDGED
             }
         }
     }
 
-    fn not_sent(&self, handed: Handed) {
-        if let Handed::Repo(checked) = handed {
+    fn not_sent(&self, to_send: ToSend) {
+        if let ToSend::Repo(checked) = to_send {
             self.tally.not_sent(&checked);
         }
     }
@@ -94,18 +94,18 @@ impl Socket<'_> {
     fn send_frames(
         &self,
         opened: Opened,
-        first: Handed,
-        handed: &mut UnboundedReceiver<Handed>,
+        first: ToSend,
+        to_send: &mut UnboundedReceiver<ToSend>,
     ) -> Finished {
         let mut sender = FramedSender::new(self.path, opened, |event| on_event(&event, self.stop));
         let mut next = Some(first);
         let mut given_up = false;
-        while let Some(handed_over) = next {
+        while let Some(current) = next {
             if given_up {
-                self.not_sent(handed_over);
+                self.not_sent(current);
             } else {
                 let parcel = FramedParcel {
-                    handed: handed_over,
+                    to_send: current,
                     socket: self.number,
                     sockets: self.of,
                     now: self.now,
@@ -114,11 +114,11 @@ impl Socket<'_> {
                 given_up = sender.send(parcel).is_err();
             }
             next = loop {
-                match handed.try_recv() {
-                    Ok(handed_over) => break Some(handed_over),
+                match to_send.try_recv() {
+                    Ok(current) => break Some(current),
                     Err(TryRecvError::Disconnected) => break None,
                     // Meanwhile, what is acknowledged makes room for more.
-                    Err(TryRecvError::Empty) if given_up => break handed.blocking_recv(),
+                    Err(TryRecvError::Empty) if given_up => break to_send.blocking_recv(),
                     Err(TryRecvError::Empty) => {
                         given_up = sender.listen().is_err();
                         std::thread::sleep(Duration::from_millis(5));
@@ -140,27 +140,27 @@ impl Socket<'_> {
     fn send_lines(
         &self,
         opened: Opened,
-        first: Handed,
-        handed: &mut UnboundedReceiver<Handed>,
+        first: ToSend,
+        to_send: &mut UnboundedReceiver<ToSend>,
     ) -> Finished {
         let mut sender = Sender::over(self.path, opened, |event| on_event(&event, self.stop));
         let mut next = Some(first);
         let mut given_up = false;
-        while let Some(handed_over) = next {
-            let parcel = Parcel::new(&handed_over, self.number, self.of, self.now);
+        while let Some(current) = next {
+            let parcel = Parcel::new(&current, self.number, self.of, self.now);
             let outcome = if given_up {
                 Err(ErrorKind::Interrupted.into())
             } else {
                 sender.send(parcel)
             };
             given_up |= matches!(&outcome, Err(error) if error.kind() == ErrorKind::Interrupted);
-            if let Handed::Repo(checked) = handed_over {
+            if let ToSend::Repo(checked) = current {
                 match outcome {
                     Ok(()) => self.tally.written(&checked, self.of),
                     Err(_) => self.tally.not_sent(&checked),
                 }
             }
-            next = handed.blocking_recv();
+            next = to_send.blocking_recv();
         }
         match sender.finish() {
             Ok(finished) if !given_up => finished,
@@ -185,7 +185,10 @@ fn on_event(event: &Event<'_>, stop: &Stop) -> bool {
     match event {
         Event::Away(path, tries, error) => {
             if tries.is_power_of_two() {
-                tracing::warn!("waiting for the consumer on {}: {error}", path.display());
+                let path = path.display();
+                tracing::warn!(
+                    "waiting for the consumer on {path}: {error}; start it with: skyfill consumer {path}"
+                );
             }
             // Also when stopping, a consumer that is only slow gets a few seconds.
             !(stop.is_set() && *tries > 6)
@@ -208,6 +211,8 @@ pub(crate) struct Ends {
     pub(crate) acknowledged: bool,
     /// Whether a consumer reported too late that it accepts lines about accounts.
     pub(crate) greeted_late: bool,
+    /// The stream that has everything, for people, if it was one.
+    pub(crate) stream: Option<String>,
 }
 
 impl Ends {
@@ -226,6 +231,7 @@ impl Ends {
             losses: ends.iter().map(|end| end.losses).sum(),
             acknowledged: ends.iter().all(|end| end.acknowledged),
             greeted_late: ends.iter().any(|end| end.greeted_late),
+            stream: None,
         }
     }
 }

@@ -34,6 +34,8 @@ struct Reasons {
     bad_lines: u64,
     unusable_records: u64,
     failures: FailureFile,
+    /// The first line whose repo did not go out because it was stopped.
+    first_stopped: Option<u64>,
 }
 
 #[derive(Default)]
@@ -102,6 +104,17 @@ impl Tally {
         *self.reasons().skipped.entry(reason).or_default() += 1;
     }
 
+    /// There is a repo, but it was stopped before it went out. The line that continues begins with
+    /// it, so that it is no failure to be given to another producer.
+    pub(crate) fn stopped(&self, line: &DidLine, reason: &'static str) {
+        self.done.add(1);
+        self.failed.add(1);
+        let mut reasons = self.reasons();
+        *reasons.failed.entry(reason).or_default() += 1;
+        let first = reasons.first_stopped.unwrap_or(line.number);
+        reasons.first_stopped = Some(first.min(line.number));
+    }
+
     /// There is a repo, but it did not come.
     pub(crate) fn failed(&self, line: &DidLine, reason: &'static str, why: &str) {
         self.done.add(1);
@@ -143,11 +156,7 @@ impl Tally {
     /// Some socket will not have the repo: the wait for its consumer was given up.
     pub(crate) fn not_sent(&self, checked: &CheckedRepo) {
         if !checked.failed.swap(true, Ordering::AcqRel) {
-            self.failed(
-                &checked.line,
-                "not sent",
-                "not sent: the consumer was not reachable",
-            );
+            self.stopped(&checked.line, "not sent");
         }
     }
 
@@ -159,24 +168,26 @@ impl Tally {
         }
     }
 
-    /// All of it. `next` is the first line that was not reached, if it was stopped before the end.
+    /// All of it. `unread` is the first line that was not reached, if it was stopped before the
+    /// end.
     pub(crate) fn summary(
         &self,
         elapsed: Duration,
         losses: u32,
         acknowledged: bool,
-        next: Option<u64>,
+        unread: Option<u64>,
     ) -> Summary {
         let reasons = self.reasons();
+        let next = unread.into_iter().chain(reasons.first_stopped).min();
         let failures = &reasons.failures;
         let path = failures.path.display();
         let failures = match &failures.error {
             Some(error) => Some(format!(
                 "the failures could not be written to {path}: {error}"
             )),
-            None if failures.file.is_some() => {
-                Some(format!("failures were appended to {path}, a DID file"))
-            }
+            None if failures.file.is_some() => Some(format!(
+                "failures were appended to {path} with their reasons; a producer takes it as its DID file"
+            )),
             None => None,
         };
         Summary {
@@ -191,6 +202,7 @@ impl Tally {
             acknowledged,
             next,
             failures,
+            stream: None,
             elapsed,
         }
     }
@@ -217,10 +229,13 @@ pub struct Summary {
     pub losses: u32,
     /// Whether every consumer reported that everything is committed.
     pub acknowledged: bool,
-    /// The first line that was not reached, if it was stopped before the end.
+    /// The first line that was not reached or whose repo did not go out, if it was stopped before
+    /// the end.
     pub next: Option<u64>,
     /// Where the failures are, or why they are not there, for people; nothing if there are none.
     pub failures: Option<String>,
+    /// The stream that has the repos, for people, if they went to one.
+    pub stream: Option<String>,
     /// How long it ran.
     pub elapsed: Duration,
 }
@@ -246,10 +261,16 @@ impl Summary {
                 self.unusable_records
             ));
         }
+        if let Some(stream) = &self.stream {
+            lines.push(format!(
+                "{stream} has what was sent; consumers store it from there, and a consumer with \
+                 --until-empty ends when all of it is stored"
+            ));
+        }
         lines.extend(self.failures.clone());
-        if !self.acknowledged {
+        if !self.acknowledged && self.sent > 0 {
             lines.push(
-                "a consumer closed its side without confirming that everything is committed, as skyfill's own does: check whether \
+                "a consumer did not confirm that everything is committed, as skyfill's own does: check whether \
                  everything is stored, or run this again from the start, which changes nothing that is stored"
                     .to_owned(),
             );
@@ -314,5 +335,28 @@ impl FailureFile {
                 }),
         };
         self.error = outcome.err().map(|error| error.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_continues_with_the_first_repo_that_did_not_go_out() {
+        let tally = Tally::new(Path::new("not-written.jsonl"));
+        let line = |number| DidLine {
+            number,
+            did: "did:plc:a".to_owned(),
+            pds: "https://pds.example".to_owned(),
+        };
+        let next = |unread| tally.summary(Duration::ZERO, 0, true, unread).next;
+        assert_eq!(next(Some(9)), Some(9));
+        tally.stopped(&line(7), "stopped");
+        tally.stopped(&line(5), "not sent");
+        tally.stopped(&line(6), "stopped");
+        assert_eq!((next(Some(9)), next(None)), (Some(5), Some(5)));
+        // It is no failure to be given to another producer.
+        assert_eq!(tally.summary(Duration::ZERO, 0, true, None).failures, None);
     }
 }

@@ -5,6 +5,7 @@ use crate::Collection::{
     ListBlock, ListItem, NotificationDeclaration, Post, Postgate, Profile, ReferenceListOptOut,
     Repost, StarterPack, Status, Threadgate, Verification,
 };
+use std::str::FromStr;
 
 /// Names for collections that belong together.
 pub const GROUPS: &[(&str, &[Collection])] = &[
@@ -59,6 +60,26 @@ pub fn meant_by(text: &str) -> Option<Vec<Collection>> {
     (!chosen.is_empty()).then_some(chosen)
 }
 
+/// The indexed collections that a text means, of people who are told what they can write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meant(pub Vec<Collection>);
+
+impl FromStr for Meant {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        meant_by(text.trim()).map(Self).ok_or_else(|| {
+            let known: Vec<&str> = Collection::ALL.iter().map(|known| known.nsid()).collect();
+            let groups: Vec<&str> = GROUPS.iter().map(|(name, _)| *name).collect();
+            format!(
+                "expected collections of an AppView ({}), a wildcard such as app.bsky.graph.*, or a group ({})",
+                known.join(", "),
+                groups.join(", ")
+            )
+        })
+    }
+}
+
 impl Collection {
     /// Whether a record of it is an event that belongs to its time, as a post or a like is. Others
     /// describe a state that holds until it is changed: a follow of years ago is a follow today.
@@ -84,7 +105,10 @@ mod tests {
         assert_eq!(meant_by("*").unwrap(), Collection::ALL);
         for none in ["", "post", "app.bsky.graph.list*", "org.example.*", "com*"] {
             assert_eq!(meant_by(none), None, "{none}");
+            let refused = none.parse::<Meant>().unwrap_err();
+            assert!(refused.contains("app.bsky.feed.post") && refused.contains("graph"));
         }
+        assert_eq!(" likes ".parse(), Ok(Meant(vec![Like])));
         // Every collection is in a group, so that all can be chosen by their meaning.
         for collection in Collection::ALL {
             let is_in = |(_, group): &(&str, &[Collection])| group.contains(collection);

@@ -35,8 +35,9 @@ mod reorder;
 pub mod route;
 mod row;
 
-pub use choose::{GROUPS, meant_by};
+pub use choose::{GROUPS, Meant, meant_by};
 pub use collection::Collection;
+pub use collections::own_table;
 pub use from_json::{DagCbor, from_json, from_stored_json};
 pub use json::{to_json, to_whole_json};
 pub use lexicon::MAX_SAFE_INTEGER;

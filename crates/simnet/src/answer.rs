@@ -134,10 +134,8 @@ pub(crate) async fn write(
     match answer {
         Answer::Repo(body) if takes_gzip && answer.is_packed() => {
             let packed = tokio::task::block_in_place(|| gzip(body))?;
-            let head = car_head(
-                packed.len() as u64,
-                &format!("content-encoding: gzip\r\n{headers}"),
-            );
+            let encoding = format!("content-encoding: gzip\r\n{headers}");
+            let head = car_head(packed.len() as u64, &encoding);
             write_both(stream, &head, &packed).await?;
             Ok(true)
         }
@@ -146,12 +144,8 @@ pub(crate) async fn write(
             Ok(true)
         }
         Answer::Status(status, own, body) => {
-            write_both(
-                stream,
-                &status_head(*status, own, body.len(), headers),
-                body.as_bytes(),
-            )
-            .await?;
+            let head = status_head(*status, own, body.len(), headers);
+            write_both(stream, &head, body.as_bytes()).await?;
             Ok(true)
         }
         Answer::Redirect(to) => {
@@ -175,12 +169,8 @@ pub(crate) async fn write(
         }
         Answer::Then(..) => Ok(false),
         Answer::Stall(body) => {
-            write_both(
-                stream,
-                &car_head(body.len() as u64, headers),
-                &body[..body.len() / 2],
-            )
-            .await?;
+            let head = car_head(body.len() as u64, headers);
+            write_both(stream, &head, &body[..body.len() / 2]).await?;
             hold(stream).await;
             Ok(false)
         }
@@ -188,21 +178,11 @@ pub(crate) async fn write(
             drip(stream, &car_head(body.len() as u64, headers), body).await?;
             Ok(true)
         }
-        Answer::Endless => {
-            let head = format!("HTTP/1.1 200 OK\r\n{CAR}{headers}connection: close\r\n\r\n");
-            stream.write_all(head.as_bytes()).await?;
-            let chunk = vec![0u8; 64 << 10];
-            loop {
-                stream.write_all(&chunk).await?;
-            }
-        }
+        Answer::Endless => write_without_end(stream, headers).await,
         Answer::Bomb(bytes) => {
             let bomb = Bomb::new(*bytes)?;
-            let head = car_head(
-                bomb.length(),
-                &format!("content-encoding: gzip\r\n{headers}"),
-            );
-            write_both(stream, &head, &bomb.start).await?;
+            let encoding = format!("content-encoding: gzip\r\n{headers}");
+            write_both(stream, &car_head(bomb.length(), &encoding), &bomb.start).await?;
             for _ in 0..bomb.times {
                 stream.write_all(&bomb.piece).await?;
             }
@@ -215,14 +195,20 @@ pub(crate) async fn write(
             Ok(true)
         }
         Answer::Short(body) => {
-            write_both(
-                stream,
-                &car_head(body.len() as u64, headers),
-                &body[..body.len() * 2 / 3],
-            )
-            .await?;
+            let head = car_head(body.len() as u64, headers);
+            write_both(stream, &head, &body[..body.len() * 2 / 3]).await?;
             Ok(false)
         }
+    }
+}
+
+/// Writes until the client leaves.
+async fn write_without_end(stream: &mut TcpStream, headers: &str) -> std::io::Result<bool> {
+    let head = format!("HTTP/1.1 200 OK\r\n{CAR}{headers}connection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    let chunk = vec![0u8; 64 << 10];
+    loop {
+        stream.write_all(&chunk).await?;
     }
 }
 

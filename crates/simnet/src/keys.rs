@@ -1,6 +1,6 @@
 //! Keys of accounts that do not exist, made from their DIDs: everybody knows them.
 
-use k256::ecdsa::signature::Signer;
+use k256::ecdsa::signature::Signer as _;
 use sha2::{Digest, Sha256};
 
 enum Key {
@@ -59,14 +59,29 @@ pub fn sign(did: &str, message: &[u8]) -> Vec<u8> {
 /// The signature with the key that `did` has after it was changed `generation` times.
 #[must_use]
 pub fn sign_with(did: &str, generation: u32, message: &[u8]) -> Vec<u8> {
-    match key_of(did, generation) {
-        Key::Secp256k1(key) => {
-            let signature: k256::ecdsa::Signature = key.sign(message);
-            signature.normalize_s().to_bytes().to_vec()
-        }
-        Key::P256(key) => {
-            let signature: p256::ecdsa::Signature = key.sign(message);
-            signature.normalize_s().to_bytes().to_vec()
+    Signer::of(did, generation).sign(message)
+}
+
+/// A key that signs many times.
+pub(crate) struct Signer(Key);
+
+impl Signer {
+    /// The key that `did` has after it was changed `generation` times.
+    pub(crate) fn of(did: &str, generation: u32) -> Self {
+        Self(key_of(did, generation))
+    }
+
+    /// The signature over `message`, 64 bytes, low S.
+    pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
+        match &self.0 {
+            Key::Secp256k1(key) => {
+                let signature: k256::ecdsa::Signature = key.sign(message);
+                signature.normalize_s().to_bytes().to_vec()
+            }
+            Key::P256(key) => {
+                let signature: p256::ecdsa::Signature = key.sign(message);
+                signature.normalize_s().to_bytes().to_vec()
+            }
         }
     }
 }

@@ -19,15 +19,20 @@ mod repo;
 mod request;
 mod server;
 mod tangle;
+mod tree;
 
 pub use answer::{Answer, Gate};
 pub use dns::Dns;
 pub use document::document;
 pub use keys::{sign, sign_with, signing_key, signing_key_of};
 pub use lines::{append_lines, write_lines};
-pub use network::{Expected, Fault, HostCounts, Limit, Network, NetworkSettings};
+pub use network::{
+    Burst, Expected, Fault, HostCounts, Limit, Live, LiveSettings, Network, NetworkSettings, Pace,
+    Playing, StreamFault,
+};
 pub use random::Random;
 pub use records::{Mix, Population};
 pub use repo::{build_car, build_commit, build_proof, build_repo};
 pub use server::Server;
 pub use tangle::Tangle;
+pub use tree::{Changed, Tree, Write};

@@ -9,27 +9,21 @@
 use crate::document::document;
 use crate::random::Random;
 use crate::repo::build_repo;
-use atrepo::cbor::{Writer, key_order};
 use atrepo::{Cid, Codec, syntax};
 use rows::datetime;
 use std::collections::BTreeMap;
 
-/// A value of a record; maps are put into canonical order when they are written.
-#[derive(Clone)]
-enum Value {
-    Text(String),
-    Number(i64),
-    Float(f64),
-    Link(Cid),
-    List(Vec<Value>),
-    Map(Vec<(&'static str, Value)>),
-}
+mod value;
+
+use value::{Value, encoded, of_type, strong_ref, text};
 
 /// The network.
 #[derive(Clone, Debug)]
 pub struct Tangle {
     /// By DID, the records: key and DAG-CBOR.
     repos: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
+    /// When its commits were made, in microseconds since 1970.
+    committed: u64,
 }
 
 /// A post that others may point to.
@@ -46,7 +40,8 @@ const BEGINNING: u64 = 1_700_000_000_000_000;
 /// From then to the commits, in microseconds: nobody believes one in the future.
 const AGE: u64 = 60_000_000_000_000;
 
-struct Maker {
+/// Makes records that get in each other's way.
+pub(crate) struct Maker {
     random: Random,
     dids: Vec<String>,
     posts: Vec<Post>,
@@ -84,23 +79,49 @@ impl Tangle {
                 format!("did:plc:{id}")
             })
             .collect();
-        let mut maker = Maker {
-            random,
-            posts: Vec::new(),
-            lists: Vec::new(),
-            others: Vec::new(),
-            clock: BEGINNING,
-            is_knotted,
-            repos: dids
-                .iter()
-                .map(|did| (did.clone(), BTreeMap::new()))
-                .collect(),
-            dids,
-        };
+        let mut maker = Maker::new(random, dids, is_knotted);
         for _ in 0..records {
             maker.one();
         }
-        Self { repos: maker.repos }
+        Self {
+            repos: maker.repos,
+            committed: BEGINNING + AGE,
+        }
+    }
+
+    /// The same network a day before: of each repo, some records were not there, some had the
+    /// content of another one, and some were deleted since.
+    #[must_use]
+    pub fn earlier(&self, seed: u64) -> Self {
+        const DAY: u64 = 86_400_000_000;
+        let mut random = Random::new(seed);
+        let repos = self.repos.iter().map(|(did, records)| {
+            let mut earlier = records.clone();
+            let keys: Vec<&String> = records.keys().collect();
+            for (at, key) in keys.iter().enumerate() {
+                let collection = key.split_once('/').map_or("", |(collection, _)| collection);
+                let other = keys[random.index(keys.len())];
+                let is_alike = other
+                    .split_once('/')
+                    .is_some_and(|(name, _)| name == collection);
+                match random.below(20) {
+                    0 | 1 => drop(earlier.remove(*key)),
+                    2 | 3 if is_alike => {
+                        earlier.insert((*key).clone(), records[other].clone());
+                    }
+                    4 => {
+                        let rkey = syntax::tid(BEGINNING + at as u64, 31);
+                        earlier.insert(format!("{collection}/{rkey}"), records[*key].clone());
+                    }
+                    _ => {}
+                }
+            }
+            (did.clone(), earlier)
+        });
+        Self {
+            repos: repos.collect(),
+            committed: self.committed - DAY,
+        }
     }
 
     /// The accounts.
@@ -117,7 +138,7 @@ impl Tangle {
         let records = self.repos[did]
             .iter()
             .map(|(key, bytes)| (key.clone(), bytes.clone()));
-        build_repo(did, &syntax::tid(BEGINNING + AGE, 7), records.collect())
+        build_repo(did, &syntax::tid(self.committed, 7), records.collect())
     }
 
     /// The handle that an account claims; every seventh claims that of the account before.
@@ -147,20 +168,55 @@ impl Tangle {
     }
 }
 
-fn text(text: impl Into<String>) -> Value {
-    Value::Text(text.into())
-}
-
-fn strong_ref(uri: &str, cid: &str) -> Value {
-    Value::Map(vec![("uri", text(uri)), ("cid", text(cid))])
-}
-
-fn of_type(name: &str, mut fields: Vec<(&'static str, Value)>) -> Value {
-    fields.push(("$type", text(name)));
-    Value::Map(fields)
-}
+/// Posts, lists and other records that are pointed to, at most: the last ones.
+const REMEMBERED: usize = 4000;
 
 impl Maker {
+    pub(crate) fn new(random: Random, dids: Vec<String>, is_knotted: bool) -> Self {
+        Self {
+            random,
+            posts: Vec::new(),
+            lists: Vec::new(),
+            others: Vec::new(),
+            clock: BEGINNING,
+            is_knotted,
+            repos: dids
+                .iter()
+                .map(|did| (did.clone(), BTreeMap::new()))
+                .collect(),
+            dids,
+        }
+    }
+
+    /// Another account, to be pointed to.
+    pub(crate) fn add_did(&mut self, did: &str) {
+        self.dids.push(did.to_owned());
+    }
+
+    /// A post that somebody else made, to be pointed to.
+    pub(crate) fn add_post(&mut self, did: &str, rkey: &str, record: &[u8]) {
+        self.posts.push(Post {
+            did: did.to_owned(),
+            uri: format!("at://{did}/app.bsky.feed.post/{rkey}"),
+            cid: Cid::of(Codec::DagCbor, record).to_string(),
+            root: None,
+        });
+    }
+
+    /// Records of `did` that are made at this time: one, or none if somebody else would make it.
+    pub(crate) fn made_by(&mut self, did: &str, micros: u64) -> BTreeMap<String, Vec<u8>> {
+        self.clock = micros;
+        self.repos.clear();
+        if self.posts.len() > REMEMBERED * 2 {
+            self.posts.drain(..REMEMBERED);
+        }
+        if self.others.len() > REMEMBERED * 2 {
+            self.others.drain(..REMEMBERED);
+        }
+        self.one_of(did);
+        self.repos.remove(did).unwrap_or_default()
+    }
+
     fn did(&mut self) -> String {
         self.dids[self.random.index(self.dids.len())].clone()
     }
@@ -236,14 +292,18 @@ impl Maker {
         if self.is_knotted && self.random.percent(4) {
             return self.circle();
         }
+        self.one_of(&did);
+    }
+
+    fn one_of(&mut self, did: &str) {
         match self.random.below(100) {
-            0..45 => self.make_post(&did),
-            45..55 => self.gate(&did),
-            55..67 => self.subject(&did, "app.bsky.feed.like"),
-            67..75 => self.subject(&did, "app.bsky.feed.repost"),
-            75..84 => self.account_record(&did),
-            84..92 => self.list_record(&did),
-            _ => self.rest(&did),
+            0..45 => self.make_post(did),
+            45..55 => self.gate(did),
+            55..67 => self.subject(did, "app.bsky.feed.like"),
+            67..75 => self.subject(did, "app.bsky.feed.repost"),
+            75..84 => self.account_record(did),
+            84..92 => self.list_record(did),
+            _ => self.rest(did),
         }
     }
 
@@ -696,34 +756,6 @@ impl Maker {
                     &rkey,
                     vec![("text", text("nobody's"))],
                 );
-            }
-        }
-    }
-}
-
-fn encoded(fields: Vec<(&'static str, Value)>) -> Vec<u8> {
-    let mut w = Writer::new();
-    write(&Value::Map(fields), &mut w);
-    w.into_bytes()
-}
-
-fn write(value: &Value, out: &mut Writer) {
-    match value {
-        Value::Text(text) => _ = out.text(text),
-        Value::Number(number) => _ = out.integer(*number),
-        Value::Float(number) => _ = out.float(*number),
-        Value::Link(cid) => _ = out.cid(cid),
-        Value::List(items) => {
-            out.list(items.len() as u64);
-            items.iter().for_each(|item| write(item, out));
-        }
-        Value::Map(entries) => {
-            let mut entries: Vec<_> = entries.iter().collect();
-            entries.sort_by(|a, b| key_order(a.0.as_bytes(), b.0.as_bytes()));
-            out.map(entries.len() as u64);
-            for (key, value) in entries {
-                out.text(key);
-                write(value, out);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! How commands end: with an exit code, and for errors with a line that names the thing and a line
 //! that names the next step.
 
-use crate::told;
+use crate::command_line::command_line;
 use process::{Ended, Failure, Kind, NextStep};
 use std::process::ExitCode;
 
@@ -43,8 +43,10 @@ pub(crate) fn report(outcome: Result<Ended, Failure>) -> ExitCode {
 fn shown(next: &NextStep) -> String {
     match next {
         NextStep::Text(text) => text.clone(),
-        NextStep::GoOn(text) => format!("{text} continue with: {}", told::line_to_go_on_with()),
-        NextStep::Run { text, command } => format!("{text}: {}", told::line_of(command)),
+        NextStep::GoOn(text) => format!("{text} continue with: {}", command_line().to_continue()),
+        NextStep::Run { text, command } => {
+            format!("{text}: {}", command_line().of_command(command))
+        }
     }
 }
 

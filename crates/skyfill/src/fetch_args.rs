@@ -1,17 +1,17 @@
 //! Converts arguments that several commands share to the options of the engines.
 
 use crate::cli::{
-    CallerArgs, DirectoryArgs, FetchArgs, LoadArgs, RunDocuments, RunHandles, SourceArgs, SpoolArgs,
+    CallerArgs, CarsArgs, DirectoryArgs, FetchArgs, HostsArgs, LoadArgs, RunDocuments, RunHandles,
+    SourceArgs, SpoolArgs, WorkerArgs,
 };
-use crate::told;
-use discover::lists;
+use crate::command_line::command_line;
+use archive::OpenOptions;
 use engine::Directory;
-use engine::discovery::Source;
+use engine::discovery::{Source, base_url, opt_out, urls_of_file};
 use engine::identities::{Documents, HandleMode};
-use engine::run::{LoadOptions, Scale, Wanted};
-use fetch::{OneServer, OptOut, Spool};
+use engine::run::{LoadOptions, Scale, Wanted, WorkerOptions};
+use fetch::{OneServer, Spool};
 use process::{Database, Failure};
-use std::path::Path;
 use std::time::Duration;
 
 /// Seconds for which a host that does not answer is retried, unless the arguments say
@@ -46,28 +46,8 @@ pub(crate) fn options(
         max_repo_bytes: args.max_repo_bytes,
         allow_private_hosts: args.allow_private_hosts,
         named: args.named.clone(),
-        opt_out: opt_out(args)?,
+        opt_out: opt_out(&args.skip_host, args.opt_out.as_deref())?,
     })
-}
-
-/// The hosts and accounts that the arguments leave out.
-fn opt_out(args: &FetchArgs) -> Result<OptOut, Failure> {
-    let mut all = OptOut::default();
-    all.add(&args.skip_host.join("\n"))
-        .map_err(|host| Failure::usage(format!("--skip-host: {host} is not a host")))?;
-    if let Some(path) = &args.opt_out {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            Failure::new(format!("cannot read {}: {error}", path.display()))
-                .hint("--opt-out expects a text file with one host or DID per line")
-        })?;
-        all.add(&text).map_err(|line| {
-            Failure::usage(format!(
-                "{}: {line} is neither a host nor a DID",
-                path.display()
-            ))
-        })?;
-    }
-    Ok(all)
 }
 
 /// The spool of the arguments; says so where it lies in memory.
@@ -84,8 +64,8 @@ pub(crate) fn spool(args: &SpoolArgs) -> Result<Spool, Failure> {
     Ok(spool)
 }
 
-/// The same, with the servers that the operator names: those may lie on private networks. What they
-/// list may not.
+/// How hosts are asked, with the servers that the operator names: those may lie on private
+/// networks. What they list may not.
 pub(crate) fn options_naming(
     args: &FetchArgs,
     caller: &CallerArgs,
@@ -96,7 +76,7 @@ pub(crate) fn options_naming(
     named.extend(source.relay.clone());
     named.sort_unstable();
     named.dedup();
-    told::imply("named", &named);
+    command_line().imply("named", &named);
     Ok(fetch::Options {
         named,
         ..options(args, caller, PATIENCE)?
@@ -111,22 +91,11 @@ pub(crate) fn source(args: &SourceArgs) -> Result<Source, Failure> {
         relay: relay.transpose()?,
         relay_repos: args.relay_repos,
         pds: pds.collect::<Result<_, _>>()?,
-        pds_file: args.pds_file.as_deref().map(urls_of).transpose()?,
+        pds_file: args.pds_file.as_deref().map(urls_of_file).transpose()?,
         plc_export: args.plc_export,
         collections: args.collection.clone(),
         straggler_grace: Duration::from_secs(args.straggler_grace),
     })
-}
-
-/// The servers that a file names, one URL per line.
-fn urls_of(path: &Path) -> Result<Vec<String>, Failure> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))?;
-    text.lines()
-        .map(|line| line.split('#').next().unwrap_or_default().trim())
-        .filter(|line| !line.is_empty())
-        .map(|line| base_url(&path.display().to_string(), line))
-        .collect()
 }
 
 /// Where documents and handles are asked for.
@@ -137,13 +106,43 @@ pub(crate) fn directory(
 ) -> Directory {
     Directory {
         user_agent: user_agent(caller),
-        plc_url: args.plc_url.clone(),
+        plc_url: args.servers.plc_url.clone(),
         plc_pace: OneServer::new(f64::from(args.plc_rate)),
         web_server: args.did_web_server.clone(),
-        dns_server: args.dns_server,
+        dns_server: args.servers.dns_server,
         well_known_server: args.well_known_server.clone(),
         timeout: Duration::from_secs(args.timeout),
         allow_private_hosts,
+    }
+}
+
+impl CarsArgs {
+    /// How archives are read.
+    pub(crate) fn options(&self) -> Result<OpenOptions, Failure> {
+        Ok(OpenOptions {
+            access: self.store.access()?,
+            spool: spool(&self.spool)?,
+            memory: self.memory,
+        })
+    }
+}
+
+impl HostsArgs {
+    /// How hosts are asked; one that does not answer is retried for `patience` seconds, unless the
+    /// arguments say otherwise.
+    pub(crate) fn options(&self, patience: u64) -> Result<fetch::Options, Failure> {
+        options(&self.fetch, &self.caller, patience)
+    }
+
+    /// Where bodies wait that are too large for memory.
+    pub(crate) fn spool(&self) -> Result<Spool, Failure> {
+        spool(&self.spool)
+    }
+
+    /// Where documents and handles are asked for.
+    pub(crate) fn directory(&self) -> Directory {
+        let allow_private_hosts = self.fetch.allow_private_hosts;
+        directory(&self.directory, &self.caller, allow_private_hosts)
     }
 }
 
@@ -153,43 +152,56 @@ pub(crate) fn load(
     source: &Source,
     database: &Database,
 ) -> Result<LoadOptions, Failure> {
-    let wanted = Wanted {
-        threads: args.threads.map(usize::from),
-        connections: args.max_db_connections.map(usize::from),
-        slots: args.fetch.concurrency.map(|slots| slots as usize),
-        memory: args.memory,
-        server_memory: args.server_memory,
-    };
-    let scale = Scale::choose(&wanted, database)?;
+    let hosts = &args.fill.hosts;
+    let scale = Scale::choose(&wanted(args), database)?;
     observe::log!("{}", scale.line());
     Ok(LoadOptions {
         keep_cars: args.keep_cars.clone(),
+        access: args.store.access()?,
         handles: match args.handles {
+            RunHandles::Auto => Some(HandleMode::Auto),
             RunHandles::Verified => Some(HandleMode::Verified),
             RunHandles::Claimed => Some(HandleMode::Claimed),
             RunHandles::Skip => None,
         },
-        documents: match args.documents {
-            RunDocuments::Auto => Documents::Auto,
-            RunDocuments::Export => Documents::Export,
-            RunDocuments::Single => Documents::Single,
-        },
+        documents: documents(args.documents),
         verifies: !args.no_verify,
         certificate: args.certificate.clone(),
-        accept_deletions: args.accept_deletions,
+        accept_deletions: args.fill.accept_deletions,
         scale,
-        fetch: options_naming(&args.fetch, &args.caller, source)?,
-        spool: spool(&args.spool)?,
-        directory: directory(
-            &args.directory,
-            &args.caller,
-            args.fetch.allow_private_hosts,
-        ),
+        fetch: options_naming(&hosts.fetch, &hosts.caller, source)?,
+        spool: hosts.spool()?,
+        directory: hosts.directory(),
+        worker: worker(&args.worker),
+        follows: false,
     })
 }
 
-/// The URL that an argument names.
-pub(crate) fn base_url(argument: &str, text: &str) -> Result<String, Failure> {
-    lists::base_url(text)
-        .ok_or_else(|| Failure::usage(format!("{argument}: {text} is not the URL of a server")))
+/// The sizes that a load is asked to have.
+pub(crate) fn wanted(args: &LoadArgs) -> Wanted {
+    let slots = args.fill.hosts.fetch.concurrency;
+    Wanted {
+        threads: args.threads.map(usize::from),
+        connections: args.max_db_connections.map(usize::from),
+        slots: slots.map(|slots| slots as usize),
+        memory: args.fill.memory,
+        server_memory: args.server.server_memory,
+    }
+}
+
+/// How the documents of many accounts are read.
+pub(crate) fn documents(mode: RunDocuments) -> Documents {
+    match mode {
+        RunDocuments::Auto => Documents::Auto,
+        RunDocuments::Export => Documents::Export,
+        RunDocuments::Single => Documents::Single,
+    }
+}
+
+/// What the process is as a worker.
+fn worker(args: &WorkerArgs) -> WorkerOptions {
+    WorkerOptions {
+        name: args.worker.clone().unwrap_or_else(process::host_name),
+        lease: Duration::from_secs(args.lease.into()),
+    }
 }

@@ -1,13 +1,13 @@
 //! The command `skyfill`: arguments, environment, wiring, exit codes. The other crates do the work.
 
 mod cli;
+mod command_line;
 mod commands;
 mod complaint;
 mod exit;
 mod fetch_args;
 mod listening;
 mod signals;
-mod told;
 
 use clap::FromArgMatches;
 use cli::{Cli, Command};
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     if let Err(failure) = cli.log.start() {
         return exit::report(Err(failure));
     }
-    told::keep(line, &matches);
+    command_line::keep(line, &matches);
     if let Err(failure) = process::failpoint::arm_from_environment() {
         return exit::report(Err(failure));
     }
@@ -50,8 +50,11 @@ fn main() -> ExitCode {
         Command::Producer(args) => commands::producer::run(&args),
         Command::Consumer(args) => commands::consumer::run(&args),
         Command::Discover(args) => commands::discover::run(&args),
+        Command::Plan(args) => commands::plan::run(&args),
         Command::Run(args) => commands::run::run(&args),
         Command::CatchUp(args) => commands::catch_up::run(&args),
+        Command::Repair(args) => commands::repair::run(&args),
+        Command::Follow(args) => commands::follow::run(&args),
         Command::Identities(args) => commands::identities::run(&args),
         Command::Finalize(args) => commands::finalize::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
@@ -61,13 +64,16 @@ fn main() -> ExitCode {
         Command::Explain(args) => commands::explain::run(&args),
         Command::Audit(args) => commands::audit::run(&args),
         Command::Compare(args) => commands::compare::run(&args),
+        Command::Archive(args) => commands::archive::run(&args),
+        Command::Export(args) => commands::export::run(&args),
+        Command::Records(args) => commands::records::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
         Command::Indexes(args) => commands::indexes::run(&args),
         Command::Db(args) => commands::db::run(&args),
         Command::Simnet(args) => commands::practice::run(&args),
-        Command::Completions(args) => commands::packaged::completions(&args),
-        Command::ManPages(args) => commands::packaged::man_pages(&args),
-        Command::Reference => commands::reference::run(),
+        Command::Completions(args) => commands::definition::completions(&args),
+        Command::ManPages(args) => commands::definition::man_pages(&args),
+        Command::Reference => commands::definition::reference(),
     };
     exit::report(outcome)
 }

@@ -117,6 +117,15 @@ impl TestDb {
         Self::made_with(&format!("TEMPLATE {}", template.name))
     }
 
+    /// One on a server of the test's own, which ends with it.
+    #[must_use]
+    pub fn elsewhere(url: String) -> Self {
+        Self {
+            name: String::new(),
+            url,
+        }
+    }
+
     /// Another one with all that is in this one. No session may be open here.
     #[must_use]
     pub fn copied(&self) -> Self {
@@ -175,6 +184,9 @@ impl TestDb {
 
 impl Drop for TestDb {
     fn drop(&mut self) {
+        if self.name.is_empty() {
+            return;
+        }
         // A test that has failed already is not to panic again.
         if let Ok(mut client) = Client::connect(&server().url_of("postgres"), NoTls) {
             let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);

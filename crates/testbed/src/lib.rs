@@ -6,9 +6,12 @@
 //! | `database` | the tests' PostgreSQL, and a database for each test |
 //! | `comparison` | tables as sorted JSON, and what differs between two of them |
 //! | `network` | repos on a loopback PDS, with documents and handles; repos some time later |
+//! | `nats` | a NATS server with JetStream, or a cluster |
 //! | `browser` | a headless Chromium |
+//! | `objects` | an object store, and the way to it, which can be cut |
 //! | `command` | the commands that most tests run, and what they printed |
 //! | `process` | commands that run beside a test: waiting for what they print, signals, memory |
+//! | `sized` | tables that the planner takes for large, and the plans of a session |
 //! | `waiting` | waiting for what sends no event |
 //! | `material` | files that tests compare with, in the crate and at `../shared` |
 //!
@@ -21,9 +24,12 @@ mod command;
 mod comparison;
 mod database;
 mod material;
+mod nats;
 mod network;
+mod objects;
 pub mod pages;
 mod process;
+mod sized;
 mod waiting;
 
 pub use browser::Browser;
@@ -34,8 +40,11 @@ pub use command::{
 pub use comparison::{canonical, difference, dump_of};
 pub use database::{TestDb, cluster_folder};
 pub use material::{material, shared};
+pub use nats::{Nats, StreamMessage};
 pub use network::{Net, dns, later, records_of};
+pub use objects::ObjectStore;
 pub use process::{Consumer, Watched, cpu_seconds, peak_kib, send_lines, send_signal, signal};
+pub use sized::{Planned, WholeRead, pretend_rows};
 pub use waiting::wait_until;
 
 /// A folder for one test that the server's user can reach, too.

@@ -6,10 +6,9 @@
 //! Rows that name records of the account which the repo does not have are extra.
 
 use crate::finding::{Finding, What};
-use crate::pure::{Batch, Facts, Rules, Winners};
+use crate::pure::{Batch, Facts, Winners};
 use appview::table::{self, TableInfo};
 use atrepo::{Cid, Codec, Entry, Repo, RepoError};
-use load::Notifications;
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::ToSql;
 use postgres::{Client, Error};
@@ -88,7 +87,7 @@ pub fn compare<C: AsRef<[u8]>>(
     let did = repo.did();
     let mut audit = Audit {
         did,
-        batch: Batch::new(Rules::Foreign(facts)),
+        batch: Batch::new(facts),
         winners: Winners::default(),
         had: HashSet::new(),
         compared: Compared::default(),
@@ -152,13 +151,8 @@ impl Audit<'_> {
             indexed_at: &indexed_at,
             value,
         };
-        let all = &Notifications::All;
         // What the official indexer refuses has no rows: if there are some, they are extra.
-        if self
-            .batch
-            .add(&record, all, &mut self.winners, false)
-            .is_ok()
-        {
+        if self.batch.add(&record, &mut self.winners).is_ok() {
             self.had.insert(hash(&uri));
         }
     }

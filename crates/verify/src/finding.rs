@@ -132,4 +132,48 @@ impl Finding {
             What::Signature(why) => json!({"did": did, "what": "signature", "why": why}),
         }
     }
+
+    /// Findings as text, for [`Finding::read_all`].
+    pub(crate) fn write_all<'f>(findings: impl Iterator<Item = &'f Self>) -> String {
+        Value::Array(findings.map(Self::json).collect()).to_string()
+    }
+
+    /// Reads findings of the kinds that can be about an account which was not compared.
+    pub(crate) fn read_all(text: &str) -> Vec<Self> {
+        let found: Vec<Value> = serde_json::from_str(text).unwrap_or_default();
+        found.iter().filter_map(Self::read).collect()
+    }
+
+    fn read(json: &Value) -> Option<Self> {
+        let text = |name: &str| json.get(name)?.as_str().map(str::to_owned);
+        let rows = || json.get("rows")?.as_u64();
+        let table = || {
+            let mut all = appview::table::ALL.iter();
+            let name = text("table")?;
+            all.find(|info| info.name == name).map(|info| info.name)
+        };
+        let what = match json.get("what")?.as_str()? {
+            "stray" => What::Stray {
+                table: table()?,
+                uri: text("uri")?,
+                rows: rows()?,
+            },
+            "never loaded" => What::NeverLoaded {
+                table: table()?,
+                uri: text("uri")?,
+                rows: rows()?,
+            },
+            "json" => What::Json {
+                uri: text("uri")?,
+                why: text("why")?,
+            },
+            "commit" => What::Commit(text("why")?),
+            "signature" => What::Signature(text("why")?),
+            _ => return None,
+        };
+        Some(Self {
+            did: text("did")?,
+            what,
+        })
+    }
 }

@@ -1,20 +1,34 @@
 //! The proof that nothing is missing: tables against signed commits.
 //!
-//! For each repo, in the order of DIDs and with bounded memory: the root of its tree is computed
-//! again from `record` and the ledger's list of skipped records (`tree`); the JSON of each record
-//! is turned back into DAG-CBOR and compared with its CID; the rows that follow from the record
-//! alone are made again and compared with what is stored (`pure`). At the end, rows that belong
-//! to no record are looked for (`strays`). Nothing is changed here.
+//! Repos are compared in slices (`slices`), each in one snapshot. The rows of a slice are read
+//! table by table, in the order of URIs (`ordered_rows`), and gone through side by side
+//! (`compare_slice`). For each repo (`compare_repo`), the root of its tree is computed again from
+//! `record` and the ledger's list of skipped records (`tree`), and the JSON of each record is
+//! turned back into DAG-CBOR and compared with its CID. The rows that follow from the record alone
+//! are made again and compared with what is stored (`pure`); what does not follow from records are
+//! times and settings of runs (`run_settings`). Rows that belong to no record come by between the
+//! others (`stray_rows`), or are looked for at the end (`stray_search`). Nothing is changed here.
 
 pub mod audit;
+mod compare_repo;
+mod compare_slice;
 mod finding;
+mod ordered_rows;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod plans;
 mod pure;
 pub mod record;
+mod report;
 mod repos;
-mod strays;
+mod run_settings;
+mod slices;
+mod stray_rows;
+mod stray_search;
 mod tree;
 pub mod verdict;
 
 pub use finding::{Finding, What};
 pub use pure::Facts;
-pub use repos::{HostCounts, Report, Verify};
+pub use report::{HostCounts, Report};
+pub use repos::Verify;

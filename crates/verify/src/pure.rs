@@ -4,23 +4,13 @@ use crate::finding::{Finding, What};
 use appview::table::{self, Kind, TableInfo};
 use atrepo::{Cid, Codec};
 use load::Notifications;
-use postgres::{Client, Error};
+use postgres::{Client, Error, GenericClient};
 use rows::{Collection, Field, Record, Rows};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 
 /// A row: its values as text, `jsonb` in one form.
-type Row = Vec<Option<String>>;
-
-/// How strictly rows are compared.
-#[derive(Clone, Copy)]
-pub(crate) enum Rules<'r> {
-    /// As rows that skyfill wrote; `record` is compared elsewhere.
-    Own,
-    /// As rows that any indexer wrote: it has its own times, and perhaps not all tables and
-    /// columns. `record` is compared, too.
-    Foreign(&'r Facts),
-}
+pub(crate) type Row = Vec<Option<String>>;
 
 /// Which tables and columns a database has.
 #[derive(Clone, Debug, Default)]
@@ -78,38 +68,76 @@ impl Facts {
     fn has_column(&self, info: &TableInfo, at: usize) -> bool {
         self.of(info).get(at).copied().unwrap_or(false)
     }
-}
-
-impl Rules<'_> {
-    fn has(self, info: &TableInfo) -> bool {
-        match self {
-            Self::Own => true,
-            Self::Foreign(facts) => facts.has(info),
-        }
-    }
 
     /// Whether the value of a column says nothing: the time is the indexer's own, or the column is
     /// absent.
-    fn is_free(self, info: &TableInfo, at: usize) -> bool {
-        let Self::Foreign(facts) = self else {
-            return false;
-        };
+    fn is_free(&self, info: &TableInfo, at: usize) -> bool {
         let name = info.columns.get(at).map_or("", |column| column.name);
-        matches!(name, "indexedAt" | "sortAt") || !facts.has_column(info, at)
+        matches!(name, "indexedAt" | "sortAt") || !self.has_column(info, at)
     }
 
     /// SQL of a column's value as text.
-    fn value(self, info: &TableInfo, at: usize, name: &str) -> String {
-        match self {
-            Self::Foreign(facts) if !facts.has_column(info, at) => "NULL::text".to_owned(),
-            _ => format!("x.\"{name}\"::text"),
+    fn value(&self, info: &TableInfo, at: usize, name: &str) -> String {
+        match self.has_column(info, at) {
+            true => format!("x.\"{name}\"::text"),
+            false => "NULL::text".to_owned(),
         }
     }
 }
 
-/// Some records of one repo, and the rows that they should have.
+/// Which rows a record should have, for whom.
+#[derive(Clone, Copy)]
+pub(crate) struct Making<'m> {
+    /// The notifications that are wanted.
+    pub(crate) notifications: &'m Notifications,
+    /// Whether skyfill wrote the rows and `record` is compared elsewhere. Else any indexer wrote
+    /// them, and the record's value comes from the repo.
+    pub(crate) is_own: bool,
+}
+
+impl Making<'_> {
+    /// The rows of a record; why it should not be there, if it should not.
+    pub(crate) fn rows(
+        self,
+        record: &Record<'_>,
+        winners: &mut Winners,
+    ) -> Result<Vec<(TableInfo, Row)>, String> {
+        let mut made: Vec<(TableInfo, Row)> = Vec::new();
+        let mut sink = |info: TableInfo, values: &[Field<'_>]| {
+            if self.is_own && info.id == table::RECORD.info().id {
+                return;
+            }
+            let row = values.iter().map(|value| text_of(*value)).collect();
+            made.push((info, row));
+        };
+        let mut rows = Rows::new(&mut sink);
+        let indexed = match self.is_own {
+            true => rows::index_stored(record, &mut rows),
+            false => rows::index(record, &mut rows),
+        };
+        indexed.map_err(|reject| reject.to_string())?;
+        let winner = winners.winner_over(record, &made);
+        made.retain(|(info, row)| {
+            let is_left_out = info.id == table::NOTIFICATION.info().id
+                && !row
+                    .last()
+                    .and_then(Option::as_deref)
+                    .is_some_and(|sort_at| self.notifications.takes(sort_at));
+            !is_left_out && (winner.is_none() || info.stands_alone())
+        });
+        if let Some(winner) = winner {
+            let row = [record.uri, record.cid, &winner, record.indexed_at];
+            let row = row.map(|text| Some(text.to_owned())).to_vec();
+            made.push((table::DUPLICATE_RECORD.info(), row));
+        }
+        Ok(made)
+    }
+}
+
+/// Some records of one repo, and the rows that they should have in a database that any indexer
+/// filled: it has its own times, and perhaps not all tables and columns.
 pub(crate) struct Batch<'r> {
-    rules: Rules<'r>,
+    facts: &'r Facts,
     uris: Vec<String>,
     wanted: HashMap<(usize, String), Vec<Row>>,
     /// Tables that the collections of the batch fill.
@@ -118,17 +146,47 @@ pub(crate) struct Batch<'r> {
     without_time: HashSet<String>,
 }
 
-/// Which record of a repo has which unique key.
+/// Which record of a repo has which unique key. Records come in the order of keys, so a collection
+/// comes in one piece.
 #[derive(Default)]
 pub(crate) struct Winners {
     collection: Option<Collection>,
     by_key: HashMap<[u8; 32], Box<str>>,
 }
 
+impl Winners {
+    /// The earlier record that has a unique key of this one, whose rows these are.
+    fn winner_over(&mut self, record: &Record<'_>, made: &[(TableInfo, Row)]) -> Option<String> {
+        if self.collection != Some(record.collection) {
+            self.collection = Some(record.collection);
+            self.by_key.clear();
+        }
+        let mut winner = None;
+        for (info, row) in made.iter().filter(|(info, _)| !info.unique.is_empty()) {
+            let key: Vec<&str> = info
+                .columns
+                .iter()
+                .zip(row)
+                .filter(|(column, _)| info.unique.contains(&column.name))
+                .map(|(_, value)| value.as_deref().unwrap_or_default())
+                .collect();
+            let first = self
+                .by_key
+                .entry(*Cid::of(Codec::Raw, key.join("\n").as_bytes()).digest())
+                .or_insert_with(|| record.rkey.into());
+            if **first != *record.rkey {
+                let collection = record.collection.nsid();
+                winner = Some(format!("at://{}/{collection}/{first}", record.did));
+            }
+        }
+        winner
+    }
+}
+
 impl<'r> Batch<'r> {
-    pub(crate) fn new(rules: Rules<'r>) -> Self {
+    pub(crate) fn new(facts: &'r Facts) -> Self {
         Self {
-            rules,
+            facts,
             uris: Vec::new(),
             wanted: HashMap::new(),
             tables: HashSet::new(),
@@ -163,88 +221,27 @@ impl<'r> Batch<'r> {
         }
     }
 
-    /// Adds a record; why it should not be there, if it should not. `alone` is whether all rows are
-    /// skyfill's.
-    pub(crate) fn add(
-        &mut self,
-        record: &Record<'_>,
-        notifications: &Notifications,
-        winners: &mut Winners,
-        alone: bool,
-    ) -> Result<(), String> {
-        if winners.collection != Some(record.collection) {
-            // Records come in the order of keys, so a collection comes in one piece.
-            winners.collection = Some(record.collection);
-            winners.by_key.clear();
-        }
-        let mut made: Vec<(TableInfo, Row)> = Vec::new();
-        let mut sink = |info: TableInfo, values: &[Field<'_>]| {
-            let row = values.iter().map(|value| text_of(*value)).collect();
-            made.push((info, row));
+    /// Adds a record; why it should not be there, if it should not.
+    pub(crate) fn add(&mut self, record: &Record<'_>, winners: &mut Winners) -> Result<(), String> {
+        let making = Making {
+            notifications: &Notifications::All,
+            is_own: false,
         };
-        let mut rows = Rows::new(&mut sink);
-        let indexed = match self.rules {
-            Rules::Own => rows::index_stored(record, &mut rows),
-            // Its value comes from the repo.
-            Rules::Foreign(_) => rows::index(record, &mut rows),
-        };
-        indexed.map_err(|reject| reject.to_string())?;
-        let mut winner = None;
-        for (info, row) in &made {
-            if !info.unique.is_empty() {
-                let key: Vec<&str> = info
-                    .columns
-                    .iter()
-                    .zip(row)
-                    .filter(|(column, _)| info.unique.contains(&column.name))
-                    .map(|(_, value)| value.as_deref().unwrap_or_default())
-                    .collect();
-                let first = winners
-                    .by_key
-                    .entry(*Cid::of(Codec::Raw, key.join("\n").as_bytes()).digest())
-                    .or_insert_with(|| record.rkey.into());
-                if **first != *record.rkey {
-                    winner = Some(format!(
-                        "at://{}/{}/{first}",
-                        record.did,
-                        record.collection.nsid()
-                    ));
-                }
-            }
-        }
+        let made = making.rows(record, winners)?;
         self.uris.push(record.uri.to_owned());
-        if record.collection == Collection::Profile
-            && !alone
-            && record.value.get("createdAt").is_none()
-        {
+        if has_no_time(record) {
             self.without_time.insert(record.uri.to_owned());
         }
         self.tables.extend(tables_of(record.collection));
-        if matches!(self.rules, Rules::Foreign(_)) {
-            self.tables.insert(table::RECORD.info().id);
-        }
+        self.tables.insert(table::RECORD.info().id);
         for (info, row) in made {
-            let is_record = info.id == table::RECORD.info().id && matches!(self.rules, Rules::Own);
-            let is_left_out = info.id == table::NOTIFICATION.info().id
-                && !row
-                    .last()
-                    .and_then(Option::as_deref)
-                    .is_some_and(|sort_at| notifications.takes(sort_at));
-            if is_record || is_left_out || (winner.is_some() && !info.stands_alone()) {
-                continue;
-            }
             self.want(info, record.uri, row);
-        }
-        if let Some(winner) = winner {
-            let row = [record.uri, record.cid, &winner, record.indexed_at]
-                .map(|text| Some(text.to_owned()));
-            self.want(table::DUPLICATE_RECORD.info(), record.uri, row.to_vec());
         }
         Ok(())
     }
 
     fn want(&mut self, info: TableInfo, uri: &str, row: Row) {
-        if !self.rules.has(&info) {
+        if !self.facts.has(&info) {
             return;
         }
         self.wanted
@@ -260,25 +257,25 @@ impl<'r> Batch<'r> {
         did: &str,
         report: &mut dyn FnMut(Finding),
     ) -> Result<(), Error> {
-        let rules = self.rules;
+        let facts = self.facts;
         let Self {
             uris,
             mut wanted,
             tables,
             without_time,
             ..
-        } = std::mem::replace(self, Self::new(rules));
+        } = std::mem::replace(self, Self::new(facts));
         let compared = table::ALL
             .iter()
-            .filter(|info| tables.contains(&info.id) && rules.has(info));
+            .filter(|info| tables.contains(&info.id) && facts.has(info));
         for info in compared {
-            for (uri, row) in stored(client, info, &uris, rules)? {
+            for (uri, row) in stored(client, info, &uris, facts)? {
                 let rows = wanted.get_mut(&(info.id, uri.clone()));
                 let is_profile = info.id == table::PROFILE.info().id;
                 let is_free = |at: usize| {
                     let name = info.columns.get(at).map_or("", |column| column.name);
                     let has_no_time = is_profile && name == "createdAt";
-                    has_no_time && without_time.contains(&uri) || rules.is_free(info, at)
+                    has_no_time && without_time.contains(&uri) || facts.is_free(info, at)
                 };
                 let found = rows.and_then(|rows| {
                     let at = rows
@@ -320,8 +317,13 @@ impl<'r> Batch<'r> {
     }
 }
 
+/// Whether a record is a profile without `createdAt`, of which another indexer takes the clock's.
+pub(crate) fn has_no_time(record: &Record<'_>) -> bool {
+    record.collection == Collection::Profile && record.value.get("createdAt").is_none()
+}
+
 /// Whether two rows are the same, apart from columns that are free.
-fn is_same(wanted: &Row, stored: &Row, is_free: &dyn Fn(usize) -> bool) -> bool {
+pub(crate) fn is_same(wanted: &Row, stored: &Row, is_free: &dyn Fn(usize) -> bool) -> bool {
     let values = wanted.iter().zip(stored).enumerate();
     values
         .into_iter()
@@ -330,7 +332,7 @@ fn is_same(wanted: &Row, stored: &Row, is_free: &dyn Fn(usize) -> bool) -> bool 
 
 /// Tables that records of a collection may have rows in, but `record`.
 fn tables_of(collection: Collection) -> Vec<usize> {
-    let own = load::own_table(collection).map(|info| info.id);
+    let own = rows::own_table(collection).map(|info| info.id);
     let common = [
         table::NOTIFICATION.info().id,
         table::FEED_ITEM.info().id,
@@ -357,29 +359,22 @@ fn stored(
     client: &mut Client,
     info: &TableInfo,
     uris: &[String],
-    rules: Rules<'_>,
+    facts: &Facts,
 ) -> Result<Vec<(String, Row)>, Error> {
     let columns: Vec<String> = info
         .columns
         .iter()
         .enumerate()
-        .map(|(at, column)| rules.value(info, at, column.name))
+        .map(|(at, column)| facts.value(info, at, column.name))
         .collect();
     let mut condition = String::new();
     if info.id == table::NOTIFICATION.info().id {
         condition = format!(" AND x.reason NOT IN ({})", load::RELATIONAL_REASONS);
     }
-    // By index, whatever the planner thinks of so many URIs; the key of op_thread_reply begins with
-    // the root, which the post knows.
-    let from = if info.id == table::OP_THREAD_REPLY.info().id {
-        "post p ON p.uri = u.uri JOIN op_thread_reply x ON x.\"rootUri\" = p.\"replyRoot\" AND x.uri = u.uri"
-            .to_owned()
-    } else {
-        format!("\"{}\" x ON x.\"{}\" = u.uri", info.name, info.uri)
-    };
     let sql = format!(
-        "SELECT u.uri, {} FROM unnest($1::text[]) u (uri) JOIN {from} WHERE true{condition}",
-        columns.join(", ")
+        "SELECT u.uri, {} FROM unnest($1::text[]) u (uri) CROSS JOIN {} WHERE true{condition}",
+        columns.join(", "),
+        info.rows_of_record("u.uri")
     );
     let rows = client.query(&sql, &[&uris])?;
     Ok(rows
@@ -403,7 +398,7 @@ fn stored(
 }
 
 /// Whether the recipient has muted the thread: the official indexer, too, tells them nothing then.
-fn is_muted(client: &mut Client, row: &Row) -> Result<bool, Error> {
+pub(crate) fn is_muted(client: &mut impl GenericClient, row: &Row) -> Result<bool, Error> {
     let (recipient, subject) = (row.first(), row.get(5));
     Ok(client
         .query_one(
@@ -423,11 +418,11 @@ fn text_of(value: Field<'_>) -> Option<String> {
 }
 
 /// JSON in one form.
-fn canonical(json: &str) -> String {
+pub(crate) fn canonical(json: &str) -> String {
     serde_json::from_str::<Value>(json).map_or_else(|_| json.to_owned(), |value| value.to_string())
 }
 
-fn shown(info: &TableInfo, row: &Row) -> Value {
+pub(crate) fn shown(info: &TableInfo, row: &Row) -> Value {
     info.columns
         .iter()
         .zip(row)

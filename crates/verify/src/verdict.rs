@@ -14,7 +14,8 @@ use ledger::states::State;
 pub enum Verdict {
     /// Every host that discovery knows is listed, every known repo is loaded or gone, and the
     /// tables hold exactly what the signed commits say. What the operator left out by choice is the
-    /// scope of the verdict ([`Judgment::scope`]).
+    /// scope of the verdict ([`Judgment::scope`]). It says nothing about handles
+    /// ([`Judgment::outside`]).
     Complete,
     /// As `Complete`, but the tables were not compared with the commits since the last load.
     Unverified,
@@ -35,6 +36,9 @@ pub struct Judgment {
     pub missing: Vec<String>,
     /// What the operator left out by choice, one phrase each.
     pub scope: Vec<String>,
+    /// What is known to be unfinished although the verdict does not cover it, one phrase each. No
+    /// commit says whether a handle leads to its account, so handles are here.
+    pub outside: Vec<String>,
 }
 
 /// What is judged in addition to the ledger's coverage.
@@ -116,6 +120,7 @@ pub fn judge(coverage: &Coverage, compared: &Compared) -> Judgment {
         verdict,
         missing,
         scope: scope(coverage),
+        outside: outside(coverage),
     }
 }
 
@@ -143,6 +148,7 @@ pub fn judge_accounts(accounts: &[String], unfinished: u64, compared: &Compared)
         },
         missing,
         scope: vec![format!("only the accounts {}", accounts.join(", "))],
+        outside: Vec::new(),
     }
 }
 
@@ -219,6 +225,24 @@ fn add(phrases: &mut Vec<String>, count: u64, one: &str, many: &str) {
         1 => phrases.push(format!("1 {one}")),
         _ => phrases.push(format!("{count} {many}")),
     }
+}
+
+/// What is unfinished beside what the verdict covers.
+fn outside(coverage: &Coverage) -> Vec<String> {
+    let mut outside = Vec::new();
+    add(
+        &mut outside,
+        coverage.handles.claimed,
+        "handle is stored as claimed and not verified yet",
+        "handles are stored as claimed and not verified yet",
+    );
+    add(
+        &mut outside,
+        coverage.handles.unreachable,
+        "handle could not be reached and counts as none",
+        "handles could not be reached and count as none",
+    );
+    outside
 }
 
 /// What was left out by choice.
@@ -353,6 +377,27 @@ mod tests {
             ..WELL
         };
         assert_eq!(word(&well(), &unchecked), "incomplete");
+    }
+
+    /// `complete` is about what follows from the signed commits. Whoever reads it is told all the
+    /// same that handles are not verified.
+    #[test]
+    fn handles_that_are_not_verified_are_named_beside_the_verdict() {
+        let mut coverage = well();
+        coverage.handles.verified = 7;
+        assert!(judge(&coverage, &WELL).outside.is_empty());
+        coverage.handles.claimed = 2;
+        coverage.handles.unreachable = 1;
+        let judgment = judge(&coverage, &WELL);
+        assert_eq!(judgment.verdict, Verdict::Complete);
+        assert!(judgment.missing.is_empty() && judgment.scope.is_empty());
+        assert_eq!(
+            judgment.outside,
+            [
+                "2 handles are stored as claimed and not verified yet",
+                "1 handle could not be reached and counts as none"
+            ]
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the DAG-CBOR reader takes, refuses and costs.
 
 use super::*;
+use crate::Cid;
 
 fn rule(hex: &str) -> Option<&'static str> {
     check(&data_encoding::HEXLOWER.decode(hex.as_bytes()).unwrap())

@@ -1,7 +1,7 @@
 //! Whole parts to chunks of rows, which go to the loading threads.
 
+use crate::frames::answers::Answers;
 use crate::frames::disconnect::Disconnect;
-use crate::frames::peer::Peer;
 use crate::frames::spool::Spool;
 use crate::frames::store::PartStore;
 use appview::table::TableInfo;
@@ -23,7 +23,7 @@ pub(crate) struct PartEncoder<'s> {
     store: &'s PartStore,
     /// Number of the connection.
     number: i64,
-    peer: Arc<Peer>,
+    peer: Arc<dyn Answers>,
     /// For the run whose time the parts have.
     run: Option<RunEncoder>,
     /// The loading thread that has the first chunks of the part at hand.
@@ -46,7 +46,7 @@ struct RunEncoder {
 }
 
 impl<'s> PartEncoder<'s> {
-    pub(crate) fn new(store: &'s PartStore, number: i64, peer: Arc<Peer>) -> Self {
+    pub(crate) fn new(store: &'s PartStore, number: i64, peer: Arc<dyn Answers>) -> Self {
         Self {
             store,
             number,

@@ -4,6 +4,7 @@
 //! Nothing is acknowledged from memory. If a part is lost on the way to the database, the
 //! connection ends. The producer then reconnects, and sends what was not acknowledged.
 
+mod answers;
 mod disconnect;
 mod encoder;
 mod peer;
@@ -11,5 +12,9 @@ mod reader;
 mod spool;
 mod store;
 
-pub(crate) use reader::read;
+pub(crate) use answers::Answers;
+pub(crate) use disconnect::Disconnect;
+pub(crate) use encoder::PartEncoder;
+pub(crate) use reader::{IDLE, LONGEST_WAIT, read};
+pub(crate) use spool::Spool;
 pub(crate) use store::{PartLimits, PartStore};

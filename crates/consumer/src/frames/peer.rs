@@ -1,5 +1,6 @@
 //! The producer's side of a framed connection: the responses to it, and whether it reads them.
 
+use crate::frames::answers::Answers;
 use handoff::frames::Answer;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
@@ -42,30 +43,9 @@ impl Peer {
         }
     }
 
-    /// A part has come that will be answered.
-    pub(crate) fn expect_answer(&self) {
-        self.open.fetch_add(1, Ordering::SeqCst);
-    }
-
     /// Whether every part is answered.
     pub(crate) fn is_answered(&self) -> bool {
         self.open.load(Ordering::SeqCst) <= 0
-    }
-
-    /// Whether something was lost.
-    pub(crate) fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::SeqCst)
-    }
-
-    /// Notes that something was lost: the producer has to reconnect.
-    pub(crate) fn mark_lost(&self) {
-        self.lost.store(true, Ordering::SeqCst);
-    }
-
-    /// Answers a part; does not wait for the producer to read it.
-    pub(crate) fn answer(&self, answer: &Answer) {
-        self.queue(&answer.line());
-        self.open.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Queues bytes for the producer, and sends what it reads now.
@@ -88,8 +68,33 @@ impl Peer {
         self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn give_up(&self, unread: &mut Unread) {
+        unread.bytes.clear();
+        self.mark_lost();
+        drop(self.stream.shutdown(Shutdown::Both));
+    }
+}
+
+impl Answers for Peer {
+    fn expect_answer(&self) {
+        self.open.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn answer(&self, answer: &Answer) {
+        self.queue(&answer.line());
+        self.open.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn mark_lost(&self) {
+        self.lost.store(true, Ordering::SeqCst);
+    }
+
+    fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::SeqCst)
+    }
+
     /// Sends what the producer reads now. One that is gone, or reads nothing for long, is given up.
-    pub(crate) fn send(&self) {
+    fn send(&self) {
         let mut unread = self.lock();
         let mut sent = 0;
         while let Some(rest) = unread.bytes.get(sent..).filter(|rest| !rest.is_empty()) {
@@ -113,11 +118,5 @@ impl Peer {
         {
             self.give_up(&mut unread);
         }
-    }
-
-    fn give_up(&self, unread: &mut Unread) {
-        unread.bytes.clear();
-        self.mark_lost();
-        drop(self.stream.shutdown(Shutdown::Both));
     }
 }

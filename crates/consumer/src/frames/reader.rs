@@ -3,6 +3,7 @@
 //! A part is encoded when its end has come. Until then it lies in its spool, so nothing in the
 //! database waits for a producer.
 
+use crate::frames::answers::Answers;
 use crate::frames::disconnect::Disconnect;
 use crate::frames::encoder::PartEncoder;
 use crate::frames::peer::Peer;
@@ -17,9 +18,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Without a frame for so long, what is pending is stored.
-const IDLE: Duration = Duration::from_millis(100);
+pub(crate) const IDLE: Duration = Duration::from_millis(100);
 /// Whole parts wait no longer than this for more to fill a chunk, whatever comes meanwhile.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// A part of which fewer bytes come within the time limit for silence counts as silent.
 const LEAST_BYTES: u64 = 2048;
 
@@ -31,10 +32,10 @@ pub(crate) fn read(store: &PartStore, stream: &UnixStream, read: &[u8]) {
     let outcome = match answers {
         Ok(answers) => {
             let peer = Arc::new(Peer::new(answers));
-            let number = store.connect(Arc::clone(&peer));
+            let number = store.connect(Arc::<Peer>::clone(&peer));
             let mut reader = FrameReader {
                 store,
-                encoder: PartEncoder::new(store, number, Arc::clone(&peer)),
+                encoder: PartEncoder::new(store, number, Arc::<Peer>::clone(&peer)),
                 peer,
                 part: None,
             };

@@ -39,6 +39,20 @@ impl Spool {
         if self.last.len() < IN_MEMORY {
             return Ok(());
         }
+        self.write_out()
+    }
+
+    /// Adds a piece of a framed stream, wherever it was cut; into the file if `to_file`, since more
+    /// of it is going to come.
+    ///
+    /// # Errors
+    /// There is no room on the disk, or the part is larger than a part may be.
+    pub(crate) fn add_piece(&mut self, piece: &[u8], to_file: bool) -> io::Result<()> {
+        self.last.extend_from_slice(piece);
+        if to_file { self.write_out() } else { Ok(()) }
+    }
+
+    fn write_out(&mut self) -> io::Result<()> {
         if self.in_file > MAX_BYTES {
             return Err(io::Error::other(format!(
                 "it is larger than {} GiB",
@@ -60,28 +74,35 @@ impl Spool {
     /// # Errors
     /// What `each` answers; or the file cannot be read.
     pub(crate) fn replay<E: From<FrameError>>(
-        self,
+        mut self,
         mut each: impl FnMut(&[u8], Cid, Result<&[u8], RecordError>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let front: Box<dyn Read> = match self.file {
-            Some(mut file) => {
+        self.each_frame(|frame| match frame {
+            Frame::Entry(key, cid, block) => each(key, cid, Ok(block)),
+            Frame::Unread(key, cid, error) => each(key, cid, Err(error)),
+            // The caller has them.
+            Frame::Part(_) | Frame::End(_) | Frame::Status(..) => Ok(()),
+        })
+    }
+
+    /// Hands over all frames, in the order in which they came.
+    ///
+    /// # Errors
+    /// What `each` answers; the file cannot be read, or has something else.
+    pub(crate) fn each_frame<E: From<FrameError>>(
+        &mut self,
+        mut each: impl FnMut(Frame<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let front: Box<dyn Read + '_> = match &mut self.file {
+            Some(file) => {
                 file.seek(SeekFrom::Start(0)).map_err(FrameError::Io)?;
                 Box::new(file)
             }
             None => Box::new(io::empty()),
         };
         let mut frames = Frames::new(front.chain(self.last.as_slice()), MAGIC);
-        loop {
-            let step = frames.step(|frame| match frame {
-                Frame::Entry(key, cid, block) => each(key, cid, Ok(block)),
-                Frame::Unread(key, cid, error) => each(key, cid, Err(error)),
-                // Nothing else was added.
-                Frame::Part(_) | Frame::End(_) | Frame::Status(..) => Ok(()),
-            })?;
-            if step == Step::End {
-                return Ok(());
-            }
-        }
+        while frames.step(&mut each)? != Step::End {}
+        Ok(())
     }
 }
 

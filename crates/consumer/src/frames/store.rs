@@ -2,7 +2,7 @@
 //! that are under way, and the producers that wait for an answer.
 
 use crate::counts::Counts;
-use crate::frames::peer::Peer;
+use crate::frames::answers::Answers;
 use handoff::frames::Answer;
 use load::LoadedRepo;
 use load::loading::{Loaders, Settle};
@@ -27,7 +27,7 @@ pub(super) struct Shelf {
     pub(super) chunk: usize,
     /// Memory for the unique keys of larger parts: one of them has all of it.
     pub(super) keys: Budget,
-    connections: Mutex<HashMap<i64, Arc<Peer>>>,
+    connections: Mutex<HashMap<i64, Arc<dyn Answers>>>,
     /// Accounts of which a part is on its way to the database.
     under_way: Mutex<HashSet<String>>,
     next: AtomicI64,
@@ -111,26 +111,41 @@ impl PartStore {
         self.lock_under_way().remove(did);
     }
 
-    fn lock_connections(&self) -> MutexGuard<'_, HashMap<i64, Arc<Peer>>> {
+    fn lock_connections(&self) -> MutexGuard<'_, HashMap<i64, Arc<dyn Answers>>> {
         self.0
             .connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn connection(&self, number: i64) -> Option<Arc<Peer>> {
+    fn connection(&self, number: i64) -> Option<Arc<dyn Answers>> {
         self.lock_connections().get(&number).cloned()
     }
 
+    /// Whether the consumer was stopped.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.0.stop.is_set()
+    }
+
+    /// An entry of a part has come.
+    pub(crate) fn count_entry(&self, bytes: u64) {
+        self.0.counts.entry(bytes);
+    }
+
+    /// How long next to nothing may come of a part that has begun.
+    pub(crate) fn part_timeout(&self) -> Duration {
+        self.0.part_timeout
+    }
+
     /// A producer connects; its number.
-    pub(super) fn connect(&self, peer: Arc<Peer>) -> i64 {
+    pub(crate) fn connect(&self, peer: Arc<dyn Answers>) -> i64 {
         let number = self.0.next.fetch_add(1, Ordering::Relaxed);
         self.lock_connections().insert(number, peer);
         number
     }
 
     /// A producer's connection has ended.
-    pub(super) fn disconnect(&self, number: i64) {
+    pub(crate) fn disconnect(&self, number: i64) {
         self.lock_connections().remove(&number);
     }
 }

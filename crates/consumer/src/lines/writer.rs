@@ -285,7 +285,7 @@ impl<'w> Writer<'w> {
         for (table, rows) in &tables {
             driver.copy_in(&staging::stage_into(table), &[HEADER, rows, TRAILER])?;
         }
-        let own = load::own_table(part.collection());
+        let own = rows::own_table(part.collection());
         let infos: Vec<_> = tables.iter().map(|(info, _)| *info).collect();
         let new = driver.number(&merge::merge(own, &infos))?;
         let of_own = own.filter(|own| infos.iter().any(|t| t.id == own.id));

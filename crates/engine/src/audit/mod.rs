@@ -14,16 +14,15 @@ pub use report::{Audited, Drawn, OneAccount, OneTable};
 pub use sample::Population;
 
 use crate::documents::Directory;
-use crate::fresh_repo::{AT_ONCE, Fresh, FreshRepos, NoRepo};
-use fetch::{FetchError, Spool};
+use crate::fresh_repo::{AT_ONCE, Fresh, FreshRepos};
+use crate::fresh_repos::fetch_each;
+use fetch::Spool;
 use observe::{Counter, Progress, registry};
 use postgres::Client;
 use process::{Database, Failure, Stop, threads};
 use sample::Sample;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::runtime::Runtime;
-use tokio::task::JoinSet;
 use verify::audit::{AuditError, Compared};
 use verify::{Facts, Finding};
 
@@ -150,24 +149,11 @@ impl Work<'_> {
         registry().enter("audit");
         let counters = vec![repos.clone(), missing.clone(), extra.clone()];
         let progress = Progress::begin("audit", counters, Some(dids.len() as u64));
-        let mut waiting: VecDeque<String> = dids.into();
-        let mut tasks = JoinSet::new();
-        let is_done = loop {
-            while tasks.len() < AT_ONCE
-                && let Some(did) = waiting.pop_front()
-            {
-                let fresh = Arc::clone(&self.fresh);
-                let task = async move {
-                    let got = fresh.repo(&did).await;
-                    (did, got)
-                };
-                tasks.spawn_on(task, self.runtime.handle());
-            }
-            let Some(ended) = self.runtime.block_on(tasks.join_next()) else {
-                break true;
-            };
-            let (did, got) =
-                ended.map_err(|error| Failure::new(format!("a task ended: {error}")))?;
+        let fetch = |did: String| {
+            let fresh = Arc::clone(&self.fresh);
+            async move { fresh.repo(&did).await }
+        };
+        let is_done = fetch_each(self.runtime, dids, AT_ONCE, fetch, |did, got| {
             match got {
                 Ok(fresh) => {
                     let compared = self.compare(client, &fresh)?;
@@ -175,11 +161,11 @@ impl Work<'_> {
                     extra.add(compared.sum().extra);
                     audited.add(&did, &fresh.repo.commit().rev, compared);
                 }
-                Err(NoRepo::Failed(FetchError::Stopped)) => break false,
                 Err(no_repo) => audited.add_unfetched(did, &no_repo),
             }
             repos.add(1);
-        };
+            Ok(())
+        })?;
         progress.finish();
         Ok(is_done)
     }

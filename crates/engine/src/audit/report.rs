@@ -127,7 +127,7 @@ impl Audited {
 
     pub(super) fn add_unfetched(&mut self, did: String, no_repo: &NoRepo) {
         match no_repo {
-            NoRepo::Gone(_) | NoRepo::OptedOut => {
+            NoRepo::Gone | NoRepo::Away(_) | NoRepo::OptedOut => {
                 *self.gone.entry(no_repo.why()).or_default() += 1;
             }
             NoRepo::Failed(error) => self.unfetched.push((did, error.to_string())),

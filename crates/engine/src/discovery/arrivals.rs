@@ -9,6 +9,8 @@ use std::time::Duration;
 pub(crate) struct News {
     /// Whether it has begun: the position of the relay is known, if it can be.
     pub(crate) has_begun: bool,
+    /// Whether another process runs it: what it stores is not told here.
+    pub(crate) is_elsewhere: bool,
     /// Grows with each page that was stored.
     pub(crate) pages: u64,
     /// Whether the pass is over, however it ended: no repo comes any more.
@@ -36,7 +38,14 @@ impl Arrivals {
 
     /// The pass begins; where the relay is.
     pub(crate) fn begin(&self, seq: Option<i64>) {
-        self.change(|news| (news.has_begun, news.seq) = (true, seq));
+        self.change(|news| {
+            (news.has_begun, news.is_elsewhere, news.seq) = (true, false, seq);
+        });
+    }
+
+    /// The pass of another process is waited for, which may store something at any time.
+    pub(crate) fn join(&self) {
+        self.change(|news| (news.has_begun, news.is_elsewhere) = (true, true));
     }
 
     /// A page was stored.
@@ -81,6 +90,7 @@ mod tests {
         });
         let after = News {
             has_begun: true,
+            is_elsewhere: false,
             pages: 1,
             is_over: true,
             seq: Some(7),

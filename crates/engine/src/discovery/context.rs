@@ -45,6 +45,9 @@ pub(crate) struct Beside<'s> {
     pub(crate) turns: &'s Turns,
     /// Pages of lists that may be received concurrently.
     pub(crate) pages: usize,
+    /// Whether it is no pass, but the event stream that names repos. It never ends, so the time of
+    /// what is loaded is that of the clock.
+    pub(crate) is_stream: bool,
 }
 
 /// A pass that is under way.
@@ -124,7 +127,7 @@ impl Counts {
             opened: Counter::counted("repos_newer", "with a newer rev"),
             contested: Counter::counted("repos_contested", "contested"),
             settled: Counter::counted("repos_settled", "decided by documents"),
-            failed: Counter::counted("hosts_failed", "hosts failed"),
+            failed: Counter::counted("hosts_failed", "failed"),
             bad: Counter::counted("bad_lines", "invalid lines"),
         }
     }
@@ -140,7 +143,7 @@ impl Counts {
             failed,
             bad,
         } = self;
-        [listed, hosts, new, opened, contested, settled, failed, bad]
+        [listed, hosts, failed, new, opened, contested, settled, bad]
             .into_iter()
             .cloned()
             .collect()

@@ -9,6 +9,7 @@
 pub(crate) mod arrivals;
 mod context;
 mod hosts;
+mod join;
 mod known;
 mod pass;
 mod plc;
@@ -21,4 +22,4 @@ pub use context::Discovery;
 pub(crate) use context::{Beside, MAX_PAGE, list_client};
 pub use known::write_did_file;
 pub use pass::Pass;
-pub use source::{PUBLIC_RELAY, Source};
+pub use source::{PUBLIC_RELAY, Source, base_url, opt_out, urls_of_file};

@@ -2,6 +2,7 @@
 //! accounts.
 
 use crate::discovery::context::{Beside, Counts, Discovery, OpenPass, PAGES_AT_ONCE, list_client};
+use crate::discovery::join::Joined;
 use crate::discovery::{hosts, plc, relay, settle};
 use fetch::Client as HttpClient;
 use fetch::hosts::host_of;
@@ -112,9 +113,19 @@ impl<'s> Discovery<'s> {
         beside: Option<Beside<'s>>,
     ) -> Result<Option<Pass>, Failure> {
         let schema = &self.database.schema;
+        let over = self
+            .source
+            .describe(&self.directory.plc_url, with_known_hosts);
+        if let Some(beside) = beside {
+            match self.join(beside, &over)? {
+                Joined::No => {}
+                Joined::Ended(id) => return self.joined(id).map(Some),
+                Joined::Stopped => return Ok(None),
+            }
+        }
         let client = self.database.patient_alone(self.stop, Lock::Passes);
         let http = list_client(self.fetch, 1)?;
-        let (mut open, seq) = self.begin(client, &http, with_known_hosts, beside)?;
+        let (mut open, seq) = self.begin(client, &http, &over, beside)?;
         registry().enter("discover");
         let progress = Progress::begin("discover", open.counts.shown(), None);
         progress.shows(&open.waiting);
@@ -151,12 +162,28 @@ impl<'s> Discovery<'s> {
         Ok(Some(pass))
     }
 
+    /// A pass that another process ended, as far as the ledger knows it.
+    fn joined(&self, id: i64) -> Result<Pass, Failure> {
+        let schema = &self.database.schema;
+        let mut client = self.database.patient(self.stop);
+        Ok(Pass {
+            id,
+            seq: client.run(|client| listing::seq(client, id))?,
+            listed: 0,
+            changes: Changes::default(),
+            bad_lines: BTreeMap::new(),
+            failed_hosts: client.run(|client| listing::failed_hosts(client, schema, id))?,
+            unsettled: client.run(|client| listing::count_unsettled(client, schema))?,
+            unlisted: 0,
+        })
+    }
+
     /// Begins a pass, or continues with one; and where the relay was before it began.
     fn begin(
         &self,
         mut client: Patient<'s>,
         http: &HttpClient,
-        with_known_hosts: bool,
+        over: &str,
         beside: Option<Beside<'s>>,
     ) -> Result<(OpenPass<'s>, Option<i64>), Failure> {
         let relay = self.source.relay();
@@ -171,11 +198,8 @@ impl<'s> Discovery<'s> {
                 None
             }
         };
-        let over = self
-            .source
-            .describe(&self.directory.plc_url, with_known_hosts);
         let (id, is_new) = client.run(|client| {
-            listing::begin(client, &self.database.schema, &over, Some((relay, seq)))
+            listing::begin(client, &self.database.schema, over, Some((relay, seq)))
         })?;
         let seq = if is_new {
             seq

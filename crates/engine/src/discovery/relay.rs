@@ -6,7 +6,7 @@ use discover::lists::{self, ListedRepo, Page};
 use discover::walk::{Allowance, Step, Walk};
 use fetch::hosts::host_of;
 use fetch::retry::{self, Pauses, Policy};
-use fetch::{Client as HttpClient, FetchError, SmallRequest};
+use fetch::{Client as HttpClient, Events, FetchError, SmallRequest};
 use ledger::identity::{cursor, set_cursor};
 use ledger::listing::Line;
 use ledger::states::Inactive;
@@ -14,13 +14,13 @@ use process::{Failure, Stop};
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-/// How long a relay is listened to until an event comes: a network that is alive has hundreds a
-/// second.
-const LIVE: Duration = Duration::from_secs(3);
+/// How long a relay is only listened to until an event comes: a network that is alive has hundreds
+/// a second.
+const LIVE: Duration = Duration::from_millis(500);
 /// How long a relay may take to find the place of a cursor.
 const REPLAY: Duration = Duration::from_secs(30);
 /// A stream that is replayed has ended when nothing comes for so long.
-const QUIET: Duration = Duration::from_secs(2);
+const QUIET: Duration = Duration::from_secs(1);
 /// The error of a relay that drops a subscriber because it has not read fast enough: on a busy day
 /// that may be one that has only just come. It subscribes again.
 const TOO_SLOW: &str = "ConsumerTooSlow";
@@ -28,6 +28,8 @@ const TOO_SLOW: &str = "ConsumerTooSlow";
 const LONGEST: Duration = Duration::from_secs(120);
 /// Maximum number of events that are replayed to find the end.
 const MOST_REPLAYED: u64 = 1_000_000;
+/// Maximum number of events that are passed over because they are too large.
+const MOST_SKIPPED: i64 = 100;
 /// Maximum number of hosts that are believed of a relay; the network has some thousands.
 const MOST_HOSTS: u64 = 100_000;
 /// Attempts at a page.
@@ -74,26 +76,80 @@ where
 
 async fn current_seq_once(http: &HttpClient, relay: &str) -> Result<i64, FetchError> {
     let mut live = http.subscribe(relay, None).await?;
-    while let Some(frame) = live.next(LIVE).await? {
+    if let Some(seq) = next_seq(&mut live, LIVE).await? {
+        return Ok(seq);
+    }
+    // Nothing happens: the last of what is kept is the newest, unless an event comes meanwhile.
+    let comes = async {
+        match next_seq(&mut live, LONGEST).await {
+            Ok(Some(seq)) => seq,
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        seq = comes => Ok(seq),
+        last = last_kept_seq(http, relay) => last,
+    }
+}
+
+/// The sequence number of the next event, unless none comes in time or the relay ends the stream.
+async fn next_seq(stream: &mut Events, patience: Duration) -> Result<Option<i64>, FetchError> {
+    while let Some(frame) = stream.next(patience).await? {
         match events::read(&frame) {
-            Frame::Event(seq) => return Ok(seq),
-            // It is listened to once more below.
-            Frame::Refused(_) => break,
+            Frame::Event(seq) => return Ok(Some(seq)),
+            Frame::Refused(_) => return Ok(None),
             Frame::Outdated | Frame::Other => {}
         }
     }
-    // Nothing happens: the last of what is kept is the newest.
+    Ok(None)
+}
+
+/// The sequence number of the last event that a relay keeps; 0 if it keeps none.
+async fn last_kept_seq(http: &HttpClient, relay: &str) -> Result<i64, FetchError> {
     let mut kept = http.subscribe(relay, Some(0)).await?;
-    let mut last = 0;
+    let (mut last, mut skipped) = (0, 0);
     for _ in 0..MOST_REPLAYED {
-        match kept.next(QUIET).await?.map(|frame| events::read(&frame)) {
-            Some(Frame::Event(seq)) => last = last.max(seq),
+        let frame = match kept.next(QUIET).await {
+            // What cannot be received is passed over.
+            Err(_) if last > 0 && skipped < MOST_SKIPPED => {
+                skipped += 1;
+                kept = http.subscribe(relay, Some(last + skipped)).await?;
+                continue;
+            }
+            frame => frame?,
+        };
+        match frame.map(|frame| events::read(&frame)) {
+            Some(Frame::Event(seq)) => (last, skipped) = (last.max(seq), 0),
             Some(Frame::Refused(name)) if last == 0 => return Err(FetchError::Refused(0, name)),
             Some(Frame::Refused(_)) | None => break,
             Some(_) => {}
         }
     }
     Ok(last)
+}
+
+/// The sequence number of the oldest event that a relay has; nothing if none comes.
+///
+/// # Errors
+/// See [`FetchError`].
+pub(crate) async fn oldest_seq(
+    http: &HttpClient,
+    relay: &str,
+    stop: &Stop,
+) -> Result<Option<i64>, FetchError> {
+    bounded(stop, unless_dropped(|| oldest_seq_once(http, relay))).await
+}
+
+async fn oldest_seq_once(http: &HttpClient, relay: &str) -> Result<Option<i64>, FetchError> {
+    let mut kept = http.subscribe(relay, Some(0)).await?;
+    loop {
+        match kept.next(REPLAY).await?.map(|frame| events::read(&frame)) {
+            Some(Frame::Event(seq)) => return Ok(Some(seq)),
+            Some(Frame::Refused(name)) => return Err(FetchError::Refused(0, name)),
+            Some(Frame::Outdated | Frame::Other) => {}
+            None => return Ok(None),
+        }
+    }
 }
 
 /// Whether a relay still has all that came after `seq`.

@@ -1,6 +1,10 @@
 //! The sources of repos.
 
+use discover::lists;
+use fetch::OptOut;
 use fetch::hosts::host_of;
+use process::Failure;
+use std::path::Path;
 use std::time::Duration;
 
 /// The public relay.
@@ -48,6 +52,18 @@ impl Source {
             || !self.collections.is_empty()
     }
 
+    /// Whether all repos of the network are looked for: nothing is named, or the public relay.
+    #[must_use]
+    pub fn is_full_network(&self) -> bool {
+        let is_public = self
+            .relay
+            .as_ref()
+            .is_none_or(|relay| relay == PUBLIC_RELAY);
+        let only_some =
+            !self.pds.is_empty() || self.pds_file.is_some() || !self.collections.is_empty();
+        is_public && !only_some
+    }
+
     /// URLs of the PDSes that are named.
     pub fn named_pds(&self) -> impl Iterator<Item = &String> {
         self.pds.iter().chain(self.pds_file.iter().flatten())
@@ -74,6 +90,50 @@ impl Source {
     }
 }
 
+/// The URL of a server that an argument names.
+///
+/// # Errors
+/// It is none.
+pub fn base_url(argument: &str, text: &str) -> Result<String, Failure> {
+    lists::base_url(text)
+        .ok_or_else(|| Failure::usage(format!("{argument}: {text} is not the URL of a server")))
+}
+
+/// The hosts and accounts that are left out: these hosts, and what a file names.
+///
+/// # Errors
+/// One of them is no host, or the file cannot be read.
+pub fn opt_out(hosts: &[String], file: Option<&Path>) -> Result<OptOut, Failure> {
+    let mut all = OptOut::default();
+    all.add(&hosts.join("\n"))
+        .map_err(|host| Failure::usage(format!("--skip-host: {host} is not a host")))?;
+    if let Some(path) = file {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Failure::new(format!("cannot read {shown}: {error}"))
+                .hint("--opt-out expects a text file with one host or DID per line")
+        })?;
+        let bad = |line| Failure::usage(format!("{shown}: {line} is neither a host nor a DID"));
+        all.add(&text).map_err(bad)?;
+    }
+    Ok(all)
+}
+
+/// The servers that a file names, one URL per line; `#` begins a comment.
+///
+/// # Errors
+/// It cannot be read, or a line is no URL.
+pub fn urls_of_file(path: &Path) -> Result<Vec<String>, Failure> {
+    let shown = path.display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::new(format!("cannot read {shown}: {error}")))?;
+    text.lines()
+        .map(|line| line.split('#').next().unwrap_or_default().trim())
+        .filter(|line| !line.is_empty())
+        .map(|line| base_url(&shown, line))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +148,24 @@ mod tests {
             collections: Vec::new(),
             straggler_grace: Duration::from_secs(60),
         }
+    }
+
+    #[test]
+    fn a_file_names_servers_beside_comments() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pds.txt");
+        std::fs::write(
+            &path,
+            "# two\nhttps://a.example\n\nhttps://b.example # slow\n",
+        )
+        .unwrap();
+        let urls = urls_of_file(&path).unwrap();
+        assert_eq!(urls, ["https://a.example", "https://b.example"]);
+        std::fs::write(&path, "nowhere at all\n").unwrap();
+        assert_eq!(
+            urls_of_file(&path).unwrap_err().kind(),
+            process::Kind::Usage
+        );
     }
 
     #[test]
@@ -111,5 +189,10 @@ mod tests {
         let mut empty = source(None, &[]);
         empty.pds_file = Some(Vec::new());
         assert!(empty.names_repos());
+        // Which is looked for if nothing is named, or the public relay.
+        assert!(source(None, &[]).is_full_network());
+        assert!(source(Some(PUBLIC_RELAY), &[]).is_full_network());
+        assert!(!source(Some(relay), &[]).is_full_network());
+        assert!(!source(None, &[a]).is_full_network() && !empty.is_full_network());
     }
 }

@@ -2,7 +2,7 @@
 
 use ledger::about::{self, Identity, Repo};
 use ledger::proofs::Proof;
-use ledger::states::State;
+use ledger::states::{Inactive, State};
 use observe::printable;
 use postgres::{Client, Error};
 use serde_json::{Value, json};
@@ -131,7 +131,7 @@ impl About {
         });
         let identity = self.identity.as_ref().map(|known| {
             json!({
-                "status": known.status, "document": known.document.word(), "pds": known.pds,
+                "status": known.status.map(Inactive::word), "document": known.document.word(), "pds": known.pds,
                 "signingKey": known.signing_key, "documentedAt": known.documented_at,
                 "claimedHandle": known.claimed_handle, "handle": known.handle.word(), "error": known.error,
             })

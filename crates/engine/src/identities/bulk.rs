@@ -15,8 +15,10 @@ use process::{Database, Failure, Patient, Stop, threads};
 use tokio::runtime::Runtime;
 
 /// So many accounts are looked up one by one sooner than the export is read: at 20 requests per
-/// second they take four hours.
-const MANY: u64 = 300_000;
+/// second they take four hours. Handles of more are stored as claimed first, and verified later.
+pub const MANY: u64 = 300_000;
+/// So many claims are worth it that an export is read on that was read before.
+const SOME: u64 = 1000;
 /// It is looked this often whether there are so many.
 const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -60,13 +62,47 @@ impl Bulk {
 }
 
 impl Documents {
-    /// How the documents of the accounts that are due are read.
-    pub(crate) fn of_due(self, client: &mut Client, schema: &str) -> Result<Bulk, postgres::Error> {
-        Ok(match self {
-            Self::Export => Bulk::All,
-            Self::Auto if ledger::identity::count_due(client, schema)? >= MANY => Bulk::All,
-            Self::Auto | Self::Single => Bulk::Nothing,
-        })
+    /// The same as `of_due`, however long the server is away.
+    ///
+    /// # Errors
+    /// The server refused.
+    pub fn bulk(
+        self,
+        directory: &Directory,
+        database: &Database,
+        settles: bool,
+        stop: &Stop,
+    ) -> Result<Bulk, Failure> {
+        let place = (directory, database);
+        database
+            .patient(stop)
+            .run(|client| self.of_due(client, place, settles))
+    }
+
+    /// How the documents of the accounts that are due are read, and of those whose claimed handles
+    /// are to be verified, if there are to be any.
+    pub(crate) fn of_due(
+        self,
+        client: &mut Client,
+        (directory, database): (&Directory, &Database),
+        settles: bool,
+    ) -> Result<Bulk, postgres::Error> {
+        let schema = &database.schema;
+        let is_many = match self {
+            Self::Export => true,
+            Self::Single => false,
+            Self::Auto => {
+                let claimed = match settles {
+                    true => ledger::handles::counts(client, schema)?.claimed,
+                    false => 0,
+                };
+                let name = Bulk::All.cursor_name(directory, database);
+                ledger::identity::are_so_many_due(client, schema, MANY)?
+                    || claimed >= MANY
+                    || claimed >= SOME && cursor(client, &name)?.is_some()
+            }
+        };
+        Ok(if is_many { Bulk::All } else { Bulk::Nothing })
     }
 }
 

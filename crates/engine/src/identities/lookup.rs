@@ -1,23 +1,27 @@
-//! Looks accounts up, batch by batch.
+//! Looks accounts up, batch by batch. Handles of many accounts are stored as their documents claim
+//! them first, so that an AppView can serve; [`crate::identities::claims`] verifies them then.
 
-use crate::documents::{self, Directory};
-use crate::identities::bulk::{self, Bulk, Read};
+use crate::documents::Directory;
+use crate::identities::bulk::{self, Bulk, MANY, Read};
+use crate::identities::claims::{Part, Verifying};
+use crate::identities::learned::{ATTEMPTS, Handle, Learned, look_up_one};
+use crate::identities::options::{HandleMode, Options};
 use crate::identities::summary::{Counts, Summary};
 use crate::observer::{Milestone, Observer};
 use crate::proof::{self, Proved};
 use discover::did_file;
-use identity::handle::{self, Leads};
-use identity::resolve::{self, Found};
-use ledger::identity::{Again, Due, HandleNote, HandleState};
-use ledger::locks::{self, Lock};
+use identity::handle;
+use identity::resolve;
+use ledger::identity::{Again, DocumentNote, Due, HandleNote, HandleState, Looked};
+use ledger::locks::{self, Hold, Lock};
 use load::actors::Actor;
 use observe::Progress;
 use postgres::Client;
 use process::{Database, Failure, Patient, Stop, threads};
 use std::fs::File;
 use std::io::BufReader;
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -25,84 +29,10 @@ use tokio::task::JoinSet;
 /// Accounts of a batch for each that is looked up at once: the slowest one holds up the rest only
 /// now and then.
 const BATCH_PER_SLOT: usize = 100;
-/// Attempts at each document.
-const ATTEMPTS: u32 = 4;
-/// Seconds until what could not be reached is retried, by how often that was. After that only
-/// `--retry` tries.
-const AGAIN_IN: &[i32] = &[3600, 4 * 3600, 24 * 3600, 3 * 24 * 3600, 7 * 24 * 3600];
-
-/// What was learned of one account.
-struct Learned {
-    did: String,
-    attempts: i32,
-    /// Nothing if the one of the ledger was fresh.
-    found: Option<Found>,
-    handle: Handle,
-}
-
-/// What an account's document says of its handle, and the result of asking.
-enum Handle {
-    /// There is no good document.
-    NoDocument,
-    /// It names none.
-    None,
-    /// It names one, which nobody was asked about.
-    Claimed(String),
-    /// It names one, which leads there.
-    Asked(String, Leads),
-}
-
-impl Learned {
-    /// The state of its handle, and why it could not be reached.
-    fn handle_state(&self) -> (HandleState, Option<String>) {
-        match (&self.handle, &self.found) {
-            (Handle::Asked(_, Leads::To(led)), _) if *led == self.did => {
-                (HandleState::Verified, None)
-            }
-            (Handle::Asked(_, Leads::To(_) | Leads::Nowhere) | Handle::None, _) => {
-                (HandleState::Mismatch, None)
-            }
-            (Handle::Asked(_, Leads::Unreachable(error)), _)
-            | (Handle::NoDocument, Some(Found::Unreachable(error))) => {
-                (HandleState::Unreachable, Some(error.clone()))
-            }
-            (Handle::Claimed(_), _) => (HandleState::Claimed, None),
-            (Handle::NoDocument, _) => (HandleState::NoDocument, None),
-        }
-    }
-}
-
-/// How accounts are looked up.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// What is done about handles.
-    pub handles: HandleMode,
-    /// Which documents are read in bulk from the PLC export first.
-    pub bulk: Bulk,
-    /// Whether what could not be reached is due now, whatever its time.
-    pub retry: bool,
-    /// Whether all accounts are due.
-    pub recheck: bool,
-    /// A DID file whose accounts are looked up, too.
-    pub dids: Option<PathBuf>,
-    /// The time for `indexedAt`, in milliseconds since 1970.
-    pub now: i64,
-    /// Where documents and handles are asked for.
-    pub directory: Directory,
-    /// Accounts that are looked up concurrently.
-    pub concurrency: usize,
-    /// Whether another process that looks up accounts is waited for; without it, it is an error.
-    pub is_patient: bool,
-}
-
-/// What is done about handles.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HandleMode {
-    /// They are checked both ways.
-    Verified,
-    /// They are stored as documents claim them, and marked to be checked later.
-    Claimed,
-}
+/// Handles of single accounts that are checked concurrently.
+const HANDLES_AT_ONCE: usize = 32;
+/// While claims are verified, accounts that became due are looked up this often.
+const DUE_EVERY: Duration = Duration::from_secs(3600);
 
 /// How a look-up ended.
 #[derive(Debug)]
@@ -134,10 +64,11 @@ pub fn prove(directory: &Directory, database: &Database, stop: &Stop) -> Result<
     Ok(proved)
 }
 
-/// Looks up all accounts that are due.
+/// Looks up all accounts that are due, and verifies handles that are stored as claimed where that
+/// is wanted.
 ///
 /// # Errors
-/// The database, the network or a file cannot be used, or somebody else looks up accounts.
+/// The database, the network or a file cannot be used, or somebody else verifies claimed handles.
 pub fn look_up(
     options: &Options,
     database: &Database,
@@ -145,9 +76,12 @@ pub fn look_up(
     observer: &dyn Observer,
 ) -> Result<LookUp, Failure> {
     let schema = database.schema.as_str();
-    if !options.is_patient {
-        require_nobody_else(database)?;
-    }
+    // Another process that looks up accounts meanwhile waits for a batch at most, but nobody else
+    // asks for the same handles.
+    let _alone = options
+        .settles
+        .then(|| verify_alone(database))
+        .transpose()?;
     let mut client = database.patient_alone(stop, Lock::Identities);
     client.run(|client| ledger::identity::enroll_loaded(client, schema))?;
     if let Some(path) = &options.dids {
@@ -156,20 +90,32 @@ pub fn look_up(
     let again = [
         (options.recheck, Again::All),
         (options.retry, Again::Unreachable),
-        (options.handles == HandleMode::Verified, Again::Claimed),
     ];
     for (_, again) in again.into_iter().filter(|(wanted, _)| *wanted) {
         client.run(|client| ledger::identity::look_again(client, schema, again))?;
     }
     observer.reached(Milestone::AccountsMarked)?;
     let runtime = threads::start()?;
+    let (due, claimed) = client.run(|client| -> Result<_, postgres::Error> {
+        Ok((
+            ledger::identity::count_due(client, schema)?,
+            ledger::handles::counts(client, schema)?.claimed,
+        ))
+    })?;
     if options.bulk != Bulk::Nothing
         && !read_export(options, &runtime, &mut client, database, stop)?
     {
         return Ok(LookUp::Stopped(None));
     }
-    let total = client.run(|client| ledger::identity::count_due(client, schema))?;
+    let claims_first = options.handles == HandleMode::Claimed
+        || options.handles == HandleMode::Auto && due >= MANY;
     let counts = Counts::new();
+    // What is claimed first is looked at twice.
+    let total = match (options.settles, claims_first) {
+        (true, true) => due * 2 + claimed,
+        (true, false) => due + claimed,
+        (false, _) => due,
+    };
     let progress = Progress::begin("identities", counts.shown(), Some(total));
     let batches = Batches {
         options,
@@ -178,9 +124,20 @@ pub fn look_up(
         counts: &counts,
         stop,
     };
-    let is_finished = batches.look_up_all(&mut client)?;
+    let mut is_finished = true;
+    if claims_first {
+        is_finished = batches.look_up_all(&mut client, Way::Claim)?;
+    }
+    if !claims_first || options.settles {
+        is_finished = is_finished && batches.look_up_all(&mut client, Way::Verify)?;
+    }
+    drop(client);
+    if options.settles {
+        is_finished = is_finished && batches.settle()?;
+    }
     progress.finish();
-    let accounts = client.run(|client| ledger::identity::summary(client, schema))?;
+    let mut client = database.patient(stop);
+    let accounts = client.run(|client| ledger::handles::by_state(client, schema))?;
     let summary = counts.summary(accounts);
     Ok(match is_finished {
         true => LookUp::Done(summary),
@@ -188,17 +145,42 @@ pub fn look_up(
     })
 }
 
-fn require_nobody_else(database: &Database) -> Result<(), Failure> {
+/// Looks up the accounts that are due, without looking for more. It is for one who comes back every
+/// few seconds.
+pub(crate) fn look_up_due(
+    options: &Options,
+    database: &Database,
+    runtime: &Runtime,
+    stop: &Stop,
+    client: &mut Patient<'_>,
+) -> Result<(), Failure> {
+    let batches = Batches {
+        options,
+        database,
+        runtime,
+        counts: &Counts::new(),
+        stop,
+    };
+    let way = match options.handles {
+        HandleMode::Claimed => Way::Claim,
+        HandleMode::Auto | HandleMode::Verified => Way::Verify,
+    };
+    batches.look_up_all(client, way).map(drop)
+}
+
+/// The session of the only process that verifies claimed handles.
+fn verify_alone(database: &Database) -> Result<Client, Failure> {
     let mut client = database.connect()?;
-    let holder =
-        locks::holder(&mut client, Lock::Identities).map_err(|error| database.failure(error))?;
-    match holder {
-        None => Ok(()),
-        Some(who) => Err(
-            Failure::new(format!("{who} looks up identities in this database"))
-                .hint("wait until it ends"),
-        ),
+    let refused = |error: postgres::Error| database.failure(error);
+    if locks::try_acquire(&mut client, Lock::Claims, Hold::Session).map_err(refused)? {
+        return Ok(client);
     }
+    let holder = locks::holder(&mut client, Lock::Claims).map_err(refused)?;
+    let who = holder.unwrap_or_else(|| "another session".to_owned());
+    Err(
+        Failure::new(format!("{who} verifies claimed handles in this database"))
+            .hint("wait until it ends; skyfill status says how far it is"),
+    )
 }
 
 fn enroll_file(
@@ -276,6 +258,62 @@ fn read_export(
     Ok(true)
 }
 
+/// Checks the handles of accounts with these documents, which the ledger has, and stores their rows
+/// of `actor`; the state of each handle.
+pub(crate) fn look_up_handles(
+    documents: Vec<(String, Option<String>)>,
+    directory: &Directory,
+    (runtime, client): (&Runtime, &mut Client),
+    (schema, now): (&str, i64),
+    stop: &Stop,
+) -> Result<Vec<(String, HandleState)>, Failure> {
+    let resolver = Arc::new(directory.documents(ATTEMPTS)?);
+    let handles = Arc::new(directory.handles()?);
+    let slots = Arc::new(Semaphore::new(HANDLES_AT_ONCE));
+    let mut tasks = JoinSet::new();
+    for (did, claimed) in documents {
+        let (slots, stop) = (Arc::clone(&slots), stop.clone());
+        let (resolver, handles) = (Arc::clone(&resolver), Arc::clone(&handles));
+        let due = Due {
+            did,
+            document: Some(claimed),
+            attempts: 0,
+            heard: None,
+        };
+        let task = async move {
+            // Never closed.
+            let _slot = slots.acquire().await;
+            tokio::select! {
+                biased;
+                () = stop.wait() => None,
+                learned = look_up_one(due, &resolver, Some(&handles)) => Some(learned),
+            }
+        };
+        tasks.spawn_on(task, runtime.handle());
+    }
+    let mut learned: Vec<Learned> = runtime
+        .block_on(tasks.join_all())
+        .into_iter()
+        .flatten()
+        .collect();
+    learned.sort_by(|a, b| a.due.did.cmp(&b.due.did));
+    store(client, schema, &learned, &rows::datetime::print(now)).map_err(|error| {
+        Failure::new(format!("the rows of actor: {}", pg::DbError::from(error)))
+    })?;
+    let state = |one: &Learned| (one.due.did.clone(), one.handle_state().0);
+    Ok(learned.iter().map(state).collect())
+}
+
+/// What becomes of handles in a look-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// They are stored as claimed. In the mode [`HandleMode::Auto`], accounts whose handles were
+    /// looked at before are left to be verified.
+    Claim,
+    /// They are verified.
+    Verify,
+}
+
 /// What the batches of a look-up share.
 struct Batches<'b> {
     options: &'b Options,
@@ -287,12 +325,13 @@ struct Batches<'b> {
 
 impl Batches<'_> {
     /// Looks up all accounts that are due. False if it was stopped.
-    fn look_up_all(&self, client: &mut Patient<'_>) -> Result<bool, Failure> {
+    fn look_up_all(&self, client: &mut Patient<'_>, way: Way) -> Result<bool, Failure> {
         let (options, schema) = (self.options, &self.database.schema);
         let documents = Arc::new(options.directory.documents(ATTEMPTS)?);
-        let handles = match options.handles {
-            HandleMode::Claimed => None,
-            HandleMode::Verified => Some(Arc::new(options.directory.handles()?)),
+        let (handles, looked) = match way {
+            Way::Claim if options.handles == HandleMode::Auto => (None, Looked::Never),
+            Way::Claim => (None, Looked::AtAny),
+            Way::Verify => (Some(Arc::new(options.directory.handles()?)), Looked::AtAny),
         };
         let batch = i64::try_from(options.concurrency * BATCH_PER_SLOT).unwrap_or(i64::MAX);
         let indexed_at = rows::datetime::print(options.now);
@@ -300,7 +339,7 @@ impl Batches<'_> {
         while !self.stop.is_set() {
             let due = client.run(|client| {
                 let plc_is_fresh = options.bulk != Bulk::Nothing;
-                ledger::identity::due(client, schema, &after, batch, plc_is_fresh)
+                ledger::identity::due(client, schema, (&after, batch), plc_is_fresh, looked)
             })?;
             let Some(last) = due.last() else {
                 return Ok(true);
@@ -316,6 +355,28 @@ impl Batches<'_> {
             ledger::failpoint::pass("look-up");
         }
         Ok(false)
+    }
+
+    /// Verifies claimed handles, and looks up what becomes due meanwhile. False if it was stopped.
+    fn settle(&self) -> Result<bool, Failure> {
+        let (options, database, stop) = (self.options, self.database, self.stop);
+        let mut client = database.patient(stop);
+        let (place, shared) = ((database, self.runtime), (self.counts, stop));
+        let mut verifying = Verifying::new(options, place, shared)?;
+        loop {
+            match verifying.go_on(&mut client, DUE_EVERY)? {
+                Part::Stopped => return Ok(false),
+                Part::Done => return Ok(true),
+                Part::OutOfTime => {
+                    let mut alone = database.patient_alone(stop, Lock::Identities);
+                    let is_whole = options.bulk == Bulk::Nothing
+                        || read_export(options, self.runtime, &mut alone, database, stop)?;
+                    if !is_whole || !self.look_up_all(&mut alone, Way::Verify)? {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
     }
 
     /// Looks up a batch; what was not done when it was stopped is left out.
@@ -345,41 +406,8 @@ impl Batches<'_> {
             });
         }
         let mut learned: Vec<Learned> = tasks.join_all().await.into_iter().flatten().collect();
-        learned.sort_by(|a, b| a.did.cmp(&b.did));
+        learned.sort_by(|a, b| a.due.did.cmp(&b.due.did));
         learned
-    }
-}
-
-async fn look_up_one(
-    due: Due,
-    documents: &resolve::Resolver,
-    handles: Option<&handle::Resolver>,
-) -> Learned {
-    let (found, claimed) = match due.document {
-        Some(claimed) => (None, Some(claimed)),
-        None => {
-            let found = documents.resolve(&due.did).await;
-            let claimed = match &found {
-                Found::Document(document) => Some(document.handle.clone()),
-                _ => None,
-            };
-            (Some(found), claimed)
-        }
-    };
-    let handle = match (claimed, handles) {
-        (None, _) => Handle::NoDocument,
-        (Some(None), _) => Handle::None,
-        (Some(Some(claimed)), None) => Handle::Claimed(claimed),
-        (Some(Some(claimed)), Some(handles)) => {
-            let leads = handles.resolve(&claimed).await;
-            Handle::Asked(claimed, leads)
-        }
-    };
-    Learned {
-        did: due.did,
-        attempts: due.attempts,
-        found,
-        handle,
     }
 }
 
@@ -390,39 +418,34 @@ fn store(
     learned: &[Learned],
     indexed_at: &str,
 ) -> Result<(), postgres::Error> {
-    let mut documents = Vec::new();
-    let mut handles = Vec::new();
+    let mut txn = client.transaction()?;
+    // An account that was removed meanwhile gets no row.
+    let dids: Vec<&str> = learned.iter().map(|one| one.due.did.as_str()).collect();
+    let known = ledger::identity::hold(&mut txn, schema, &dids)?;
+    let is_known = |one: &&Learned| known.contains(&one.due.did);
+    let learned: Vec<&Learned> = learned.iter().filter(is_known).collect();
+    let documents: Vec<DocumentNote> = learned.iter().filter_map(|one| one.note()).collect();
+    let handles: Vec<HandleNote> = learned.iter().map(|one| one.handle_note()).collect();
     let (mut actors, mut claims, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
-    for one in learned {
-        documents.extend(
-            one.found
-                .as_ref()
-                .map(|found| documents::note(one.did.clone(), found)),
-        );
+    let mut without_document = Vec::new();
+    for one in &learned {
+        let did = &one.due.did;
         let actor = |handle: Option<&String>| Actor {
-            did: one.did.clone(),
+            did: did.clone(),
             handle: handle.map(|handle| handle.to_lowercase()),
         };
-        let (state, error) = one.handle_state();
+        let (state, _) = one.handle_state();
         match (&one.handle, state) {
             (Handle::Asked(claimed, _), HandleState::Verified) => actors.push(actor(Some(claimed))),
             (Handle::Claimed(claimed), _) => claims.push(actor(Some(claimed))),
-            (Handle::Asked(..), HandleState::Unreachable) => unknown.push(one.did.clone()),
+            (Handle::Asked(..), HandleState::Unreachable) => unknown.push(did.clone()),
             (Handle::Asked(..) | Handle::None, _) => actors.push(actor(None)),
-            (Handle::NoDocument, _) => {}
+            (Handle::NoDocument, _) => without_document.push(did.clone()),
         }
-        let again_in = usize::try_from(one.attempts)
-            .ok()
-            .and_then(|attempts| AGAIN_IN.get(attempts))
-            .copied();
-        handles.push(HandleNote {
-            did: one.did.clone(),
-            state,
-            error,
-            again_in: again_in.filter(|_| state == HandleState::Unreachable),
-        });
     }
-    let mut txn = client.transaction()?;
+    for dids in [&unknown, &without_document] {
+        load::actors::withdraw_claims(&mut txn, schema, dids)?;
+    }
     ledger::identity::note_documents(&mut txn, schema, &documents)?;
     ledger::identity::note_handles(&mut txn, schema, &handles)?;
     load::actors::store(&mut txn, schema, &actors, indexed_at, true)?;

@@ -6,20 +6,19 @@
 
 use crate::documents::good;
 use crate::fresh_repo::{AT_ONCE, Fresh, FreshRepos, NoRepo};
+use crate::fresh_repos::fetch_each;
 use crate::run::options::Around;
 use crate::run::session::Session;
 use crate::run::walked::Walked;
-use fetch::FetchError;
-use fetch::archive::{Archive, ArchiveWriter};
+use archive::{Access, Archive, ArchiveWriter, OpenOptions, Place};
 use identity::document::Document;
 use identity::handle;
 use postgres::Client;
 use process::Failure;
 use rows::Collection;
 use rows::aturi::AtUri;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use tokio::task::JoinSet;
 
 /// CARs that are kept for the load, in bytes before compression: beyond that they are requested
 /// once more.
@@ -48,7 +47,9 @@ pub(crate) fn find(session: &Session<'_>, around: &Around) -> Result<Option<Lead
         .prefix("skyfill-walk-")
         .tempdir_in(options.spool.folder())
         .map_err(|error| no_place(session, &error))?;
-    let writer = ArchiveWriter::open(folder.path()).map_err(|error| no_place(session, &error))?;
+    let place = Place::Folder(folder.path().to_owned());
+    let writer = ArchiveWriter::open(&place, &Access::default(), options.scale.memory)
+        .map_err(|error| no_place(session, &error))?;
     let fresh = FreshRepos::new(
         &options.fetch,
         &options.spool,
@@ -81,7 +82,15 @@ pub(crate) fn find(session: &Session<'_>, around: &Around) -> Result<Option<Lead
     let walked = match kept {
         0 => None,
         _ => Some(Walked::new(
-            Archive::open(folder.path()).map_err(|error| no_place(session, &error))?,
+            Archive::open(
+                &place,
+                &OpenOptions {
+                    access: Access::default(),
+                    spool: options.spool.clone(),
+                    memory: options.scale.memory,
+                },
+            )
+            .map_err(|error| no_place(session, &error))?,
             folder,
         )),
     };
@@ -212,38 +221,28 @@ impl Walk<'_> {
         dids: Vec<String>,
         mut each: impl FnMut(&str, Option<&Fresh>) -> Result<(), Failure>,
     ) -> Result<bool, Failure> {
-        let runtime = &self.session.runtime;
-        let mut waiting: VecDeque<String> = dids.into();
-        let mut tasks = JoinSet::new();
-        loop {
-            while tasks.len() < AT_ONCE
-                && let Some(did) = waiting.pop_front()
-            {
-                let fresh = Arc::clone(&self.fresh);
-                let task = async move {
-                    let got = fresh.repo(&did).await;
-                    (did, got)
-                };
-                tasks.spawn_on(task, runtime.handle());
-            }
-            let Some(ended) = runtime.block_on(tasks.join_next()) else {
-                return Ok(true);
-            };
-            let (did, got) =
-                ended.map_err(|error| Failure::new(format!("a task ended: {error}")))?;
-            match got {
+        let (fresh, session) = (Arc::clone(&self.fresh), self.session);
+        let fetch = |did: String| {
+            let fresh = Arc::clone(&fresh);
+            async move { fresh.repo(&did).await }
+        };
+        fetch_each(
+            &session.runtime,
+            dids,
+            AT_ONCE,
+            fetch,
+            |did, got| match got {
                 Ok(fresh) => {
                     each(&did, Some(&fresh))?;
-                    self.keep(&did, fresh)?;
+                    self.keep(&did, fresh)
                 }
-                Err(NoRepo::Failed(FetchError::Stopped)) => return Ok(false),
                 Err(no_repo) => {
                     observe::log!("{did}: {}", no_repo.why());
                     self.unread += u64::from(matches!(no_repo, NoRepo::Failed(_)));
-                    each(&did, None)?;
+                    each(&did, None)
                 }
-            }
-        }
+            },
+        )
     }
 
     /// Keeps a repo for the load.
@@ -384,30 +383,16 @@ pub(crate) fn locate(
         &session.runtime,
         &session.stop,
     )?);
-    let mut waiting: VecDeque<String> = unknown.into();
-    let mut tasks = JoinSet::new();
-    loop {
-        while tasks.len() < DOCUMENTS_AT_ONCE
-            && let Some(did) = waiting.pop_front()
-        {
-            let fresh = Arc::clone(&fresh);
-            let task = async move {
-                let got = fresh.document(&did).await;
-                (did, got)
-            };
-            tasks.spawn_on(task, session.runtime.handle());
-        }
-        let Some(ended) = session.runtime.block_on(tasks.join_next()) else {
-            return Ok(true);
-        };
-        let (did, got) = ended.map_err(|error| Failure::new(format!("a task ended: {error}")))?;
-        match got {
-            Ok(document) => {
-                let note = good(did.clone(), document.clone());
-                found(&did, Ok((document.pds, Some(note))))?;
-            }
-            Err(NoRepo::Failed(FetchError::Stopped)) => return Ok(false),
-            Err(no_repo) => found(&did, Err(no_repo))?,
-        }
-    }
+    let fetch = |did: String| {
+        let fresh = Arc::clone(&fresh);
+        async move { fresh.document(&did).await }
+    };
+    let runtime = &session.runtime;
+    fetch_each(runtime, unknown, DOCUMENTS_AT_ONCE, fetch, |did, got| {
+        let place = got.map(|document| {
+            let note = good(did.clone(), document.clone());
+            (document.pds, Some(note))
+        });
+        found(&did, place)
+    })
 }

@@ -1,8 +1,9 @@
 //! The board of a run, which all of its stages share: counts, repos in progress, their results, and
 //! whether to stop.
 
+use crate::run::held::Held;
 use crate::run::stragglers::Progressed;
-use fetch::archive::ArchiveWriter;
+use archive::ArchiveWriter;
 use ledger::identity::DocumentNote;
 use ledger::repos::{Moved, Note};
 use ledger::states::State;
@@ -21,6 +22,16 @@ pub(crate) enum Settled {
     Noted(Note),
     /// It lies elsewhere, and is still open.
     Moved(Moved),
+}
+
+impl Settled {
+    /// The lease under which the repo was handed out.
+    pub(crate) fn lease(&self) -> i64 {
+        match self {
+            Self::Noted(note) => note.lease,
+            Self::Moved(moved) => moved.lease,
+        }
+    }
 }
 
 /// A repo that waits for its host.
@@ -86,6 +97,8 @@ pub(crate) struct Board {
     /// The archive that what is fetched is added to.
     pub(crate) keep: Option<Arc<Mutex<ArchiveWriter>>>,
     pub(crate) stop: Stop,
+    /// The leases under which hosts are asked.
+    pub(crate) held: Held,
 }
 
 impl Board {
@@ -110,6 +123,7 @@ impl Board {
             broken: Mutex::new(None),
             keep,
             stop: stop.clone(),
+            held: Held::default(),
         }
     }
 
@@ -172,19 +186,30 @@ impl Board {
         Asking(self)
     }
 
+    /// Repos that wait for a host or an archive.
+    pub(crate) fn asking(&self) -> u64 {
+        self.asking.load(Ordering::SeqCst)
+    }
+
     /// The result of all repos so far.
     pub(crate) fn progressed(&self) -> Progressed {
-        let repos = self
-            .lock_yields()
-            .values()
-            .map(|of_host| of_host.good)
-            .sum();
-        let asking = self.asking.load(Ordering::SeqCst);
+        let (repos, _) = self.stored_and_failed();
+        let asking = self.asking();
         Progressed {
             repos,
             bytes: self.bytes.get(),
             in_work: self.under_way().saturating_sub(asking),
         }
+    }
+
+    /// Repos that were stored, or are as they were stored, and those that failed.
+    pub(crate) fn stored_and_failed(&self) -> (u64, u64) {
+        let stored = self
+            .lock_yields()
+            .values()
+            .map(|yielded| yielded.good)
+            .sum();
+        (stored, self.failed.get())
     }
 
     /// What a host gave so far, under its lease.
@@ -360,7 +385,6 @@ impl Settle for Board {
         let Some(keep) = &self.keep else {
             return Ok(());
         };
-        let mut keep = keep.lock().unwrap_or_else(PoisonError::into_inner);
-        keep.sync().map_err(|error| error.to_string())
+        ArchiveWriter::sync(keep).map_err(|error| error.to_string())
     }
 }

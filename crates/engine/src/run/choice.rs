@@ -1,7 +1,7 @@
 //! The part of each repo that a run loads: collections, notifications, the time from which on.
 
 use ledger::runs::{Mode, Run};
-use load::Notifications;
+use load::{Choice, Notifications};
 use process::{Database, Failure};
 use rows::Collection;
 
@@ -52,6 +52,19 @@ impl Selection {
     }
 }
 
+/// The part of each repo that a run loads.
+pub(crate) fn choice_of(run: &Run) -> Choice {
+    Choice {
+        collections: run.collections.as_ref().map(|list| {
+            list.iter()
+                .filter_map(|nsid| Collection::parse(nsid))
+                .collect()
+        }),
+        notifications: Notifications::parse(&run.notifications).unwrap_or_default(),
+        since: run.since.clone(),
+    }
+}
+
 impl Requested {
     /// What is asked for; no collections mean those of the last run.
     #[must_use]
@@ -71,6 +84,12 @@ impl Requested {
     /// Whether only a part of each repo is asked for.
     pub(crate) fn narrows(&self) -> bool {
         self.collections.is_some() || self.notifications.is_some() || self.since.is_some()
+    }
+
+    /// Whether notifications are stored, as far as is asked for.
+    pub(crate) fn notifies(&self) -> bool {
+        let none = Notifications::None.text();
+        self.notifications.as_ref() != Some(&none)
     }
 
     /// What a new run has. A fresh one starts over; a merge keeps to what is there.

@@ -3,9 +3,9 @@
 use crate::run::board::Board;
 use crate::trust::{self, Known, Verdict};
 use appview::table::TableInfo;
+use archive::ArchiveWriter;
 use atrepo::{Commit, Repo, RepoError};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use fetch::archive::ArchiveWriter;
 use fetch::{Body, Pages, whole};
 use ledger::failpoint;
 use ledger::proofs::Proof;
@@ -16,7 +16,7 @@ use load::{Choice, Chunk, Costs, EncodeError, Encoder, Origin, revs};
 use observe::{Lane, Workers};
 use pg::Step;
 use process::stop::UNTIL_HURRIED;
-use process::{Budget, NotReserved, Reservation};
+use process::{Budget, NotReserved, Reservation, clock};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -61,6 +61,8 @@ pub(crate) struct Encoding {
     pub(crate) schema: String,
     pub(crate) choice: Choice,
     pub(crate) now: i64,
+    /// Whether the time is that of the clock at each repo.
+    pub(crate) is_stream: bool,
     pub(crate) chunk_bytes: usize,
     pub(crate) indexed: Vec<(String, String)>,
     /// Memory for indexes of blocks.
@@ -141,6 +143,9 @@ pub(crate) fn work(shared: &Encoding, number: usize, work: &Receiver<Encode>, lo
             lease: next.lease,
             known: next.known,
         };
+        if let (true, Ok(now)) = (shared.is_stream, clock::now(None)) {
+            encoder.set_now(now);
+        }
         let mut memory = Some(memory);
         let mut hand_on = |chunk: Chunk| {
             let lane = &shared.lane;

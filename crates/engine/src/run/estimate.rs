@@ -1,103 +1,191 @@
-//! What a load is going to take, before it begins: calculated from the number of pending repos and
-//! from what was measured (docs/how-to/full-network.md says where each figure comes from).
+//! What a run is going to take: two lines at its beginning, and a refusal where the disk is clearly
+//! too small.
 
-use ledger::repos::Pending;
-use observe::printable;
+use crate::estimates::{self, Server};
+use crate::identities::HandleMode;
+use crate::run::session::Session;
+use plan::page::Page;
+use plan::{Choice, Costs, Handles, Inputs, Plan, Work};
+use process::{Failure, Machine};
 
-/// Records of an average repo: 20 billion in 45 million repos.
-const RECORDS_PER_REPO: u64 = 444;
-/// Bytes of heap and index per record.
-const BYTES_PER_RECORD: u64 = 1205 + 848;
-/// CPU of PostgreSQL and skyfill per record, over all phases.
-const MICROS_PER_RECORD: u64 = 75;
-/// Requests per second that a host of Bluesky's answers.
-const HOST_RATE: u64 = 10;
+/// Pending repos from which on a run is large: less says too little of what repos hold on average.
+const LARGE: u64 = 10_000;
 
-/// What a load is going to take.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What is known of a run when it begins.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Estimate {
-    /// Pending repos.
-    pub(crate) repos: u64,
-    /// Records, if the repos are average ones.
-    pub(crate) records: u64,
-    /// Disk for tables and indexes, in bytes.
-    pub(crate) bytes: u64,
-    /// Seconds that the fullest host needs.
-    pub(crate) fetch: u64,
-    /// Seconds of CPU, over all cores.
-    pub(crate) cpu: u64,
+    /// Whether accounts or parts of repos were chosen.
+    pub(crate) is_chosen: bool,
+    /// Whether only a part of each repo is stored.
+    pub(crate) is_part: bool,
+    /// Whether notifications are stored.
+    pub(crate) notifies: bool,
+    /// Whether a disk that is too small is no reason to stop.
+    pub(crate) is_forced: bool,
 }
 
 impl Estimate {
-    pub(crate) fn of(pending: &Pending) -> Self {
-        let records = pending.repos.saturating_mul(RECORDS_PER_REPO);
-        Self {
-            repos: pending.repos,
-            records,
-            bytes: records.saturating_mul(BYTES_PER_RECORD),
-            fetch: pending.fullest.1.div_ceil(HOST_RATE),
-            cpu: records.saturating_mul(MICROS_PER_RECORD) / 1_000_000,
+    /// What is pending, if it is much or was chosen. Unless requests `were_sent`, a disk that is
+    /// clearly too small stops the run.
+    pub(crate) fn of_pending(
+        mut self,
+        session: &Session<'_>,
+        were_sent: bool,
+    ) -> Result<(), Failure> {
+        self.is_forced |= were_sent;
+        let database = session.database;
+        let mut client = database.connect()?;
+        let work = estimates::of_ledger(&mut client, &database.schema)
+            .map_err(|error| database.failure(error))?;
+        let Some(work) = work.filter(|work| work.repos >= LARGE || self.is_chosen) else {
+            return Ok(());
+        };
+        let is_large = work.repos >= LARGE;
+        let plan = self.log(session, work)?;
+        if is_large && !self.is_part {
+            require_room(&plan, self.is_forced)?;
         }
+        Ok(())
+    }
+
+    /// Before discovery looks for all repos of the network: what those are going to take.
+    pub(crate) fn of_full_network(self, session: &Session<'_>) -> Result<(), Failure> {
+        let plan = self.log(session, Work::full_network())?;
+        if self.is_part {
+            return Ok(());
+        }
+        require_room(&plan, self.is_forced)
+    }
+
+    fn log(self, session: &Session<'_>, work: Work) -> Result<Plan, Failure> {
+        let costs = Costs::committed();
+        let plan = Plan::of(&costs, &self.inputs(session, work)?);
+        let page = Page {
+            plan: &plan,
+            costs: &costs,
+            server: String::new(),
+            settings: &[],
+            folder: None,
+            is_part: self.is_part,
+            notes: Vec::new(),
+        };
+        for line in page.two_lines() {
+            observe::log!("{line}");
+        }
+        Ok(plan)
+    }
+
+    fn inputs(self, session: &Session<'_>, work: Work) -> Result<Inputs, Failure> {
+        let (database, options) = (session.database, session.options);
+        let mut client = database.connect()?;
+        let server = Server::of(&mut client).map_err(|error| database.failure(error))?;
+        let cores = Machine::this().cores;
+        let rate = options.directory.plc_pace.most();
+        let sizes = estimates::sizes(cores, &options.scale, server, options.documents, rate);
+        let choice = Choice {
+            handles: handles(options.handles),
+            verifies: options.verifies,
+            notifies: self.notifies,
+        };
+        let is_full = work.basis == plan::Basis::FullNetwork;
+        let mut inputs = estimates::inputs(database, &mut client, work, sizes, choice)?;
+        if is_full {
+            // What is loaded already is a part of it.
+            let used = database.room(&mut client)?.used;
+            let free = &mut inputs.machine.free;
+            *free = free.map(|free| free.saturating_add(used));
+        }
+        Ok(inputs)
     }
 }
 
-/// Logs the estimate; `is_part` is whether only a part of each repo is stored.
-pub(crate) fn log(pending: &Pending, is_part: bool) {
-    let Estimate {
-        repos,
-        records,
-        bytes,
-        fetch,
-        cpu,
-    } = Estimate::of(pending);
-    let most = if is_part { "at most " } else { "" };
-    observe::log!(
-        "estimate for {repos} repos on {} hosts, if they are average ones: {most}{records} records, {most}{} of disk",
-        pending.hosts,
-        size(bytes)
-    );
-    observe::log!(
-        "estimate of the time: {} to fetch ({} has {} of them, at 10 requests per second); {} of one core for all phases",
-        time(fetch),
-        printable(&pending.fullest.0),
-        pending.fullest.1,
-        time(cpu)
-    );
+/// Stops a run whose disk is clearly too small for what it is going to store.
+fn require_room(plan: &Plan, is_forced: bool) -> Result<(), Failure> {
+    let (true, Some(free)) = (plan.clearly_lacks_disk(), plan.inputs.machine.free) else {
+        return Ok(());
+    };
+    let needs = observe::bytes(whole_bytes(plan.disk.at_once()));
+    let free = observe::bytes(free);
+    if is_forced {
+        observe::log!(
+            "note: the disk of the database has {free} free, and the load needs about {needs}"
+        );
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "the disk of the database has {free} free, and the load needs about {needs}"
+    ))
+    .hint_to_run(
+        "nothing was requested yet; use a larger disk, load a part (--collections, --notifications none), or begin all the same with --force; what takes how much",
+        "plan",
+    ))
 }
 
-fn size(bytes: u64) -> String {
-    match bytes {
-        0..1_000_000_000 => format!("{} MB", bytes.div_ceil(1_000_000)),
-        1_000_000_000..10_000_000_000_000 => format!("{} GB", bytes.div_ceil(1_000_000_000)),
-        _ => format!("{} TB", bytes.div_ceil(1_000_000_000_000)),
+/// What is done about handles, as a plan has it.
+#[must_use]
+pub fn handles(mode: Option<HandleMode>) -> Handles {
+    match mode {
+        Some(HandleMode::Auto) => Handles::Auto,
+        Some(HandleMode::Verified) => Handles::Verified,
+        Some(HandleMode::Claimed) => Handles::Claimed,
+        None => Handles::Skipped,
     }
 }
 
-fn time(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds.div_ceil(60)),
-        _ => format!("{} h", seconds.div_ceil(3600)),
-    }
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn whole_bytes(bytes: f64) -> u64 {
+    bytes.max(0.0) as u64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use plan::Sizes;
 
     #[test]
-    fn the_full_network_takes_what_the_guide_says() {
-        let pending = Pending {
-            repos: 45_000_000,
-            hosts: 3200,
-            fullest: ("pds.example".to_owned(), 500_000),
+    fn a_disk_that_is_clearly_too_small_stops_a_run_unless_that_is_forced() {
+        let mut inputs = Inputs {
+            work: Work::full_network(),
+            machine: plan::Machine {
+                cores: 64,
+                memory: 256 << 30,
+                free: Some(1 << 40),
+                disk_rate: None,
+                is_shared: true,
+            },
+            sizes: Sizes {
+                threads: 64,
+                connections: 16,
+                slots: 2048,
+                memory: 16 << 30,
+                builds: 16,
+                build_memory: 62 << 30,
+                build_processes: 24,
+                shared_buffers: 8 << 30,
+                max_wal: 8 << 30,
+                verifiers: 8,
+                look_ups: 32,
+                directory_rate: 20.0,
+                export_from: 300_000,
+                claims_from: 300_000,
+            },
+            choice: Choice {
+                handles: Handles::Claimed,
+                verifies: true,
+                notifies: true,
+            },
         };
-        let estimate = Estimate::of(&pending);
-        assert_eq!(
-            (size(estimate.bytes), time(estimate.fetch)),
-            ("42 TB".to_owned(), "14 h".to_owned())
+        let costs = Costs::committed();
+        let plan = Plan::of(&costs, &inputs);
+        let refused = require_room(&plan, false).expect_err("a TiB is too little");
+        assert!(
+            refused.message().contains("has 1.0 TiB free"),
+            "{refused:?}"
         );
-        assert_eq!(time(estimate.cpu), "417 h");
-        assert_eq!((size(1), time(7201)), ("1 MB".to_owned(), "3 h".to_owned()));
+        assert!(require_room(&plan, true).is_ok());
+        for free in [None, Some(1 << 47)] {
+            inputs.machine.free = free;
+            assert!(require_room(&Plan::of(&costs, &inputs), false).is_ok());
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! The only thread of a run that talks to the ledger. It leases hosts, hands out their pending
-//! repos, and records the result for those that were not stored.
+//! The only thread of a run that talks to the ledger. It leases hosts (`leases`), hands out their
+//! pending repos, and records the result for those that were not stored.
 //!
 //! Memory holds only a copy. When everything that was handed out is settled, the thread reads the
 //! ledger again. A repo that was lost on the way, with a connection or a server, is still pending
@@ -7,34 +7,35 @@
 
 use crate::discovery::arrivals::{Arrivals, News};
 use crate::run::board::{Board, HostYield, Settled};
+use crate::run::in_order::{self, InOrderFeed};
 use crate::run::stragglers::Stragglers;
+use crate::run::worker::{Said, WorkerOptions};
 use fetch::FetchError;
 use fetch::turns::Turns;
-use ledger::hosts::{self, Leased};
+use ledger::hosts::Leased;
 use ledger::open::Which;
 use ledger::repos::{self, Note, Open, RetryFailed};
 use ledger::states::{Inactive, State};
+use ledger::workers;
 use load::DbError;
 use observe::registry::SlowHost;
 use observe::{Progress, registry};
 use pg::{DbErrorKind, Persistent};
 use postgres::Client;
 use process::stop::UNTIL_HURRIED;
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Hosts that a run leases at a time.
-const HOSTS: usize = 2048;
 /// So many of the hosts that take the longest are shown.
 const SLOW_HOSTS: usize = 5;
 /// Repos that are handed out, and of which nothing is settled yet, over all hosts.
 const UNDER_WAY: u64 = 16_384;
 /// Maximum number of repos of a host that are read from the ledger at once.
 const PAGE: usize = 500;
-/// Leases are renewed this often: three times in the time that one lasts.
-const RENEW: Duration = Duration::from_secs(20);
+/// What was learned of hosts is kept this often.
+const KEEP: Duration = Duration::from_secs(20);
 /// So many accounts may go from any host in a run.
 const FEW_DELETIONS: u64 = 20;
 /// What a host that gives too little lists beside that is left alone for so long.
@@ -50,6 +51,8 @@ const MOST_FAILURES: i32 = 3;
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// The same while a pass lists hosts.
 const LOOK_AGAIN_IN_PASS: Duration = Duration::from_secs(1);
+/// A worker without hosts asks this often whether there are any for it.
+const WAIT_FOR_OTHERS: Duration = Duration::from_secs(1);
 /// News of a pass are waited for this long.
 const NEWS: Duration = Duration::from_millis(200);
 
@@ -62,28 +65,44 @@ pub(crate) struct Job {
 }
 
 /// A leased host and its repos that were read, but not handed out.
-struct Queue {
-    leased: Leased,
-    page: VecDeque<Open>,
+pub(crate) struct Queue {
+    pub(crate) leased: Leased,
+    pub(crate) page: VecDeque<Open>,
     /// The last repo that was read.
-    cursor: String,
+    pub(crate) cursor: String,
     /// Whether there is nothing after that.
-    at_end: bool,
+    pub(crate) at_end: bool,
+    /// Whether another worker is to have it.
+    pub(crate) is_leaving: bool,
     /// Repos that are not handed out yet, about.
-    left: u64,
+    pub(crate) left: u64,
     /// The last repo that was handed out.
-    handed_out: String,
+    pub(crate) handed_out: String,
     /// What the ledger knows of what the host gave, and since when.
-    noted: (HostYield, Instant),
+    pub(crate) noted: (HostYield, Instant),
     /// Its pending repos, as the ledger knows.
-    noted_pending: Option<u64>,
+    pub(crate) noted_pending: Option<u64>,
     /// Repos that failed with their host, and why: the board does not count them by host.
-    left_out: Option<(u64, String)>,
+    pub(crate) left_out: Option<(u64, String)>,
+}
+
+impl Queue {
+    /// Whether nothing of it is left to hand out.
+    pub(crate) fn has_none_left(&self) -> bool {
+        self.at_end && self.page.is_empty()
+    }
 }
 
 pub(crate) struct Feeder<'f> {
     pub(crate) url: &'f str,
     pub(crate) schema: &'f str,
+    pub(crate) worker: &'f WorkerOptions,
+    /// Its number in the ledger.
+    pub(crate) worker_id: i32,
+    /// What was said of this worker.
+    pub(crate) said: Mutex<Said>,
+    /// Requests that may be under way.
+    pub(crate) slots: usize,
     pub(crate) board: &'f Board,
     /// Bounded by what is under way.
     pub(crate) jobs: UnboundedSender<Job>,
@@ -92,6 +111,8 @@ pub(crate) struct Feeder<'f> {
     pub(crate) from_network: bool,
     /// The news of the pass that runs beside it, if one does.
     pub(crate) arrivals: Option<&'f Arrivals>,
+    /// The repos of an archive in its order, until it has come to its end.
+    pub(crate) in_order: Mutex<Option<InOrderFeed>>,
     /// Which of the pending repos are loaded.
     pub(crate) which: Which,
     pub(crate) most_under_way: u64,
@@ -118,6 +139,33 @@ pub(crate) enum Fed {
     Stopped,
 }
 
+/// When what is done from time to time was done last.
+struct Rounds {
+    renewed: Instant,
+    kept: Instant,
+    checked: Instant,
+    looked: Instant,
+    look_again: Duration,
+    stragglers: Stragglers,
+    /// Whether the progress knows how many repos there are.
+    has_total: bool,
+}
+
+impl Rounds {
+    fn begin(feeder: &Feeder<'_>) -> Self {
+        let now = Instant::now();
+        Self {
+            renewed: now,
+            kept: now,
+            checked: now,
+            looked: now,
+            look_again: feeder.look_again(),
+            stragglers: Stragglers::new(feeder.patience),
+            has_total: feeder.arrivals.is_none(),
+        }
+    }
+}
+
 impl Feeder<'_> {
     /// Feeds until no repo is open. When the server goes away, it is waited for.
     ///
@@ -125,8 +173,9 @@ impl Feeder<'_> {
     /// Something that waiting does not mend.
     pub(crate) fn run(self) -> Result<Fed, DbError> {
         let mut queues: Vec<Queue> = Vec::new();
+        let worker = self.worker_id;
         let fed = Persistent::new(self.url, UNTIL_HURRIED)
-            .with_setup(|client| Ok(hosts::enter(client)?))
+            .with_setup(move |client| Ok(workers::hold(client, worker)?))
             .run(|client| self.feed(client, &mut queues));
         match fed {
             // What is not written down is still pending in the ledger.
@@ -135,13 +184,15 @@ impl Feeder<'_> {
         }
     }
 
+    pub(crate) fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Feeds until it is done, or an error.
     fn feed(&self, client: &mut Client, queues: &mut Vec<Queue>) -> Result<Fed, DbError> {
-        let (mut renewed, mut looked) = (Instant::now(), Instant::now());
-        let (mut waiting_for_others, mut look_again) = (0u32, self.look_again());
+        let (mut rounds, mut waited) = (Rounds::begin(self), 0u32);
         // What was known of the pass when nothing was found to do.
         let mut idle_since: Option<News> = None;
-        let (mut stragglers, mut checked) = (Stragglers::new(self.patience), Instant::now());
         // After a while without the server, leases may be somebody else's.
         self.renew(client, queues)?;
         if queues.is_empty() {
@@ -149,14 +200,7 @@ impl Feeder<'_> {
         }
         loop {
             self.write_notes(client)?;
-            if renewed.elapsed() > RENEW {
-                self.renew(client, queues)?;
-                self.keep_learned(client, queues)?;
-                if self.from_network {
-                    self.progress.needs_at_least(self.turns.slowest());
-                }
-                renewed = Instant::now();
-            }
+            self.keep_up(client, queues, &mut rounds)?;
             if self.board.stop.is_set() {
                 let is_over = self.board.under_way() == 0 || process::stop::is_hurried();
                 if is_over || self.board.broken().is_some() {
@@ -165,24 +209,7 @@ impl Feeder<'_> {
                 std::thread::sleep(Duration::from_millis(20));
                 continue;
             }
-            if checked.elapsed() > CHECK && self.from_network {
-                self.show_hosts();
-                if stragglers.check(checked.elapsed(), self.board.progressed()) {
-                    self.leave_stragglers(client, queues)?;
-                }
-                checked = Instant::now();
-            }
-            if looked.elapsed() > look_again {
-                let again =
-                    repos::retry_failed(client, self.schema, RetryFailed::DueBelow(MOST_FAILURES))?;
-                self.board.again.add(again);
-                self.drop_empty(client, queues)?;
-                let asked = Instant::now();
-                self.lease(client, queues)?;
-                // It counts all that is open: not more than a twentieth of the time goes into that.
-                look_again = self.look_again().max(asked.elapsed() * 20);
-                looked = Instant::now();
-            }
+            self.look_around(client, queues, &mut rounds)?;
             if self.hand_out(client, queues)? {
                 continue;
             }
@@ -193,6 +220,7 @@ impl Feeder<'_> {
             let news = self.arrivals.map(Arrivals::news);
             if let (Some(arrivals), Some(news)) = (self.arrivals, news)
                 && !news.is_over
+                && !news.is_elsewhere
                 && idle_since == Some(news)
             {
                 arrivals.wait(news, NEWS);
@@ -203,25 +231,107 @@ impl Feeder<'_> {
                 continue;
             }
             let open = repos::count_open(client, self.schema, self.which)?;
-            if open == 0 && news.is_none_or(|news| news.is_over) {
+            let is_listing = news.is_some_and(|news| !news.is_over);
+            let others_list = !is_listing && self.is_listed_elsewhere(client)?;
+            if open == 0 && !is_listing && !others_list {
                 return self.end(client, queues, Fed::All);
             }
-            if open == 0 {
+            if open == 0 && is_listing && news.is_some_and(|news| !news.is_elsewhere) {
                 continue;
             }
-            if waiting_for_others.is_multiple_of(30) {
-                observe::log!("another skyfill works on the {open} repos that are left; waiting");
-            }
-            waiting_for_others += 1;
-            std::thread::sleep(Duration::from_secs(1));
+            self.wait_for_others(open, &mut waited);
         }
+    }
+
+    /// Renews the leases, and keeps what was learned of hosts, each when it is time.
+    fn keep_up(
+        &self,
+        client: &mut Client,
+        queues: &mut Vec<Queue>,
+        rounds: &mut Rounds,
+    ) -> Result<(), DbError> {
+        if rounds.renewed.elapsed() > self.worker.renew_every() {
+            self.renew(client, queues)?;
+            rounds.renewed = Instant::now();
+        }
+        if rounds.kept.elapsed() > KEEP {
+            self.keep_learned(client, queues)?;
+            if self.from_network {
+                self.progress.needs_at_least(self.turns.slowest());
+            }
+            rounds.kept = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// Looks at how hosts go on, and whether others are to be leased or given back, each when it is
+    /// time.
+    fn look_around(
+        &self,
+        client: &mut Client,
+        queues: &mut Vec<Queue>,
+        rounds: &mut Rounds,
+    ) -> Result<(), DbError> {
+        if rounds.checked.elapsed() > CHECK {
+            if queues.iter().any(|queue| queue.is_leaving) {
+                self.drop_empty(client, queues)?;
+            }
+            if self.from_network {
+                self.show_hosts();
+                let (passed, got) = (rounds.checked.elapsed(), self.board.progressed());
+                if rounds.stragglers.check(passed, got) {
+                    self.leave_stragglers(client, queues)?;
+                }
+            }
+            rounds.checked = Instant::now();
+        }
+        if rounds.looked.elapsed() > rounds.look_again {
+            let again =
+                repos::retry_failed(client, self.schema, RetryFailed::DueBelow(MOST_FAILURES))?;
+            self.board.again.add(again);
+            self.drop_empty(client, queues)?;
+            let asked = Instant::now();
+            self.lease(client, queues)?;
+            // It counts all that is open: not more than a twentieth of the time goes into that.
+            if !rounds.has_total {
+                rounds.has_total = self.show_total(client)?;
+            }
+            rounds.look_again = self.look_again().max(asked.elapsed() * 20);
+            rounds.looked = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// Shows how many repos there are, once the pass that lists them is over; whether it is.
+    fn show_total(&self, client: &mut Client) -> Result<bool, DbError> {
+        if !self.arrivals.is_some_and(|pass| pass.news().is_over) {
+            return Ok(false);
+        }
+        let done = self.board.done.get();
+        let open = repos::count_open(client, self.schema, self.which)?;
+        self.progress.expects(done + open);
+        Ok(true)
+    }
+
+    /// Waits a moment for what others do: they load the repos that are open, or look for more.
+    fn wait_for_others(&self, open: u64, waited: &mut u32) {
+        if waited.is_multiple_of(30) {
+            match open {
+                0 => observe::log!("another skyfill looks for repos; waiting"),
+                _ => observe::log!(
+                    "another skyfill works on the {open} repos that are left; waiting"
+                ),
+            }
+        }
+        *waited += 1;
+        std::thread::sleep(WAIT_FOR_OTHERS.min(self.worker.renew_every()));
     }
 
     /// How often the ledger is asked for hosts that became free or are new.
     fn look_again(&self) -> Duration {
         match self.arrivals {
             Some(arrivals) if !arrivals.news().is_over => LOOK_AGAIN_IN_PASS,
-            _ => LOOK_AGAIN,
+            _ => LOOK_AGAIN.min(self.worker.renew_every()),
         }
     }
 
@@ -235,8 +345,13 @@ impl Feeder<'_> {
         };
         self.progress.slow_hosts(hosts.map(slow_host).collect());
         let load = self.turns.load();
+        let in_turns = (load.under_way + load.waiting) as u64;
+        let retried = match self.board.asking().saturating_sub(in_turns) {
+            0 => String::new(),
+            paused => format!(", {paused} pause before a retry"),
+        };
         registry().source_detail(format!(
-            "{} of {} requests are under way, {} wait for their hosts' limits",
+            "{} of {} requests are under way, {} wait for their hosts' limits{retried}",
             load.under_way, load.slots, load.waiting
         ));
     }
@@ -246,7 +361,7 @@ impl Feeder<'_> {
     fn read_again(&self, client: &mut Client, queues: &mut Vec<Queue>) -> Result<bool, DbError> {
         self.board.forget_leases();
         let mut any = false;
-        for queue in &mut *queues {
+        for queue in queues.iter_mut().filter(|queue| !queue.is_leaving) {
             queue.page.clear();
             queue.cursor.clear();
             // Nothing is under way: what is pending is neither coming nor settled by somebody else.
@@ -260,77 +375,16 @@ impl Feeder<'_> {
 
     fn end(&self, client: &mut Client, queues: &mut [Queue], fed: Fed) -> Result<Fed, DbError> {
         self.write_notes(client)?;
-        self.keep_learned(client, queues)?;
-        let leases: Vec<i64> = queues.iter().map(|queue| queue.leased.lease).collect();
-        hosts::release(client, self.schema, &leases)?;
+        self.leave(client, queues)?;
         Ok(fed)
-    }
-
-    /// Leases hosts that have pending repos, as many as there is room for; how many there were.
-    fn lease(&self, client: &mut Client, queues: &mut Vec<Queue>) -> Result<usize, DbError> {
-        if queues.len() >= HOSTS {
-            return Ok(0);
-        }
-        let count = i64::try_from(HOSTS - queues.len()).unwrap_or(0);
-        let more = hosts::lease(client, self.schema, self.which, count)?;
-        let found = more.len();
-        tracing::debug!(hosts = found, held = queues.len(), "hosts are leased");
-        for leased in more {
-            // One whose lease had run out unnoticed is ours again.
-            if let Some(known) = queues
-                .iter_mut()
-                .find(|queue| queue.leased.host == leased.host)
-            {
-                known.leased.lease = leased.lease;
-                known.noted = (HostYield::default(), Instant::now());
-                continue;
-            }
-            if let Some(learned) = leased
-                .learned
-                .as_deref()
-                .and_then(|text| serde_json::from_str(text).ok())
-            {
-                self.turns.learn(&leased.host, &learned);
-            }
-            let left = leased.open;
-            queues.push(Queue {
-                leased,
-                page: VecDeque::new(),
-                cursor: String::new(),
-                at_end: false,
-                left,
-                handed_out: String::new(),
-                noted: (HostYield::default(), Instant::now()),
-                noted_pending: None,
-                left_out: None,
-            });
-        }
-        Ok(found)
-    }
-
-    /// Gives back the hosts that have no pending repos any more.
-    fn drop_empty(&self, client: &mut Client, queues: &mut Vec<Queue>) -> Result<(), DbError> {
-        let is_empty = |queue: &Queue| {
-            queue.at_end
-                && queue.page.is_empty()
-                && self.board.under_way_at(queue.leased.lease) == 0
-        };
-        let empty: Vec<i64> = queues
-            .iter()
-            .filter(|queue| is_empty(queue))
-            .map(|queue| queue.leased.lease)
-            .collect();
-        if !empty.is_empty() {
-            self.keep_learned(client, queues)?;
-            hosts::release(client, self.schema, &empty)?;
-            queues.retain(|queue| !empty.contains(&queue.leased.lease));
-        }
-        Ok(())
     }
 
     /// Hands out repos of each host, as many as it can be asked for soon; whether anything was
     /// handed out.
     fn hand_out(&self, client: &mut Client, queues: &mut [Queue]) -> Result<bool, DbError> {
+        if let Some(any) = self.hand_out_in_order(client, queues)? {
+            return Ok(any);
+        }
         let mut any = false;
         // Not the same ones first each time: what may be under way is bounded.
         if !queues.is_empty() {
@@ -341,7 +395,7 @@ impl Feeder<'_> {
             usize::try_from(self.most_under_way).unwrap_or(usize::MAX) / queues.len().max(1);
         let most_each = most_each.max(2);
         for queue in queues.iter_mut() {
-            if queue.at_end && queue.page.is_empty() {
+            if queue.has_none_left() || queue.is_leaving {
                 continue;
             }
             if let Some(away_for) = self
@@ -399,6 +453,45 @@ impl Feeder<'_> {
         Ok(any)
     }
 
+    /// The same in the order of an archive; nothing where there is none, or no more of it.
+    fn hand_out_in_order(
+        &self,
+        client: &mut Client,
+        queues: &[Queue],
+    ) -> Result<Option<bool>, DbError> {
+        let mut feed = self.in_order.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(in_order) = feed.as_mut() else {
+            return Ok(None);
+        };
+        let leases: HashMap<&str, i64> = queues
+            .iter()
+            .filter(|queue| !queue.is_leaving)
+            .map(|queue| (queue.leased.host.as_str(), queue.leased.lease))
+            .collect();
+        let room = in_order::ASKING.saturating_sub(self.board.asking());
+        let mut handed_out = 0;
+        while handed_out < room && self.board.under_way() < self.most_under_way {
+            let Some((open, host)) = in_order.next(client, (self.schema, self.which))? else {
+                // What is under way has to be settled before hosts are asked for what is left.
+                if self.board.under_way() == 0 {
+                    *feed = None;
+                    return Ok(None);
+                }
+                return Ok(Some(handed_out > 0));
+            };
+            let Some(lease) = leases.get(host.as_str()).copied() else {
+                continue;
+            };
+            self.board.on_handed_out(lease);
+            if self.jobs.send(Job { open, host, lease }).is_err() {
+                self.board.break_off("the fetching tasks have ended");
+                return Ok(Some(handed_out > 0));
+            }
+            handed_out += 1;
+        }
+        Ok(Some(handed_out > 0))
+    }
+
     /// Leaves the rest of what a host lists to later, since most of what it was asked for is not
     /// there or fails.
     fn put_off(&self, client: &mut Client, queue: &mut Queue) -> Result<(), DbError> {
@@ -416,7 +509,7 @@ impl Feeder<'_> {
     fn leave_stragglers(&self, client: &mut Client, queues: &mut [Queue]) -> Result<(), DbError> {
         let error =
             "its host delivered almost nothing, and all others were done: it is loaded later";
-        for queue in queues {
+        for queue in queues.iter_mut().filter(|queue| !queue.is_leaving) {
             let is_busy = self.board.under_way_at(queue.leased.lease) > 0;
             if is_busy || !queue.at_end || !queue.page.is_empty() {
                 tracing::warn!("{}: {error}", queue.leased.host);
@@ -462,76 +555,6 @@ impl Feeder<'_> {
         Ok(())
     }
 
-    /// Keeps what was learned of the hosts' limits for the next run, and what they gave.
-    fn keep_learned(&self, client: &mut Client, queues: &mut [Queue]) -> Result<(), DbError> {
-        if self.from_network {
-            let ours: HashSet<&str> = queues
-                .iter()
-                .map(|queue| queue.leased.host.as_str())
-                .collect();
-            let learned: Vec<(String, String)> = self
-                .turns
-                .learned()
-                .into_iter()
-                .filter(|(host, _)| ours.contains(host.as_str()))
-                .filter_map(|(host, learned)| Some((host, serde_json::to_string(&learned).ok()?)))
-                .collect();
-            hosts::learn(client, self.schema, &learned)?;
-        }
-        let gave: Vec<hosts::Gave> = queues
-            .iter()
-            .map(|queue| (queue.noted_pending, self.gave(queue)))
-            .filter(|(noted, gave)| {
-                gave.given + gave.absent + gave.failed > 0 || *noted != Some(gave.pending)
-            })
-            .map(|(_, gave)| gave)
-            .collect();
-        if gave.is_empty() {
-            return Ok(());
-        }
-        hosts::note_given(client, self.schema, &gave)?;
-        for queue in queues {
-            queue.noted_pending = Some(self.pending(queue));
-            queue.noted = (self.board.yield_of(queue.leased.lease), Instant::now());
-            queue.left_out = None;
-        }
-        Ok(())
-    }
-
-    /// Repos of a host whose result is not known yet, about.
-    fn pending(&self, queue: &Queue) -> u64 {
-        let is_empty = queue.at_end && queue.page.is_empty();
-        let left = if is_empty { 0 } else { queue.left };
-        left + self.board.under_way_at(queue.leased.lease)
-    }
-
-    /// What a host gave that the ledger does not know of.
-    #[allow(clippy::cast_precision_loss)]
-    fn gave(&self, queue: &Queue) -> hosts::Gave {
-        let (now, (before, since)) = (self.board.yield_of(queue.leased.lease), queue.noted);
-        let (left_out, why) = match &queue.left_out {
-            Some((repos, why)) => (*repos, Some(why.as_str())),
-            None => (0, None),
-        };
-        let more = |pick: fn(HostYield) -> u64| pick(now).saturating_sub(pick(before));
-        let (given, absent) = (more(|y| y.good), more(|y| y.absent));
-        let failed = more(|y| y.failed);
-        let is_new_trouble = failed > 0;
-        hosts::Gave {
-            host: queue.leased.host.clone(),
-            given,
-            absent,
-            failed: failed + left_out,
-            records: more(|y| y.records),
-            bytes: more(|y| y.bytes),
-            pending: self.pending(queue),
-            pace: (given + absent + failed) as f64 / since.elapsed().as_secs_f64().max(0.1),
-            trouble: why
-                .or(now.trouble.filter(|_| is_new_trouble))
-                .map(str::to_owned),
-        }
-    }
-
     /// Reads the next page of a host: what it gets in some seconds.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     fn read(&self, client: &mut Client, queue: &mut Queue) -> Result<(), DbError> {
@@ -555,44 +578,38 @@ impl Feeder<'_> {
         Ok(())
     }
 
-    /// Renews all leases; the hosts of those that are lost are somebody else's now.
-    fn renew(&self, client: &mut Client, queues: &mut Vec<Queue>) -> Result<(), DbError> {
-        let leases: Vec<i64> = queues.iter().map(|queue| queue.leased.lease).collect();
-        let held = hosts::renew(client, self.schema, &leases)?;
-        for lost in queues
-            .iter()
-            .filter(|queue| !held.contains(&queue.leased.lease))
-        {
-            tracing::debug!(
-                host = lost.leased.host,
-                lease = lost.leased.lease,
-                "a lease is lost"
-            );
-        }
-        queues.retain(|queue| held.contains(&queue.leased.lease));
-        Ok(())
-    }
-
     fn write_notes(&self, client: &mut Client) -> Result<(), DbError> {
         let documents = self.board.take_documents();
         if !documents.is_empty() {
             ledger::identity::add_documents(client, self.schema, &documents)?;
         }
         let notes = self.board.take_notes();
-        if notes.is_empty() {
+        let is_gone =
+            |note: &Settled| matches!(note, Settled::Noted(note) if note.state == State::Deleted);
+        let (gone, notes): (Vec<Settled>, Vec<Settled>) = notes.into_iter().partition(is_gone);
+        if !notes.is_empty() {
+            if let Err(error) = self.write(client, &notes) {
+                self.board.return_notes(notes);
+                self.board.return_notes(gone);
+                return Err(error);
+            }
+            self.show_failures(&notes);
+            self.board.on_noted(&notes);
+        }
+        if gone.is_empty() {
             return Ok(());
         }
-        match self.write(client, &notes) {
-            Ok(()) => {
-                self.show_failures(&notes);
-                self.board.on_noted(&notes);
-                Ok(())
+        let mut left = VecDeque::from(gone);
+        let removed = self.remove(client, &mut left);
+        self.progress.doing_nothing_special();
+        if self.board.stop.is_set() {
+            for note in &left {
+                self.board.on_lost(note.lease());
             }
-            Err(error) => {
-                self.board.return_notes(notes);
-                Err(error)
-            }
+        } else {
+            self.board.return_notes(left.into());
         }
+        removed
     }
 
     fn show_failures(&self, notes: &[Settled]) {
@@ -609,10 +626,9 @@ impl Feeder<'_> {
     }
 
     fn write(&self, client: &mut Client, notes: &[Settled]) -> Result<(), DbError> {
-        let (mut plain, mut deleted, mut moved) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut plain, mut moved) = (Vec::new(), Vec::new());
         for note in notes {
             match note {
-                Settled::Noted(note) if note.state == State::Deleted => deleted.push(note.clone()),
                 Settled::Noted(note) => plain.push(note.clone()),
                 Settled::Moved(to) => moved.push(to.clone()),
             }
@@ -631,24 +647,31 @@ impl Feeder<'_> {
         repos::moved(&mut txn, self.schema, &moved)?;
         load::store_states(&mut txn, self.schema, &states)?;
         txn.commit()?;
-        if !deleted.is_empty() {
-            let mut remover = load::Remover::connect(self.url, self.schema)?;
-            for note in &deleted {
-                if self.may_delete(client, note.lease)? {
-                    remover.remove(&note.did, note.lease)?;
-                } else {
-                    let doubted = Note {
-                        state: State::Failed,
-                        code: Some("host forgot"),
-                        error: Some(
-                            "its host no longer has it, nor many others; are they gone? --accept-deletions removes them"
-                                .to_owned(),
-                        ),
-                        proof: None,
-                        ..note.clone()
-                    };
-                    repos::note(client, self.schema, &[doubted])?;
-                }
+        Ok(())
+    }
+
+    /// Removes the rows of accounts that are gone, one by one, and takes these from `gone`. It ends
+    /// in time to renew leases, however many there are, and at once when it is stopped.
+    fn remove(&self, client: &mut Client, gone: &mut VecDeque<Settled>) -> Result<(), DbError> {
+        let until = Instant::now() + self.worker.renew_every();
+        let mut remover = load::Remover::connect(self.url, self.schema)?;
+        let (mut at, of) = (0, gone.len());
+        while let Some(Settled::Noted(note)) = gone.front()
+            && !self.board.stop.is_set()
+        {
+            at += 1;
+            self.progress.doing(format!(
+                "removing the rows of accounts that are gone: {at} of {of}"
+            ));
+            if self.may_delete(client, note.lease)? {
+                remover.remove(&note.did, note.lease)?;
+            } else {
+                repos::note(client, self.schema, &[doubted(note)])?;
+            }
+            self.board.on_noted(&gone.make_contiguous()[..1]);
+            gone.pop_front();
+            if Instant::now() >= until {
+                break;
             }
         }
         Ok(())
@@ -676,5 +699,19 @@ impl Feeder<'_> {
         }
         *removed += 1;
         Ok(true)
+    }
+}
+
+/// What is noted of an account that is gone, if that is doubtful.
+fn doubted(note: &Note) -> Note {
+    Note {
+        state: State::Failed,
+        code: Some("host forgot"),
+        error: Some(
+            "its host no longer has it, nor many others; are they gone? --accept-deletions removes them"
+                .to_owned(),
+        ),
+        proof: None,
+        ..note.clone()
     }
 }

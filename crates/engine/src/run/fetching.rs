@@ -10,12 +10,13 @@ use crate::run::encoding::{Encode, Encoded};
 use crate::run::feeder::Job;
 use crate::run::walked::Walked;
 use crate::trust::{self, Known, Now};
-use fetch::archive::Archive;
+use archive::{Archive, ArchiveError};
 use fetch::hosts::host_of;
 use fetch::retry::{self, Pauses, Policy, Retry};
-use fetch::turns::Turns;
+use fetch::turns::{Turn, Turns};
 use fetch::{AccountState, Body, Client, FetchError, Latest, OptOut, Spool, whole};
 use identity::resolve::{Found, Resolver};
+use ledger::identity::DocumentNote;
 use ledger::proofs::Proof;
 use ledger::repos::{Moved, Note};
 use ledger::states::State;
@@ -42,15 +43,19 @@ pub(crate) struct Fetching {
     pub(crate) spool: Spool,
     pub(crate) max_attempts: u32,
     pub(crate) opt_out: OptOut,
-    pub(crate) archive: Option<Archive>,
+    pub(crate) archive: Option<Arc<Archive>>,
     /// Repos that were fetched before the load.
     pub(crate) walked: Option<Arc<Walked>>,
+    /// An archive that is read before hosts are asked.
+    pub(crate) second: Option<Arc<Archive>>,
     /// Whether a host's word that it does not have an account is enough.
     pub(crate) accept_deletions: bool,
     /// Bounded in number by the tasks, in bytes by the memory that each holds.
     pub(crate) encode: crossbeam_channel::Sender<Encode>,
     pub(crate) board: Arc<Board>,
     pub(crate) workers: Workers,
+    /// Whether the event stream is followed meanwhile.
+    pub(crate) is_stream: bool,
 }
 
 /// Takes jobs until there are no more. How many there are at once is bounded by who gives them.
@@ -100,7 +105,7 @@ fn state(job: &Job, state: State, error: Option<String>) -> Note {
 }
 
 /// What the ledger calls what a host says of an account.
-fn state_of(account: AccountState) -> State {
+pub(crate) fn state_of(account: AccountState) -> State {
     match account {
         AccountState::Deactivated => State::Deactivated,
         AccountState::Suspended => State::Suspended,
@@ -201,9 +206,11 @@ async fn look_elsewhere(shared: &Fetching, job: &Job, error: FetchError) -> Else
         () = shared.board.stop.wait() => return Elsewhere::Stopped,
     };
     if let Found::Document(document) = &found {
-        shared
-            .board
-            .note_document(documents::good(job.open.did.clone(), document.clone()));
+        shared.board.note_document(DocumentNote {
+            // The stream may tell of a newer one before this one is stored.
+            is_fresh: !shared.is_stream,
+            ..documents::good(job.open.did.clone(), document.clone())
+        });
     }
     let is_stored = job.open.rev.is_some();
     match found {
@@ -215,8 +222,15 @@ async fn look_elsewhere(shared: &Fetching, job: &Job, error: FetchError) -> Else
                 "its DID document names another PDS each time".to_owned(),
             ))
         }
-        // The host of a did:web says much when it is not well: rows are not removed for that.
-        Found::Gone if is_missing && is_stored && !job.open.did.starts_with("did:plc:") => {
+        // The host of a did:web says much when it is not well: rows are not removed for that,
+        // unless the host's list or the stream says the same.
+        Found::Gone
+            if is_missing
+                && is_stored
+                && !job.open.is_delisted
+                && !shared.accept_deletions
+                && !job.open.did.starts_with("did:plc:") =>
+        {
             Elsewhere::No(FetchError::NoDocument("its host does not have it".to_owned()))
         }
         // One word of a host is not enough while the account's document names it: a list without
@@ -315,6 +329,13 @@ async fn fetch_checked(
         pauses: Pauses::Turns,
     };
     let stop = &shared.board.stop;
+    // What comes under a lost lease cannot be stored, and another worker asks the host.
+    let ends = async || {
+        tokio::select! {
+            () = stop.wait() => {}
+            () = shared.board.held.lost(job.lease) => {}
+        }
+    };
     // Held while it waits for its host, in pauses too.
     let asking = Mutex::new(None);
     let asks = |is_asking: bool| {
@@ -324,10 +345,10 @@ async fn fetch_checked(
     let known = Mutex::new(known);
     retry::persist(
         policy,
-        stop.wait(),
+        ends(),
         || async {
             asks(true);
-            let got = retry::unless_stopped(stop.wait(), get(shared, job)).await?;
+            let got = retry::unless_stopped(ends(), get(shared, job)).await?;
             asks(false);
             // From here on it is waited for: its rows may be on their way.
             let Some((body, memory)) = got else {
@@ -364,24 +385,30 @@ async fn get(
     if let Some(archive) = &shared.archive {
         if job.open.rev.is_some()
             && !job.open.rebuild
-            && archive.rev(did) == job.open.rev.as_deref()
+            && archive.rev(did).map_err(|error| unreadable(&error))? == job.open.rev
         {
             return Ok(None);
         }
         let memory = memory().await?;
-        let body = archive
-            .read(did, shared.body_bytes as usize, &shared.spool)
-            .map_err(|error| FetchError::BadRepo(error.to_string(), false))?;
+        let body = read(shared, archive, did).await?;
         let missing = || FetchError::BadRepo("not in the archive".to_owned(), false);
         return Ok(Some((body.ok_or_else(missing)?, memory)));
     }
-    if let Some(walked) = shared.walked.as_ref().filter(|_| job.open.rev.is_none()) {
-        let kept = walked
-            .archive
-            .read(did, shared.body_bytes as usize, &shared.spool);
+    if job.open.rev.is_none() {
         // What cannot be read is requested.
-        if let Ok(Some(body)) = kept {
+        if let Some(walked) = &shared.walked
+            && let Ok(Some(body)) = read(shared, &walked.archive, did).await
+        {
             return Ok(Some((body, memory().await?)));
+        }
+        if let Some(second) = &shared.second
+            && let Ok(Some(rev)) = second.rev(did)
+            && is_newest(shared, job, &rev).await?
+        {
+            let memory = memory().await?;
+            if let Ok(Some(body)) = read(shared, second, did).await {
+                return Ok(Some((body, memory)));
+            }
         }
     }
     if let Some(stored) = &job.open.rev
@@ -395,7 +422,7 @@ async fn get(
             return Ok(None);
         }
     }
-    let turn = shared.turns.turn(&job.host).await?;
+    let turn = turn(shared, job).await?;
     let _worker = shared
         .workers
         .start(&format!("fetch {did} from {}", job.host));
@@ -403,6 +430,48 @@ async fn get(
     whole::fetch(&shared.client, turn, of, memory())
         .await
         .map(Some)
+}
+
+/// Waits until the host may be asked: its pace allows it, and so does the lease.
+async fn turn(shared: &Fetching, job: &Job) -> Result<Turn, FetchError> {
+    let held = &shared.board.held;
+    loop {
+        let turn = shared.turns.turn(&job.host).await?;
+        if held.is_valid(job.lease) {
+            return Ok(turn);
+        }
+        drop(turn);
+        if !held.wait(job.lease).await {
+            return Err(FetchError::Stopped);
+        }
+    }
+}
+
+fn unreadable(error: &ArchiveError) -> FetchError {
+    FetchError::BadRepo(error.to_string(), false)
+}
+
+/// The CAR of an account in an archive. Disks and object stores are waited for in a thread that
+/// nothing else waits for.
+async fn read(
+    shared: &Fetching,
+    archive: &Arc<Archive>,
+    did: &str,
+) -> Result<Option<Body>, FetchError> {
+    let (archive, did, spool) = (Arc::clone(archive), did.to_owned(), shared.spool.clone());
+    let most_memory = shared.body_bytes as usize;
+    tokio::task::spawn_blocking(move || archive.read(&did, most_memory, &spool))
+        .await
+        .map_err(|_| FetchError::Stopped)?
+        .map_err(|error| unreadable(&error))
+}
+
+/// Whether the host of a repo has nothing newer than `rev`. A host that does not know, or cannot be
+/// reached, has not: what an archive holds is proved like any other repo, and a later pass finds
+/// what is newer.
+async fn is_newest(shared: &Fetching, job: &Job, rev: &str) -> Result<bool, FetchError> {
+    let latest = latest_commit(shared, job).await?;
+    Ok(latest.is_none_or(|latest| latest.rev.as_str() <= rev))
 }
 
 /// Whether the host's word that it has the stored commit is enough.
@@ -416,7 +485,7 @@ fn may_be_unchanged(job: &Job, stored: &str) -> bool {
 
 /// The newest commit, if the PDS says; a PDS that does not know the question is asked for the repo.
 async fn latest_commit(shared: &Fetching, job: &Job) -> Result<Option<Latest>, FetchError> {
-    let mut turn = shared.turns.turn(&job.host).await?;
+    let mut turn = turn(shared, job).await?;
     let latest = shared
         .client
         .latest_commit(&job.open.did, &job.open.pds, &mut turn.seen)

@@ -42,15 +42,26 @@ impl NewRun {
         Ok(requested.selection(mode, last))
     }
 
-    /// Makes sure, before any repo is opened, that what is asked for goes with what is there.
+    /// Makes sure, before any repo is opened, that what is asked for goes with what is there, and
+    /// with what other workers do if it joins some.
     pub(crate) fn require_fit(
         &self,
         client: &mut Client,
         database: &Database,
+        is_joining: bool,
     ) -> Result<(), Failure> {
         let refused = |error: postgres::Error| database.failure(error);
         let last = runs::last(client, &database.schema).map_err(refused)?;
         if let Some(run) = last.as_ref().filter(|run| run.phase != Phase::Done) {
+            if let Some(mode) = self.mode.filter(|mode| is_joining && *mode != run.mode) {
+                return Err(Failure::usage(format!(
+                    "other workers load run {} as a {} load, and this command says --mode {}",
+                    run.id,
+                    run.mode.word(),
+                    mode.word()
+                ))
+                .hint("leave the option out to load as they do"));
+            }
             return self
                 .choice
                 .as_ref()

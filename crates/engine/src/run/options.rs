@@ -5,6 +5,8 @@ use crate::documents::Directory;
 use crate::identities::{Documents, HandleMode};
 use crate::run::new_run::NewRun;
 use crate::run::scale::Scale;
+use crate::run::worker::WorkerOptions;
+use archive::{Access, Place};
 use fetch::Spool;
 use ledger::settings;
 use postgres::Client;
@@ -23,6 +25,8 @@ pub struct Options {
     pub retry_failed: bool,
     /// How a new run begins.
     pub new: NewRun,
+    /// Whether a run begins even if the disk is clearly too small for it.
+    pub is_forced: bool,
 }
 
 /// Repos that are named.
@@ -34,8 +38,11 @@ pub struct Repos {
     pub dids: Vec<String>,
     /// Accounts by their handles.
     pub handles: Vec<String>,
-    /// An archive, or a folder of CARs, that repos come from instead of from the network.
-    pub from_cars: Option<PathBuf>,
+    /// An archive, or a folder of CARs, that repos come from.
+    pub from_cars: Option<Place>,
+    /// Whether hosts are asked for what it lacks, and for what is newer there; else nothing is
+    /// asked of hosts.
+    pub fetches_missing: bool,
     /// Accounts around somebody, and members of lists.
     pub around: Around,
 }
@@ -87,8 +94,10 @@ impl Around {
 
 /// How repos are loaded, and what comes after that.
 pub struct LoadOptions {
-    /// The folder of an archive that what is fetched is added to.
-    pub keep_cars: Option<PathBuf>,
+    /// The archive that what is fetched is added to.
+    pub keep_cars: Option<Place>,
+    /// How object stores are reached.
+    pub access: Access,
     /// What is done about handles at the end; nothing leaves the table `actor` alone.
     pub handles: Option<HandleMode>,
     /// How the documents of many accounts are read.
@@ -107,4 +116,8 @@ pub struct LoadOptions {
     pub spool: Spool,
     /// Where documents and handles are asked for.
     pub directory: Directory,
+    /// What the process is as one of the workers on its database.
+    pub worker: WorkerOptions,
+    /// Whether the event stream is followed afterwards.
+    pub follows: bool,
 }

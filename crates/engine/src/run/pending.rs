@@ -10,7 +10,7 @@ use crate::run::new_run::NewRun;
 use crate::run::phases::{self, Finish, Outcome};
 use crate::run::session::Session;
 use crate::run::stages;
-use fetch::archive::Archive;
+use archive::Archive;
 use ledger::coverage::Coverage;
 use ledger::locks::{self, Hold, Lock};
 use ledger::open::Which;
@@ -18,7 +18,7 @@ use ledger::repos;
 use ledger::runs::{self, Mode, Phase, Run};
 use observe::registry;
 use postgres::Client;
-use process::Failure;
+use process::{Database, Failure};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -97,6 +97,27 @@ impl Done {
         })
     }
 
+    /// The same for people.
+    #[must_use]
+    pub fn lines(&self, coverage: &Coverage, database: &Database, seconds: f64) -> Vec<String> {
+        let states: Vec<String> = certificate::words(&coverage.repos)
+            .iter()
+            .map(|(state, repos)| format!("{repos} {state}"))
+            .collect();
+        let mut lines = vec![format!("repos: {}; {seconds:.1} s", states.join(", "))];
+        match self.outcome {
+            Outcome::Stopped => {}
+            Outcome::Done { differences: 0 } => lines.push(format!(
+                "run {} is done: schema {} of {}",
+                self.run.id,
+                database.schema,
+                database.shown()
+            )),
+            Outcome::Done { .. } => lines.push("the tables differ from the commits".to_owned()),
+        }
+        lines
+    }
+
     /// Whether it was stopped.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
@@ -112,7 +133,7 @@ pub(crate) type RelayAt<'r> = (&'r str, Option<i64>);
 pub(crate) fn load_pending(
     session: &Session<'_>,
     new: &NewRun,
-    archive: &mut Option<Archive>,
+    archive: &mut Option<Arc<Archive>>,
     relay: Option<RelayAt<'_>>,
     beside: Option<Beside<'_>>,
 ) -> Result<Option<Done>, Failure> {
@@ -121,7 +142,7 @@ pub(crate) fn load_pending(
     let refused = |error: postgres::Error| database.failure(error);
     let open = repos::count_open(&mut client, &database.schema, Which::All).map_err(refused)?;
     // Of two that begin at once, the second one continues with the run of the first.
-    locks::take(
+    locks::acquire(
         &mut client,
         Lock::Begin,
         Hold::Session,
@@ -160,7 +181,7 @@ pub(crate) fn load_pending(
 fn rounds(
     session: &Session<'_>,
     mut run: Run,
-    archive: &mut Option<Archive>,
+    archive: &mut Option<Arc<Archive>>,
     mut open: u64,
     mut beside: Option<Beside<'_>>,
 ) -> Result<Done, Failure> {
@@ -197,6 +218,13 @@ fn rounds(
                 let mut client = database.connect()?;
                 runs::load_again(&mut client, run.id).map_err(|error| database.failure(error))?;
                 (run.phase, run.mode, open) = (Phase::Load, Mode::Merge, repos);
+                rounds += 1;
+            }
+            Finish::JoinLoad => {
+                let mut client = database.connect()?;
+                open = repos::count_open(&mut client, &database.schema, Which::All)
+                    .map_err(|error| database.failure(error))?;
+                observe::log!("another skyfill loads {open} repos again; this one takes part");
                 rounds += 1;
             }
         }

@@ -2,7 +2,9 @@
 //! continued; the ledger knows which is next.
 
 use crate::identities::{self, Bulk, HandleMode, LookUp};
+use crate::run::left::Left;
 use crate::run::options::LoadOptions;
+use crate::run::scale::LOOK_UPS_AT_ONCE;
 use crate::run::server_watch::ServerWatch;
 use crate::run::session::Session;
 use crate::{finalize, indexes, verify};
@@ -12,7 +14,7 @@ use ledger::locks::{self, Hold, Lock};
 use ledger::open::Which;
 use ledger::repos;
 use ledger::runs::{self, Mode, Phase, Run};
-use load::fresh;
+use load::freeze::{self, Work};
 use load::indexes::{Conflicts, Rebuilding};
 use observe::registry::PhaseName;
 use observe::{Counter, Progress, registry};
@@ -20,10 +22,14 @@ use pg::{DbError, DbErrorKind, Persistent};
 use postgres::Client;
 use process::{Database, Failure, Stop, clock};
 
-/// Accounts that are looked up concurrently.
-const LOOK_UPS_AT_ONCE: usize = 32;
 /// Rows of a slice, about.
 const SLICE_ROWS: u64 = 200_000;
+
+/// The phase after the last one of a run, if the event stream is followed then.
+pub(crate) const FOLLOWING: PhaseName = PhaseName {
+    name: "follow",
+    label: "following",
+};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +49,8 @@ pub(crate) enum Finish {
     /// So many repos are open again: they are not their accounts' word, or had to wait for the
     /// indexes.
     LoadAgain(u64),
+    /// Another process loads again; this one takes part.
+    JoinLoad,
 }
 
 /// Publishes the phases to come. What is not asked for is left out.
@@ -60,7 +68,8 @@ pub(crate) fn plan(options: &LoadOptions, discovers: bool) {
             phase => phase.label(),
         },
     };
-    let phases: Vec<PhaseName> = wanted.map(name).collect();
+    let mut phases: Vec<PhaseName> = wanted.map(name).collect();
+    phases.extend(options.follows.then_some(FOLLOWING));
     registry().plan(&phases);
     if discovers {
         registry().enter(Phase::Load.word());
@@ -108,7 +117,7 @@ pub(crate) fn loaded(database: &Database, mut run: Run) -> Result<Run, Failure> 
 /// Waits until this process is the only one that does what comes after loading; false if it was
 /// told to stop.
 fn lock(client: &mut Client, database: &Database, stop: &Stop) -> Result<bool, Failure> {
-    match locks::take(client, Lock::AfterLoad, Hold::Session, stop.waits()) {
+    match locks::acquire(client, Lock::AfterLoad, Hold::Session, stop.waits()) {
         Err(error) if error.kind == DbErrorKind::Stopped => Ok(false),
         taken => taken
             .map(|()| true)
@@ -136,21 +145,24 @@ pub(crate) fn finish(
     }
     let last =
         runs::last(&mut client, &database.schema).map_err(|error| database.failure(error))?;
-    if let Some(last) = last.filter(|last| last.id == run.id && last.phase > run.phase) {
-        run.phase = last.phase;
+    if let Some(last) = last.filter(|last| last.id == run.id) {
+        (run.phase, run.mode) = (last.phase, last.mode);
     }
+    let left = Left::of(session, run)?;
     let mut differences = 0;
     while run.phase != Phase::Done {
         if stop.is_set() {
             return Ok(Finish::Ended(Outcome::Stopped));
         }
         registry().enter(run.phase.word());
+        left.log(run.phase);
         let (ended, next) = match run.phase {
-            Phase::Load => {
-                observe::log!("another skyfill is still loading; it does the phases after loading");
-                return Ok(Finish::Ended(Outcome::Done { differences }));
-            }
-            Phase::Indexes => (rebuild_indexes(session)?, Phase::Vacuum),
+            // Whoever had the lock before went back to it.
+            Phase::Load => return Ok(Finish::JoinLoad),
+            Phase::Indexes => (
+                freeze(session, run)? && rebuild_indexes(session)?,
+                Phase::Vacuum,
+            ),
             Phase::Vacuum => (vacuum(session, run)?, Phase::Identities),
             Phase::Identities => match look_up(session, run)? {
                 None => (false, Phase::Finalize),
@@ -203,6 +215,25 @@ fn rebuild_indexes(session: &Session<'_>) -> Result<bool, Failure> {
     })
 }
 
+/// Freezes what a fresh load has not frozen yet, before an index build reads it. False if it was
+/// stopped.
+fn freeze(session: &Session<'_>, run: &Run) -> Result<bool, Failure> {
+    if run.mode == Mode::Merge {
+        return Ok(true);
+    }
+    let (database, stop) = (session.database, &session.stop);
+    persist(database, stop, |_| {
+        freeze::vacuum(
+            &database.url,
+            &database.schema,
+            Work::Freeze,
+            session.options.scale.indexes,
+            &|| (),
+            &|| stop.is_set(),
+        )
+    })
+}
+
 fn vacuum(session: &Session<'_>, run: &Run) -> Result<bool, Failure> {
     let (database, stop) = (session.database, &session.stop);
     // A merge leaves that to the server: a running AppView has its own pace.
@@ -211,13 +242,14 @@ fn vacuum(session: &Session<'_>, run: &Run) -> Result<bool, Failure> {
     }
     observe::step!("vacuuming and analyzing");
     let tables = Counter::rated("tables_vacuumed", "tables vacuumed");
-    let total = fresh::vacuumed().count() as u64;
+    let total = freeze::vacuumed().count() as u64;
     let progress = Progress::begin("vacuum", vec![tables.clone()], Some(total));
     let watch = ServerWatch::start(database, &progress);
     let ended = persist(database, stop, |_| {
-        fresh::vacuum(
+        freeze::vacuum(
             &database.url,
             &database.schema,
+            Work::FreezeAndAnalyze,
             session.options.scale.indexes,
             &|| tables.add(1),
             &|| stop.is_set(),
@@ -236,8 +268,11 @@ fn look_up(session: &Session<'_>, run: &Run) -> Result<Option<u64>, Failure> {
     observe::step!("looking up accounts");
     let now = clock::now(Some(&run.now))?;
     let database = session.database;
+    let settles = handles == HandleMode::Verified;
     let bulk = persist(database, &session.stop, |client| {
-        Ok(session.options.documents.of_due(client, &database.schema)?)
+        let options = session.options;
+        let place = (&options.directory, database);
+        Ok(options.documents.of_due(client, place, settles)?)
     })?;
     look_up_and_prove(session, &identities_options(session, handles, now, bulk))
 }
@@ -277,6 +312,7 @@ fn identities_options(
 ) -> identities::Options {
     identities::Options {
         handles,
+        settles: handles == HandleMode::Verified,
         bulk,
         retry: false,
         recheck: false,
@@ -284,7 +320,6 @@ fn identities_options(
         now,
         directory: session.options.directory.clone(),
         concurrency: LOOK_UPS_AT_ONCE,
-        is_patient: true,
     }
 }
 
@@ -314,14 +349,15 @@ fn finalize(session: &Session<'_>, run: &Run) -> Result<bool, Failure> {
         connections: session.options.scale.connections,
         slice_rows: SLICE_ROWS,
         restart: false,
+        is_beside: false,
         notifications: load::Notifications::parse(&run.notifications),
         is_patient: true,
     };
     loop {
         match finalize::finalize(&options, session.database, &session.stop)?.outcome {
-            finalize::Outcome::Done => return Ok(true),
-            finalize::Outcome::Stopped => return Ok(false),
-            finalize::Outcome::OutOfDate => observe::log!("{}", finalize::OUT_OF_DATE),
+            finalize::Ended::Done => return Ok(true),
+            finalize::Ended::Stopped => return Ok(false),
+            finalize::Ended::OutOfDate => observe::log!("{}", finalize::OUT_OF_DATE),
         }
     }
 }

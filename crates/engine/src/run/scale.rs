@@ -20,6 +20,10 @@ const OTHER_FILES: u64 = 256;
 /// Fewest and most connections that load: a connection stores some 100,000 records per second on
 /// one core of the server's.
 const CONNECTIONS: (usize, usize) = (2, 16);
+/// Accounts that are looked up concurrently.
+pub(crate) const LOOK_UPS_AT_ONCE: usize = 32;
+/// Connections that a server with default settings has for others than superusers.
+const DEFAULT_CONNECTIONS: usize = 97;
 /// Sessions of a load beside those that load and those of the encoding threads.
 const OTHER_SESSIONS: usize = 6;
 
@@ -59,10 +63,47 @@ impl Scale {
     /// # Errors
     /// The server refused.
     pub fn choose(wanted: &Wanted, database: &Database) -> Result<Self, Failure> {
+        Self::choose_on(wanted, database, Machine::this(), database.machine())
+    }
+
+    /// The same, if skyfill ran on the machine `here`, and the server on `server`, where that is
+    /// known.
+    ///
+    /// # Errors
+    /// The server refused.
+    pub fn choose_on(
+        wanted: &Wanted,
+        database: &Database,
+        here: Machine,
+        server: Option<Machine>,
+    ) -> Result<Self, Failure> {
         let mut client = database.connect()?;
         let refused = |error| database.failure(error);
-        let here = Machine::this();
         let free = free_connections(&mut client).map_err(refused)?;
+        let builds = |connections| {
+            Resources::of_server(&mut client, server, connections, wanted.server_memory)
+        };
+        Self::with(wanted, here, free, builds).map_err(refused)
+    }
+
+    /// The same, on a machine with a server that has the settings of the private PostgreSQL.
+    #[must_use]
+    pub fn assumed(wanted: &Wanted, here: Machine) -> Self {
+        let builds = |connections| -> Result<Resources, std::convert::Infallible> {
+            Ok(Resources::assumed(here, connections, wanted.server_memory))
+        };
+        match Self::with(wanted, here, DEFAULT_CONNECTIONS, builds) {
+            Ok(scale) => scale,
+        }
+    }
+
+    /// `builds` says what index builds over so many connections may take of the server.
+    fn with<E>(
+        wanted: &Wanted,
+        here: Machine,
+        free: usize,
+        builds: impl FnOnce(usize) -> Result<Resources, E>,
+    ) -> Result<Self, E> {
         let threads = wanted.threads.unwrap_or(here.cores);
         let connections = wanted
             .connections
@@ -71,14 +112,12 @@ impl Scale {
         let slots = wanted
             .slots
             .unwrap_or_else(|| slots_for(memory, connections::most_files()));
-        let (machine, server_memory) = (database.machine(), wanted.server_memory);
-        let indexes = Resources::of_server(&mut client, machine, connections, server_memory);
         Ok(Self {
             threads,
             connections,
             slots,
             memory,
-            indexes: indexes.map_err(refused)?,
+            indexes: builds(connections)?,
         })
     }
 
@@ -118,7 +157,7 @@ fn slots_for(memory: u64, files: Option<u64>) -> usize {
 }
 
 /// Connections that the server has left for this role and database.
-fn free_connections(client: &mut postgres::Client) -> Result<usize, postgres::Error> {
+pub(crate) fn free_connections(client: &mut postgres::Client) -> Result<usize, postgres::Error> {
     let row = client.query_one(
         "SELECT least(
              current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint,

@@ -1,12 +1,13 @@
 //! A session: the resources of a command that loads, from its start to its end.
 
+use crate::archives;
 use crate::certificate::Place;
 use crate::discovery::{Discovery, Source};
 use crate::identities;
 use crate::observer::Observer;
 use crate::run::options::LoadOptions;
 use crate::run::walked::Walked;
-use fetch::archive::ArchiveWriter;
+use archive::{Archive, ArchiveWriter};
 use observe::Workers;
 use process::{Database, Failure, Stop, threads};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -19,7 +20,7 @@ pub struct Session<'s> {
     /// How it loads.
     pub options: &'s LoadOptions,
     /// Where tasks run.
-    pub runtime: Runtime,
+    pub runtime: Arc<Runtime>,
     /// What each thread and task does, for people.
     pub workers: Workers,
     /// Whether to stop.
@@ -29,6 +30,8 @@ pub struct Session<'s> {
     pub(crate) keep: Option<Arc<Mutex<ArchiveWriter>>>,
     /// Repos that were fetched before the load.
     pub(crate) walked: OnceLock<Arc<Walked>>,
+    /// An archive that is read before hosts are asked.
+    pub(crate) second: OnceLock<Arc<Archive>>,
 }
 
 impl<'s> Session<'s> {
@@ -50,10 +53,11 @@ impl<'s> Session<'s> {
             .map(Place::claim)
             .transpose()?;
         let keep = match &options.keep_cars {
-            Some(folder) => {
-                let writer = ArchiveWriter::open(folder).map_err(|error| {
-                    Failure::new(error).hint("name a writable folder with --keep-cars")
-                })?;
+            Some(place) => {
+                let writer = ArchiveWriter::open(place, &options.access, options.scale.memory)
+                    .map_err(|error| {
+                        archives::unusable(&error, "name a writable folder with --keep-cars")
+                    })?;
                 Some(Arc::new(Mutex::new(writer)))
             }
             None => None,
@@ -61,13 +65,29 @@ impl<'s> Session<'s> {
         Ok(Self {
             database,
             options,
-            runtime: threads::start()?,
+            runtime: Arc::new(threads::start()?),
             workers,
             stop,
             observer,
             keep,
             walked: OnceLock::new(),
+            second: OnceLock::new(),
         })
+    }
+
+    /// A session for a part of the work, which may be stopped alone.
+    pub(crate) fn part(&self) -> Self {
+        Self {
+            database: self.database,
+            options: self.options,
+            runtime: Arc::clone(&self.runtime),
+            workers: self.workers.clone(),
+            stop: self.stop.part(),
+            observer: self.observer,
+            keep: self.keep.clone(),
+            walked: OnceLock::new(),
+            second: OnceLock::new(),
+        }
     }
 
     /// What reads documents while repos are loaded.

@@ -2,23 +2,26 @@
 
 use crate::discovery::Beside;
 use crate::run::board::Board;
+use crate::run::choice::choice_of;
 use crate::run::encoding::{self, Encode, Encoding};
 use crate::run::feeder::{self, Fed, Feeder, Job};
 use crate::run::fetching::{self, Fetching};
+use crate::run::in_order::InOrderFeed;
 use crate::run::memory::Memory;
 use crate::run::server_watch::ServerWatch;
 use crate::run::session::Session;
+use crate::run::worker;
+use archive::{Archive, ArchiveWriter, Place};
 use crossbeam_channel::{Receiver, Sender};
 use fetch::Redirects;
-use fetch::archive::Archive;
 use fetch::turns::Turns;
 use ledger::open::Which;
 use ledger::runs::{Mode, Phase, Run};
+use load::freeze::Freezer;
 use load::loading::{Loaders, Loading, Message};
-use load::{Choice, LoaderOptions, Notifications, fresh};
+use load::{LoaderOptions, fresh};
 use observe::{Lane, Progress, registry};
 use process::{Budget, Database, Failure, clock, threads};
-use rows::Collection;
 use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
@@ -28,12 +31,14 @@ use tokio::sync::mpsc::UnboundedSender;
 pub(crate) fn load(
     session: &Session<'_>,
     run: &Run,
-    archive: Option<Archive>,
+    archive: Option<Arc<Archive>>,
     open: u64,
     beside: Option<Beside<'_>>,
 ) -> Result<(Fed, Arc<Board>), Failure> {
     let board = Arc::new(Board::new(&session.stop, session.keep.clone()));
-    let stages = Stages::new(session, run, &board)?;
+    let is_stream = beside.is_some_and(|beside| beside.is_stream);
+    let read = archive.as_ref().or(session.second.get());
+    let stages = Stages::new(session, run, &board, is_stream, read.map(Arc::as_ref))?;
     registry().enter(Phase::Load.word());
     let source = if archive.is_some() {
         "archive"
@@ -46,7 +51,10 @@ pub(crate) fn load(
     let total = beside.is_none().then_some(open);
     let progress = Progress::begin("load", board.counters(), total);
     let watch = ServerWatch::start(session.database, &progress);
+    let is_fresh = run.mode == Mode::Fresh;
+    let freezer = is_fresh.then(|| Freezer::start(&session.database.url, &session.database.schema));
     let fed = stages.work(archive, &progress, beside);
+    drop(freezer);
     watch.finish();
     progress.finish();
     registry().pipeline("", Vec::new());
@@ -64,21 +72,36 @@ struct Stages<'s> {
     threads: usize,
     slots: usize,
     memory: Memory,
+    /// The number of this process as a worker.
+    worker: i32,
     encoding: Encoding,
     loading: Loading<Arc<Board>>,
 }
 
 impl<'s> Stages<'s> {
-    fn new(session: &'s Session<'s>, run: &'s Run, board: &'s Arc<Board>) -> Result<Self, Failure> {
+    fn new(
+        session: &'s Session<'s>,
+        run: &'s Run,
+        board: &'s Arc<Board>,
+        is_stream: bool,
+        archive: Option<&Archive>,
+    ) -> Result<Self, Failure> {
         let (options, database) = (session.options, session.database);
         let scale = options.scale;
         let (threads, slots) = (scale.threads, scale.slots);
-        let memory = Memory::share(scale.memory, slots, threads, scale.connections);
+        // What archives in object stores take is not for others.
+        let of_archives = |place: &Place| ArchiveWriter::memory(place, scale.memory);
+        let of_archives = options.keep_cars.as_ref().map_or(0, of_archives)
+            + archive.map_or(0, |archive| archive.memory(scale.memory));
+        let memory = scale.memory.saturating_sub(of_archives);
+        let memory = Memory::share(memory, slots, threads, scale.connections);
+        let worker = worker::join(&options.worker, database, run.id, slots)?;
         let encoding = Encoding {
             url: database.url.clone(),
             schema: database.schema.clone(),
-            choice: choice(run),
+            choice: choice_of(run),
             now: clock::now(Some(&run.now))?,
+            is_stream,
             chunk_bytes: memory.chunk,
             indexed: indexed_columns(database)?,
             indexes: Budget::new(memory.indexes),
@@ -89,6 +112,7 @@ impl<'s> Stages<'s> {
         };
         let loading = Loading {
             options: LoaderOptions {
+                worker: Some(worker),
                 url: database.url.clone(),
                 schema: database.schema.clone(),
                 run: run.id,
@@ -106,6 +130,7 @@ impl<'s> Stages<'s> {
             threads,
             slots,
             memory,
+            worker,
             encoding,
             loading,
         })
@@ -114,7 +139,7 @@ impl<'s> Stages<'s> {
     /// Runs all stages until nothing is pending or it is stopped.
     fn work(
         &self,
-        archive: Option<Archive>,
+        archive: Option<Arc<Archive>>,
         progress: &Progress,
         beside: Option<Beside<'_>>,
     ) -> Result<Fed, Failure> {
@@ -129,6 +154,7 @@ impl<'s> Stages<'s> {
         let (jobs, next_jobs) = tokio::sync::mpsc::unbounded_channel();
         let (encode, encodes) = crossbeam_channel::unbounded();
         let (loaders, ends) = Loaders::new(session.options.scale.connections, self.memory.chunk);
+        let in_order = archive.clone().filter(|archive| archive.has_order());
         let from_network = archive.is_none();
         let fetching = Arc::new(self.fetching(archive, &turns, encode)?);
         let fed = std::thread::scope(|scope| {
@@ -141,6 +167,7 @@ impl<'s> Stages<'s> {
                 .spawn(fetching::fetch_all(fetching, next_jobs));
             let feeder = Feeder {
                 arrivals: beside.map(|beside| beside.arrivals),
+                in_order: Mutex::new(in_order.map(InOrderFeed::new)),
                 ..self.feeder(jobs, turns, from_network, progress)
             };
             let feed = || feeder.run();
@@ -162,7 +189,7 @@ impl<'s> Stages<'s> {
 
     fn fetching(
         &self,
-        archive: Option<Archive>,
+        archive: Option<Arc<Archive>>,
         turns: &Turns,
         encode: Sender<Encode>,
     ) -> Result<Fetching, Failure> {
@@ -185,10 +212,12 @@ impl<'s> Stages<'s> {
             opt_out: options.fetch.opt_out.clone(),
             archive,
             walked: session.walked.get().cloned(),
+            second: session.second.get().cloned(),
             accept_deletions: options.accept_deletions,
             encode,
             board: Arc::clone(self.board),
             workers: session.workers.clone(),
+            is_stream: self.encoding.is_stream,
         })
     }
 
@@ -234,11 +263,16 @@ impl<'s> Stages<'s> {
         Feeder {
             url: &database.url,
             schema: &database.schema,
+            worker: &options.worker,
+            worker_id: self.worker,
+            said: Mutex::default(),
+            slots: self.slots,
             board: self.board,
             jobs,
             turns,
             from_network,
             arrivals: None,
+            in_order: Mutex::default(),
             which: match self.run.mode {
                 Mode::Fresh => Which::New,
                 Mode::Merge => Which::All,
@@ -252,7 +286,7 @@ impl<'s> Stages<'s> {
     }
 }
 
-fn indexed_columns(database: &Database) -> Result<Vec<(String, String)>, Failure> {
+pub(crate) fn indexed_columns(database: &Database) -> Result<Vec<(String, String)>, Failure> {
     let mut client = database.connect()?;
     let indexed = fresh::indexed_columns(&mut client, &database.schema)
         .map_err(|error| database.failure(error))?;
@@ -273,17 +307,4 @@ fn broke_off(database: &Database, why: &str) -> Failure {
         database.shown()
     ))
     .hint_to_go_on("what is loaded stays loaded; fix this, then")
-}
-
-/// The part of each repo that the run loads.
-fn choice(run: &Run) -> Choice {
-    Choice {
-        collections: run.collections.as_ref().map(|list| {
-            list.iter()
-                .filter_map(|nsid| Collection::parse(nsid))
-                .collect()
-        }),
-        notifications: Notifications::parse(&run.notifications).unwrap_or_default(),
-        since: run.since.clone(),
-    }
 }

@@ -1,11 +1,12 @@
 //! Repos that were fetched to find accounts, kept for the load.
 
-use fetch::archive::Archive;
+use archive::Archive;
+use std::sync::Arc;
 use tempfile::TempDir;
 
 /// Repos that were fetched before the load.
 pub(crate) struct Walked {
-    pub(crate) archive: Archive,
+    pub(crate) archive: Arc<Archive>,
     /// Where they lie, until the command ends.
     _folder: TempDir,
 }
@@ -13,7 +14,7 @@ pub(crate) struct Walked {
 impl Walked {
     pub(crate) fn new(archive: Archive, folder: TempDir) -> Self {
         Self {
-            archive,
+            archive: Arc::new(archive),
             _folder: folder,
         }
     }

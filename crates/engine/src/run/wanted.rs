@@ -6,8 +6,8 @@ use crate::fresh_repo::NoRepo;
 use crate::run::around;
 use crate::run::options::{Around, Repos};
 use crate::run::session::Session;
+use archive::Archive;
 use discover::did_file;
-use fetch::archive::Archive;
 use fetch::hosts::host_of;
 use identity::document::Document;
 use identity::handle;
@@ -45,8 +45,9 @@ pub(crate) fn add_all(
         Some(did_file) => bad_lines = adding.add_file(did_file)?,
         // All of an archive, unless accounts are named.
         None if !names_accounts => {
-            for (did, pds) in archive.iter().flat_map(|archive| archive.dids()) {
-                adding.add(did.to_owned(), pds.to_owned())?;
+            for account in archive.iter().flat_map(|archive| archive.after("")) {
+                let account = account.map_err(Failure::new)?;
+                adding.add(account.did, account.pds)?;
             }
         }
         None => {}
@@ -124,7 +125,7 @@ impl Adding<'_> {
                 Err(no_repo) => self.unfound.push(Unfound {
                     did: did.to_owned(),
                     state: match no_repo {
-                        NoRepo::Gone(_) => State::NotFound,
+                        NoRepo::Gone | NoRepo::Away(_) => State::NotFound,
                         NoRepo::OptedOut | NoRepo::Failed(_) => State::Failed,
                     },
                     code: "no DID document",

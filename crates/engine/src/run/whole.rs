@@ -4,11 +4,12 @@
 //! two hosts list wait until the pass has asked for their documents. Both ask each host at one
 //! pace.
 
+use crate::archives;
 use crate::discovery::arrivals::Arrivals;
 use crate::discovery::{Beside, Pass, Source};
 use crate::observer::Milestone;
 use crate::run::choice::Requested;
-use crate::run::estimate;
+use crate::run::estimate::Estimate;
 use crate::run::memory::pages_of;
 use crate::run::new_run::NewRun;
 use crate::run::options::{Options, Repos};
@@ -17,13 +18,14 @@ use crate::run::phases;
 use crate::run::session::Session;
 use crate::run::wanted;
 use crate::verify;
-use fetch::archive::Archive;
+use archive::{Archive, OpenOptions};
 use fetch::turns::Turns;
 use ledger::open::Which;
 use ledger::repos::{self, RetryFailed};
-use ledger::{runs, settings};
+use ledger::{hosts, runs, settings, workers};
 use postgres::Client;
-use process::{Failure, threads};
+use process::{Database, Failure, threads};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// It is checked at least this often whether it is to stop.
@@ -46,22 +48,39 @@ pub enum Ended {
 /// is in the database.
 pub fn run(session: &Session<'_>, options: Options) -> Result<(Ended, u64), Failure> {
     let (database, observer) = (session.database, session.observer);
-    let mut archive = open_archive(&options.repos)?;
+    let mut archive = open_archive(session, &options.repos)?.map(Arc::new);
     let mut client = database.connect()?;
-    options.new.require_fit(&mut client, database)?;
+    let is_joining = has_other_workers(database)?;
+    options.new.require_fit(&mut client, database, is_joining)?;
+    note_collation(&mut client, database)?;
     observer.reached(Milestone::Accepted)?;
     phases::plan(session.options, options.discovers);
-    let is_part = options.new.choice.as_ref().is_some_and(Requested::narrows);
-    let is_chosen =
-        is_part || options.repos.around.names_any() || !options.source.collections.is_empty();
-    let (any, bad_lines) = wanted::add_all(session, options.repos, &mut client, archive.as_ref())?;
+    let choice = options.new.choice.as_ref();
+    let is_part = choice.is_some_and(Requested::narrows);
+    let estimate = Estimate {
+        is_chosen: is_part
+            || options.repos.around.names_any()
+            || !options.source.collections.is_empty(),
+        is_part,
+        notifies: choice.is_none_or(Requested::notifies),
+        is_forced: options.is_forced,
+    };
+    let fetches_missing = options.repos.fetches_missing;
+    let (any, bad_lines) =
+        wanted::add_all(session, options.repos, &mut client, archive.as_deref())?;
+    if fetches_missing && let Some(archive) = archive.take() {
+        drop(session.second.set(archive));
+    }
     observer.reached(Milestone::ReposAdded)?;
     reopen_failed(session, &mut client, options.retry_failed)?;
     let refused = |error: postgres::Error| database.failure(error);
     let source = &options.source;
     let done = if options.discovers {
-        let is_part = is_chosen.then_some(is_part);
-        match discover_and_load(session, &options.new, source, &mut archive, is_part)? {
+        // Of several workers, the first one asks: what it has loaded since takes room.
+        if source.is_full_network() && !is_joining {
+            estimate.of_full_network(session)?;
+        }
+        match discover_and_load(session, &options.new, source, &mut archive, estimate)? {
             Discovered::Loaded(done) => Some(*done),
             Discovered::Nothing => None,
             Discovered::Stopped => return Ok((Ended::Stopped, bad_lines)),
@@ -77,9 +96,7 @@ pub fn run(session: &Session<'_>, options: Options) -> Result<(Ended, u64), Fail
                     .hint("say what to load, for example skyfill run dids.jsonl; or the whole network: skyfill run --discover"),
             );
         }
-        if is_chosen {
-            estimate(session, is_part)?;
-        }
+        estimate.of_pending(session, is_joining)?;
         let relay = source.relay.is_some().then(|| (source.relay(), None));
         load_pending(session, &options.new, &mut archive, relay, None)?
     };
@@ -96,6 +113,25 @@ pub fn run(session: &Session<'_>, options: Options) -> Result<(Ended, u64), Fail
     Ok((Ended::NothingPending, bad_lines))
 }
 
+/// Whether other workers load into the database already.
+///
+/// # Errors
+/// The database cannot be used.
+pub fn has_other_workers(database: &Database) -> Result<bool, Failure> {
+    workers::any_loads(&mut database.connect()?, &database.schema)
+        .map_err(|error| database.failure(error))
+}
+
+/// Names a collation that makes the keys slow, before the first run.
+fn note_collation(client: &mut Client, database: &Database) -> Result<(), Failure> {
+    let last = runs::last(client, &database.schema).map_err(|error| database.failure(error))?;
+    let note = database.require_fit(client)?.collation_note();
+    if let (None, Some(note)) = (last, note) {
+        observe::log!("note: {note}");
+    }
+    Ok(())
+}
+
 /// Opens repos that failed: those whose time has come, or all of them.
 fn reopen_failed(session: &Session<'_>, client: &mut Client, all: bool) -> Result<(), Failure> {
     let which = match all {
@@ -105,6 +141,9 @@ fn reopen_failed(session: &Session<'_>, client: &mut Client, all: bool) -> Resul
     let database = session.database;
     let retried = repos::retry_failed(client, &database.schema, which)
         .map_err(|error| database.failure(error))?;
+    if all {
+        hosts::forget_pauses(client, &database.schema).map_err(|error| database.failure(error))?;
+    }
     if retried > 0 {
         observe::log!("{retried} failed repos are retried");
     }
@@ -121,23 +160,14 @@ enum Discovered {
     Stopped,
 }
 
-/// Logs what the pending repos are going to take.
-fn estimate(session: &Session<'_>, is_part: bool) -> Result<(), Failure> {
-    let database = session.database;
-    let pending = repos::pending(&mut database.connect()?, &database.schema)
-        .map_err(|error| database.failure(error))?;
-    estimate::log(&pending, is_part);
-    Ok(())
-}
-
 /// Runs a pass of discovery, and loads what it finds meanwhile. At the end of the pass, an estimate
-/// is logged of what is pending, if accounts or parts of repos (`is_part`) were chosen.
+/// is logged of what is pending, if that is much or was chosen.
 fn discover_and_load(
     session: &Session<'_>,
     new: &NewRun,
     source: &Source,
-    archive: &mut Option<Archive>,
-    is_part: Option<bool>,
+    archive: &mut Option<Arc<Archive>>,
+    estimate: Estimate,
 ) -> Result<Discovered, Failure> {
     let turns = {
         let _within = session.runtime.enter();
@@ -148,9 +178,10 @@ fn discover_and_load(
         arrivals: &arrivals,
         turns: &turns,
         pages: pages_of(session.options.scale.memory),
+        is_stream: false,
     };
     std::thread::scope(|scope| {
-        let pass = scope.spawn(|| discover(session, source, beside, is_part));
+        let pass = scope.spawn(|| discover(session, source, beside, estimate));
         let loaded = load_beside(session, new, archive, source.relay(), beside);
         if loaded.is_err() {
             // What it could not do stops the pass, too.
@@ -174,7 +205,7 @@ fn discover(
     session: &Session<'_>,
     source: &Source,
     beside: Beside<'_>,
-    is_part: Option<bool>,
+    estimate: Estimate,
 ) -> Result<Option<Pass>, Failure> {
     /// Tells the load, whatever ends the pass.
     struct Over<'o>(&'o Arrivals);
@@ -189,9 +220,7 @@ fn discover(
         let pass = session.discovery(source).pass_beside(beside)?;
         if pass.is_some() {
             session.observer.reached(Milestone::Discovered)?;
-            if let Some(is_part) = is_part {
-                estimate(session, is_part)?;
-            }
+            estimate.of_pending(session, true)?;
         }
         Ok(pass)
     };
@@ -208,7 +237,7 @@ fn discover(
 fn load_beside(
     session: &Session<'_>,
     new: &NewRun,
-    archive: &mut Option<Archive>,
+    archive: &mut Option<Arc<Archive>>,
     relay: &str,
     beside: Beside<'_>,
 ) -> Result<Option<Done>, Failure> {
@@ -234,15 +263,18 @@ fn load_beside(
     }
 }
 
-fn open_archive(repos: &Repos) -> Result<Option<Archive>, Failure> {
-    let Some(folder) = &repos.from_cars else {
+fn open_archive(session: &Session<'_>, repos: &Repos) -> Result<Option<Archive>, Failure> {
+    let Some(place) = &repos.from_cars else {
         return Ok(None);
     };
-    let archive = Archive::open(folder).map_err(|error| {
-        Failure::new(error).hint("name a folder that --keep-cars filled, or one of .car files")
-    })?;
+    let options = OpenOptions {
+        access: session.options.access.clone(),
+        spool: session.options.spool.clone(),
+        memory: session.options.scale.memory,
+    };
+    let archive = archives::open(place, &options)?;
     for note in archive.notes() {
-        observe::log!("note: {note}");
+        observe::log!("note: {}", observe::printable(&note));
     }
     Ok(Some(archive))
 }

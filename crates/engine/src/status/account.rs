@@ -1,8 +1,9 @@
 //! All that the ledger has of one account: `skyfill status --did`.
 
-use super::{help, iso, open};
-use ledger::account::{self, IdentityOf, RepoOf};
-use ledger::states::State;
+use super::{help, open};
+use ledger::about::{self, Identity, Repo};
+use ledger::proofs::Proof;
+use ledger::states::{Inactive, State};
 use observe::printable;
 use observe::units::{bytes, count};
 use process::{Database, Failure};
@@ -11,8 +12,8 @@ use serde_json::{Value, json};
 /// An account.
 pub struct Account {
     did: String,
-    repo: Option<RepoOf>,
-    identity: Option<IdentityOf>,
+    repo: Option<Repo>,
+    identity: Option<Identity>,
 }
 
 /// Reads it.
@@ -21,8 +22,9 @@ pub struct Account {
 /// The database cannot be read, or the ledger does not know the account.
 pub fn read(database: &Database, did: &str) -> Result<Account, Failure> {
     let mut client = open(database)?;
-    let (repo, identity) =
-        account::of(&mut client, &database.schema, did).map_err(|error| database.failure(error))?;
+    let refused = |error| database.failure(error);
+    let repo = about::repo(&mut client, &database.schema, did).map_err(refused)?;
+    let identity = about::identity(&mut client, &database.schema, did).map_err(refused)?;
     if repo.is_none() && identity.is_none() {
         return Err(Failure::usage(format!(
             "--did {did}: the ledger does not know this account"
@@ -41,21 +43,24 @@ impl Account {
     #[must_use]
     pub fn json(&self) -> Value {
         let repo = self.repo.as_ref().map(|repo| {
-            let [records, skipped, duplicates] = repo.records;
+            let [records, skipped, duplicates, bytes] =
+                repo.counts.map_or([None; 4], |counts| counts.map(Some));
+            let reason = error_of(repo).map(|(code, _)| code);
+            let error = repo.error.as_ref().map(|(_, error)| error);
             json!({
                 "state": repo.state.word(), "pds": repo.pds, "host": repo.host, "rev": repo.rev, "commit": repo.commit_cid,
-                "proof": repo.proof.map(ledger::proofs::Proof::word), "records": records, "skipped": skipped,
-                "duplicates": duplicates, "bytes": repo.bytes, "failures": repo.attempts,
-                "nextAt": repo.next_attempt.map(iso), "reason": repo.error.0, "error": repo.error.1,
-                "helps": self.helps(), "loadedAt": repo.loaded.map(iso), "run": repo.run, "claimant": repo.claimant,
-                "toBeRebuilt": repo.is_rebuilt,
+                "proof": repo.proof.map(Proof::word), "records": records, "skipped": skipped,
+                "duplicates": duplicates, "bytes": bytes, "failures": repo.attempts,
+                "nextAt": repo.next_attempt, "reason": reason, "error": error,
+                "helps": self.helps(), "loadedAt": repo.loaded_at, "run": repo.run.as_ref().map(|run| run.id), "claimant": repo.claimant,
+                "toBeRebuilt": repo.rebuild,
             })
         });
         let identity = self.identity.as_ref().map(|identity| {
             json!({
-                "status": identity.status.map(ledger::states::Inactive::word), "document": identity.document.to_string(),
+                "status": identity.status.map(Inactive::word), "document": identity.document.to_string(),
                 "pds": identity.pds, "claimedHandle": identity.claimed_handle, "handle": identity.handle.to_string(),
-                "readAt": identity.documented.map(iso), "error": identity.error,
+                "readAt": identity.documented_at, "error": identity.error,
             })
         });
         json!({"did": self.did, "repo": repo, "identity": identity})
@@ -63,7 +68,7 @@ impl Account {
 
     fn helps(&self) -> Option<&'static str> {
         let repo = self.repo.as_ref()?;
-        let code = repo.error.0.as_deref()?;
+        let (code, _) = error_of(repo)?;
         (repo.state == State::Failed).then(|| help::against(code))
     }
 
@@ -73,79 +78,10 @@ impl Account {
         let mut lines = vec![printable(&self.did).into_owned()];
         let mut add = |left: &str, text: String| lines.push(format!("{left:<11}{text}"));
         if let Some(repo) = &self.repo {
-            add("repo", repo.state.term().to_owned());
-            add(
-                "host",
-                match repo.pds.as_str() {
-                    "" => "unknown".to_owned(),
-                    pds => printable(pds).into_owned(),
-                },
-            );
-            if let Some(rev) = &repo.rev {
-                let [records, skipped, duplicates] = repo.records.map(number);
-                add(
-                    "stored",
-                    format!(
-                        "rev {}: {} records, {} skipped, {} duplicates, {}",
-                        printable(rev),
-                        count(records),
-                        count(skipped),
-                        count(duplicates),
-                        bytes(number(repo.bytes))
-                    ),
-                );
-            }
-            if let Some(loaded) = repo.loaded {
-                let run = repo
-                    .run
-                    .map_or_else(String::new, |run| format!(", by run {run}"));
-                add("loaded", format!("{}{run}", iso(loaded)));
-            }
-            if let Some(proof) = repo.proof {
-                add("proof", proof.word().to_owned());
-            } else if repo.rev.is_some() {
-                add("proof", "unproved".to_owned());
-            }
-            if let Some(claimant) = &repo.claimant {
-                add("claimed by", printable(claimant).into_owned());
-            }
-            if let (Some(code), error) = (&repo.error.0, &repo.error.1) {
-                let error = error.as_deref().unwrap_or_default();
-                add(
-                    "error",
-                    format!("{}: {}", printable(code), printable(error)),
-                );
-            }
-            if repo.attempts > 0 {
-                let next = repo.next_attempt.map_or_else(String::new, |next| {
-                    format!("; the next attempt is due {}", iso(next))
-                });
-                add("failures", format!("{}{next}", repo.attempts));
-            }
+            about_repo(repo, &mut add);
         }
         if let Some(identity) = &self.identity {
-            let status = identity
-                .status
-                .map_or("active", ledger::states::Inactive::word);
-            add("account", status.to_owned());
-            let handle = identity.claimed_handle.as_deref().unwrap_or("no handle");
-            add(
-                "handle",
-                format!("{} ({})", printable(handle), identity.handle),
-            );
-            add(
-                "document",
-                format!(
-                    "{}{}",
-                    identity.document,
-                    identity
-                        .documented
-                        .map_or_else(String::new, |at| format!(", read {}", iso(at)))
-                ),
-            );
-            if let Some(error) = &identity.error {
-                add("trouble", printable(error).into_owned());
-            }
+            about_identity(identity, &mut add);
         }
         if let Some(helps) = self.helps() {
             add("helps", helps.to_owned());
@@ -154,8 +90,71 @@ impl Account {
     }
 }
 
-fn number(number: Option<i64>) -> u64 {
-    number
-        .and_then(|number| u64::try_from(number).ok())
-        .unwrap_or(0)
+fn about_repo(repo: &Repo, add: &mut impl FnMut(&str, String)) {
+    add("repo", repo.state.term().to_owned());
+    let host = match repo.pds.as_str() {
+        "" => "unknown".to_owned(),
+        pds => printable(pds).into_owned(),
+    };
+    add("host", host);
+    if let Some(rev) = &repo.rev {
+        let counts = repo.counts.unwrap_or_default();
+        let [records, skipped, duplicates, size] =
+            counts.map(|count| u64::try_from(count).unwrap_or(0));
+        add(
+            "stored",
+            format!(
+                "rev {}: {} records, {} skipped, {} duplicates, {}",
+                printable(rev),
+                count(records),
+                count(skipped),
+                count(duplicates),
+                bytes(size)
+            ),
+        );
+    }
+    if let Some(loaded) = &repo.loaded_at {
+        let run = repo.run.as_ref();
+        let run = run.map_or_else(String::new, |run| format!(", by run {}", run.id));
+        add("loaded", format!("{loaded}{run}"));
+    }
+    if let Some(proof) = repo.proof {
+        add("proof", proof.word().to_owned());
+    } else if repo.rev.is_some() {
+        add("proof", "unproved".to_owned());
+    }
+    if let Some(claimant) = &repo.claimant {
+        add("claimed by", printable(claimant).into_owned());
+    }
+    if let Some((code, error)) = error_of(repo) {
+        let text = format!("{}: {}", printable(code), printable(error));
+        add("error", text);
+    }
+    if repo.attempts > 0 {
+        let next = repo.next_attempt.as_ref();
+        let next = next.map_or_else(String::new, |next| {
+            format!("; the next attempt is due {next}")
+        });
+        add("failures", format!("{}{next}", repo.attempts));
+    }
+}
+
+fn about_identity(identity: &Identity, add: &mut impl FnMut(&str, String)) {
+    let status = identity.status.map_or("active", Inactive::word);
+    add("account", status.to_owned());
+    let handle = identity.claimed_handle.as_deref().unwrap_or("no handle");
+    let handle = printable(handle);
+    add("handle", format!("{handle} ({})", identity.handle));
+    let read = identity.documented_at.as_ref();
+    let read = read.map_or_else(String::new, |at| format!(", read {at}"));
+    add("document", format!("{}{read}", identity.document));
+    if let Some(error) = &identity.error {
+        add("trouble", printable(error).into_owned());
+    }
+}
+
+/// The last error, by its short name and in full; without a name, there is none to speak of.
+fn error_of(repo: &Repo) -> Option<(&str, &str)> {
+    let (code, error) = repo.error.as_ref()?;
+    (!code.is_empty()).then_some((code, error))
 }

@@ -146,6 +146,13 @@ pub fn json(known: &Known) -> Value {
     })
 }
 
+/// Whether a run or a pass had to do with the host.
+pub(super) fn is_of_runs(known: &Known) -> bool {
+    let gave = &known.gave;
+    let repos = gave.given + gave.pending + gave.failed + gave.absent + known.listed;
+    repos > 0 || known.is_leased || known.listing_error.is_some() || gave.trouble.is_some()
+}
+
 /// The table of hosts, a line each, with its head.
 #[must_use]
 pub fn table(hosts: &[Known]) -> Vec<String> {

@@ -3,8 +3,10 @@
 use super::{Pace, Status, iso};
 use crate::certificate;
 use crate::status::host;
+use ledger::follow::Followed;
 use ledger::history::PhaseTime;
 use ledger::processes::Process;
+use ledger::workers::Worker;
 use serde_json::{Map, Value, json};
 
 impl Status {
@@ -31,23 +33,43 @@ impl Status {
             "readAt": iso(self.at),
             "run": run,
             "processes": self.processes.iter().map(process).collect::<Vec<_>>(),
+            "workers": self.workers.iter().map(worker).collect::<Vec<_>>(),
             "phases": phases(&self.phases),
             "progress": self.pace.as_ref().map(progress),
             "verdict": judgment.verdict.word(),
             "missing": judgment.missing,
             "scope": judgment.scope,
+            "outside": judgment.outside,
             "provedAt": coverage.proof.as_ref().map(|proof| &proof.began),
             "repos": certificate::words(&coverage.repos),
             "contested": coverage.contested,
             "stored": { "records": self.stored.records, "bytes": self.stored.bytes },
             "proof": certificate::proof(&coverage.proofs),
+            "handles": handles(self),
             "droppedIndexes": self.dropped_indexes,
             "settings": settings.collect::<Map<_, _>>(),
             "hosts": self.hosts.iter().map(host::json).collect::<Vec<_>>(),
             "hostsKnown": self.all_hosts,
             "restart": self.restart.json(),
+            "follow": self.followed.as_ref().map(followed),
         })
     }
+}
+
+/// Handles by state, and how long it takes to verify those that are claimed.
+fn handles(status: &Status) -> Value {
+    let mut handles = certificate::handles(&status.coverage.handles);
+    handles["secondsLeft"] = status.seconds_of_handles().into();
+    handles
+}
+
+fn followed(followed: &Followed) -> Value {
+    json!({
+        "relay": followed.relay, "cursor": followed.cursor, "alive": followed.is_alive, "lagSeconds": followed.lag,
+        "waiting": followed.waiting, "eventsPerSecond": followed.per_second, "events": followed.events,
+        "commits": followed.commits, "repeated": followed.repeated, "refused": followed.refused, "fetched": followed.fetched,
+        "behind": followed.behind, "proved": followed.proved, "differed": followed.differed, "rounds": followed.rounds, "fallbacks": followed.fallbacks,
+    })
 }
 
 fn process(process: &Process) -> Value {
@@ -55,6 +77,18 @@ fn process(process: &Process) -> Value {
         "id": process.id, "command": format!("skyfill {}", process.command), "machine": process.machine, "pid": process.pid,
         "version": process.version, "beganAt": iso(process.began), "seenAt": iso(process.seen),
         "endedAt": process.ended.map(iso), "run": process.run, "phase": process.phase, "alive": process.is_alive,
+    })
+}
+
+fn worker(worker: &Worker) -> Value {
+    let report = &worker.report;
+    json!({
+        "name": worker.name, "machine": worker.machine, "pid": worker.pid, "run": worker.run, "joinedAt": iso(worker.joined),
+        "alive": worker.is_alive, "left": worker.has_left, "seenSecondsAgo": worker.seen_ago,
+        "hosts": worker.hosts, "pending": report.pending, "requests": report.under_way, "concurrency": worker.slots,
+        "repos": report.repos, "failed": report.failed, "records": report.records, "bytes": report.bytes,
+        "perSecond": { "repos": report.repos_per_second, "records": report.records_per_second },
+        "leasesLost": report.leases_lost,
     })
 }
 

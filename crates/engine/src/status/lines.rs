@@ -1,12 +1,15 @@
 //! A status as lines for people.
 
 use super::{Status, host};
+use ledger::follow::Followed;
+use ledger::handles::HandleCounts;
 use ledger::history::PhaseTime;
 use ledger::processes::Process;
 use ledger::runs::{Phase, Run};
 use ledger::settings::Setting;
+use ledger::workers::Worker;
 use observe::printable;
-use observe::units::{bytes, count, rate, rough, time};
+use observe::units::{self, bytes, count, rate, rough, time};
 use process::shell;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,8 +18,78 @@ use std::time::Duration;
 const LEFT: usize = 12;
 /// So many processes are named.
 const SHOWN: usize = 5;
+/// So many workers are named.
+const SHOWN_WORKERS: usize = 40;
+/// An option that skyfill sets itself, and that no help names: the URLs that an operator named.
+const INTERNAL: &str = "named";
 /// A process that wrote nothing for so many seconds may hang.
 const SILENT: f64 = 60.0;
+
+/// How the event stream is followed.
+fn of_followed(followed: &Followed) -> Vec<String> {
+    let relay = printable(&followed.relay);
+    let cursor = followed.cursor.unwrap_or(0);
+    let seconds = |seconds: f64| time(Duration::from_secs_f64(seconds.max(0.0)));
+    let first = match (followed.is_alive, followed.lag) {
+        (true, Some(lag)) => format!(
+            "{relay} up to {cursor}, {} behind; {} events wait; {} per second",
+            units::lag(lag),
+            count(followed.waiting),
+            rate(followed.per_second)
+        ),
+        (true, None) => format!("{relay} up to {cursor}"),
+        (false, _) => format!(
+            "{relay} up to {cursor}; ended {} ago",
+            seconds(followed.seen_ago)
+        ),
+    };
+    let second = format!(
+        "{} events: {} commits stored, {} stored before, {} refused; {} repos fetched, {} are behind; {} changes of relay",
+        count(followed.events),
+        count(followed.commits),
+        count(followed.repeated),
+        count(followed.refused),
+        count(followed.fetched),
+        count(followed.behind),
+        count(followed.fallbacks)
+    );
+    let proved = (followed.proved > 0).then(|| {
+        format!(
+            "{} repos proved beside it, {} differed; {} rounds over all repos are done",
+            count(followed.proved),
+            count(followed.differed),
+            count(followed.rounds)
+        )
+    });
+    [first, second].into_iter().chain(proved).collect()
+}
+
+/// Handles by state, and what verifies those that are claimed.
+fn of_handles(status: &Status, handles: &HandleCounts) -> Vec<String> {
+    let counts = [
+        ("verified", handles.verified),
+        ("claimed, not verified yet", handles.claimed),
+        ("not confirmed", handles.mismatch),
+        ("not reached", handles.unreachable),
+        (
+            "accounts without a usable document",
+            handles.without_document,
+        ),
+    ];
+    let counted = counts.iter().filter(|(_, accounts)| *accounts > 0);
+    let counted: Vec<String> = counted
+        .map(|(what, accounts)| format!("{} {what}", count(*accounts)))
+        .collect();
+    let mut lines = vec![counted.join("; ")];
+    if handles.claimed > 0 {
+        let time = Duration::try_from_secs_f64(status.seconds_of_handles()).unwrap_or_default();
+        lines.push(format!(
+            "skyfill identities verifies them, in about {} at 0.15 s each",
+            rough(time)
+        ));
+    }
+    lines
+}
 
 /// The lines.
 #[must_use]
@@ -38,12 +111,52 @@ pub fn lines(status: &Status) -> Vec<String> {
     if more > 0 {
         add("", format!("and {more} more"));
     }
+    for (left, worker) in word_once("workers", of_workers(&status.workers)) {
+        add(left, worker);
+    }
     if let Some(run) = &status.coverage.run {
         for (left, phase) in word_once("phases", of_phases(run, &status.phases)) {
             add(left, phase);
         }
     }
     add_pace(status, &mut add);
+    if let Some(followed) = &status.followed {
+        for (left, line) in word_once("follow", of_followed(followed)) {
+            add(left, line);
+        }
+    }
+    add_repos(status, &mut add);
+    let handles = &status.coverage.handles;
+    if !handles.is_empty() {
+        for (left, line) in word_once("handles", of_handles(status, handles)) {
+            add(left, line);
+        }
+    }
+    let shown = status.settings.iter().filter(|set| set.name != INTERNAL);
+    let words: Vec<String> = shown.flat_map(Setting::words).collect();
+    if !words.is_empty() {
+        add("set", printable(&shell::line(&words)).into_owned());
+    }
+    if status.dropped_indexes > 0 {
+        add(
+            "dropped",
+            format!("{} indexes", count(status.dropped_indexes)),
+        );
+    }
+    add_verdict(status, &mut add);
+    let phrases = status.restart.phrases();
+    if let Some(command) = status.restart.command {
+        add("on restart", format!("skyfill {command}"));
+        for phrase in phrases {
+            add("", phrase);
+        }
+    }
+    lines.extend(of_hosts(status));
+    lines
+}
+
+/// The repos by state, what is stored of them, and who vouches for it.
+fn add_repos(status: &Status, add: &mut impl FnMut(&str, String)) {
     let repos = status.coverage.repos.iter();
     let repos: Vec<String> = repos
         .map(|(state, repos)| format!("{} {}", count(*repos), state.term()))
@@ -78,26 +191,6 @@ pub fn lines(status: &Status) -> Vec<String> {
     if !proofs.is_empty() {
         add("proof", proofs.join("; "));
     }
-    if !status.settings.is_empty() {
-        let words: Vec<String> = status.settings.iter().flat_map(Setting::words).collect();
-        add("set", printable(&shell::line(&words)).into_owned());
-    }
-    if status.dropped_indexes > 0 {
-        add(
-            "dropped",
-            format!("{} indexes", count(status.dropped_indexes)),
-        );
-    }
-    add_verdict(status, &mut add);
-    let phrases = status.restart.phrases();
-    if let Some(command) = status.restart.command {
-        add("on restart", format!("skyfill {command}"));
-        for phrase in phrases {
-            add("", phrase);
-        }
-    }
-    lines.extend(of_hosts(status));
-    lines
 }
 
 /// Items, the first one with the word at its left.
@@ -165,6 +258,68 @@ fn of_process(status: &Status, process: &Process) -> String {
             span(silent)
         ),
     }
+}
+
+/// The workers that live, a line each, with those that were lost. One alone is shown as a process.
+fn of_workers(workers: &[Worker]) -> Vec<String> {
+    let of_interest = |worker: &&Worker| worker.is_alive || !worker.has_left;
+    let shown: Vec<&Worker> = workers.iter().filter(of_interest).collect();
+    if !shown.iter().any(|worker| worker.is_alive) || workers.len() < 2 {
+        return Vec::new();
+    }
+    let mut lines: Vec<String> = shown
+        .iter()
+        .take(SHOWN_WORKERS)
+        .map(|w| of_worker(w))
+        .collect();
+    let more = shown.len().saturating_sub(SHOWN_WORKERS);
+    if more > 0 {
+        lines.push(format!("and {more} more (--json has all)"));
+    }
+    let left: Vec<&Worker> = workers.iter().filter(|worker| worker.has_left).collect();
+    if !left.is_empty() {
+        let repos = left.iter().map(|worker| worker.report.repos).sum();
+        lines.push(format!(
+            "{} left; they stored {} repos",
+            left.len(),
+            count(repos)
+        ));
+    }
+    lines
+}
+
+fn of_worker(worker: &Worker) -> String {
+    let report = &worker.report;
+    let who = format!(
+        "{} ({}, process {})",
+        printable(&worker.name),
+        printable(&worker.machine),
+        worker.pid
+    );
+    if !worker.is_alive {
+        return format!(
+            "{who} was not heard of for {}: killed, stopped, or without the database; it stored {} repos",
+            span(worker.seen_ago),
+            count(report.repos)
+        );
+    }
+    let mut line = format!(
+        "{who}: {} hosts with {} pending repos; {} stored, {} repos and {} records per second; {} of {} requests",
+        count(worker.hosts),
+        count(report.pending),
+        count(report.repos),
+        rate(report.repos_per_second),
+        rate(report.records_per_second),
+        count(report.under_way),
+        count(worker.slots)
+    );
+    if report.failed > 0 {
+        line += &format!("; {} failed", count(report.failed));
+    }
+    if report.leases_lost > 0 {
+        line += &format!("; lost {} leases", count(report.leases_lost));
+    }
+    line
 }
 
 /// The phases of a run in order, a line each, with its time and what limited it.
@@ -260,6 +415,9 @@ fn add_verdict(status: &Status, add: &mut impl FnMut(&str, String)) {
         let scope = judgment.scope.join("; ");
         add("", format!("left out by choice: {}", printable(&scope)));
     }
+    for phrase in &judgment.outside {
+        add("", format!("not covered: {}", printable(phrase)));
+    }
     if status
         .coverage
         .repos
@@ -273,7 +431,8 @@ fn add_verdict(status: &Status, add: &mut impl FnMut(&str, String)) {
 }
 
 fn of_hosts(status: &Status) -> Vec<String> {
-    if status.hosts.is_empty() {
+    // Repos that came from a producer were not asked for by this ledger's runs.
+    if !status.hosts.iter().any(host::is_of_runs) {
         return Vec::new();
     }
     let shown = status.hosts.len() as u64;

@@ -14,13 +14,16 @@ mod json;
 pub mod lines;
 pub mod restart;
 
+use crate::run::LOOK_UPS_AT_ONCE;
 use ::verify::verdict::{self, Compared, Judgment};
 use ledger::coverage::Coverage;
+use ledger::follow::{self, Followed};
 use ledger::history::{self, PhaseTime, Sample};
 use ledger::hosts::{self, Chosen};
 use ledger::processes::{self, Process};
 use ledger::settings::{self, Setting};
 use ledger::tally::{self, Stored};
+use ledger::workers::{self, Worker};
 use ledger::{listing, runs};
 use postgres::Client;
 use process::stop::PATIENT;
@@ -59,6 +62,8 @@ pub struct Status {
     pub run_times: (Option<f64>, Option<f64>),
     /// Processes that work, else the one that worked last.
     pub processes: Vec<Process>,
+    /// The workers of the last run that had some.
+    pub workers: Vec<Worker>,
     /// The phases of the run so far.
     pub phases: Vec<PhaseTime>,
     /// How far the process is that works.
@@ -69,6 +74,8 @@ pub struct Status {
     pub all_hosts: u64,
     /// What a restart would do.
     pub restart: Restart,
+    /// How the event stream is followed, if it ever was.
+    pub followed: Option<Followed>,
 }
 
 /// How far a process was lately, and how fast.
@@ -89,6 +96,13 @@ impl Status {
         let mut client = open(database)?;
         let refused = |error| database.failure(error);
         read(&mut client, database, most_hosts).map_err(refused)
+    }
+
+    /// How long it takes to verify the handles that are stored as claimed, at the pace that a plan
+    /// assumes, in seconds.
+    #[must_use]
+    pub fn seconds_of_handles(&self) -> f64 {
+        plan::seconds_of_handles(self.coverage.handles.claimed, LOOK_UPS_AT_ONCE)
     }
 
     /// The process that works, if one does.
@@ -164,11 +178,13 @@ fn read(
         settings,
         run_times,
         processes,
+        workers: workers::of_last_run(client, schema)?,
         phases,
         pace,
         hosts,
         all_hosts,
         restart,
+        followed: follow::followed(client, schema)?,
     })
 }
 

@@ -4,6 +4,7 @@ use crate::certificate::{self, Place, Signatures};
 use crate::documents::Directory;
 use crate::observer::Observer;
 use crate::repo_tree::RepoTree;
+use crate::run::free_connections;
 use crate::verify::keys::Keys;
 use ::verify::verdict::{self, Compared, Judgment};
 use ::verify::{Finding, HostCounts, Report, Verify};
@@ -15,8 +16,10 @@ use process::{Database, Failure, Stop, threads};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// Maximum number of connections that compare.
-const MOST_CONNECTIONS: usize = 8;
+/// Sessions beside those of the threads that compare, which have one each.
+const OTHER_SESSIONS: usize = 3;
+/// Most threads that compare.
+pub(crate) const MOST_THREADS: usize = 128;
 
 /// What is compared, and what is done about it.
 #[derive(Clone, Debug)]
@@ -27,6 +30,8 @@ pub struct Options {
     pub all: bool,
     /// So many repos, chosen at random.
     pub sample: Option<u64>,
+    /// Connections that compare, if that is given.
+    pub connections: Option<usize>,
     /// Where keys are asked for, if signatures are checked.
     pub signatures: Option<Directory>,
     /// Whether repos that differ are marked to be fetched again.
@@ -109,6 +114,7 @@ pub fn verify(
         database,
         stop,
         observer,
+        connections: options.connections,
     };
     let report = tables.compare(&work.which, keys.as_ref())?;
     if report.stopped {
@@ -198,6 +204,7 @@ pub(crate) fn after_run(
         database,
         stop,
         observer,
+        connections: None,
     };
     let report = tables.compare(&work.which, None)?;
     if report.stopped {
@@ -291,6 +298,8 @@ struct Tables<'t> {
     database: &'t Database,
     stop: &'t Stop,
     observer: &'t dyn Observer,
+    /// Connections that compare, if that is given.
+    connections: Option<usize>,
 }
 
 impl Tables<'_> {
@@ -322,14 +331,14 @@ impl Tables<'_> {
             self.observer.found(finding);
         };
         let signature = keys.map(|keys| |did: &str, block: &[u8]| keys.check(did, block));
-        let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let threads = threads_of(database, self.connections)?;
         let say = |line: &str| tracing::warn!("{line}");
         let waits = Waits { stop, say: &say };
         let outcome = pg::persist(Step::Long, waits, || {
             Verify {
                 url: database.url.clone(),
                 schema: database.schema.clone(),
-                connections: processors.min(MOST_CONNECTIONS),
+                connections: threads,
                 which: which.clone(),
                 signature: signature
                     .as_ref()
@@ -359,6 +368,15 @@ impl Tables<'_> {
             .hint("nothing was changed; fix this, then run it again")
         })
     }
+}
+
+/// As many threads as asked for, or as the machine has cores, if the server has sessions for them.
+fn threads_of(database: &Database, wanted: Option<usize>) -> Result<usize, Failure> {
+    let free =
+        free_connections(&mut database.connect()?).map_err(|error| database.failure(error))?;
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let most = free.saturating_sub(OTHER_SESSIONS);
+    Ok(wanted.unwrap_or(cores).min(MOST_THREADS).min(most).max(1))
 }
 
 fn log_report(report: &Report, signatures: Option<Signatures>) {

@@ -7,5 +7,6 @@
 mod compare;
 mod keys;
 
+pub(crate) use compare::MOST_THREADS;
 pub(crate) use compare::after_run;
 pub use compare::{Comparison, Options, Repaired, Verified, verify};

@@ -64,7 +64,7 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
 /// The result of a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Outcome {
+pub enum RequestResult {
     /// A response, whatever it says about a repo.
     Answered,
     /// Status 429, with the wait that it asks for.
@@ -182,24 +182,24 @@ impl Host {
 pub(crate) fn teach(
     pace: &mut Pace,
     now: Duration,
-    outcome: Outcome,
+    outcome: RequestResult,
     (seen, others): (&Observed, u32),
 ) {
     if let Some(announced) = &seen.announced {
         pace.on_announced(now, announced, others);
     }
     match outcome {
-        Outcome::Answered => pace.on_answered(now),
-        Outcome::Limited(wait) => match wait.filter(|_| seen.announced.is_some()) {
+        RequestResult::Answered => pace.on_answered(now),
+        RequestResult::Limited(wait) => match wait.filter(|_| seen.announced.is_some()) {
             Some(wait) => pace.on_limit_reached(now, wait),
             None => pace.on_rate_limited(now, wait),
         },
-        Outcome::Busy(wait) => {
+        RequestResult::Busy(wait) => {
             pace.on_lost();
             pace.pause(now, wait);
         }
-        Outcome::Failed => pace.on_lost(),
-        Outcome::Unused => pace.on_not_sent(),
+        RequestResult::Failed => pace.on_lost(),
+        RequestResult::Unused => pace.on_not_sent(),
     }
 }
 
@@ -298,15 +298,33 @@ impl Scheduler {
         &self.hosts[id.0].name
     }
 
-    /// Restores what was learned of a host before; only the first time that it is named.
-    pub fn learn(&mut self, id: HostId, learned: &Learned) {
+    /// Restores what was learned of a host before, by this scheduler or another one. Of a host that
+    /// is known already, only what another one learned since counts: a limit, or more lessons.
+    pub fn learn(&mut self, id: HostId, learned: &Learned, now: Duration) {
         let host = &mut self.hosts[id.0];
-        if !std::mem::take(&mut host.is_new) {
-            return;
+        let (_, lessons) = host.pace.lessons();
+        let is_new = std::mem::take(&mut host.is_new);
+        if is_new {
+            host.health = Health::new(learned.concurrency);
         }
-        host.pace
-            .learn(learned.limit, learned.ceiling, learned.lessons);
-        host.health = Health::new(learned.concurrency);
+        if is_new || learned.lessons > lessons || learned.limit != host.pace.limit() {
+            host.pace
+                .learn(learned.limit, learned.ceiling, learned.lessons);
+        }
+        host.pace.begin_empty(now);
+    }
+
+    /// Leaves a host alone for so long, as whoever asked it before would have.
+    pub fn pause(&mut self, id: HostId, pause: Duration, now: Duration) {
+        self.hosts[id.0].pace.pause(now, pause);
+        self.queue(id, now);
+    }
+
+    /// How long a host is still to be left alone by its own word: it asked for a pause, or its
+    /// window is used up. That it does not respond counts only here and now.
+    #[must_use]
+    pub fn pause_left(&self, id: HostId, now: Duration) -> Option<Duration> {
+        self.hosts[id.0].pace.pause_left(now)
     }
 
     /// What was learned of a host.
@@ -558,7 +576,13 @@ impl Scheduler {
 
     /// Records the result of a request. Returns true if the host counts as down from now on, so
     /// that tasks that wait for it should give up.
-    pub fn ended(&mut self, id: HostId, now: Duration, outcome: Outcome, seen: &Observed) -> bool {
+    pub fn ended(
+        &mut self,
+        id: HostId,
+        now: Duration,
+        outcome: RequestResult,
+        seen: &Observed,
+    ) -> bool {
         self.under_way = self.under_way.saturating_sub(1);
         let was_unproven = self.is_unproven[id.0] > 0;
         if was_unproven {
@@ -566,7 +590,7 @@ impl Scheduler {
             self.unproven = self.unproven.saturating_sub(1);
         }
         let domain = &mut self.domains[self.hosts[id.0].domain];
-        domain.gives_back(now, was_unproven, outcome == Outcome::Answered);
+        domain.gives_back(now, was_unproven, outcome == RequestResult::Answered);
         let freed = domain.first_parked();
         let patience = self.settings.patience;
         let host = &mut self.hosts[id.0];
@@ -574,22 +598,22 @@ impl Scheduler {
         host.under_way = host.under_way.saturating_sub(1);
         host.expected = host
             .expected
-            .saturating_sub(u64::from(outcome == Outcome::Answered));
+            .saturating_sub(u64::from(outcome == RequestResult::Answered));
         let others = host.under_way;
         teach(&mut host.pace, now, outcome, (seen, others));
         match outcome {
-            Outcome::Answered => {
+            RequestResult::Answered => {
                 host.limited_since = None;
                 host.health.answered(now, seen.first_byte, is_full);
             }
-            Outcome::Limited(_) | Outcome::Busy(_) => {
+            RequestResult::Limited(_) | RequestResult::Busy(_) => {
                 host.health.answered(now, None, false);
                 host.on_refused(now, patience);
             }
-            Outcome::Failed => {
+            RequestResult::Failed => {
                 host.health.failed(now, patience);
             }
-            Outcome::Unused => {}
+            RequestResult::Unused => {}
         }
         self.queue(id, now);
         // Whatever the response was, nobody waits for a host that is down.

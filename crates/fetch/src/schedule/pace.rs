@@ -149,6 +149,15 @@ impl Pace {
         }
     }
 
+    /// Begins with nothing to spend at a host whose limit is known: whoever asked it until now may
+    /// have spent all that it allows at this moment.
+    pub fn begin_empty(&mut self, now: Duration) {
+        if self.limit.is_some() {
+            self.tokens = self.tokens.min(0.0);
+            self.counted_at = self.counted_at.max(now);
+        }
+    }
+
     /// The announced limit.
     #[must_use]
     pub fn limit(&self) -> Option<Limit> {
@@ -343,6 +352,15 @@ impl Pace {
         }
         let own = FIRST_WAIT.saturating_mul(1 << self.silent.saturating_sub(1).min(10));
         self.pause(now, wait.unwrap_or(own.min(LONGEST_WAIT)));
+    }
+
+    /// How long nothing may be sent for the sake of the host: it asked for that, or its window is
+    /// used up.
+    #[must_use]
+    pub fn pause_left(&self, now: Duration) -> Option<Duration> {
+        let used_up = self.left.filter(|(left, _)| *left == 0);
+        let until = used_up.map_or(self.paused_until, |(_, reset)| reset.max(self.paused_until));
+        (until > now).then(|| until.saturating_sub(now))
     }
 
     /// Sends nothing for `wait`.

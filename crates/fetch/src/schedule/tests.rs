@@ -1,6 +1,6 @@
 //! The scheduler on a virtual clock, against hosts that are a few lines each.
 
-use super::pace::Announced;
+use super::pace::{Announced, Limit};
 use super::*;
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ const S: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
 
 /// What a host answers, and after which time.
-type Server<'s> = Box<dyn FnMut(Duration) -> (Outcome, Observed, Duration) + 's>;
+type Server<'s> = Box<dyn FnMut(Duration) -> (RequestResult, Observed, Duration) + 's>;
 
 /// Asks hosts until nothing is left to do or `until`; when each had its last answer, and requests
 /// each got.
@@ -29,7 +29,7 @@ fn drive(
         }
     }
     let mut coming: BTreeSet<(Duration, usize)> = BTreeSet::new();
-    let mut asked: Vec<(HostId, Outcome, Observed)> = Vec::new();
+    let mut asked: Vec<(HostId, RequestResult, Observed)> = Vec::new();
     let mut ends: BTreeMap<String, (Duration, u64)> = BTreeMap::new();
     loop {
         let next = scheduler.next(now);
@@ -56,7 +56,7 @@ fn drive(
             coming.remove(&(came, which));
             let (id, outcome, seen) = asked[which];
             let is_away = scheduler.ended(id, now, outcome, &seen);
-            if outcome == Outcome::Answered {
+            if outcome == RequestResult::Answered {
                 ends.entry(scheduler.name(id).to_owned()).or_default().0 = now;
             } else if is_away {
                 while scheduler.waiting(id) > 0 {
@@ -100,7 +100,7 @@ fn each_host_is_kept_at_its_limit_and_the_fullest_one_sets_the_time() {
         .map(|name| {
             (
                 name.as_str(),
-                Box::new(move |_| (Outcome::Answered, seen, 300 * MS)) as Server<'_>,
+                Box::new(move |_| (RequestResult::Answered, seen, 300 * MS)) as Server<'_>,
             )
         })
         .collect();
@@ -115,7 +115,7 @@ fn each_host_is_kept_at_its_limit_and_the_fullest_one_sets_the_time() {
 
 #[test]
 fn hosts_that_never_answer_cost_the_others_nothing() {
-    let good = |_: Duration| (Outcome::Answered, quick(), 100 * MS);
+    let good = |_: Duration| (RequestResult::Answered, quick(), 100 * MS);
     let settings = || Settings {
         slots: 40,
         patience: 60 * S,
@@ -130,7 +130,7 @@ fn hosts_that_never_answer_cost_the_others_nothing() {
         for name in names.iter().filter(|_| with_dead) {
             servers.insert(
                 name,
-                Box::new(|_| (Outcome::Failed, Observed::default(), 15 * S)),
+                Box::new(|_| (RequestResult::Failed, Observed::default(), 15 * S)),
             );
             work.push((name, 100));
         }
@@ -160,9 +160,9 @@ fn names_that_share_the_limit_of_an_address_each_back_off_until_all_fit_below_it
         window.1 += 1;
         let outcome = if window.1 > 40 {
             *refused.borrow_mut() += 1;
-            Outcome::Limited(None)
+            RequestResult::Limited(None)
         } else {
-            Outcome::Answered
+            RequestResult::Answered
         };
         (outcome, quick(), 50 * MS)
     };
@@ -181,20 +181,89 @@ fn names_that_share_the_limit_of_an_address_each_back_off_until_all_fit_below_it
     let learned = scheduler.learned(scheduler.by_name["a"]);
     let mut next = Scheduler::new(Settings::default());
     let id = next.host("a", Duration::ZERO);
-    next.learn(id, &learned);
+    next.learn(id, &learned, Duration::ZERO);
     assert_eq!(next.learned(id).ceiling, learned.ceiling);
+}
+
+#[test]
+fn schedulers_that_hand_a_host_on_stay_below_its_limit_together() {
+    let limit = Limit {
+        requests: 100,
+        seconds: 10.0,
+    };
+    let learned = Learned {
+        limit: Some(limit),
+        ..Learned::default()
+    };
+    // Each of three has it for a while, again and again.
+    let mut schedulers: Vec<Scheduler> = (0..3)
+        .map(|_| Scheduler::new(Settings::default()))
+        .collect();
+    let (mut now, mut sent) = (Duration::ZERO, Vec::new());
+    for turn in 0..60u32 {
+        let scheduler = &mut schedulers[turn as usize % 3];
+        let id = scheduler.host("a", now);
+        scheduler.learn(id, &learned, now);
+        let until = now + 50 * MS * (1 + turn * 7 % 40);
+        while now < until {
+            scheduler.wait(id, now);
+            match scheduler.next(now) {
+                Next::Ask(_) => {
+                    sent.push(now);
+                    scheduler.ended(id, now, RequestResult::Answered, &quick());
+                }
+                Next::At(at) => {
+                    scheduler.give_up(id, now);
+                    now = at.min(until);
+                }
+                Next::Nobody => panic!("it waits for nothing"),
+            }
+        }
+    }
+    let most = (0..sent.len())
+        .map(|first| {
+            let window = sent[first] + Duration::from_secs_f64(limit.seconds);
+            sent[first..].iter().take_while(|at| **at < window).count()
+        })
+        .max();
+    assert!(most <= Some(100), "{most:?} in a window");
+    assert!(sent.len() > 300, "{} requests in {now:?}", sent.len());
+    // Another one learned more.
+    let (scheduler, id) = (&mut schedulers[0], HostId(0));
+    let ceiling = Learned {
+        ceiling: Some(3.0),
+        lessons: 1,
+        ..learned.clone()
+    };
+    scheduler.learn(id, &ceiling, now);
+    assert_eq!(scheduler.learned(id).ceiling, Some(3.0));
+    // It does not forget that for somebody who knows less.
+    scheduler.learn(id, &learned, now);
+    assert_eq!(scheduler.learned(id).ceiling, Some(3.0));
+    // It leaves the host alone for as long as that asked.
+    assert_eq!(scheduler.pause_left(id, now), None);
+    scheduler.pause(id, S * 7, now);
+    assert_eq!(scheduler.pause_left(id, now), Some(S * 7));
+    scheduler.wait(id, now);
+    let Next::At(at) = scheduler.next(now) else {
+        panic!("it is to wait");
+    };
+    assert!(at >= now + S * 7, "{at:?} after {now:?}");
 }
 
 /// How long it takes ten honest hosts to give all they have, beside others.
 fn honest_time(
     others: &[String],
-    server: impl Fn(Duration) -> (Outcome, Observed, Duration) + Copy,
+    server: impl Fn(Duration) -> (RequestResult, Observed, Duration) + Copy,
 ) -> f64 {
     let names: Vec<String> = (0..10).map(|n| format!("pds{n}.example.com")).collect();
     let mut servers: BTreeMap<&str, Server<'_>> = BTreeMap::new();
     let mut work = Vec::new();
     for name in &names {
-        servers.insert(name, Box::new(|_| (Outcome::Answered, quick(), 200 * MS)));
+        servers.insert(
+            name,
+            Box::new(|_| (RequestResult::Answered, quick(), 200 * MS)),
+        );
         work.push((name.as_str(), 1000));
     }
     for name in others {
@@ -225,7 +294,7 @@ fn honest_time(
 
 #[test]
 fn whatever_one_host_answers_ten_honest_ones_take_no_longer() {
-    let alone = honest_time(&[], |_| (Outcome::Failed, quick(), S));
+    let alone = honest_time(&[], |_| (RequestResult::Failed, quick(), S));
     let nonsense = Observed {
         announced: Some(Announced {
             limit: u32::MAX,
@@ -236,14 +305,18 @@ fn whatever_one_host_answers_ten_honest_ones_take_no_longer() {
         ..quick()
     };
     let faults = [
-        (Outcome::Limited(None), quick(), 10 * MS),
-        (Outcome::Limited(Some(86_400 * S)), quick(), 10 * MS),
-        (Outcome::Limited(Some(Duration::MAX)), nonsense, 10 * MS),
-        (Outcome::Busy(Duration::MAX), quick(), 10 * MS),
-        (Outcome::Failed, quick(), 15 * S),
-        (Outcome::Failed, quick(), MS),
-        (Outcome::Answered, quick(), 59 * S),
-        (Outcome::Answered, nonsense, MS),
+        (RequestResult::Limited(None), quick(), 10 * MS),
+        (RequestResult::Limited(Some(86_400 * S)), quick(), 10 * MS),
+        (
+            RequestResult::Limited(Some(Duration::MAX)),
+            nonsense,
+            10 * MS,
+        ),
+        (RequestResult::Busy(Duration::MAX), quick(), 10 * MS),
+        (RequestResult::Failed, quick(), 15 * S),
+        (RequestResult::Failed, quick(), MS),
+        (RequestResult::Answered, quick(), 59 * S),
+        (RequestResult::Answered, nonsense, MS),
     ];
     let others: [Vec<String>; 3] = [
         vec!["evil.example.org".to_owned()],
@@ -265,11 +338,11 @@ fn whatever_one_host_answers_ten_honest_ones_take_no_longer() {
 
 #[test]
 fn hosts_that_answer_once_and_then_stall_cost_no_more() {
-    let alone = honest_time(&[], |_| (Outcome::Failed, quick(), S));
+    let alone = honest_time(&[], |_| (RequestResult::Failed, quick(), S));
     let names: Vec<String> = (0..300).map(|n| format!("evil{n}.example.org")).collect();
     let beside = honest_time(&names, |now| match now.as_millis() % 5 {
-        0 => (Outcome::Answered, quick(), 100 * MS),
-        _ => (Outcome::Failed, quick(), 15 * S),
+        0 => (RequestResult::Answered, quick(), 100 * MS),
+        _ => (RequestResult::Failed, quick(), 15 * S),
     });
     assert!(beside < alone * 1.1, "{beside} s instead of {alone} s");
 }
@@ -282,7 +355,10 @@ fn one_rate_for_everything_is_kept() {
     });
     let mut servers: BTreeMap<&str, Server<'_>> = BTreeMap::new();
     for name in ["a", "b", "c"] {
-        servers.insert(name, Box::new(|_| (Outcome::Answered, quick(), 10 * MS)));
+        servers.insert(
+            name,
+            Box::new(|_| (RequestResult::Answered, quick(), 10 * MS)),
+        );
     }
     let ends = drive(
         &mut scheduler,
@@ -301,7 +377,7 @@ fn a_host_that_gives_nothing_but_429s_counts_as_away_in_the_end() {
         let mut servers: BTreeMap<&str, Server<'_>> = BTreeMap::new();
         servers.insert(
             "a",
-            Box::new(move |_| (Outcome::Limited(wait), quick(), 10 * MS)),
+            Box::new(move |_| (RequestResult::Limited(wait), quick(), 10 * MS)),
         );
         let ends = drive(&mut scheduler, &[("a", 100)], &mut servers, 20_000 * S);
         assert!(ends["a"].1 < 40, "{wait:?}: {} requests", ends["a"].1);
@@ -322,10 +398,10 @@ fn nobody_waits_for_a_host_that_wants_to_be_left_alone_for_a_day() {
         ..quick()
     };
     for (outcome, seen) in [
-        (Outcome::Answered, seen),
-        (Outcome::Limited(None), seen),
-        (Outcome::Limited(Some(86_400 * S)), quick()),
-        (Outcome::Busy(86_400 * S), quick()),
+        (RequestResult::Answered, seen),
+        (RequestResult::Limited(None), seen),
+        (RequestResult::Limited(Some(86_400 * S)), quick()),
+        (RequestResult::Busy(86_400 * S), quick()),
     ] {
         let mut scheduler = Scheduler::new(Settings::default());
         let a = scheduler.host("a", Duration::ZERO);
@@ -347,9 +423,9 @@ fn repos_that_stall_do_not_hold_up_the_others_of_their_host() {
         Box::new(|_| {
             number += 1;
             match number % 60 {
-                7 => (Outcome::Failed, quick(), 15 * S),
-                20 | 40 => (Outcome::Failed, quick(), 20 * MS),
-                _ => (Outcome::Answered, quick(), 50 * MS),
+                7 => (RequestResult::Failed, quick(), 15 * S),
+                20 | 40 => (RequestResult::Failed, quick(), 20 * MS),
+                _ => (RequestResult::Answered, quick(), 50 * MS),
             }
         }),
     );

@@ -69,6 +69,7 @@ fn a_lost_claim_is_heard_again_when_the_document_changes() {
             signing_key: Some("key".to_owned()),
             error: None,
             is_fresh: true,
+            heard: None,
         };
         identity::add_documents(&mut db.client, SCHEMA, &[note]).unwrap();
     };

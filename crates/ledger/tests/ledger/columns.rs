@@ -2,6 +2,7 @@
 
 use crate::support::{Ledger, SCHEMA};
 use ledger::coverage::Coverage;
+use ledger::handles;
 use ledger::identity::{self, DocumentNote, DocumentState, HandleState};
 use ledger::listing;
 use ledger::open::Which;
@@ -49,7 +50,7 @@ fn a_word_that_is_not_known_is_an_error_that_names_it() {
             &mut db.client,
             SCHEMA,
             "",
-            &verified::Which::All("-infinity".to_owned()),
+            Some(&["did:plc:a".to_owned()]),
             9,
         )
         .map(drop)
@@ -59,7 +60,7 @@ fn a_word_that_is_not_known_is_an_error_that_names_it() {
     let unproved: Read = |db| proofs::unproved(&mut db.client, SCHEMA, "", 9).map(drop);
     let last: Read = |db| runs::last(&mut db.client, SCHEMA).map(drop);
     let all: Read = |db| runs::all(&mut db.client, SCHEMA).map(drop);
-    let summary: Read = |db| identity::summary(&mut db.client, SCHEMA).map(drop);
+    let summary: Read = |db| handles::by_state(&mut db.client, SCHEMA).map(drop);
     for (table, change, read, named) in [
         (
             "repo",
@@ -141,14 +142,7 @@ fn every_state_is_read_as_it_was_written() {
         let did = format!("did:plc:{}", state.word().replace(' ', ""));
         db.add("a.example", &[&did]);
         db.set(&did, &format!("state = '{state}'"));
-        let known = verified::page(
-            &mut db.client,
-            SCHEMA,
-            "",
-            &verified::Which::Named(vec![did]),
-            9,
-        )
-        .unwrap();
+        let known = verified::page(&mut db.client, SCHEMA, "", Some(&[did]), 9).unwrap();
         assert_eq!(known[0].state, state);
     }
     let coverage = Coverage::read(&mut db.client, SCHEMA).unwrap();
@@ -177,6 +171,7 @@ fn documents_and_handles_are_counted_by_their_states() {
             signing_key: None,
             error: None,
             is_fresh: true,
+            heard: None,
         };
         identity::add_documents(&mut db.client, SCHEMA, &[note]).unwrap();
     }
@@ -186,13 +181,14 @@ fn documents_and_handles_are_counted_by_their_states() {
             state,
             error: None,
             again_in: None,
+            heard: None,
         };
         assert_eq!(
             identity::note_handles(&mut db.client, SCHEMA, &[note]).unwrap(),
             1
         );
     }
-    let summary = identity::summary(&mut db.client, SCHEMA).unwrap();
+    let summary = handles::by_state(&mut db.client, SCHEMA).unwrap();
     assert_eq!(summary.len(), 5);
     assert!(summary.contains(&(DocumentState::Good, HandleState::Verified, 1)));
     assert!(summary.contains(&(DocumentState::Unreachable, HandleState::NoDocument, 1)));

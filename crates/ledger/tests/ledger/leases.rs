@@ -1,10 +1,11 @@
 //! Leases of hosts: who has one, and what somebody who has lost his cannot do any more.
 
-use crate::support::{Ledger, SCHEMA};
+use crate::support::{Ledger, SCHEMA, lease_hosts};
 use ledger::hosts;
-use ledger::open::Which;
 use ledger::repos::{self, Moved, Note};
 use ledger::states::State;
+use ledger::workers::{self, Report};
+use postgres::GenericClient;
 
 fn note(did: &str, lease: i64) -> Note {
     Note {
@@ -17,6 +18,18 @@ fn note(did: &str, lease: i64) -> Note {
     }
 }
 
+/// Renews a lease; those that are still held.
+fn renew(db: &mut Ledger, lease: i64) -> Vec<i64> {
+    let report = Report::default();
+    workers::renew(&mut db.client, SCHEMA, &[lease], hosts::LEASE, &report).unwrap()
+}
+
+/// Repos of `did:plc:a` that are locked under a lease.
+fn locked(client: &mut impl GenericClient, lease: i64) -> usize {
+    let locked = repos::lock(client, SCHEMA, &["did:plc:a"], &[lease]);
+    locked.unwrap().len()
+}
+
 #[test]
 fn a_host_is_leased_once_and_what_comes_under_an_older_lease_is_not_noted() {
     let mut db = Ledger::new();
@@ -25,32 +38,19 @@ fn a_host_is_leased_once_and_what_comes_under_an_older_lease_is_not_noted() {
     let mut other = db.connect();
     hosts::enter(&mut db.client).unwrap();
     hosts::enter(&mut other).unwrap();
-    let leased = hosts::lease(&mut db.client, SCHEMA, Which::All, 9).unwrap();
+    let leased = lease_hosts(&mut db.client, 9);
     let names: Vec<(&str, u64)> = leased.iter().map(|l| (l.host.as_str(), l.open)).collect();
     assert_eq!(names, [("a.example", 2), ("b.example", 1)]);
     // Nobody else gets them while the session lives.
-    assert!(
-        hosts::lease(&mut other, SCHEMA, Which::All, 9)
-            .unwrap()
-            .is_empty()
-    );
+    assert!(lease_hosts(&mut other, 9).is_empty());
     let lease = leased[0].lease;
-    assert_eq!(
-        hosts::renew(&mut db.client, SCHEMA, &[lease]).unwrap(),
-        [lease]
-    );
+    assert_eq!(renew(&mut db, lease), [lease]);
     // The time runs out: somebody else leases the host, and has another number.
-    db.client
-        .batch_execute("UPDATE skyfill.host SET lease_until = now() - interval '1 s'")
-        .unwrap();
-    let newer = hosts::lease(&mut other, SCHEMA, Which::All, 1).unwrap();
+    db.expire_leases();
+    let newer = lease_hosts(&mut other, 1);
     assert_eq!(newer[0].host, "a.example");
     assert!(newer[0].lease > lease);
-    assert!(
-        hosts::renew(&mut db.client, SCHEMA, &[lease])
-            .unwrap()
-            .is_empty()
-    );
+    assert!(renew(&mut db, lease).is_empty());
     assert_eq!(
         repos::note(&mut db.client, SCHEMA, &[note("did:plc:a", lease)]).unwrap(),
         0
@@ -75,19 +75,10 @@ fn a_host_is_leased_once_and_what_comes_under_an_older_lease_is_not_noted() {
         )
     };
     assert_eq!(failed(&mut db, lease).unwrap(), 0);
-    assert!(
-        repos::lock(&mut db.client, SCHEMA, &["did:plc:a"], &[lease])
-            .unwrap()
-            .is_empty()
-    );
+    assert_eq!(locked(&mut db.client, lease), 0);
     // Under the newer one all of it is.
     let lease = newer[0].lease;
-    assert_eq!(
-        repos::lock(&mut db.client, SCHEMA, &["did:plc:a"], &[lease])
-            .unwrap()
-            .len(),
-        1
-    );
+    assert_eq!(locked(&mut db.client, lease), 1);
     assert_eq!(
         repos::note(&mut db.client, SCHEMA, &[note("did:plc:a", lease)]).unwrap(),
         1
@@ -106,7 +97,7 @@ fn the_lease_of_a_session_that_is_gone_is_void_after_some_seconds() {
     db.add("a.example", &["did:plc:a"]);
     let mut gone = db.connect();
     hosts::enter(&mut gone).unwrap();
-    let lease = hosts::lease(&mut gone, SCHEMA, Which::All, 9).unwrap()[0].lease;
+    let lease = lease_hosts(&mut gone, 9)[0].lease;
     assert!(ledger::presence::has_lease(&mut db.client, SCHEMA).unwrap());
     let pid: i32 = gone
         .query_one("SELECT pg_backend_pid()", &[])
@@ -125,15 +116,11 @@ fn the_lease_of_a_session_that_is_gone_is_void_after_some_seconds() {
         std::thread::yield_now();
     }
     // It may be on its way back.
-    assert!(
-        hosts::lease(&mut db.client, SCHEMA, Which::All, 9)
-            .unwrap()
-            .is_empty()
-    );
+    assert!(lease_hosts(&mut db.client, 9).is_empty());
     db.client
         .batch_execute("UPDATE skyfill.host SET lease_until = lease_until - interval '10 s'")
         .unwrap();
-    let newer = hosts::lease(&mut db.client, SCHEMA, Which::All, 9).unwrap();
+    let newer = lease_hosts(&mut db.client, 9);
     assert!(newer[0].lease > lease);
 }
 
@@ -141,34 +128,15 @@ fn the_lease_of_a_session_that_is_gone_is_void_after_some_seconds() {
 fn a_lease_is_not_taken_over_from_a_transaction_that_stores_rows_but_is_renewed_beside_it() {
     let mut db = Ledger::new();
     db.add("a.example", &["did:plc:a"]);
-    let lease = hosts::lease(&mut db.client, SCHEMA, Which::All, 9).unwrap()[0].lease;
+    let lease = lease_hosts(&mut db.client, 9)[0].lease;
     let (mut storing, mut other) = (db.connect(), db.connect());
     let mut txn = storing.transaction().unwrap();
-    assert_eq!(
-        repos::lock(&mut txn, SCHEMA, &["did:plc:a"], &[lease])
-            .unwrap()
-            .len(),
-        1
-    );
-    assert_eq!(
-        hosts::renew(&mut db.client, SCHEMA, &[lease]).unwrap(),
-        [lease]
-    );
-    db.client
-        .batch_execute("UPDATE skyfill.host SET lease_until = now() - interval '1 s'")
-        .unwrap();
-    assert!(
-        hosts::lease(&mut other, SCHEMA, Which::All, 9)
-            .unwrap()
-            .is_empty()
-    );
+    assert_eq!(locked(&mut txn, lease), 1);
+    assert_eq!(renew(&mut db, lease), [lease]);
+    db.expire_leases();
+    assert!(lease_hosts(&mut other, 9).is_empty());
     txn.commit().unwrap();
-    assert_eq!(
-        hosts::lease(&mut other, SCHEMA, Which::All, 9)
-            .unwrap()
-            .len(),
-        1
-    );
+    assert_eq!(lease_hosts(&mut other, 9).len(), 1);
 }
 
 #[test]
@@ -182,7 +150,7 @@ fn many_hosts_of_one_domain_do_not_keep_others_waiting() {
         );
     }
     db.add("one.other", &["did:plc:one"]);
-    let leased = hosts::lease(&mut db.client, SCHEMA, Which::All, 257).unwrap();
+    let leased = lease_hosts(&mut db.client, 257);
     assert!(leased.iter().any(|leased| leased.host == "one.other"));
 }
 

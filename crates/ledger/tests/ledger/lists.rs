@@ -2,7 +2,8 @@
 
 use crate::support::{Ledger, SCHEMA};
 use ledger::dropped::{self, Dropped};
-use ledger::skipped::{self, ListWriter, Reason};
+use ledger::fold;
+use ledger::skipped::{self, Change, ListWriter, Reason, Skipped};
 use ledger::slices;
 use std::io::Write;
 
@@ -106,12 +107,12 @@ fn slices_cover_a_stage_and_each_is_taken_by_one() {
         (3, 0)
     );
     let mut first = db.client.transaction().unwrap();
-    let one = slices::take(&mut first, SCHEMA, "flags", false)
+    let one = slices::claim(&mut first, SCHEMA, "flags", false)
         .unwrap()
         .unwrap();
     assert_eq!((one.lower, one.upper.as_deref()), (None, Some("b")));
     let mut second = other.transaction().unwrap();
-    let two = slices::take(&mut second, SCHEMA, "flags", false)
+    let two = slices::claim(&mut second, SCHEMA, "flags", false)
         .unwrap()
         .unwrap();
     assert_eq!(
@@ -123,7 +124,7 @@ fn slices_cover_a_stage_and_each_is_taken_by_one() {
     // One that broke off is taken again.
     drop(second);
     let mut third = other.transaction().unwrap();
-    let again = slices::take(&mut third, SCHEMA, "flags", false)
+    let again = slices::claim(&mut third, SCHEMA, "flags", false)
         .unwrap()
         .unwrap();
     assert_eq!(again.number, two.number);
@@ -139,4 +140,42 @@ fn slices_cover_a_stage_and_each_is_taken_by_one() {
         slices::count(&mut db.client, SCHEMA, "flags").unwrap(),
         (0, 0)
     );
+}
+
+/// A change of the list: an entry that came, or went.
+fn change(key: &str, is_there: bool) -> Change {
+    let entry = Skipped {
+        key: key.as_bytes().to_vec(),
+        cid: [8; 36],
+        reason: Reason::Unindexed,
+        detail: String::new(),
+    };
+    Change {
+        did: DID.to_owned(),
+        key: key.as_bytes().to_vec(),
+        entry: is_there.then_some(entry),
+    }
+}
+
+#[test]
+fn many_changes_of_a_list_are_put_into_it() {
+    let mut db = Ledger::new();
+    db.add("a", &[DID]);
+    store(&mut db, DID, 0, &["b", "d", "f"]);
+    let few = [change("a", true), change("b", false), change("d", true)];
+    skipped::store_changes(&mut db.client, SCHEMA, &few).unwrap();
+    assert_eq!(fold::fold_long(&mut db.client, SCHEMA, &[DID]).unwrap(), 0);
+    assert_eq!(keys(&mut db, DID), ["b", "d", "f"]);
+    let many: Vec<Change> = (0..1000)
+        .map(|n| change(&format!("x{n:04}"), n == 0))
+        .collect();
+    skipped::store_changes(&mut db.client, SCHEMA, &many).unwrap();
+    assert_eq!(fold::fold_long(&mut db.client, SCHEMA, &[DID]).unwrap(), 1);
+    assert_eq!(keys(&mut db, DID), ["a", "d", "f", "x0000"]);
+    assert!(db.rows("skipped_change").is_empty());
+    // That of a repo that came in parts stays.
+    store(&mut db, DID, 1, &["c"]);
+    skipped::store_changes(&mut db.client, SCHEMA, &few).unwrap();
+    assert!(!fold::fold(&mut db.client, SCHEMA, DID).unwrap());
+    assert_eq!(db.rows("skipped_change").len(), 3);
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod behind;
 mod claims;
 mod columns;
 mod history;
@@ -9,5 +10,7 @@ mod leases;
 mod lists;
 mod pages;
 mod parts;
+mod plans;
 mod repos;
 mod support;
+mod workers;

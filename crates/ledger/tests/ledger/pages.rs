@@ -138,11 +138,11 @@ fn a_line_adds_what_is_not_known() {
         &mut db.client,
         SCHEMA,
         "",
-        &ledger::verified::Which::All("-infinity".to_owned()),
+        Some(&["did:plc:c".to_owned()]),
         9,
     )
     .unwrap();
-    assert_eq!(known[2].state, State::Unresolved);
+    assert_eq!(known[0].state, State::Unresolved);
 }
 
 #[test]
@@ -201,6 +201,46 @@ fn a_pass_lists_each_host_once_and_goes_on_where_it_was_stopped() {
         assert_eq!(host.cursor.is_some(), host.host == "b", "{}", host.host);
     }
     assert_eq!(to_list.len(), 4);
+}
+
+#[test]
+fn what_a_page_does_not_change_is_neither_written_nor_locked() {
+    let mut db = Ledger::new();
+    let dids: Vec<String> = (0..50)
+        .map(|number| format!("did:plc:{number:02}"))
+        .collect();
+    let lines: Vec<Line> = dids.iter().map(|did| line(did, "a", "3b", None)).collect();
+    let (pass, _) = listing::begin(&mut db.client, SCHEMA, "all", None).unwrap();
+    assert_eq!(page(&mut db, pass, &lines).new, 50);
+    let sql = "UPDATE skyfill.repo SET state = 'loaded', rev = '3b'";
+    db.client.execute(sql, &[]).unwrap();
+    listing::end(&mut db.client, pass).unwrap();
+    let (pass, _) = listing::begin(&mut db.client, SCHEMA, "all", None).unwrap();
+    let host = [("a".to_owned(), "https://a".to_owned())];
+    listing::add_hosts(&mut db.client, SCHEMA, pass, &host).unwrap();
+    let places = "SELECT concat_ws(' ', did, ctid, xmin, xmax) FROM skyfill.repo ORDER BY did";
+    let rows = |db: &mut Ledger| -> Vec<String> {
+        let rows = db.client.query(places, &[]).unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    let before = rows(&mut db);
+    // The list leaves one out, and has a newer rev of another.
+    assert_eq!(page(&mut db, pass, &lines[1..40]), Changes::default());
+    assert_eq!(rows(&mut db), before);
+    let newer = line(&dids[40], "a", "3c", None);
+    let last = [&lines[41..], &[newer]].concat();
+    assert_eq!(page(&mut db, pass, &last).opened, 1);
+    let after = rows(&mut db);
+    let written: Vec<usize> = (0..50).filter(|at| before[*at] != after[*at]).collect();
+    assert_eq!(written, [40]);
+    listing::host_ended(&mut db.client, SCHEMA, "a", Listing::Whole).unwrap();
+    assert_eq!(
+        listing::open_unlisted(&mut db.client, SCHEMA, pass).unwrap(),
+        1
+    );
+    assert_eq!(db.get(&dids[0], "state, delisted"), "open t");
+    listing::end(&mut db.client, pass).unwrap();
+    assert!(db.rows("listed").is_empty());
 }
 
 #[test]

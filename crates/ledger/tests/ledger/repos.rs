@@ -1,7 +1,6 @@
 //! What becomes of repos, state by state.
 
-use crate::support::{Ledger, SCHEMA};
-use ledger::hosts;
+use crate::support::{Ledger, SCHEMA, lease_hosts};
 use ledger::open::Which;
 use ledger::proofs::Proof;
 use ledger::repos::{self, Note, RetryFailed, Stored, Unfound};
@@ -15,7 +14,7 @@ const DID: &str = "did:plc:a";
 fn one() -> (Ledger, i64) {
     let mut db = Ledger::new();
     db.add("a.example", &[DID]);
-    let lease = hosts::lease(&mut db.client, SCHEMA, Which::All, 1).unwrap()[0].lease;
+    let lease = lease_hosts(&mut db.client, 1)[0].lease;
     (db, lease)
 }
 
@@ -93,14 +92,7 @@ fn a_repo_is_loaded_by_the_transaction_that_stores_it_and_pending_again_when_it_
     let (rebuilt, new) = repos::rebuilt_and_new(&mut db.client, SCHEMA, &[DID]).unwrap();
     assert_eq!((rebuilt.len(), new.len()), (0, 1));
     repos::loaded(&mut db.client, SCHEMA, 7, &[stored("3a")]).unwrap();
-    let known = verified::page(
-        &mut db.client,
-        SCHEMA,
-        "",
-        &verified::Which::All("-infinity".to_owned()),
-        9,
-    )
-    .unwrap();
+    let known = verified::page(&mut db.client, SCHEMA, "", Some(&[DID.to_owned()]), 9).unwrap();
     let [known] = known.as_slice() else {
         panic!("{known:?}")
     };

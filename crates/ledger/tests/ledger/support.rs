@@ -1,6 +1,8 @@
 //! A ledger of a test's own.
 
 use ledger::coverage::Coverage;
+use ledger::hosts::{self, Leased, Wish};
+use ledger::open::Which;
 use ledger::repos::Wanted;
 use pg::Waits;
 use postgres::Client;
@@ -25,6 +27,11 @@ impl Ledger {
         Self { db, client }
     }
 
+    /// How to connect to it.
+    pub(crate) fn url(&self) -> &str {
+        &self.db.url
+    }
+
     /// Another session.
     pub(crate) fn connect(&self) -> Client {
         pg::connect(&self.db.url).unwrap()
@@ -43,6 +50,12 @@ impl Ledger {
         ledger::repos::add(&mut self.client, SCHEMA, &wanted).unwrap();
     }
 
+    /// Lets the time of all leases run out.
+    pub(crate) fn expire_leases(&mut self) {
+        let sql = "UPDATE skyfill.host SET lease_until = now() - interval '1 s'";
+        self.client.batch_execute(sql).unwrap();
+    }
+
     /// Changes the row of a repo by hand.
     pub(crate) fn set(&mut self, did: &str, change: &str) {
         let sql = format!("UPDATE skyfill.repo SET {change} WHERE did = $1");
@@ -54,6 +67,37 @@ impl Ledger {
         let sql = format!("SELECT concat_ws(' ', {columns}) FROM skyfill.repo WHERE did = $1");
         let row = self.client.query_opt(&sql, &[&did]).unwrap();
         row.map_or_else(|| "no row".to_owned(), |row| row.get(0))
+    }
+
+    /// Pending, new and stored repos by host: as they are kept, or counted.
+    fn host_counts(&mut self, is_kept: bool) -> Vec<String> {
+        let of = match is_kept {
+            true => "SELECT host, pending, new, stored FROM skyfill.host_count",
+            false => {
+                "SELECT host, (state = 'open')::int, (state = 'open' AND rev IS NULL)::int, (rev IS NOT NULL)::int
+                 FROM skyfill.repo"
+            }
+        };
+        let sql = format!(
+            "SELECT concat_ws(' ', host, sum(a), sum(b), sum(c)) FROM ({of}) r (host, a, b, c) GROUP BY host
+             HAVING (sum(a), sum(b), sum(c)) <> (0, 0, 0) ORDER BY host"
+        );
+        let rows = self.client.query(&sql, &[]).unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// Accounts by state of document and handle: as they are kept, or counted.
+    fn handle_counts(&mut self, is_kept: bool) -> Vec<String> {
+        let of = match is_kept {
+            true => "SELECT document, handle, accounts FROM skyfill.handle_count",
+            false => "SELECT document, handle, 1 FROM skyfill.identity",
+        };
+        let sql = format!(
+            "SELECT concat_ws(' ', document, handle, sum(n)) FROM ({of}) i (document, handle, n) GROUP BY document, handle
+             HAVING sum(n) <> 0 ORDER BY 1"
+        );
+        let rows = self.client.query(&sql, &[]).unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
     }
 
     /// The rows of a table as JSON, in order.
@@ -80,7 +124,14 @@ impl Drop for Ledger {
             assert_eq!(kept.repos, counted.repos);
             assert_eq!(kept.proofs, counted.proofs);
             assert_eq!(kept.contested, counted.contested);
+            assert_eq!(self.host_counts(true), self.host_counts(false));
+            assert_eq!(self.handle_counts(true), self.handle_counts(false));
             ledger::tally::compact(&mut self.client, SCHEMA).unwrap();
         }
     }
+}
+
+/// Leases up to `count` hosts of all that have something to do.
+pub(crate) fn lease_hosts(client: &mut Client, count: i64) -> Vec<Leased> {
+    hosts::lease(client, SCHEMA, Wish::new(Which::All, count)).unwrap()
 }

@@ -3,7 +3,7 @@
 //! The statements of one message are one transaction. So an index and its line in the ledger are
 //! committed together, and the server needs no client for that: if skyfill is killed while an index
 //! is built, the server finishes it and notes it. Whoever comes next waits for that build, because
-//! its session holds the lock on it ([`ledger::locks::take_build`]).
+//! its session holds the lock on it ([`ledger::locks::acquire_build`]).
 
 use super::Conflicts;
 use super::resources::Share;
@@ -44,7 +44,7 @@ pub(super) fn build(
     conflicts: Conflicts,
     waits: Waits<'_>,
 ) -> Result<Built, DbError> {
-    locks::take_build(client, schema, &what.name, waits)?;
+    locks::acquire_build(client, schema, &what.name, waits)?;
     let outcome = build_alone(client, schema, what, share, conflicts);
     if outcome.is_ok() {
         locks::release_build(client, schema, &what.name)?;
@@ -177,7 +177,7 @@ pub(super) fn add_constraints(
 ) -> Result<(), DbError> {
     let mut statements = Vec::new();
     for what in constraints {
-        locks::take_build(client, schema, &what.name, waits)?;
+        locks::acquire_build(client, schema, &what.name, waits)?;
         // A process that was killed may have come so far.
         if dropped::is_listed(client, schema, &what.name)? {
             statements.push(addition(client, schema, what)?);

@@ -12,6 +12,11 @@ const LEAST_OF_BUILD: u64 = 64 * MIB;
 /// The least and the most that `maintenance_work_mem` can be set to.
 const SETTING: (u64, u64) = (MIB, 1 << 40);
 
+/// The bounds of `shared_buffers` in the private PostgreSQL (`pgbox`), and the parallel workers
+/// that a server has by default.
+const PRIVATE_BUFFERS: (u64, u64) = (128 * MIB, 8 << 30);
+const PRIVATE_WORKERS: usize = 8;
+
 /// What builds may take of the server, all together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resources {
@@ -69,6 +74,17 @@ impl Resources {
             workers: usize::try_from(number(2)?).unwrap_or(0),
         };
         Ok(Self::of(&settings, machine, builds.max(1), memory))
+    }
+
+    /// What a server with the settings of the private PostgreSQL can spare on this machine.
+    #[must_use]
+    pub fn assumed(machine: Machine, builds: usize, memory: Option<u64>) -> Self {
+        let settings = Settings {
+            shared_buffers: (machine.memory / 4).clamp(PRIVATE_BUFFERS.0, PRIVATE_BUFFERS.1),
+            maintenance_work_mem: LEAST_OF_BUILD,
+            workers: PRIVATE_WORKERS,
+        };
+        Self::of(&settings, Some(machine), builds.max(1), memory)
     }
 
     /// A quarter of what the machine has beside the shared buffers. Of a machine that is not known,
@@ -149,6 +165,8 @@ mod tests {
         // Of another machine, the settings are all that is known.
         let of = Resources::of(&settings(0), None, 4, None);
         assert_eq!((of.memory, of.processes), (8 * GIB, 4));
+        let of = Resources::assumed(machine(64, 256 * GIB).expect("one"), 16, None);
+        assert_eq!((of.builds, of.memory, of.processes), (16, 62 * GIB, 24));
         let of = Resources::of(&settings(8), None, 2, Some(100 * MIB));
         assert_eq!((of.memory, of.processes), (100 * MIB, 10));
     }

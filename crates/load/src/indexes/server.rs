@@ -20,7 +20,7 @@ pub struct ServerWork {
 /// The server refused.
 pub fn under_way(client: &mut Client) -> Result<Vec<ServerWork>, Error> {
     let rows = client.query(
-        "SELECT 'index of ' || coalesce(c.relname::text, p.relid::text), p.phase,
+        "SELECT 'index of ' || coalesce(c.relname::text, p.relid::text), replace(p.phase, 'building index: ', ''),
            CASE WHEN p.tuples_total > 0 THEN p.tuples_done::float8 / p.tuples_total
                 WHEN p.blocks_total > 0 THEN p.blocks_done::float8 / p.blocks_total END
          FROM pg_stat_progress_create_index p LEFT JOIN pg_class c ON c.oid = p.relid

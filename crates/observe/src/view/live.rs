@@ -15,6 +15,8 @@ const BAR: (usize, usize) = (10, 60);
 /// Lines of a list, and of parts.
 const LIST: usize = 2;
 const PARTS: usize = 6;
+/// Lines about what limits: it is a sentence, and on a narrow terminal a long one.
+const LIMIT: usize = 4;
 /// So many hosts and reasons are named.
 const NAMED: usize = 4;
 
@@ -170,7 +172,7 @@ pub(super) fn block(seen: &Shown, style: &Style) -> Vec<String> {
                 .split(' ')
                 .map(|word| (word.to_owned(), Paint::Plain)),
         );
-        lines.extend(style.flow("limit", &words, " ", LIST));
+        lines.extend(style.flow("limit", &words, " ", LIMIT));
     }
     // What scrolls out of the screen cannot be drawn over.
     lines.truncate(style.height.saturating_sub(1));
@@ -184,7 +186,17 @@ fn head(seen: &Shown, style: &Style) -> Vec<String> {
     let mut words: Vec<Item> = vec![(format!("skyfill {}", snapshot.command), Paint::Bold)];
     if let Some((number, phase)) = snapshot.open_phase() {
         let of = snapshot.phases.len();
-        words.push((format!("{number} of {of}, {}", phase.label), Paint::Bold));
+        let full = format!("{number} of {of}, {}", phase.label);
+        let dots = 2 * measure_text_width(style.dot());
+        let others = measure_text_width(&words[0].0) + measure_text_width(&time) + dots;
+        // The line of phases names it, too; the time is nowhere else.
+        let fits = others + measure_text_width(&full) <= style.columns();
+        let shown = if fits {
+            full
+        } else {
+            format!("{number} of {of}")
+        };
+        words.push((shown, Paint::Bold));
     }
     words.push((time, Paint::Plain));
     let mut lines = style.flow("", &words, style.dot(), 1);

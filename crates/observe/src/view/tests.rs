@@ -130,11 +130,7 @@ fn indexes() -> Shown {
     let mut stage = stage("indexes", Some(62), counters);
     stage.seconds_left = Some(600.0);
     stage.parts = vec![
-        part(
-            "post_creator_idx",
-            "building index: loading tuples in tree",
-            Some(0.45),
-        ),
+        part("post_creator_idx", "loading tuples in tree", Some(0.45)),
         part(
             "notification_did_sortat_idx_with_a_long_name",
             "waiting for writers",

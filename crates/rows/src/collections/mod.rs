@@ -1,5 +1,22 @@
 //! The record types, one file each: the rows that a record leaves in addition to its `record` row
 //! (`data-plane/server/indexing/plugins` of the official code).
+//!
+//! A new record type takes:
+//! 1. the official migration that makes its table: a file in `crates/appview/migrations` and a line
+//!    in `src/migrations.rs`; its statements, as `pg_dump` writes them, in
+//!    `conformance/schema.sql`; then `UPDATE_CATALOG=1 cargo test -p skyfill --test suite
+//!    the_known_catalog` writes `crates/appview/src/catalog.tsv` anew;
+//! 2. the table's columns at the end of `crates/appview/src/table.rs`. If it names its account in
+//!    `creator`, but no index begins with that, `indexed_owner` in `crates/load/src/owned.rs` says
+//!    so;
+//! 3. its name in `collection.rs`; the compiler then names each `match` that lacks it;
+//! 4. a file here with its lexicon and its rows, of which `graph_block.rs` is a short example;
+//! 5. its group in `choose.rs`, which a test demands;
+//! 6. an example with every field in `crates/conformance/src/examples.rs`, which a test demands:
+//!    the official code judges mutations of it (`make conformance`);
+//! 7. records of it in generated networks (`crates/simnet/src/tangle.rs`), so that merges, repairs,
+//!    the event stream and `verify` are tested with it; `scripts/conformance.sh --record` then
+//!    records the official tables anew.
 
 mod actor_profile;
 mod actor_status;
@@ -27,6 +44,7 @@ use crate::fields::Object;
 use crate::lexicon::{Definition, check_record};
 use crate::reject::Reject;
 use crate::{Collection, Record, Rows};
+use appview::table::{self, TableInfo};
 use atrepo::cbor::Map;
 
 /// The lexicon of a collection. The official code checks nothing at all of a chat declaration.
@@ -85,5 +103,32 @@ pub(crate) fn index(record: &Record<'_>, rows: &mut Rows<'_>) -> Result<(), Reje
         | Collection::NotificationDeclaration
         | Collection::ChatDeclaration
         | Collection::GermDeclaration => Ok(()),
+    }
+}
+
+/// The AppView's table with one row for each record of a collection, if it has one.
+#[must_use]
+pub fn own_table(collection: Collection) -> Option<TableInfo> {
+    match collection {
+        Collection::Post => Some(table::POST.info()),
+        Collection::Threadgate => Some(table::THREAD_GATE.info()),
+        Collection::Postgate => Some(table::POST_GATE.info()),
+        Collection::Like => Some(table::LIKE.info()),
+        Collection::Repost => Some(table::REPOST.info()),
+        Collection::Generator => Some(table::FEED_GENERATOR.info()),
+        Collection::Follow => Some(table::FOLLOW.info()),
+        Collection::Block => Some(table::ACTOR_BLOCK.info()),
+        Collection::List => Some(table::LIST.info()),
+        Collection::ListItem => Some(table::LIST_ITEM.info()),
+        Collection::ListBlock => Some(table::LIST_BLOCK.info()),
+        Collection::StarterPack => Some(table::STARTER_PACK.info()),
+        Collection::Verification => Some(table::VERIFICATION.info()),
+        Collection::ReferenceListOptOut => Some(table::REFERENCE_LIST_OPT_OUT.info()),
+        Collection::Profile => Some(table::PROFILE.info()),
+        Collection::Labeler => Some(table::LABELER.info()),
+        Collection::Status
+        | Collection::NotificationDeclaration
+        | Collection::ChatDeclaration
+        | Collection::GermDeclaration => None,
     }
 }

@@ -1,7 +1,8 @@
 //! Accounts and hosts as they are at a moment, and what leads from one moment to the next.
 
-use super::events::Log;
+use super::events::Event;
 use super::fault::Fault;
+use super::log::{Item, Log};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -52,11 +53,25 @@ pub(super) struct Account {
     pub(super) moves_to: Option<usize>,
     /// Whether its DID is no more.
     pub(super) is_tombstone: bool,
+    /// How often its handle was changed.
+    pub(super) renames: u32,
 }
 
-/// The handle of the account of a number.
-pub(super) fn handle(number: usize) -> String {
-    format!("account{number}.simnet.test")
+/// The handle of the account of a number, which was changed `renames` times.
+pub(super) fn handle(number: usize, renames: u32) -> String {
+    match renames {
+        0 => format!("account{number}.simnet.test"),
+        _ => format!("account{number}-{renames}.simnet.test"),
+    }
+}
+
+/// Number and changes of the handle that begins with `name`, and ends as those of a network.
+pub(super) fn of_handle(name: &str) -> Option<(usize, u32)> {
+    let name = name.strip_prefix("account")?;
+    match name.split_once('-') {
+        None => Some((name.parse().ok()?, 0)),
+        Some((number, renames)) => Some((number.parse().ok()?, renames.parse().ok()?)),
+    }
 }
 
 /// What a host says of an account that it does not have.
@@ -100,6 +115,8 @@ pub(super) struct Host {
     pub(super) foreign: BTreeMap<usize, Foreign>,
     /// Whether its list repeats a cursor.
     pub(super) repeats: bool,
+    /// What it tells.
+    pub(super) log: Log,
 }
 
 /// An operation of the PLC.
@@ -110,6 +127,7 @@ pub(super) struct Operation {
     pub(super) account: usize,
     pub(super) host: usize,
     pub(super) key: u32,
+    pub(super) renames: u32,
     pub(super) is_tombstone: bool,
 }
 
@@ -146,31 +164,43 @@ impl State {
                 account: number,
                 host: account.host,
                 key: account.key,
+                renames: account.renames,
                 is_tombstone: account.is_tombstone,
             });
         }
     }
 
-    /// Lets the relay tell of an account's document.
-    pub(super) fn tell_identity(&mut self, number: usize) {
-        let micros = self.tick();
-        let did = &self.accounts[number].did;
-        self.log.identity(did, &handle(number), micros);
+    /// Lets the relay and the account's host tell of an event.
+    fn tell(&mut self, number: usize, event: Event) {
+        let (item, host) = (
+            Item::Event(Arc::new(event), None),
+            self.accounts[number].host,
+        );
+        self.hosts[host].log.push(item.clone());
+        self.log.push(item);
     }
 
-    /// Lets the relay tell of an account's state.
+    /// Tells of an account's document.
+    pub(super) fn tell_identity(&mut self, number: usize) {
+        let micros = self.tick();
+        let account = &self.accounts[number];
+        let handle = handle(number, account.renames);
+        self.tell(number, Event::identity(&account.did, &handle, micros));
+    }
+
+    /// Tells of an account's state.
     pub(super) fn tell_account(&mut self, number: usize) {
         let micros = self.tick();
         let account = &self.accounts[number];
-        self.log
-            .account(&account.did, account.standing.status(), micros);
+        let status = account.standing.status();
+        self.tell(number, Event::account(&account.did, status, micros));
     }
 
-    /// Lets the relay tell of a commit: its rev and its block in a CAR.
+    /// Tells of a commit: its rev and its block in a CAR.
     pub(super) fn tell_sync(&mut self, number: usize, rev: &str, blocks: &[u8]) {
         let micros = self.tick();
-        self.log
-            .sync(&self.accounts[number].did, rev, blocks, micros);
+        let did = &self.accounts[number].did;
+        self.tell(number, Event::sync(did, rev, blocks, micros));
     }
 
     /// Moves an account. If `leaves_trace`, its old host goes on listing it.

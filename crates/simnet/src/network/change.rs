@@ -230,6 +230,7 @@ fn appear(world: &World, cast: &mut Cast, random: &mut Random) {
             bad_answers: 0,
             moves_to: None,
             is_tombstone: false,
+            renames: 0,
         });
         state.accounts[number].records = Some(Arc::default());
         state.tell_identity(number);

@@ -1,137 +1,152 @@
-//! The relay's log of events, as frames of `com.atproto.sync.subscribeRepos`
+//! Events as frames of `com.atproto.sync.subscribeRepos`
 //! (<https://atproto.com/specs/event-stream>): two objects in DAG-CBOR, a header and a body.
+//!
+//! A PDS and the relay tell of the same event under different numbers, so what is kept of it is all
+//! but its number.
 
+use atrepo::Cid;
 use atrepo::cbor::Writer;
+use atrepo::sync::Op;
 use rows::datetime;
-use std::collections::VecDeque;
-use std::sync::Arc;
-use tokio::sync::watch;
 
-/// A message of the stream.
-pub(super) type Frame = Arc<Vec<u8>>;
-
-/// The last events. Sequence numbers begin at 1.
-pub(super) struct Log {
-    kept: VecDeque<(u64, Frame)>,
-    head: watch::Sender<u64>,
-    /// Maximum number of events that are kept.
-    window: usize,
+/// An event without its number, which its frame has between two of the parts.
+#[derive(Clone)]
+pub(super) struct Event {
+    /// The header, and the body up to the number.
+    before: Vec<u8>,
+    /// The body from there to the time.
+    between: Vec<u8>,
+    /// The time, in microseconds since 1970.
+    micros: u64,
+    /// The rest of the body.
+    after: Vec<u8>,
 }
 
-/// What a subscriber gets next.
-pub(super) enum Next {
-    /// Frames, and the number of the last of them.
-    Frames(Vec<Frame>, u64),
-    /// The next ones are not kept any more. The oldest that is comes after this number.
-    Gone(u64),
-    /// There is no such number yet.
-    Future,
+/// A commit as its event tells of it. What a fault changes is changed here.
+#[derive(Clone)]
+pub(super) struct CommitParts {
+    pub(super) did: String,
+    pub(super) rev: String,
+    pub(super) since: Option<String>,
+    pub(super) commit: Cid,
+    pub(super) prev_data: Option<Cid>,
+    pub(super) ops: Vec<Op>,
+    /// A CAR.
+    pub(super) blocks: Vec<u8>,
+    pub(super) too_big: bool,
+    /// Bytes of a field that nobody knows.
+    pub(super) padding: usize,
 }
 
-/// Frames that a subscriber gets at once.
-const BATCH: usize = 100;
+fn event(kind: &str, fields: u64, micros: u64) -> (Writer, Event) {
+    let mut w = header(kind);
+    w.map(fields);
+    let event = Event {
+        before: Vec::new(),
+        between: Vec::new(),
+        micros,
+        after: Vec::new(),
+    };
+    (w, event)
+}
 
-impl Log {
-    pub(super) fn new(window: usize) -> Self {
-        Self {
-            kept: VecDeque::new(),
-            head: watch::Sender::new(0),
-            window,
+impl Event {
+    /// The frame of the event with this number. Another time may stand in for its own.
+    pub(super) fn frame(&self, seq: u64, micros: Option<u64>) -> Vec<u8> {
+        let millis = micros.unwrap_or(self.micros) / 1000;
+        let mut w = Writer::new();
+        w.raw(&self.before).unsigned(seq).raw(&self.between);
+        w.text(&datetime::print(i64::try_from(millis).unwrap_or(0)));
+        w.raw(&self.after);
+        w.into_bytes()
+    }
+
+    /// A commit.
+    pub(super) fn commit(parts: &CommitParts, micros: u64) -> Self {
+        let fields = 11 + u64::from(parts.prev_data.is_some()) + u64::from(parts.padding > 0);
+        let (mut w, mut event) = event("#commit", fields, micros);
+        w.text("ops").list(parts.ops.len() as u64);
+        for op in &parts.ops {
+            w.map(3 + u64::from(op.prev.is_some())).text("cid");
+            match &op.cid {
+                Some(cid) => w.cid(cid),
+                None => w.null(),
+            };
+            w.text("path")
+                .text(&format!("{}/{}", op.collection, op.rkey));
+            if let Some(prev) = &op.prev {
+                w.text("prev").cid(prev);
+            }
+            w.text("action").text(op.action.word());
         }
-    }
-
-    /// The last sequence number.
-    pub(super) fn head(&self) -> u64 {
-        *self.head.borrow()
-    }
-
-    /// Receives each new event.
-    pub(super) fn watch(&self) -> watch::Receiver<u64> {
-        self.head.subscribe()
-    }
-
-    /// Maximum number of events that are kept.
-    pub(super) fn window(&self) -> usize {
-        self.window
-    }
-
-    /// Keeps so many events from now on.
-    pub(super) fn set_window(&mut self, window: usize) {
-        self.window = window;
-        self.trim();
-    }
-
-    fn trim(&mut self) {
-        while self.kept.len() > self.window {
-            self.kept.pop_front();
+        w.text("rev").text(&parts.rev).text("seq");
+        event.before = w.into_bytes();
+        let mut w = Writer::new();
+        w.text("repo").text(&parts.did).text("time");
+        event.between = w.into_bytes();
+        let mut w = Writer::new();
+        w.text("blobs").list(0).text("since");
+        match &parts.since {
+            Some(since) => w.text(since),
+            None => w.null(),
+        };
+        w.text("blocks").bytes(&parts.blocks);
+        w.text("commit").cid(&parts.commit);
+        w.text("rebase").bool(false);
+        w.text("tooBig").bool(parts.too_big);
+        if parts.padding > 0 {
+            w.text("padding").bytes(&vec![0; parts.padding]);
         }
-    }
-
-    /// What comes after event `after`.
-    pub(super) fn next(&self, after: u64) -> Next {
-        let head = self.head();
-        let before_oldest = self.kept.front().map_or(head, |(seq, _)| seq - 1);
-        if after > head {
-            return Next::Future;
+        if let Some(prev_data) = &parts.prev_data {
+            w.text("prevData").cid(prev_data);
         }
-        if after < before_oldest {
-            return Next::Gone(before_oldest);
-        }
-        let skipped = usize::try_from(after - before_oldest).unwrap_or(usize::MAX);
-        let taken = self.kept.iter().skip(skipped).take(BATCH);
-        let frames: Vec<Frame> = taken.map(|(_, frame)| Arc::clone(frame)).collect();
-        let last = after + frames.len() as u64;
-        Next::Frames(frames, last)
-    }
-
-    fn push(&mut self, kind: &str, micros: u64, body: impl FnOnce(&mut Writer, i64, &str)) {
-        let seq = self.head() + 1;
-        let time = datetime::print(i64::try_from(micros / 1000).unwrap_or(0));
-        let mut w = header(kind);
-        body(&mut w, i64::try_from(seq).unwrap_or(i64::MAX), &time);
-        self.kept.push_back((seq, Arc::new(w.into_bytes())));
-        self.trim();
-        self.head.send_replace(seq);
+        event.after = w.into_bytes();
+        event
     }
 
     /// The repo of `did` is at `rev`; `blocks` is a CAR with its commit.
-    pub(super) fn sync(&mut self, did: &str, rev: &str, blocks: &[u8], micros: u64) {
-        self.push("#sync", micros, |w, seq, time| {
-            w.map(5)
-                .text("did")
-                .text(did)
-                .text("rev")
-                .text(rev)
-                .text("seq")
-                .integer(seq);
-            w.text("time").text(time).text("blocks").bytes(blocks);
-        });
+    pub(super) fn sync(did: &str, rev: &str, blocks: &[u8], micros: u64) -> Self {
+        let (mut w, mut event) = event("#sync", 5, micros);
+        w.text("did").text(did).text("rev").text(rev).text("seq");
+        event.before = w.into_bytes();
+        event.time_is_next();
+        let mut w = Writer::new();
+        w.text("blocks").bytes(blocks);
+        event.after = w.into_bytes();
+        event
     }
 
     /// `did` is active, or has this status.
-    pub(super) fn account(&mut self, did: &str, status: Option<&str>, micros: u64) {
-        self.push("#account", micros, |w, seq, time| {
-            w.map(4 + u64::from(status.is_some()))
-                .text("did")
-                .text(did)
-                .text("seq")
-                .integer(seq);
-            w.text("time")
-                .text(time)
-                .text("active")
-                .bool(status.is_none());
-            if let Some(status) = status {
-                w.text("status").text(status);
-            }
-        });
+    pub(super) fn account(did: &str, status: Option<&str>, micros: u64) -> Self {
+        let (mut w, mut event) = event("#account", 4 + u64::from(status.is_some()), micros);
+        w.text("did").text(did).text("seq");
+        event.before = w.into_bytes();
+        event.time_is_next();
+        let mut w = Writer::new();
+        w.text("active").bool(status.is_none());
+        if let Some(status) = status {
+            w.text("status").text(status);
+        }
+        event.after = w.into_bytes();
+        event
     }
 
     /// The document of `did` changed.
-    pub(super) fn identity(&mut self, did: &str, handle: &str, micros: u64) {
-        self.push("#identity", micros, |w, seq, time| {
-            w.map(4).text("did").text(did).text("seq").integer(seq);
-            w.text("time").text(time).text("handle").text(handle);
-        });
+    pub(super) fn identity(did: &str, handle: &str, micros: u64) -> Self {
+        let (mut w, mut event) = event("#identity", 4, micros);
+        w.text("did").text(did).text("seq");
+        event.before = w.into_bytes();
+        event.time_is_next();
+        let mut w = Writer::new();
+        w.text("handle").text(handle);
+        event.after = w.into_bytes();
+        event
+    }
+
+    fn time_is_next(&mut self) {
+        let mut w = Writer::new();
+        w.text("time");
+        self.between = w.into_bytes();
     }
 }
 
@@ -152,6 +167,13 @@ pub(super) fn info(name: &str, message: &str) -> Vec<u8> {
     w.into_bytes()
 }
 
+/// A frame of a kind that nobody knows.
+pub(super) fn unknown(did: &str) -> Vec<u8> {
+    let mut w = header("#weather");
+    w.map(1).text("did").text(did);
+    w.into_bytes()
+}
+
 /// A frame that ends the stream.
 pub(super) fn error(name: &str, message: &str) -> Vec<u8> {
     let mut w = Writer::new();
@@ -162,35 +184,4 @@ pub(super) fn error(name: &str, message: &str) -> Vec<u8> {
         .text("message")
         .text(message);
     w.into_bytes()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Log, Next};
-
-    fn count(next: &Next) -> (usize, u64) {
-        match next {
-            Next::Frames(frames, last) => (frames.len(), *last),
-            Next::Gone(after) => (usize::MAX, *after),
-            Next::Future => (usize::MAX, u64::MAX),
-        }
-    }
-
-    #[test]
-    fn the_window_keeps_the_last_events() {
-        let mut log = Log::new(3);
-        assert_eq!(count(&log.next(0)), (0, 0));
-        for _ in 0..5 {
-            log.identity("did:plc:a", "a.test", 0);
-        }
-        assert_eq!(log.head(), 5);
-        assert_eq!(count(&log.next(1)), (usize::MAX, 2));
-        assert_eq!(count(&log.next(2)), (3, 5));
-        assert_eq!(count(&log.next(4)), (1, 5));
-        assert_eq!(count(&log.next(5)), (0, 5));
-        assert_eq!(count(&log.next(6)), (usize::MAX, u64::MAX));
-        log.set_window(0);
-        assert_eq!(count(&log.next(4)), (usize::MAX, 5));
-        assert_eq!(count(&log.next(5)), (0, 5));
-    }
 }

@@ -1,125 +1,159 @@
 //! The ways in which a network goes wrong, and which of them are on.
+//!
+//! A new fault takes:
+//! 1. a line in `faults!`, with its word;
+//! 2. a place in [`Fault::ORDINARY`] or [`Fault::HOSTILE`], and in the list below them that says
+//!    whom it hits (`plan.rs` deals them out); a test fails as long as one is missing;
+//! 3. what it does: in `pds.rs` for answers of ordinary hosts, in `lists.rs`, `plc.rs` and
+//!    `relay.rs` for theirs, in `hostile/` for what somebody means;
+//! 4. what becomes of an account that it hits: [`Fault::end_of_account`]. The repo fails if the
+//!    fault is lasting; else the account is loaded, unless a line there says something else.
+//!
+//! The suite's `network` then runs with it, and fails if the third step is missing.
+//! `hostile_hosts` names those that a hostile host has.
 
 use super::expected::Expected;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A kind of fault. Which accounts or hosts it hits follows from the seed. An account has at most
-/// one, and none if its host has one that makes it unusable.
-///
-/// The first of them happen by themselves ([`Fault::ORDINARY`]); the others somebody means
-/// ([`Fault::HOSTILE`]). A *hostile host* stands beside those of the settings, has no accounts, and
-/// is listed by the relay as all others are.
-///
-/// A discovery that goes by hosts cannot know the accounts of hosts that list nothing
-/// ([`Fault::DeadHost`], [`Fault::TlsFailure`], [`Fault::StallingHost`], [`Fault::DrippingHost`],
-/// [`Fault::EndlessHost`]): they are found through the relay's list of repos or the PLC's export
-/// alone. [`crate::Network::unlisted`] names them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Fault {
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
+        /// A kind of fault. Which accounts or hosts it hits follows from the seed. An account has
+        /// at most one, and none if its host has one that makes it unusable.
+        ///
+        /// The first of them happen by themselves ([`Fault::ORDINARY`]); the others somebody means
+        /// ([`Fault::HOSTILE`]). A *hostile host* stands beside those of the settings, has no
+        /// accounts, and is listed by the relay as all others are.
+        ///
+        /// A discovery that goes by hosts cannot know the accounts of hosts that list nothing
+        /// ([`Fault::DeadHost`], [`Fault::TlsFailure`], [`Fault::StallingHost`],
+        /// [`Fault::DrippingHost`], [`Fault::EndlessHost`]): they are found through the relay's
+        /// list of repos or the PLC's export alone. [`crate::Network::unlisted`] names them.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Fault {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Fault {
+            /// All of them, in the order of their declaration.
+            #[cfg(test)]
+            const DECLARED: &[Self] = &[$(Self::$name,)*];
+
+            /// Its name, as arguments have it.
+            #[must_use]
+            pub fn word(self) -> &'static str {
+                match self {
+                    $(Self::$name => $word,)*
+                }
+            }
+        }
+    };
+}
+
+faults! {
     /// One account in 200, for good: the CAR ends between two blocks, with a length that says so.
     /// The commit is in it, records are not.
-    CutAtBlock,
+    CutAtBlock = "cut-at-block",
     /// One account in 200, for good: a byte of a record is another one than its CID says.
-    ForgedBlock,
+    ForgedBlock = "forged-block",
     /// One account in 200, for good: a page of HTML with status 200.
-    Html,
+    Html = "html",
     /// One account in 200, for good: a redirect to the same URL.
-    RedirectLoop,
+    RedirectLoop = "redirect-loop",
     /// One account in 200, for good: gzip of 6 GiB of zeros.
-    Bomb,
+    Bomb = "bomb",
     /// One account in 200, for good: a body without end.
-    Endless,
+    Endless = "endless",
     /// One account in 60, once or twice: status 500, then 503.
-    ServerError,
+    ServerError = "server-error",
     /// One account in 60, once or twice: the connection is reset.
-    Reset,
+    Reset = "reset",
     /// One account in 60, once: half of the body, and then nothing.
-    Stall,
+    Stall = "stall",
     /// One account in 60, once or twice: less of a body than its length says.
-    WrongLength,
+    WrongLength = "wrong-length",
     /// One small host of 20 or more: nobody listens. Once switched off it is not switched on again.
-    DeadHost,
+    DeadHost = "dead-host",
     /// One small host of 20 or more: its URL says https, but it does not speak TLS. Without TLS it
     /// answers with status 400 alone.
-    TlsFailure,
+    TlsFailure = "tls-failure",
     /// One small host of 20 or more: takes requests and never answers.
-    StallingHost,
+    StallingHost = "stalling-host",
     /// One small host of 20 or more: answers everything with a byte now and then.
-    DrippingHost,
+    DrippingHost = "dripping-host",
     /// One small host of 20 or more: answers everything with a body without end.
-    EndlessHost,
+    EndlessHost = "endless-host",
     /// Six hosts in ten, among them the fullest: a limit, announced in headers. Needs
     /// [`crate::NetworkSettings::limit`].
-    Limits429,
+    Limits429 = "limits-429",
     /// One host in four: a limit and not a word about it. Needs [`crate::NetworkSettings::limit`].
-    Silent429,
+    Silent429 = "silent-429",
     /// Three hosts of 5 or more are names of one address and share one limit, twice as high as that
     /// of others, without a word about it.
-    SharedAddress,
+    SharedAddress = "shared-address",
     /// One host of 4 or more lists accounts of others as its own: half of them it does not have, of
     /// half it has an old repo. Another one lists its own on two pages and then gives the same
     /// cursor again and again.
-    LyingList,
+    LyingList = "lying-list",
     /// One host of middle size begins its list with 60 accounts that are not active.
-    InactivePage,
+    InactivePage = "inactive-page",
     /// One account in 100: it moved, and its old host still lists it, as deactivated.
-    Moved,
+    Moved = "moved",
     /// One account in 100: at the first request for its repo it is gone, and lives elsewhere from
     /// then on.
-    MovesDuringRun,
+    MovesDuringRun = "moves-during-run",
     /// One account in 100: its commit is signed with an older key than that of its document. Over
     /// when it next commits.
-    RotatedKey,
+    RotatedKey = "rotated-key",
     /// One account in 100: its handle leads to another DID.
-    HandleElsewhere,
+    HandleElsewhere = "handle-elsewhere",
     /// One account in 200: maps nested up to 95 deep whose keys JavaScript sorts anew at each
     /// level.
-    IndexKeys,
+    IndexKeys = "index-keys",
     /// One account in 200: language tags with tens of thousands of variants.
-    LanguageTags,
+    LanguageTags = "language-tags",
     /// One account in 200: posts that mention thousands of accounts.
-    Mentions,
+    Mentions = "mentions",
     /// One account in 200: lists and maps 95 deep, below one key or many, with byte order marks.
-    DeepLists,
+    DeepLists = "deep-lists",
     /// One account in 200: texts of control characters, which grow sixfold in JSON.
-    ControlCharacters,
+    ControlCharacters = "control-characters",
     /// One account in 200: records of more than 1 MiB, and of more than 8 MiB.
-    LargeRecords,
+    LargeRecords = "large-records",
     /// One account in 200: URIs and DIDs in gates, replies and lists that no btree can hold.
-    LongKeys,
+    LongKeys = "long-keys",
     /// One account in 200: a commit with a field of 8 MiB of zeros, in zstd.
-    CommitBomb,
+    CommitBomb = "commit-bomb",
     /// One account in 200: zstd of 256 MiB of zeros, some kilobytes long.
-    ZstdBomb,
+    ZstdBomb = "zstd-bomb",
     /// One account in 200: half a million copies of one block behind the repo, in gzip.
-    DuplicateSections,
+    DuplicateSections = "duplicate-sections",
     /// One account in 200 and one hostile host: they refuse with errors that hold escape sequences.
-    EscapesInErrors,
+    EscapesInErrors = "escapes-in-errors",
     /// One account in 200: its document claims a handle with escape sequences.
-    EscapesInHandles,
+    EscapesInHandles = "escapes-in-handles",
     /// One account in 200: its document names its host with a user and a password.
-    UserInEndpoint,
+    UserInEndpoint = "user-in-endpoint",
     /// One account in 200: whoever asks for its handle, or its did:web document, never gets an
     /// answer.
-    SilentHandle,
+    SilentHandle = "silent-handle",
     /// A hostile host lists ten invented repos per second, without end.
-    SlowLister,
+    SlowLister = "slow-lister",
     /// A hostile host lists accounts of others as its own, active, at a rev that is always newer
     /// than theirs, and has none of them.
-    FalseClaims,
+    FalseClaims = "false-claims",
     /// A hostile host lists and serves repos of others that it forged: at the last rev that there
     /// is, signed with a key of its own.
-    ForgedFuture,
+    ForgedFuture = "forged-future",
     /// Two hostile hosts are names of the address of a good one, and answer all requests but those
     /// for their list of invented repos with status 429 and `Retry-After: 86400`.
-    EvilNames,
+    EvilNames = "evil-names",
     /// A hostile host's list goes in a circle of three pages.
-    CircularList,
+    CircularList = "circular-list",
     /// A hostile host's list has lines that are no repos, and so has the relay's list of hosts.
-    OddLines,
+    OddLines = "odd-lines",
     /// Two hostile hosts give pages that are small to send and large to hold: objects with an empty
     /// key, and lists in lists.
-    PageBomb,
+    PageBomb = "page-bomb",
 }
 
 impl Fault {
@@ -184,58 +218,6 @@ impl Fault {
         Self::OddLines,
         Self::PageBomb,
     ];
-
-    /// Its name, as arguments have it.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::CutAtBlock => "cut-at-block",
-            Self::ForgedBlock => "forged-block",
-            Self::Html => "html",
-            Self::RedirectLoop => "redirect-loop",
-            Self::Bomb => "bomb",
-            Self::Endless => "endless",
-            Self::ServerError => "server-error",
-            Self::Reset => "reset",
-            Self::Stall => "stall",
-            Self::WrongLength => "wrong-length",
-            Self::DeadHost => "dead-host",
-            Self::TlsFailure => "tls-failure",
-            Self::StallingHost => "stalling-host",
-            Self::DrippingHost => "dripping-host",
-            Self::EndlessHost => "endless-host",
-            Self::Limits429 => "limits-429",
-            Self::Silent429 => "silent-429",
-            Self::SharedAddress => "shared-address",
-            Self::LyingList => "lying-list",
-            Self::InactivePage => "inactive-page",
-            Self::Moved => "moved",
-            Self::MovesDuringRun => "moves-during-run",
-            Self::RotatedKey => "rotated-key",
-            Self::HandleElsewhere => "handle-elsewhere",
-            Self::IndexKeys => "index-keys",
-            Self::LanguageTags => "language-tags",
-            Self::Mentions => "mentions",
-            Self::DeepLists => "deep-lists",
-            Self::ControlCharacters => "control-characters",
-            Self::LargeRecords => "large-records",
-            Self::LongKeys => "long-keys",
-            Self::CommitBomb => "commit-bomb",
-            Self::ZstdBomb => "zstd-bomb",
-            Self::DuplicateSections => "duplicate-sections",
-            Self::EscapesInErrors => "escapes-in-errors",
-            Self::EscapesInHandles => "escapes-in-handles",
-            Self::UserInEndpoint => "user-in-endpoint",
-            Self::SilentHandle => "silent-handle",
-            Self::SlowLister => "slow-lister",
-            Self::FalseClaims => "false-claims",
-            Self::ForgedFuture => "forged-future",
-            Self::EvilNames => "evil-names",
-            Self::CircularList => "circular-list",
-            Self::OddLines => "odd-lines",
-            Self::PageBomb => "page-bomb",
-        }
-    }
 
     /// The fault of this name. Hyphens may be left out.
     #[must_use]
@@ -332,18 +314,21 @@ impl Fault {
         Self::EndlessHost,
     ];
 
+    /// Those that hosts have beside others: limits, and lists that are wrong.
+    #[cfg(test)]
+    const OF_LIMITS_AND_LISTS: &[Self] = &[
+        Self::Limits429,
+        Self::Silent429,
+        Self::SharedAddress,
+        Self::LyingList,
+        Self::InactivePage,
+    ];
+
     /// What becomes of an account that it hits.
     pub(super) fn end_of_account(self) -> Expected {
         match self {
-            Self::CutAtBlock
-            | Self::ForgedBlock
-            | Self::Html
-            | Self::RedirectLoop
-            | Self::Bomb
-            | Self::Endless
-            | Self::CommitBomb
-            | Self::ZstdBomb
-            | Self::EscapesInErrors => Expected::Failed,
+            lasting if Self::LASTING.contains(&lasting) => Expected::Failed,
+            Self::CommitBomb | Self::ZstdBomb | Self::EscapesInErrors => Expected::Failed,
             Self::DuplicateSections | Self::UserInEndpoint => Expected::LoadedOrFailed,
             _ => Expected::Loaded,
         }
@@ -383,6 +368,26 @@ mod tests {
         assert_eq!(Fault::parse("nothing"), None);
         let words: BTreeSet<&str> = Fault::ALL.iter().map(|fault| fault.word()).collect();
         assert_eq!(words.len(), Fault::ALL.len());
+    }
+
+    #[test]
+    fn every_fault_is_of_one_kind_and_hits_somebody() {
+        let mut all = Fault::ALL.to_vec();
+        all.sort_unstable();
+        assert_eq!(all, Fault::DECLARED);
+        let whom = [
+            Fault::LASTING,
+            Fault::PASSING,
+            Fault::OF_IDENTITY,
+            Fault::OF_HOSTILE_ACCOUNTS,
+            Fault::OF_HOSTILE_HOSTS,
+            Fault::OF_HOSTS,
+            Fault::OF_LIMITS_AND_LISTS,
+        ];
+        for fault in Fault::ALL {
+            assert!(whom.iter().any(|hit| hit.contains(fault)), "{fault:?}");
+        }
+        assert!(Fault::ALL.len() <= 64, "a switch has a bit");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,6 +14,22 @@ pub struct Limit {
     pub requests: u32,
     /// Length of a window.
     pub window: Duration,
+}
+
+impl FromStr for Limit {
+    type Err = &'static str;
+
+    /// `REQUESTS/SECONDS`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parsed = text.split_once('/').and_then(|(requests, seconds)| {
+            let (requests, seconds) = (requests.parse().ok()?, seconds.parse::<u32>().ok()?);
+            (requests > 0 && seconds > 0).then(|| Self {
+                requests,
+                window: Duration::from_secs(seconds.into()),
+            })
+        });
+        parsed.ok_or("expected requests and seconds, for example 3000/300")
+    }
 }
 
 /// What a host saw. See [`crate::Network::counts`].
@@ -265,6 +282,18 @@ mod tests {
     use super::*;
 
     const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn a_limit_is_parsed_from_requests_and_seconds() {
+        let limit = Limit {
+            requests: 3000,
+            window: Duration::from_secs(300),
+        };
+        assert_eq!("3000/300".parse(), Ok(limit));
+        for text in ["", "5", "0/5", "5/0", "-1/5", "5/5/5"] {
+            assert!(text.parse::<Limit>().is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_limit_holds_for_its_window_and_each_lesson_counts_once() {

@@ -13,6 +13,9 @@ mod expected;
 mod fault;
 mod hostile;
 mod lists;
+mod live;
+mod loading;
+mod log;
 mod meter;
 mod pds;
 mod plan;
@@ -25,6 +28,7 @@ mod world;
 
 pub use expected::Expected;
 pub use fault::Fault;
+pub use live::{Burst, Live, LiveSettings, Pace, Playing, StreamFault};
 pub use meter::{HostCounts, Limit};
 pub use settings::NetworkSettings;
 
@@ -33,7 +37,11 @@ use cars::Source;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 use world::World;
+
+/// How often [`Network::change_until`] looks whether it is to stop.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The network. Its servers run until it is dropped.
 pub struct Network {
@@ -192,6 +200,19 @@ impl Network {
         self.world.lock().log.head()
     }
 
+    /// The last sequence number of a PDS, by its place in [`Network::host_urls`].
+    #[must_use]
+    pub fn host_head(&self, host: usize) -> u64 {
+        self.world.lock().hosts[host].log.head()
+    }
+
+    /// Prepares a life of the network from now on, all of it at once: commits, and what happens to
+    /// accounts. It happens when it is played. Nothing else may change the network until then.
+    #[must_use]
+    pub fn live(&self, settings: &LiveSettings) -> Live {
+        Live::prepare(&self.world, settings)
+    }
+
     /// Lets the relay keep so many events from now on. What falls out is gone.
     pub fn set_replay_events(&self, n: usize) {
         self.world.lock().log.set_window(n);
@@ -204,6 +225,19 @@ impl Network {
         change::change(&self.world, seed, changes);
     }
 
+    /// Changes the network every second, so many times, until it is told to stop.
+    pub fn change_until(&self, seed: u64, per_second: usize, is_stopped: impl Fn() -> bool) {
+        let (mut changed, mut passes) = (Instant::now(), seed);
+        while !is_stopped() {
+            std::thread::sleep(LOOK);
+            if per_second > 0 && changed.elapsed() > Duration::from_secs(1) {
+                passes = passes.wrapping_add(1);
+                self.change(passes, per_second);
+                changed = Instant::now();
+            }
+        }
+    }
+
     /// From now on, the network changes so many times before each answer to a request for the list
     /// of a host: a client that lists hosts is never done.
     pub fn change_at_lists(&self, changes: usize) {
@@ -213,6 +247,17 @@ impl Network {
     /// Lets the relay drop the next so many subscribers: it says that they are too slow.
     pub fn drop_subscribers(&self, count: usize) {
         self.world.drops.store(count, Ordering::SeqCst);
+    }
+
+    /// From now on, requests for repos wait so long for their answers, those that are under way,
+    /// too. An hour: a load stands still.
+    pub fn delay_repos(&self, by: Duration) {
+        self.world.delays.send_modify(|delays| delays.repos = by);
+    }
+
+    /// The same of requests for lists. An hour: a pass of discovery stands still.
+    pub fn delay_lists(&self, by: Duration) {
+        self.world.delays.send_modify(|delays| delays.lists = by);
     }
 
     /// Switches faults on and off. Those of single answers can be switched on at any time; of the

@@ -2,9 +2,9 @@
 //! of it follows from the settings.
 
 use super::accounts::{Account, Counting, Foreign, Host, Standing, State};
-use super::events::Log;
 use super::fault::Fault;
 use super::hostile;
+use super::log::Log;
 use super::settings::NetworkSettings;
 use crate::{Population, Random};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -220,6 +220,7 @@ pub(super) fn state(
             bad_answers: 0,
             moves_to: None,
             is_tombstone: false,
+            renames: 0,
         });
     }
     make_inactive(settings, &mut state);

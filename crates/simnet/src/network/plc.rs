@@ -1,7 +1,7 @@
 //! What the PLC directory answers (<https://web.plc.directory/api/redoc>), and the server of
 //! well-known files.
 
-use super::accounts::{Operation, Standing, State, handle};
+use super::accounts::{Operation, Standing, State, handle, of_handle};
 use super::fault::Fault;
 use super::world::World;
 use crate::answer::Answer;
@@ -99,7 +99,7 @@ impl Line {
         let account = &state.accounts[operation.account];
         let has = |fault: Fault| account.fault == Some(fault) && world.switches.is_on(fault);
         let (mut handle, mut pds) = (
-            handle(operation.account),
+            handle(operation.account, operation.renames),
             world.host_url(state, operation.host),
         );
         if has(Fault::EscapesInHandles) {
@@ -124,6 +124,7 @@ impl Line {
             account: number,
             host: account.host,
             key: account.key,
+            renames: account.renames,
             is_tombstone: account.is_tombstone,
         };
         Self::of(world, state, &operation)
@@ -164,12 +165,14 @@ impl Line {
 /// What the server of well-known files answers to a request for a host; nothing if it stays silent.
 pub(super) fn well_known(world: &World, request: &Request) -> Option<Answer> {
     let host = request.host.split(':').next().unwrap_or_default();
-    let number_of = |end: &str| {
-        let middle = host.strip_prefix("account")?.strip_suffix(end)?;
-        middle.parse::<usize>().ok()
-    };
     let not_found = || Answer::Status(404, Vec::new(), "Not Found".to_owned());
     let state = world.lock();
+    // A handle that was changed leads nowhere, but the name of a did:web stays.
+    let number_of = |end: &str| {
+        let (number, renames) = of_handle(host.strip_suffix(end)?)?;
+        let account = state.accounts.get(number)?;
+        (renames == account.renames || end == ".web.test").then_some(number)
+    };
     let is_there = |number: &usize| {
         let account = state.accounts.get(*number);
         account.is_some_and(|account| account.standing != Standing::Deleted)

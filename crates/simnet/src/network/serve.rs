@@ -2,12 +2,13 @@
 
 use super::accounts::Counting;
 use super::cars::{Cars, Source, commit_car};
-use super::events::Log;
 use super::fault::{Fault, Switches};
+use super::log::Log;
 use super::meter::{Meter, window};
 use super::settings::NetworkSettings;
+use super::subscribe::Teller;
 use super::world::World;
-use super::{pds, plan, plc, relay, subscribe};
+use super::{lists, pds, plan, plc, relay, subscribe};
 use crate::Population;
 use crate::answer::{self, Answer};
 use crate::request::{self, Request};
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 use tokio::task::block_in_place;
 
 /// Commits that the relay's log begins with, of repos of no more than so many records.
@@ -120,6 +122,7 @@ pub(super) fn start(settings: NetworkSettings) -> (Arc<World>, Servers) {
         changes_at_lists: AtomicUsize::default(),
         lists: AtomicU64::default(),
         drops: AtomicUsize::default(),
+        delays: watch::Sender::default(),
         state: Mutex::new(state),
         settings,
     });
@@ -171,6 +174,9 @@ fn fill_log(world: &World) {
     let mut state = world.lock();
     let window = state.log.window();
     state.log = Log::new(window);
+    for host in &mut state.hosts {
+        host.log = Log::new(window);
+    }
     let population = &world.population;
     let told: Vec<Source> = state
         .accounts
@@ -268,6 +274,10 @@ async fn serve(
     let mut buffer = Vec::new();
     while let Some(request) = request::read(&mut stream, &mut buffer).await? {
         let answer = match role {
+            Role::Hosts(hosts) if request.path == subscribe::SUBSCRIBE => {
+                let teller = host_of(world, hosts, &request).map(|(host, ..)| Teller::Host(host));
+                return subscribe::serve(stream, world, teller, &request, buffer).await;
+            }
             Role::Hosts(hosts) => {
                 if !serve_host(&mut stream, client, hosts, world, &request).await? {
                     break;
@@ -275,7 +285,8 @@ async fn serve(
                 continue;
             }
             Role::Relay if request.path == subscribe::SUBSCRIBE => {
-                return subscribe::serve(stream, world, &request, buffer).await;
+                let teller = Some(Teller::Relay);
+                return subscribe::serve(stream, world, teller, &request, buffer).await;
             }
             Role::Relay => block_in_place(|| relay::answer(world, &request)),
             Role::Plc => block_in_place(|| plc::answer(world, &request)),
@@ -318,6 +329,11 @@ async fn serve_host(
         meter.note_credentials();
     }
     let is_get_repo = request.path == pds::GET_REPO;
+    if is_get_repo {
+        world.delay(|delays| delays.repos).await;
+    } else if request.path == lists::LIST_REPOS {
+        world.delay(|delays| delays.lists).await;
+    }
     if fault == Some(Fault::StallingHost) {
         answer::hold(stream).await;
         return Ok(false);

@@ -8,6 +8,15 @@ use super::settings::NetworkSettings;
 use crate::Population;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// How long PDSes wait before they answer.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Delays {
+    pub(super) lists: Duration,
+    pub(super) repos: Duration,
+}
 
 /// The network behind its servers.
 pub(super) struct World {
@@ -24,6 +33,7 @@ pub(super) struct World {
     pub(super) lists: AtomicU64,
     /// Subscribers that the relay still drops as too slow.
     pub(super) drops: AtomicUsize,
+    pub(super) delays: watch::Sender<Delays>,
     pub(super) state: Mutex<State>,
     pub(super) settings: NetworkSettings,
 }
@@ -44,6 +54,18 @@ impl World {
             if is_https { "s" } else { "" },
             host.authority
         )
+    }
+
+    /// Waits as long as a request of this kind is to wait, even if that changes meanwhile.
+    pub(super) async fn delay(&self, of: impl Fn(&Delays) -> Duration) {
+        let (began, mut delays) = (Instant::now(), self.delays.subscribe());
+        loop {
+            let left = of(&delays.borrow_and_update()).saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            drop(tokio::time::timeout(left, delays.changed()).await);
+        }
     }
 
     /// The limit of hosts that count in this way.

@@ -4,7 +4,9 @@
 
 mod client;
 mod hostile;
+mod live;
 mod stream;
+mod tree;
 
 use client::{get, get_as, get_repo, header, list, listed, text, try_get};
 use serde_json::Value;

@@ -45,6 +45,7 @@ fn read(frame: &[u8]) -> Event {
     let did = match kind.as_str() {
         "#info" => text("name"),
         "error" => text("error"),
+        "#commit" => text("repo"),
         _ => text("did"),
     };
     if let Some(atrepo::cbor::Value::Bytes(blocks)) = body.get("blocks").map(|item| item.value()) {

@@ -1,6 +1,6 @@
 //! Arguments of `skyfill doctor`.
 
-use super::{CallerArgs, DatabaseArgs, MemoryArgs};
+use super::{CallerArgs, DatabaseArgs, LookupServersArgs, MemoryArgs};
 use clap::Args;
 
 /// Checks what a load stands on: the server, its schema, this machine and the network.
@@ -22,15 +22,8 @@ pub(crate) struct DoctorArgs {
     /// Leave out the checks of the PLC directory, the relay and DNS
     #[arg(long, help_heading = "Network")]
     pub(crate) no_network: bool,
-    /// URL of the PLC directory
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "BSKY_DID_PLC_URL",
-        default_value = "https://plc.directory",
-        help_heading = "Network"
-    )]
-    pub(crate) plc_url: String,
+    #[command(flatten)]
+    pub(crate) servers: LookupServersArgs,
     /// URL of the relay [default: the public one]
     #[arg(
         long,
@@ -39,9 +32,6 @@ pub(crate) struct DoctorArgs {
         help_heading = "Network"
     )]
     pub(crate) relay: Option<String>,
-    /// DNS server to query instead of the system's
-    #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Network")]
-    pub(crate) dns_server: Option<std::net::SocketAddr>,
     /// Maximum time of one request [seconds]
     #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600), help_heading = "Network")]
     pub(crate) timeout: u64,

@@ -1,5 +1,6 @@
 //! The arguments of the dashboard.
 
+use super::values;
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ pub(crate) struct ListenArgs {
         long,
         value_name = "ADDRESS:PORT",
         env = "SKYFILL_LISTEN",
+        value_parser = values::address,
         help_heading = "Dashboard"
     )]
     pub(crate) listen: Option<SocketAddr>,
@@ -53,6 +55,7 @@ pub(crate) struct DashboardArgs {
         long,
         value_name = "ADDRESS:PORT",
         env = "SKYFILL_LISTEN",
+        value_parser = values::address,
         default_value = "127.0.0.1:7455",
         help_heading = "Dashboard"
     )]

@@ -1,12 +1,10 @@
 //! Arguments of `run` and `catch-up`.
 
-use super::{
-    CallerArgs, DatabaseArgs, DirectoryArgs, FetchArgs, LoadMode, MemoryArgs, OutputArgs,
-    RunDocuments, RunHandles, SourceArgs, SpoolArgs,
-};
-use super::{Collections, collections, notifications, since};
-use clap::Args;
-use process::{server_size, size};
+use super::{DatabaseArgs, HostsArgs, IndexMemoryArgs, MemoryArgs, OutputArgs};
+use super::{ProofArgs, SourceArgs, StoreArgs, values};
+use archive::Place;
+use clap::{Args, ValueEnum};
+use process::size;
 use std::path::PathBuf;
 
 /// Loads repos into a database that an AppView can serve from.
@@ -20,6 +18,10 @@ use std::path::PathBuf;
 /// rows, `run` merges. An AppView may serve from them meanwhile, but its ingester must be stopped.
 /// The exit code is 0 if the database is "complete" at the end (docs/reference/certificate.md),
 /// else 1.
+///
+/// With --follow it goes on, as `skyfill follow` does, until it is stopped. The events begin at the
+/// position that the relay had before the first fetch. If the relay no longer has them, all hosts
+/// are listed once more. The same command starts it again: what is loaded is not loaded again.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill run dids.jsonl
@@ -29,7 +31,8 @@ use std::path::PathBuf;
   skyfill run --from-cars cars
   skyfill run dids.jsonl --collections graph,profiles --since 2026-01-01 --notifications none
   skyfill run --followed-by bsky.app --hops 2
-  skyfill run --retry-failed")]
+  skyfill run --retry-failed
+  skyfill run --discover --follow                   # from nothing to live")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) what: WhatArgs,
@@ -37,6 +40,25 @@ pub(crate) struct RunArgs {
     pub(crate) source: SourceArgs,
     #[command(flatten)]
     pub(crate) load: LoadArgs,
+    #[command(flatten)]
+    pub(crate) foresight: ForesightArgs,
+    /// Follow the event stream of the relay afterwards, until stopped
+    #[arg(long, conflicts_with_all = ["did_file", "did", "handle", "followed_by", "list", "from_cars", "collection"])]
+    pub(crate) follow: bool,
+    #[command(flatten)]
+    pub(crate) proof: ProofArgs,
+}
+
+/// What a run does about its plan.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(crate) struct ForesightArgs {
+    /// Print what the run is going to take, as `skyfill plan` does, and end before the first
+    /// request
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Begin even if the disk is clearly too small
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 /// What to load, and how a new run begins.
@@ -47,7 +69,7 @@ pub(crate) struct WhatArgs {
     #[arg(value_name = "DID-FILE")]
     pub(crate) did_file: Option<PathBuf>,
     /// Account to load, at the PDS that its DID document names [repeatable]
-    #[arg(long, value_name = "DID")]
+    #[arg(long, value_name = "DID", value_parser = values::did)]
     pub(crate) did: Vec<String>,
     /// Account to load, by its handle [repeatable]
     #[arg(long, value_name = "HANDLE")]
@@ -74,19 +96,23 @@ pub(crate) struct WhatArgs {
     /// Collections to load, separated by commas: names, wildcards such as app.bsky.graph.*, or
     /// groups such as posts and graph; all others count as left out by choice [default: those of
     /// the last run, else all]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = collections)]
-    pub(crate) collections: Vec<Collections>,
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) collections: Vec<rows::Meant>,
     /// Date before which posts, gates, likes and reposts count as left out by choice, by the time
     /// that is stored as indexedAt [default: that of the last run, else none]
     #[arg(long, value_name = "DATE", value_parser = since)]
     pub(crate) since: Option<String>,
     /// Notifications to store: all, none, or since=DATE [default: those of the last run, else all]
-    #[arg(long, value_name = "WHICH", value_parser = notifications)]
+    #[arg(long, value_name = "WHICH")]
     pub(crate) notifications: Option<load::Notifications>,
-    /// Folder of .car files, or archive made by --keep-cars, to read repos from instead of the
-    /// network
-    #[arg(long, value_name = "DIR", conflicts_with = "keep_cars")]
-    pub(crate) from_cars: Option<PathBuf>,
+    /// Archive made by --keep-cars, or folder or bucket of .car files, to read repos from instead
+    /// of the network: a folder, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
+    #[arg(long, value_name = "PLACE", conflicts_with = "keep_cars")]
+    pub(crate) from_cars: Option<Place>,
+    /// With --from-cars: request from their hosts the repos that the archive lacks, and those that
+    /// are newer there
+    #[arg(long, requires = "from_cars")]
+    pub(crate) fetch_missing: bool,
     /// Time of a new run, the latest that any record's indexedAt can be [default: the present time]
     #[arg(long, value_name = "ISO-TIME")]
     pub(crate) now: Option<String>,
@@ -95,17 +121,31 @@ pub(crate) struct WhatArgs {
     pub(crate) discover: bool,
 }
 
+/// The way in which a run loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LoadMode {
+    /// Fresh if the tables are empty, else merge
+    Auto,
+    /// Load into empty tables, with indexes built at the end
+    Fresh,
+    /// Merge with existing rows
+    Merge,
+}
+
 /// How to load.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct LoadArgs {
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
-    /// Archive to add every fetched CAR to, compressed
-    #[arg(long, value_name = "DIR")]
-    pub(crate) keep_cars: Option<PathBuf>,
-    /// Treatment of handles at the end: check them, store them as claimed, or leave the table
+    /// Archive to add every fetched CAR to, compressed: a folder, s3://BUCKET/PREFIX,
+    /// gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) keep_cars: Option<Place>,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    /// Treatment of handles at the end: verify them, store them as claimed, or leave the table
     /// `actor` alone
-    #[arg(long, value_name = "MODE", default_value = "verified", value_enum)]
+    #[arg(long, value_name = "MODE", default_value = "auto", value_enum)]
     pub(crate) handles: RunHandles,
     /// Source of the DID documents of did:plc accounts
     #[arg(long, value_name = "MODE", default_value = "auto", value_enum)]
@@ -116,18 +156,8 @@ pub(crate) struct LoadArgs {
     /// File for the certificate: verdict and findings per host, as JSON
     #[arg(long, value_name = "FILE", conflicts_with = "no_verify")]
     pub(crate) certificate: Option<PathBuf>,
-    /// Remove the rows of accounts that are gone from their host even if the host lost more than a
-    /// tenth of its accounts
-    #[arg(long)]
-    pub(crate) accept_deletions: bool,
-    /// Memory budget of the whole process, without PostgreSQL [bytes, or with KiB, MiB, GiB;
-    /// default: an eighth of the machine's, 1 to 16 GiB]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    pub(crate) memory: Option<u64>,
-    /// Memory budget of PostgreSQL's index builds, all together [bytes, or with KiB, MiB, GiB;
-    /// default: a quarter of what its machine has beside shared_buffers, where that is this one]
-    #[arg(long, value_name = "SIZE", value_parser = server_size)]
-    pub(crate) server_memory: Option<u64>,
+    #[command(flatten)]
+    pub(crate) server: IndexMemoryArgs,
     /// Threads that check and encode [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: Option<u16>,
@@ -136,17 +166,79 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub(crate) max_db_connections: Option<u8>,
     #[command(flatten)]
-    pub(crate) fetch: FetchArgs,
+    pub(crate) worker: WorkerArgs,
     #[command(flatten)]
-    pub(crate) spool: SpoolArgs,
+    pub(crate) fill: FillArgs,
+}
+
+/// What all commands have in common that keep tables filled: `run`, `catch-up` and `follow`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct FillArgs {
+    /// Remove the rows of accounts that are gone from their host even if the host lost more than a
+    /// tenth of its accounts
+    #[arg(long)]
+    pub(crate) accept_deletions: bool,
+    /// Memory budget of the whole process, without PostgreSQL [bytes, or with KiB, MiB, GiB;
+    /// default: an eighth of the machine's, 1 to 16 GiB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) memory: Option<u64>,
     #[command(flatten)]
-    pub(crate) directory: DirectoryArgs,
-    #[command(flatten)]
-    pub(crate) caller: CallerArgs,
+    pub(crate) hosts: HostsArgs,
     #[command(flatten)]
     pub(crate) remember: MemoryArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+/// What the process is as one of the workers on its database.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct WorkerArgs {
+    /// Name of this worker in `skyfill status`, where several load into one database [default: the
+    /// name of the machine]
+    #[arg(long, value_name = "NAME", env = "SKYFILL_WORKER", value_parser = worker_name)]
+    pub(crate) worker: Option<String>,
+    /// Time after which another worker may take over the hosts of this one, if it does not renew
+    /// its leases; the same for all workers [seconds]
+    #[arg(long, value_name = "S", default_value_t = WorkerArgs::LEASE, value_parser = clap::value_parser!(u16).range(2..=3_600))]
+    pub(crate) lease: u16,
+}
+
+impl WorkerArgs {
+    const LEASE: u16 = 60;
+}
+
+impl Default for WorkerArgs {
+    fn default() -> Self {
+        Self {
+            worker: None,
+            lease: Self::LEASE,
+        }
+    }
+}
+
+/// What a run does with handles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RunHandles {
+    /// Verify them where fewer than 300,000 accounts are due; store those of more as claimed, to be
+    /// verified by `skyfill identities` beside the serving AppView
+    Auto,
+    /// Verify them, in both directions
+    Verified,
+    /// Store them as claimed, to be verified later
+    Claimed,
+    /// Leave the table `actor` alone
+    Skip,
+}
+
+/// How a run reads the DID documents of many accounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RunDocuments {
+    /// From the PLC directory's export, beside loading, where there are 300,000 accounts or more
+    Auto,
+    /// From the export in any case
+    Export,
+    /// One by one
+    Single,
 }
 
 /// Brings loaded tables up to the present, until an AppView can take over.
@@ -155,10 +247,12 @@ pub(crate) struct LoadArgs {
 /// merges repos that have a newer rev, removes the rows of accounts that are gone, and stores the
 /// new account states. Passes repeat until the relay still holds every event since the last
 /// comparison began. From then on, an AppView that subscribes to this relay misses nothing. Until
-/// then its ingester must be stopped. See docs/how-to/live-appview.md.
+/// then its ingester must be stopped. See docs/how-to/live-appview.md. With --follow it then goes
+/// on, as `skyfill follow` does, until it is stopped.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill catch-up
+  skyfill catch-up --follow
   skyfill catch-up --relay https://relay.example --contact ops@example.com")]
 pub(crate) struct CatchUpArgs {
     #[command(flatten)]
@@ -170,6 +264,24 @@ pub(crate) struct CatchUpArgs {
     /// time]
     #[arg(long, value_name = "ISO-TIME")]
     pub(crate) now: Option<String>,
+    /// Follow the event stream of the relay afterwards, until stopped
+    #[arg(long)]
+    pub(crate) follow: bool,
+    #[command(flatten)]
+    pub(crate) proof: ProofArgs,
     #[command(flatten)]
     pub(crate) load: LoadArgs,
+}
+
+fn worker_name(text: &str) -> Result<String, String> {
+    let is_plain = |c: char| !c.is_control() && !c.is_whitespace();
+    if (1..=64).contains(&text.chars().count()) && text.chars().all(is_plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a name of up to 64 characters without spaces".to_owned())
+    }
+}
+
+fn since(text: &str) -> Result<String, String> {
+    load::parse_since(text).ok_or_else(|| "expected a date such as 2024-05-01".to_owned())
 }

@@ -1,8 +1,9 @@
 //! Arguments about the network: limits and pace of requests, directories of accounts, sources of
-//! repos, and the practice network.
+//! repos, and the command that discovers them.
 
-use super::{DatabaseArgs, MemoryArgs, OutputArgs};
+use super::{DatabaseArgs, OutputArgs, values};
 use clap::Args;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// How to fetch repos.
@@ -82,34 +83,64 @@ pub(crate) struct CallerArgs {
     pub(crate) contact: Option<String>,
 }
 
-/// Where DID documents and handles are looked up.
+/// The servers that know accounts.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct DirectoryArgs {
-    /// Maximum time of one request for a document or handle [seconds]
-    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600), help_heading = "Network")]
-    pub(crate) timeout: u64,
+pub(crate) struct LookupServersArgs {
     /// URL of the PLC directory
     #[arg(
         long,
         value_name = "URL",
         env = "BSKY_DID_PLC_URL",
         default_value = "https://plc.directory",
+        value_parser = values::web_url,
         help_heading = "Network"
     )]
     pub(crate) plc_url: String,
+    /// DNS server to query instead of the system's
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = values::address, help_heading = "Network")]
+    pub(crate) dns_server: Option<SocketAddr>,
+}
+
+/// Where DID documents and handles are looked up.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DirectoryArgs {
+    /// Maximum time of one request for a document or handle [seconds]
+    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600), help_heading = "Network")]
+    pub(crate) timeout: u64,
+    #[command(flatten)]
+    pub(crate) servers: LookupServersArgs,
     /// Maximum rate at the PLC directory [requests per second]
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = "Network")]
     pub(crate) plc_rate: u32,
-    /// DNS server to query instead of the system's
-    #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Network")]
-    pub(crate) dns_server: Option<std::net::SocketAddr>,
     /// Server to request the well-known files of all handles from, with the handle in the Host
     /// header
-    #[arg(long, value_name = "URL", help_heading = "Network")]
+    #[arg(long, value_name = "URL", value_parser = values::web_url, help_heading = "Network")]
     pub(crate) well_known_server: Option<String>,
     /// Server to request all did:web documents from, with the host's name in the Host header
-    #[arg(long, value_name = "URL", help_heading = "Network")]
+    #[arg(long, value_name = "URL", value_parser = values::web_url, help_heading = "Network")]
     pub(crate) did_web_server: Option<String>,
+}
+
+/// How hosts and directories are asked, by a command that fetches repos and looks up accounts.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct HostsArgs {
+    #[command(flatten)]
+    pub(crate) fetch: FetchArgs,
+    #[command(flatten)]
+    pub(crate) spool: SpoolArgs,
+    #[command(flatten)]
+    pub(crate) directory: DirectoryArgs,
+    #[command(flatten)]
+    pub(crate) caller: CallerArgs,
+}
+
+/// What earlier commands stored about the network.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(crate) struct MemoryArgs {
+    /// Forget the network settings that earlier commands stored in this schema (`skyfill status`
+    /// shows them), and use only this command line and the environment
+    #[arg(long, help_heading = "Network")]
+    pub(crate) forget_settings: bool,
 }
 
 /// Where to discover repos.
@@ -143,18 +174,6 @@ pub(crate) struct SourceArgs {
     /// [seconds]
     #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = "Sources")]
     pub(crate) straggler_grace: u64,
-}
-
-impl SourceArgs {
-    /// Whether a source of repos is given. A relay alone is none: it may be given only for its
-    /// sequence numbers.
-    pub(crate) fn names_repos(&self) -> bool {
-        self.relay_repos
-            || !self.pds.is_empty()
-            || self.pds_file.is_some()
-            || self.plc_export
-            || !self.collection.is_empty()
-    }
 }
 
 /// Finds the repos of the network and their hosts.
@@ -192,58 +211,6 @@ pub(crate) struct DiscoverArgs {
     pub(crate) output: OutputArgs,
 }
 
-/// Serves the practice network on loopback: generated PDSes, a PLC directory, a relay and handles.
-///
-/// Prints one line of JSON with their URLs, and serves until it is stopped. The same seed gives the
-/// same accounts, repos and faults. Faults make hosts and repos fail in every known way; an unknown
-/// name prints the list of them.
-#[derive(Args, Debug)]
-#[command(after_help = "Examples:
-  skyfill simnet --repos 1000 --hosts 20
-  skyfill simnet --repos 20000 --hosts 300 --faults all --limit 100/10
-  skyfill simnet --faults limits-429,html,dead-host --hosts 30 --limit 50/10
-  skyfill simnet --dids dids.jsonl & skyfill run dids.jsonl --allow-private-hosts --handles skip")]
-pub(crate) struct SimnetArgs {
-    /// File to write all accounts to, as a DID file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) dids: Option<PathBuf>,
-    /// Number of accounts
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub(crate) repos: u32,
-    /// Approximate number of records over all accounts
-    #[arg(long, value_name = "N", default_value_t = 20_000)]
-    pub(crate) records: u32,
-    /// Number of PDSes
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=2000))]
-    pub(crate) hosts: u32,
-    /// Share of all accounts that the fullest host has, from 0 to 1
-    #[arg(long, value_name = "SHARE", default_value_t = 0.2)]
-    pub(crate) fullest_share: f64,
-    /// Faults to switch on, separated by commas, or all or none
-    #[arg(
-        long,
-        value_name = "LIST",
-        value_delimiter = ',',
-        default_value = "none"
-    )]
-    pub(crate) faults: Vec<String>,
-    /// Request limit of the hosts with the faults limits-429, silent-429 and shared-address
-    #[arg(long, value_name = "REQUESTS/SECONDS", value_parser = limit)]
-    pub(crate) limit: Option<simnet::Limit>,
-    /// Number of events that the relay keeps
-    #[arg(long, value_name = "N", default_value_t = 100_000)]
-    pub(crate) replay_events: u32,
-    /// Rate of commits, deletions, moves and new accounts [changes per second]
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) changes: u32,
-    /// Seed of the generated network
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(crate) seed: u64,
-    /// File to write the records to in the line form, repo after repo, instead of serving them
-    #[arg(long, value_name = "FILE")]
-    pub(crate) lines: Option<PathBuf>,
-}
-
 /// Parses a rate, in requests per second.
 fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
@@ -267,16 +234,4 @@ fn nsid(text: &str) -> Result<String, String> {
     } else {
         Err("expected a collection, for example app.bsky.feed.post".to_owned())
     }
-}
-
-/// `REQUESTS/SECONDS`.
-fn limit(text: &str) -> Result<simnet::Limit, String> {
-    let parsed = text.split_once('/').and_then(|(requests, seconds)| {
-        let (requests, seconds) = (requests.parse().ok()?, seconds.parse::<u32>().ok()?);
-        (requests > 0 && seconds > 0).then(|| simnet::Limit {
-            requests,
-            window: std::time::Duration::from_secs(seconds.into()),
-        })
-    });
-    parsed.ok_or_else(|| "expected requests and seconds, for example 3000/300".to_owned())
 }

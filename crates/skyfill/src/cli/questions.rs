@@ -1,9 +1,6 @@
 //! Arguments of the commands that answer questions: `explain`, `audit` and `compare`.
 
-use super::{
-    CallerArgs, DatabaseArgs, DirectoryArgs, FetchArgs, MemoryArgs, OutputArgs, SpoolArgs,
-    schema_name,
-};
+use super::{DatabaseArgs, HostsArgs, MemoryArgs, OutputArgs, SchemaArgs};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -29,13 +26,7 @@ pub(crate) struct ExplainArgs {
     #[command(flatten)]
     pub(crate) database: DatabaseArgs,
     #[command(flatten)]
-    pub(crate) limits: FetchArgs,
-    #[command(flatten)]
-    pub(crate) spool: SpoolArgs,
-    #[command(flatten)]
-    pub(crate) directory: DirectoryArgs,
-    #[command(flatten)]
-    pub(crate) caller: CallerArgs,
+    pub(crate) hosts: HostsArgs,
     #[command(flatten)]
     pub(crate) memory: MemoryArgs,
     /// Print the answer as JSON on stdout
@@ -63,9 +54,8 @@ pub(crate) struct AuditArgs {
         hide_env_values = true
     )]
     pub(crate) url: String,
-    /// Name of the AppView's schema: letters and underscores
-    #[arg(long, value_name = "NAME", env = "BSKY_DB_POSTGRES_SCHEMA", default_value = "bsky", value_parser = schema_name, help_heading = "Database")]
-    pub(crate) schema: String,
+    #[command(flatten)]
+    pub(crate) schema: SchemaArgs,
     /// Number of accounts to draw
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) sample: u32,
@@ -76,13 +66,7 @@ pub(crate) struct AuditArgs {
     #[command(flatten)]
     pub(crate) population: PopulationArgs,
     #[command(flatten)]
-    pub(crate) limits: FetchArgs,
-    #[command(flatten)]
-    pub(crate) spool: SpoolArgs,
-    #[command(flatten)]
-    pub(crate) directory: DirectoryArgs,
-    #[command(flatten)]
-    pub(crate) caller: CallerArgs,
+    pub(crate) hosts: HostsArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }

@@ -1,6 +1,6 @@
 //! The arguments of `skyfill status` and `skyfill report`.
 
-use crate::cli::DatabaseArgs;
+use crate::cli::{DatabaseArgs, values};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -36,7 +36,7 @@ pub(crate) struct StatusArgs {
     #[arg(long, value_name = "NAME", conflicts_with_all = ["did", "failed"])]
     pub(crate) host: Option<String>,
     /// Show one account: its repo, its proof, its identity, its last error
-    #[arg(long, value_name = "DID", conflicts_with = "failed")]
+    #[arg(long, value_name = "DID", value_parser = values::did, conflicts_with = "failed")]
     pub(crate) did: Option<String>,
     /// Show failed repos by reason, with examples and what helps
     #[arg(long)]

@@ -1,8 +1,10 @@
 //! `skyfill audit`.
 
 use crate::cli::AuditArgs;
-use crate::{fetch_args, signals};
+use crate::commands::print;
+use crate::signals;
 use engine::audit::{self, Options, Population};
+use engine::discovery::base_url;
 use observe::Workers;
 use process::{Database, DidFile, Ended, Failure, Target, clock};
 
@@ -11,22 +13,15 @@ const PATIENCE: u64 = 60;
 
 pub(crate) fn run(args: &AuditArgs) -> Result<Ended, Failure> {
     let chosen = &args.population;
-    let mut named: Vec<String> = Vec::new();
-    let population = match (&chosen.did_file, &chosen.relay) {
-        (Some(path), _) => Population::DidFile(DidFile::open(path)?),
-        (None, Some(relay)) => {
-            named.push(fetch_args::base_url("--relay", relay)?);
-            Population::Lists(named.clone())
-        }
-        (None, None) => {
-            for url in &chosen.pds {
-                named.push(fetch_args::base_url("--pds", url)?);
-            }
-            Population::Lists(named.clone())
-        }
+    let relays = chosen.relay.iter().map(|url| base_url("--relay", url));
+    let pds = chosen.pds.iter().map(|url| base_url("--pds", url));
+    let listers: Vec<String> = relays.chain(pds).collect::<Result<_, _>>()?;
+    let mut fetch = args.hosts.options(PATIENCE)?;
+    fetch.named.extend(listers.clone());
+    let population = match &chosen.did_file {
+        Some(path) => Population::DidFile(DidFile::open(path)?),
+        None => Population::Lists(listers),
     };
-    let mut fetch = fetch_args::options(&args.limits, &args.caller, PATIENCE)?;
-    fetch.named.extend(named);
     let options = Options {
         population,
         sample: args.sample as usize,
@@ -35,16 +30,12 @@ pub(crate) fn run(args: &AuditArgs) -> Result<Ended, Failure> {
             None => clock::now(None)?.unsigned_abs(),
         },
         fetch,
-        spool: fetch_args::spool(&args.spool)?,
-        directory: fetch_args::directory(
-            &args.directory,
-            &args.caller,
-            args.limits.allow_private_hosts,
-        ),
+        spool: args.hosts.spool()?,
+        directory: args.hosts.directory(),
     };
     let database = Database::open(&Target {
         url: Some(args.url.clone()),
-        schema: args.schema.clone(),
+        schema: args.schema.schema.clone(),
         data_dir: Default::default(),
     })?;
     let stop = signals::listen(Workers::default())?;
@@ -53,15 +44,6 @@ pub(crate) fn run(args: &AuditArgs) -> Result<Ended, Failure> {
         observe::log!("stopped; nothing was changed, and nothing is kept");
         return Ok(Ended::Stopped);
     };
-    if args.output.json {
-        observe::data!("{}", audited.json());
-    } else {
-        for line in audited.lines() {
-            observe::data!("{line}");
-        }
-    }
-    Ok(match audited.is_well() {
-        true => Ended::Well,
-        false => Ended::WithFailures,
-    })
+    print(args.output.json, || audited.json(), || audited.lines());
+    Ok(Ended::well_if(audited.is_well()))
 }

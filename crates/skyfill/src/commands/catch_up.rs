@@ -1,68 +1,54 @@
 //! `skyfill catch-up`.
 
 use crate::cli::CatchUpArgs;
-use crate::commands::watch::Watch;
-use crate::commands::{judged, stopped};
-use crate::{fetch_args, signals, told};
-use engine::catch_up::{self, CaughtUp, Options};
-use engine::recorder::Recorder;
-use engine::run::Session;
+use crate::commands::{begin, follow, judged, stopped};
+use crate::{fetch_args, signals};
+use engine::catch_up::{self, Options};
+use engine::discovery::Source;
+use engine::run::{LoadOptions, Session};
 use observe::Workers;
 use process::{Database, Ended, Failure, clock};
 
 pub(crate) fn run(given: &CatchUpArgs) -> Result<Ended, Failure> {
-    let database = Database::open_to_go_on(&given.load.database.target())?;
-    let _recorder = Recorder::start(&database);
-    let forget = given.load.remember.forget_settings;
-    let args: CatchUpArgs = told::complete(&database, forget)?;
-    crate::listening::shows(&database);
+    let target = given.load.database.target();
+    let database = match given.follow {
+        true => Database::open_to_stay(&target, false)?,
+        false => Database::open_to_go_on(&target)?,
+    };
+    let (args, watch, _recorder): (CatchUpArgs, _, _) = begin(&database, given.load.fill.remember)?;
     let now = args.now.as_deref().map(|now| clock::now(Some(now)));
     let options = Options {
         source: fetch_args::source(&args.source)?,
         passes: args.passes,
         now: now.transpose()?,
     };
-    let load = fetch_args::load(&args.load, &options.source, &database)?;
+    let load = LoadOptions {
+        follows: args.follow,
+        ..fetch_args::load(&args.load, &options.source, &database)?
+    };
     let workers = Workers::default();
     let stop = signals::listen(workers.clone())?;
-    let watch = Watch {
-        database: &database,
-        forget,
-    };
     let session = Session::open(&database, &load, &watch, workers, stop)?;
-    told::remember(&database, forget)?;
+    watch.store()?;
     let caught_up = match catch_up::catch_up(&session, &options)? {
         catch_up::Ended::CaughtUp(caught_up) => caught_up,
         catch_up::Ended::Stopped => return Ok(stopped()),
     };
-    summary(&args, options.source.relay(), &caught_up);
-    Ok(judged::ended(
-        &database,
-        &caught_up.coverage,
-        0,
-        args.load.no_verify,
-        true,
-    ))
-}
-
-/// Reports from where an AppView may take over.
-fn summary(args: &CatchUpArgs, relay: &str, caught_up: &CaughtUp) {
-    let CaughtUp {
-        cursor,
-        failed_hosts,
-        missing,
-        ..
-    } = caught_up;
-    if args.load.output.json {
+    let relay = options.source.relay();
+    if args.load.fill.output.json {
         observe::data!("{}", caught_up.json(relay));
     }
-    observe::log!(
-        "{relay} still has all events after sequence number {cursor}: an AppView that subscribes to it can be started now. The official one \
-         accepts no cursor and replays all that the relay keeps; others begin at {cursor} or before"
-    );
-    if *missing > 0 || *failed_hosts > 0 {
-        observe::log!(
-            "but {failed_hosts} hosts could not be listed and {missing} repos could not be loaded: their older changes may be missing; run it again later"
-        );
+    for line in caught_up.lines(relay) {
+        observe::log!("{line}");
     }
+    if args.follow {
+        judged::judged(&caught_up.coverage, 0);
+        let source = Source {
+            relay: Some(relay.to_owned()),
+            ..options.source.clone()
+        };
+        return follow::go_live(&session, &source, args.proof, args.load.fill.output.json);
+    }
+    let no_verify = args.load.no_verify;
+    Ok(judged::ended(&caught_up.coverage, 0, no_verify, true))
 }

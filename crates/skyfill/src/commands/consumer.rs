@@ -5,7 +5,7 @@ use crate::commands::judged;
 use crate::signals;
 use consumer::lines::driver::DriverKind;
 use consumer::lines::insert_test::{self, InsertTest, InsertTests};
-use consumer::{Consumed, Consumer, Options};
+use consumer::{Consumed, Consumer, Options, Source, StreamOptions};
 use engine::next;
 use engine::recorder::Recorder;
 use observe::Workers;
@@ -17,11 +17,16 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
     if let Some(test) = &args.db_test {
         return run_insert_tests(args, test);
     }
-    let Some(socket) = &args.socket else {
-        return Err(Failure::usage("no socket path given"));
+    let source = match (args.transport.settings()?, &args.socket) {
+        (Some(settings), _) => Source::Stream(StreamOptions {
+            settings,
+            until_empty: args.until_empty,
+        }),
+        (None, Some(socket)) => Source::Socket(socket.clone()),
+        (None, None) => return Err(Failure::usage("no socket path given")),
     };
     let consumer = Consumer::open(Options {
-        socket: socket.clone(),
+        source,
         target: args.database.target(),
         batch_size: args.batch_size as usize,
         memory: args.memory,

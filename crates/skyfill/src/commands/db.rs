@@ -1,49 +1,38 @@
 //! `skyfill db`: the private PostgreSQL as a service.
 
-use crate::cli::{DbAction, DbArgs};
-use process::database;
-use process::{Ended, Failure};
+use crate::cli::{DataDirArgs, DbAction, DbArgs};
+use process::{Ended, Failure, database};
 
 pub(crate) fn run(args: &DbArgs) -> Result<Ended, Failure> {
+    let start = |folder: &DataDirArgs| pgbox::start(&folder.data_dir).map_err(Failure::new);
     match &args.action {
         DbAction::Start(folder) => {
-            let server = pgbox::start(&folder.data_dir).map_err(Failure::new)?;
+            let server = start(folder)?;
             for notice in server.notices() {
                 observe::log!("note: {notice}");
             }
-            observe::log!(
-                "PostgreSQL is running as process {}: {}",
-                server.postmaster(),
-                server.url()
-            );
+            let (pid, url) = (server.postmaster(), server.url());
+            observe::log!("PostgreSQL is running as process {pid}: {url}");
             Ok(Ended::Well)
         }
         DbAction::Stop(folder) => {
-            let stopped = pgbox::stop(&folder.data_dir).map_err(Failure::new)?;
-            observe::log!(
-                "{}",
-                if stopped {
-                    "stopped"
-                } else {
-                    "it is not running"
-                }
-            );
+            match pgbox::stop(&folder.data_dir).map_err(Failure::new)? {
+                true => observe::log!("stopped"),
+                false => observe::log!("it is not running"),
+            }
             Ok(Ended::Well)
         }
-        DbAction::Status(folder) => match pgbox::status(&folder.data_dir).map_err(Failure::new)? {
-            Some(pid) => {
-                observe::data!("running as process {pid}");
-                Ok(Ended::Well)
+        DbAction::Status(folder) => {
+            let pid = pgbox::status(&folder.data_dir).map_err(Failure::new)?;
+            match pid {
+                Some(pid) => observe::data!("running as process {pid}"),
+                None => observe::data!("not running"),
             }
-            None => {
-                observe::data!("not running");
-                Ok(Ended::WithFailures)
-            }
-        },
+            Ok(Ended::well_if(pid.is_some()))
+        }
         DbAction::Url(folder) => {
             database::require_made(&folder.data_dir)?;
-            let server = pgbox::start(&folder.data_dir).map_err(Failure::new)?;
-            observe::data!("{}", server.url());
+            observe::data!("{}", start(folder)?.url());
             Ok(Ended::Well)
         }
     }

@@ -1,11 +1,10 @@
 //! `skyfill discover`.
 
 use crate::cli::DiscoverArgs;
-use crate::commands::{judged, stopped};
-use crate::{fetch_args, signals, told};
+use crate::commands::{begin, judged, stopped};
+use crate::{fetch_args, signals};
 use engine::discovery::{self, Discovery};
 use engine::next;
-use engine::recorder::Recorder;
 use observe::Workers;
 use process::{Database, Ended, Failure, checks, threads};
 use std::fs::File;
@@ -17,15 +16,12 @@ pub(crate) fn run(given: &DiscoverArgs) -> Result<Ended, Failure> {
         checks::require_writable("--did-file", path)?;
     }
     let database = Database::open_to_work(&given.database.target())?;
-    let _recorder = Recorder::start(&database);
-    let forget = given.memory.forget_settings;
-    let args: DiscoverArgs = told::complete(&database, forget)?;
-    crate::listening::shows(&database);
+    let (args, watch, _recorder): (DiscoverArgs, _, _) = begin(&database, given.memory)?;
     let source = fetch_args::source(&args.source)?;
     let fetch = fetch_args::options_naming(&args.fetch, &args.caller, &source)?;
     let allow_private_hosts = args.fetch.allow_private_hosts;
     let directory = fetch_args::directory(&args.directory, &args.caller, allow_private_hosts);
-    told::remember(&database, forget)?;
+    watch.store()?;
     let stop = signals::listen(Workers::default())?;
     let discovery = Discovery {
         database: &database,
@@ -45,11 +41,7 @@ pub(crate) fn run(given: &DiscoverArgs) -> Result<Ended, Failure> {
         observe::data!("{}", pass.json());
     }
     judged::log_next(next::AFTER_DISCOVER);
-    Ok(if pass.is_complete() {
-        Ended::Well
-    } else {
-        Ended::WithFailures
-    })
+    Ok(Ended::well_if(pass.is_complete()))
 }
 
 /// Writes all repos that are known as a DID file; `-` is stdout.

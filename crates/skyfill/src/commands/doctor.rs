@@ -1,7 +1,9 @@
 //! `skyfill doctor`, and what `skyfill run` reports of it when it begins.
 
 use crate::cli::DoctorArgs;
-use crate::{fetch_args, told};
+use crate::command_line::command_line;
+use crate::commands::print;
+use crate::fetch_args;
 use doctor::Level;
 use doctor::network::{self, Network};
 use engine::discovery::PUBLIC_RELAY;
@@ -29,40 +31,33 @@ pub(crate) fn run(given: &DoctorArgs) -> Result<Ended, Failure> {
         findings.extend(threads::start()?.block_on(network::look(&network)));
     }
     let highest = doctor::highest(&findings);
-    if given.json {
-        let all = serde_json::json!({"level": highest, "findings": findings});
-        observe::data!("{all}");
-    } else {
-        for finding in &findings {
-            observe::data!("{finding}");
-        }
-    }
+    let json = || serde_json::json!({"level": highest, "findings": findings});
+    let lines = || findings.iter().map(ToString::to_string).collect();
+    print(given.json, json, lines);
     observe::log!("{}", doctor::counted(&findings));
-    Ok(match highest {
-        Level::Problem => Ended::WithFailures,
-        Level::Ok | Level::Note | Level::Warning => Ended::Well,
-    })
+    Ok(Ended::well_if(highest != Level::Problem))
 }
 
-/// Whom to ask: the arguments, with what earlier commands on the database were told.
+/// Whom to ask: the arguments, with the options that earlier commands on the database stored.
 fn network(given: &DoctorArgs, database: Option<&Database>) -> Result<Network, Failure> {
     let has_ledger = |database: &&Database| {
         let client = database.connect().ok();
         client.is_some_and(|mut client| ledger::exists(&mut client).unwrap_or(false))
     };
-    let told: Option<DoctorArgs> = match database.filter(has_ledger) {
-        Some(database) => Some(told::complete(database, given.memory.forget_settings)?),
+    let forget = given.memory.forget_settings;
+    let completed: Option<DoctorArgs> = match database.filter(has_ledger) {
+        Some(database) => Some(command_line().complete(database, forget)?),
         None => None,
     };
-    let args = told.as_ref().unwrap_or(given);
+    let args = completed.as_ref().unwrap_or(given);
     Ok(Network {
         user_agent: fetch_args::user_agent(&args.caller),
-        plc_url: args.plc_url.clone(),
+        plc_url: args.servers.plc_url.clone(),
         relay: args
             .relay
             .clone()
             .unwrap_or_else(|| PUBLIC_RELAY.to_owned()),
-        dns_server: args.dns_server,
+        dns_server: args.servers.dns_server,
         timeout: Duration::from_secs(args.timeout),
     })
 }

@@ -1,9 +1,10 @@
 //! `skyfill finalize`.
 
 use crate::cli::FinalizeArgs;
+use crate::command_line::command_line;
 use crate::commands::{judged, stopped};
-use crate::{signals, told};
-use engine::finalize::{self, OUT_OF_DATE, Options, Outcome};
+use crate::signals;
+use engine::finalize::{self, OUT_OF_DATE, Options};
 use engine::next;
 use engine::recorder::Recorder;
 use observe::Workers;
@@ -18,6 +19,7 @@ pub(crate) fn run(args: &FinalizeArgs) -> Result<Ended, Failure> {
         connections: usize::from(args.max_db_connections),
         slice_rows: args.slice_rows,
         restart: args.restart,
+        is_beside: false,
         notifications: args.notifications.clone(),
         is_patient: false,
     };
@@ -26,15 +28,15 @@ pub(crate) fn run(args: &FinalizeArgs) -> Result<Ended, Failure> {
         observe::data!("{}", summary.json());
     }
     match summary.outcome {
-        Outcome::Done => {
+        finalize::Ended::Done => {
             judged::log_next(next::AFTER_FINALIZE);
             Ok(Ended::Well)
         }
-        Outcome::Stopped => {
-            told::done(&["restart"]);
+        finalize::Ended::Stopped => {
+            command_line().on_effective(&["restart"]);
             Ok(stopped())
         }
-        Outcome::OutOfDate => {
+        finalize::Ended::OutOfDate => {
             observe::log!("{OUT_OF_DATE}");
             Ok(Ended::WithFailures)
         }

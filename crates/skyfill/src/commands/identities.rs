@@ -1,28 +1,21 @@
 //! `skyfill identities`.
 
 use crate::cli::{HandleMode, IdentitiesArgs};
-use crate::commands::watch::Watch;
-use crate::commands::{judged, stopped};
-use crate::{fetch_args, signals, told};
-use engine::identities::{self, Bulk, LookUp, Options, RETRIED_LATER};
+use crate::commands::{begin, judged, stopped};
+use crate::{fetch_args, signals};
+use engine::identities::{
+    self, Bulk, Documents, HandleMode as Handles, LookUp, Options, RETRIED_LATER,
+};
 use engine::next;
-use engine::recorder::Recorder;
 use observe::Workers;
-use process::{Database, Ended, Failure, clock};
+use process::{Database, Ended, Failure, Stop, clock};
 
 pub(crate) fn run(given: &IdentitiesArgs) -> Result<Ended, Failure> {
     let database = Database::open_to_go_on(&given.database.target())?;
-    let _recorder = Recorder::start(&database);
-    let forget = given.memory.forget_settings;
-    let args: IdentitiesArgs = told::complete(&database, forget)?;
-    crate::listening::shows(&database);
-    told::remember(&database, forget)?;
+    let (args, watch, _recorder): (IdentitiesArgs, _, _) = begin(&database, given.memory)?;
+    watch.store()?;
     let stop = signals::listen(Workers::default())?;
-    let options = options(&args)?;
-    let watch = Watch {
-        database: &database,
-        forget,
-    };
+    let options = options(&args, &database, &stop)?;
     let (summary, is_stopped) = match identities::look_up(&options, &database, &stop, &watch)? {
         LookUp::Done(summary) => (Some(summary), false),
         LookUp::Stopped(summary) => (summary, true),
@@ -39,31 +32,39 @@ pub(crate) fn run(given: &IdentitiesArgs) -> Result<Ended, Failure> {
     }
     let proved = identities::prove(&options.directory, &database, &stop)?;
     if !proved.is_stopped {
-        judged::log_next(next::AFTER_IDENTITIES);
+        let next = database
+            .patient(&stop)
+            .run(|client| next::after_identities(client, &database.schema))?;
+        if let Some(next) = next {
+            judged::log_next(next);
+        }
     }
-    Ok(match (proved.is_stopped, left) {
-        (true, _) => Ended::Stopped,
-        (false, 0) => Ended::Well,
-        (false, _) => Ended::WithFailures,
+    Ok(match proved.is_stopped {
+        true => Ended::Stopped,
+        false => Ended::well_if(left == 0),
     })
 }
 
-fn options(args: &IdentitiesArgs) -> Result<Options, Failure> {
+fn options(args: &IdentitiesArgs, database: &Database, stop: &Stop) -> Result<Options, Failure> {
+    let handles = match args.handles {
+        HandleMode::Auto => Handles::Auto,
+        HandleMode::Verified => Handles::Verified,
+        HandleMode::Claimed => Handles::Claimed,
+    };
+    let settles = handles != Handles::Claimed;
+    let directory = fetch_args::directory(&args.directory, &args.caller, args.allow_private_hosts);
     Ok(Options {
-        handles: match args.handles {
-            HandleMode::Verified => identities::HandleMode::Verified,
-            HandleMode::Claimed => identities::HandleMode::Claimed,
-        },
+        handles,
+        settles,
         bulk: match args.plc_export {
             true => Bulk::Known,
-            false => Bulk::Nothing,
+            false => Documents::Auto.bulk(&directory, database, settles, stop)?,
         },
         retry: args.retry,
         recheck: args.recheck,
         dids: args.dids.clone(),
         now: clock::now(args.now.as_deref())?,
-        directory: fetch_args::directory(&args.directory, &args.caller, args.allow_private_hosts),
+        directory,
         concurrency: usize::from(args.concurrency),
-        is_patient: false,
     })
 }

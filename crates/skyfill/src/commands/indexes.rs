@@ -3,10 +3,11 @@
 use crate::cli::{IndexesAction, IndexesArgs, IndexesTarget, RestoreArgs};
 use crate::commands::stopped;
 use crate::signals;
+use engine::indexes;
 use engine::run::{Scale, Wanted};
 use observe::{Workers, printable};
-use process::Database;
-use process::{Ended, Failure};
+use process::{Database, Ended, Failure};
+use serde_json::json;
 
 pub(crate) fn run(args: &IndexesArgs) -> Result<Ended, Failure> {
     match &args.action {
@@ -16,30 +17,18 @@ pub(crate) fn run(args: &IndexesArgs) -> Result<Ended, Failure> {
 }
 
 fn status(target: &IndexesTarget) -> Result<Ended, Failure> {
-    let database = Database::open_existing(&target.database.target())?;
-    let mut client = database.connect()?;
-    database.require_trusted(&mut client)?;
-    let missing = load::indexes::missing(&mut client, &database.schema)
-        .map_err(|error| database.failure(error))?;
+    let missing = indexes::missing(&Database::open_existing(&target.database.target())?)?;
     if target.json {
-        let names: Vec<_> = missing
-            .iter()
-            .map(|d| serde_json::json!({"table": d.table, "name": d.name, "ddl": d.ddl}))
-            .collect();
-        observe::data!("{}", serde_json::json!({ "dropped": names }));
+        observe::data!("{}", json!({ "dropped": indexes::json(&missing) }));
     } else {
-        for dropped in &missing {
+        for what in &missing {
             let [table, name, ddl] =
-                [&dropped.table, &dropped.name, &dropped.ddl].map(|text| printable(text));
+                [&what.table, &what.name, &what.ddl].map(|text| printable(text));
             observe::data!("{table}\t{name}\t{ddl}");
         }
         observe::log!("{} dropped by skyfill", missing.len());
     }
-    Ok(if missing.is_empty() {
-        Ended::Well
-    } else {
-        Ended::WithFailures
-    })
+    Ok(Ended::well_if(missing.is_empty()))
 }
 
 fn restore(args: &RestoreArgs) -> Result<Ended, Failure> {
@@ -47,15 +36,15 @@ fn restore(args: &RestoreArgs) -> Result<Ended, Failure> {
     let stop = signals::listen(Workers::default())?;
     let wanted = Wanted {
         connections: args.max_db_connections.map(usize::from),
-        server_memory: args.server_memory,
+        server_memory: args.server.server_memory,
         ..Wanted::default()
     };
     let scale = Scale::choose(&wanted, &database)?;
-    let Some(restored) = engine::indexes::restore(&database, scale.indexes, &stop)? else {
+    let Some(restored) = indexes::restore(&database, scale.indexes, &stop)? else {
         return Ok(stopped());
     };
     if args.target.json {
-        observe::data!("{}", serde_json::json!({ "restored": restored }));
+        observe::data!("{}", json!({ "restored": restored }));
     }
     observe::log!("{} restored", restored.len());
     Ok(Ended::Well)

@@ -1,37 +1,75 @@
 //! `skyfill run`.
 
 use crate::cli::{LoadArgs, LoadMode, RunArgs};
-use crate::commands::watch::Watch;
-use crate::commands::{judged, stopped};
-use crate::{fetch_args, signals, told};
+use crate::command_line::command_line;
+use crate::commands::{begin, doctor, follow, judged, plan, stopped};
+use crate::{fetch_args, signals};
 use engine::certificate;
-use engine::recorder::Recorder;
-use engine::run::{self, Around, Done, NewRun, Options, Outcome, Repos, Requested, Session};
+use engine::run::{self, Around, Done, LoadOptions, NewRun, Options, Repos, Requested, Session};
 use ledger::coverage::Coverage;
 use ledger::runs::Mode;
 use observe::Workers;
 use process::{Database, DidFile, Ended, Failure, clock};
 use std::time::Instant;
 
+/// Options that concern what all workers on a database do: one that joins others cannot have other
+/// ones.
+const AGREED: [&str; 9] = [
+    "accept_deletions",
+    "documents",
+    "handles",
+    "host_rate",
+    "lease",
+    "no_verify",
+    "plc_url",
+    "relay",
+    "skip_host",
+];
+
 pub(crate) fn run(given: &RunArgs) -> Result<Ended, Failure> {
     let started = Instant::now();
     let did_file = given.what.did_file.as_deref().map(DidFile::open);
-    let did_file = did_file.transpose()?;
-    let database = open_database(given)?;
-    let _recorder = Recorder::start(&database);
-    let forget = given.load.remember.forget_settings;
-    let args: RunArgs = told::complete(&database, forget)?;
-    crate::listening::shows(&database);
-    let options = options(&args, did_file)?;
-    let load = fetch_args::load(&args.load, &options.source, &database)?;
-    super::doctor::warn(&database, load.scale.connections);
+    let given_options = options(given, did_file.transpose()?)?;
+    if given.foresight.dry_run {
+        return plan::dry_run(given, given_options);
+    }
+    let target = given.load.database.target();
+    // The private database is made only if there is something to load into it.
+    let is_made = given_options.discovers || given_options.repos.names_any();
+    let database = match (given.follow, is_made) {
+        (true, _) => Database::open_to_stay(&target, is_made)?,
+        (false, true) => Database::open_to_work(&target)?,
+        (false, false) => Database::open_to_go_on(&target)?,
+    };
+    let (mut args, watch, _recorder): (RunArgs, _, _) = begin(&database, given.load.fill.remember)?;
+    let options = options(&args, given_options.repos.did_file)?;
+    if run::has_other_workers(&database)? {
+        command_line().require_agreement(&database, &AGREED)?;
+        // The stored folder is another worker's, perhaps on this machine.
+        if given.load.keep_cars.is_none() && args.load.keep_cars.take().is_some() {
+            observe::log!(
+                "note: other workers keep CARs, and this one keeps none; name a folder of its own with --keep-cars"
+            );
+        }
+    }
+    let load = LoadOptions {
+        follows: args.follow,
+        ..fetch_args::load(&args.load, &options.source, &database)?
+    };
+    doctor::warn(&database, load.scale.connections);
     let workers = Workers::default();
     let stop = signals::listen(workers.clone())?;
-    let watch = Watch {
-        database: &database,
-        forget,
-    };
     let session = Session::open(&database, &load, &watch, workers, stop)?;
+    let source = options.source.clone();
+    if args.follow {
+        let relay = engine::follow::relay_to_follow(&source, &database)?;
+        // Repos whose time has come are retried while it follows.
+        if engine::follow::is_loaded(&database, &relay)? && !options.retry_failed {
+            watch.store()?;
+            observe::log!("all is loaded; following {relay}");
+            return follow::go_live(&session, &source, args.proof, args.load.fill.output.json);
+        }
+    }
     let (ended, bad_lines) = run::run(&session, options)?;
     if matches!(ended, run::Ended::Stopped) {
         return Ok(stopped());
@@ -40,36 +78,16 @@ pub(crate) fn run(given: &RunArgs) -> Result<Ended, Failure> {
     if let run::Ended::Run(done) = ended {
         summary(&args.load, &database, &coverage, &done, started);
         if done.is_stopped() {
-            return Ok(Ended::Stopped);
+            return Ok(stopped());
         }
+        observe::log!("a page about it: {}", command_line().of_command("report"));
     }
-    Ok(judged::ended(
-        &database,
-        &coverage,
-        bad_lines,
-        args.load.no_verify,
-        false,
-    ))
-}
-
-/// Whether the arguments ask to look for repos.
-fn discovers(args: &RunArgs) -> bool {
-    args.what.discover || args.source.names_repos()
-}
-
-/// The database; the private one is made only if there is something to load into it.
-fn open_database(args: &RunArgs) -> Result<Database, Failure> {
-    let what = &args.what;
-    let names_any = what.did_file.is_some()
-        || what.from_cars.is_some()
-        || !what.did.is_empty()
-        || !what.handle.is_empty()
-        || !what.followed_by.is_empty()
-        || !what.list.is_empty();
-    if names_any || discovers(args) {
-        return Database::open_to_work(&args.load.database.target());
+    if args.follow {
+        judged::judged(&coverage, bad_lines);
+        return follow::go_live(&session, &source, args.proof, args.load.fill.output.json);
     }
-    Database::open_to_go_on(&args.load.database.target())
+    let no_verify = args.load.no_verify;
+    Ok(judged::ended(&coverage, bad_lines, no_verify, false))
 }
 
 fn options(args: &RunArgs, did_file: Option<DidFile>) -> Result<Options, Failure> {
@@ -84,12 +102,14 @@ fn options(args: &RunArgs, did_file: Option<DidFile>) -> Result<Options, Failure
         what.notifications.as_ref(),
         what.since.as_deref(),
     );
+    let source = fetch_args::source(&args.source)?;
     Ok(Options {
         repos: Repos {
             did_file,
             dids: what.did.clone(),
             handles: what.handle.clone(),
             from_cars: what.from_cars.clone(),
+            fetches_missing: what.fetch_missing,
             around: Around {
                 followed_by: what.followed_by.clone(),
                 hops: what.hops,
@@ -97,9 +117,10 @@ fn options(args: &RunArgs, did_file: Option<DidFile>) -> Result<Options, Failure
                 most: what.most_accounts,
             },
         },
-        discovers: discovers(args),
-        source: fetch_args::source(&args.source)?,
+        discovers: what.discover || source.names_repos(),
+        source,
         retry_failed: what.retry_failed,
+        is_forced: args.foresight.force,
         new: NewRun {
             now: clock::now(what.now.as_deref())?,
             mode: match what.mode {
@@ -120,28 +141,11 @@ fn summary(
     done: &Done,
     started: Instant,
 ) {
-    let run = &done.run;
-    let states = certificate::words(&coverage.repos);
     let seconds = started.elapsed().as_secs_f64();
-    if args.output.json {
+    if args.fill.output.json {
         observe::data!("{}", done.json(coverage, seconds));
     }
-    let listed: Vec<String> = states
-        .iter()
-        .map(|(state, repos)| format!("{repos} {state}"))
-        .collect();
-    observe::log!("repos: {}; {seconds:.1} s", listed.join(", "));
-    match done.outcome {
-        Outcome::Stopped => _ = stopped(),
-        Outcome::Done { differences: 0 } => observe::log!(
-            "run {} is done: schema {} of {}",
-            run.id,
-            database.schema,
-            database.shown()
-        ),
-        Outcome::Done { .. } => observe::log!("the tables differ from the commits"),
-    }
-    if !done.is_stopped() {
-        observe::log!("a page about it: {}", told::line_of("report"));
+    for line in done.lines(coverage, database, seconds) {
+        observe::log!("{line}");
     }
 }

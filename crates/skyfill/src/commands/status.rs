@@ -1,6 +1,7 @@
 //! `skyfill status`.
 
 use crate::cli::StatusArgs;
+use crate::commands::print;
 use crate::signals;
 use engine::status::{Status, account, failed, host, lines};
 use observe::Workers;
@@ -25,10 +26,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
         let groups = failed::read(&database)?;
         let as_json = || json!({ "failed": failed::json(&groups) });
         print(args.json, as_json, || failed::lines(&groups));
-        return Ok(match groups.is_empty() {
-            true => Ended::Well,
-            false => Ended::WithFailures,
-        });
+        return Ok(Ended::well_if(groups.is_empty()));
     }
     match args.watch {
         Some(seconds) => watch(args, &database, Duration::from_secs(seconds)),
@@ -39,22 +37,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<Ended, Failure> {
 fn show(args: &StatusArgs, database: &Database) -> Result<Ended, Failure> {
     let status = Status::read(database, args.hosts)?;
     print(args.json, || status.json(), || lines::lines(&status));
-    Ok(match status.judgment.verdict.is_complete() {
-        true => Ended::Well,
-        false => Ended::WithFailures,
-    })
-}
-
-fn print(
-    as_json: bool,
-    json: impl FnOnce() -> serde_json::Value,
-    lines: impl FnOnce() -> Vec<String>,
-) {
-    if as_json {
-        observe::data!("{}", json());
-        return;
-    }
-    observe::data!("{}", lines().join("\n"));
+    Ok(Ended::well_if(status.judgment.verdict.is_complete()))
 }
 
 /// Shows it again and again until it is stopped; on a terminal in the same place.

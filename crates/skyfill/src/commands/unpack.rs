@@ -11,8 +11,5 @@ pub(crate) fn run(args: &UnpackArgs) -> Result<Ended, Failure> {
         return Ok(Ended::Well);
     };
     observe::log!("{pairs} pairs, {bad} entries skipped");
-    Ok(match bad {
-        0 => Ended::Well,
-        _ => Ended::WithFailures,
-    })
+    Ok(Ended::well_if(bad == 0))
 }

@@ -1,23 +1,18 @@
 //! `skyfill verify`.
 
 use crate::cli::VerifyArgs;
-use crate::commands::judged;
-use crate::commands::watch::Watch;
-use crate::{fetch_args, signals, told};
+use crate::commands::{begin, judged, stopped};
+use crate::{fetch_args, signals};
 use engine::certificate;
 use engine::next;
-use engine::recorder::Recorder;
 use engine::verify::{self, Comparison, Options, Repaired};
 use observe::Workers;
 use process::{Database, Ended, Failure};
 
 pub(crate) fn run(given: &VerifyArgs) -> Result<Ended, Failure> {
     let database = Database::open_to_compare(&given.database.target())?;
-    let _recorder = Recorder::start(&database);
-    let forget = given.memory.forget_settings;
-    let args: VerifyArgs = told::complete(&database, forget)?;
-    crate::listening::shows(&database);
-    told::remember(&database, forget)?;
+    let (args, watch, _recorder): (VerifyArgs, _, _) = begin(&database, given.memory)?;
+    watch.store()?;
     let stop = signals::listen(Workers::default())?;
     let directory =
         || fetch_args::directory(&args.directory, &args.caller, args.allow_private_hosts);
@@ -25,22 +20,15 @@ pub(crate) fn run(given: &VerifyArgs) -> Result<Ended, Failure> {
         dids: args.did.clone(),
         all: args.all,
         sample: args.sample,
+        connections: args.max_db_connections.map(usize::from),
         signatures: args.signatures.then(directory),
         repair: args.repair,
         certificate: args.certificate.clone(),
         lists_repos: args.certificate_repos,
     };
-    let watch = Watch {
-        database: &database,
-        forget,
-    };
     let verified = match verify::verify(&options, &database, &stop, &watch)? {
         Comparison::Done(verified) => verified,
-        Comparison::Stopped => {
-            let line = told::line_to_go_on_with();
-            observe::log!("stopped; it goes on with: {line}");
-            return Ok(Ended::Stopped);
-        }
+        Comparison::Stopped => return Ok(stopped()),
     };
     observe::log!(
         "accounts with an unchecked signature: {}",
@@ -54,13 +42,10 @@ pub(crate) fn run(given: &VerifyArgs) -> Result<Ended, Failure> {
         log_repair(repaired);
     } else if args.did.is_empty() {
         let coverage = certificate::coverage(&database)?;
-        judged::log_next_after(&database, &coverage, &verified.judgment, false);
+        judged::log_next_after(&coverage, &verified.judgment, false);
     }
     // Exit code 0 means "complete", and nothing else does.
-    Ok(match verified.judgment.verdict.is_complete() {
-        true => Ended::Well,
-        false => Ended::WithFailures,
-    })
+    Ok(Ended::well_if(verified.judgment.verdict.is_complete()))
 }
 
 fn log_repair(Repaired { marked, unknown }: Repaired) {

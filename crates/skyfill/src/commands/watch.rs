@@ -1,6 +1,6 @@
 //! What a command prints for the milestones and findings of its engine.
 
-use crate::told;
+use crate::command_line::command_line;
 use engine::{Milestone, Observer};
 use process::{Database, Failure};
 use verify::Finding;
@@ -18,15 +18,23 @@ const DISCOVERY: [&str; 6] = [
 /// A command that watches its engine.
 pub(crate) struct Watch<'w> {
     pub(crate) database: &'w Database,
-    /// Whether what earlier commands were told is forgotten.
+    /// Whether the options that earlier commands stored are forgotten.
     pub(crate) forget: bool,
+}
+
+impl Watch<'_> {
+    /// Stores the options of this command for later ones.
+    pub(crate) fn store(&self) -> Result<(), Failure> {
+        command_line().store(self.database, self.forget)
+    }
 }
 
 impl Observer for Watch<'_> {
     fn reached(&self, milestone: Milestone) -> Result<(), Failure> {
+        let line = command_line();
         match milestone {
-            Milestone::Accepted => return told::remember(self.database, self.forget),
-            Milestone::ReposAdded => told::done(&[
+            Milestone::Accepted => return self.store(),
+            Milestone::ReposAdded => line.on_effective(&[
                 "did_file",
                 "did",
                 "handle",
@@ -35,17 +43,17 @@ impl Observer for Watch<'_> {
                 "list",
                 "most_accounts",
             ]),
-            Milestone::Discovered => return told::used_up(self.database, &DISCOVERY),
-            Milestone::FailuresReopened => told::done(&["retry_failed"]),
+            Milestone::Discovered => return line.on_used_up(self.database, &DISCOVERY),
+            Milestone::FailuresReopened => line.on_effective(&["retry_failed"]),
             Milestone::RunBegun { is_new } => {
-                told::done(&["mode", "now", "collections", "notifications", "since"]);
+                line.on_effective(&["mode", "now", "collections", "notifications", "since"]);
                 // The run before it, which this command may have ended, took along what goes with a
                 // run.
                 if is_new {
-                    return told::remember(self.database, false);
+                    return line.store(self.database, false);
                 }
             }
-            Milestone::AccountsMarked => told::done(&["recheck", "retry", "dids"]),
+            Milestone::AccountsMarked => line.on_effective(&["recheck", "retry", "dids"]),
         }
         Ok(())
     }

@@ -37,7 +37,6 @@ impl World {
         let net = Net::of_cars(earlier.clone());
         let mut steps = Vec::new();
         for (at, did) in net.dids.iter().enumerate() {
-            net.set_document(did, &simnet::document(did, "x.test", &net.server.url()));
             let first = later(&earlier[did], did, &mut random);
             let second = later(&first, did, &mut random);
             steps.push((
@@ -73,12 +72,36 @@ impl World {
     }
 
     fn serve_earlier(&self) {
+        self.serve_handles(false);
         for (did, car) in &self.earlier {
             self.serve(did, &Step::Repo(car.clone()));
         }
     }
 
+    /// Documents and handles: later, every two accounts have changed theirs for each other's, and
+    /// some of those lead nowhere.
+    fn serve_handles(&self, is_later: bool) {
+        for (at, did) in self.net.dids.iter().enumerate() {
+            let handle = format!("h{}.test", if is_later { at ^ 1 } else { at });
+            let document = simnet::document(did, &handle, &self.net.server.url());
+            self.net.set_document(did, &document);
+            match is_later && at % 5 == 4 {
+                false => self.net.set_handle(&handle, did),
+                true => self
+                    .net
+                    .server
+                    .set(&format!("handle {handle}"), Answer::error(404, "NotFound")),
+            }
+        }
+    }
+
+    /// Looks all accounts up.
+    fn look_up(&self, db: &TestDb) {
+        run_well(self.net.identities(db).arg("--recheck"));
+    }
+
     fn serve_later(&self) {
+        self.serve_handles(true);
         for (did, steps) in &self.steps {
             if let Some(last) = steps.last() {
                 self.serve(did, last);
@@ -137,8 +160,15 @@ fn three_ways(seeds: [u64; 2]) {
     world.serve_later();
     let whole = TestDb::migrated();
     world.run(&whole, all(&world.net));
+    world.look_up(&whole);
     let wanted = whole.dump();
-    for table in ["post_agg", "profile_agg", "notification", "thread_gate"] {
+    for table in [
+        "actor",
+        "post_agg",
+        "profile_agg",
+        "notification",
+        "thread_gate",
+    ] {
         assert!(!wanted[table].is_empty(), "{table} is empty");
     }
     // In thirds, with finalize in between.
@@ -154,12 +184,16 @@ fn three_ways(seeds: [u64; 2]) {
             told(&output)
         );
     }
+    world.look_up(&thirds);
     assert_same(&thirds, &wanted, &format!("{seeds:?} in thirds"));
     // By changes, in two orders.
     for order in 0..2 {
         world.serve_earlier();
         let changed = TestDb::migrated();
         world.run(&changed, all(&world.net));
+        if order == 0 {
+            world.look_up(&changed);
+        }
         let turns: Vec<usize> = (0..world.steps.len())
             .flat_map(|account| std::iter::repeat_n(account, world.steps[account].1.len()))
             .collect();
@@ -178,6 +212,8 @@ fn three_ways(seeds: [u64; 2]) {
             batch.dedup();
             world.run(&changed, batch.iter().map(String::as_str));
         }
+        world.serve_handles(true);
+        world.look_up(&changed);
         assert_same(&changed, &wanted, &format!("{seeds:?}, order {order}"));
         assert_kept(&changed);
         run_well(finalize(&changed).arg("--restart"));
@@ -189,22 +225,24 @@ fn three_ways(seeds: [u64; 2]) {
     }
 }
 
+/// Four seeds; ten with `make chaos`, which sets how many kills it wants.
 #[test]
 fn three_ways_to_the_same_tables() {
+    let is_long = std::env::var_os("SKYFILL_CHAOS_KILLS").is_some();
+    let of_threads: [&[u64]; 2] = if is_long {
+        [&[1, 3, 9], &[5, 7]]
+    } else {
+        [&[1], &[5]]
+    };
     std::thread::scope(|scope| {
-        for first in [1, 5] {
+        for seeds in of_threads {
             scope.spawn(move || {
-                for seed in [first, first + 2] {
+                for seed in seeds {
                     three_ways([seed * 100, seed * 100 + 1]);
                 }
             });
         }
     });
-}
-
-#[test]
-fn three_ways_to_the_same_tables_once_more() {
-    three_ways([901, 902]);
 }
 
 /// Ends in the transaction of each slice of the changes, after its work and before its commit, and
@@ -243,6 +281,84 @@ fn killed_in_each_slice_of_the_changes() {
     assert_same(&db, &whole.dump(), "after all kills");
 }
 
+/// Deletes an account while a slice that sees its posts writes their notifications; the load is
+/// where it is to be when `is_there` says so.
+fn deleted_beside_a_slice(restart: bool, is_there: &str) {
+    let world = World::new([501, 502]);
+    world.serve_earlier();
+    let db = TestDb::migrated();
+    world.run(&db, all(&world.net));
+    let mut client = db.client();
+    // The slice has something to do.
+    let told = "DELETE FROM bsky.notification WHERE reason IN ('quote', 'reply') RETURNING author, \"recordUri\"";
+    let told = client.query(told, &[]).unwrap();
+    let did: String = told.first().expect("a quote or reply").get(0);
+    for row in &told {
+        let note = "INSERT INTO skyfill.change (schema_name, kind, key, difference) VALUES ('bsky', 'record', $1, 0)";
+        client.execute(note, &[&row.get::<_, String>(1)]).unwrap();
+    }
+    client
+        .batch_execute(
+            "CREATE FUNCTION skyfill.pause() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN IF NEW.stage = 'notifications' AND NEW.done THEN PERFORM pg_advisory_xact_lock_shared(4711); END IF; RETURN NEW; END $$;
+             CREATE TRIGGER pause BEFORE UPDATE ON skyfill.finalize_slice FOR EACH ROW EXECUTE FUNCTION skyfill.pause();
+             SELECT pg_advisory_lock(4711)",
+        )
+        .unwrap();
+    let mut computes = finalize(&db);
+    if restart {
+        computes.arg("--restart");
+    }
+    let computing = Watched::start(&mut computes);
+    let asks = |client: &mut postgres::Client, what: &str| -> bool {
+        let sql = format!("SELECT EXISTS ({what})");
+        client.query_one(&sql, &[]).unwrap().get(0)
+    };
+    let pauses =
+        "SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted";
+    wait_until("the slice pauses", || asks(&mut client, pauses));
+    world.serve(&did, &Step::Says("RepoNotFound"));
+    let printed = std::thread::scope(|scope| {
+        let loading = scope.spawn(|| world.run(&db, [did.as_str()]));
+        let is_there = is_there.replace("$DID", &did);
+        wait_until("the account's rows are deleted", || {
+            asks(&mut client, &is_there)
+        });
+        client
+            .batch_execute("SELECT pg_advisory_unlock(4711)")
+            .unwrap();
+        testbed::told(&loading.join().unwrap())
+    });
+    let (code, computed) = computing.end();
+    // What it computed of everything is out of date.
+    assert_eq!(code, Some(i32::from(restart)), "{computed}");
+    run_well(&mut finalize(&db));
+    let left = format!("SELECT FROM bsky.notification WHERE author = '{did}'");
+    assert!(!asks(&mut client, &left), "{printed}\n{computed}");
+    // And they are those of whoever computes everything now.
+    let notifications = db.dump()["notification"].clone();
+    run_well(finalize(&db).arg("--restart"));
+    assert_eq!(db.dump()["notification"], notifications);
+}
+
+#[test]
+fn a_post_that_is_deleted_while_its_notifications_are_written_leaves_none() {
+    deleted_beside_a_slice(
+        false,
+        "SELECT WHERE NOT EXISTS (SELECT FROM bsky.post WHERE creator = '$DID')",
+    );
+}
+
+#[test]
+fn nor_does_one_that_is_deleted_while_everything_is_computed() {
+    // Its load waits for the slice, to say that it is out of date.
+    deleted_beside_a_slice(
+        true,
+        "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'skyfill run'
+           AND wait_event_type = 'Lock' AND wait_event <> 'advisory'",
+    );
+}
+
 /// Rows that were read from the AppView's tables.
 fn rows_read(db: &TestDb) -> i64 {
     let mut client = db.client();
@@ -256,18 +372,29 @@ fn rows_read(db: &TestDb) -> i64 {
     client.query_one(sql, &[]).unwrap().get(0)
 }
 
-/// Rows that are read when one of so many repos changes, and the rows that there are.
-fn cost_of_a_change(repos: usize) -> (i64, i64) {
+/// A loaded network of so many repos.
+fn loaded(repos: usize) -> (simnet::Population, Net, TestDb) {
     let population = simnet::Population::new(3, repos, repos * 100);
     let cars = (0..repos).map(|account| (population.did(account), population.car(account)));
     let net = Net::of_cars(cars);
     let (db, dir) = (TestDb::migrated(), folder());
     let file = did_file(dir.path(), &net.server.url(), all(&net));
     run_well(run_load(&db.url).arg(&file));
-    let rows: i64 = appview::table::ALL
+    (population, net, db)
+}
+
+fn rows_of(db: &TestDb) -> i64 {
+    appview::table::ALL
         .iter()
         .map(|table| db.count(table.name))
-        .sum();
+        .sum()
+}
+
+/// Rows that are read when one of so many repos changes, and the rows that there are.
+fn cost_of_a_change(repos: usize) -> (i64, i64) {
+    let (population, net, db) = loaded(repos);
+    let dir = folder();
+    let rows = rows_of(&db);
     // One of middling size.
     let account = (0..repos)
         .min_by_key(|account| population.records(*account).len().abs_diff(100))
@@ -287,6 +414,46 @@ fn cost_of_a_change(repos: usize) -> (i64, i64) {
     (rows_read(&db) - before, rows)
 }
 
+/// Rows that are read to find what was changed in one of so many repos, when that one is compared;
+/// when it is repaired, and the rows that there are.
+fn cost_of_a_comparison(repos: usize) -> [i64; 3] {
+    let (population, net, db) = loaded(repos);
+    let rows = rows_of(&db);
+    let good = db.dump();
+    let account = (0..repos)
+        .min_by_key(|account| population.records(*account).len().abs_diff(100))
+        .unwrap();
+    let did = population.did(account);
+    // In place: of rows that others insert or delete, the server's counts tell, and then everything
+    // is computed.
+    let damage = "UPDATE bsky.\"like\" SET \"subjectCid\" = 'other' WHERE uri = (SELECT uri FROM bsky.\"like\" WHERE creator = $1 LIMIT 1)";
+    assert_eq!(db.client().execute(damage, &[&did]).unwrap(), 1);
+    let before = rows_read(&db);
+    let found = skyfill()
+        .args(["verify", "--repair", "--did", &did])
+        .env("BSKY_DB_POSTGRES_URL", &db.url)
+        .output()
+        .unwrap();
+    assert_eq!(found.status.code(), Some(1), "{}", told(&found));
+    let compared = rows_read(&db) - before;
+    run_well(run_load(&db.url).arg("--no-verify"));
+    let repaired = rows_read(&db) - before - compared;
+    eprintln!("one of {repos} repos: {compared} rows read to compare it, {repaired} to repair it");
+    assert_eq!(difference(&db.dump(), &good), None);
+    drop(net);
+    [compared, repaired, rows]
+}
+
+#[test]
+fn the_cost_of_comparing_and_repairing_a_repo_is_that_of_the_repo() {
+    let [compared, repaired, rows] = cost_of_a_comparison(60);
+    let [compared_of_large, repaired_of_large, rows_of_large] = cost_of_a_comparison(600);
+    assert!(rows_of_large > 8 * rows);
+    for (large, small) in [(compared_of_large, compared), (repaired_of_large, repaired)] {
+        assert!(large <= 2 * small, "{large} rows read, {small} of a tenth");
+    }
+}
+
 #[test]
 fn the_cost_follows_the_change() {
     let (small, rows) = cost_of_a_change(60);
@@ -296,6 +463,55 @@ fn the_cost_follows_the_change() {
     assert!(rows_of_large > 8 * rows);
     assert!(small <= rows / 4, "{small} rows read, of {rows}");
     assert!(large <= 2 * small, "{large} rows read, {small} of a tenth");
+}
+
+/// Nobody analyzes the tables, which would let the server forget what it counted.
+pub(crate) fn without_autovacuum(db: &TestDb) {
+    db.client()
+        .batch_execute(
+            "DO $$ DECLARE t regclass; BEGIN
+               FOR t IN SELECT oid FROM pg_class WHERE relnamespace = 'bsky'::regnamespace AND relkind = 'r' LOOP
+                 EXECUTE format('ALTER TABLE %s SET (autovacuum_enabled = off)', t);
+               END LOOP;
+             END $$",
+        )
+        .unwrap();
+}
+
+#[test]
+fn a_transaction_that_was_rolled_back_is_no_foreign_writer() {
+    let tangle = simnet::Tangle::knotted(78, 6, 300);
+    let net = Net::of_tangle(&tangle);
+    let (db, dir) = (TestDb::migrated(), folder());
+    without_autovacuum(&db);
+    let file = did_file(dir.path(), &net.server.url(), all(&net));
+    run_well(run_load(&db.url).arg(&file).arg("--no-verify"));
+    let mut client = db.client();
+    let mut deleted = || -> i64 {
+        let sql = "SELECT pg_stat_get_tuples_deleted('bsky.\"like\"'::regclass)";
+        client.query_one(sql, &[]).unwrap().get(0)
+    };
+    let before = deleted();
+    // As a deadlock or a kill takes back what a load wrote.
+    db.client()
+        .batch_execute(
+            "BEGIN; DELETE FROM bsky.\"like\"; ROLLBACK; SELECT pg_stat_force_next_flush()",
+        )
+        .unwrap();
+    wait_until("the server's count of it", || deleted() > before);
+    let said = told(&run_well(&mut finalize(&db)));
+    assert!(
+        said.contains("nothing changed since the last time"),
+        "{said}"
+    );
+    // What is not taken back is found out.
+    db.client()
+        .batch_execute("DELETE FROM bsky.\"like\" WHERE uri = (SELECT min(uri) FROM bsky.\"like\")")
+        .unwrap();
+    wait_until("the server's count of a foreign writer", || {
+        let said = told(&run_well(&mut finalize(&db)));
+        said.contains("another program wrote to the tables")
+    });
 }
 
 #[test]

@@ -19,6 +19,7 @@ const RUN: &[&str] = &[
     "docs/how-to/partial-backfills.md",
     "docs/how-to/profiling.md",
     "docs/how-to/questions.md",
+    "docs/how-to/several-machines.md",
     "docs/tutorial/first-hour.md",
 ];
 
@@ -312,6 +313,11 @@ fn the_guide_to_partial_backfills_works_as_written() {
 #[test]
 fn the_guide_to_questions_works_as_written() {
     assert!(works("docs/how-to/questions.md").db.count("record") > 0);
+}
+
+#[test]
+fn the_guide_to_several_machines_works_as_written() {
+    assert!(works("docs/how-to/several-machines.md").db.count("record") > 0);
 }
 
 #[test]

@@ -397,7 +397,7 @@ fn two_at_once_and_dropped_indexes_are_told() {
     let db = TestDb::migrated();
     let mut client = db.client();
     let (lock, hold) = (ledger::locks::Lock::Finalize, ledger::locks::Hold::Session);
-    assert!(ledger::locks::try_take(&mut client, lock, hold).expect("lock"));
+    assert!(ledger::locks::try_acquire(&mut client, lock, hold).expect("lock"));
     let output = finalize(&db).output().expect("run");
     assert_eq!(output.status.code(), Some(3), "{}", told(&output));
     assert!(

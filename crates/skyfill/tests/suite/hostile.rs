@@ -1,10 +1,13 @@
 //! Hostile response bodies, and hosts that go wrong, beside good repos: each
 //! case ends as it should, in time, and costs nobody else anything.
 
+use crate::network::states;
+use simnet::hostile::encoding::Encoding;
 use simnet::{Answer, Population, Server};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 use testbed::*;
@@ -310,6 +313,49 @@ fn slow_endless_and_broken_hosts_cost_their_own_repos_only() {
     );
     assert_eq!(summary(&output)["sent"], goods.len());
     drop(consumer);
+}
+
+/// The same command, which the system ends if it writes a file of more than so many bytes.
+fn with_files_up_to(bytes: u64, command: &Command) -> Command {
+    let mut limited = clean(Command::new("sh"));
+    // In blocks of 512 bytes.
+    let script = format!("ulimit -f {} && exec \"$@\"", bytes / 512);
+    limited.args(["-c", &script, "sh"]);
+    limited.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            limited.env(name, value);
+        }
+    }
+    limited
+}
+
+#[test]
+fn bodies_that_decompress_to_thousands_of_times_their_size_take_no_disk() {
+    let bomb = Arc::new(Encoding::Zstd.zeros(256 << 20));
+    assert!(bomb.len() < 16 << 10, "{}", bomb.len());
+    let good = Population::new(8, 3, 600);
+    let net = Net::of_cars((0..good.len()).map(|account| (good.did(account), good.car(account))));
+    let bombs: Vec<String> = (0..3).map(|n| format!("did:plc:bomb{n}")).collect();
+    for did in &bombs {
+        let answer = Answer::Packed(Encoding::Zstd, Arc::clone(&bomb));
+        net.server.set(did, answer);
+    }
+    let (folder, db) = (folder(), TestDb::migrated());
+    let dids = bombs.iter().chain(&net.dids).map(String::as_str);
+    let file = did_file(folder.path(), &net.server.url(), dids);
+    let mut run = run_load(&db.url);
+    run.arg(&file).args(["--max-attempts", "1"]);
+    let output = with_files_up_to(32 << 20, &run).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    let states = states(&db);
+    let ended = |wanted: &str, dids: &[String]| {
+        for did in dids {
+            assert_eq!(states[did], wanted, "{did}: {}", told(&output));
+        }
+    };
+    ended("failed", &bombs);
+    ended("loaded", &net.dids);
 }
 
 /// Reasons by DID in a file of failures.

@@ -106,6 +106,67 @@ fn a_kill_loses_no_build_and_the_next_start_does_not_double_one() {
     assert_eq!(difference(&db.dump(), &reference.dump()), None);
 }
 
+/// The settings of all tables.
+fn settings(db: &TestDb) -> Vec<String> {
+    let sql = "SELECT c.relname || ' ' || o FROM pg_class c, unnest(c.reloptions) o
+               WHERE c.relnamespace = 'bsky'::regnamespace AND c.relkind = 'r' ORDER BY 1";
+    let rows = db.client().query(sql, &[]).unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// Pages of `record`, and those of them that are known to be visible to all.
+fn pages(db: &TestDb) -> (i32, i32) {
+    let sql = "SELECT relpages, relallvisible FROM pg_class WHERE oid = 'bsky.record'::regclass";
+    let row = db.client().query_one(sql, &[]).unwrap();
+    (row.get(0), row.get(1))
+}
+
+#[test]
+fn tables_are_frozen_before_their_indexes_and_autovacuum_is_as_before_in_the_end() {
+    let (net, db) = (net(), TestDb::migrated());
+    let own = "ALTER TABLE bsky.\"like\" SET (autovacuum_enabled = true, autovacuum_vacuum_scale_factor = 0.5);
+               ALTER TABLE bsky.post SET (autovacuum_enabled = false)";
+    db.client().batch_execute(own).unwrap();
+    let before = settings(&db);
+    assert_eq!(before.len(), 3);
+    load_only(&db, &net);
+    let off = |settings: &[String]| {
+        let off = settings
+            .iter()
+            .filter(|it| it.ends_with(" autovacuum_enabled=false"));
+        off.count()
+    };
+    let loading = settings(&db);
+    assert!(off(&loading) > appview::table::ALL.len(), "{loading:?}");
+    assert!(loading.contains(&"like autovacuum_vacuum_scale_factor=0.5".to_owned()));
+    // Killed when the first index is there.
+    let output = go_on(&db)
+        .env("SKYFILL_FAILPOINT", "rebuild")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), None, "{}", told(&output));
+    let (all, visible) = pages(&db);
+    assert!(all > 100 && visible == all, "{visible} of {all} pages");
+    assert_eq!(settings(&db), loading);
+    let other = db.copied();
+    run_well(&mut go_on(&db));
+    assert_eq!(settings(&db), before);
+    // So does the command that ends a load by hand.
+    let mut restore = skyfill();
+    restore.args(["indexes", "restore"]);
+    run_well(restore.env("BSKY_DB_POSTGRES_URL", &other.url));
+    assert_eq!(settings(&other), before);
+    let left = "SELECT count(*) FROM skyfill.table_setting";
+    assert_eq!(
+        other
+            .client()
+            .query_one(left, &[])
+            .unwrap()
+            .get::<_, i64>(0),
+        0
+    );
+}
+
 #[test]
 fn a_stop_cancels_what_the_server_builds() {
     let (net, db) = (net(), TestDb::migrated());

@@ -93,7 +93,19 @@ fn arguments_and_files() {
     )
     .unwrap();
     fs::write(dir.path().join("opt-out.txt"), "https://pds.example/\n").unwrap();
-    let commands: [&[&str]; 9] = [
+    fs::write(dir.path().join("dids.jsonl"), "").unwrap();
+    let commands: [&[&str]; 12] = [
+        &["run", "--did", "alice.example"],
+        &["run", "--discover", "--plc-url", "ftp://plc.example"],
+        &[
+            "producer",
+            "dids.jsonl",
+            "a.sock",
+            "--starting-line",
+            "10",
+            "--ending-line",
+            "5",
+        ],
         &["run", "dids.csv"],
         &["run", "missing.jsonl"],
         &["run", "."],

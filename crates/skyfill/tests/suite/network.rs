@@ -35,6 +35,14 @@ pub(crate) fn on_with(network: &Network, db: &TestDb, command: &str, handles: &s
 
 /// The same, with a summary for people.
 pub(crate) fn plain_on(network: &Network, db: &TestDb, command: &str, handles: &str) -> Command {
+    let mut skyfill = patient_on(network, db, command, handles);
+    skyfill.args(["--stall-timeout", "2", "--processing-timeout", "10"]);
+    skyfill.args(["--host-patience", "6"]);
+    skyfill
+}
+
+/// The same, with as much patience with hosts as is the default.
+pub(crate) fn patient_on(network: &Network, db: &TestDb, command: &str, handles: &str) -> Command {
     let mut skyfill = skyfill();
     skyfill.args([
         command,
@@ -47,12 +55,6 @@ pub(crate) fn plain_on(network: &Network, db: &TestDb, command: &str, handles: &
         "5000",
         "--timeout",
         "2",
-        "--stall-timeout",
-        "2",
-        "--processing-timeout",
-        "10",
-        "--host-patience",
-        "6",
         "--max-repo-bytes",
         "30000000",
     ]);
@@ -63,7 +65,11 @@ pub(crate) fn plain_on(network: &Network, db: &TestDb, command: &str, handles: &
             "--dns-server",
             &dns().address().to_string(),
         ]);
-        skyfill.args(["--now", NOW, "--handles", handles]);
+        skyfill.args(["--handles", handles]);
+    }
+    // What is followed has the time of the clock.
+    if !matches!(command, "discover" | "follow") {
+        skyfill.args(["--now", NOW]);
     }
     skyfill.env("BSKY_DB_POSTGRES_URL", &db.url);
     skyfill
@@ -116,7 +122,7 @@ fn assert_as_expected(db: &TestDb, network: &Network, except: &dyn Fn(&str) -> b
 }
 
 /// A database that was filled from the true CARs of the accounts that are expected to be loaded.
-fn filled_from_cars(network: &Network, dids: impl Fn(&str) -> bool) -> TestDb {
+pub(crate) fn filled_from_cars(network: &Network, dids: impl Fn(&str) -> bool) -> TestDb {
     let (db, dir) = (TestDb::migrated(), folder());
     let expected = network.expected();
     let loaded = expected.iter().filter(|(did, state)| {
@@ -137,7 +143,7 @@ fn filled_from_cars(network: &Network, dids: impl Fn(&str) -> bool) -> TestDb {
 
 /// The tables are those of a load of the true CARs, but for rows of `actor` of accounts that are
 /// not active: CARs do not tell of them.
-fn assert_same_tables(db: &TestDb, reference: &TestDb) {
+pub(crate) fn assert_same_tables(db: &TestDb, reference: &TestDb) {
     let mut dump = db.dump();
     if let Some(actors) = dump.get_mut("actor") {
         actors.retain(|row| {
@@ -529,14 +535,6 @@ fn what_changes_meanwhile_is_caught_up_with_until_nothing_is_missing() {
             .unwrap()
             .get(0);
         assert_eq!(status, 0);
-        for did in &gone {
-            client
-                .execute(
-                    "UPDATE skyfill.repo SET state = 'open' WHERE did = $1",
-                    &[did],
-                )
-                .unwrap();
-        }
         remove_for_comparison(&db, &gone);
         assert_same_tables(&db, &reference);
     }
@@ -544,8 +542,10 @@ fn what_changes_meanwhile_is_caught_up_with_until_nothing_is_missing() {
 
 /// Takes away the accounts whose rows are kept though a load of now would not have them, by what
 /// catch-up does to deleted ones.
-fn remove_for_comparison(db: &TestDb, dids: &[String]) {
+pub(crate) fn remove_for_comparison(db: &TestDb, dids: &[String]) {
     let mut client = db.client();
+    let open = "UPDATE skyfill.repo SET state = 'open' WHERE did = ANY($1)";
+    client.execute(open, &[&dids]).unwrap();
     let mut remover = load::Remover::connect(&db.url, "bsky").unwrap();
     for did in dids {
         let lease: i64 = client
@@ -558,6 +558,41 @@ fn remove_for_comparison(db: &TestDb, dids: &[String]) {
         assert!(remover.remove(did, lease).unwrap(), "{did}");
     }
     run_well(&mut finalize(db));
+}
+
+/// A pass asks a host for its list, and for the repos that the list has a newer rev of: no more.
+#[test]
+fn a_host_without_a_newer_rev_costs_its_list_alone() {
+    let network = Network::start(settings(23, 90, 12));
+    let db = TestDb::migrated();
+    let relay = network.relay_url();
+    run_well(
+        on(&network, &db, "run")
+            .args(FAST)
+            .args(["--discover", "--relay", &relay]),
+    );
+    let catch_up = || {
+        network.reset_counts();
+        run_well(
+            on(&network, &db, "catch-up")
+                .args(FAST)
+                .args(["--relay", &relay]),
+        );
+        network.counts()
+    };
+    let quiet = catch_up();
+    assert!(quiet.iter().all(|host| host.get_repo == 0));
+    assert!(quiet.iter().all(|host| host.requests > 0));
+    // Three accounts change, each on its host; a move concerns two.
+    network.change(3, 3);
+    let busy = catch_up();
+    let repos: u64 = busy.iter().map(|host| host.get_repo).sum();
+    assert!((1..=6).contains(&repos), "{repos} requests for repos");
+    let as_before = busy
+        .iter()
+        .zip(&quiet)
+        .filter(|(now, before)| now.get_repo == 0 && now.requests == before.requests);
+    assert!(as_before.count() >= 12 - 6);
 }
 
 #[test]

@@ -115,6 +115,7 @@ const MEASURED: &[&str] = &[
     "concurrency",
     "cursor",
     "endedAt",
+    "joinedAt",
     "limit",
     "limitSeconds",
     "limitWhy",
@@ -128,6 +129,7 @@ const MEASURED: &[&str] = &[
     "rowsPerSecond",
     "seconds",
     "seenAt",
+    "seenSecondsAgo",
     "serverCpuSeconds",
     "workedAt",
 ];
@@ -136,6 +138,12 @@ fn hide_measures(value: &mut Value) {
     match value {
         Value::Object(members) => {
             for (name, member) in members {
+                if let ("workers", Value::Array(workers)) = (name.as_str(), &mut *member) {
+                    // Called by the name of the machine.
+                    workers
+                        .iter_mut()
+                        .for_each(|worker| worker["name"] = Value::from("#"));
+                }
                 // Whether a phase was long enough to see what limits it is of the machine.
                 let is_seen =
                     !member.is_null() || matches!(name.as_str(), "boundBy" | "limit" | "limitWhy");

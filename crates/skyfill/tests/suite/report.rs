@@ -2,7 +2,6 @@
 //! data of `--json`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use testbed::*;
 
@@ -99,50 +98,32 @@ fn a_page_holds_all_of_a_run_and_nothing_acts() {
     assert_eq!(output.status.code(), Some(3), "{}", told(&output));
 }
 
-fn chromium() -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let names = [
-        "chromium-headless-shell",
-        "chromium",
-        "chromium-browser",
-        "google-chrome",
-    ];
-    let mut names = names.iter();
-    let found = names.find_map(|name| {
-        std::env::split_paths(&path)
-            .map(|folder| folder.join(name))
-            .find(|file| file.exists())
-    });
-    found.expect("chromium: scripts/setup.sh test installs it")
-}
-
-/// What the browser made of a page, and what it complained about.
-fn opened(browser: &Path, page: &Path, dir: &Path) -> (String, String) {
-    let mut command = Command::new(browser);
-    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]);
-    command.args(["--enable-logging=stderr", "--disable-background-networking"]);
-    command.arg(format!("--user-data-dir={}", dir.join("browser").display()));
-    let output = command
-        .arg(format!("file://{}", page.display()))
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", told(&output));
-    let complaints: Vec<String> = String::from_utf8_lossy(&output.stderr)
-        .lines()
-        .filter(|line| line.contains("CONSOLE"))
-        .map(str::to_owned)
-        .collect();
-    let dom = String::from_utf8_lossy(&output.stdout).into_owned();
-    (dom, complaints.join("\n"))
-}
-
 #[test]
 fn a_browser_opens_it_without_a_complaint() {
     let (db, dir) = loaded();
     let path = dir.path().join("run.html");
     run_well(&mut on(&db, &["report", "-o", path.to_str().unwrap()]));
-    let (dom, complaints) = opened(&chromium(), &path, dir.path());
-    assert_eq!(complaints, "");
-    assert!(dom.contains("<section id=\"sizes\""), "{dom}");
-    assert!(!dom.contains("<script") && !dom.contains("<img"), "{dom}");
+    let page = format!("file://{}", path.display());
+    let mut browser = Browser::start();
+    for (name, screen, is_dark) in [
+        ("light", (1280, 900), false),
+        ("dark", (1280, 900), true),
+        ("phone", (390, 844), false),
+    ] {
+        browser.set_screen(screen, is_dark);
+        browser.goto(&page);
+        browser.screenshot(&format!("report-{name}"));
+        let errors = browser.errors();
+        assert!(errors.is_empty(), "{name}: {errors:#?}");
+        let faults = browser.accessibility_faults();
+        assert!(faults.is_empty(), "{name}: {faults:#?}");
+    }
+    let has = |browser: &mut Browser, what: &str| {
+        let asked = format!("document.querySelector({what:?}) !== null");
+        browser.eval(&asked) == true
+    };
+    assert!(has(&mut browser, "section#sizes"));
+    assert!(!has(&mut browser, "script, img, iframe"));
+    let requests = browser.requests();
+    assert!(requests.iter().all(|url| *url == page), "{requests:?}");
 }

@@ -230,6 +230,19 @@ fn a_second_load_needs_no_network() {
     let third = TestDb::migrated();
     run_and_prove(run_load(&third.url).arg("--from-cars").arg(&plain));
     assert_same(&third, &first, "from files");
+    // Killed when all was loaded, it continues with what is left.
+    let killed = TestDb::migrated();
+    let output = run_load(&killed.url)
+        .arg("--from-cars")
+        .arg(&cars)
+        .env("SKYFILL_FAILPOINT", "phase")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), None, "{}", told(&output));
+    let output = run_load(&killed.url).output().unwrap();
+    assert!(output.status.success(), "{}", told(&output));
+    assert!(!told(&output).contains("loaded again"), "{}", told(&output));
+    assert_same(&killed, &first, "from the archive, killed");
     assert_eq!(net.server.requests(), requests);
     // A torn archive costs the repo that is torn.
     let torn = cars.join("000000.cars.zst");

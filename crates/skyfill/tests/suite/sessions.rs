@@ -46,7 +46,7 @@ fn a_load_beside_discovery_does_not_wait() {
     let tangle = simnet::Tangle::new(61, 3, 60);
     let (net, db, dir) = (Net::of_tangle(&tangle), TestDb::migrated(), folder());
     let mut discovery = db.client();
-    assert!(locks::try_take(&mut discovery, Lock::Passes, Hold::Session).unwrap());
+    assert!(locks::try_acquire(&mut discovery, Lock::Passes, Hold::Session).unwrap());
     net.load(&db, dir.path(), &net.dids, 1, &[]);
     assert!(db.count("record") > 0);
 }
@@ -58,7 +58,7 @@ fn who_waits_for_a_lock_says_for_whom_and_stops_when_told() {
     other
         .batch_execute("SET application_name = 'the other one'")
         .unwrap();
-    assert!(locks::try_take(&mut other, Lock::Probes, Hold::Session).unwrap());
+    assert!(locks::try_acquire(&mut other, Lock::Probes, Hold::Session).unwrap());
     let mut consumer = skyfill();
     consumer
         .arg("consumer")

@@ -71,13 +71,7 @@ pub fn stored(client: &mut Client, uri: &str) -> Result<Stored, Error> {
         .iter()
         .filter(|info| info.id != table::RECORD.info().id);
     for info in of_records {
-        // The key of op_thread_reply begins with the root, which the post knows.
-        let from = if info.id == table::OP_THREAD_REPLY.info().id {
-            "post p JOIN op_thread_reply x ON x.\"rootUri\" = p.\"replyRoot\" AND x.uri = p.uri WHERE p.uri = $1"
-                .to_owned()
-        } else {
-            format!("\"{}\" x WHERE x.\"{}\" = $1", info.name, info.uri)
-        };
+        let from = info.rows_of_record("$1");
         let rows = client.query(&format!("SELECT to_jsonb(x)::text FROM {from}"), &[&uri])?;
         for row in rows {
             let value = serde_json::from_str(row.get(0)).unwrap_or(Value::Null);

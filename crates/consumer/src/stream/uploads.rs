@@ -1,0 +1,175 @@
+//! Parts that come in several messages, until their last piece is there.
+//!
+//! Their messages stay in the stream, and their pieces lie in temporary files. If there are more
+//! uploads than files, the pieces of the others are read again when they are complete.
+
+use crate::frames::Spool;
+use handoff::frames::MAGIC;
+use nats::message::Place;
+use nats::shard::Delivery;
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+/// Maximum number of files, for each shard.
+const MOST_FILES: usize = 32;
+
+/// A part that is complete: its frames, and the numbers of its messages.
+pub(super) struct Complete {
+    /// Nothing if its pieces have to be read again.
+    pub(super) spool: Option<Spool>,
+    pub(super) sequences: Vec<u64>,
+}
+
+/// What a message led to.
+pub(super) enum Added {
+    /// More has to come.
+    Open,
+    /// The part is complete.
+    Complete(Complete),
+    /// These messages are nothing that can be stored; why.
+    Refused(Vec<u64>, String),
+    /// The message belongs to an upload that was dropped, or that never began.
+    Orphan(u64),
+}
+
+/// An upload.
+pub(super) struct Upload {
+    pub(super) subject: String,
+    /// Its first message, if it was still there; it has no content.
+    pub(super) first: Option<u64>,
+    /// The messages of its pieces.
+    sequences: Vec<u64>,
+    pieces: u32,
+    spool: Option<Spool>,
+    /// When its last piece came.
+    since: Instant,
+}
+
+impl Upload {
+    fn new(subject: &str, has_file: bool) -> Self {
+        Self {
+            subject: subject.to_owned(),
+            first: None,
+            sequences: Vec::new(),
+            pieces: 0,
+            spool: has_file.then(Spool::default),
+            since: Instant::now(),
+        }
+    }
+
+    /// The last message that has come.
+    pub(super) fn last(&self) -> u64 {
+        self.sequences.last().copied().or(self.first).unwrap_or(0)
+    }
+
+    /// The numbers of its messages.
+    pub(super) fn into_sequences(self) -> impl Iterator<Item = u64> {
+        self.first.into_iter().chain(self.sequences)
+    }
+}
+
+/// The uploads of a shard.
+#[derive(Default)]
+pub(super) struct Uploads {
+    open: HashMap<String, Upload>,
+    /// The first messages of those that are complete, which their producers delete.
+    first: VecDeque<(Instant, u64)>,
+}
+
+impl Uploads {
+    /// Takes a message of an upload.
+    pub(super) fn add(&mut self, delivery: &Delivery, place: Place) -> Added {
+        let (subject, sequence) = (&delivery.subject, delivery.sequence);
+        let (number, is_last) = match place {
+            Place::Open => {
+                if self.open.contains_key(subject) {
+                    let why = format!("{subject}: the upload had begun");
+                    return Added::Refused(vec![sequence], why);
+                }
+                self.begin(subject).first = Some(sequence);
+                return Added::Open;
+            }
+            Place::More(number) => (number, false),
+            Place::Last(number) => (number, true),
+            Place::Whole => return Added::Orphan(sequence),
+        };
+        if number == 1 && !self.open.contains_key(subject) {
+            // Its producer has sent all of it, or a consumer wanted to drop it.
+            self.begin(subject);
+        }
+        let Some(upload) = self.open.get_mut(subject) else {
+            return Added::Orphan(sequence);
+        };
+        if number != upload.pieces + 1 {
+            return Added::Orphan(sequence);
+        }
+        upload.sequences.push(sequence);
+        let added = upload.add_piece(&delivery.payload, is_last);
+        if let Ok(false) = added {
+            return Added::Open;
+        }
+        let Some(upload) = self.open.remove(subject) else {
+            return Added::Open;
+        };
+        self.first
+            .extend(upload.first.map(|first| (Instant::now(), first)));
+        match added {
+            Ok(_) => Added::Complete(Complete {
+                spool: upload.spool,
+                sequences: upload.sequences,
+            }),
+            Err(why) => Added::Refused(upload.sequences, format!("{subject}: {why}")),
+        }
+    }
+
+    fn begin(&mut self, subject: &str) -> &mut Upload {
+        let files = self.open.values().filter(|upload| upload.spool.is_some());
+        let has_file = files.count() < MOST_FILES;
+        let upload = Upload::new(subject, has_file);
+        self.open.entry(subject.to_owned()).or_insert(upload)
+    }
+
+    /// Takes out an upload of which nothing came for so long.
+    pub(super) fn take_stale(&mut self, longest: Duration) -> Option<Upload> {
+        let oldest = self.open.values().min_by_key(|upload| upload.since)?;
+        let subject = (oldest.since.elapsed() > longest).then(|| oldest.subject.clone())?;
+        self.open.remove(&subject)
+    }
+
+    /// Puts back one that goes on after all.
+    pub(super) fn put_back(&mut self, mut upload: Upload) {
+        upload.since = Instant::now();
+        self.open.insert(upload.subject.clone(), upload);
+    }
+
+    /// The first message of an upload that was complete so long ago that its producer is gone.
+    pub(super) fn take_first(&mut self, longest: Duration) -> Option<u64> {
+        let (since, first) = self.first.front()?;
+        let first = (since.elapsed() > longest).then_some(*first)?;
+        self.first.pop_front();
+        Some(first)
+    }
+}
+
+impl Upload {
+    /// Adds a piece; whether it was the last one.
+    fn add_piece(&mut self, piece: &[u8], is_last: bool) -> Result<bool, String> {
+        let piece = match self.pieces {
+            0 => without_magic(piece)?,
+            _ => piece,
+        };
+        self.pieces += 1;
+        self.since = Instant::now();
+        if let Some(spool) = &mut self.spool {
+            let added = spool.add_piece(piece, !is_last);
+            added.map_err(|error| error.to_string())?;
+        }
+        Ok(is_last)
+    }
+}
+
+/// The frames of a stream's beginning.
+pub(super) fn without_magic(bytes: &[u8]) -> Result<&[u8], String> {
+    let frames = bytes.strip_prefix(MAGIC);
+    frames.ok_or_else(|| "it is not a framed stream that this version knows".to_owned())
+}

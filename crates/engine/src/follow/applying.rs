@@ -1,0 +1,108 @@
+//! Stores verified batches: commits on several connections, each account always on the same one;
+//! then what was learned of accounts, and the cursor.
+//!
+//! The cursor moves when all connections have committed. After a crash in between, what some of
+//! them stored comes again, is older than what is stored, and changes nothing.
+
+use super::verifying::Batch;
+use ledger::follow::{self, Behind};
+use ledger::{failpoint, identity};
+use load::live::{Applied, Applier, ApplierOptions, LiveCommit};
+use pg::{DbError, Step};
+use postgres::Client;
+use process::stop::UNTIL_HURRIED;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Connections that store commits.
+pub(super) struct Appliers {
+    appliers: Vec<Applier>,
+}
+
+impl Appliers {
+    pub(super) fn new(options: &ApplierOptions, connections: usize) -> Self {
+        let applier = |_| Applier::new(options.clone());
+        Self {
+            appliers: (0..connections.max(1)).map(applier).collect(),
+        }
+    }
+
+    /// Stores the commits of a batch, and notes what is behind.
+    pub(super) fn apply(&mut self, batch: &mut Batch) -> Result<Applied, DbError> {
+        let count = self.appliers.len();
+        let mut shares: Vec<(Vec<LiveCommit>, Vec<Behind>)> =
+            (0..count).map(|_| Default::default()).collect();
+        for commit in std::mem::take(&mut batch.commits) {
+            shares[share_of(&commit.did, count)].0.push(commit);
+        }
+        for behind in std::mem::take(&mut batch.behind) {
+            shares[share_of(&behind.did, count)].1.push(behind);
+        }
+        let outcomes: Vec<Result<Applied, DbError>> = std::thread::scope(|scope| {
+            let work = self.appliers.iter_mut().zip(&shares);
+            let work =
+                work.filter(|(_, (commits, behind))| !(commits.is_empty() && behind.is_empty()));
+            let threads: Vec<_> = work
+                .map(|(applier, (commits, behind))| {
+                    scope.spawn(move || {
+                        pg::persist(Step::Short, UNTIL_HURRIED, || {
+                            applier.apply(commits, behind)
+                        })
+                    })
+                })
+                .collect();
+            let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+                thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            threads.into_iter().map(join).collect()
+        });
+        let mut total = Applied::default();
+        for outcome in outcomes {
+            total.add(outcome?);
+        }
+        Ok(total)
+    }
+}
+
+/// The connection that an account has.
+fn share_of(did: &str, count: usize) -> usize {
+    let mut hasher = DefaultHasher::new();
+    did.hash(&mut hasher);
+    // The remainder is less than the number of connections.
+    usize::try_from(hasher.finish() % count as u64).unwrap_or(0)
+}
+
+/// Stores what a batch says of accounts, and the cursor, once its commits are stored.
+pub(super) fn note(
+    client: &mut Client,
+    schema: &str,
+    batch: &Batch,
+    cursors: &[(String, i64)],
+) -> Result<(), DbError> {
+    failpoint::pass("event-batch");
+    let mut txn = client.transaction()?;
+    let mut changed: Vec<&str> = batch.changed.iter().map(String::as_str).collect();
+    changed.sort_unstable();
+    changed.dedup();
+    let documents = batch.documents.iter().map(|note| note.did.as_str());
+    let named: Vec<&str> = changed.iter().copied().chain(documents).collect();
+    if !named.is_empty() {
+        identity::hold(&mut txn, schema, &named)?;
+    }
+    // The documents came before the events of this batch were read.
+    if !batch.documents.is_empty() {
+        identity::add_documents(&mut txn, schema, &batch.documents)?;
+    }
+    follow::look_up_again(&mut txn, schema, &changed)?;
+    if let Some(cursor) = batch.cursor {
+        follow::set_cursor(&mut txn, schema, &batch.relay, cursor)?;
+    }
+    for (relay, cursor) in cursors {
+        if *relay != batch.relay {
+            follow::set_cursor(&mut txn, schema, relay, *cursor)?;
+        }
+    }
+    txn.commit()?;
+    Ok(())
+}

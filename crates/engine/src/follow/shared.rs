@@ -1,0 +1,84 @@
+//! What the threads that follow a stream share.
+
+use crate::run::Session;
+use observe::Counter;
+use std::fmt;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// A relay that no longer has all events after the cursor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lost {
+    pub(super) relay: String,
+    pub(super) cursor: i64,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} no longer has all events after {}",
+            self.relay, self.cursor
+        )
+    }
+}
+
+/// What the threads share.
+pub(super) struct Shared<'s> {
+    pub(super) session: &'s Session<'s>,
+    /// Whether everything is stored that was asked for.
+    pub(super) is_done: AtomicBool,
+    /// Rounds in a row in which no repo was behind that had not been tried.
+    pub(super) fetched: AtomicU64,
+    /// Rounds in a row in which no account was due, and no repo was about to make one due.
+    pub(super) looked_up: AtomicU64,
+    /// Events that were received and are not verified yet.
+    pub(super) received: AtomicU64,
+    /// Repos that were compared with their commits, and those that differed.
+    pub(super) proved: Counter,
+    pub(super) differing: Counter,
+    /// Events that are lost, if any are: following ends.
+    pub(super) lost: OnceLock<Lost>,
+}
+
+impl<'s> Shared<'s> {
+    pub(super) fn new(session: &'s Session<'s>) -> Self {
+        Self {
+            session,
+            is_done: AtomicBool::new(false),
+            fetched: AtomicU64::new(0),
+            looked_up: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            proved: Counter::rated("repos_proved", "repos proved"),
+            differing: Counter::counted("repos_differing", "repos that differ"),
+            lost: OnceLock::new(),
+        }
+    }
+
+    /// Whether to end.
+    pub(super) fn is_over(&self) -> bool {
+        self.session.stop.is_set() || self.is_done.load(Ordering::SeqCst)
+    }
+
+    /// Ends everything: something cannot go on.
+    pub(super) fn break_off(&self) {
+        self.session.stop.set();
+    }
+
+    /// Counts rounds in a row in which nothing was left to do.
+    pub(super) fn count(rounds: &AtomicU64, is_quiet: bool) {
+        match is_quiet {
+            true => drop(rounds.fetch_add(1, Ordering::SeqCst)),
+            false => rounds.store(0, Ordering::SeqCst),
+        }
+    }
+
+    /// Sleeps, not longer than until the end.
+    pub(super) fn sleep(&self, time: Duration) {
+        let until = Instant::now() + time;
+        while !self.is_over() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Arguments about NATS JetStream.
+
+use clap::Args;
+use process::{Failure, disk_size};
+use std::path::PathBuf;
+
+/// Smallest stream, in bytes.
+const LEAST_STREAM: u64 = 64 << 10;
+
+/// The server, how to log in, and the stream.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TransportArgs {
+    /// NATS servers with JetStream, for producers and consumers in place of sockets: nats:// or
+    /// tls://, several separated by commas
+    #[arg(long, value_name = "URL", help_heading = "NATS")]
+    pub(crate) transport: Option<String>,
+    /// Name of the stream; it begins the subjects, too
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "skyfill",
+        requires = "transport",
+        help_heading = "NATS"
+    )]
+    pub(crate) nats_stream: String,
+    /// Credentials file, with a JWT and its key
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "transport",
+        help_heading = "NATS"
+    )]
+    pub(crate) nats_creds: Option<PathBuf>,
+    /// User name
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "transport",
+        help_heading = "NATS"
+    )]
+    pub(crate) nats_user: Option<String>,
+    /// File with the user's password
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "transport",
+        help_heading = "NATS"
+    )]
+    pub(crate) nats_password_file: Option<PathBuf>,
+    /// File with a token
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "transport",
+        help_heading = "NATS"
+    )]
+    pub(crate) nats_token_file: Option<PathBuf>,
+    /// PEM file with the authorities that may sign the server's certificate; implies TLS [default:
+    /// the system's, for tls://]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "transport",
+        help_heading = "NATS"
+    )]
+    pub(crate) nats_ca: Option<PathBuf>,
+}
+
+/// What a new stream is to be.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct NewStreamArgs {
+    /// Servers that keep each message of a new stream [default: 3 in a cluster that has them, else
+    /// 1]
+    #[arg(long, value_name = "N", requires = "transport", value_parser = clap::value_parser!(u8).range(1..=5), help_heading = "NATS")]
+    pub(crate) nats_replicas: Option<u8>,
+    /// Maximum size of a new stream; producers wait while it is full [bytes, or with
+    /// KiB, MiB, GiB, TiB] [default: 8GiB]
+    #[arg(long, value_name = "SIZE", requires = "transport", value_parser = stream_size, help_heading = "NATS")]
+    pub(crate) nats_max_bytes: Option<u64>,
+    /// Shards of a new stream: at most as many consumers share the work [default: 8]
+    #[arg(long, value_name = "N", requires = "transport", value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "NATS")]
+    pub(crate) nats_shards: Option<u32>,
+}
+
+impl TransportArgs {
+    /// The server and the stream, if there is one.
+    pub(crate) fn settings(&self) -> Result<Option<nats::Settings>, Failure> {
+        let Some(urls) = &self.transport else {
+            return Ok(None);
+        };
+        let login = nats::Login {
+            credentials: self.nats_creds.clone(),
+            user: self.nats_user.clone(),
+            password: self.nats_password_file.clone(),
+            token: self.nats_token_file.clone(),
+        };
+        let settings =
+            nats::Settings::new(urls, &login, self.nats_ca.as_deref(), &self.nats_stream);
+        Ok(Some(settings?))
+    }
+}
+
+impl NewStreamArgs {
+    /// What a new stream is to be.
+    pub(crate) fn limits(&self) -> nats::Limits {
+        nats::Limits {
+            replicas: self.nats_replicas.map(usize::from),
+            max_bytes: self.nats_max_bytes,
+            shards: self.nats_shards,
+        }
+    }
+}
+
+/// Parses the size of a stream.
+pub(super) fn stream_size(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(bytes) if bytes >= LEAST_STREAM => Ok(bytes),
+        _ => disk_size(text),
+    }
+}

@@ -1,0 +1,62 @@
+//! `skyfill export`.
+
+use crate::cli::{ExportArgs, ExportFormat};
+use crate::commands::stopped;
+use crate::{fetch_args, listening, signals};
+use archive::OpenOptions;
+use engine::archives;
+use export::{Choice, Format, Options, Outcome, Source};
+use observe::Workers;
+use process::{Database, Ended, Failure, Machine, clock};
+
+pub(crate) fn run(args: &ExportArgs) -> Result<Ended, Failure> {
+    let options = options(args)?;
+    let export = |source: Source<'_>| {
+        let stop = signals::listen(Workers::default())?;
+        export::export(&options, source, &stop)
+    };
+    let outcome = match &args.archive {
+        Some(place) => {
+            let open = OpenOptions {
+                access: args.store.access()?,
+                spool: options.spool.clone(),
+                memory: args.memory,
+            };
+            export(Source::Archive(&archives::open(place, &open)?))?
+        }
+        None => {
+            let database = Database::open_to_compare(&args.database.target())?;
+            listening::shows(&database);
+            export(Source::Database(&database))?
+        }
+    };
+    let Outcome::Done(exported) = outcome else {
+        return Ok(stopped());
+    };
+    if args.output.json {
+        observe::data!("{}", exported.json());
+    }
+    for line in exported.lines() {
+        observe::log!("{line}");
+    }
+    Ok(Ended::well_if(exported.is_whole()))
+}
+
+fn options(args: &ExportArgs) -> Result<Options, Failure> {
+    let choice = Choice::of(&args.collections)
+        .map_err(|error| Failure::usage(format!("--collections: {error}")))?;
+    let cores = || Machine::this().cores;
+    Ok(Options {
+        folder: args.folder.clone(),
+        format: match args.format {
+            ExportFormat::Parquet => Format::Parquet,
+            ExportFormat::Jsonl => Format::Jsonl,
+        },
+        choice,
+        part_records: args.part_records,
+        threads: args.threads.map_or_else(cores, usize::from),
+        memory: args.memory,
+        spool: fetch_args::spool(&args.spool)?,
+        now: clock::now(args.now.as_deref())?,
+    })
+}

@@ -1,0 +1,407 @@
+//! Producers and consumers with NATS JetStream between them: the tables are those of sockets,
+//! whatever is killed, however small the stream, and whoever else publishes.
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use testbed::*;
+
+/// Messages so small that most repos are cut into many.
+const SMALL: &str = "max_payload: 8192\nmax_pending: 1048576";
+
+/// Repos, and the tables that they give over a socket.
+struct Scene {
+    net: Net,
+    reference: TestDb,
+}
+
+fn scene() -> &'static Scene {
+    static SCENE: OnceLock<Scene> = OnceLock::new();
+    SCENE.get_or_init(|| {
+        let net = Net::of_tangle(&simnet::Tangle::new(177, 16, 1600));
+        let reference = TestDb::migrated();
+        net.load(&reference, folder().path(), &net.dids, 1, &[]);
+        Scene { net, reference }
+    })
+}
+
+impl Scene {
+    fn did_file(&self, dir: &Path, dids: &[String]) -> PathBuf {
+        did_file(dir, &self.net.server.url(), dids.iter().map(String::as_str))
+    }
+
+    /// A producer of all repos.
+    fn producer(&self, dir: &Path, url: &str) -> Command {
+        let file = self.did_file(dir, &self.net.dids);
+        let mut command = producer(dir, &file, &[]);
+        command.args(["--transport", url]);
+        command
+    }
+
+    /// A producer of all repos that waits, because they are more than the stream may hold.
+    fn producing_into_full(&self, dir: &Path, server: &Nats, most_bytes: &str) -> Watched {
+        let mut command = self.producer(dir, &server.url());
+        let mut producing = Watched::start(command.args(["--nats-max-bytes", most_bytes]));
+        producing.wait_for("is full");
+        producing
+    }
+
+    /// Makes sure that a database has what the sockets' way gives.
+    fn assert_tables(&self, db: &TestDb) {
+        if let Some(difference) = difference(&db.dump(), &self.reference.dump()) {
+            panic!("{difference}");
+        }
+    }
+
+    /// Makes sure that a database has what the sockets' way gives, proved, and the stream nothing.
+    fn assert_stored(&self, db: &TestDb, server: &Nats) {
+        self.assert_tables(db);
+        let mut verify = skyfill();
+        verify.args(["verify", "--all"]);
+        run_well(verify.env("BSKY_DB_POSTGRES_URL", &db.url));
+        assert_eq!(server.messages("skyfill"), 0);
+    }
+}
+
+/// A consumer of the stream.
+fn consumer(db: &TestDb, dir: &Path, url: &str) -> Command {
+    let mut command = skyfill();
+    command.args(["consumer", "--json", "--transport", url]);
+    command.arg("--rejects").arg(dir.join("rejects.jsonl"));
+    command.args(["--part-timeout", "2"]);
+    command.env("BSKY_DB_POSTGRES_URL", &db.url);
+    command
+}
+
+/// Such a consumer at work.
+fn consuming(db: &TestDb, dir: &Path, server: &Nats) -> Watched {
+    Watched::start(&mut consumer(db, dir, &server.url()))
+}
+
+/// Stops consumers once they have stored all that is in the stream; what each printed.
+fn stop_after_all<const N: usize>(consumers: [Watched; N], server: &Nats) -> [String; N] {
+    wait_until("the end of the stream", || server.messages("skyfill") == 0);
+    consumers.map(|consumer| {
+        signal(&consumer.child, "TERM");
+        let (code, printed) = consumer.end();
+        assert_eq!(code, Some(0), "{printed}");
+        printed
+    })
+}
+
+/// Stores all that is in the stream; what the consumer printed.
+fn drain(db: &TestDb, dir: &Path, server: &Nats, code: i32) -> String {
+    let mut command = consumer(db, dir, &server.url());
+    let output = command.arg("--until-empty").output().unwrap();
+    assert_eq!(output.status.code(), Some(code), "{}", told(&output));
+    told(&output)
+}
+
+#[test]
+fn two_producers_and_two_consumers_give_the_tables_of_a_socket() {
+    let (scene, dir) = (scene(), folder());
+    let server = Nats::start(SMALL);
+    let db = TestDb::migrated();
+    // Consumers may come before the stream is there.
+    let mut consumers = [0, 1].map(|_| consuming(&db, dir.path(), &server));
+    consumers[0].wait_for("waiting until a producer creates it");
+    let half = scene.net.dids.len() / 2;
+    for dids in [&scene.net.dids[..half], &scene.net.dids[half..]] {
+        let file = scene.did_file(dir.path(), dids);
+        let mut command = producer(dir.path(), &file, &[]);
+        command.args(["--transport", &server.url(), "--nats-shards", "5"]);
+        let output = run_well(&mut command);
+        assert_eq!(summary(&output)["sent"], dids.len(), "{}", told(&output));
+    }
+    let mut stored = 0;
+    for printed in stop_after_all(consumers, &server) {
+        let json = printed.lines().find(|line| line.starts_with('{')).unwrap();
+        let summary: serde_json::Value = serde_json::from_str(json).unwrap();
+        stored += summary["parts"].as_u64().unwrap();
+    }
+    assert_eq!(stored, scene.net.dids.len() as u64);
+    scene.assert_stored(&db, &server);
+    // The same again changes nothing.
+    run_well(&mut scene.producer(dir.path(), &server.url()));
+    drain(&db, dir.path(), &server, 0);
+    scene.assert_stored(&db, &server);
+}
+
+/// Before and after a commit: what was not acknowledged is stored by the next consumer.
+#[test]
+fn a_consumer_that_is_killed_loses_nothing() {
+    let (scene, dir) = (scene(), folder());
+    let server = Nats::start(SMALL);
+    run_well(&mut scene.producer(dir.path(), &server.url()));
+    let db = TestDb::migrated();
+    for place in ["commit", "committed"] {
+        let mut command = consumer(&db, dir.path(), &server.url());
+        command.env("SKYFILL_FAILPOINT", place);
+        let (code, printed) = Watched::start(&mut command).end();
+        assert_eq!(code, None, "{place}: {printed}");
+        assert!(server.messages("skyfill") > 0, "{place}");
+    }
+    drain(&db, dir.path(), &server, 0);
+    scene.assert_stored(&db, &server);
+}
+
+/// Of two consumers one is killed, and the sessions of the other are ended: it goes on with the
+/// shards of both.
+#[test]
+fn a_consumer_takes_over_and_waits_for_its_database() {
+    let (scene, dir) = (scene(), folder());
+    let server = Nats::start(SMALL);
+    let db = TestDb::migrated();
+    let mut producing = scene.producing_into_full(dir.path(), &server, "98304");
+    let [mut killed, other] = [0, 1].map(|_| consuming(&db, dir.path(), &server));
+    wait_until("a record", || db.count("record") > 0);
+    killed.child.kill().unwrap();
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    for _ in 0..3 {
+        db.client().batch_execute(end).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    assert_eq!(producing.wait_for_end(), Some(0), "{}", producing.printed());
+    stop_after_all([other], &server);
+    scene.assert_stored(&db, &server);
+}
+
+/// What a producer had not sent to its end is removed, and comes again with the next producer.
+#[test]
+fn a_producer_that_is_killed_leaves_nothing_behind() {
+    let (scene, dir) = (scene(), folder());
+    let server = Nats::start(SMALL);
+    // So small that it is full in the middle of an upload.
+    let mut producing = scene.producing_into_full(dir.path(), &server, "65536");
+    producing.child.kill().unwrap();
+    drop(producing);
+    assert!(server.messages("skyfill") > 0);
+    let db = TestDb::migrated();
+    let printed = drain(&db, dir.path(), &server, 0);
+    assert!(printed.contains("dropped an upload"), "{printed}");
+    let storing = consuming(&db, dir.path(), &server);
+    run_well(&mut scene.producer(dir.path(), &server.url()));
+    stop_after_all([storing], &server);
+    scene.assert_stored(&db, &server);
+}
+
+#[test]
+fn a_server_that_is_killed_is_waited_for() {
+    let (scene, dir) = (scene(), folder());
+    let mut server = Nats::start(SMALL);
+    // It cannot come to its end before somebody stores.
+    let mut producing = scene.producing_into_full(dir.path(), &server, "98304");
+    server.kill();
+    producing.wait_for("is lost");
+    server.start_again();
+    let db = TestDb::migrated();
+    let mut storing = consuming(&db, dir.path(), &server);
+    wait_until("a record", || db.count("record") > 0);
+    server.kill();
+    storing.wait_for("is lost");
+    server.start_again();
+    assert_eq!(producing.wait_for_end(), Some(0), "{}", producing.printed());
+    stop_after_all([storing], &server);
+    scene.assert_stored(&db, &server);
+}
+
+/// A full stream makes producers wait, and says so.
+#[test]
+fn a_full_stream_slows_producers_down() {
+    let (scene, dir) = (scene(), folder());
+    let server = Nats::start("");
+    let mut producing = scene.producing_into_full(dir.path(), &server, "131072");
+    producing.wait_for("nothing is lost");
+    let db = TestDb::migrated();
+    let storing = consuming(&db, dir.path(), &server);
+    producing.wait_for("the stream takes messages again");
+    assert_eq!(producing.wait_for_end(), Some(0), "{}", producing.printed());
+    stop_after_all([storing], &server);
+    scene.assert_stored(&db, &server);
+}
+
+/// Whoever may publish may publish anything: it is refused by itself, and told.
+#[test]
+fn what_no_producer_sends_is_refused_and_harms_nothing() {
+    let (scene, dir) = (scene(), folder());
+    let server = Nats::start("");
+    run_well(&mut scene.producer(dir.path(), &server.url()));
+    let name = "0123456789abcdef0123456789abcdef";
+    let upload = format!("skyfill.repos.0.{name}");
+    let whole = "skyfill.repos.0.whole";
+    let mut frame = handoff::frames::MAGIC.to_vec();
+    frame.extend([2, 0xff, 0xff, 0xff, 0xff]);
+    let mut cut = handoff::frames::MAGIC.to_vec();
+    handoff::frames::append_end(&mut cut, 7);
+    let large = vec![b'x'; 1 << 20 >> 1];
+    let garbage: [(&str, &[(&str, &str)], &[u8]); 8] = [
+        (whole, &[], b"nothing"),
+        (whole, &[("Skyfill-Chunk", "whole")], b"nothing"),
+        (whole, &[("Skyfill-Chunk", "whole")], &frame),
+        (whole, &[("Skyfill-Chunk", "whole")], &cut),
+        (whole, &[("Skyfill-Chunk", "whole")], &large),
+        (whole, &[("Skyfill-Chunk", "last 1")], b""),
+        ("skyfill.repos.0.other", &[("Skyfill-Chunk", "open")], b""),
+        (&upload, &[("Skyfill-Chunk", "last 1")], b"\xf5other"),
+    ];
+    for (subject, headers, content) in garbage {
+        server.publish(subject, headers, content);
+    }
+    // Pieces out of place, and an upload that never ends.
+    for place in ["open", "open", "more 1", "more 3", "last 4294967295"] {
+        server.publish(&upload, &[("Skyfill-Chunk", place)], handoff::frames::MAGIC);
+    }
+    let db = TestDb::migrated();
+    let printed = drain(&db, dir.path(), &server, 1);
+    let rejects = fs::read_to_string(dir.path().join("rejects.jsonl")).unwrap();
+    assert_eq!(rejects.lines().count(), 9, "{rejects}\n{printed}");
+    assert!(
+        printed.contains("not a message of skyfill producer"),
+        "{printed}"
+    );
+    scene.assert_stored(&db, &server);
+}
+
+/// What a server refuses is an error that says what to do, at either end.
+#[test]
+fn what_the_server_refuses_is_told_with_the_next_step() {
+    let (scene, dir) = (scene(), folder());
+    let db = TestDb::migrated();
+    let refused = |server: &Nats, args: &[&str], wanted: &[&str]| {
+        let ends = [
+            scene.producer(dir.path(), &server.url()),
+            consumer(&db, dir.path(), &server.url()),
+        ];
+        for mut command in ends {
+            let output = command.args(args).output().unwrap();
+            let printed = told(&output);
+            assert_eq!(output.status.code(), Some(3), "{printed}");
+            for wanted in wanted {
+                assert!(printed.contains(wanted), "{wanted}: {printed}");
+            }
+            assert!(!printed.contains("wrong-secret"), "{printed}");
+        }
+    };
+    let server = Nats::start(
+        "authorization { users = [ { user: me, password: right },
+           { user: poor, password: right, permissions: { publish: [\"other\"] } } ] }",
+    );
+    let secret = dir.path().join("password");
+    fs::write(&secret, "wrong-secret\n").unwrap();
+    let file = secret.display().to_string();
+    let as_me = ["--nats-user", "me", "--nats-password-file", &file];
+    let wrong = ["does not accept these credentials", "--nats-password-file"];
+    refused(&server, &[], &wrong);
+    refused(&server, &as_me, &wrong);
+    fs::write(&secret, "right\n").unwrap();
+    let as_poor = ["--nats-user", "poor", "--nats-password-file", &file];
+    refused(&server, &as_poor, &["ermissions", "docs/how-to/nats.md"]);
+    let mut command = scene.producer(dir.path(), &server.url());
+    run_well(command.args(as_me));
+    let mut command = consumer(&db, dir.path(), &server.url());
+    run_well(command.args(as_me).arg("--until-empty"));
+    scene.assert_tables(&db);
+    let refused_producer = |server: &Nats, args: &[&str], wanted: &str| {
+        let output = scene
+            .producer(dir.path(), &server.url())
+            .args(args)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(3), "{}", told(&output));
+        assert!(told(&output).contains(wanted), "{}", told(&output));
+    };
+    let other = [&as_me[..], &["--nats-shards", "3"]].concat();
+    refused_producer(
+        &server,
+        &other,
+        "exists with 8 shards, but --nats-shards says 3",
+    );
+    drop(server);
+    refused(
+        &Nats::without_jetstream(),
+        &[],
+        &["JetStream is not enabled", "nats-server -js"],
+    );
+    refused_producer(
+        &Nats::start(""),
+        &["--nats-max-bytes", "20GiB"],
+        "give the stream less with --nats-max-bytes",
+    );
+}
+
+/// A producer and a consumer with no other rights than those that the guide lists.
+#[test]
+fn the_rights_in_the_guide_are_enough() {
+    let (scene, dir) = (scene(), folder());
+    let guide = pages::text_of("docs/how-to/nats.md");
+    let user = |name: &str| {
+        let row = guide
+            .lines()
+            .find(|line| line.starts_with(&format!("| {name} | `")));
+        let rights: Vec<String> = row
+            .unwrap()
+            .split('|')
+            .skip(2)
+            .take(2)
+            .map(|cell| {
+                let subjects: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+                format!("[\"{}\"]", subjects.join("\", \""))
+            })
+            .collect();
+        format!(
+            "{{ user: {name}, password: right, permissions: {{ publish: {}, subscribe: {} }} }}",
+            rights[0], rights[1]
+        )
+    };
+    let users = format!(
+        "{SMALL}\nauthorization {{ users = [ {}, {} ] }}",
+        user("producer"),
+        user("consumer")
+    );
+    let server = Nats::start(&users);
+    let url = |name: &str| format!("nats://{name}:right@127.0.0.1:{}", server.port());
+    let output = run_well(&mut scene.producer(dir.path(), &url("producer")));
+    assert!(!told(&output).contains("right"), "{}", told(&output));
+    let db = TestDb::migrated();
+    let mut command = consumer(&db, dir.path(), &url("consumer"));
+    run_well(command.arg("--until-empty"));
+    scene.assert_tables(&db);
+}
+
+/// A server with TLS: trusted by the authority's file, refused without.
+#[test]
+fn tls_needs_the_authority() {
+    let (scene, dir) = (scene(), folder());
+    let authority = {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        fs::write(dir.path().join("ca.pem"), certificate.pem()).unwrap();
+        Issuer::new(params, key)
+    };
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &authority).unwrap();
+    let (cert_file, key_file) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    fs::write(&cert_file, certificate.pem()).unwrap();
+    fs::write(&key_file, key.serialize_pem()).unwrap();
+    let server = Nats::start(&format!(
+        "tls {{ cert_file: \"{}\", key_file: \"{}\" }}\nauthorization {{ token: secret-token }}",
+        cert_file.display(),
+        key_file.display()
+    ));
+    let token = dir.path().join("token");
+    fs::write(&token, "secret-token").unwrap();
+    let mut command = scene.producer(dir.path(), &server.url());
+    command.arg("--nats-token-file").arg(&token);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", told(&output));
+    assert!(told(&output).contains("--nats-ca"), "{}", told(&output));
+    command.arg("--nats-ca").arg(dir.path().join("ca.pem"));
+    let output = run_well(&mut command);
+    assert!(!told(&output).contains("secret-token"), "{}", told(&output));
+}

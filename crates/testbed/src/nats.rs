@@ -1,0 +1,289 @@
+//! A real NATS server with JetStream on a free port of loopback, and what others than skyfill do
+//! with it.
+
+use crate::command::clean;
+use crate::database::cluster_folder;
+use crate::waiting::wait_until;
+use data_encoding::BASE64;
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A message of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamMessage {
+    /// Its number in the stream.
+    pub sequence: u64,
+    /// Its subject.
+    pub subject: String,
+    /// Its content.
+    pub content: Vec<u8>,
+}
+
+/// A server. It is killed with the value.
+pub struct Nats {
+    process: Child,
+    folder: tempfile::TempDir,
+    port: u16,
+}
+
+impl Nats {
+    /// Starts one with these lines in its configuration.
+    #[must_use]
+    pub fn start(settings: &str) -> Self {
+        let folder = cluster_folder();
+        let port = free_port();
+        let store = folder.path().join("store");
+        let config = format!(
+            "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: \"{}\", max_file_store: 10GB }}\n{settings}\n",
+            store.display()
+        );
+        Self::start_in(folder, port, &config)
+    }
+
+    /// Starts so many as one cluster, and waits until each knows all.
+    #[must_use]
+    pub fn cluster(size: usize, settings: &str) -> Vec<Self> {
+        let routes: Vec<u16> = (0..size).map(|_| free_port()).collect();
+        let urls: Vec<String> = routes
+            .iter()
+            .map(|port| format!("\"nats://127.0.0.1:{port}\""))
+            .collect();
+        let start = |(number, route): (usize, &u16)| {
+            let (folder, port) = (cluster_folder(), free_port());
+            let store = folder.path().join("store");
+            let config = format!(
+                "listen: \"127.0.0.1:{port}\"\nserver_name: n{number}\n\
+                 jetstream {{ store_dir: \"{}\", max_file_store: 10GB }}\n\
+                 cluster {{ name: test, listen: \"127.0.0.1:{route}\", routes: [{}] }}\n{settings}\n",
+                store.display(),
+                urls.join(", ")
+            );
+            Self::start_in(folder, port, &config)
+        };
+        let nodes: Vec<Self> = routes.iter().enumerate().map(start).collect();
+        for node in &nodes {
+            node.wait_for_cluster(size);
+        }
+        nodes
+    }
+
+    /// Waits until it knows so many servers, itself included, and JetStream has a leader.
+    pub fn wait_for_cluster(&self, size: usize) {
+        wait_until("the cluster", || {
+            let Some((_, line)) = self.connect() else {
+                return false;
+            };
+            let info: Value =
+                serde_json::from_str(line.trim_start_matches("INFO ")).unwrap_or_default();
+            let known = info["connect_urls"].as_array().map_or(0, Vec::len);
+            known >= size && self.ask("STREAM.NAMES").get("error").is_none()
+        });
+    }
+
+    /// Starts one without JetStream.
+    #[must_use]
+    pub fn without_jetstream() -> Self {
+        let port = free_port();
+        let config = format!("listen: \"127.0.0.1:{port}\"\n");
+        Self::start_in(cluster_folder(), port, &config)
+    }
+
+    fn start_in(folder: tempfile::TempDir, port: u16, config: &str) -> Self {
+        fs::write(folder.path().join("server.conf"), config).expect("write a configuration");
+        let process = spawn(&folder);
+        let server = Self {
+            process,
+            folder,
+            port,
+        };
+        server.wait();
+        server
+    }
+
+    fn wait(&self) {
+        wait_until("the NATS server", || self.connect().is_some());
+    }
+
+    /// A connection, and what the server says first.
+    fn connect(&self) -> Option<(TcpStream, String)> {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        let limit = Some(Duration::from_secs(10));
+        stream.set_read_timeout(limit).expect("limit a read");
+        let mut line = String::new();
+        // Byte by byte: nothing of what follows is lost.
+        let mut byte = [0];
+        while !line.ends_with('\n') {
+            if (&stream).read(&mut byte).ok()? == 0 {
+                return None;
+            }
+            line.push(char::from(byte[0]));
+        }
+        line.starts_with("INFO ").then_some((stream, line))
+    }
+
+    /// Its URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Kills it, as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.process.kill().expect("kill the NATS server");
+        self.process.wait().expect("wait for its end");
+    }
+
+    /// Starts it again, over what it had stored.
+    pub fn start_again(&mut self) {
+        self.process = spawn(&self.folder);
+        self.wait();
+    }
+
+    /// Publishes a message as anybody may, and waits until the server has seen it.
+    pub fn publish(&self, subject: &str, headers: &[(&str, &str)], content: &[u8]) {
+        let mut text = String::from("NATS/1.0\r\n");
+        for (name, value) in headers {
+            text += &format!("{name}: {value}\r\n");
+        }
+        text += "\r\n";
+        let (head, all) = (text.len(), text.len() + content.len());
+        let mut message = format!("HPUB {subject} {head} {all}\r\n{text}").into_bytes();
+        message.extend(content);
+        message.extend(b"\r\n");
+        self.speak(&message, "PONG");
+    }
+
+    /// Asks JetStream.
+    #[must_use]
+    pub fn ask(&self, subject: &str) -> Value {
+        self.ask_with(subject, "")
+    }
+
+    /// Asks JetStream with a request.
+    pub fn ask_with(&self, subject: &str, request: &str) -> Value {
+        let length = request.len();
+        let message =
+            format!("SUB answers 1\r\nPUB $JS.API.{subject} answers {length}\r\n{request}\r\n");
+        let mut answer = None;
+        // In a cluster that elects a leader, nobody answers.
+        wait_until("an answer of JetStream", || {
+            answer = self.try_speak(message.as_bytes(), "{");
+            answer.is_some()
+        });
+        let answer = answer.expect("an answer");
+        serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {answer}"))
+    }
+
+    /// The messages in a stream after this number, in their order.
+    #[must_use]
+    pub fn messages_after(&self, stream: &str, after: u64) -> Vec<StreamMessage> {
+        let info = self.ask(&format!("STREAM.INFO.{stream}"));
+        let number = |name: &str| info["state"][name].as_u64().unwrap_or(0);
+        let (first, last) = (number("first_seq").max(after + 1), number("last_seq"));
+        let (connection, _) = self.connect().expect("the NATS server");
+        let mut begin = b"CONNECT {\"verbose\":false}\r\nSUB answers 1\r\n".to_vec();
+        for sequence in first..=last {
+            let request = json!({ "seq": sequence }).to_string();
+            let subject = format!("$JS.API.STREAM.MSG.GET.{stream}");
+            let publish = format!("PUB {subject} answers {}\r\n{request}\r\n", request.len());
+            begin.extend(publish.as_bytes());
+        }
+        let mut writing = connection.try_clone().expect("a connection");
+        let writer = std::thread::spawn(move || writing.write_all(&begin));
+        let mut answers = BufReader::new(connection).lines();
+        let mut messages = Vec::new();
+        let mut left = (last + 1).saturating_sub(first);
+        while left > 0 {
+            let line = answers.next().expect("an answer").expect("an answer");
+            if !line.starts_with('{') {
+                continue;
+            }
+            left -= 1;
+            let answer: Value = serde_json::from_str(&line).expect("JSON");
+            // A message that was deleted is none.
+            let Some(message) = answer.get("message") else {
+                continue;
+            };
+            let content = message["data"].as_str().unwrap_or_default();
+            messages.push(StreamMessage {
+                sequence: message["seq"].as_u64().expect("a number"),
+                subject: message["subject"].as_str().expect("a subject").to_owned(),
+                content: BASE64.decode(content.as_bytes()).expect("base64"),
+            });
+        }
+        writer.join().expect("the writer").expect("send requests");
+        messages.sort_by_key(|message| message.sequence);
+        messages
+    }
+
+    /// Messages in a stream.
+    #[must_use]
+    pub fn messages(&self, stream: &str) -> u64 {
+        let info = self.ask(&format!("STREAM.INFO.{stream}"));
+        info.pointer("/state/messages")
+            .and_then(Value::as_u64)
+            .unwrap_or(0)
+    }
+
+    /// Sends commands of the protocol, and returns the first line that begins like this.
+    fn speak(&self, commands: &[u8], until: &str) -> String {
+        self.try_speak(commands, until).expect("an answer")
+    }
+
+    fn try_speak(&self, commands: &[u8], until: &str) -> Option<String> {
+        let (stream, _) = self.connect()?;
+        let login = json!({ "verbose": false, "headers": true, "no_responders": true });
+        let mut begin = format!("CONNECT {login}\r\n").into_bytes();
+        begin.extend(commands);
+        begin.extend(b"PING\r\n");
+        (&stream).write_all(&begin).ok()?;
+        let mut lines = BufReader::new(stream).lines();
+        let found = lines.find(|line| line.as_ref().map_or(true, |line| line.starts_with(until)));
+        found?.ok()
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+/// A port that nobody listens on now.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    listener.local_addr().expect("its number").port()
+}
+
+fn spawn(folder: &tempfile::TempDir) -> Child {
+    let program = ["/usr/sbin/nats-server", "/usr/bin/nats-server"]
+        .map(PathBuf::from)
+        .into_iter()
+        .find(|path| path.exists())
+        .unwrap_or_else(|| PathBuf::from("nats-server"));
+    let log = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(folder.path().join("log"))
+        .expect("a log");
+    clean(Command::new(program))
+        .arg("-c")
+        .arg(folder.path().join("server.conf"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a log"))
+        .stderr(log)
+        .spawn()
+        .expect("start nats-server; scripts/setup.sh test installs it")
+}

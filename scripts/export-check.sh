@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Loads repos of a practice network, exports them from the database and from the archive, and has
+# DuckDB and polars, from PyPI, read the files: counts and hashes have to be those of the manifests.
+# Usage: scripts/export-check.sh [RECORDS]
+set -euo pipefail
+"$(dirname "$0")/setup.sh" build >&2
+. "$(dirname "$0")/env.sh"
+records=${1:-100000}
+cargo build --locked -p skyfill --all-features >&2
+skyfill=$ROOT/target/debug/skyfill
+if ! target/tools/python/bin/python -c 'import duckdb, polars' 2>/dev/null; then
+  python3 -m venv target/tools/python
+  target/tools/python/bin/pip install --quiet 'duckdb>=1.1' 'polars>=1.0' >&2
+fi
+python=$ROOT/target/tools/python/bin/python
+folder=$(mktemp -d)
+network=
+finish() {
+  [ -z "$network" ] || kill "$network" 2>/dev/null || true
+  (cd "$folder" && "$skyfill" db stop >/dev/null 2>&1) || true
+  rm -rf "$folder"
+}
+trap finish EXIT
+chmod 755 "$folder"
+cd "$folder"
+"$skyfill" simnet --repos $((records / 160)) --records "$records" --dids dids.jsonl >network.json 2>network.log &
+network=$!
+until grep -q 'skyfill run' network.log; do
+  kill -0 "$network" 2>/dev/null || { cat network.log >&2; exit 1; }
+  sleep 0.2
+done
+command=$(grep -m1 -o 'skyfill run .*' network.log)
+"$skyfill" ${command#skyfill } --handles skip --no-verify --keep-cars cars >run.log 2>&1 || [ $? = 1 ] || { tail run.log >&2; exit 1; }
+"$skyfill" export tables >&2
+"$skyfill" export archive --from-cars cars >&2
+"$python" "$ROOT/scripts/export_check.py" tables
+"$python" "$ROOT/scripts/export_check.py" archive
