@@ -40,6 +40,7 @@ mod error;
 pub mod message;
 pub mod publish;
 pub mod records;
+mod room;
 mod settings;
 pub mod shard;
 mod stream;

@@ -316,9 +316,10 @@ impl Link {
     async fn publish(&self, message: &Outgoing) -> Result<u64, NatsError> {
         let Outgoing {
             subject,
-            headers,
+            mut headers,
             payload,
         } = message.clone();
+        self.fill(&mut headers, &subject, payload.len() as u64);
         let asked = self.client.request_with_headers(subject, headers, payload);
         let answer = match self.while_connected(asked).await {
             Ok(answer) => answer.map_err(|error| unanswered_request(&error)),

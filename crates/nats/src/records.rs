@@ -7,6 +7,7 @@
 use crate::connect::{Connection, Link};
 use crate::error::NatsError;
 use crate::publish::Outgoing;
+use crate::room;
 use async_nats::HeaderMap;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
@@ -18,10 +19,6 @@ use tokio::sync::Semaphore;
 const WINDOW: u32 = 8 << 20;
 /// Bytes by which a message counts in the window at least.
 const LEAST: u32 = 1 << 10;
-/// Maximum size of a new stream, in bytes.
-const MAX_BYTES: u64 = 8 << 30;
-/// How long the server recognizes a message that comes twice.
-const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// Space for the subject and the headers of a message.
 const HEADERS: usize = 4096;
 /// How often it is looked for a reader.
@@ -195,6 +192,7 @@ fn check(link: &Link, config: &Config, prefix: &str) -> Result<(), NatsError> {
     if config.storage != StorageType::File {
         return refused("it is kept in memory, so it does not survive its server");
     }
+    link.require_right_limit(config)?;
     if !config.subjects.contains(&subjects(prefix)) {
         return refused(&format!(
             "it does not have the subjects {}",
@@ -229,7 +227,7 @@ fn compare(link: &Link, config: &Config, limits: &RecordLimits) -> Result<(), Na
     }
     if limits
         .max_bytes
-        .is_some_and(|bytes| i64::try_from(bytes) != Ok(config.max_bytes))
+        .is_some_and(|bytes| room::limit(bytes) != config.max_bytes)
     {
         let is = format!("a limit of {} bytes", config.max_bytes);
         return differs("--nats-max-bytes", &is);
@@ -247,23 +245,13 @@ fn subjects(prefix: &str) -> String {
 impl Link {
     fn config_of_records(&self, prefix: &str, limits: &RecordLimits) -> Config {
         Config {
-            name: self.stream.clone(),
             description: Some("records from skyfill records".to_owned()),
             subjects: vec![subjects(prefix)],
             retention: match limits.until_read {
                 true => RetentionPolicy::Interest,
                 false => RetentionPolicy::Limits,
             },
-            discard: DiscardPolicy::New,
-            storage: StorageType::File,
-            num_replicas: limits.replicas.unwrap_or_else(|| self.usual_replicas()),
-            max_bytes: i64::try_from(limits.max_bytes.unwrap_or(MAX_BYTES)).unwrap_or(i64::MAX),
-            // No limit.
-            max_messages: -1,
-            max_messages_per_subject: -1,
-            max_consumers: -1,
-            duplicate_window: DUPLICATE_WINDOW,
-            ..Config::default()
+            ..self.lossless_config(limits.replicas, limits.max_bytes)
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::connect::{Connection, Link};
 use crate::error::NatsError;
 use crate::message::subjects;
+use crate::room;
 use crate::settings::Limits;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
@@ -19,7 +20,7 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// Largest content of a message, however large the server lets it be.
 const LARGEST_CHUNK: usize = 1 << 20;
 /// Space for the headers of a message.
-const HEADERS: usize = 512;
+const HEADERS: usize = 1 << 10;
 /// Content of a message below which splitting makes no sense.
 const SMALLEST_CHUNK: usize = 1 << 10;
 /// How often it is looked for a stream that is not there.
@@ -161,6 +162,7 @@ impl Stream {
                 other,
             );
         }
+        link.require_right_limit(config)?;
         let shards = u32::try_from(config.subjects.len()).unwrap_or(0);
         let is_ours = (0..shards).all(|shard| {
             let subject = subjects(&link.stream, shard);
@@ -215,7 +217,7 @@ impl Stream {
         }
         if let Some(bytes) = limits
             .max_bytes
-            .filter(|bytes| Some(*bytes) != self.max_bytes)
+            .filter(|bytes| room::limit(*bytes) != config.max_bytes)
         {
             let is = format!("a limit of {} bytes", config.max_bytes);
             return differs("--nats-max-bytes", is, bytes.to_string());
@@ -237,16 +239,27 @@ impl Link {
 
     fn new_config(&self, shards: u32, limits: &Limits) -> Config {
         Config {
-            name: self.stream.clone(),
             description: Some("repos from skyfill producer to skyfill consumer".to_owned()),
             subjects: (0..shards)
                 .map(|shard| subjects(&self.stream, shard))
                 .collect(),
             retention: RetentionPolicy::WorkQueue,
+            ..self.lossless_config(limits.replicas, limits.max_bytes)
+        }
+    }
+
+    /// What every stream of skyfill is: on disk, and it refuses messages when it is full.
+    pub(crate) fn lossless_config(
+        &self,
+        replicas: Option<usize>,
+        max_bytes: Option<u64>,
+    ) -> Config {
+        Config {
+            name: self.stream.clone(),
             discard: DiscardPolicy::New,
             storage: StorageType::File,
-            num_replicas: limits.replicas.unwrap_or_else(|| self.usual_replicas()),
-            max_bytes: i64::try_from(limits.max_bytes.unwrap_or(MAX_BYTES)).unwrap_or(i64::MAX),
+            num_replicas: replicas.unwrap_or_else(|| self.usual_replicas()),
+            max_bytes: room::limit(max_bytes.unwrap_or(MAX_BYTES)),
             // No limit.
             max_messages: -1,
             max_messages_per_subject: -1,
@@ -257,7 +270,7 @@ impl Link {
     }
 
     /// Three where the cluster has them.
-    pub(crate) fn usual_replicas(&self) -> usize {
+    fn usual_replicas(&self) -> usize {
         let server = self.client.server_info();
         let has_three = server.cluster.is_some() && server.connect_urls.len() >= 3;
         if has_three { 3 } else { 1 }
