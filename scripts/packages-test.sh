@@ -4,7 +4,8 @@
 # network, stops and continues it, and removes the package; then runs the static binary in a root
 # that holds nothing else but certificates. Where containers cannot be booted, it runs the unit's
 # commands by hand in a chroot, as the unit's user, and says so. Takes minutes beyond building.
-# SKYFILL_TEST_MIRROR names a Debian mirror; SKYFILL_TEST_BY_HAND=1 does not try to boot.
+# SKYFILL_TEST_MIRROR names a Debian mirror, else it is this machine's. SKYFILL_TEST_BY_HAND=1 does
+# not try to boot.
 set -euo pipefail
 . "$(dirname "$0")/env.sh"
 [ "$(id -u)" = 0 ] || { echo "run it as root" >&2; exit 3; }
@@ -13,7 +14,7 @@ for program in debootstrap dpkg-deb; do
 done
 package=$(scripts/package.sh deb)
 suite=bookworm
-mirror=${SKYFILL_TEST_MIRROR:-http://deb.debian.org/debian}
+mirror=${SKYFILL_TEST_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' "Codename: $suite" | head -n 1)}
 root=$ROOT/target/packages/root
 say() { echo "== $*" >&2; }
 fail() { echo "FAILED: $*" >&2; exit 1; }
