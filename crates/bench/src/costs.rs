@@ -4,6 +4,7 @@
 use crate::cpu;
 use crate::phases::{self, Spent};
 use crate::scene::{Scene, write_cars};
+use load::freeze;
 use load::indexes::Resources;
 use plan::{
     Basis, Choice, Costs, Growth, Handles, IndexCost, Inputs, Machine, Phase, PhaseCost, Plan,
@@ -45,6 +46,12 @@ impl Loaded {
         let found = self.spent.iter().find(|(known, _)| *known == phase);
         found.map_or_else(Spent::default, |(_, spent)| *spent)
     }
+
+    /// Bytes that were left to be frozen, at most.
+    fn unfrozen(&self, sizes: &Sizes) -> f64 {
+        let heaps = self.sizes.tables.values().map(|(_, heap)| *heap);
+        heaps.map(|heap| plan::unfrozen(heap, sizes)).sum()
+    }
 }
 
 /// Measures the sizes; the last one is predicted from the others. The report, with the table.
@@ -56,8 +63,8 @@ pub(crate) fn run(binary: &Path, sizes: &[usize]) -> String {
     let loaded: Vec<Loaded> = fitted.iter().map(|n| load(&scene, binary, *n)).collect();
     let checked = load(&scene, binary, *last);
     let mut client = scene.connect("filled");
-    let costs = fit(&loaded, about(&mut client, &loaded));
     let inputs = inputs(&mut client, &checked);
+    let costs = fit(&loaded, about(&mut client, &loaded), &inputs.sizes);
     let mut out = String::new();
     by_size(&mut out, &loaded, &checked);
     prediction(&mut out, &Plan::of(&costs, &inputs), &checked);
@@ -171,12 +178,13 @@ fn about(client: &mut Client, loaded: &[Loaded]) -> Vec<(String, String)> {
 fn growth(phase: Phase) -> Growth {
     match phase {
         Phase::Indexes => Growth::Sorting,
+        Phase::Vacuum => Growth::Freezing,
         _ => Growth::Linear,
     }
 }
 
 /// The costs that fit the loads best: sums over sums, so that the largest counts most.
-fn fit(loaded: &[Loaded], about: Vec<(String, String)>) -> Costs {
+fn fit(loaded: &[Loaded], about: Vec<(String, String)>, sizes: &Sizes) -> Costs {
     let cores = cores();
     let phases = Phase::ALL
         .into_iter()
@@ -184,7 +192,10 @@ fn fit(loaded: &[Loaded], about: Vec<(String, String)>) -> Costs {
     let phases = phases.map(|phase| {
         let growth = growth(phase);
         let records: f64 = loaded.iter().map(|one| one.records).sum();
-        let units: f64 = loaded.iter().map(|one| growth.units(one.records)).sum();
+        let units: f64 = loaded
+            .iter()
+            .map(|one| growth.units(one.records, one.unfrozen(sizes)))
+            .sum();
         let sum =
             |pick: fn(Spent) -> f64| loaded.iter().map(|one| pick(one.of(phase))).sum::<f64>();
         let largest = loaded
@@ -280,6 +291,8 @@ fn inputs(client: &mut Client, checked: &Loaded) -> Inputs {
             build_processes: builds.processes,
             shared_buffers: bytes(0),
             max_wal: bytes(1),
+            freeze_step: freeze::step(bytes(0)),
+            freeze_part: freeze::PART_OF_TABLE,
             verifiers: here.cores,
             look_ups: 1,
             directory_rate: 1.0,

@@ -6,6 +6,7 @@ use crate::run::{LOOK_UPS_AT_ONCE, Scale};
 use crate::verify;
 use discover::did_file;
 use ledger::repos::{self, PendingAt};
+use load::freeze;
 use plan::{Basis, Choice, Fullest, HOST_RATE, Inputs, Machine, Sizes, Work, average_records};
 use postgres::Client;
 use process::{Database, Failure};
@@ -204,6 +205,8 @@ pub fn sizes(
         build_processes: scale.indexes.processes,
         shared_buffers: server.shared_buffers,
         max_wal: server.max_wal,
+        freeze_step: freeze::step(server.shared_buffers),
+        freeze_part: freeze::PART_OF_TABLE,
         verifiers: cores.min(verify::MOST_THREADS),
         look_ups: LOOK_UPS_AT_ONCE,
         directory_rate,

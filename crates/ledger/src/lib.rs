@@ -36,7 +36,7 @@ pub mod open;
 pub mod overview;
 mod pages;
 pub mod parts;
-mod plans;
+pub mod plans;
 pub mod presence;
 pub mod processes;
 pub mod proofs;

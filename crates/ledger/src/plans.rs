@@ -4,8 +4,9 @@ use postgres::{Error, GenericClient};
 
 /// Settings of a session that works on single repos, in pages or batches: each is looked up by
 /// index. Without statistics, as in the first hours of a first load, PostgreSQL would read all
-/// repos for a page of a thousand.
-pub(crate) const BY_INDEX: &str =
+/// repos for a page of a thousand. A fresh load turns autovacuum off, so that its tables have no
+/// statistics until it is over.
+pub const BY_INDEX: &str =
     "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
 
 /// Locks the repos of these accounts until the transaction ends, in the order in which loaders lock

@@ -25,11 +25,11 @@ use std::time::Duration;
 const EVERY: Duration = Duration::from_secs(2);
 /// A table is frozen when it has grown by this part of the server's buffers, so that its new pages
 /// are still there,
-const PART_OF_BUFFERS: i64 = 16;
+const PART_OF_BUFFERS: u64 = 16;
 /// and by this part of its own size: a VACUUM looks at two bits of each page.
-const PART_OF_TABLE: i64 = 400;
+pub const PART_OF_TABLE: u64 = 400;
 /// A table that grew by less waits, in bytes.
-const LEAST: i64 = 16 << 20;
+const LEAST: u64 = 16 << 20;
 /// The setting that turns autovacuum off for a table.
 const AUTOVACUUM: &str = "autovacuum_enabled";
 
@@ -51,6 +51,13 @@ impl Work {
             Self::FreezeAndAnalyze => "FREEZE, ANALYZE",
         }
     }
+}
+
+/// By how many bytes a table grows at least before a load freezes it, on a server with so many
+/// bytes of buffers.
+#[must_use]
+pub fn step(shared_buffers: u64) -> u64 {
+    (shared_buffers / PART_OF_BUFFERS).max(LEAST)
 }
 
 /// The tables that [`vacuum`] goes over.
@@ -260,7 +267,7 @@ impl Frozen {
         let buffers: i64 = client.query_one(sql, &[])?.get(0);
         Ok(Self {
             client,
-            step: (buffers / PART_OF_BUFFERS).max(LEAST),
+            step: i64::try_from(step(u64::try_from(buffers).unwrap_or(0))).unwrap_or(i64::MAX),
             sizes: HashMap::new(),
         })
     }
@@ -271,7 +278,8 @@ impl Frozen {
             if is_over() {
                 break;
             }
-            if grown >= self.step.max(size / PART_OF_TABLE) {
+            let part = size / i64::try_from(PART_OF_TABLE).unwrap_or(i64::MAX);
+            if grown >= self.step.max(part) {
                 vacuum_one(&mut self.client, schema, &table, Work::Freeze)?;
                 self.sizes.insert(table, size);
             }

@@ -186,6 +186,7 @@ impl Loader {
         match self.options.mode {
             Mode::Fresh => {
                 client.batch_execute(&staging::session_settings(&self.options.schema))?;
+                client.batch_execute(ledger::plans::BY_INDEX)?;
             }
             Mode::Merge => replace::prepare_session(&mut client, &self.options.schema)?,
         }

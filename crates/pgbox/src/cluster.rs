@@ -60,6 +60,9 @@ pub(crate) fn configure(
     let memory = memory_bytes();
     // A quarter of the memory, as PostgreSQL's manual advises, within bounds.
     let buffers = (memory / 4).clamp(128 << 20, 8 << 30) >> 20;
+    // Index builds may use all cores. PostgreSQL's default is 8.
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let workers = cores.max(8).to_string();
     let maintenance = (memory / 32).clamp(64 << 20, 1 << 30) >> 20;
     let socket_folder = socket_folder.display().to_string();
     let mut settings: Vec<(&str, String)> = vec![
@@ -72,6 +75,8 @@ pub(crate) fn configure(
         ("checkpoint_timeout", "15min".to_owned()),
         ("wal_compression", "on".to_owned()),
         ("jit", "off".to_owned()),
+        ("max_worker_processes", workers.clone()),
+        ("max_parallel_workers", workers),
     ];
     if shm_bytes().is_some_and(|bytes| bytes < SMALL_SHM_BYTES) {
         settings.push(("dynamic_shared_memory_type", "mmap".to_owned()));

@@ -14,6 +14,7 @@ const COMMITTED: &str = include_str!("../costs.tsv");
 const TABLE_BYTES: f64 = 5.0 * 8192.0;
 /// Bytes of an index with any row, beside those in proportion: its first page and one leaf.
 const INDEX_BYTES: f64 = 2.0 * 8192.0;
+const MIB: f64 = 1024.0 * 1024.0;
 
 /// How a cost grows with the number of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,15 +23,18 @@ pub enum Growth {
     Linear,
     /// As a sort does: n log2 n.
     Sorting,
+    /// In proportion to what a load leaves to be frozen, in MiB.
+    Freezing,
 }
 
 impl Growth {
-    /// The units of cost of so many records.
+    /// The units of cost of so many records, if their load leaves so many bytes to be frozen.
     #[must_use]
-    pub fn units(self, records: f64) -> f64 {
+    pub fn units(self, records: f64, unfrozen: f64) -> f64 {
         match self {
             Self::Linear => records,
             Self::Sorting => records * records.max(2.0).log2(),
+            Self::Freezing => unfrozen / MIB,
         }
     }
 
@@ -40,6 +44,7 @@ impl Growth {
         match self {
             Self::Linear => "n",
             Self::Sorting => "n log2 n",
+            Self::Freezing => "MiB to freeze",
         }
     }
 }
@@ -201,7 +206,7 @@ impl Costs {
                 let &[client, server, busy, wal, reads, looks] = numbers.as_slice() else {
                     return None;
                 };
-                let growths = [Growth::Linear, Growth::Sorting];
+                let growths = [Growth::Linear, Growth::Sorting, Growth::Freezing];
                 self.phases.push(PhaseCost {
                     phase: Phase::ALL.into_iter().find(|phase| phase.word() == *name)?,
                     growth: growths.into_iter().find(|known| known.word() == *growth)?,
@@ -358,8 +363,9 @@ mod tests {
 
     #[test]
     fn a_sort_costs_more_than_its_share() {
-        assert_eq!(Growth::Linear.units(1024.0), 1024.0);
-        assert_eq!(Growth::Sorting.units(1024.0), 10_240.0);
-        assert_eq!(Growth::Sorting.units(0.0), 0.0);
+        assert_eq!(Growth::Linear.units(1024.0, 0.0), 1024.0);
+        assert_eq!(Growth::Sorting.units(1024.0, 0.0), 10_240.0);
+        assert_eq!(Growth::Sorting.units(0.0, 0.0), 0.0);
+        assert_eq!(Growth::Freezing.units(1e9, 3.0 * MIB), 3.0);
     }
 }

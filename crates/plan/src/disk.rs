@@ -1,7 +1,7 @@
 //! The disk of a load: tables, indexes, what sorting takes beside them, and WAL.
 
 use crate::costs::{Costs, to_float};
-use crate::inputs::Inputs;
+use crate::inputs::{Inputs, Sizes};
 use crate::phase::Phase;
 
 /// The table of notifications.
@@ -26,6 +26,13 @@ impl TableSize {
     pub fn bytes(&self) -> f64 {
         self.heap + self.indexes
     }
+}
+
+/// Bytes of so large a heap that a load leaves to be frozen, at most.
+#[must_use]
+pub fn unfrozen(heap: f64, sizes: &Sizes) -> f64 {
+    let part = heap / to_float(sizes.freeze_part.max(1));
+    heap.min(to_float(sizes.freeze_step).max(part))
 }
 
 /// The disk of a load, in bytes.
@@ -83,6 +90,13 @@ impl Disk {
     #[must_use]
     pub fn heap(&self) -> f64 {
         self.tables.iter().map(|table| table.heap).sum()
+    }
+
+    /// Bytes of all heaps that a load leaves to be frozen, at most.
+    #[must_use]
+    pub fn unfrozen(&self, sizes: &Sizes) -> f64 {
+        let tables = self.tables.iter();
+        tables.map(|table| unfrozen(table.heap, sizes)).sum()
     }
 
     /// Bytes of all indexes.

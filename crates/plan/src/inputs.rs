@@ -181,6 +181,10 @@ pub struct Sizes {
     pub shared_buffers: u64,
     /// PostgreSQL's `max_wal_size`, in bytes.
     pub max_wal: u64,
+    /// A load freezes a table when it has grown by so many bytes,
+    pub freeze_step: u64,
+    /// and by this part of its own size.
+    pub freeze_part: u64,
     /// Connections that compare the tables with the commits.
     pub verifiers: usize,
     /// Accounts that are looked up at once.
@@ -265,6 +269,8 @@ impl Inputs {
                 build_processes: 24,
                 shared_buffers: 8 << 30,
                 max_wal: 8 << 30,
+                freeze_step: 512 << 20,
+                freeze_part: 400,
                 verifiers: 8,
                 look_ups: 32,
                 directory_rate: 20.0,

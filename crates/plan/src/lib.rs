@@ -15,6 +15,7 @@ mod phase;
 mod what_if;
 
 pub use costs::{Costs, Growth, IndexCost, PhaseCost, TableCost};
+pub use disk::unfrozen;
 pub use disk::{Disk, TableSize};
 pub use inputs::{
     Basis, Choice, FULL_NETWORK, Fullest, HOST_RATE, Handles, Inputs, Machine, Sizes, Work,

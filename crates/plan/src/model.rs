@@ -4,7 +4,7 @@
 //! connections, one process and the disk need, each alone. Phases run one after the other.
 
 use crate::costs::{Costs, PhaseCost, to_float};
-use crate::disk::Disk;
+use crate::disk::{Disk, unfrozen};
 use crate::inputs::{Handles, Inputs};
 use crate::phase::Phase;
 
@@ -39,7 +39,7 @@ pub enum Bound {
     Builds,
     /// The largest index, which a share of them builds.
     LargestIndex,
-    /// The largest table, which one process vacuums.
+    /// The table with the most to freeze, which one process vacuums.
     LargestTable,
     /// The disk.
     Disk,
@@ -233,7 +233,9 @@ impl Model<'_> {
     }
 
     fn cpu(&self, phase: Phase) -> Cpu {
-        let units = |cost: &PhaseCost| cost.growth.units(to_float(self.inputs.work.records)) / 1e6;
+        let records = to_float(self.inputs.work.records);
+        let unfrozen = self.disk.unfrozen(&self.inputs.sizes);
+        let units = |cost: &PhaseCost| cost.growth.units(records, unfrozen) / 1e6;
         match self.costs.phase(phase) {
             Some(cost) => Cpu {
                 client: cost.client * units(cost),
@@ -308,18 +310,16 @@ impl Model<'_> {
     }
 
     fn vacuum(&self) -> Vec<(Bound, f64)> {
-        let cores = self.inputs.machine.cores;
-        let whole = self.cpu(Phase::Vacuum);
-        let all: f64 = self.costs.tables.iter().map(|table| table.heap).sum();
-        let share = |bytes: f64| bytes / (all * to_float(self.inputs.work.records)).max(1.0);
-        let heaps = self.disk.tables.iter().map(|table| table.heap);
-        let largest = share(heaps.fold(0.0, f64::max));
-        let cpu = whole.times(share(self.disk.heap()));
-        let builds = self.inputs.sizes.builds.max(1);
+        let (cores, sizes) = (self.inputs.machine.cores, &self.inputs.sizes);
+        let cpu = self.cpu(Phase::Vacuum);
+        let tables = self.disk.tables.iter();
+        let largest = tables.fold(0f64, |most, table| most.max(unfrozen(table.heap, sizes)));
+        let largest = largest / self.disk.unfrozen(sizes).max(1.0);
+        let builds = sizes.builds.max(1);
         vec![
             self.cores(cpu),
             (Bound::Connections, cpu.on(cpu.server, builds.min(cores))),
-            (Bound::LargestTable, whole.on(whole.server * largest, 1)),
+            (Bound::LargestTable, cpu.on(cpu.server * largest, 1)),
         ]
     }
 
@@ -370,7 +370,10 @@ impl Model<'_> {
                 // Sorted tuples are written and read once.
                 disk.indexes() + read(scanned.sum()) + read(2.0 * disk.indexes())
             }
-            Phase::Vacuum => disk.heap() + read(disk.heap()),
+            Phase::Vacuum => {
+                let unfrozen = disk.unfrozen(&self.inputs.sizes);
+                unfrozen + read(unfrozen)
+            }
             // What it changes is at most as much as its WAL.
             Phase::Finalize => wal,
             Phase::Verify => read(disk.at_the_end()),
@@ -411,7 +414,7 @@ mod tests {
             phases: vec![
                 phase(Phase::Load, Growth::Linear, 5.0, 8.0),
                 phase(Phase::Indexes, Growth::Sorting, 0.0, 1.0),
-                phase(Phase::Vacuum, Growth::Linear, 0.0, 2.0),
+                phase(Phase::Vacuum, Growth::Freezing, 0.0, 2000.0),
                 phase(Phase::Finalize, Growth::Linear, 0.0, 4.0),
                 phase(Phase::Verify, Growth::Linear, 3.0, 7.0),
             ],
@@ -444,6 +447,9 @@ mod tests {
                 build_processes: 8,
                 shared_buffers: 1 << 20,
                 max_wal: 1 << 20,
+                // The smaller of the tables has 100 MiB and some pages.
+                freeze_step: 100 << 20,
+                freeze_part: 400,
                 verifiers: 4,
                 look_ups: 10,
                 directory_rate: 20.0,
@@ -481,11 +487,8 @@ mod tests {
                 Bound::LargestIndex,
                 n * 20.0 / 1e6 * 0.6 / 2.0 / 0.5,
             ),
-            (
-                Phase::Vacuum,
-                Bound::LargestTable,
-                n * 2.0 / 1e6 * 0.75 / 0.5,
-            ),
+            // All but 100 MiB of a table are frozen before.
+            (Phase::Vacuum, Bound::LargestTable, 100.0 * 2e-3 / 0.5),
             (Phase::Identities, Bound::LookUps, 15_000.0),
             (
                 Phase::Finalize,

@@ -163,6 +163,8 @@ mod tests {
                 build_processes: 24,
                 shared_buffers: 8 << 30,
                 max_wal: 8 << 30,
+                freeze_step: 512 << 20,
+                freeze_part: 400,
                 verifiers: 8,
                 look_ups: 32,
                 directory_rate: 20.0,

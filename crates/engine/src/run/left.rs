@@ -141,6 +141,8 @@ mod tests {
                 build_processes: 16,
                 shared_buffers: 1 << 30,
                 max_wal: 1 << 30,
+                freeze_step: 64 << 20,
+                freeze_part: 400,
                 verifiers: 8,
                 look_ups: 32,
                 directory_rate: 20.0,

@@ -12,8 +12,8 @@ const LEAST_OF_BUILD: u64 = 64 * MIB;
 /// The least and the most that `maintenance_work_mem` can be set to.
 const SETTING: (u64, u64) = (MIB, 1 << 40);
 
-/// The bounds of `shared_buffers` in the private PostgreSQL (`pgbox`), and the parallel workers
-/// that a server has by default.
+/// The bounds of `shared_buffers` in the private PostgreSQL (`pgbox`), and its parallel workers:
+/// as many as there are cores, and these at least.
 const PRIVATE_BUFFERS: (u64, u64) = (128 * MIB, 8 << 30);
 const PRIVATE_WORKERS: usize = 8;
 
@@ -82,7 +82,7 @@ impl Resources {
         let settings = Settings {
             shared_buffers: (machine.memory / 4).clamp(PRIVATE_BUFFERS.0, PRIVATE_BUFFERS.1),
             maintenance_work_mem: LEAST_OF_BUILD,
-            workers: PRIVATE_WORKERS,
+            workers: machine.cores.max(PRIVATE_WORKERS),
         };
         Self::of(&settings, Some(machine), builds.max(1), memory)
     }
@@ -166,7 +166,7 @@ mod tests {
         let of = Resources::of(&settings(0), None, 4, None);
         assert_eq!((of.memory, of.processes), (8 * GIB, 4));
         let of = Resources::assumed(machine(64, 256 * GIB).expect("one"), 16, None);
-        assert_eq!((of.builds, of.memory, of.processes), (16, 62 * GIB, 24));
+        assert_eq!((of.builds, of.memory, of.processes), (16, 62 * GIB, 64));
         let of = Resources::of(&settings(8), None, 2, Some(100 * MIB));
         assert_eq!((of.memory, of.processes), (100 * MIB, 10));
     }
