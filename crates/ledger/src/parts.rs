@@ -49,7 +49,7 @@ pub fn lock(
         &format!(
             "SELECT r.state = 'loaded' AND NOT r.rebuild, r.rebuild, r.rev, a.\"repoRev\", (
                SELECT max(p.rev COLLATE \"C\") FROM skyfill.part p WHERE p.schema_name = r.schema_name AND p.did = r.did)
-             FROM skyfill.repo r LEFT JOIN \"{schema}\".actor_sync a ON a.did = r.did
+             FROM skyfill.repo r LEFT JOIN \"{schema}\".actor_sync a ON a.did = $2
              WHERE r.schema_name = $1 AND r.did = $2 FOR NO KEY UPDATE OF r"
         ),
         &[&schema, &did],

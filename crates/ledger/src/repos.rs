@@ -539,7 +539,7 @@ pub fn lock(
                CROSS JOIN LATERAL (
                  SELECT FROM skyfill.host h WHERE h.schema_name = $1 AND h.host = r.host AND h.lease = n.lease
                  OFFSET 0 FOR KEY SHARE) h
-               LEFT JOIN LATERAL (SELECT a.\"repoRev\" FROM \"{schema}\".actor_sync a WHERE a.did = r.did OFFSET 0) a ON true"
+               LEFT JOIN LATERAL (SELECT a.\"repoRev\" FROM \"{schema}\".actor_sync a WHERE a.did = r.did COLLATE \"default\" OFFSET 0) a ON true"
         ),
         &[&schema, &dids, &leases],
     )?;

@@ -11,7 +11,7 @@ use ledger::proofs::{self, Found, Proof};
 use ledger::repos::{self, Moved, Note, RetryFailed, Stored, Unfound, Wanted};
 use ledger::states::State;
 use ledger::workers::{self, Joining, Report};
-use ledger::{claims, failures, handles, hosts, overview, skipped, verified};
+use ledger::{claims, failures, handles, hosts, overview, parts, skipped, verified};
 use postgres::Client;
 use testbed::{Planned, pretend_rows};
 
@@ -20,6 +20,7 @@ const REPOS: f64 = 45e6;
 fn is_large(table: &str) -> bool {
     [
         "repo",
+        "actor_sync",
         "identity",
         "skipped",
         "lost_claim",
@@ -39,6 +40,7 @@ fn pretend(client: &mut Client) {
     ] {
         pretend_rows(client, &format!("skyfill.{table}"), rows);
     }
+    pretend_rows(client, &format!("{SCHEMA}.actor_sync"), REPOS);
 }
 
 fn dids(count: usize) -> Vec<String> {
@@ -124,6 +126,8 @@ fn load(session: &mut Planned, step: &str) {
     repos::pending(client, SCHEMA).unwrap();
     repos::count_stored(client, SCHEMA, 1).unwrap();
     repos::lock(client, SCHEMA, &few, &vec![1; few.len()]).unwrap();
+    let host = ("https://a.example", "a.example");
+    parts::lock(client, SCHEMA, few[0], host, ("3a", NEWEST), (0, 2)).unwrap();
     let stored: Vec<Stored<'_>> = few
         .iter()
         .map(|did| Stored {

@@ -60,4 +60,5 @@ mod trust;
 mod unpack;
 mod verdict;
 mod verify;
+mod whole_reads;
 mod workers;
