@@ -2,7 +2,9 @@
 //! filled has no statistics, so that PostgreSQL takes it for small; plans against the statistics of
 //! the full network do not show that. Here the server counts what was read.
 
-use simnet::Population;
+use crate::follow_network::{Scene, pace};
+use crate::network::{FAST, on, settings};
+use simnet::{LiveSettings, Population};
 use testbed::*;
 
 /// How often a table may be read as a whole in all phases, whatever the number of repos.
@@ -47,4 +49,42 @@ fn what_a_load_reads_grows_with_the_repos_and_not_with_their_square() {
     load(first);
     // These are merged into what is there.
     load(rest);
+}
+
+#[test]
+fn a_consumer_reads_no_more() {
+    let repos = Population::new(92, 300, 900);
+    let net =
+        Net::of_cars((0..repos.len()).map(|account| (repos.did(account), repos.car(account))));
+    let (db, dir) = (TestDb::migrated(), folder());
+    net.load(&db, dir.path(), &net.dids, 1, &[]);
+    assert_eq!(read_too_often(&db), []);
+}
+
+#[test]
+fn neither_does_discovery_nor_a_pass_nor_following() {
+    let mut network = settings(93, 250, 3);
+    network.records = 750;
+    let scene = Scene::of(network, TestDb::migrated());
+    assert_eq!(read_too_often(&scene.db), [], "run --discover");
+    let live = |seed| {
+        let life = LiveSettings {
+            seed,
+            events: 400,
+            ..LiveSettings::default()
+        };
+        drop(scene.network.live(&life).start(pace(1000.0)).wait());
+    };
+    live(7);
+    let mut catch_up = on(&scene.network, &scene.db, "catch-up");
+    let relay = scene.network.relay_url();
+    let output = catch_up.args(FAST).args(["--relay", &relay]).output();
+    let output = output.unwrap();
+    // 1 says that nothing is proved yet.
+    let code = output.status.code();
+    assert!(matches!(code, Some(0 | 1)), "{}", told(&output));
+    assert_eq!(read_too_often(&scene.db), [], "catch-up");
+    live(8);
+    scene.follow_until_now();
+    assert_eq!(read_too_often(&scene.db), [], "follow");
 }
