@@ -4,7 +4,7 @@ set -euo pipefail
 "$(dirname "$0")/setup.sh" test
 . "$(dirname "$0")/env.sh"
 # Most tests wait for servers and hosts most of the time.
-export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(getconf _NPROCESSORS_ONLN) * 3))}
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(getconf _NPROCESSORS_ONLN) * 4))}
 if [ "${SKYFILL_TESTS_WITHOUT_SHARED:-0}" != 0 ]; then
   echo "tests that need ../shared are ignored (SKYFILL_TESTS_WITHOUT_SHARED=$SKYFILL_TESTS_WITHOUT_SHARED)" >&2
 fi
