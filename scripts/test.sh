@@ -4,14 +4,14 @@ set -euo pipefail
 "$(dirname "$0")/setup.sh" test
 . "$(dirname "$0")/env.sh"
 # Most tests wait for servers and hosts most of the time.
-export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(getconf _NPROCESSORS_ONLN) * 4))}
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(getconf _NPROCESSORS_ONLN) * 3))}
 if [ "${SKYFILL_TESTS_WITHOUT_SHARED:-0}" != 0 ]; then
   echo "tests that need ../shared are ignored (SKYFILL_TESTS_WITHOUT_SHARED=$SKYFILL_TESTS_WITHOUT_SHARED)" >&2
 fi
 # Half of the work of making a database is making its files: where there is memory to spare, they
 # lie there.
-spare_kib() { { df --output=avail /dev/shm | tail -1 && awk '/MemAvailable/ {print $2 / 3}' /proc/meminfo; } 2>/dev/null | sort -n | head -1; }
-if [ -z "${SKYFILL_TESTS_CLUSTERS:-}" ] && [ "$(spare_kib | cut -d. -f1)" -gt $((1 << 20)) ] 2>/dev/null; then
+spare_kib() { { df --output=avail /dev/shm | tail -1 && awk '/MemAvailable/ {printf "%d\n", $2 / 3}' /proc/meminfo; } 2>/dev/null | sort -n | head -1; }
+if [ -z "${SKYFILL_TESTS_CLUSTERS:-}" ] && [ "$(spare_kib)" -gt $((1 << 20)) ] 2>/dev/null; then
   SKYFILL_TESTS_CLUSTERS=$(mktemp -d /dev/shm/skyfill-tests.XXXXXX)
   export SKYFILL_TESTS_CLUSTERS
   chmod 755 "$SKYFILL_TESTS_CLUSTERS"
