@@ -98,6 +98,11 @@ fn publish(db: &TestDb, server: &Nats) -> String {
     told(&run_well(records(db, server).arg("--until-published")))
 }
 
+fn assert_ends_well(publishing: &mut Watched) {
+    let code = publishing.wait_for_end();
+    assert_eq!(code, Some(0), "{}", publishing.printed());
+}
+
 fn unpublished(db: &TestDb) -> i64 {
     let sql = "SELECT count(*) FROM skyfill.unpublished";
     db.client().query_one(sql, &[]).unwrap().get(0)
@@ -151,12 +156,7 @@ fn a_reader_has_the_table_after_loads_changes_and_deletions() {
     world.run(&db);
     wait_until("all notes to be published", || unpublished(&db) == 0);
     signal(&publishing.child, "TERM");
-    assert_eq!(
-        publishing.wait_for_end(),
-        Some(0),
-        "{}",
-        publishing.printed()
-    );
+    assert_ends_well(&mut publishing);
     let mut reader = Reader::default();
     reader.read(&server);
     reader.assert_has(&db);
@@ -251,12 +251,7 @@ fn a_full_stream_slows_it_and_loses_nothing() {
         }
         publishing.child.try_wait().unwrap().is_some()
     });
-    assert_eq!(
-        publishing.wait_for_end(),
-        Some(0),
-        "{}",
-        publishing.printed()
-    );
+    assert_ends_well(&mut publishing);
     eprintln!("PRINTED {}", publishing.printed());
     reader.read(&server);
     reader.assert_has(&db);
@@ -276,12 +271,7 @@ fn a_server_that_is_killed_is_waited_for() {
     server.start_again();
     wait_until("all notes to be published", || unpublished(&db) == 0);
     signal(&publishing.child, "TERM");
-    assert_eq!(
-        publishing.wait_for_end(),
-        Some(0),
-        "{}",
-        publishing.printed()
-    );
+    assert_ends_well(&mut publishing);
     let mut reader = Reader::default();
     reader.read(&server);
     reader.assert_has(&db);
@@ -352,12 +342,7 @@ fn transactions_from_before_the_publication_are_waited_for() {
     publishing.wait_for("waiting for transactions that were open");
     assert_eq!(server.messages(STREAM), 0);
     open.commit().unwrap();
-    assert_eq!(
-        publishing.wait_for_end(),
-        Some(0),
-        "{}",
-        publishing.printed()
-    );
+    assert_ends_well(&mut publishing);
     let mut reader = Reader::default();
     reader.read(&server);
     reader.assert_has(&db);
@@ -399,12 +384,7 @@ fn the_rights_in_the_guide_are_enough_and_messages_go_when_they_are_read() {
         &consumer.to_string(),
     );
     assert!(created.get("error").is_none(), "{created}");
-    assert_eq!(
-        publishing.wait_for_end(),
-        Some(0),
-        "{}",
-        publishing.printed()
-    );
+    assert_ends_well(&mut publishing);
     let mut reader = Reader::default();
     reader.read(&server);
     reader.assert_has(&db);
