@@ -13,6 +13,12 @@ struct Golden {
     tables: BTreeMap<String, Vec<String>>,
 }
 
+/// Whether a table is compared. Which migrations ran says nothing of repos, and newer official
+/// versions add some; `migrate.rs` and `drift.rs` prove them.
+fn is_compared(table: &str) -> bool {
+    table != "kysely_migration"
+}
+
 /// The rows of a folder of golden tables.
 fn tables(dir: &Path) -> BTreeMap<String, Vec<String>> {
     fs::read_dir(dir)
@@ -27,11 +33,12 @@ fn tables(dir: &Path) -> BTreeMap<String, Vec<String>> {
                 masked(&table, text.lines().map(str::to_owned)),
             )
         })
+        .filter(|(table, _)| is_compared(table))
         .collect()
 }
 
-/// Rows without what the official indexer takes from the clock: the time of migrations, and that of
-/// a profile without one.
+/// Rows without ids, and without what the official indexer takes from the clock: the time of a
+/// profile without one.
 fn masked(table: &str, rows: impl Iterator<Item = String>) -> Vec<String> {
     canonical(rows.map(|row| {
         let mut value: serde_json::Value = serde_json::from_str(&row).expect("JSON");
@@ -39,7 +46,6 @@ fn masked(table: &str, rows: impl Iterator<Item = String>) -> Vec<String> {
         match table {
             "profile" => drop(object.remove("createdAt")),
             "notification" | "kysely_migration_lock" => drop(object.remove("id")),
-            "kysely_migration" => drop(object.remove("timestamp")),
             _ => {}
         }
         value.to_string()
@@ -134,6 +140,7 @@ fn check(golden: &Golden, sockets: usize, consumer_args: &[&str]) {
         let dump = db
             .dump()
             .into_iter()
+            .filter(|(table, _)| is_compared(table))
             .map(|(table, rows)| (table.clone(), masked(&table, rows.into_iter())))
             .collect();
         if let Some(difference) = difference(&dump, &golden.tables) {
