@@ -82,11 +82,8 @@ fn an_empty_database_comes_to_the_golden_schema_and_twice_is_a_no_op() {
     assert!(differ.is_empty(), "{differ:#?}");
     assert_eq!(ours.len(), theirs.len());
     let output = migrate(&db, &[]);
-    assert!(
-        told(&output).contains("is current: 61"),
-        "{}",
-        told(&output)
-    );
+    let current = format!("is current: {} migrations", MIGRATIONS.len());
+    assert!(told(&output).contains(&current), "{}", told(&output));
     assert!(db.dump() == before);
 }
 
@@ -123,13 +120,9 @@ fn two_at_once_do_not_hurt_each_other() {
     for output in &outputs {
         assert_eq!(output.status.code(), Some(0), "{}", told(output));
     }
-    assert_eq!(
-        outputs
-            .iter()
-            .filter(|o| told(o).contains("61 ran"))
-            .count(),
-        1
-    );
+    let all_ran = format!(" {} ran now", MIGRATIONS.len());
+    let is_first = |output: &&Output| told(output).contains(&all_ran);
+    assert_eq!(outputs.iter().filter(is_first).count(), 1);
 }
 
 #[test]
@@ -164,13 +157,14 @@ fn recreating_spares_what_no_repo_can_refill() {
     assert_eq!(db.count("mute"), 1);
     let output = migrate(&db, &["--recreate-schema", "--discard-private-data"]);
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    let migrations = i64::try_from(MIGRATIONS.len()).unwrap();
     assert_eq!(
         (
             db.count("mute"),
             db.count("profile_agg"),
             db.count("kysely_migration")
         ),
-        (0, 0, 61)
+        (0, 0, migrations)
     );
     db.client()
         .batch_execute(
