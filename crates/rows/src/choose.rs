@@ -85,7 +85,24 @@ impl Collection {
     /// describe a state that holds until it is changed: a follow of years ago is a follow today.
     #[must_use]
     pub fn is_event(self) -> bool {
-        matches!(self, Post | Threadgate | Postgate | Like | Repost)
+        match self {
+            Post | Threadgate | Postgate | Like | Repost => true,
+            Generator
+            | Follow
+            | Block
+            | List
+            | ListItem
+            | ListBlock
+            | StarterPack
+            | Verification
+            | ReferenceListOptOut
+            | Profile
+            | Status
+            | Labeler
+            | NotificationDeclaration
+            | ChatDeclaration
+            | GermDeclaration => false,
+        }
     }
 }
 
