@@ -132,4 +132,20 @@ mod tests {
             assert!(GROUPS.iter().any(is_in), "{collection:?}");
         }
     }
+
+    #[test]
+    fn the_docs_explain_each_group() {
+        let page = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../docs/how-to/partial-backfills.md"
+        );
+        let page = std::fs::read_to_string(page).unwrap();
+        for (name, _) in GROUPS {
+            let row = format!("\n| `{name}` | ");
+            assert!(
+                page.contains(&row),
+                "{name} is missing in the table of groups"
+            );
+        }
+    }
 }
