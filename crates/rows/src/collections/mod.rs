@@ -2,19 +2,25 @@
 //! (`data-plane/server/indexing/plugins` of the official code).
 //!
 //! A new record type takes:
-//! 1. the official migration that makes its table: a file in `crates/appview/migrations` and a line
+//! 1. the version of `@atproto/bsky` that has it. `git grep` for the old version finds the places:
+//!    the `package.json` of `conformance` and of `packaging/appview`, docs and comments;
+//! 2. the official migration that makes its table: a file in `crates/appview/migrations` and a line
 //!    in `src/migrations.rs`; its statements, as `pg_dump` writes them, in
 //!    `conformance/schema.sql`; then `UPDATE_CATALOG=1 cargo test -p skyfill --test suite
-//!    the_known_catalog` writes `crates/appview/src/catalog.tsv` anew;
-//! 2. the table's columns at the end of `crates/appview/src/table.rs`. If it names its account in
+//!    the_known_catalog` writes `crates/appview/src/catalog.tsv` anew, and `INSTA_UPDATE=always
+//!    cargo test -p skyfill --test suite outputs` the number of migrations in a snapshot;
+//! 3. the table's columns at the end of `crates/appview/src/table.rs`. If it names its account in
 //!    `creator`, but no index begins with that, `indexed_owner` in `crates/load/src/owned.rs` says
-//!    so;
-//! 3. its name in `collection.rs`; the compiler then names each `match` that lacks it;
-//! 4. a file here with its lexicon and its rows, of which `graph_block.rs` is a short example;
-//! 5. its group in `choose.rs`, which a test demands;
-//! 6. an example with every field in `crates/conformance/src/examples.rs`, which a test demands:
+//!    so, which a test demands;
+//! 4. its name in `collection.rs`; the compiler then names each `match` that lacks it, among them
+//!    `is_event` in `choose.rs`: whether `--since` leaves out old records of it. If it does,
+//!    `docs/how-to/partial-backfills.md` names it below "Records since a date";
+//! 5. a file here with its lexicon and its rows, of which `graph_block.rs` is a short example;
+//! 6. its group in `choose.rs`, which a test demands, and in the table of groups in
+//!    `docs/how-to/partial-backfills.md`; a test demands the row of a new group;
+//! 7. an example with every field in `crates/conformance/src/examples.rs`, which a test demands:
 //!    the official code judges mutations of it (`make conformance`);
-//! 7. records of it in generated networks (`crates/simnet/src/tangle.rs`), so that merges, repairs,
+//! 8. records of it in generated networks (`crates/simnet/src/tangle.rs`), so that merges, repairs,
 //!    the event stream and `verify` are tested with it; `scripts/conformance.sh --record` then
 //!    records the official tables anew.
 
