@@ -192,8 +192,42 @@ fn bad_answer(world: &World, source: &Source, (fault, left): Due) -> Answer {
         Fault::Reset => Answer::Reset,
         Fault::Stall => Answer::Stall(car()),
         Fault::WrongLength => Answer::Short(car()),
-        // The others are not of single answers.
-        _ => hostile::spoiled(world, source, fault).unwrap_or_else(|| Answer::Repo(car())),
+        Fault::CommitBomb => hostile::commit_bomb(world, source),
+        Fault::ZstdBomb => hostile::zstd_bomb(),
+        Fault::DuplicateSections => hostile::duplicate_sections(world, source),
+        Fault::EscapesInErrors => hostile::refusal_with_escapes(),
+        // These are not of single answers: `next_fault` returns none of them.
+        Fault::DeadHost
+        | Fault::TlsFailure
+        | Fault::StallingHost
+        | Fault::DrippingHost
+        | Fault::EndlessHost
+        | Fault::Limits429
+        | Fault::Silent429
+        | Fault::SharedAddress
+        | Fault::LyingList
+        | Fault::InactivePage
+        | Fault::Moved
+        | Fault::MovesDuringRun
+        | Fault::RotatedKey
+        | Fault::HandleElsewhere
+        | Fault::IndexKeys
+        | Fault::LanguageTags
+        | Fault::Mentions
+        | Fault::DeepLists
+        | Fault::ControlCharacters
+        | Fault::LargeRecords
+        | Fault::LongKeys
+        | Fault::EscapesInHandles
+        | Fault::UserInEndpoint
+        | Fault::SilentHandle
+        | Fault::SlowLister
+        | Fault::FalseClaims
+        | Fault::ForgedFuture
+        | Fault::EvilNames
+        | Fault::CircularList
+        | Fault::OddLines
+        | Fault::PageBomb => unreachable!("{} is not of single answers", fault.word()),
     }
 }
 

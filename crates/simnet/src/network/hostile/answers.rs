@@ -128,30 +128,32 @@ pub(in super::super) fn odd_hosts() -> Vec<String> {
     ]
 }
 
-fn refusal_with_escapes() -> Answer {
+/// An error that holds escape sequences.
+pub(in super::super) fn refusal_with_escapes() -> Answer {
     Answer::refusal(400, &format!("{ESCAPES}Owned"), &format!("{ESCAPES}owned"))
 }
 
-/// What is served instead of a repo; nothing if it is served as it is.
-pub(in super::super) fn spoiled(world: &World, source: &Source, fault: Fault) -> Option<Answer> {
+/// Instead of a repo: the same with zeros in its commit, in zstd.
+pub(in super::super) fn commit_bomb(world: &World, source: &Source) -> Answer {
+    let records = source.records(&world.population).into_iter().collect();
+    let body = commit::padded_repo(&source.did, &source.rev(), records, PADDING);
+    packed(Encoding::Zstd, &body)
+}
+
+/// Instead of a repo: zeros in zstd.
+pub(in super::super) fn zstd_bomb() -> Answer {
     static ZSTD_ZEROS: LazyLock<Arc<Vec<u8>>> =
         LazyLock::new(|| Arc::new(Encoding::Zstd.zeros(ZEROS)));
-    let packed =
-        |encoding: Encoding, body: &[u8]| Answer::Packed(encoding, Arc::new(encoding.pack(body)));
-    let population = &world.population;
-    match fault {
-        Fault::CommitBomb => {
-            let records = source.records(population).into_iter().collect();
-            let body = commit::padded_repo(&source.did, &source.rev(), records, PADDING);
-            Some(packed(Encoding::Zstd, &body))
-        }
-        Fault::DuplicateSections => {
-            let car = world.cars.car(source, population).to_vec();
-            let body = car::with_duplicate_sections(car, COPIES);
-            Some(packed(Encoding::Gzip, &body))
-        }
-        Fault::ZstdBomb => Some(Answer::Packed(Encoding::Zstd, Arc::clone(&ZSTD_ZEROS))),
-        Fault::EscapesInErrors => Some(refusal_with_escapes()),
-        _ => None,
-    }
+    Answer::Packed(Encoding::Zstd, Arc::clone(&ZSTD_ZEROS))
+}
+
+/// Instead of a repo: the same with many copies of one block behind it, in gzip.
+pub(in super::super) fn duplicate_sections(world: &World, source: &Source) -> Answer {
+    let car = world.cars.car(source, &world.population).to_vec();
+    let body = car::with_duplicate_sections(car, COPIES);
+    packed(Encoding::Gzip, &body)
+}
+
+fn packed(encoding: Encoding, body: &[u8]) -> Answer {
+    Answer::Packed(encoding, Arc::new(encoding.pack(body)))
 }

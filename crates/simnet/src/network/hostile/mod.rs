@@ -5,6 +5,8 @@ mod answers;
 mod plan;
 mod records;
 
-pub(super) use answers::{answer, odd_hosts, spoiled};
+pub(super) use answers::{
+    answer, commit_bomb, duplicate_sections, odd_hosts, refusal_with_escapes, zstd_bomb,
+};
 pub(super) use plan::{add_hosts, choose_foreign, neighbor};
 pub(super) use records::records;
