@@ -269,7 +269,7 @@ impl Fault {
         Self::HandleElsewhere,
     ];
     /// Those of accounts that somebody means: their victims are chosen if they are planned.
-    pub(super) const OF_HOSTILE_ACCOUNTS: &[Self] = &[
+    pub const OF_HOSTILE_ACCOUNTS: &[Self] = &[
         Self::IndexKeys,
         Self::LanguageTags,
         Self::Mentions,
@@ -293,7 +293,7 @@ impl Fault {
         Self::EscapesInErrors,
     ];
     /// Those that hostile hosts have, one each.
-    pub(super) const OF_HOSTILE_HOSTS: &[Self] = &[
+    pub const OF_HOSTILE_HOSTS: &[Self] = &[
         Self::EscapesInErrors,
         Self::SlowLister,
         Self::FalseClaims,
@@ -324,8 +324,10 @@ impl Fault {
         Self::InactivePage,
     ];
 
-    /// What becomes of an account that it hits.
-    pub(super) fn end_of_account(self) -> Expected {
+    /// What becomes of an account that has it. What becomes of those on a host that has it,
+    /// [`crate::Network::expected`] says.
+    #[must_use]
+    pub fn end_of_account(self) -> Expected {
         match self {
             lasting if Self::LASTING.contains(&lasting) => Expected::Failed,
             Self::CommitBomb | Self::ZstdBomb | Self::EscapesInErrors => Expected::Failed,

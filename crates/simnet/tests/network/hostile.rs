@@ -36,13 +36,16 @@ fn accounts_that_mean_harm_are_named_and_whole_where_they_can_be() {
     let faults: Vec<Fault> = Fault::HOSTILE.iter().filter(readable).copied().collect();
     let network = Network::start(settings(400, 5, &faults));
     let expected = network.expected();
-    let count = |wanted: Expected| expected.values().filter(|is| **is == wanted).count();
-    // One in 200 of each kind.
-    assert_eq!(count(Expected::Failed), 3 * 2);
-    assert_eq!(count(Expected::LoadedOrFailed), 2 * 2);
+    // One account in 200 has each fault.
+    for end in [Expected::Failed, Expected::LoadedOrFailed] {
+        let accounts = expected.values().filter(|is| **is == end).count();
+        let with_this_end = faults.iter().filter(|fault| fault.end_of_account() == end);
+        assert_eq!(accounts, with_this_end.count() * 2, "{end:?}");
+    }
     check_all(&network);
     let honest = network.honest();
-    let hit = 13 * 2;
+    let of_accounts = |fault: &&Fault| Fault::OF_HOSTILE_ACCOUNTS.contains(fault);
+    let hit = faults.iter().filter(of_accounts).count() * 2;
     let active = expected
         .values()
         .filter(|is| !matches!(is, Expected::State(_)))
