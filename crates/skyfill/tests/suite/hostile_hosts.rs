@@ -10,6 +10,90 @@ use testbed::*;
 /// Accounts of the hostile host that have the same fault.
 const ACCOUNTS: usize = 2;
 
+/// Faults that make a host useless. They come in turn.
+const USELESS_HOSTS: &[Fault] = &[
+    Fault::DeadHost,
+    Fault::TlsFailure,
+    Fault::StallingHost,
+    Fault::DrippingHost,
+    Fault::EndlessHost,
+];
+
+/// Faults of answers for a repo. They come together.
+const BAD_ANSWERS: &[Fault] = &[
+    Fault::CutAtBlock,
+    Fault::ForgedBlock,
+    Fault::Html,
+    Fault::RedirectLoop,
+    Fault::Bomb,
+    Fault::Endless,
+    Fault::ServerError,
+    Fault::Reset,
+    Fault::Stall,
+    Fault::WrongLength,
+    Fault::CommitBomb,
+    Fault::ZstdBomb,
+    Fault::DuplicateSections,
+    Fault::EscapesInErrors,
+];
+
+/// Faults of records. They come together.
+const HOSTILE_RECORDS: &[Fault] = &[
+    Fault::IndexKeys,
+    Fault::LanguageTags,
+    Fault::Mentions,
+    Fault::DeepLists,
+    Fault::ControlCharacters,
+    Fault::LargeRecords,
+    Fault::LongKeys,
+];
+
+/// Faults of lists and of limits. They come in turn.
+const LISTS_AND_LIMITS: &[Fault] = &[
+    Fault::Limits429,
+    Fault::Silent429,
+    Fault::LyingList,
+    Fault::InactivePage,
+    Fault::FalseClaims,
+    Fault::ForgedFuture,
+    Fault::CircularList,
+    Fault::OddLines,
+    Fault::PageBomb,
+];
+
+/// A list without end, and names of a good host's address. They come in turn.
+const ENDLESS_AND_EVIL: &[Fault] = &[Fault::EvilNames, Fault::SlowLister];
+
+/// Faults of where accounts live and what they say of themselves. They come together.
+const ODD_IDENTITIES: &[Fault] = &[
+    Fault::Moved,
+    Fault::MovesDuringRun,
+    Fault::RotatedKey,
+    Fault::HandleElsewhere,
+    Fault::EscapesInHandles,
+    Fault::UserInEndpoint,
+    Fault::SilentHandle,
+];
+
+#[test]
+fn every_fault_is_in_a_list() {
+    let lists = [
+        USELESS_HOSTS,
+        BAD_ANSWERS,
+        HOSTILE_RECORDS,
+        LISTS_AND_LIMITS,
+        ENDLESS_AND_EVIL,
+        ODD_IDENTITIES,
+        // The hostile host is alone and shares its address with nobody.
+        &[Fault::SharedAddress],
+    ];
+    let mut listed: Vec<Fault> = lists.concat();
+    listed.sort_unstable();
+    let mut all = Fault::ALL.to_vec();
+    all.sort_unstable();
+    assert_eq!(listed, all);
+}
+
 /// Runs over a network with one hostile host that has these faults.
 fn honest_repos_are_loaded_beside(faults: &[Fault]) {
     let network = Network::start(NetworkSettings {
@@ -63,77 +147,30 @@ fn in_turn(faults: &[Fault]) {
 
 #[test]
 fn beside_hosts_that_are_of_no_use() {
-    in_turn(&[
-        Fault::DeadHost,
-        Fault::TlsFailure,
-        Fault::StallingHost,
-        Fault::DrippingHost,
-        Fault::EndlessHost,
-    ]);
+    in_turn(USELESS_HOSTS);
 }
 
 #[test]
 fn beside_bad_answers() {
-    honest_repos_are_loaded_beside(&[
-        Fault::CutAtBlock,
-        Fault::ForgedBlock,
-        Fault::Html,
-        Fault::RedirectLoop,
-        Fault::Bomb,
-        Fault::Endless,
-        Fault::ServerError,
-        Fault::Reset,
-        Fault::Stall,
-        Fault::WrongLength,
-        Fault::CommitBomb,
-        Fault::ZstdBomb,
-        Fault::DuplicateSections,
-        Fault::EscapesInErrors,
-    ]);
+    honest_repos_are_loaded_beside(BAD_ANSWERS);
 }
 
 #[test]
 fn beside_hostile_records() {
-    honest_repos_are_loaded_beside(&[
-        Fault::IndexKeys,
-        Fault::LanguageTags,
-        Fault::Mentions,
-        Fault::DeepLists,
-        Fault::ControlCharacters,
-        Fault::LargeRecords,
-        Fault::LongKeys,
-    ]);
+    honest_repos_are_loaded_beside(HOSTILE_RECORDS);
 }
 
 #[test]
 fn beside_hostile_lists_and_limits() {
-    in_turn(&[
-        Fault::Limits429,
-        Fault::Silent429,
-        Fault::LyingList,
-        Fault::InactivePage,
-        Fault::FalseClaims,
-        Fault::ForgedFuture,
-        Fault::CircularList,
-        Fault::OddLines,
-        Fault::PageBomb,
-    ]);
+    in_turn(LISTS_AND_LIMITS);
 }
 
 #[test]
 fn beside_lists_without_end_and_evil_names() {
-    in_turn(&[Fault::EvilNames, Fault::SlowLister]);
+    in_turn(ENDLESS_AND_EVIL);
 }
 
 #[test]
 fn beside_odd_identities() {
-    honest_repos_are_loaded_beside(&[
-        Fault::Moved,
-        Fault::MovesDuringRun,
-        Fault::RotatedKey,
-        Fault::HandleElsewhere,
-        Fault::EscapesInHandles,
-        Fault::UserInEndpoint,
-        Fault::SilentHandle,
-    ]);
+    honest_repos_are_loaded_beside(ODD_IDENTITIES);
 }
