@@ -1,16 +1,22 @@
 //! The ways in which a network goes wrong, and which of them are on.
 //!
 //! A new fault takes:
-//! 1. a line in `faults!`, with its word;
+//! 1. a line in `faults!`, with its word. Then `INSTA_UPDATE=always cargo test -p skyfill --test
+//!    suite mistakes` writes the snapshot that lists all words anew;
 //! 2. a place in [`Fault::ORDINARY`] or [`Fault::HOSTILE`], and in the list below them that says
 //!    whom it hits (`plan.rs` deals them out); a test fails as long as one is missing;
-//! 3. what it does: in `pds.rs` for answers of ordinary hosts, in `lists.rs`, `plc.rs` and
-//!    `relay.rs` for theirs, in `hostile/` for what somebody means;
-//! 4. what becomes of an account that it hits: [`Fault::end_of_account`]. The repo fails if the
-//!    fault is lasting; else the account is loaded, unless a line there says something else.
+//! 3. what it does: in `pds.rs` for answers of ordinary hosts (the compiler names the `match` of
+//!    answers for a repo), in `lists.rs`, `plc.rs` and `relay.rs` for theirs, in `hostile/` for
+//!    what somebody means. A new way to write an answer is a variant of `Answer` in
+//!    `crates/simnet/src/answer.rs`;
+//! 4. what becomes of an account that has it: [`Fault::end_of_account`]. The repo fails if the
+//!    fault is lasting; else the account is loaded, unless a line there says something else;
+//! 5. a place in a list of the suite's `hostile_hosts`, which a test demands;
+//! 6. tests of its own: what a client sees of it in `crates/simnet/tests/network/main.rs`, or
+//!    `hostile.rs` beside it; how `producer` fails at a new kind of answer in the list of the
+//!    suite's `hostile`.
 //!
 //! The suite's `network` then runs with it, and fails if the third step is missing.
-//! `hostile_hosts` names those that a hostile host has.
 
 use super::expected::Expected;
 use std::sync::atomic::{AtomicU64, Ordering};
