@@ -4,6 +4,7 @@ pub use ::finalize::Ended;
 
 use ::finalize::{Finalize, FinalizeError, Report, Stage};
 use load::Notifications;
+use observe::units::counted;
 use observe::{Counter, Progress};
 use process::stop::PATIENT;
 use process::{Database, Failure, Stop};
@@ -98,7 +99,8 @@ impl Shown {
             Report::GoingOn => observe::log!("continuing where the last run stopped"),
             Report::Unchanged => observe::log!("nothing changed since the last time"),
             Report::Changes(changes) => {
-                observe::step!("computing what depends on {changes} changes since the last time");
+                let changes = counted(changes, "change");
+                observe::step!("computing what depends on {changes} since the last time");
             }
             Report::Foreign => observe::log!(
                 "another program wrote to the tables since the last time; everything is computed"
@@ -132,12 +134,11 @@ impl Shown {
             progress.done_before(done);
             progress.doing(format!("{}: {}", stage.name, stage.about));
         }
-        let left = planned - done;
-        let plural = if left == 1 { "" } else { "s" };
         observe::step!(
-            "stage {number} of {stages}, {}: {} ({left} slice{plural})",
+            "stage {number} of {stages}, {}: {} ({})",
             stage.name,
-            stage.about
+            stage.about,
+            counted(planned - done, "slice")
         );
         self.lock_stages().push(StageTime {
             stage: stage.name,

@@ -16,6 +16,17 @@ pub fn count(number: u64) -> String {
     text
 }
 
+/// `1 host`, `1,234 hosts`: a number of things. `one` names one of them; its last word is the noun.
+#[must_use]
+pub fn counted(number: u64, one: &str) -> String {
+    let ending = match one {
+        _ if number == 1 => "",
+        one if one.ends_with(['s', 'x']) || one.ends_with("ch") || one.ends_with("sh") => "es",
+        _ => "s",
+    };
+    format!("{} {one}{ending}", count(number))
+}
+
 /// `4.1 GiB`.
 #[must_use]
 #[allow(clippy::cast_precision_loss)]
@@ -94,6 +105,23 @@ mod tests {
     fn people_read_them_at_once() {
         let numbers = [0, 999, 1000, 1_234_567].map(count);
         assert_eq!(numbers, ["0", "999", "1,000", "1,234,567"]);
+        let things = [
+            counted(0, "repo"),
+            counted(1, "failed repo"),
+            counted(1, "index"),
+            counted(2000, "index"),
+            counted(3, "batch"),
+        ];
+        assert_eq!(
+            things,
+            [
+                "0 repos",
+                "1 failed repo",
+                "1 index",
+                "2,000 indexes",
+                "3 batches"
+            ]
+        );
         let sizes = [0, 1023, 1024, 4_402_341_478, 20 << 30].map(bytes);
         assert_eq!(
             sizes,
