@@ -4,7 +4,7 @@ use crate::lines::rejects::Rejects;
 use crate::lines::writer::WriterReport;
 use load::LoadedRepo;
 use observe::Counter;
-use observe::units::{count, counted};
+use observe::units::{count, counted, span};
 use std::time::Duration;
 
 /// What happened so far. Clones count together.
@@ -168,7 +168,7 @@ impl Summary {
         };
         let mut lines = vec![format!(
             "{} lines or entries: {} committed{new}; {}, \
-             {} repeated in a batch, {} not indexed or skipped, {} about accounts, {} of repos, {} rejected; {:.1} s",
+             {} repeated in a batch, {} not indexed or skipped, {} about accounts, {} of repos, {} rejected; {}",
             count(self.lines),
             counted(self.committed, "record"),
             counted(self.duplicates, "duplicate"),
@@ -177,7 +177,7 @@ impl Summary {
             count(self.accounts),
             counted(self.parts, "part"),
             count(self.rejected),
-            self.elapsed.as_secs_f64(),
+            span(self.elapsed.as_secs_f64()),
         )];
         if self.rejected > 0 {
             lines.push(format!("rejected lines: {}", self.rejects));

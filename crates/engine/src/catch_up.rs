@@ -12,7 +12,7 @@ use ledger::coverage::Coverage;
 use ledger::repos;
 use ledger::runs::{self, Phase};
 use ledger::states::State;
-use observe::units::counted;
+use observe::units::{counted, rough, span};
 use process::{Failure, clock};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -135,9 +135,9 @@ pub fn catch_up(session: &Session<'_>, options: &Options) -> Result<Ended, Failu
         }
         let took = began.elapsed();
         observe::log!(
-            "pass {number} took {:.1} s: {:.1} s to list the hosts, the rest for {}{}",
-            took.as_secs_f64(),
-            listed.as_secs_f64(),
+            "pass {number} took {}: {} to list the hosts, the rest for {}{}",
+            span(took.as_secs_f64()),
+            span(listed.as_secs_f64()),
             counted(changed, "repo"),
             pace.after(began, listed, took, changed)
         );
@@ -208,7 +208,8 @@ impl Pace {
         else {
             return String::new();
         };
-        format!("; the next one would take about {seconds:.0} s")
+        let time = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        format!("; the next one would take about {}", rough(time))
     }
 }
 

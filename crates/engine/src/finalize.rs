@@ -4,7 +4,7 @@ pub use ::finalize::Ended;
 
 use ::finalize::{Finalize, FinalizeError, Report, Stage};
 use load::Notifications;
-use observe::units::counted;
+use observe::units::{counted, span};
 use observe::{Counter, Progress};
 use process::stop::PATIENT;
 use process::{Database, Failure, Stop};
@@ -189,13 +189,13 @@ pub fn finalize(options: &Options, database: &Database, stop: &Stop) -> Result<S
     drop(shown.lock_progress().take());
     let outcome = outcome.map_err(|error| failure(database, &error))?;
     if outcome == Ended::Done {
-        let seconds = started.elapsed().as_secs_f64();
+        let time = span(started.elapsed().as_secs_f64());
         let (schema, shown) = (&database.schema, database.shown());
         match options.is_beside {
             true => observe::log!(
-                "what depends on the changes in schema {schema} of {shown} is computed, in {seconds:.1} s"
+                "what depends on the changes in schema {schema} of {shown} is computed, in {time}"
             ),
-            false => observe::log!("schema {schema} of {shown} is finalized, in {seconds:.1} s"),
+            false => observe::log!("schema {schema} of {shown} is finalized, in {time}"),
         }
     }
     let stages = shown

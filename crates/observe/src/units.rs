@@ -71,11 +71,11 @@ pub fn time(time: Duration) -> String {
     }
 }
 
-/// How far behind something is: `0.3 s` or `4 min 12 s`.
+/// How long something took, or lies back: `0.3 s` below a minute, else `4 min 12 s`.
 #[must_use]
-pub fn lag(seconds: f64) -> String {
+pub fn span(seconds: f64) -> String {
     match Duration::try_from_secs_f64(seconds) {
-        Ok(behind) if seconds >= 60.0 => time(behind),
+        Ok(span) if seconds >= 60.0 => time(span),
         _ => format!("{:.1} s", seconds.max(0.0)),
     }
 }
@@ -129,7 +129,10 @@ mod tests {
         );
         let rates = [0.0, 0.04, 0.44, 9.94, 53.4, 8201.0].map(rate);
         assert_eq!(rates, ["0", "0.0", "0.4", "9.9", "53", "8,201"]);
-        assert_eq!([0.32, 252.0].map(lag), ["0.3 s", "4 min 12 s"]);
+        assert_eq!(
+            [-1.0, 0.32, 42.0, 252.0].map(span),
+            ["0.0 s", "0.3 s", "42.0 s", "4 min 12 s"]
+        );
         let times = [0, 59, 252, 3600, 4860, 200_000].map(|s| time(Duration::from_secs(s)));
         assert_eq!(
             times,

@@ -4,7 +4,7 @@
 use crate::checked::CheckedRepo;
 use discover::did_file::{BadLine, DidLine, failure_line};
 use observe::Counter;
-use observe::units::counted;
+use observe::units::{counted, span};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -246,7 +246,7 @@ impl Summary {
     #[must_use]
     pub fn report(&self) -> Vec<String> {
         let mut lines = vec![format!(
-            "{} sent, {} skipped{}, {} failed{}; {}, {} bytes, {:.1} s",
+            "{} sent, {} skipped{}, {} failed{}; {}, {} bytes, {}",
             counted(self.sent, "repo"),
             self.skipped.values().sum::<u64>(),
             listed(&self.skipped),
@@ -254,7 +254,7 @@ impl Summary {
             listed(&self.failed),
             counted(self.records, "record"),
             self.bytes,
-            self.elapsed.as_secs_f64(),
+            span(self.elapsed.as_secs_f64()),
         )];
         if self.unusable_records > 0 {
             lines.push(format!(

@@ -706,7 +706,7 @@ impl<'s> Storing<'s> {
         self.progress.doing(match lag {
             Some(lag) => format!(
                 "{} behind {relay}, {} waiting",
-                units::lag(lag),
+                units::span(lag),
                 units::counted(waiting, "event")
             ),
             None => format!("following {relay}"),

@@ -17,7 +17,7 @@ use ledger::open::Which;
 use ledger::repos;
 use ledger::runs::{self, Mode, Phase, Run};
 use observe::registry;
-use observe::units::counted;
+use observe::units::{counted, span};
 use postgres::Client;
 use process::{Database, Failure};
 use serde_json::{Value, json};
@@ -105,7 +105,7 @@ impl Done {
             .iter()
             .map(|(state, repos)| format!("{repos} {state}"))
             .collect();
-        let mut lines = vec![format!("repos: {}; {seconds:.1} s", states.join(", "))];
+        let mut lines = vec![format!("repos: {}; {}", states.join(", "), span(seconds))];
         match self.outcome {
             Outcome::Stopped => {}
             Outcome::Done { differences: 0 } => lines.push(format!(

@@ -4,10 +4,9 @@ use super::{failed, iso, now, open};
 use ledger::failures::{self, Group};
 use ledger::hosts::{self, Chosen, Known};
 use observe::printable;
-use observe::units::{bytes, count, counted, rate, time};
+use observe::units::{bytes, count, counted, rate, span};
 use process::{Database, Failure};
 use serde_json::{Value, json};
-use std::time::Duration;
 
 /// A host, and why repos of it failed.
 pub struct Host {
@@ -74,8 +73,7 @@ impl Host {
         );
         add("pending", repos(gave.pending));
         if let Some(worked) = known.worked {
-            let ago = Duration::try_from_secs_f64(now() - worked).unwrap_or_default();
-            let (pace, ago) = (rate(gave.pace), time(ago));
+            let (pace, ago) = (rate(gave.pace), span(now() - worked));
             add(
                 "worked on",
                 format!("{ago} ago, at {pace} repos per second"),

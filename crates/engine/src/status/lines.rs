@@ -9,7 +9,7 @@ use ledger::runs::{Phase, Run};
 use ledger::settings::Setting;
 use ledger::workers::Worker;
 use observe::printable;
-use observe::units::{self, bytes, count, counted, rate, rough, time};
+use observe::units::{bytes, count, counted, rate, rough, span};
 use process::shell;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -31,18 +31,17 @@ const SILENT: f64 = 60.0;
 fn of_followed(followed: &Followed) -> Vec<String> {
     let relay = printable(&followed.relay);
     let cursor = followed.cursor.unwrap_or(0);
-    let seconds = |seconds: f64| time(Duration::from_secs_f64(seconds.max(0.0)));
     let first = match (followed.is_alive, followed.lag) {
         (true, Some(lag)) => format!(
             "{relay} up to {cursor}, {} behind; {} waiting; {} per second",
-            units::lag(lag),
+            span(lag),
             counted(followed.waiting, "event"),
             rate(followed.per_second)
         ),
         (true, None) => format!("{relay} up to {cursor}"),
         (false, _) => format!(
             "{relay} up to {cursor}; ended {} ago",
-            seconds(followed.seen_ago)
+            span(followed.seen_ago)
         ),
     };
     let second = format!(
@@ -225,11 +224,6 @@ fn of_run(status: &Status, run: &Run) -> String {
         text += &format!("; notifications {}", run.notifications);
     }
     text
-}
-
-/// A time between two moments, for people.
-fn span(seconds: f64) -> String {
-    time(Duration::try_from_secs_f64(seconds).unwrap_or_default())
 }
 
 fn of_process(status: &Status, process: &Process) -> String {

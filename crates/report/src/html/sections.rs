@@ -2,14 +2,14 @@
 
 use super::charts::{self, Curve, Piece};
 use super::tables::{Align, facts, table};
-use super::words::{moment, section, short, span, text, whole};
+use super::words::{moment, section, short, text, whole};
 use crate::Report;
 use crate::rates::{Point, points};
 use engine::status::lines::time_of;
 use engine::status::{help, host, iso};
 use ledger::runs::Phase;
 use ledger::settings::Setting;
-use observe::units::{bytes, count, counted, rate};
+use observe::units::{bytes, count, counted, rate, span};
 use std::collections::BTreeMap;
 
 /// Months that are drawn.
