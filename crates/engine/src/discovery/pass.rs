@@ -244,7 +244,7 @@ impl<'s> Discovery<'s> {
         if !source.names_repos() {
             match self
                 .runtime
-                .block_on(relay::hosts(http, relay, self.stop))?
+                .block_on(relay::hosts(http, source, self.stop))?
             {
                 Some(relay::Hosts::Listed(listed)) => all.extend(listed),
                 // A PDS, or an older relay: its own list is what there is.
