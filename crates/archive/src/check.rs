@@ -19,6 +19,7 @@ use crate::read::{Files, commit_of, open_indexes, unpack};
 use crate::source::{Lines, Source};
 use atrepo::{Repo, RepoError};
 use fetch::{Body, Pages, Spool, whole};
+use observe::units::counted;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -118,8 +119,8 @@ impl Checked {
     #[must_use]
     pub fn line(&self) -> String {
         format!(
-            "{} CARs are whole and as they were written, {}; {} have no hash in the index; with {} something is wrong",
-            self.good,
+            "whole and as written: {}, {}; {} have no hash in the index; with {} something is wrong",
+            counted(self.good, "CAR"),
             observe::bytes(self.bytes),
             self.without_hash,
             self.bad

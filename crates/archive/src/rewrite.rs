@@ -24,6 +24,7 @@ use crate::{FOLDER_INDEX, INDEX, SEGMENT};
 use crate::{Fault, Finding};
 use atrepo::Repo;
 use fetch::{Body, Spool};
+use observe::units::counted;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -98,8 +99,10 @@ impl Rewritten {
             removed,
         } = self;
         format!(
-            "{copied} CARs are copied, {}; {left} were there as new, {bad} cannot be copied; {removed} segments are removed",
-            observe::bytes(*bytes)
+            "{} copied, {}; {left} were there as new, {bad} cannot be copied; {} removed",
+            counted(*copied, "CAR"),
+            observe::bytes(*bytes),
+            counted(*removed, "segment")
         )
     }
 }

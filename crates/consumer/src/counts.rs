@@ -4,6 +4,7 @@ use crate::lines::rejects::Rejects;
 use crate::lines::writer::WriterReport;
 use load::LoadedRepo;
 use observe::Counter;
+use observe::units::{count, counted, span};
 use std::time::Duration;
 
 /// What happened so far. Clones count together.
@@ -163,20 +164,20 @@ impl Summary {
         // Parts of repos are counted as parts.
         let new = match (self.new_rows, self.parts) {
             (0, 1..) => String::new(),
-            (rows, _) => format!(", of which {rows} in lines added a new row"),
+            (rows, _) => format!(", of which {} in lines added a new row", count(rows)),
         };
         let mut lines = vec![format!(
-            "{} lines or entries: {} records committed{new}; {} duplicates, \
-             {} repeated in a batch, {} not indexed or skipped, {} about accounts, {} parts of repos, {} rejected; {:.1} s",
-            self.lines,
-            self.committed,
-            self.duplicates,
-            self.repeated,
-            self.not_indexed,
-            self.accounts,
-            self.parts,
-            self.rejected,
-            self.elapsed.as_secs_f64(),
+            "{} lines or entries: {} committed{new}; {}, \
+             {} repeated in a batch, {} not indexed or skipped, {} about accounts, {} of repos, {} rejected; {}",
+            count(self.lines),
+            counted(self.committed, "record"),
+            counted(self.duplicates, "duplicate"),
+            count(self.repeated),
+            count(self.not_indexed),
+            count(self.accounts),
+            counted(self.parts, "part"),
+            count(self.rejected),
+            span(self.elapsed.as_secs_f64()),
         )];
         if self.rejected > 0 {
             lines.push(format!("rejected lines: {}", self.rejects));

@@ -1,5 +1,6 @@
 //! What a look found, and how much it matters.
 
+use observe::units;
 use process::{Failure, NextStep};
 use serde::Serialize;
 use std::fmt;
@@ -107,12 +108,15 @@ impl fmt::Display for Finding {
 /// How many findings there are of each level that matters.
 #[must_use]
 pub fn counted(findings: &[Finding]) -> String {
-    let count = |level| findings.iter().filter(|found| found.level == level).count();
+    let of = |level: Level, one: &str| {
+        let found = findings.iter().filter(|found| found.level == level);
+        units::counted(found.count() as u64, one)
+    };
     format!(
-        "{} problems, {} warnings, {} notes",
-        count(Level::Problem),
-        count(Level::Warning),
-        count(Level::Note)
+        "{}, {}, {}",
+        of(Level::Problem, "problem"),
+        of(Level::Warning, "warning"),
+        of(Level::Note, "note")
     )
 }
 

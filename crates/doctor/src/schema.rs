@@ -2,6 +2,7 @@
 //! missing because skyfill dropped it.
 
 use crate::{Finding, Level};
+use observe::units::counted;
 use postgres::Client;
 use process::{Database, Failure};
 
@@ -15,7 +16,10 @@ pub(crate) fn look(client: &mut Client, database: &Database) -> Result<Vec<Findi
         findings.push(
             Finding::ok(
                 "schema",
-                format!("{schema} lacks {} official migrations", drift.missing.len()),
+                format!(
+                    "{schema} lacks {}",
+                    counted(drift.missing.len() as u64, "official migration")
+                ),
             )
             .but(Level::Problem, "skyfill fills the newest official state")
             .change("skyfill migrate"),
@@ -61,7 +65,10 @@ pub(crate) fn look(client: &mut Client, database: &Database) -> Result<Vec<Findi
         findings.push(
             Finding::ok(
                 "indexes",
-                format!("skyfill dropped {} indexes and constraints", missing.len()),
+                format!(
+                    "indexes and constraints that skyfill dropped: {}",
+                    missing.len()
+                ),
             )
             .but(
                 Level::Warning,

@@ -12,6 +12,7 @@ use ledger::coverage::Coverage;
 use ledger::repos;
 use ledger::runs::{self, Phase};
 use ledger::states::State;
+use observe::units::{counted, rough, span};
 use process::{Failure, clock};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -70,13 +71,12 @@ impl CaughtUp {
              accepts no cursor and replays all that the relay keeps; others begin at {cursor} or before"
         )];
         if self.missing > 0 || self.failed_hosts > 0 {
-            let (hosts, repos) = (self.failed_hosts, self.missing);
-            let what = match (hosts, repos) {
-                (0, repos) => format!("{repos} repos could not be loaded"),
-                (hosts, 0) => format!("{hosts} hosts could not be listed"),
-                _ => format!(
-                    "{hosts} hosts could not be listed and {repos} repos could not be loaded"
-                ),
+            let hosts = counted(self.failed_hosts as u64, "host");
+            let repos = counted(self.missing, "repo");
+            let what = match (self.failed_hosts, self.missing) {
+                (0, _) => format!("{repos} could not be loaded"),
+                (_, 0) => format!("{hosts} could not be listed"),
+                _ => format!("{hosts} could not be listed and {repos} could not be loaded"),
             };
             lines.push(format!(
                 "but {what}: their older changes may be missing; run it again later"
@@ -135,9 +135,10 @@ pub fn catch_up(session: &Session<'_>, options: &Options) -> Result<Ended, Failu
         }
         let took = began.elapsed();
         observe::log!(
-            "pass {number} took {:.1} s: {:.1} s to list the hosts, the rest for {changed} repos{}",
-            took.as_secs_f64(),
-            listed.as_secs_f64(),
+            "pass {number} took {}: {} to list the hosts, the rest for {}{}",
+            span(took.as_secs_f64()),
+            span(listed.as_secs_f64()),
+            counted(changed, "repo"),
             pace.after(began, listed, took, changed)
         );
         let Some(cursor) = pass.seq else {
@@ -207,7 +208,8 @@ impl Pace {
         else {
             return String::new();
         };
-        format!("; the next one would take about {seconds:.0} s")
+        let time = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        format!("; the next one would take about {}", rough(time))
     }
 }
 

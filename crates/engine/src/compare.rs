@@ -8,6 +8,7 @@
 use crate::certificate::repos_beside;
 use crate::repo_tree::{Leaf, TreeBuilder, hex};
 use observe::printable;
+use observe::units::counted;
 use process::Failure;
 use serde_json::{Map, Value, json};
 use std::cmp::Ordering;
@@ -164,7 +165,8 @@ impl Differences {
                 ));
             }
             if *count > named.len() as u64 {
-                lines.push(format!("... and {} more repos", count - named.len() as u64));
+                let more = counted(count - named.len() as u64, "more repo");
+                lines.push(format!("... and {more}"));
             }
         }
         lines

@@ -4,6 +4,7 @@ pub use ::finalize::Ended;
 
 use ::finalize::{Finalize, FinalizeError, Report, Stage};
 use load::Notifications;
+use observe::units::{counted, span};
 use observe::{Counter, Progress};
 use process::stop::PATIENT;
 use process::{Database, Failure, Stop};
@@ -98,7 +99,8 @@ impl Shown {
             Report::GoingOn => observe::log!("continuing where the last run stopped"),
             Report::Unchanged => observe::log!("nothing changed since the last time"),
             Report::Changes(changes) => {
-                observe::step!("computing what depends on {changes} changes since the last time");
+                let changes = counted(changes, "change");
+                observe::step!("computing what depends on {changes} since the last time");
             }
             Report::Foreign => observe::log!(
                 "another program wrote to the tables since the last time; everything is computed"
@@ -132,12 +134,11 @@ impl Shown {
             progress.done_before(done);
             progress.doing(format!("{}: {}", stage.name, stage.about));
         }
-        let left = planned - done;
-        let plural = if left == 1 { "" } else { "s" };
         observe::step!(
-            "stage {number} of {stages}, {}: {} ({left} slice{plural})",
+            "stage {number} of {stages}, {}: {} ({})",
             stage.name,
-            stage.about
+            stage.about,
+            counted(planned - done, "slice")
         );
         self.lock_stages().push(StageTime {
             stage: stage.name,
@@ -188,13 +189,13 @@ pub fn finalize(options: &Options, database: &Database, stop: &Stop) -> Result<S
     drop(shown.lock_progress().take());
     let outcome = outcome.map_err(|error| failure(database, &error))?;
     if outcome == Ended::Done {
-        let seconds = started.elapsed().as_secs_f64();
+        let time = span(started.elapsed().as_secs_f64());
         let (schema, shown) = (&database.schema, database.shown());
         match options.is_beside {
             true => observe::log!(
-                "what depends on the changes in schema {schema} of {shown} is computed, in {seconds:.1} s"
+                "what depends on the changes in schema {schema} of {shown} is computed, in {time}"
             ),
-            false => observe::log!("schema {schema} of {shown} is finalized, in {seconds:.1} s"),
+            false => observe::log!("schema {schema} of {shown} is finalized, in {time}"),
         }
     }
     let stages = shown

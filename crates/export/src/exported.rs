@@ -2,6 +2,7 @@
 
 use crate::plan::{MANIFEST, Manifest};
 use observe::printable;
+use observe::units::counted;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -71,20 +72,22 @@ impl Exported {
             ));
         }
         lines.push(format!(
-            "{} records of {} repos and {} collections, {}, are in {folder}; counts and hashes: {}",
-            manifest.records,
-            manifest.repos,
-            manifest.collections.len(),
+            "{folder} has {} of {} and {}, {}; counts and hashes: {}",
+            counted(manifest.records, "record"),
+            counted(manifest.repos, "repo"),
+            counted(manifest.collections.len() as u64, "collection"),
             observe::bytes(manifest.bytes),
             self.folder.join(MANIFEST).display()
         ));
         match (manifest.mismatches.len(), manifest.damaged.len()) {
             (0, 0) => {}
             (0, damaged) => lines.push(format!(
-                "{damaged} repos are damaged, and not in the files"
+                "{} damaged, and not in the files",
+                counted(damaged as u64, "repo")
             )),
             (wrong, _) => lines.push(format!(
-                "{wrong} accounts do not have the records that the ledger counted; skyfill verify names what is missing"
+                "{} without the records that the ledger counted; skyfill verify names what is missing",
+                counted(wrong as u64, "account")
             )),
         }
         lines

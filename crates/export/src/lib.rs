@@ -40,6 +40,7 @@ pub use tally::{Tallies, Tally};
 use archive::Archive;
 use fetch::Spool;
 use folder::Folder;
+use observe::units::counted;
 use observe::{Counter, Progress, printable};
 use part::{Common, Part};
 use pg::Persistent;
@@ -211,12 +212,14 @@ fn open_parts(folder: &Folder, plan: &Plan) -> Result<Vec<usize>, Failure> {
         false => part_of(name).is_some_and(|part| !is_done(part)),
     })?;
     if removed > 0 {
-        observe::log!("removed {removed} files of parts that were not done");
+        let files = counted(removed, "file");
+        observe::log!("removed {files} of parts that were not done");
     }
     let open: Vec<usize> = (0..plan.parts()).filter(|part| !is_done(*part)).collect();
     if open.len() < plan.parts() {
         let (done, all) = (plan.parts() - open.len(), plan.parts());
-        observe::log!("{done} of {all} parts are done; continuing with the others");
+        let all = counted(all as u64, "part");
+        observe::log!("{done} of {all} done; continuing with the others");
     }
     Ok(open)
 }

@@ -16,6 +16,17 @@ pub fn count(number: u64) -> String {
     text
 }
 
+/// `1 host`, `1,234 hosts`: a number of things. `one` names one of them; its last word is the noun.
+#[must_use]
+pub fn counted(number: u64, one: &str) -> String {
+    let ending = match one {
+        _ if number == 1 => "",
+        one if one.ends_with(['s', 'x']) || one.ends_with("ch") || one.ends_with("sh") => "es",
+        _ => "s",
+    };
+    format!("{} {one}{ending}", count(number))
+}
+
 /// `4.1 GiB`.
 #[must_use]
 #[allow(clippy::cast_precision_loss)]
@@ -60,11 +71,11 @@ pub fn time(time: Duration) -> String {
     }
 }
 
-/// How far behind something is: `0.3 s` or `4 min 12 s`.
+/// How long something took, or lies back: `0.3 s` below a minute, else `4 min 12 s`.
 #[must_use]
-pub fn lag(seconds: f64) -> String {
+pub fn span(seconds: f64) -> String {
     match Duration::try_from_secs_f64(seconds) {
-        Ok(behind) if seconds >= 60.0 => time(behind),
+        Ok(span) if seconds >= 60.0 => time(span),
         _ => format!("{:.1} s", seconds.max(0.0)),
     }
 }
@@ -94,6 +105,23 @@ mod tests {
     fn people_read_them_at_once() {
         let numbers = [0, 999, 1000, 1_234_567].map(count);
         assert_eq!(numbers, ["0", "999", "1,000", "1,234,567"]);
+        let things = [
+            counted(0, "repo"),
+            counted(1, "failed repo"),
+            counted(1, "index"),
+            counted(2000, "index"),
+            counted(3, "batch"),
+        ];
+        assert_eq!(
+            things,
+            [
+                "0 repos",
+                "1 failed repo",
+                "1 index",
+                "2,000 indexes",
+                "3 batches"
+            ]
+        );
         let sizes = [0, 1023, 1024, 4_402_341_478, 20 << 30].map(bytes);
         assert_eq!(
             sizes,
@@ -101,7 +129,10 @@ mod tests {
         );
         let rates = [0.0, 0.04, 0.44, 9.94, 53.4, 8201.0].map(rate);
         assert_eq!(rates, ["0", "0.0", "0.4", "9.9", "53", "8,201"]);
-        assert_eq!([0.32, 252.0].map(lag), ["0.3 s", "4 min 12 s"]);
+        assert_eq!(
+            [-1.0, 0.32, 42.0, 252.0].map(span),
+            ["0.0 s", "0.3 s", "42.0 s", "4 min 12 s"]
+        );
         let times = [0, 59, 252, 3600, 4860, 200_000].map(|s| time(Duration::from_secs(s)));
         assert_eq!(
             times,

@@ -3,6 +3,9 @@
 
 use std::fmt;
 
+/// The server's code of a statement that somebody canceled, or that a time limit ended.
+const QUERY_CANCELED: &str = "57014";
+
 /// What went wrong, as far as deciding needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DbErrorKind {
@@ -14,7 +17,7 @@ pub enum DbErrorKind {
     /// The server cannot do it now: no disk space or memory, a deadlock, a timeout, read-only for
     /// the moment.
     Busy,
-    /// Whoever waited for it was stopped.
+    /// Whoever waited for it was stopped, or the process canceled the statement to end in time.
     Stopped,
     /// Anything else: privileges, missing tables, syntax.
     Other,
@@ -36,10 +39,23 @@ pub struct DbError {
 impl DbError {
     /// An error of the server, judged by its SQLSTATE (manual, appendix "PostgreSQL Error Codes").
     pub fn of_server(sqlstate: &str, message: &str) -> Self {
+        Self::judged(sqlstate, message, crate::cancel::cancels())
+    }
+
+    /// The same; `cancels` says whether this process cancels its own statements.
+    fn judged(sqlstate: &str, message: &str, cancels: bool) -> Self {
+        if cancels && sqlstate == QUERY_CANCELED {
+            return Self {
+                kind: DbErrorKind::Stopped,
+                sqlstate: None,
+                message: "the running statement was canceled, since skyfill stops".to_owned(),
+                hint: None,
+            };
+        }
         let kind = match (sqlstate.get(..2).unwrap_or_default(), sqlstate) {
             ("08", _) | (_, "57P01" | "57P02" | "57P03" | "57P05") => DbErrorKind::Lost,
             ("22" | "23" | "54", _) => DbErrorKind::Data,
-            ("40" | "53" | "58", _) | (_, "55P03" | "57014" | "25006") => DbErrorKind::Busy,
+            ("40" | "53" | "58", _) | (_, "55P03" | QUERY_CANCELED | "25006") => DbErrorKind::Busy,
             _ => DbErrorKind::Other,
         };
         Self {
@@ -215,5 +231,18 @@ mod tests {
         ] {
             assert_eq!(decide(&DbError::of_server(code, "")), decision, "{code}");
         }
+    }
+
+    #[test]
+    fn a_statement_that_the_process_cancels_to_end_in_time_was_stopped() {
+        let server_says = "canceling statement due to user request";
+        let by_others = DbError::judged(QUERY_CANCELED, server_says, false);
+        assert_eq!(decide(&by_others), Decision::Wait);
+        let to_end = DbError::judged(QUERY_CANCELED, server_says, true);
+        assert_eq!(to_end.kind, DbErrorKind::Stopped);
+        assert!(!to_end.to_string().contains("canceling"), "{to_end}");
+        // What else goes wrong then is what it is.
+        let full = DbError::judged("53100", "disk full", true);
+        assert_eq!(full.kind, DbErrorKind::Busy);
     }
 }

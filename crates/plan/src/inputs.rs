@@ -244,12 +244,11 @@ impl Inputs {
             Handles::Verified | Handles::Skipped => false,
         }
     }
-}
 
-#[cfg(test)]
-impl Inputs {
-    /// The full network on a machine with 64 cores and 256 GiB.
-    pub(crate) fn example() -> Self {
+    /// An example, for tests and for whoever tries out a change: the full network on a machine with
+    /// 64 cores, 256 GiB of memory and 1 TiB of free disk.
+    #[must_use]
+    pub fn example() -> Self {
         Self {
             work: Work::full_network(),
             machine: Machine {

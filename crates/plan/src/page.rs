@@ -5,7 +5,7 @@ use crate::disk::TableSize;
 use crate::inputs::{Basis, Inputs};
 use crate::model::{Bound, PhaseTime, Plan};
 use crate::what_if::{Change, changes};
-use observe::units::{count, rate, rough};
+use observe::units::{count, counted, rate, rough};
 use observe::{bytes, printable};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -79,14 +79,14 @@ impl Page<'_> {
         };
         let mut lines = vec![
             format!(
-                "{} repos, {most}{} records, {} hosts ({basis})",
-                count(work.repos),
-                count(work.records),
-                count(work.hosts)
+                "{}, {most}{}, {} ({basis})",
+                counted(work.repos, "repo"),
+                counted(work.records, "record"),
+                counted(work.hosts, "host")
             ),
             format!(
-                "{} cores, {} of memory; {}",
-                machine.cores,
+                "{}, {} of memory; {}",
+                counted(machine.cores as u64, "core"),
                 bytes(machine.memory),
                 self.server
             ),
@@ -143,7 +143,7 @@ impl Page<'_> {
             row(
                 "  at the end",
                 &bytes(whole(disk.at_the_end())),
-                &format!("{} rows", count(whole(disk.rows()))),
+                &counted(whole(disk.rows()), "row"),
             ),
         ];
         for table in disk.tables.iter().take(TABLES) {
@@ -278,10 +278,10 @@ impl Page<'_> {
         let work = &self.plan.inputs.work;
         let most = if self.is_part { "at most " } else { "" };
         let size = format!(
-            "estimate for {} repos on {} hosts, if they are average ones: {most}{} records, {most}{} of disk",
-            count(work.repos),
-            count(work.hosts),
-            count(work.records),
+            "estimate for {} on {}, if they are average ones: {most}{}, {most}{} of disk",
+            counted(work.repos, "repo"),
+            counted(work.hosts, "host"),
+            counted(work.records, "record"),
             bytes(whole(self.plan.disk.at_once()))
         );
         let part = |time: &PhaseTime| format!("{} {}", time.phase.label(), span(time.seconds()));
@@ -445,15 +445,18 @@ fn bound_text(bound: Bound, time: &PhaseTime, inputs: &Inputs, costs: &Costs) ->
             },
         ),
         Bound::Requests => format!("{} concurrent requests (--concurrency)", sizes.slots),
-        Bound::Threads => format!("skyfill's CPU: {} threads (--threads)", sizes.threads),
-        Bound::Connections => format!(
-            "PostgreSQL's CPU: {} connections (--max-db-connections)",
-            sizes.connections
+        Bound::Threads => format!(
+            "skyfill's CPU: {} (--threads)",
+            counted(sizes.threads as u64, "thread")
         ),
-        Bound::Cores => format!("CPU: {} cores", inputs.machine.cores),
+        Bound::Connections => format!(
+            "PostgreSQL's CPU: {} (--max-db-connections)",
+            counted(sizes.connections as u64, "connection")
+        ),
+        Bound::Cores => format!("CPU: {}", counted(inputs.machine.cores as u64, "core")),
         Bound::Builds => format!(
-            "PostgreSQL's settings: {} processes for index builds",
-            sizes.build_processes
+            "PostgreSQL's settings: {} for index builds",
+            counted(sizes.build_processes as u64, "process")
         ),
         Bound::LargestIndex => {
             let largest = costs

@@ -23,6 +23,7 @@ use fetch::turns::Turns;
 use fetch::{Client, Redirects, Spool};
 use handoff::send::Finished;
 use job::{Indexes, Jobs};
+use observe::units::counted;
 use observe::{Progress, Workers};
 use parcel::ToSend;
 use process::{DidFile, Ended, Failure, Stop, checks, threads};
@@ -308,7 +309,8 @@ fn count_lines(options: &Options, file: File) -> std::io::Result<u64> {
     if lines < options.starting_line {
         let (file, from) = (options.did_file.display(), options.starting_line);
         observe::log!(
-            "note: {file} has {lines} lines: none is left from --starting-line {from} on"
+            "note: {file} has {}: none is left from --starting-line {from} on",
+            counted(lines, "line")
         );
     }
     let end = if options.ending_line == 0 {

@@ -6,6 +6,7 @@ use crate::parcel::{FramedParcel, Parcel, ToSend};
 use crate::tally::Tally;
 use handoff::send::{Event, Finished, Opened, Sender};
 use handoff::send_frames::FramedSender;
+use observe::units::counted;
 use process::Stop;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -195,8 +196,9 @@ fn on_event(event: &Event<'_>, stop: &Stop) -> bool {
         }
         Event::Back(path, parcels) => {
             observe::log!(
-                "the consumer on {} is back; {parcels} repos are sent again from the start",
-                path.display()
+                "the consumer on {} is back; sending {} again from the start",
+                path.display(),
+                counted(parcels as u64, "repo")
             );
             true
         }

@@ -4,6 +4,7 @@
 use crate::checked::CheckedRepo;
 use discover::did_file::{BadLine, DidLine, failure_line};
 use observe::Counter;
+use observe::units::{counted, span};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -245,15 +246,15 @@ impl Summary {
     #[must_use]
     pub fn report(&self) -> Vec<String> {
         let mut lines = vec![format!(
-            "{} repos sent, {} skipped{}, {} failed{}; {} records, {} bytes, {:.1} s",
-            self.sent,
+            "{} sent, {} skipped{}, {} failed{}; {}, {} bytes, {}",
+            counted(self.sent, "repo"),
             self.skipped.values().sum::<u64>(),
             listed(&self.skipped),
             self.failed.values().sum::<u64>(),
             listed(&self.failed),
-            self.records,
+            counted(self.records, "record"),
             self.bytes,
-            self.elapsed.as_secs_f64(),
+            span(self.elapsed.as_secs_f64()),
         )];
         if self.unusable_records > 0 {
             lines.push(format!(
@@ -277,9 +278,9 @@ impl Summary {
         }
         if self.losses > 0 {
             lines.push(format!(
-                "a consumer disconnected {} times; what it had not committed is lost. The line form does not \
+                "a consumer disconnected {}; what it had not committed is lost. The line form does not \
                  show which repos those are: run this again from the start, which changes nothing that is stored",
-                self.losses
+                counted(self.losses.into(), "time")
             ));
         }
         lines

@@ -89,6 +89,7 @@ pub(crate) fn source(args: &SourceArgs) -> Result<Source, Failure> {
     let relay = args.relay.as_deref().map(|url| base_url("--relay", url));
     Ok(Source {
         relay: relay.transpose()?,
+        relay_is_stored: false,
         relay_repos: args.relay_repos,
         pds: pds.collect::<Result<_, _>>()?,
         pds_file: args.pds_file.as_deref().map(urls_of_file).transpose()?,
@@ -96,6 +97,12 @@ pub(crate) fn source(args: &SourceArgs) -> Result<Source, Failure> {
         collections: args.collection.clone(),
         straggler_grace: Duration::from_secs(args.straggler_grace),
     })
+}
+
+/// Whether it is an earlier command that names the relay, and not this one. `given` is what its own
+/// line says, `args` has the stored options as well.
+pub(crate) fn is_relay_stored(given: &SourceArgs, args: &SourceArgs) -> bool {
+    given.relay != args.relay
 }
 
 /// Where documents and handles are asked for.

@@ -17,6 +17,7 @@ use crate::documents::Directory;
 use crate::fresh_repo::{AT_ONCE, Fresh, FreshRepos};
 use crate::fresh_repos::fetch_each;
 use fetch::Spool;
+use observe::units::counted;
 use observe::{Counter, Progress, registry};
 use postgres::Client;
 use process::{Database, Failure, Stop, threads};
@@ -55,7 +56,8 @@ pub fn audit(
     let (mut client, facts) = open(database)?;
     let runtime = threads::start()?;
     let population = options.population.name();
-    observe::step!("drawing {} accounts from {population}", options.sample);
+    let wanted = counted(options.sample as u64, "account");
+    observe::step!("drawing {wanted} from {population}");
     let drawn = sample::draw(
         options.population,
         options.sample,

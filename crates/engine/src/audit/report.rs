@@ -3,6 +3,7 @@
 use crate::audit::interval::{self, Share};
 use crate::fresh_repo::NoRepo;
 use observe::printable;
+use observe::units::{count, counted};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use verify::audit::{Compared, Rowcount};
@@ -255,14 +256,19 @@ impl Audited {
     pub fn lines(&self) -> Vec<String> {
         let drawn = &self.drawn;
         let mut lines = vec![format!(
-            "{} of {} accounts were drawn with seed {}, from {}; {} were compared",
-            drawn.sampled, drawn.size, drawn.seed, drawn.population, self.repos
+            "{} of {} drawn with seed {}, from {}; {} compared",
+            count(drawn.sampled),
+            counted(drawn.size, "account"),
+            drawn.seed,
+            drawn.population,
+            count(self.repos)
         )];
         if drawn.bad_lines > 0 {
-            lines.push(format!("{} lines name no account", drawn.bad_lines));
+            lines.push(format!("lines that name no account: {}", drawn.bad_lines));
         }
         for (why, accounts) in &self.gone {
-            lines.push(format!("not compared: {accounts} accounts, because {why}"));
+            let accounts = counted(*accounts, "account");
+            lines.push(format!("not compared: {accounts}, because {why}"));
         }
         for (did, why) in self.unfetched.iter().take(NAMED) {
             lines.push(format!("not compared: {did}: {}", printable(why)));
@@ -278,7 +284,8 @@ impl Audited {
             self.absent.len()
         ));
         for one in self.absent.iter().take(NAMED) {
-            lines.push(format!("absent: {}, {} rows", one.did, one.rows.expected));
+            let rows = counted(one.rows.expected, "row");
+            lines.push(format!("absent: {}, {rows}", one.did));
         }
         more(&mut lines, self.absent.len());
         for one in self.partial.iter().take(NAMED) {
@@ -288,15 +295,17 @@ impl Audited {
                 extra,
             } = one.rows;
             lines.push(format!(
-                "in part: {}, {missing} of {expected} rows missing, {extra} extra",
-                one.did
+                "in part: {}, {missing} of {} missing, {extra} extra",
+                one.did,
+                counted(expected, "row")
             ));
         }
         more(&mut lines, self.partial.len());
         if self.older + self.newer > 0 {
             lines.push(format!(
-                "of {} accounts the database has an older rev than their hosts, of {} a newer one",
-                self.older, self.newer
+                "the database has an older rev than the host of {}, and a newer one of {}",
+                counted(self.older, "account"),
+                self.newer
             ));
         }
         if !self.absent_tables.is_empty() {
@@ -315,8 +324,9 @@ impl Audited {
                 .complete
                 .map_or_else(|| "no rows expected".to_owned(), percent);
             lines.push(format!(
-                "{}\t{complete}\t{missing} of {expected} rows missing, {extra} extra",
-                one.table
+                "{}\t{complete}\t{missing} of {} missing, {extra} extra",
+                one.table,
+                counted(expected, "row")
             ));
         }
         lines

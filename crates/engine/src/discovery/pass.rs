@@ -10,6 +10,7 @@ use fetch::turns::Turns;
 use ledger::listing::{self, Changes};
 use ledger::locks::Lock;
 use ledger::settings;
+use observe::units::counted;
 use observe::{Progress, Waiting, registry};
 use process::{Failure, Patient};
 use serde_json::{Value, json};
@@ -243,7 +244,7 @@ impl<'s> Discovery<'s> {
         if !source.names_repos() {
             match self
                 .runtime
-                .block_on(relay::hosts(http, relay, self.stop))?
+                .block_on(relay::hosts(http, source, self.stop))?
             {
                 Some(relay::Hosts::Listed(listed)) => all.extend(listed),
                 // A PDS, or an older relay: its own list is what there is.
@@ -315,11 +316,12 @@ fn log_pass(pass: &Pass) {
         );
     }
     for (host, lines) in pass.bad_lines.iter().take(NAMED_HOSTS) {
-        tracing::warn!("{host}: {lines} lines of its list are not valid and were left out");
+        let lines = counted(*lines, "line");
+        tracing::warn!("{host}: left out {lines} of its list, not valid");
     }
     observe::log!(
-        "{} repos listed: {} new, {} with a newer rev, {} contested by two hosts; {} no longer listed; {} undecided",
-        pass.listed,
+        "{} listed: {} new, {} with a newer rev, {} contested by two hosts; {} no longer listed; {} undecided",
+        counted(pass.listed, "repo"),
         pass.changes.new,
         pass.changes.opened,
         pass.changes.contested,

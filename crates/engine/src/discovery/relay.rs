@@ -1,6 +1,7 @@
 //! Requests to relays: the position of their stream, their hosts, their repos.
 
 use crate::discovery::context::{Discovery, OpenPass};
+use crate::discovery::source::Source;
 use discover::events::{self, Frame};
 use discover::lists::{self, ListedRepo, Page};
 use discover::walk::{Allowance, Step, Walk};
@@ -190,12 +191,14 @@ pub(crate) enum Hosts {
     NotKnown,
 }
 
-/// The hosts that a relay knows, but for those that it bans; nothing if it was stopped.
+/// The hosts that the relay of a source knows, but for those that it bans; nothing if it was
+/// stopped.
 pub(crate) async fn hosts(
     http: &HttpClient,
-    relay: &str,
+    source: &Source,
     stop: &Stop,
 ) -> Result<Option<Hosts>, Failure> {
+    let relay = source.relay();
     let mut found = Vec::new();
     let mut cursor: Option<String> = None;
     let mut walk = Walk::new(
@@ -216,10 +219,10 @@ pub(crate) async fn hosts(
             ) if cursor.is_none() => {
                 return Ok(Some(Hosts::NotKnown));
             }
-            Err(error) => return Err(away(relay, &error)),
+            Err(error) => return Err(away(source, &error)),
         };
         let page = lists::hosts(&body)
-            .map_err(|why| away(relay, &FetchError::BrokenBody(why.to_owned())))?;
+            .map_err(|why| away(source, &FetchError::BrokenBody(why.to_owned())))?;
         let names = page.lines.iter().map(|host| host.url.as_str());
         let step = walk.page(names, page.cursor, started.elapsed());
         let good = page
@@ -231,15 +234,23 @@ pub(crate) async fn hosts(
             Step::Next(next) => cursor = Some(next),
             Step::End => return Ok(Some(Hosts::Listed(found))),
             Step::InPart(why) | Step::Broken(why) => {
-                return Err(away(relay, &FetchError::BrokenBody(why.to_owned())));
+                return Err(away(source, &FetchError::BrokenBody(why.to_owned())));
             }
         }
     }
 }
 
-fn away(relay: &str, error: &FetchError) -> Failure {
-    Failure::new(format!("the relay {relay}: {error}"))
-        .hint("name another relay with --relay, or hosts with --pds; what was found is stored")
+/// Why a relay gives no list. A mistyped one is stored as well, and named by each later command.
+fn away(source: &Source, error: &FetchError) -> Failure {
+    let relay = source.relay();
+    match source.relay_is_stored {
+        true => Failure::new(format!(
+            "the relay {relay}, which an earlier command named: {error}"
+        ))
+        .hint("--relay URL names another one in its place; what was found is stored"),
+        false => Failure::new(format!("the relay {relay}: {error}"))
+            .hint("name another relay with --relay, or hosts with --pds; what was found is stored"),
+    }
 }
 
 /// The URL of a page.
@@ -348,9 +359,9 @@ pub(crate) fn list_repos(
         let body = match discovery.runtime.block_on(get(http, &url, discovery.stop)) {
             Ok(body) => body,
             Err(FetchError::Stopped) => return Ok(false),
-            Err(error) => return Err(away(relay, &error)),
+            Err(error) => return Err(away(discovery.source, &error)),
         };
-        let no_page = |why: &str| away(relay, &FetchError::BrokenBody(why.to_owned()));
+        let no_page = |why: &str| away(discovery.source, &FetchError::BrokenBody(why.to_owned()));
         let page = read_page(&body, collection.is_some()).map_err(no_page)?;
         open.add_bad_lines(relay, page.bad);
         let names = page.lines.iter().map(|line| line.did.as_str());
@@ -362,6 +373,33 @@ pub(crate) fn list_repos(
             Step::Next(after) => next = Some(after),
             Step::End => return Ok(true),
             Step::InPart(why) | Step::Broken(why) => return Err(no_page(why)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_did_not_name_the_relay_is_told_who_did() {
+        let mut source = Source {
+            relay: Some("https://exmaple.invalid".to_owned()),
+            relay_is_stored: false,
+            relay_repos: false,
+            pds: Vec::new(),
+            pds_file: None,
+            plc_export: false,
+            collections: Vec::new(),
+            straggler_grace: Duration::ZERO,
+        };
+        let of_this_command = away(&source, &FetchError::Stopped);
+        source.relay_is_stored = true;
+        let of_an_earlier_one = away(&source, &FetchError::Stopped);
+        for (failure, is_told) in [(of_this_command, false), (of_an_earlier_one, true)] {
+            let message = failure.message();
+            assert!(message.contains("https://exmaple.invalid"), "{message}");
+            assert_eq!(message.contains("an earlier command"), is_told, "{message}");
         }
     }
 }

@@ -15,6 +15,9 @@ pub const PUBLIC_RELAY: &str = "https://relay1.us-east.bsky.network";
 pub struct Source {
     /// The relay that is named.
     pub relay: Option<String>,
+    /// Whether it is not this command that names the relay, but an earlier one, by the options that
+    /// the ledger stores.
+    pub relay_is_stored: bool,
     /// Whether the relay's own list of repos is read, instead of those of its hosts.
     pub relay_repos: bool,
     /// PDSes that are named one by one.
@@ -141,6 +144,7 @@ mod tests {
     fn source(relay: Option<&str>, pds: &[&str]) -> Source {
         Source {
             relay: relay.map(str::to_owned),
+            relay_is_stored: false,
             relay_repos: false,
             pds: pds.iter().map(|&url| url.to_owned()).collect(),
             pds_file: None,

@@ -4,6 +4,7 @@ use ledger::about::{self, Identity, Repo};
 use ledger::proofs::Proof;
 use ledger::states::{Inactive, State};
 use observe::printable;
+use observe::units::counted;
 use postgres::{Client, Error};
 use serde_json::{Value, json};
 
@@ -222,9 +223,9 @@ impl About {
                 format!("; the next attempt is due on {at}")
             });
             notes.push(format!(
-                "the last error: {code}: {}; {} attempts failed{next}",
+                "the last error: {code}: {}; {} failed{next}",
                 printable(error),
-                repo.attempts
+                number_of(repo.attempts, "attempt")
             ));
         }
         if let Some(claimant) = repo.claimant.as_deref().filter(|_| repo.contested) {
@@ -251,19 +252,20 @@ impl About {
             notes.push("all of its rows are going to be written again".to_owned());
         }
         if repo.moves > 0 {
-            notes.push(format!("it was found on another host {} times", repo.moves));
+            let times = number_of(repo.moves, "time");
+            notes.push(format!("it was found on another host {times}"));
         }
         if repo.forks > 0 {
             notes.push(format!(
-                "another commit of the same rev was replaced {} times",
-                repo.forks
+                "another commit of the same rev was replaced {}",
+                number_of(repo.forks, "time")
             ));
         }
         if let Some((of, _)) = repo.parts.first() {
             notes.push(format!(
-                "{} of {} parts are stored",
+                "stored so far: {} of {}",
                 repo.parts.len(),
-                of.max(&1)
+                number_of(i32::from(*of).max(1), "part")
             ));
         }
         match (&self.listing, repo.listing) {
@@ -278,6 +280,11 @@ impl About {
         }
         notes
     }
+}
+
+/// A number of things that the ledger counts, for people.
+fn number_of(number: i32, one: &str) -> String {
+    counted(u64::try_from(number).unwrap_or(0), one)
 }
 
 fn on_host(host: &str) -> String {

@@ -704,7 +704,11 @@ impl<'s> Storing<'s> {
         self.noted = Instant::now();
         let lag = self.time.as_deref().and_then(lag);
         self.progress.doing(match lag {
-            Some(lag) => format!("{} behind {relay}, {waiting} events wait", units::lag(lag)),
+            Some(lag) => format!(
+                "{} behind {relay}, {} waiting",
+                units::span(lag),
+                units::counted(waiting, "event")
+            ),
             None => format!("following {relay}"),
         });
         Ok(())

@@ -9,6 +9,7 @@ use super::shared::Shared;
 use ::verify::{Finding, Verify};
 use ledger::follow;
 use ledger::verified::{self, Which};
+use observe::units::counted;
 use pg::{DbErrorKind, Step};
 use process::Failure;
 use std::sync::Mutex;
@@ -113,9 +114,9 @@ fn compare(shared: &Shared<'_>, dids: Vec<String>) -> Result<Option<Vec<String>>
     }
     if !report.differing.is_empty() {
         observe::log!(
-            "{} differences in {} accounts, whose repos are fetched again",
-            report.differences,
-            report.differing.len()
+            "{} in {}; what differs is fetched again",
+            counted(report.differences, "difference"),
+            counted(report.differing.len() as u64, "repo")
         );
     }
     Ok(Some(report.differing))

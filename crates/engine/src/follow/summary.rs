@@ -1,6 +1,7 @@
 //! What following a stream came to.
 
 use ledger::follow::Counted;
+use observe::units::{self, count};
 use serde_json::{Value, json};
 
 /// What it came to.
@@ -41,14 +42,14 @@ impl Summary {
     pub fn line(&self) -> String {
         let (relay, cursor, counted) = (&self.relay, self.cursor, self.counted);
         format!(
-            "{} events: {} commits stored, {} stored before, {} events refused, {} repos fetched; all of {relay} up to {cursor} is stored, \
-             but for {} repos that are still to be fetched",
-            counted.events,
-            counted.commits,
-            counted.repeated,
-            counted.refused,
-            counted.fetched,
-            self.behind
+            "{}: {} stored, {} stored before, {} refused, {} fetched; all of {relay} up to {cursor} is stored, \
+             but for {} still to be fetched",
+            units::counted(counted.events, "event"),
+            units::counted(counted.commits, "commit"),
+            count(counted.repeated),
+            units::counted(counted.refused, "event"),
+            units::counted(counted.fetched, "repo"),
+            units::counted(self.behind, "repo")
         )
     }
 }

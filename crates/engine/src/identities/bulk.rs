@@ -8,6 +8,7 @@
 use crate::documents::{self, Directory};
 use crate::export;
 use ledger::identity::{add_documents, cursor, note_documents, set_cursor};
+use observe::units::counted;
 use observe::{Counter, Progress};
 use pg::Persistent;
 use postgres::Client;
@@ -224,7 +225,7 @@ impl Beside<'_> {
         let of = (self.directory, Bulk::All);
         let read = read(of, self.runtime, &mut client, database, stop)?;
         if read.is_whole {
-            observe::log!("{} documents stored from the export", read.noted);
+            observe::log!("{} stored from the export", counted(read.noted, "document"));
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ use ledger::identity::{Again, DocumentNote, Due, HandleNote, HandleState, Looked
 use ledger::locks::{self, Hold, Lock};
 use load::actors::Actor;
 use observe::Progress;
+use observe::units::counted;
 use postgres::Client;
 use process::{Database, Failure, Patient, Stop, threads};
 use std::fs::File;
@@ -54,8 +55,8 @@ pub fn prove(directory: &Directory, database: &Database, stop: &Stop) -> Result<
     let proved = proof::prove(&database.schema, &mut client, &runtime, &documents, stop)?;
     if proved.forged + proved.elsewhere > 0 {
         observe::log!(
-            "{} repos were proved; {} are forged and {} came from another host than their documents name: {} will be fetched again",
-            proved.proved,
+            "{} proved; {} forged, {} from another host than their documents name: {} will be fetched again",
+            counted(proved.proved, "repo"),
             proved.forged,
             proved.elsewhere,
             proved.opened
@@ -244,13 +245,14 @@ fn read_export(
     if !is_whole {
         return Ok(false);
     }
-    observe::log!("{noted} documents stored from the export");
+    observe::log!("{} stored from the export", counted(noted, "document"));
     if from_the_start && noted == 0 {
         let due = client.run(|client| ledger::identity::count_due(client, &database.schema))?;
         if due > 0 {
             tracing::warn!(
-                "{due} accounts are to be looked up, and the export of {} knows none of them. Is it the directory of their \
+                "{} to look up, and the export of {} knows none of them. Is it the directory of their \
                  network? Name another one with --plc-url",
+                counted(due, "account"),
                 directory.plc_url
             );
         }

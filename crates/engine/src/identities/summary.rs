@@ -2,6 +2,7 @@
 
 use ledger::identity::{DocumentState, HandleState};
 use observe::Counter;
+use observe::units::{count, counted};
 use serde_json::{Value, json};
 
 /// What people are told when something could not be reached.
@@ -105,14 +106,14 @@ impl Counts {
             accounts,
         };
         observe::log!(
-            "{} accounts looked up: {} handles verified, {} stored as claimed, {} not confirmed, {} accounts without a usable document, \
+            "{} looked up: {} verified, {} stored as claimed, {} not confirmed, {} without a usable document, \
              {} not reached",
-            summary.looked_up,
-            summary.verified,
-            summary.claimed,
-            summary.mismatch,
-            summary.without_document,
-            summary.unreachable
+            counted(summary.looked_up, "account"),
+            counted(summary.verified, "handle"),
+            count(summary.claimed),
+            count(summary.mismatch),
+            counted(summary.without_document, "account"),
+            count(summary.unreachable)
         );
         summary
     }

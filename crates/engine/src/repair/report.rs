@@ -4,6 +4,7 @@ use ledger::identity::HandleState;
 use ledger::states::Inactive;
 use load::Rewritten;
 use observe::printable;
+use observe::units::{count, counted};
 use serde_json::{Value, json};
 
 /// What is stored of an account now.
@@ -60,11 +61,11 @@ impl Fate {
     pub fn text(&self) -> String {
         match self {
             Self::Loaded(stored) => format!(
-                "rev {} is stored: {} records, {} of them written now, {} that were stored replaced or deleted",
+                "rev {} is stored: {}, {} of them written now; replaced or deleted: {}",
                 stored.rev,
-                stored.records,
-                stored.written(),
-                stored.before.replaced
+                counted(stored.records, "record"),
+                count(stored.written()),
+                count(stored.before.replaced)
             ),
             Self::Inactive(state) => format!("{}; its rows stay", state.word()),
             Self::Removed => "gone; its rows are removed".to_owned(),

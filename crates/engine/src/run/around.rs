@@ -13,6 +13,7 @@ use crate::run::walked::Walked;
 use archive::{Access, Archive, ArchiveWriter, OpenOptions, Place};
 use identity::document::Document;
 use identity::handle;
+use observe::units::counted;
 use postgres::Client;
 use process::Failure;
 use rows::Collection;
@@ -134,8 +135,9 @@ impl Walk<'_> {
                 break;
             }
             observe::step!(
-                "reading the follows of {} accounts, {hop} hops away",
-                frontier.len()
+                "reading the follows of {}, {} away",
+                counted(frontier.len() as u64, "account"),
+                counted(hop.into(), "hop")
             );
             let mut next = BTreeSet::new();
             let asked: Vec<String> = frontier.iter().cloned().collect();

@@ -140,43 +140,10 @@ fn whole_bytes(bytes: f64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plan::Sizes;
 
     #[test]
     fn a_disk_that_is_clearly_too_small_stops_a_run_unless_that_is_forced() {
-        let mut inputs = Inputs {
-            work: Work::full_network(),
-            machine: plan::Machine {
-                cores: 64,
-                memory: 256 << 30,
-                free: Some(1 << 40),
-                disk_rate: None,
-                is_shared: true,
-            },
-            sizes: Sizes {
-                threads: 64,
-                connections: 16,
-                slots: 2048,
-                memory: 16 << 30,
-                builds: 16,
-                build_memory: 62 << 30,
-                build_processes: 24,
-                shared_buffers: 8 << 30,
-                max_wal: 8 << 30,
-                freeze_step: 512 << 20,
-                freeze_part: 400,
-                verifiers: 8,
-                look_ups: 32,
-                directory_rate: 20.0,
-                export_from: 300_000,
-                claims_from: 300_000,
-            },
-            choice: Choice {
-                handles: Handles::Claimed,
-                verifies: true,
-                notifies: true,
-            },
-        };
+        let mut inputs = Inputs::example();
         let costs = Costs::committed();
         let plan = Plan::of(&costs, &inputs);
         let refused = require_room(&plan, false).expect_err("a TiB is too little");

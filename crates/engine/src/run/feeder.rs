@@ -19,6 +19,7 @@ use ledger::states::{Inactive, State};
 use ledger::workers;
 use load::DbError;
 use observe::registry::SlowHost;
+use observe::units::{count, counted};
 use observe::{Progress, registry};
 use pg::{DbErrorKind, Persistent};
 use postgres::Client;
@@ -319,7 +320,8 @@ impl Feeder<'_> {
             match open {
                 0 => observe::log!("another skyfill looks for repos; waiting"),
                 _ => observe::log!(
-                    "another skyfill works on the {open} repos that are left; waiting"
+                    "another skyfill works on what is left, {}; waiting",
+                    counted(open, "repo")
                 ),
             }
         }
@@ -497,8 +499,10 @@ impl Feeder<'_> {
     fn put_off(&self, client: &mut Client, queue: &mut Queue) -> Result<(), DbError> {
         let given = self.board.yield_of(queue.leased.lease);
         let error = format!(
-            "its host delivered {} repos, lacked {} and failed {} times: the rest of its list is loaded later",
-            given.good, given.absent, given.failed
+            "its host delivered {}, lacked {} and failed {}: the rest of its list is loaded later",
+            counted(given.good, "repo"),
+            count(given.absent),
+            counted(given.failed, "time")
         );
         tracing::warn!("{}: {error}", queue.leased.host);
         self.fail_host(client, queue, ("host put off", &error), PUT_OFF)

@@ -13,6 +13,7 @@ use ledger::hosts::{self, Wish};
 use ledger::locks::{self, Lock};
 use ledger::workers::{self, Report};
 use load::DbError;
+use observe::units::counted;
 use postgres::Client;
 use std::collections::{HashSet, VecDeque};
 use std::time::Instant;
@@ -52,7 +53,8 @@ impl Feeder<'_> {
         let ended = workers::end_lost(client, self.schema, self.worker.lease)?;
         if ended > 0 {
             observe::log!(
-                "{ended} sessions of workers were ended that no longer renew their leases"
+                "ended {} of workers that no longer renew their leases",
+                counted(ended, "session")
             );
         }
         let share = self.share(client)?;

@@ -17,6 +17,7 @@ use ledger::open::Which;
 use ledger::repos;
 use ledger::runs::{self, Mode, Phase, Run};
 use observe::registry;
+use observe::units::{counted, span};
 use postgres::Client;
 use process::{Database, Failure};
 use serde_json::{Value, json};
@@ -104,7 +105,7 @@ impl Done {
             .iter()
             .map(|(state, repos)| format!("{repos} {state}"))
             .collect();
-        let mut lines = vec![format!("repos: {}; {seconds:.1} s", states.join(", "))];
+        let mut lines = vec![format!("repos: {}; {}", states.join(", "), span(seconds))];
         match self.outcome {
             Outcome::Stopped => {}
             Outcome::Done { differences: 0 } => lines.push(format!(
@@ -213,7 +214,8 @@ fn rounds(
             }
             Finish::LoadAgain(repos) => {
                 observe::log!(
-                    "{repos} repos are loaded again: what is stored is not their accounts' own, or a list named a newer rev or another host meanwhile"
+                    "loading {} again: what is stored is not the account's own, or a list named a newer rev or another host meanwhile",
+                    counted(repos, "repo")
                 );
                 let mut client = database.connect()?;
                 runs::load_again(&mut client, run.id).map_err(|error| database.failure(error))?;
@@ -224,7 +226,10 @@ fn rounds(
                 let mut client = database.connect()?;
                 open = repos::count_open(&mut client, &database.schema, Which::All)
                     .map_err(|error| database.failure(error))?;
-                observe::log!("another skyfill loads {open} repos again; this one takes part");
+                observe::log!(
+                    "another skyfill loads {} again; this one takes part",
+                    counted(open, "repo")
+                );
                 rounds += 1;
             }
         }

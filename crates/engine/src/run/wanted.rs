@@ -15,6 +15,7 @@ use identity::resolve::Found;
 use ledger::identity::DocumentNote;
 use ledger::repos::{self, ADD_AT_ONCE, Unfound, Wanted};
 use ledger::states::State;
+use observe::units::counted;
 use postgres::Client;
 use process::{Database, DidFile, Failure};
 use std::sync::Arc;
@@ -104,7 +105,7 @@ impl Adding<'_> {
             }
         }
         if bad_lines > 0 {
-            observe::log!("{bad_lines} lines of {shown} name no repo; the others are loaded");
+            observe::log!("lines of {shown} that name no repo: {bad_lines}; the others are loaded");
         }
         Ok(bad_lines)
     }
@@ -143,7 +144,10 @@ impl Adding<'_> {
         around
             .note(&mut client, &session.database.schema)
             .map_err(|error| session.database.failure(error))?;
-        observe::log!("{accounts} accounts are chosen by --followed-by and --list");
+        observe::log!(
+            "{} chosen by --followed-by and --list",
+            counted(accounts as u64, "account")
+        );
         Ok(leads.unread)
     }
 

@@ -23,6 +23,7 @@ use fetch::turns::Turns;
 use ledger::open::Which;
 use ledger::repos::{self, RetryFailed};
 use ledger::{hosts, runs, settings, workers};
+use observe::units::counted;
 use postgres::Client;
 use process::{Database, Failure, threads};
 use std::sync::Arc;
@@ -145,7 +146,7 @@ fn reopen_failed(session: &Session<'_>, client: &mut Client, all: bool) -> Resul
         hosts::forget_pauses(client, &database.schema).map_err(|error| database.failure(error))?;
     }
     if retried > 0 {
-        observe::log!("{retried} failed repos are retried");
+        observe::log!("retrying {}", counted(retried, "failed repo"));
     }
     session.observer.reached(Milestone::FailuresReopened)
 }

@@ -5,7 +5,7 @@ use ledger::about::{self, Identity, Repo};
 use ledger::proofs::Proof;
 use ledger::states::{Inactive, State};
 use observe::printable;
-use observe::units::{bytes, count};
+use observe::units::{bytes, count, counted};
 use process::{Database, Failure};
 use serde_json::{Value, json};
 
@@ -104,11 +104,11 @@ fn about_repo(repo: &Repo, add: &mut impl FnMut(&str, String)) {
         add(
             "stored",
             format!(
-                "rev {}: {} records, {} skipped, {} duplicates, {}",
+                "rev {}: {}, {} skipped, {}, {}",
                 printable(rev),
-                count(records),
+                counted(records, "record"),
                 count(skipped),
-                count(duplicates),
+                counted(duplicates, "duplicate"),
                 bytes(size)
             ),
         );

@@ -3,7 +3,7 @@
 use super::{help, iso, now, open};
 use ledger::failures::{self, GROUPED, Group};
 use observe::printable;
-use observe::units::{count, rough};
+use observe::units::{count, counted, rough};
 use process::{Database, Failure};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -46,15 +46,11 @@ pub fn lines(groups: &[Group]) -> Vec<String> {
         lines.push(format!("of more failed repos, {} are grouped:", count(all)));
     }
     for group in groups {
-        let plural = |number: u64, one: &str| match number {
-            1 => format!("1 {one}"),
-            _ => format!("{} {one}s", count(number)),
-        };
         lines.push(format!(
             "{}: {} on {}; {}",
             printable(&group.code),
-            plural(group.repos, "repo"),
-            plural(group.hosts, "host"),
+            counted(group.repos, "repo"),
+            counted(group.hosts, "host"),
             when(group)
         ));
         lines.push(format!("  helps    {}", help::against(&group.code)));
@@ -76,7 +72,7 @@ pub fn lines(groups: &[Group]) -> Vec<String> {
 /// When they are retried.
 fn when(group: &Group) -> String {
     if group.due > 0 {
-        return format!("{} are due now", count(group.due));
+        return format!("due now: {}", count(group.due));
     }
     let left = group.next.map(|next| next - now());
     match left.and_then(|left| Duration::try_from_secs_f64(left).ok()) {

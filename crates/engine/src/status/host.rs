@@ -4,10 +4,9 @@ use super::{failed, iso, now, open};
 use ledger::failures::{self, Group};
 use ledger::hosts::{self, Chosen, Known};
 use observe::printable;
-use observe::units::{bytes, count, rate, time};
+use observe::units::{bytes, count, counted, rate, span};
 use process::{Database, Failure};
 use serde_json::{Value, json};
-use std::time::Duration;
 
 /// A host, and why repos of it failed.
 pub struct Host {
@@ -57,25 +56,24 @@ impl Host {
         add(
             "listed",
             match &known.listing_error {
-                Some(error) => format!("{} repos; {}", count(known.listed), printable(error)),
-                None => format!("{} repos", count(known.listed)),
+                Some(error) => format!("{}; {}", repos(known.listed), printable(error)),
+                None => repos(known.listed),
             },
         );
         add(
             "gave",
             format!(
-                "{} repos with {} records, {}; {} absent; {} failures",
-                count(gave.given),
-                count(gave.records),
+                "{} with {}, {}; {} absent; {}",
+                repos(gave.given),
+                counted(gave.records, "record"),
                 bytes(gave.bytes),
                 count(gave.absent),
-                count(gave.failed)
+                counted(gave.failed, "failure")
             ),
         );
-        add("pending", format!("{} repos", count(gave.pending)));
+        add("pending", repos(gave.pending));
         if let Some(worked) = known.worked {
-            let ago = Duration::try_from_secs_f64(now() - worked).unwrap_or_default();
-            let (pace, ago) = (rate(gave.pace), time(ago));
+            let (pace, ago) = (rate(gave.pace), span(now() - worked));
             add(
                 "worked on",
                 format!("{ago} ago, at {pace} repos per second"),
@@ -95,6 +93,11 @@ impl Host {
         }
         lines
     }
+}
+
+/// A number of repos, for people.
+fn repos(number: u64) -> String {
+    counted(number, "repo")
 }
 
 /// What was learned of a host's limits, for people.

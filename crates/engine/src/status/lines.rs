@@ -9,7 +9,7 @@ use ledger::runs::{Phase, Run};
 use ledger::settings::Setting;
 use ledger::workers::Worker;
 use observe::printable;
-use observe::units::{self, bytes, count, rate, rough, time};
+use observe::units::{bytes, count, counted, rate, rough, span};
 use process::shell;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,6 +20,8 @@ const LEFT: usize = 12;
 const SHOWN: usize = 5;
 /// So many workers are named.
 const SHOWN_WORKERS: usize = 40;
+/// What is said of accounts whose document cannot be used, so that no handle of theirs is known.
+const NO_DOCUMENT: &str = "without a usable document";
 /// An option that skyfill sets itself, and that no help names: the URLs that an operator named.
 const INTERNAL: &str = "named";
 /// A process that wrote nothing for so many seconds may hang.
@@ -29,36 +31,35 @@ const SILENT: f64 = 60.0;
 fn of_followed(followed: &Followed) -> Vec<String> {
     let relay = printable(&followed.relay);
     let cursor = followed.cursor.unwrap_or(0);
-    let seconds = |seconds: f64| time(Duration::from_secs_f64(seconds.max(0.0)));
     let first = match (followed.is_alive, followed.lag) {
         (true, Some(lag)) => format!(
-            "{relay} up to {cursor}, {} behind; {} events wait; {} per second",
-            units::lag(lag),
-            count(followed.waiting),
+            "{relay} up to {cursor}, {} behind; {} waiting; {} per second",
+            span(lag),
+            counted(followed.waiting, "event"),
             rate(followed.per_second)
         ),
         (true, None) => format!("{relay} up to {cursor}"),
         (false, _) => format!(
             "{relay} up to {cursor}; ended {} ago",
-            seconds(followed.seen_ago)
+            span(followed.seen_ago)
         ),
     };
     let second = format!(
-        "{} events: {} commits stored, {} stored before, {} refused; {} repos fetched, {} are behind; {} changes of relay",
-        count(followed.events),
-        count(followed.commits),
+        "{}: {} stored, {} stored before, {} refused; {} fetched, {} behind; {} of relay",
+        counted(followed.events, "event"),
+        counted(followed.commits, "commit"),
         count(followed.repeated),
         count(followed.refused),
-        count(followed.fetched),
+        counted(followed.fetched, "repo"),
         count(followed.behind),
-        count(followed.fallbacks)
+        counted(followed.fallbacks, "change")
     );
     let proved = (followed.proved > 0).then(|| {
         format!(
-            "{} repos proved beside it, {} differed; {} rounds over all repos are done",
-            count(followed.proved),
+            "{} proved beside it, {} differed; {} over all repos done",
+            counted(followed.proved, "repo"),
             count(followed.differed),
-            count(followed.rounds)
+            counted(followed.rounds, "round")
         )
     });
     [first, second].into_iter().chain(proved).collect()
@@ -71,14 +72,14 @@ fn of_handles(status: &Status, handles: &HandleCounts) -> Vec<String> {
         ("claimed, not verified yet", handles.claimed),
         ("not confirmed", handles.mismatch),
         ("not reached", handles.unreachable),
-        (
-            "accounts without a usable document",
-            handles.without_document,
-        ),
+        (NO_DOCUMENT, handles.without_document),
     ];
     let counted = counts.iter().filter(|(_, accounts)| *accounts > 0);
     let counted: Vec<String> = counted
-        .map(|(what, accounts)| format!("{} {what}", count(*accounts)))
+        .map(|(what, accounts)| match *what {
+            NO_DOCUMENT => format!("{} {what}", counted(*accounts, "account")),
+            _ => format!("{} {what}", count(*accounts)),
+        })
         .collect();
     let mut lines = vec![counted.join("; ")];
     if handles.claimed > 0 {
@@ -138,10 +139,7 @@ pub fn lines(status: &Status) -> Vec<String> {
         add("set", printable(&shell::line(&words)).into_owned());
     }
     if status.dropped_indexes > 0 {
-        add(
-            "dropped",
-            format!("{} indexes", count(status.dropped_indexes)),
-        );
+        add("dropped", counted(status.dropped_indexes, "index"));
     }
     add_verdict(status, &mut add);
     let phrases = status.restart.phrases();
@@ -172,8 +170,8 @@ fn add_repos(status: &Status, add: &mut impl FnMut(&str, String)) {
     add(
         "stored",
         format!(
-            "{} records from repos of {}",
-            count(stored.records),
+            "{} from repos of {}",
+            counted(stored.records, "record"),
             bytes(stored.bytes)
         ),
     );
@@ -228,11 +226,6 @@ fn of_run(status: &Status, run: &Run) -> String {
     text
 }
 
-/// A time between two moments, for people.
-fn span(seconds: f64) -> String {
-    time(Duration::try_from_secs_f64(seconds).unwrap_or_default())
-}
-
 fn of_process(status: &Status, process: &Process) -> String {
     let who = format!(
         "skyfill {} on {} (process {})",
@@ -280,9 +273,9 @@ fn of_workers(workers: &[Worker]) -> Vec<String> {
     if !left.is_empty() {
         let repos = left.iter().map(|worker| worker.report.repos).sum();
         lines.push(format!(
-            "{} left; they stored {} repos",
+            "{} left, with {} stored",
             left.len(),
-            count(repos)
+            counted(repos, "repo")
         ));
     }
     lines
@@ -298,26 +291,26 @@ fn of_worker(worker: &Worker) -> String {
     );
     if !worker.is_alive {
         return format!(
-            "{who} was not heard of for {}: killed, stopped, or without the database; it stored {} repos",
+            "{who} was not heard of for {}: killed, stopped, or without the database; it stored {}",
             span(worker.seen_ago),
-            count(report.repos)
+            counted(report.repos, "repo")
         );
     }
     let mut line = format!(
-        "{who}: {} hosts with {} pending repos; {} stored, {} repos and {} records per second; {} of {} requests",
-        count(worker.hosts),
-        count(report.pending),
+        "{who}: {} with {}; {} stored, {} repos and {} records per second; {} of {}",
+        counted(worker.hosts, "host"),
+        counted(report.pending, "pending repo"),
         count(report.repos),
         rate(report.repos_per_second),
         rate(report.records_per_second),
         count(report.under_way),
-        count(worker.slots)
+        counted(worker.slots, "request")
     );
     if report.failed > 0 {
         line += &format!("; {} failed", count(report.failed));
     }
     if report.leases_lost > 0 {
-        line += &format!("; lost {} leases", count(report.leases_lost));
+        line += &format!("; lost {}", counted(report.leases_lost, "lease"));
     }
     line
 }
@@ -439,9 +432,9 @@ fn of_hosts(status: &Status) -> Vec<String> {
     let mut lines = vec![String::new()];
     if shown < status.all_hosts {
         lines.push(format!(
-            "{} of {} hosts, those with the most to do first (--hosts N or --hosts all)",
+            "{} of {}, those with the most to do first (--hosts N or --hosts all)",
             count(shown),
-            count(status.all_hosts)
+            counted(status.all_hosts, "host")
         ));
     }
     lines.extend(host::table(&status.hosts));

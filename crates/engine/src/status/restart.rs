@@ -7,7 +7,7 @@ use ledger::runs::{Mode, Phase};
 use ledger::settings::Setting;
 use ledger::slices;
 use ledger::states::State;
-use observe::units::count;
+use observe::units::{count, counted};
 use postgres::{Client, Error};
 use serde_json::{Value, json};
 
@@ -132,8 +132,8 @@ impl Restart {
         let mut phrases = Vec::new();
         if let Some((listed, left)) = self.lists {
             phrases.push(format!(
-                "continues the pass of discovery: {} hosts are listed, {} are left",
-                count(listed),
+                "continues the pass of discovery: {} listed, {} left",
+                counted(listed, "host"),
                 count(left)
             ));
         }
@@ -148,23 +148,24 @@ impl Restart {
             None => "begins a new run".to_owned(),
         });
         if begins_in == Phase::Load {
-            phrases.push(format!("fetches {} pending repos", count(self.fetches)));
+            phrases.push(format!("fetches {}", counted(self.fetches, "pending repo")));
             if self.retries > 0 {
                 phrases.push(format!(
-                    "retries {} failed repos whose time has come",
-                    count(self.retries)
+                    "retries {} whose time has come",
+                    counted(self.retries, "failed repo")
                 ));
             }
-            phrases.push(format!("keeps {} that are loaded", count(self.keeps)));
+            phrases.push(format!("keeps {}", counted(self.keeps, "loaded repo")));
         }
         if self.rebuilds > 0 && begins_in <= Phase::Indexes {
-            phrases.push(format!("rebuilds {} dropped indexes", count(self.rebuilds)));
+            let dropped = counted(self.rebuilds, "dropped index");
+            phrases.push(format!("rebuilds {dropped}"));
         }
         if let Some((done, all)) = self.slices {
             phrases.push(format!(
-                "keeps {} of {} slices that are planned so far",
+                "keeps {} of {} planned so far",
                 count(done),
-                count(all)
+                counted(all, "slice")
             ));
         }
         if !self.then.is_empty() {
@@ -228,7 +229,7 @@ mod tests {
         let phrases = restart.phrases().join("; ");
         assert_eq!(
             phrases,
-            "continues run 3 in phase finalize; keeps 2 of 7 slices that are planned so far; then verify"
+            "continues run 3 in phase finalize; keeps 2 of 7 slices planned so far; then verify"
         );
     }
 

@@ -10,6 +10,7 @@ use ::verify::verdict::{self, Compared, Judgment};
 use ::verify::{Finding, HostCounts, Report, Verify};
 use ledger::coverage::Coverage;
 use ledger::verified::{self, Which};
+use observe::units::{count, counted};
 use observe::{Counter, Progress};
 use pg::{DbErrorKind, Step, Waits};
 use process::{Database, Failure, Stop, threads};
@@ -127,7 +128,8 @@ pub fn verify(
     if only.is_empty()
         && let Which::Named(dids) = &work.which
     {
-        judgment.scope = vec![format!("only a sample of {} repos", dids.len())];
+        let repos = counted(dids.len() as u64, "repo");
+        judgment.scope = vec![format!("only a sample of {repos}")];
     }
     let tree = match place.is_some() && only.is_empty() {
         true => Some(tree(database, list.as_mut())?),
@@ -383,17 +385,18 @@ fn log_report(report: &Report, signatures: Option<Signatures>) {
     let sum = |pick: fn(&HostCounts) -> u64| report.hosts.values().map(pick).sum::<u64>();
     let skipped = sum(|host| host.skipped.values().sum());
     observe::log!(
-        "{} repos compared with their commits: {} records stored, {skipped} skipped with a reason; {} differences in {} accounts",
-        sum(|host| host.verified),
-        sum(|host| host.records),
-        report.differences,
-        report.differing.len()
+        "{} compared with the signed commits: {} stored, {} skipped with a reason; {} in {}",
+        counted(sum(|host| host.verified), "repo"),
+        counted(sum(|host| host.records), "record"),
+        count(skipped),
+        counted(report.differences, "difference"),
+        counted(report.differing.len() as u64, "account")
     );
     if !report.never_loaded.is_empty() {
         observe::log!(
-            "{} rows belong to {} accounts that skyfill never loaded; they were not compared, and stay as they are",
-            report.never_loaded.values().sum::<u64>(),
-            report.never_loaded.len()
+            "not compared, and left as they are: {} of {} that skyfill never loaded",
+            counted(report.never_loaded.values().sum(), "row"),
+            counted(report.never_loaded.len() as u64, "account")
         );
     }
     if let Some(checked) = signatures {

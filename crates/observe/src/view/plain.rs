@@ -1,8 +1,9 @@
 //! Progress as plain lines: `12000 repos done (53/s), 1830222 records (8201/s), 3 failed; 40%,
-//! about 90 s left`.
+//! about 1 min 30 s left`.
 
 use crate::limits::Limit;
 use crate::registry::Stage;
+use crate::units;
 use crate::waiting::listed;
 use crate::work::Work;
 use std::fmt::Write;
@@ -109,8 +110,9 @@ pub(super) fn line(stage: &Stage, before: &[u64], seconds: f64, limit: Option<&L
             (done as f64 / total as f64).min(1.0) * 100.0
         );
     }
-    if let Some(left) = stage.seconds_left {
-        let _ = write!(text, ", about {left:.0} s left");
+    let left = stage.seconds_left.map(Duration::try_from_secs_f64);
+    if let Some(Ok(left)) = left {
+        let _ = write!(text, ", about {} left", units::rough(left));
         if let Some(name) = &stage.slowest {
             let _ = write!(text, " for {name}");
         }

@@ -1,7 +1,8 @@
 //! Charts as inline SVG. What is drawn stretches with the page; words and numbers beside it are
 //! HTML, so that they keep their size on a phone and in print.
 
-use super::words::{short, span, text};
+use super::words::{short, text};
+use observe::units::span;
 use std::fmt::Write;
 
 /// The width and height of what is drawn, in units of its own.

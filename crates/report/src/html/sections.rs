@@ -2,14 +2,14 @@
 
 use super::charts::{self, Curve, Piece};
 use super::tables::{Align, facts, table};
-use super::words::{moment, section, short, span, text, whole};
+use super::words::{moment, section, short, text, whole};
 use crate::Report;
 use crate::rates::{Point, points};
 use engine::status::lines::time_of;
 use engine::status::{help, host, iso};
 use ledger::runs::Phase;
 use ledger::settings::Setting;
-use observe::units::{bytes, count, rate};
+use observe::units::{bytes, count, counted, rate, span};
 use std::collections::BTreeMap;
 
 /// Months that are drawn.
@@ -78,7 +78,7 @@ pub(super) fn head(report: &Report) -> String {
     let loading = time_of(Phase::Load.word(), &status.phases).0;
     let mut tiles = vec![
         (count(status.stored.records), "records stored".to_owned()),
-        (count(loaded), format!("of {} repos loaded", count(all))),
+        (count(loaded), format!("of {} loaded", counted(all, "repo"))),
         (bytes(status.stored.bytes), "of repos".to_owned()),
         (span(worked(report)), "of work".to_owned()),
     ];
@@ -305,8 +305,8 @@ pub(super) fn content(report: &Report) -> String {
         .collect();
     let note = match content.sampled {
         Some(looked) => format!(
-            "<p class=\"soft\">Estimated from a sample of {} records; the sum is exact.</p>\n",
-            count(looked)
+            "<p class=\"soft\">Estimated from a sample of {}; the sum is exact.</p>\n",
+            counted(looked, "record")
         ),
         None => String::new(),
     };
@@ -318,7 +318,10 @@ pub(super) fn content(report: &Report) -> String {
         .collect();
     let earlier = match left_out {
         0 => String::new(),
-        _ => format!("<p class=\"soft\">{left_out} earlier months are not drawn.</p>\n"),
+        _ => {
+            let months = counted(left_out as u64, "earlier month");
+            format!("<p class=\"soft\">Not drawn: {months}.</p>\n")
+        }
     };
     let columns = [
         ("collection", Align::Text),
@@ -378,9 +381,9 @@ pub(super) fn hosts(report: &Report) -> String {
     ];
     let note = match (rows.len() as u64) < status.all_hosts {
         true => format!(
-            "<p class=\"soft\">{} of {} hosts: those with the most left to do first, then those that gave the most.</p>\n",
+            "<p class=\"soft\">{} of {}: those with the most left to do first, then those that gave the most.</p>\n",
             rows.len(),
-            count(status.all_hosts)
+            counted(status.all_hosts, "host")
         ),
         false => String::new(),
     };
@@ -472,7 +475,7 @@ pub(super) fn proof(report: &Report) -> String {
         ("Forged", proofs.forged),
     ] {
         if repos > 0 {
-            list.push((what, format!("{} repos", count(repos))));
+            list.push((what, counted(repos, "repo")));
         }
     }
     for (state, repos) in &coverage.repos {

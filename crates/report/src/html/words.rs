@@ -2,7 +2,6 @@
 
 use engine::status::iso;
 use observe::{printable, units};
-use std::time::Duration;
 
 /// A value as text of HTML, in elements and in quoted attributes.
 pub(crate) fn text(value: &str) -> String {
@@ -33,14 +32,6 @@ pub(crate) fn moment(seconds: f64) -> String {
     let iso = iso(seconds);
     let (day, time) = iso.split_once('T').unwrap_or((&iso, ""));
     format!("{day} {} UTC", time.get(..5).unwrap_or_default())
-}
-
-/// A time between two moments.
-pub(crate) fn span(seconds: f64) -> String {
-    if seconds < 10.0 {
-        return format!("{seconds:.1} s");
-    }
-    units::time(Duration::try_from_secs_f64(seconds).unwrap_or_default())
 }
 
 /// A whole number from an estimate.

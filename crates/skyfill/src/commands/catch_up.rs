@@ -18,7 +18,10 @@ pub(crate) fn run(given: &CatchUpArgs) -> Result<Ended, Failure> {
     let (args, watch, _recorder): (CatchUpArgs, _, _) = begin(&database, given.load.fill.remember)?;
     let now = args.now.as_deref().map(|now| clock::now(Some(now)));
     let options = Options {
-        source: fetch_args::source(&args.source)?,
+        source: Source {
+            relay_is_stored: fetch_args::is_relay_stored(&given.source, &args.source),
+            ..fetch_args::source(&args.source)?
+        },
         passes: args.passes,
         now: now.transpose()?,
     };

@@ -21,6 +21,7 @@ pub(crate) fn run(given: &FollowArgs) -> Result<Ended, Failure> {
     let load_args = args.load(&relays);
     let source = Source {
         relay: relays.first().cloned(),
+        relay_is_stored: false,
         relay_repos: false,
         pds: Vec::new(),
         pds_file: None,

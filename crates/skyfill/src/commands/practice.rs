@@ -3,6 +3,7 @@
 use crate::cli::SimnetArgs;
 use crate::signals;
 use observe::Workers;
+use observe::units::{count, counted};
 use process::{Ended, Failure};
 use simnet::{Dns, Fault, Network, NetworkSettings, Population};
 use std::collections::HashMap;
@@ -51,18 +52,18 @@ pub(crate) fn run(args: &SimnetArgs) -> Result<Ended, Failure> {
         })
     );
     observe::log!(
-        "serving {} accounts on {} hosts until stopped. Load from it with:\n  {}",
-        args.repos,
-        args.hosts,
+        "serving {} on {} until stopped. Load from it with:\n  {}",
+        counted(args.repos.into(), "account"),
+        counted(args.hosts.into(), "host"),
         network.line_to_load(&dns, !faults.is_empty())
     );
     network.change_until(args.seed, args.changes as usize, || stop.is_set());
     for host in network.counts().iter().filter(|host| host.limited > 0) {
         observe::log!(
-            "{} responded to {} of {} requests with status 429",
+            "{} responded to {} of {} with status 429",
             host.host,
-            host.limited,
-            host.requests
+            count(host.limited),
+            counted(host.requests, "request")
         );
     }
     Ok(Ended::Well)

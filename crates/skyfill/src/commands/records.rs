@@ -6,6 +6,7 @@ use crate::{fetch_args, signals};
 use engine::recorder::Recorder;
 use export::Choice;
 use observe::Workers;
+use observe::units::counted;
 use process::{Database, Ended, Failure};
 use records::Options;
 use serde_json::json;
@@ -42,9 +43,9 @@ pub(crate) fn run(args: &RecordsArgs) -> Result<Ended, Failure> {
         observe::data!("{}", json!({ "messages": messages, "batches": batches }));
     }
     observe::log!(
-        "{} messages in {} batches",
-        summary.messages,
-        summary.batches
+        "{} in {}",
+        counted(summary.messages, "message"),
+        counted(summary.batches, "batch")
     );
     Ok(match summary.is_stopped && args.until_published {
         true => stopped(),

@@ -42,7 +42,8 @@ pub(crate) fn run(given: &RunArgs) -> Result<Ended, Failure> {
         (false, false) => Database::open_to_go_on(&target)?,
     };
     let (mut args, watch, _recorder): (RunArgs, _, _) = begin(&database, given.load.fill.remember)?;
-    let options = options(&args, given_options.repos.did_file)?;
+    let mut options = options(&args, given_options.repos.did_file)?;
+    options.source.relay_is_stored = fetch_args::is_relay_stored(&given.source, &args.source);
     if run::has_other_workers(&database)? {
         command_line().require_agreement(&database, &AGREED)?;
         // The stored folder is another worker's, perhaps on this machine.

@@ -7,6 +7,7 @@ use engine::certificate;
 use engine::next;
 use engine::verify::{self, Comparison, Options, Repaired};
 use observe::Workers;
+use observe::units::counted;
 use process::{Database, Ended, Failure};
 
 pub(crate) fn run(given: &VerifyArgs) -> Result<Ended, Failure> {
@@ -49,7 +50,7 @@ pub(crate) fn run(given: &VerifyArgs) -> Result<Ended, Failure> {
 }
 
 fn log_repair(Repaired { marked, unknown }: Repaired) {
-    observe::log!("{marked} repos are marked to be fetched again");
+    observe::log!("{} marked to be fetched again", counted(marked, "repo"));
     if marked > 0 {
         judged::log_next(next::AFTER_REPAIR);
     }

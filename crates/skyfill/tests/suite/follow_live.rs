@@ -146,7 +146,7 @@ fn a_row_that_is_wrong_is_found_and_mended_while_it_is_followed() {
     let plant =
         "UPDATE bsky.post SET text = 'planted' WHERE uri = (SELECT min(uri) FROM bsky.post)";
     assert_eq!(scene.db.client().execute(plant, &[]).unwrap(), 1);
-    following.wait_for("whose repos are fetched again");
+    following.wait_for("what differs is fetched again");
     let planted = "SELECT count(*) FROM bsky.post WHERE text = 'planted'";
     wait_until("the row as it was", || count(planted) == 0);
     let done = count(rounds);

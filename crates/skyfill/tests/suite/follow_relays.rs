@@ -76,7 +76,7 @@ fn another_relay_takes_over_and_status_says_who_is_behind() {
         .env("BSKY_DB_POSTGRES_URL", &scene.db.url);
     // It ends with 1 while something is pending.
     let said = told(&status.output().unwrap());
-    assert!(said.contains("1 are behind; 1 changes of relay"), "{said}");
+    assert!(said.contains(", 1 behind; 1 change of relay"), "{said}");
     let said = summary(&status.arg("--json").output().unwrap());
     assert_eq!(said["follow"]["behind"], 1, "{said}");
     let said = scene.follow_until_now();

@@ -114,7 +114,7 @@ fn a_merge_over_live_tables_ends_as_a_fresh_load() {
         .unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
     assert!(
-        told(&output).contains("5 rows belong to 1 accounts that skyfill never loaded"),
+        told(&output).contains("5 rows of 1 account that skyfill never loaded"),
         "{}",
         told(&output)
     );

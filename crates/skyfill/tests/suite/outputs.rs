@@ -185,8 +185,8 @@ fn without_processes(line: &str) -> String {
     }
 }
 
-/// A line with `#` for each number that has a fraction or is a rate, and for the port of each
-/// loopback host.
+/// A line with `#` for each number that has a fraction, is a rate or a time, and for the port of
+/// each loopback host.
 fn without_measures(line: &str) -> String {
     let mut text = String::new();
     let mut rest = line;
@@ -204,9 +204,21 @@ fn without_measures(line: &str) -> String {
             rest = &after[port.map_or(after.len(), |at| at + 1)..];
             continue;
         }
+        // A time of a minute or more is masked as one of seconds.
+        if let Some(seconds) = after.strip_prefix(" min ") {
+            rest = seconds;
+            continue;
+        }
         let is_fraction = digits.matches('.').count() == 1;
-        let is_rate = after.starts_with("/s");
-        text += if is_fraction || is_rate { "#" } else { digits };
+        let is_measure = ["/s", " s"].iter().any(|unit| {
+            let after = after.strip_prefix(*unit);
+            after.is_some_and(|after| !after.starts_with(char::is_alphanumeric))
+        });
+        text += if is_fraction || is_measure {
+            "#"
+        } else {
+            digits
+        };
         rest = after;
     }
     text + rest

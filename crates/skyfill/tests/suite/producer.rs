@@ -228,7 +228,7 @@ fn a_signal_lets_it_end_well_and_another_asks_what_it_does() {
 }
 
 fn summary_line(text: &str) -> bool {
-    text.contains("repos sent,")
+    text.contains(" sent, ")
 }
 
 #[test]

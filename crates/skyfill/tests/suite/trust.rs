@@ -295,8 +295,7 @@ fn a_forgery_is_found_and_replaced_in_the_run_that_loaded_it() {
     let directory = directory(&[DID], &good);
     let output = run_well(&mut run_over(&db, &directory, &[&evil]));
     assert!(
-        told(&output)
-            .contains("1 repos are loaded again: what is stored is not their accounts' own"),
+        told(&output).contains("loading 1 repo again: what is stored is not the account's own"),
         "{}",
         told(&output)
     );

@@ -245,7 +245,7 @@ fn a_worker_that_was_stopped_for_longer_than_its_lease_stores_and_fetches_nothin
     // What it had locked, it has no more.
     let printed = end_well(Watched::start(&mut scene.worker("two")));
     assert!(
-        printed.contains("sessions of workers were ended"),
+        printed.contains("of workers that no longer renew their leases"),
         "{printed}"
     );
     let (requests, loaded) = (scene.requests(), scene.loaded());
