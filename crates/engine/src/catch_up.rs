@@ -177,7 +177,11 @@ fn caught_up(
     failed_hosts: usize,
 ) -> Result<CaughtUp, Failure> {
     let database = session.database;
-    ledger::follow::move_cursor(&mut database.connect()?, &database.schema, relay, cursor)
+    let http = list_client(&session.options.fetch, 1)?;
+    let head = discovery::relay::current_seq(&http, relay, &session.stop);
+    let head = session.runtime.block_on(head).ok();
+    let mut client = database.connect()?;
+    ledger::follow::move_cursor(&mut client, &database.schema, relay, cursor, head)
         .map_err(|error| database.failure(error))?;
     let coverage = certificate::coverage(database)?;
     Ok(CaughtUp {

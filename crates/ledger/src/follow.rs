@@ -10,6 +10,7 @@
 use crate::proofs::Proof;
 use crate::states::State;
 use postgres::{Error, GenericClient};
+use std::time::SystemTime;
 
 /// The step of the ledger's schema that makes the tables.
 pub(crate) const STEP: &str = "CREATE TABLE skyfill.stream (
@@ -58,6 +59,11 @@ pub(crate) const STEP: &str = "CREATE TABLE skyfill.stream (
 pub(crate) const OPENED_STEP: &str = "ALTER TABLE skyfill.behind ADD COLUMN is_opened boolean NOT NULL DEFAULT false,
         ADD COLUMN is_heard boolean NOT NULL DEFAULT false, ADD COLUMN is_deleted boolean NOT NULL DEFAULT false";
 
+/// `told_at` is when something was last said of the repo that nobody had signed: what is said again
+/// soon after it waits. `is_hurried` says that what was heard does not.
+pub(crate) const TOLD_STEP: &str = "ALTER TABLE skyfill.behind ADD COLUMN told_at timestamptz, ADD COLUMN is_hurried boolean NOT NULL DEFAULT false;
+     CREATE INDEX behind_due_idx ON skyfill.behind (schema_name, due) WHERE NOT is_settled";
+
 /// What is proved beside the stream goes round the repos, over and over: how many were compared
 /// with their commits, and how many of them differed; `proved_up_to` is the last account of the
 /// round under way.
@@ -99,7 +105,9 @@ pub fn set_cursor(
     Ok(())
 }
 
-/// Moves the cursor of a relay's stream forward: all before it is stored in another way.
+/// Moves the cursor of a relay's stream forward: all before it is stored in another way. A cursor
+/// that is later than `head`, the present position of the relay, is of numbers that began anew
+/// since, and gives way.
 ///
 /// # Errors
 /// The server refused.
@@ -108,17 +116,19 @@ pub fn move_cursor(
     schema: &str,
     relay: &str,
     cursor: i64,
+    head: Option<i64>,
 ) -> Result<(), Error> {
     client.execute(
         "INSERT INTO skyfill.stream AS s (schema_name, relay, cursor) VALUES ($1, $2, $3)
-         ON CONFLICT (schema_name, relay) DO UPDATE SET cursor = greatest(s.cursor, excluded.cursor), noted_at = now()",
-        &[&schema, &relay, &cursor],
+         ON CONFLICT (schema_name, relay) DO UPDATE SET noted_at = now(),
+           cursor = CASE WHEN s.cursor > $4 THEN excluded.cursor ELSE greatest(s.cursor, excluded.cursor) END",
+        &[&schema, &relay, &cursor, &head],
     )?;
     Ok(())
 }
 
-/// The greatest sequence number of a relay that a finished run noted before its first fetch, or
-/// that a pass of catching up began at: all before it is in the tables.
+/// The sequence number of a relay that the last finished run noted before its first fetch, or that
+/// its pass of catching up began at: all before it is in the tables. Beside it, when the run ended.
 ///
 /// # Errors
 /// The server refused.
@@ -126,21 +136,23 @@ fn cursor_of_runs(
     client: &mut impl GenericClient,
     schema: &str,
     relay: &str,
-) -> Result<Option<i64>, Error> {
+) -> Result<Option<(i64, Option<SystemTime>)>, Error> {
     // A merge of named repos brings nothing of the others: a run counts if it is the first one, or
     // if a pass over all hosts began with it.
-    let row = client.query_one(
-        "SELECT max(r.relay_seq) FROM skyfill.run r WHERE r.schema_name = $1 AND r.relay = $2 AND r.phase = 'done'
+    let row = client.query_opt(
+        "SELECT r.relay_seq, r.ended_at FROM skyfill.run r
+         WHERE r.schema_name = $1 AND r.relay = $2 AND r.phase = 'done' AND r.relay_seq IS NOT NULL
            AND (r.id = (SELECT min(id) FROM skyfill.run WHERE schema_name = $1)
-                OR EXISTS (SELECT FROM skyfill.listing l WHERE l.schema_name = $1 AND l.relay = $2 AND l.seq = r.relay_seq AND l.ended_at IS NOT NULL))",
+                OR EXISTS (SELECT FROM skyfill.listing l WHERE l.schema_name = $1 AND l.relay = $2 AND l.seq = r.relay_seq AND l.ended_at IS NOT NULL))
+         ORDER BY r.id DESC LIMIT 1",
         &[&schema, &relay],
     )?;
-    Ok(row.get(0))
+    Ok(row.map(|row| (row.get(0), row.get(1))))
 }
 
 /// The sequence number of a relay after which its stream continues: where following it ended, or
-/// where a load began, whichever is later. Nothing, if it is unknown which of its events are in the
-/// tables.
+/// where a load began, whichever is later; where following ended after that load, if the numbers of
+/// the relay began anew meanwhile. Nothing, if it is unknown which of its events are in the tables.
 ///
 /// # Errors
 /// The server refused.
@@ -149,8 +161,14 @@ pub fn begins_at(
     schema: &str,
     relay: &str,
 ) -> Result<Option<i64>, Error> {
-    let followed = cursor(client, schema, relay)?;
-    Ok(followed.max(cursor_of_runs(client, schema, relay)?))
+    let sql = "SELECT cursor, noted_at FROM skyfill.stream WHERE schema_name = $1 AND relay = $2";
+    let followed = client.query_opt(sql, &[&schema, &relay])?;
+    let followed = followed.map(|row| (row.get::<_, i64>(0), row.get::<_, SystemTime>(1)));
+    let loaded = cursor_of_runs(client, schema, relay)?;
+    Ok(match (followed, loaded) {
+        (Some((cursor, noted)), Some((_, Some(ended)))) if noted > ended => Some(cursor),
+        (followed, loaded) => followed.map(|(at, _)| at).max(loaded.map(|(at, _)| at)),
+    })
 }
 
 /// A repo as the ledger has it, locked until the transaction ends.
@@ -274,6 +292,9 @@ pub struct Behind {
     pub did: String,
     /// The rev that the event named; empty if it named none.
     pub rev: String,
+    /// Whether the account signed that rev. One that it did not sign is nothing to wait for: what
+    /// its host has is compared once.
+    pub is_signed: bool,
     /// Why it could not be applied, in a few words.
     pub reason: &'static str,
     /// Whether the repo broke its own chain of commits: the next time, it waits longer.
@@ -285,7 +306,17 @@ pub struct Behind {
     pub at: Option<(String, String)>,
 }
 
+/// Whether something that nobody signed is said of a repo for the second time within ten minutes.
+const AGAIN: &str = "coalesce(excluded.told_at - b.told_at < interval '10 minutes', false)";
+
+/// How long a repo waits that fell behind so often.
+const PAUSE: &str = "least(interval '1 hour', interval '10 seconds' * 2 ^ least(b.falls, 10))";
+
 /// Notes repos as behind, and opens those whose time has come; how many were opened.
+///
+/// What is said of an account does not wait for what its repo has to wait for, but what nobody
+/// signed hurries a repo once in ten minutes: a relay that repeats itself, or that makes things up,
+/// has a host asked ever more rarely.
 ///
 /// # Errors
 /// The server refused.
@@ -310,6 +341,7 @@ pub fn note_behind(
     let reasons: Vec<&str> = repos.iter().map(|repo| repo.reason).collect();
     let falls: Vec<i32> = repos.iter().map(|repo| i32::from(repo.is_fall)).collect();
     let deleted: Vec<bool> = repos.iter().map(|repo| repo.is_deleted).collect();
+    let signed: Vec<bool> = repos.iter().map(|repo| repo.is_signed).collect();
     client.execute(
         "INSERT INTO skyfill.repo (schema_name, did, pds, host, state)
          SELECT DISTINCT ON (did) $1, did, pds, host, 'unresolved' FROM unnest($2::text[], $3::text[], $4::text[]) n (did, pds, host)
@@ -317,27 +349,24 @@ pub fn note_behind(
         &[&schema, &dids, &pds, &hosts],
     )?;
     client.execute(
-        "INSERT INTO skyfill.behind AS b (schema_name, did, rev, reason, falls, is_heard, is_deleted)
-         SELECT $1, n.did, max(n.rev COLLATE \"C\"), max(n.reason), max(n.fall),
-           bool_or(n.rev = '' AND r.state IN ('open', 'coming')), bool_or(n.is_deleted)
-         FROM unnest($2::text[], $3::text[], $4::text[], $5::int[], $6::boolean[]) n (did, rev, reason, fall, is_deleted)
-           JOIN skyfill.repo r ON r.schema_name = $1 AND r.did = n.did
-         WHERE n.rev = '' OR r.rev IS NULL OR n.rev COLLATE \"C\" > r.rev COLLATE \"C\"
-         GROUP BY n.did ORDER BY n.did
-         ON CONFLICT (schema_name, did) DO UPDATE SET rev = greatest(b.rev, excluded.rev), reason = excluded.reason,
-           is_heard = b.is_heard OR excluded.is_heard, is_deleted = b.is_deleted OR excluded.is_deleted,
-           falls = CASE WHEN b.is_settled THEN b.falls + excluded.falls ELSE greatest(b.falls, excluded.falls) END, is_settled = false",
-        &[&schema, &dids, &revs, &reasons, &falls, &deleted],
+        &format!(
+            "INSERT INTO skyfill.behind AS b (schema_name, did, rev, reason, falls, is_heard, is_hurried, is_deleted, told_at)
+             SELECT $1, n.did, max(CASE WHEN n.signed THEN n.rev ELSE '' END COLLATE \"C\"), max(n.reason), max(n.fall),
+               bool_or(NOT n.signed AND r.state IN ('open', 'coming')), bool_or(NOT n.signed AND n.fall = 0 AND r.state IN ('open', 'coming')),
+               bool_or(n.is_deleted), CASE WHEN bool_or(NOT n.signed) THEN now() END
+             FROM unnest($2::text[], $3::text[], $4::text[], $5::int[], $6::boolean[], $7::boolean[]) n (did, rev, reason, fall, is_deleted, signed)
+               JOIN skyfill.repo r ON r.schema_name = $1 AND r.did = n.did
+             WHERE n.rev = '' OR r.rev IS NULL OR n.rev COLLATE \"C\" > r.rev COLLATE \"C\"
+             GROUP BY n.did ORDER BY n.did
+             ON CONFLICT (schema_name, did) DO UPDATE SET rev = greatest(b.rev, excluded.rev), reason = excluded.reason,
+               is_heard = b.is_heard OR excluded.is_heard, is_hurried = b.is_hurried OR excluded.is_hurried AND NOT {AGAIN}, is_deleted = b.is_deleted OR excluded.is_deleted,
+               falls = CASE WHEN b.is_settled THEN b.falls + greatest(excluded.falls, ({AGAIN})::int) ELSE greatest(b.falls, excluded.falls) END,
+               due = CASE WHEN b.is_settled AND {AGAIN} THEN greatest(b.due, now() + {PAUSE})
+                          WHEN excluded.told_at IS NOT NULL AND excluded.falls = 0 AND NOT {AGAIN} THEN least(b.due, now()) ELSE b.due END,
+               told_at = coalesce(excluded.told_at, b.told_at), is_settled = false"
+        ),
+        &[&schema, &dids, &revs, &reasons, &falls, &deleted, &signed],
     )?;
-    // What is said of an account does not wait for what its repo has to wait for.
-    let of_account = repos.iter().filter(|repo| repo.rev.is_empty());
-    let of_account: Vec<&str> = of_account.map(|repo| repo.did.as_str()).collect();
-    if !of_account.is_empty() {
-        client.execute(
-            "UPDATE skyfill.behind SET due = now() WHERE schema_name = $1 AND did = ANY($2) AND due > now()",
-            &[&schema, &of_account],
-        )?;
-    }
     open(client, schema, Some(&dids))
 }
 
@@ -369,12 +398,12 @@ fn open(
     Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or(0))
 }
 
-/// Looks at repos that are behind after a merge. Those that reached the rev which the stream named
-/// are settled, and so are those whose host says that there is no active account. One of whose
-/// account something was said while it was being fetched is opened again at once. Those that did
-/// not get there are opened again when their time has come: after ten seconds, and twice as long
-/// each time, up to an hour. Settled ones are forgotten after an hour. Returns how many were
-/// opened.
+/// Looks at repos that are behind after a merge. Those that reached the signed rev which the stream
+/// named are settled, and so are those whose host says that there is no active account. One of
+/// which something was said while it was being fetched is opened again, the first time at once.
+/// Those that did not get there are opened again when their time has come: after ten seconds, and
+/// twice as long each time, up to an hour. Settled ones are forgotten after a while. Returns how
+/// many were opened.
 ///
 /// # Errors
 /// The server refused.
@@ -386,20 +415,22 @@ pub fn settle(client: &mut impl GenericClient, schema: &str) -> Result<u64, Erro
         &[&schema],
     )?;
     txn.execute(
-        "UPDATE skyfill.behind b SET is_opened = false, is_heard = false, is_settled = n.is_done AND NOT b.is_heard,
-           is_deleted = b.is_deleted AND (b.is_heard OR NOT n.is_done), falls = b.falls + (NOT n.is_done AND NOT b.is_heard)::int,
-           due = CASE WHEN n.is_done AND b.falls = 0 OR b.is_heard THEN now()
-                      ELSE now() + least(interval '1 hour', interval '10 seconds' * 2 ^ least(b.falls, 10)) END
-         FROM (SELECT r.did, r.state NOT IN ('failed', 'unresolved') AND NOT (r.state = 'loaded' AND coalesce(r.rev, '') COLLATE \"C\" < b.rev) AS is_done
-               FROM skyfill.behind b JOIN skyfill.repo r ON r.schema_name = $1 AND r.did = b.did
-               WHERE b.schema_name = $1 AND NOT b.is_settled AND b.due <= now()
-                 AND (b.is_opened AND r.state NOT IN ('open', 'coming') OR r.state = 'unresolved' AND r.contested)) n
-         WHERE b.schema_name = $1 AND b.did = n.did",
+        &format!(
+            "UPDATE skyfill.behind b SET is_opened = false, is_heard = false, is_hurried = false, is_settled = n.is_done AND NOT b.is_heard,
+               is_deleted = b.is_deleted AND (b.is_heard OR NOT n.is_done), falls = b.falls + (NOT b.is_hurried AND (b.is_heard OR NOT n.is_done))::int,
+               due = CASE WHEN b.is_hurried OR b.falls = 0 AND n.is_done AND NOT b.is_heard THEN now() ELSE now() + {PAUSE} END
+             FROM (SELECT r.did, r.state NOT IN ('failed', 'unresolved') AND NOT (r.state = 'loaded' AND coalesce(r.rev, '') COLLATE \"C\" < b.rev) AS is_done
+                   FROM skyfill.behind b JOIN skyfill.repo r ON r.schema_name = $1 AND r.did = b.did
+                   WHERE b.schema_name = $1 AND NOT b.is_settled AND b.due <= now()
+                     AND (b.is_opened AND r.state NOT IN ('open', 'coming') OR r.state = 'unresolved' AND r.contested)) n
+             WHERE b.schema_name = $1 AND b.did = n.did"
+        ),
         &[&schema],
     )?;
     txn.commit()?;
     client.execute(
-        "DELETE FROM skyfill.behind WHERE schema_name = $1 AND is_settled AND (falls = 0 OR due < now() - interval '1 hour')",
+        "DELETE FROM skyfill.behind WHERE schema_name = $1 AND is_settled
+           AND (falls = 0 OR due < now() - interval '1 hour') AND (told_at IS NULL OR told_at < now() - interval '10 minutes')",
         &[&schema],
     )?;
     open(client, schema, None)
@@ -644,6 +675,7 @@ fn differs(did: &str) -> Behind {
     Behind {
         did: did.to_owned(),
         rev: String::new(),
+        is_signed: true,
         reason: "its rows differ from its commit",
         is_fall: false,
         is_deleted: false,

@@ -295,6 +295,7 @@ const STEPS: &[&str] = &[
     follow::PROVED_STEP,
     // Records for other programs, see [`publication`].
     publication::STEP,
+    follow::TOLD_STEP,
 ];
 
 /// Makes the schema, or brings it up to date. Twice is a no-op, two at once wait for each other.

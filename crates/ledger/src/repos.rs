@@ -355,8 +355,9 @@ pub fn note(client: &mut impl GenericClient, schema: &str, notes: &[Note]) -> Re
     let texts =
         |pick: fn(&Note) -> Option<&str>| notes.iter().map(pick).collect::<Vec<Option<&str>>>();
     client.execute(
-        // A stored commit that the host of its document confirms did not come from elsewhere.
-        "UPDATE skyfill.repo r SET state = n.state, newer = false, error_code = n.code, error = n.error,
+        // A stored commit that the host of its document confirms did not come from elsewhere, and
+        // whoever said that the host has it no more was wrong.
+        "UPDATE skyfill.repo r SET state = n.state, newer = false, delisted = r.delisted AND n.state <> 'loaded', error_code = n.code, error = n.error,
            proof = CASE WHEN n.state = 'loaded' THEN coalesce(n.proof, nullif(r.proof, 'elsewhere')) ELSE r.proof END,
            attempts = r.attempts + (n.state = 'failed')::int,
            next_attempt = CASE WHEN n.state = 'failed' THEN now() + interval '1 hour' * 2 ^ least(r.attempts, 5) END

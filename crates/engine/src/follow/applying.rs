@@ -6,11 +6,13 @@
 
 use super::verifying::Batch;
 use ledger::follow::{self, Behind};
-use ledger::{failpoint, identity};
+use ledger::identity::DocumentNote;
+use ledger::{failpoint, identity, repos};
 use load::live::{Applied, Applier, ApplierOptions, LiveCommit};
 use pg::{DbError, Step};
 use postgres::Client;
 use process::stop::UNTIL_HURRIED;
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Connections that store commits.
@@ -73,7 +75,8 @@ fn share_of(did: &str, count: usize) -> usize {
     usize::try_from(hasher.finish() % count as u64).unwrap_or(0)
 }
 
-/// Stores what a batch says of accounts, and the cursor, once its commits are stored.
+/// Stores what a batch says of accounts, and the cursor, once its commits are stored. Of accounts
+/// whose repos the ledger does not know nothing is kept: anybody can make them up.
 pub(super) fn note(
     client: &mut Client,
     schema: &str,
@@ -82,18 +85,29 @@ pub(super) fn note(
 ) -> Result<(), DbError> {
     failpoint::pass("event-batch");
     let mut txn = client.transaction()?;
-    let mut changed: Vec<&str> = batch.changed.iter().map(String::as_str).collect();
+    let named = batch.documents.iter().map(|note| &note.did);
+    let named: HashSet<&String> = named.chain(&batch.changed).collect();
+    let mut named: Vec<String> = named.into_iter().cloned().collect();
+    named.sort_unstable();
+    if !named.is_empty() {
+        let unknown: HashSet<String> = repos::unknown(&mut txn, schema, &named)?
+            .into_iter()
+            .collect();
+        named.retain(|did| !unknown.contains(did));
+        let dids: Vec<&str> = named.iter().map(String::as_str).collect();
+        identity::hold(&mut txn, schema, &dids)?;
+    }
+    let is_named = |did: &String| named.binary_search(did).is_ok();
+    // The documents came before the events of this batch were read.
+    let documents = batch.documents.iter().filter(|note| is_named(&note.did));
+    let documents: Vec<DocumentNote> = documents.cloned().collect();
+    if !documents.is_empty() {
+        identity::add_documents(&mut txn, schema, &documents)?;
+    }
+    let mut changed: Vec<&String> = batch.changed.iter().filter(|did| is_named(did)).collect();
     changed.sort_unstable();
     changed.dedup();
-    let documents = batch.documents.iter().map(|note| note.did.as_str());
-    let named: Vec<&str> = changed.iter().copied().chain(documents).collect();
-    if !named.is_empty() {
-        identity::hold(&mut txn, schema, &named)?;
-    }
-    // The documents came before the events of this batch were read.
-    if !batch.documents.is_empty() {
-        identity::add_documents(&mut txn, schema, &batch.documents)?;
-    }
+    let changed: Vec<&str> = changed.into_iter().map(String::as_str).collect();
     follow::look_up_again(&mut txn, schema, &changed)?;
     if let Some(cursor) = batch.cursor {
         follow::set_cursor(&mut txn, schema, &batch.relay, cursor)?;

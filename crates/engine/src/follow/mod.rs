@@ -36,9 +36,9 @@ use observe::{Counter, Progress, units};
 use postgres::Client;
 use process::stop::UNTIL_HURRIED;
 use process::{Failure, Kind, clock, threads};
-use reading::{Read, Reader};
+use reading::{Position, Positions, Read, Reader};
 use shared::{Lost, Shared};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -206,12 +206,13 @@ fn loaded_run(last: Option<Run>) -> Result<Run, Failure> {
 fn cursors(
     options: &Options,
     known: Vec<Option<i64>>,
-) -> Result<HashMap<String, VecDeque<i64>>, Failure> {
+) -> Result<HashMap<String, Positions>, Failure> {
     let mut cursors = HashMap::new();
     for (at, (relay, known)) in options.relays.iter().zip(known).enumerate() {
         let given = options.cursor.filter(|_| at == 0);
         if let Some(cursor) = given.or(known) {
-            cursors.insert(relay.clone(), VecDeque::from([cursor]));
+            let stored = Position::stored(cursor);
+            cursors.insert(relay.clone(), Positions::from([stored]));
         }
     }
     match options.relays.first() {
@@ -230,7 +231,7 @@ fn stream(
     shared: &Shared<'_>,
     options: &Options,
     run: &Run,
-    cursors: HashMap<String, VecDeque<i64>>,
+    cursors: HashMap<String, Positions>,
     client: &mut Client,
 ) -> Result<Summary, Failure> {
     let session = shared.session;
@@ -241,8 +242,9 @@ fn stream(
         false => HashMap::new(),
     };
     let bytes = (session.options.scale.memory / 16).clamp(FRAME_MEMORY.0, FRAME_MEMORY.1);
+    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
     let first = options.relays.first().cloned().unwrap_or_default();
-    let begins_at = cursors.get(&first).and_then(|kept| kept.front().copied());
+    let begins_at = cursors.get(&first).and_then(|kept| Some(kept.front()?.seq));
     let begins = Summary {
         relay: first,
         cursor: begins_at.unwrap_or(0),
@@ -252,8 +254,9 @@ fn stream(
     let reader = Arc::new(Reader {
         http,
         relays: options.relays.clone(),
-        cursors: Mutex::new(cursors),
-        memory: Arc::new(Semaphore::new(usize::try_from(bytes).unwrap_or(usize::MAX))),
+        positions: Mutex::new(cursors),
+        memory: Arc::new(Semaphore::new(bytes as usize)),
+        bytes,
         stop: stop.clone(),
     });
     let (to, frames) = channel(MOST_FRAMES);
@@ -364,16 +367,10 @@ fn verify(
                 (relay, last, passed) = (from, None, None);
                 verifier.begin_stream();
             }
-            Some(Read::Outdated(relay, cursor)) => {
+            Some(Read::Lost(lost)) => {
                 // What was read before is stored first.
-                drop(shared.lost.set(Lost { relay, cursor }));
+                drop(shared.lost.set(lost));
                 return Ok(());
-            }
-            Some(Read::Future(relay, cursor)) => {
-                return Err(Failure::new(format!(
-                    "{relay} has no event as late as {cursor}; its numbers began anew"
-                ))
-                .hint("list all hosts and fetch what changed: skyfill catch-up; then follow from the number that it prints: skyfill follow --cursor NUMBER"));
             }
             Some(Read::Frame(..)) | None => {}
         }
@@ -579,7 +576,10 @@ impl<'s> Storing<'s> {
             Err(error) if error.kind == pg::DbErrorKind::Stopped => return Ok(()),
             applied => applied.map_err(failed)?,
         };
-        let cursors = reader.other_cursors(&batch.relay);
+        // Of a stream whose events have no times nobody knows how far it is.
+        let lag = batch.time.as_deref().and_then(lag);
+        let lag = lag.and_then(|lag| Duration::try_from_secs_f64(lag.max(0.0)).ok());
+        let cursors = reader.other_cursors(&batch.relay, lag.unwrap_or(Duration::MAX / 2));
         pg::persist(pg::Step::Short, UNTIL_HURRIED, || {
             reconnected(self.client, database, |client| {
                 applying::note(client, schema, &batch, &cursors)

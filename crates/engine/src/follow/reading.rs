@@ -2,15 +2,17 @@
 //!
 //! Frames wait in a channel that is bounded by their bytes. When it is full, nothing is read from
 //! the socket, so that the relay notices. A stream that breaks off is continued after the last
-//! frame that was passed on. A relay that does not answer several times gives way to the next one,
-//! whose numbers are its own: its position is noted every minute, and a stream that takes over
-//! begins at one that is minutes old. What comes twice changes nothing.
+//! frame that was passed on. A relay that does not answer several times, or sends nothing while
+//! others go on, gives way to the next one, whose numbers are its own: its position is noted every
+//! minute, and a stream that takes over begins at one that is minutes older than the last event
+//! that is stored. What comes twice changes nothing.
 //!
 //! A relay that no longer has all events after a cursor may say so, or begin with a later one. If
 //! the first event leaves out numbers, the relay is asked for its oldest one.
 
+use super::shared::{Lost, LostWhy};
 use crate::discovery::relay::{current_seq, oldest_seq};
-use discover::events::{self, Frame as Position};
+use discover::events::{self, Frame};
 use fetch::Client as HttpClient;
 use fetch::stream::{StreamError, StreamLimits};
 use process::Stop;
@@ -34,10 +36,15 @@ const PAUSES: &[Duration] = &[
 ];
 /// Attempts in a row that may fail before another relay is taken.
 const ATTEMPTS: usize = 3;
-/// Positions of other relays are noted this often, and so many of them are kept: a stream that
-/// takes over begins at the oldest.
+/// Positions of other relays are noted this often.
 const POSITIONS_EVERY: Duration = Duration::from_secs(60);
-const POSITIONS: usize = 4;
+/// A stream that takes over begins at a position that was noted so long before the last event that
+/// is stored.
+const MARGIN: Duration = Duration::from_secs(180);
+/// So many positions are kept while little is stored: those of a week.
+const POSITIONS: usize = 10_080;
+/// Other relays go on if one of them had new events within this time.
+const GOES_ON: Duration = Duration::from_secs(150);
 
 /// What is read.
 pub(super) enum Read {
@@ -45,10 +52,8 @@ pub(super) enum Read {
     Frame(bytes::Bytes, OwnedSemaphorePermit),
     /// From here on, frames come from this relay.
     From(String),
-    /// The relay no longer has all events after this cursor.
-    Outdated(String, i64),
-    /// The relay knows no event as late as this cursor.
-    Future(String, i64),
+    /// Events of the relay are lost.
+    Lost(Lost),
 }
 
 /// A reader.
@@ -56,10 +61,36 @@ pub(super) struct Reader {
     pub(super) http: HttpClient,
     /// The relays, the preferred one first.
     pub(super) relays: Vec<String>,
-    /// The cursors of relays.
-    pub(super) cursors: Mutex<HashMap<String, VecDeque<i64>>>,
+    /// The positions of relays, the oldest first: there its stream begins.
+    pub(super) positions: Mutex<HashMap<String, Positions>>,
     pub(super) memory: Arc<Semaphore>,
+    /// How much memory that is.
+    pub(super) bytes: u32,
     pub(super) stop: Stop,
+}
+
+/// The positions of a relay, the oldest first.
+pub(super) type Positions = VecDeque<Position>;
+
+/// A position of a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Position {
+    pub(super) seq: i64,
+    /// When the relay was there; nothing for one that was read or stored before.
+    noted: Option<Instant>,
+    /// Whether its stream was read up to there, which may be further than what is stored.
+    is_read: bool,
+}
+
+impl Position {
+    /// One up to which everything is stored.
+    pub(super) fn stored(seq: i64) -> Self {
+        Self {
+            seq,
+            noted: None,
+            is_read: false,
+        }
+    }
 }
 
 /// Why a stream ended.
@@ -108,6 +139,9 @@ impl Reader {
             }
             let why = match end {
                 End::Broken(why) => why,
+                End::Quiet if self.do_others_go_on(relay) => {
+                    "it sends nothing, while another relay goes on".to_owned()
+                }
                 End::Quiet => {
                     failures = 0;
                     is_new = false;
@@ -115,12 +149,21 @@ impl Reader {
                 }
                 End::Over => return,
                 End::Outdated if at > 0 => "it no longer has all events".to_owned(),
-                End::Outdated => {
-                    drop(to.send(Read::Outdated(relay.clone(), cursor)).await);
-                    return;
+                End::Future if at > 0 => {
+                    // Its position is noted anew; the first relay always has one.
+                    observe::log!("{relay} has no event as late as {cursor}; it is left");
+                    self.lock().remove(relay);
+                    (at, failures, is_new) = (0, 0, true);
+                    continue;
                 }
-                End::Future => {
-                    drop(to.send(Read::Future(relay.clone(), cursor)).await);
+                End::Outdated | End::Future => {
+                    let why = match end {
+                        End::Future => LostWhy::Renumbered,
+                        _ => LostWhy::Forgotten,
+                    };
+                    let relay = relay.clone();
+                    let lost = Lost { relay, cursor, why };
+                    drop(to.send(Read::Lost(lost)).await);
                     return;
                 }
             };
@@ -166,26 +209,28 @@ impl Reader {
                 Err(error) => {
                     if matches!(error, StreamError::TooLarge { .. }) {
                         // Nobody can say whose it is; the next commit of its repo shows it.
-                        *cursor += 1;
+                        *cursor = cursor.saturating_add(1);
                     }
                     return End::Broken(error.to_string());
                 }
             };
             match events::read(&frame) {
-                Position::Event(seq) => {
-                    let leaves_out = is_first && seq > *cursor + 1;
+                Frame::Event(seq) => {
+                    let leaves_out = is_first && seq > cursor.saturating_add(1);
                     if leaves_out && self.has_lost(relay, *cursor).await {
                         return End::Outdated;
                     }
                     (is_first, *cursor) = (false, (*cursor).max(seq));
                 }
-                Position::Outdated => return End::Outdated,
-                Position::Refused(name) if name == "FutureCursor" => return End::Future,
-                Position::Refused(name) => return End::Broken(format!("it refuses: {name}")),
+                Frame::Outdated => return End::Outdated,
+                Frame::Refused(name) if name == "FutureCursor" => return End::Future,
+                Frame::Refused(name) => return End::Broken(format!("it refuses: {name}")),
                 // What cannot be read has no place in the stream; whoever decodes it decides.
-                Position::Other => {}
+                Frame::Other => {}
             }
+            // A frame that is larger than all of the memory for frames has it alone.
             let bytes = u32::try_from(frame.len() + 256).unwrap_or(u32::MAX);
+            let bytes = bytes.min(self.bytes);
             let Ok(share) = Arc::clone(&self.memory).acquire_many_owned(bytes).await else {
                 return End::Over;
             };
@@ -198,7 +243,7 @@ impl Reader {
     /// Whether a relay has no event any more that is as old as this cursor.
     async fn has_lost(&self, relay: &str, cursor: i64) -> bool {
         match oldest_seq(&self.http, relay, &self.stop).await {
-            Ok(oldest) => oldest.is_some_and(|oldest| oldest > cursor + 1),
+            Ok(oldest) => oldest.is_some_and(|oldest| oldest > cursor.saturating_add(1)),
             Err(error) => {
                 tracing::debug!(relay, %error, "its oldest event is unknown");
                 false
@@ -206,26 +251,50 @@ impl Reader {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, VecDeque<i64>>> {
-        self.cursors.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Positions>> {
+        self.positions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where the stream of a relay is to begin.
     fn cursor(&self, relay: &str) -> Option<i64> {
-        self.lock().get(relay)?.front().copied()
+        Some(self.lock().get(relay)?.front()?.seq)
     }
 
-    fn set_cursor(&self, relay: &str, cursor: i64) {
+    /// The stream of a relay was read up to there.
+    fn set_cursor(&self, relay: &str, seq: i64) {
+        let read = Position {
+            is_read: true,
+            ..Position::stored(seq)
+        };
         self.lock()
-            .insert(relay.to_owned(), VecDeque::from([cursor]));
+            .insert(relay.to_owned(), Positions::from([read]));
     }
 
-    /// Where the relays begin that may take over from this one.
-    pub(super) fn other_cursors(&self, relay: &str) -> Vec<(String, i64)> {
-        let cursors = self.lock();
-        let others = cursors.iter().filter(|(other, _)| *other != relay);
-        let first =
-            |(other, kept): (&String, &VecDeque<i64>)| Some((other.clone(), *kept.front()?));
+    /// Whether another relay had new events lately.
+    fn do_others_go_on(&self, relay: &str) -> bool {
+        let positions = self.lock();
+        let mut others = positions.iter().filter(|(other, _)| *other != relay);
+        others.any(|(_, positions)| {
+            let mut latest = positions.iter().rev();
+            let (Some(last), Some(before)) = (latest.next(), latest.next()) else {
+                return false;
+            };
+            last.seq > before.seq && before.noted.is_some_and(|at| at.elapsed() < GOES_ON)
+        })
+    }
+
+    /// Where the relays begin that may take over from this one, when everything is stored up to an
+    /// event that happened so long ago. What was read of them may not be stored yet.
+    pub(super) fn other_cursors(&self, relay: &str, lag: Duration) -> Vec<(String, i64)> {
+        let mut positions = self.lock();
+        let others = positions.iter_mut().filter(|(other, _)| *other != relay);
+        let first = |(other, positions): (&String, &mut Positions)| {
+            drop_older(positions, lag + MARGIN);
+            let first = positions.front().filter(|first| !first.is_read)?;
+            Some((other.clone(), first.seq))
+        };
         others.filter_map(first).collect()
     }
 
@@ -240,11 +309,14 @@ impl Reader {
                 }
                 match current_seq(&self.http, relay, &self.stop).await {
                     Ok(seq) => {
-                        let mut cursors = self.lock();
-                        let kept = cursors.entry(relay.clone()).or_default();
-                        kept.push_back(seq);
-                        if kept.len() > POSITIONS {
-                            kept.pop_front();
+                        let mut positions = self.lock();
+                        let positions = positions.entry(relay.clone()).or_default();
+                        // An older one is right, too.
+                        if positions.len() < POSITIONS {
+                            positions.push_back(Position {
+                                noted: Some(Instant::now()),
+                                ..Position::stored(seq)
+                            });
                         }
                     }
                     Err(error) => tracing::debug!(relay, %error, "its position is unknown"),
@@ -253,5 +325,44 @@ impl Reader {
             is_first = false;
             tokio::time::sleep(POSITIONS_EVERY).await;
         }
+    }
+}
+
+/// Drops the positions before the last one that was noted at least so long ago.
+fn drop_older(positions: &mut Positions, age: Duration) {
+    let is_old = |position: &Position| position.noted.is_some_and(|at| at.elapsed() >= age);
+    while positions.get(1).is_some_and(is_old) {
+        positions.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MARGIN, Position, Positions, drop_older};
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_stream_takes_over_at_a_position_before_what_is_stored() {
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds));
+        let at = |seq, noted| Position {
+            noted,
+            ..Position::stored(seq)
+        };
+        let all = || {
+            Positions::from([
+                at(1, None),
+                at(2, ago(3600)),
+                at(3, ago(600)),
+                at(4, ago(60)),
+            ])
+        };
+        let first = |lag| {
+            let mut positions = all();
+            drop_older(&mut positions, Duration::from_secs(lag) + MARGIN);
+            positions.front().map(|position| position.seq)
+        };
+        assert_eq!(first(0), Some(3));
+        assert_eq!(first(900), Some(2));
+        assert_eq!(first(7200), Some(1));
     }
 }

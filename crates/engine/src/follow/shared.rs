@@ -7,20 +7,33 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A relay that no longer has all events after the cursor.
+/// A relay of which it is unknown what is missing after the cursor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Lost {
     pub(super) relay: String,
     pub(super) cursor: i64,
+    pub(super) why: LostWhy,
+}
+
+/// Why events are lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LostWhy {
+    /// The relay no longer has all of them.
+    Forgotten,
+    /// The relay has no event as late as the cursor.
+    Renumbered,
 }
 
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} no longer has all events after {}",
-            self.relay, self.cursor
-        )
+        let (relay, cursor) = (&self.relay, self.cursor);
+        match self.why {
+            LostWhy::Forgotten => write!(f, "{relay} no longer has all events after {cursor}"),
+            LostWhy::Renumbered => write!(
+                f,
+                "{relay} has no event as late as {cursor}: its numbers began anew"
+            ),
+        }
     }
 }
 

@@ -269,13 +269,13 @@ impl Verifier {
             }
             Kind::Account(is_deleted) => batch.behind.push(Behind {
                 is_deleted: *is_deleted,
-                ..behind(did, "", "its account changed", false)
+                ..unsigned(did, "", "its account changed", false)
             }),
             Kind::Broken(rev, why) => match revs::refuse(rev) {
                 Some(_) => batch.refused += 1,
                 None => {
                     batch.refused += 1;
-                    batch.behind.push(behind(did, rev, why, true));
+                    batch.behind.push(unsigned(did, rev, why, true));
                 }
             },
             Kind::Commit(_) | Kind::Sync(_) => match (is_signed, self.keys.get(did).cloned()) {
@@ -329,7 +329,7 @@ impl Verifier {
         self.forged.insert(did.clone(), Instant::now());
         batch
             .behind
-            .push(behind(did, "", "a commit of it was forged", false));
+            .push(unsigned(did, "", "a commit of it was forged", false));
     }
 }
 
@@ -340,9 +340,11 @@ fn accept(event: Examined, key: &Key, batch: &mut Batch) {
         Kind::Commit(commit) => batch.commits.push(live(*commit, event.time, at)),
         Kind::Sync(commit) => match revs::refuse(&commit.rev) {
             Some(_) => batch.refused += 1,
+            // Who says so again and again has it fetched ever more rarely.
             None => batch.behind.push(Behind {
+                is_signed: true,
                 at: Some(at),
-                ..behind(&event.did, &commit.rev, "its host says so", false)
+                ..unsigned(&event.did, &commit.rev, "its host says so", true)
             }),
         },
         Kind::Broken(..) | Kind::Identity | Kind::Account(_) => {}
@@ -354,17 +356,19 @@ fn give_up(events: Vec<Examined>, why: &'static str, batch: &mut Batch) {
     for event in events {
         let rev = event.rev();
         if revs::refuse(rev).is_none() {
-            batch.behind.push(behind(&event.did, rev, why, false));
+            batch.behind.push(unsigned(&event.did, rev, why, false));
         } else {
             batch.refused += 1;
         }
     }
 }
 
-fn behind(did: &str, rev: &str, reason: &'static str, is_fall: bool) -> Behind {
+/// A repo of which something was said that its account did not sign, or not as far as is known.
+fn unsigned(did: &str, rev: &str, reason: &'static str, is_fall: bool) -> Behind {
     Behind {
         did: did.to_owned(),
         rev: rev.to_owned(),
+        is_signed: false,
         reason,
         is_fall,
         is_deleted: false,

@@ -110,6 +110,8 @@ pub(crate) struct Feeder<'f> {
     pub(crate) turns: Turns,
     /// Whether repos come from hosts, which have their pace, or from an archive.
     pub(crate) from_network: bool,
+    /// Whether the repos are those that a stream names, instead of lists.
+    pub(crate) is_stream: bool,
     /// The news of the pass that runs beside it, if one does.
     pub(crate) arrivals: Option<&'f Arrivals>,
     /// The repos of an archive in its order, until it has come to its end.
@@ -414,7 +416,10 @@ impl Feeder<'_> {
                 )?;
                 continue;
             }
-            if self.from_network && self.board.yield_of(queue.leased.lease).is_little() {
+            // A stream names accounts, not lists: who invents some that a host lacks is no reason to
+            // leave that host alone.
+            let is_listed = self.from_network && !self.is_stream;
+            if is_listed && self.board.yield_of(queue.leased.lease).is_little() {
                 self.put_off(client, queue)?;
                 continue;
             }

@@ -271,6 +271,7 @@ impl<'s> Stages<'s> {
             jobs,
             turns,
             from_network,
+            is_stream: self.encoding.is_stream,
             arrivals: None,
             in_order: Mutex::default(),
             which: match self.run.mode {

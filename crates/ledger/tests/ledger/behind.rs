@@ -17,6 +17,7 @@ fn event(rev: &str) -> Behind {
     Behind {
         did: DID.to_owned(),
         rev: rev.to_owned(),
+        is_signed: !rev.is_empty(),
         reason: "a test",
         is_fall: !rev.is_empty(),
         is_deleted: false,

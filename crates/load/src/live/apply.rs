@@ -370,6 +370,7 @@ fn behind_of(commit: &LiveCommit, reason: &'static str) -> Behind {
     Behind {
         did: commit.did.clone(),
         rev: commit.rev.clone(),
+        is_signed: true,
         reason,
         is_fall: false,
         is_deleted: false,
@@ -415,7 +416,8 @@ fn choose<'c>(
                 continue;
             }
             let Some((rev, root)) = at.filter(|_| held.is_some()) else {
-                behind.push(behind_of(commit, "it is not stored yet"));
+                // Its document may name a host that does not have it.
+                behind.push(fall(commit, "it is not stored yet"));
                 continue;
             };
             if commit.rev.as_str() <= rev {

@@ -64,6 +64,7 @@ fn another_relay_takes_over_and_status_says_who_is_behind() {
     let behind = Behind {
         did,
         rev: String::new(),
+        is_signed: false,
         reason: "a test",
         is_fall: false,
         is_deleted: false,
