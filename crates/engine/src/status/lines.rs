@@ -74,14 +74,14 @@ fn of_handles(status: &Status, handles: &HandleCounts) -> Vec<String> {
         ("not reached", handles.unreachable),
         (NO_DOCUMENT, handles.without_document),
     ];
-    let counted = counts.iter().filter(|(_, accounts)| *accounts > 0);
-    let counted: Vec<String> = counted
+    let shown = counts.iter().filter(|(_, accounts)| *accounts > 0);
+    let shown: Vec<String> = shown
         .map(|(what, accounts)| match *what {
             NO_DOCUMENT => format!("{} {what}", counted(*accounts, "account")),
             _ => format!("{} {what}", count(*accounts)),
         })
         .collect();
-    let mut lines = vec![counted.join("; ")];
+    let mut lines = vec![shown.join("; ")];
     if handles.claimed > 0 {
         let time = Duration::try_from_secs_f64(status.seconds_of_handles()).unwrap_or_default();
         lines.push(format!(
