@@ -89,7 +89,7 @@ impl<'s> Stages<'s> {
         let (options, database) = (session.options, session.database);
         let scale = options.scale;
         let (threads, slots) = (scale.threads, scale.slots);
-        // What archives in object stores take is not for others.
+        // What archives take is not for others.
         let of_archives = |place: &Place| ArchiveWriter::memory(place, scale.memory);
         let of_archives = options.keep_cars.as_ref().map_or(0, of_archives)
             + archive.map_or(0, |archive| archive.memory(scale.memory));

@@ -5,6 +5,7 @@ use archive::{Access, ArchiveWriter, Place};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
@@ -208,6 +209,90 @@ fn what_is_missing_torn_or_altered_is_named() {
     let failed = "SELECT did FROM skyfill.repo WHERE state = 'failed'";
     let failed: String = db.client().query_one(failed, &[]).unwrap().get(0);
     assert_eq!(failed, dids(0)[0]);
+}
+
+/// Somebody else wrote what decompresses to far more than it has, or takes far more memory.
+#[test]
+fn what_swells_is_refused_by_name() {
+    let (tangle, net) = scene(87);
+    let store = ObjectStore::start();
+    write(&tangle, &store, "g");
+    let objects = store.objects("g");
+    let of_kind = |end: &str| -> Vec<&String> {
+        let names = objects.keys();
+        names.filter(|name| name.ends_with(end)).collect()
+    };
+    let (segments, indexes) = (of_kind(".cars.zst"), of_kind(".index.zst"));
+    let lines_of = |at: usize| -> Vec<Value> {
+        let text = zstd::decode_all(objects[indexes[at]].as_slice()).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let lines = text.lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    };
+    let put_index = |at: usize, lines: &[Value]| {
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let index = zstd::encode_all(text.as_bytes(), 3).unwrap();
+        store.put(indexes[at], &index);
+    };
+    let mut random = simnet::Random::new(87);
+    let mut noise = |bytes: usize| -> Vec<u8> {
+        let eights = (0..bytes / 8).flat_map(|_| random.below(u64::MAX).to_le_bytes());
+        eights.collect()
+    };
+    // The first index has far more lines than bytes.
+    let many = vec![b'\n'; 64 << 20];
+    store.put(indexes[0], &zstd::encode_all(many.as_slice(), 3).unwrap());
+    // The second one says that a CAR has more than a hundred times the bytes of its frame.
+    let mut second = lines_of(1);
+    let bytes = second[0]["bytes"].as_u64().unwrap();
+    second[0]["car"] = (bytes * 100 + (2 << 20)).into();
+    put_index(1, &second);
+    // The third segment needs a window of 128 MiB.
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(27).unwrap();
+    encoder.write_all(&noise(1 << 20)).unwrap();
+    let wide = encoder.finish().unwrap();
+    store.put(segments[2], &wide);
+    let mut third = lines_of(2);
+    third.truncate(1);
+    third[0]["bytes"] = wide.len().into();
+    third[0]["car"] = (1 << 20).into();
+    put_index(2, &third);
+    // The fourth index is larger than any that is written.
+    store.put(indexes[3], &noise(10 << 20));
+    let refused = [
+        (indexes[0], "bad line", "more than 100 times as many"),
+        (segments[1], "altered", "more than 100 times as many"),
+        (segments[2], "altered", "window is larger than 8 MiB"),
+        (indexes[3], "bad line", "9437184 at most"),
+    ];
+    let output = verify(&store, "g");
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    let findings = lines(&output);
+    for (name, fault, why) in refused {
+        let file = name.rsplit('/').next().unwrap();
+        let finding = findings.iter().find(|finding| finding["file"] == file);
+        let finding = finding.unwrap_or_else(|| panic!("{name}: {}", told(&output)));
+        assert_eq!(finding["fault"], fault, "{finding}");
+        assert!(
+            finding["why"].as_str().unwrap().contains(why),
+            "{why}: {finding}"
+        );
+    }
+    // Each costs its own repos, and is named with what was exceeded.
+    let db = TestDb::migrated();
+    let output = load(&db, &store, "g").output().unwrap();
+    assert_eq!(summary(&output)["repos"]["loaded"], net.dids.len() - 7);
+    let errors = "SELECT error FROM skyfill.repo WHERE state = 'failed'";
+    let errors = db.client().query(errors, &[]).unwrap();
+    let errors: String = errors.iter().map(|row| row.get::<_, String>(0)).collect();
+    let said = told(&output) + &errors;
+    for (name, _, why) in refused {
+        assert!(said.contains(name.as_str()), "{name}: {said}");
+        assert!(said.contains(why), "{why}: {said}");
+    }
 }
 
 /// Repos that the ledger has as loaded.
