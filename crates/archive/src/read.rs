@@ -251,7 +251,7 @@ impl Archive {
     /// goes to `spool` and is mapped.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// It cannot be read, or is of another rev than the index says.
     pub fn read(
         &self,
         did: &str,
@@ -291,6 +291,16 @@ impl Archive {
         let sizes = (*bytes, entry.car);
         let body = frame::unpack(frame, sizes, (most_memory, spool), |_| ()).map_err(at)?;
         drop(decoding);
+        // An index that was altered must not pass an old CAR off as the newest. Other faults of a
+        // CAR are found by whoever opens it.
+        if let Ok(commit) = commit_of(&body)
+            && commit.rev != entry.rev
+        {
+            let (rev, of_line) = (commit.rev, &entry.rev);
+            let why = format!("the CAR of {did}: its rev is {rev}, the index has {of_line}");
+            return Err(ArchiveError::new(&shown, why));
+        }
+        body.let_go();
         Ok(Some(body))
     }
 }

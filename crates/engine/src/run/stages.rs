@@ -22,6 +22,7 @@ use load::loading::{Loaders, Loading, Message};
 use load::{LoaderOptions, fresh};
 use observe::{Lane, Progress, registry};
 use process::{Budget, Database, Failure, clock, threads};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
@@ -213,6 +214,7 @@ impl<'s> Stages<'s> {
             archive,
             walked: session.walked.get().cloned(),
             second: session.second.get().cloned(),
+            unusable: AtomicU64::new(0),
             accept_deletions: options.accept_deletions,
             encode,
             board: Arc::clone(self.board),

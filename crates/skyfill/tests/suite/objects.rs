@@ -552,3 +552,98 @@ fn a_second_source_saves_requests_and_what_is_newer_is_fetched() {
     let asked = net.server.requests() - before;
     assert_eq!(asked, last as u64 + 2, "{}", told(&output));
 }
+
+/// The index of somebody's archive says another rev of a CAR than it has, and a plain CAR beside it
+/// is damaged: both are fetched, and named.
+#[test]
+fn an_old_car_does_not_count_as_the_newest() {
+    let (tangle, net) = scene(88);
+    let dir = folder();
+    let mut random = simnet::Random::new(88);
+    let cars = dir.path().join("cars");
+    let (old, damaged) = (&net.dids[0], &net.dids[1]);
+    let rev = |did: &str, car: &[u8]| atrepo::Repo::open(car, did).unwrap().commit().rev.clone();
+    let place = Place::Folder(cars.clone());
+    let writer = Mutex::new(ArchiveWriter::open(&place, &Access::default(), 0).unwrap());
+    for did in net.dids.iter().filter(|did| *did != damaged) {
+        let car = tangle.car(did);
+        let mut writer = writer.lock().unwrap();
+        let added = writer.add(did, "https://pds.example", &rev(did, &car), &car);
+        added.unwrap();
+    }
+    ArchiveWriter::sync(&writer).unwrap();
+    drop(writer);
+    let mut car = tangle.car(damaged);
+    let (_, mut blocks) = atrepo::Blocks::open(&car).unwrap();
+    let (_, _, block) = blocks.next().unwrap().unwrap();
+    let block = block.to_vec();
+    let at = car.windows(block.len()).position(|bytes| bytes == block);
+    car[at.unwrap() + block.len() - 1] ^= 1;
+    fs::write(cars.join("damaged.car"), car).unwrap();
+    let newer = later(&tangle.car(old), old, &mut random);
+    let newest = rev(old, &newer);
+    net.server.set(old, simnet::Answer::Repo(Arc::new(newer)));
+    let index = fs::read_to_string(cars.join("index.jsonl")).unwrap();
+    let altered = index.lines().map(|line| {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        if line["did"] == old.as_str() {
+            line["rev"] = newest.as_str().into();
+        }
+        format!("{line}\n")
+    });
+    fs::write(cars.join("index.jsonl"), altered.collect::<String>()).unwrap();
+    let reference = TestDb::migrated();
+    let file = did_file(
+        dir.path(),
+        &net.server.url(),
+        net.dids.iter().map(String::as_str),
+    );
+    run_well(run_load(&reference.url).arg(&file));
+    let before = net.server.requests();
+    let db = TestDb::migrated();
+    let mut command = run_load(&db.url);
+    command
+        .arg(&file)
+        .arg("--fetch-missing")
+        .arg("--from-cars")
+        .arg(&cars);
+    let output = run_well(&mut command);
+    assert_same(&db, &reference, "from an archive with an altered index");
+    // Each host is asked for its rev; two repos are fetched.
+    let asked = net.server.requests() - before;
+    let said = told(&output);
+    assert_eq!(asked, net.dids.len() as u64 + 2, "{said}");
+    for named in [old, damaged] {
+        assert!(said.contains(named.as_str()), "{named}: {said}");
+    }
+    assert!(
+        said.contains(&format!("the index has {newest}; its host is asked")),
+        "{said}"
+    );
+    // Without hosts it is not loaded, and the archive's own proof names it.
+    let alone = TestDb::migrated();
+    let mut command = run_load(&alone.url);
+    let output = command.arg("--from-cars").arg(&cars).output().unwrap();
+    let said = told(&output);
+    assert_eq!(
+        summary(&output)["repos"]["loaded"],
+        net.dids.len() - 2,
+        "{said}"
+    );
+    let sql = "SELECT error FROM skyfill.repo WHERE did = $1";
+    let error: String = alone.client().query_one(sql, &[old]).unwrap().get(0);
+    assert!(
+        error.contains(&format!("the index has {newest}")),
+        "{error}"
+    );
+    let mut command = skyfill();
+    command.args(["archive", "verify", "--json"]).arg(&cars);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    let findings = lines(&output);
+    let altered = findings
+        .iter()
+        .find(|finding| finding["did"] == old.as_str());
+    let altered = altered.unwrap_or_else(|| panic!("{}", told(&output)));
+    assert_eq!(altered["fault"], "altered", "{altered}");
+}
