@@ -13,9 +13,10 @@
 
 use crate::FOLDER_INDEX;
 use crate::error::ArchiveError;
+use crate::frame::unpack;
 use crate::line::{Line, hexadecimal};
 use crate::place::{Access, Place};
-use crate::read::{Files, commit_of, open_indexes, unpack};
+use crate::read::{Files, commit_of, open_indexes};
 use crate::source::{Lines, Source};
 use atrepo::{Repo, RepoError};
 use fetch::{Body, Pages, Spool, whole};
@@ -339,9 +340,8 @@ impl Check<'_> {
     fn body(&self, source: &Source, line: &Line) -> Result<(Body, String), Wrong> {
         let frame = source.read(&line.file, line.offset, line.bytes);
         let mut hash = Sha256::new();
-        let memory = (self.share(), self.spool);
-        let body =
-            frame.and_then(|frame| unpack(frame, line.car, memory, |read| hash.update(read)));
+        let (sizes, memory) = ((line.bytes, line.car), (self.share(), self.spool));
+        let body = frame.and_then(|frame| unpack(frame, sizes, memory, |read| hash.update(read)));
         match body {
             Ok(body) => Ok((body, hexadecimal(&hash.finalize()))),
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {

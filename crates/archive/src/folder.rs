@@ -4,9 +4,10 @@
 //! that nothing refers to.
 
 use crate::error::ArchiveError;
+use crate::frame;
 use crate::line::Line;
 use crate::source::Lines;
-use crate::{FOLDER_INDEX, INDEX, LEVEL, SEGMENT};
+use crate::{FOLDER_INDEX, INDEX, SEGMENT};
 use rustix::fs::FlockOperation;
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
@@ -133,14 +134,10 @@ impl FolderWriter {
         let path = self.folder.join(&*name);
         let mut write = || -> io::Result<u64> {
             file.seek(SeekFrom::Start(*offset))?;
-            let mut encoder = zstd::Encoder::new(&mut *file, LEVEL)?;
-            encoder.include_checksum(true)?;
-            encoder.write_all(car)?;
-            encoder.finish()?;
-            file.stream_position()
+            frame::write(&mut *file, car)
         };
-        let end = write().map_err(|error| failed(&path, error))?;
-        let bytes = end.saturating_sub(*offset);
+        let bytes = write().map_err(|error| failed(&path, error))?;
+        let end = offset.saturating_add(bytes);
         let mut text = Line::of((did, pds, rev), (name, *offset, bytes), car).text();
         if self.torn {
             text.insert(0, b'\n');

@@ -25,6 +25,7 @@ mod check;
 mod error;
 mod explain;
 mod folder;
+mod frame;
 mod in_order;
 mod line;
 mod objects;

@@ -10,13 +10,14 @@
 
 use crate::catalog::{Catalog, Entry, Sorter};
 use crate::error::ArchiveError;
+use crate::frame::{self, Decoders};
 use crate::line::Line;
 use crate::place::{Access, Place};
 use crate::runs::Runs;
 use crate::source::{Lines, Source};
 use crate::{ABOUT, CAR, FOLDER_INDEX, INDEX, SEGMENT};
 use atrepo::{Blocks, Commit};
-use fetch::{Body, Incoming, Spool};
+use fetch::{Body, Spool};
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -26,8 +27,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const NOTES: usize = 1000;
 /// Indexes and plain CARs of an object store that are requested at once.
 const AT_ONCE: usize = 16;
-/// Largest index of a segment, compressed: beyond what [`crate::write`] makes of 20,000 lines.
-pub(crate) const INDEX_BYTES: u64 = 64 << 20;
+/// Bytes of the indexes that are requested at once, unless one alone has more.
+const INDEXES: u64 = 16 << 20;
+/// Largest index of a segment, compressed. A writer ends a segment whose lines come to
+/// [`frame::INDEX_LINES`], and these compress to about a third.
+const INDEX_BYTES: u64 = 9 << 20;
 /// Bytes of a plain CAR in which its commit is looked for first.
 const HEAD: u64 = 64 << 10;
 
@@ -52,6 +56,7 @@ pub struct Archive {
     /// Names and sizes of the indexes, in their order.
     indexes: Vec<(String, u64)>,
     runs: Option<Arc<Runs>>,
+    decoders: Decoders,
     is_in_order: AtomicBool,
 }
 
@@ -150,6 +155,7 @@ impl Archive {
             sizes,
             indexes,
             runs,
+            decoders: Decoders::new(options.memory),
             is_in_order: AtomicBool::new(false),
         })
     }
@@ -157,10 +163,8 @@ impl Archive {
     /// Bytes of memory that reading takes of so many, beside what each repo takes.
     #[must_use]
     pub fn memory(&self, total: u64) -> u64 {
-        match self.runs {
-            None => 0,
-            Some(_) => Runs::memory(total),
-        }
+        let of_runs = self.runs.as_ref().map_or(0, |_| Runs::memory(total));
+        of_runs.saturating_add(Decoders::memory(total))
     }
 
     /// What is torn or cannot be read, and was left out.
@@ -247,7 +251,7 @@ impl Archive {
     /// goes to `spool` and is mapped.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// It cannot be read, or is of another rev than the index says.
     pub fn read(
         &self,
         did: &str,
@@ -271,13 +275,32 @@ impl Archive {
             ..
         } = &entry;
         let size = self.sizes.get(file).copied().unwrap_or_default();
-        let reader: Box<dyn Read + Send> = match &self.runs {
+        let mut frame: Box<dyn Read + Send> = match &self.runs {
             Some(runs) if self.is_in_order.load(Ordering::Relaxed) => {
                 Box::new(runs.read(file, *offset, *bytes, size))
             }
             _ => self.source.read(file, *offset, *bytes).map_err(at)?,
         };
-        let body = unpack(reader, entry.car, (most_memory, spool), |_| ()).map_err(at)?;
+        // No decoder waits for a store, unless a frame is larger than what may be in memory.
+        if self.runs.is_some() && *bytes <= most_memory as u64 {
+            let mut content = Vec::new();
+            frame.read_to_end(&mut content).map_err(at)?;
+            frame = Box::new(io::Cursor::new(content));
+        }
+        let decoding = self.decoders.wait();
+        let sizes = (*bytes, entry.car);
+        let body = frame::unpack(frame, sizes, (most_memory, spool), |_| ()).map_err(at)?;
+        drop(decoding);
+        // An index that was altered must not pass an old CAR off as the newest. Other faults of a
+        // CAR are found by whoever opens it.
+        if let Ok(commit) = commit_of(&body)
+            && commit.rev != entry.rev
+        {
+            let (rev, of_line) = (commit.rev, &entry.rev);
+            let why = format!("the CAR of {did}: its rev is {rev}, the index has {of_line}");
+            return Err(ArchiveError::new(&shown, why));
+        }
+        body.let_go();
         Ok(Some(body))
     }
 }
@@ -293,35 +316,6 @@ pub struct Account {
     pub rev: String,
     /// Bytes of that CAR.
     pub bytes: u64,
-}
-
-/// Decompresses the frame of a CAR of `car` bytes; `each` gets what is read.
-pub(crate) fn unpack(
-    frame: impl Read,
-    car: u64,
-    (most_memory, spool): (usize, &Spool),
-    mut each: impl FnMut(&[u8]),
-) -> io::Result<Body> {
-    let mut decoder = zstd::Decoder::new(frame)?.single_frame();
-    let mut body = Incoming::new(most_memory, spool, "the archive");
-    let mut chunk = vec![0; 256 << 10];
-    let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-    loop {
-        let length = decoder.read(&mut chunk)?;
-        let read = chunk.get(..length).unwrap_or_default();
-        if read.is_empty() {
-            break;
-        }
-        each(read);
-        body.push(read)?;
-        if body.total() > car {
-            return Err(wrong("it is longer than the index says"));
-        }
-    }
-    match body.total() == car {
-        true => body.finish(),
-        false => Err(wrong("it is shorter than the index says")),
-    }
 }
 
 /// An archive that is being opened.
@@ -386,7 +380,10 @@ impl Opening<'_> {
         names: &[(String, u64)],
         sizes: &HashMap<String, u64>,
     ) -> Result<(), ArchiveError> {
-        for some in names.chunks(AT_ONCE) {
+        let mut left = names;
+        while !left.is_empty() {
+            let (some, rest) = left.split_at(at_once(left));
+            left = rest;
             for ((name, _), index) in some.iter().zip(open_indexes(self.source, some)) {
                 let shown = self.source.shown(name);
                 match index {
@@ -463,41 +460,65 @@ impl Opening<'_> {
     }
 }
 
+/// How many of the first of these indexes are requested at once: at least one.
+fn at_once(indexes: &[(String, u64)]) -> usize {
+    let mut bytes = 0u64;
+    let fits = |index: &&(String, u64)| {
+        bytes = bytes.saturating_add(index.1);
+        bytes <= INDEXES
+    };
+    let some = indexes.iter().take(AT_ONCE).take_while(fits).count();
+    some.max(1).min(indexes.len())
+}
+
+/// Whether an index is that of a segment, and larger than such a one may be.
+fn is_too_large((name, size): &(String, u64)) -> bool {
+    name != FOLDER_INDEX && *size > INDEX_BYTES
+}
+
+/// The lines of an index.
+fn lines_of(
+    content: Box<dyn Read + Send>,
+    (name, size): &(String, u64),
+) -> Result<Box<dyn Read + Send>, String> {
+    match name == FOLDER_INDEX {
+        true => Ok(content),
+        false => frame::index(content, *size).map_err(|error| error.to_string()),
+    }
+}
+
 /// Opens indexes; those of object stores are requested at once.
 pub(crate) fn open_indexes(
     source: &Source,
     names: &[(String, u64)],
 ) -> Vec<Result<Box<dyn Read + Send>, String>> {
-    let plain =
-        |content: Box<dyn Read + Send>, name: &str| -> Result<Box<dyn Read + Send>, String> {
-            match name == FOLDER_INDEX {
-                true => Ok(content),
-                false => match zstd::Decoder::new(content) {
-                    Ok(decoder) => Ok(Box::new(decoder)),
-                    Err(error) => Err(error.to_string()),
-                },
-            }
-        };
-    let Source::Objects(objects) = source else {
-        let open = |(name, size): &(String, u64)| match source.read(name, 0, *size) {
-            Ok(content) => plain(content, name),
-            Err(error) => Err(error.to_string()),
-        };
-        return names.iter().map(open).collect();
-    };
     // One of all segments can be large: it is read piece by piece.
-    let of_segments = || names.iter().filter(|(name, _)| name != FOLDER_INDEX);
-    let getting = |(name, _): &(String, u64)| objects.getting_whole(name, INDEX_BYTES);
-    let mut got = objects
-        .wait_all(of_segments().map(getting).collect())
-        .into_iter();
-    let open = |(name, size): &(String, u64)| {
-        if name == FOLDER_INDEX {
+    let is_read =
+        |index: &(String, u64)| index.0 == FOLDER_INDEX || matches!(source, Source::Folder(_));
+    let mut got = match source {
+        Source::Folder(_) => Vec::new(),
+        Source::Objects(objects) => {
+            let wanted = names
+                .iter()
+                .filter(|&index| !is_read(index) && !is_too_large(index));
+            let getting = |(name, size): &(String, u64)| objects.getting_whole(name, *size);
+            objects.wait_all(wanted.map(getting).collect())
+        }
+    }
+    .into_iter();
+    let open = |index: &(String, u64)| -> Result<Box<dyn Read + Send>, String> {
+        let (name, size) = index;
+        if is_too_large(index) {
+            return Err(format!(
+                "it has {size} bytes; the index of a segment has {INDEX_BYTES} at most"
+            ));
+        }
+        if is_read(index) {
             let content = source.read(name, 0, *size);
-            return plain(content.map_err(|error| error.to_string())?, name);
+            return lines_of(content.map_err(|error| error.to_string())?, index);
         }
         match got.next() {
-            Some(Ok(content)) => plain(Box::new(io::Cursor::new(content)), name),
+            Some(Ok(content)) => lines_of(Box::new(io::Cursor::new(content)), index),
             Some(Err(error)) => Err(error.to_string()),
             None => Err("it was not read".to_owned()),
         }

@@ -3,7 +3,8 @@
 //! A CAR counts as kept when [`ArchiveWriter::sync`] has returned after it was added. In a folder
 //! that is a sync of file and index. In an object store a segment has to be completed for that:
 //! one is completed at a time, and it takes with it all that was added until then, so that segments
-//! grow while the store is slow. A segment ends in any case at [`SEGMENT_BYTES`].
+//! grow while the store is slow. A segment ends in any case at [`SEGMENT_BYTES`], at
+//! [`SEGMENT_CARS`], and at [`INDEX_LINES`] of its index.
 //!
 //! Costs, for an object store: a segment of S MiB takes one request to begin, one for each 8 MiB,
 //! one to complete, and one for its index; one of less than 8 MiB takes two. Memory: the part that
@@ -11,6 +12,7 @@
 
 use crate::error::ArchiveError;
 use crate::folder::{FolderWriter, Lock};
+use crate::frame::{self, INDEX_LINES};
 use crate::line::Line;
 use crate::objects::{Created, Objects};
 use crate::place::{Access, Place};
@@ -237,14 +239,7 @@ impl ObjectWriter {
             objects,
             memory,
         };
-        let mut write = || -> io::Result<()> {
-            let mut encoder = zstd::Encoder::new(&mut sink, LEVEL)?;
-            encoder.include_checksum(true)?;
-            encoder.write_all(car)?;
-            encoder.finish()?;
-            Ok(())
-        };
-        if let Err(error) = write() {
+        if let Err(error) = frame::write(&mut sink, car) {
             // The segment has a torn end, and its upload has failed.
             let failed = self.open.take().map(|filling| filling.upload.failure());
             let error = failed.unwrap_or_else(|| ArchiveError::new(self.objects.bucket(), error));
@@ -256,7 +251,10 @@ impl ObjectWriter {
         filling.index.extend(line.text());
         filling.cars = filling.cars.saturating_add(1);
         self.cars = self.cars.saturating_add(1);
-        if filling.bytes >= SEGMENT_BYTES || filling.cars >= SEGMENT_CARS {
+        if filling.bytes >= SEGMENT_BYTES
+            || filling.cars >= SEGMENT_CARS
+            || filling.index.len() >= INDEX_LINES
+        {
             self.end()?;
             if self.ending.len() > ENDING {
                 let oldest = self.ending.remove(0);

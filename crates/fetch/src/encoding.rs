@@ -1,20 +1,13 @@
 //! Content encodings. Bodies are kept as they come over the wire and decompressed afterwards, so
-//! that both sizes are known and the decompressed size stays in proportion.
-//!
-//! Repos compress to a third, because half of a CAR is hashes. A body that decompresses to more
-//! than [`MAX_RATIO`] times its size was made to do harm. zstd windows are limited to those that
-//! RFC 9659 allows, 8 MiB; the format itself allows gigabytes.
+//! that both sizes are known and the decompressed size stays in proportion ([`crate::packed`]).
 
-use crate::error::{FetchError, MAX_RATIO};
+use crate::error::FetchError;
+use crate::packed;
 use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 use std::io::{self, Read};
 
 /// The encodings that the client accepts.
 pub(crate) const ACCEPTED: &str = "gzip, zstd";
-/// Decompressed size that is allowed whatever the compressed size.
-const ALWAYS: u64 = 1 << 20;
-/// Largest window of zstd, as a power of two.
-const ZSTD_WINDOW: u32 = 23;
 /// Bytes that are decompressed in one step.
 const PIECE: usize = 64 << 10;
 
@@ -51,29 +44,25 @@ impl Encoding {
     }
 }
 
-/// Decompresses `packed` piece by piece.
+/// Decompresses `body` piece by piece.
 ///
 /// # Errors
 /// It exceeds `most` bytes or the allowed ratio; it is broken; or the error that `each`
 /// returns.
 pub(crate) fn unpack(
     encoding: Encoding,
-    packed: &[u8],
+    body: &[u8],
     most: u64,
     mut each: impl FnMut(&[u8]) -> Result<(), FetchError>,
 ) -> Result<(), FetchError> {
-    let broken = |error: io::Error| FetchError::BrokenBody(error.to_string());
+    let broken = |error: io::Error| FetchError::BrokenBody(packed::explained(error).to_string());
     let mut reader: Box<dyn Read + '_> = match encoding {
-        Encoding::Plain => Box::new(packed),
-        Encoding::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
-        Encoding::Zstd => {
-            let mut decoder = zstd::Decoder::with_buffer(packed).map_err(broken)?;
-            decoder.window_log_max(ZSTD_WINDOW).map_err(broken)?;
-            Box::new(decoder)
-        }
+        Encoding::Plain => Box::new(body),
+        Encoding::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(body)),
+        Encoding::Zstd => Box::new(packed::zstd(body).map_err(broken)?),
     };
-    let size = packed.len() as u64;
-    let by_ratio = size.saturating_mul(MAX_RATIO).saturating_add(ALWAYS);
+    let size = body.len() as u64;
+    let by_ratio = packed::most(size);
     let (mut piece, mut total) = (vec![0; PIECE], 0u64);
     loop {
         let count = match reader.read(&mut piece) {
@@ -99,18 +88,18 @@ pub(crate) fn unpack(
 /// As [`unpack`].
 pub(crate) fn unpack_small(
     encoding: Encoding,
-    packed: Vec<u8>,
+    body: Vec<u8>,
     most: u64,
 ) -> Result<Vec<u8>, FetchError> {
     if encoding == Encoding::Plain {
-        return Ok(packed);
+        return Ok(body);
     }
-    let mut body = Vec::new();
-    unpack(encoding, &packed, most, |piece| {
-        body.extend_from_slice(piece);
+    let mut unpacked = Vec::new();
+    unpack(encoding, &body, most, |piece| {
+        unpacked.extend_from_slice(piece);
         Ok(())
     })?;
-    Ok(body)
+    Ok(unpacked)
 }
 
 #[cfg(test)]
@@ -172,7 +161,7 @@ mod tests {
             .unwrap_err();
             let size = packed.len() as u64;
             assert_eq!(error, FetchError::Swollen { packed: size });
-            assert!(seen <= ALWAYS + MAX_RATIO * size, "{seen}");
+            assert!(seen <= packed::most(size), "{seen}");
             let told = error.to_string();
             assert!(
                 told.contains("100 times") && told.contains(&size.to_string()),
@@ -190,6 +179,7 @@ mod tests {
         let packed = encoder.finish().unwrap();
         let error = unpack_small(Encoding::Zstd, packed, u64::MAX).unwrap_err();
         assert!(matches!(error, FetchError::BrokenBody(_)), "{error}");
+        assert!(error.to_string().contains("larger than 8 MiB"), "{error}");
     }
 
     #[test]

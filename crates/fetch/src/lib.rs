@@ -20,6 +20,7 @@ mod latest_commit;
 mod one_server;
 mod opt_out;
 mod options;
+pub mod packed;
 pub mod retry;
 pub mod schedule;
 mod spool;

@@ -19,6 +19,10 @@ pub const MAGIC: &[u8] = b"\xf5skyfill frames 1\n";
 
 /// Longest payload: a block, its key and its CID.
 const MAX_PAYLOAD: usize = 9 << 20;
+/// Longest URL of a PDS, in bytes: that of DID documents. In DID files it is shorter.
+const MAX_PDS: usize = 2048;
+/// Largest CAR, in bytes. The ledger adds up the sizes of all repos.
+const MAX_CAR: u64 = 1 << 40;
 /// Bytes per read.
 const CHUNK: usize = 256 << 10;
 /// Size of the buffer that is kept after a long frame.
@@ -330,8 +334,9 @@ fn split(bytes: &[u8]) -> Result<Option<(u8, &[u8], &[u8])>, FrameError> {
 fn read(kind: u8, payload: &[u8]) -> Result<Frame<'_>, FrameError> {
     let frame = match kind {
         PART => read_part(payload)
-            .map(Frame::Part)
-            .ok_or("a part without its header"),
+            .ok_or("a part without its header")
+            .and_then(storable)
+            .map(Frame::Part),
         ENTRY => read_entry(payload)
             .map(|(key, cid, block)| Frame::Entry(key, cid, block))
             .ok_or("a malformed entry"),
@@ -380,6 +385,18 @@ fn read_part(payload: &[u8]) -> Option<PartHeader> {
             _ => return None,
         },
     })
+}
+
+/// The header of a part, if the database takes what it says. DID and state are of a form that it
+/// takes, and so is what the commit says of the rev.
+fn storable(header: PartHeader) -> Result<PartHeader, &'static str> {
+    if header.pds.len() > MAX_PDS || header.pds.chars().any(char::is_control) {
+        return Err("a part whose PDS is too long or has control characters");
+    }
+    if header.car_bytes > MAX_CAR {
+        return Err("a part of a CAR of more than a tebibyte");
+    }
+    Ok(header)
 }
 
 /// Key, CID and what follows.
@@ -507,7 +524,34 @@ mod tests {
         let mut cut = MAGIC.to_vec();
         append_end(&mut cut, 1);
         cut.pop();
-        for bytes in [long, unknown, part, cut, b"\xf5other".to_vec()] {
+        let part_of = |header: PartHeader| {
+            let mut bytes = MAGIC.to_vec();
+            append_part(&mut bytes, &header);
+            bytes
+        };
+        let part_at = |pds: &str| {
+            part_of(PartHeader {
+                pds: pds.to_owned(),
+                ..header()
+            })
+        };
+        let huge = part_of(PartHeader {
+            car_bytes: MAX_CAR + 1,
+            ..header()
+        });
+        let (nul, line) = (part_at("https://pds.test\0"), part_at("https://pds\n.test"));
+        let long_pds = part_at(&"x".repeat(MAX_PDS + 1));
+        for bytes in [
+            long,
+            unknown,
+            part,
+            cut,
+            b"\xf5other".to_vec(),
+            huge,
+            nul,
+            line,
+            long_pds,
+        ] {
             let mut frames = Frames::new(bytes.as_slice(), &[]);
             let outcome = loop {
                 match frames.step(|_| Ok::<(), FrameError>(())) {

@@ -225,7 +225,7 @@ fn part(account: usize) -> impl Strategy<Value = Sent> {
         let entries = btree_map(key, cid_and_block(), 0..8);
         let rest = (
             "[ -~]{0,40}",
-            any::<u64>(),
+            0..=1u64 << 40,
             i64::MIN + 1..=i64::MAX,
             vec(any::<u8>(), 64),
         );

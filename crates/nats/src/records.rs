@@ -3,6 +3,10 @@
 //! A batch is published side by side, within a window in bytes. It ends when the stream has all of
 //! it ([`Publisher::finish_batch`]). So messages of one batch may change places, and those of two
 //! batches do not.
+//!
+//! A stream that keeps messages until they are read drops at once what comes while it has no
+//! consumer, and answers as if it had it. So after each batch it is asked whether it has one
+//! ([`Publisher::was_kept`]), which costs a request.
 
 use crate::connect::{Connection, Link};
 use crate::error::NatsError;
@@ -45,6 +49,8 @@ pub struct Publisher {
     largest: usize,
     /// Whether the stream was created now.
     is_new: bool,
+    /// Whether the stream drops what comes while nobody reads it.
+    drops_unread: bool,
 }
 
 impl Publisher {
@@ -88,9 +94,10 @@ impl Publisher {
             failed: Arc::default(),
             largest: largest.saturating_sub(HEADERS),
             is_new,
+            drops_unread: config.retention == RetentionPolicy::Interest,
         };
         if config.retention != RetentionPolicy::Limits {
-            publisher.wait_for_reader()?;
+            publisher.wait_for_reader("has no consumer yet")?;
         }
         Ok(publisher)
     }
@@ -105,6 +112,13 @@ impl Publisher {
     #[must_use]
     pub fn is_new(&self) -> bool {
         self.is_new
+    }
+
+    /// Whether the stream drops what comes while it has no consumer. A batch may have to be
+    /// published again then, under other ids: the stream knows those of messages that it dropped.
+    #[must_use]
+    pub fn drops_unread(&self) -> bool {
+        self.drops_unread
     }
 
     /// Largest content of a message, in bytes.
@@ -152,27 +166,41 @@ impl Publisher {
         self.failed().take().map_or(Ok(()), Err)
     }
 
+    /// Whether the stream kept the batch that was finished. If not, waits for a reader first: the
+    /// batch is to be published again.
+    ///
+    /// # Errors
+    /// The server refuses to say; it was stopped.
+    pub fn was_kept(&self) -> Result<bool, NatsError> {
+        if !self.drops_unread || self.has_reader()? {
+            return Ok(true);
+        }
+        self.wait_for_reader("has no consumer any more")?;
+        Ok(false)
+    }
+
     fn failed(&self) -> MutexGuard<'_, Option<NatsError>> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait_for_reader(&self) -> Result<(), NatsError> {
+    fn has_reader(&self) -> Result<bool, NatsError> {
         let link = self.connection.link();
+        let info = self.connection.persist(async || link.stream_info().await)?;
+        Ok(info.is_some_and(|info| info.state.consumer_count > 0))
+    }
+
+    fn wait_for_reader(&self, why: &str) -> Result<(), NatsError> {
         let mut said = false;
-        loop {
-            let info = self.connection.persist(async || link.stream_info().await)?;
-            if info.is_some_and(|info| info.state.consumer_count > 0) {
-                return Ok(());
-            }
-            if !said {
-                said = true;
+        while !self.has_reader()? {
+            if !std::mem::replace(&mut said, true) {
                 observe::log!(
-                    "{} keeps messages until they are read, and has no consumer yet: waiting until one is created",
+                    "{} keeps messages until they are read, and {why}: waiting until one is created",
                     self.shown()
                 );
             }
             self.connection.pause(LOOK_EVERY)?;
         }
+        Ok(())
     }
 }
 

@@ -108,6 +108,14 @@ impl DbError {
         self.sqlstate.as_deref() == Some("53400")
     }
 
+    /// Whether the server refuses a value as such, now and later: it is not valid in its type, or
+    /// too large. A constraint may be violated by what somebody else stores at the same time.
+    #[must_use]
+    pub fn is_of_value(&self) -> bool {
+        let code = self.sqlstate.as_deref().unwrap_or_default();
+        matches!(code.get(..2), Some("22" | "54"))
+    }
+
     /// Whoever waited for `what` was stopped.
     pub fn stopped(what: &str) -> Self {
         Self {
@@ -244,5 +252,21 @@ mod tests {
         // What else goes wrong then is what it is.
         let full = DbError::judged("53100", "disk full", true);
         assert_eq!(full.kind, DbErrorKind::Busy);
+    }
+
+    #[test]
+    fn a_value_is_refused_for_good_a_constraint_perhaps_not() {
+        for (code, is_of_value) in [
+            ("22021", true),
+            ("22008", true),
+            ("54000", true),
+            ("23505", false),
+            ("40P01", false),
+            ("57P01", false),
+        ] {
+            let error = DbError::of_server(code, "");
+            assert_eq!(error.is_of_value(), is_of_value, "{code}");
+        }
+        assert!(!DbError::lost("").is_of_value());
     }
 }

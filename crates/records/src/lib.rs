@@ -3,7 +3,8 @@
 //!
 //! [`publish`] sends batches, one after the other. A batch is read in one snapshot (`read`), then
 //! sent, and when the stream has all of it, the ledger forgets what it was for
-//! ([`ledger::publication`]). So a kill at any moment repeats a batch and loses none.
+//! ([`ledger::publication`]). So a kill at any moment repeats a batch and loses none. So does a
+//! stream that had no consumer, if it keeps messages only until they are read.
 //! `docs/explanation/records.md` says what readers can rely on, and what it costs.
 
 mod batch;
@@ -254,6 +255,7 @@ impl Work<'_> {
             choice: &self.options.choice,
             spool: &self.options.spool,
             largest: self.publisher.largest(),
+            has_new_ids: self.publisher.drops_unread(),
         };
         let read = self.session.run(|client| reader.read(client, source));
         let batch = read.map_err(|error| {
@@ -262,6 +264,7 @@ impl Work<'_> {
         })??;
         let Some(batch) = batch else { return Ok(false) };
         let Batch { messages, done } = batch;
+        let before = self.summary.messages;
         let sent = messages.each(|message| {
             self.publisher
                 .publish(message.collection, message.id, message.content.to_vec())?;
@@ -272,12 +275,19 @@ impl Work<'_> {
         });
         // What is on the way is waited for in any case.
         let finished = self.publisher.finish_batch();
-        match (sent, finished) {
-            (Ok(()), Ok(())) => {}
-            // The next start repeats the batch.
-            (_, Err(NatsError::Stopped)) if self.stop.is_set() => return Ok(false),
-            (_, Err(error)) => return Err(error.into()),
+        let kept = match (sent, finished) {
+            (Ok(()), Ok(())) if self.summary.messages == before => Ok(true),
+            (Ok(()), Ok(())) => self.publisher.was_kept(),
             (Err(failure), Ok(())) => return Err(failure),
+            (_, Err(error)) => Err(error),
+        };
+        match kept {
+            Ok(true) => {}
+            // Nobody read it: it is read from the database and published again.
+            Ok(false) => return Ok(true),
+            // The next start repeats the batch.
+            Err(NatsError::Stopped) if self.stop.is_set() => return Ok(false),
+            Err(error) => return Err(error.into()),
         }
         failpoint::pass("published");
         let (schema, name) = (&self.database.schema, &self.name);

@@ -1,7 +1,9 @@
 //! Reads a batch in one snapshot: what is to be published, the revs, and the records as they are.
 //!
 //! A message's id has the publication, the notes that it is for, and the record. So the same notes
-//! give the same ids after a crash, and a later change never has the id of an earlier one.
+//! give the same ids after a crash, and a later change never has the id of an earlier one. Where
+//! messages stay only until they are read, it has the number of the batch, too: what the stream
+//! dropped because nobody read it would else be taken for a repetition.
 
 use crate::batch::{Batch, Done, Message, Source, Writer};
 use crate::message::{About, Stored, content};
@@ -42,6 +44,8 @@ pub(crate) struct Reader<'r> {
     pub(crate) spool: &'r Spool,
     /// Largest content of a message.
     pub(crate) largest: usize,
+    /// Whether a batch that is read again has other ids.
+    pub(crate) has_new_ids: bool,
 }
 
 /// What is to be published of a repo.
@@ -270,10 +274,13 @@ impl Writing<'_> {
             return Ok(());
         }
         let (name, uri) = (self.reader.name, about.uri);
-        let id = match repo.notes {
+        let mut id = match repo.notes {
             Some((highest, count)) => format!("{name}:{highest}.{count}:{uri}"),
             None => format!("{name}:first:{uri}"),
         };
+        if self.reader.has_new_ids {
+            id = format!("{id}:{}", self.batch);
+        }
         self.out.add(&Message {
             collection: about.collection,
             id: &id,

@@ -72,11 +72,18 @@ impl<'s> PartEncoder<'s> {
         Ok(())
     }
 
-    /// Encodes a part that is whole, unless the ledger has it.
+    /// Encodes a part that is whole, unless the ledger has it. A part with a value that the
+    /// database does not take is refused: sent again, it would be no better.
     pub(crate) fn add(&mut self, part: IncomingPart, spool: Spool) -> Result<(), Disconnect> {
-        let did = part.header().did.clone();
+        let (did, rev) = (part.header().did.clone(), part.rev().to_owned());
         self.wait_for(&did)?;
-        let outcome = self.decide(part, spool);
+        let outcome = match self.decide(part, spool) {
+            Err(Disconnect::Database(error)) if error.is_of_value() => {
+                self.refuse(did, rev, error.to_string());
+                return Ok(());
+            }
+            outcome => outcome,
+        };
         if outcome.is_err() {
             self.store.settle(&did);
             self.store.0.loaders.abandon(&did);

@@ -21,15 +21,18 @@ use ledger::proofs::Proof;
 use ledger::repos::{Moved, Note};
 use ledger::states::State;
 use load::revs;
-use observe::Workers;
+use observe::{Workers, printable};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
-use tracing::debug;
+use tracing::{debug, warn};
 
 /// A repo that was found elsewhere so often is not looked for any more.
 const MOST_MOVES: i32 = 5;
+/// CARs of the second archive that are named because they cannot be used.
+const NAMED: u64 = 1000;
 
 /// What all tasks share.
 pub(crate) struct Fetching {
@@ -48,6 +51,8 @@ pub(crate) struct Fetching {
     pub(crate) walked: Option<Arc<Walked>>,
     /// An archive that is read before hosts are asked.
     pub(crate) second: Option<Arc<Archive>>,
+    /// CARs of it that could not be used.
+    pub(crate) unusable: AtomicU64,
     /// Whether a host's word that it does not have an account is enough.
     pub(crate) accept_deletions: bool,
     /// Bounded in number by the tasks, in bytes by the memory that each holds.
@@ -343,23 +348,38 @@ async fn fetch_checked(
         *asking = is_asking.then(|| shared.board.start_asking());
     };
     let known = Mutex::new(known);
+    let uses_second = AtomicBool::new(true);
     retry::persist(
         policy,
         ends(),
         || async {
-            asks(true);
-            let got = retry::unless_stopped(ends(), get(shared, job)).await?;
-            asks(false);
-            // From here on it is waited for: its rows may be on their way.
-            let Some((body, memory)) = got else {
-                return Ok(Fetched::Unchanged(None));
-            };
-            let take = || known.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let mut known_now = take();
-            let outcome = encode(shared, job, &mut known_now, body, memory).await;
-            *known.lock().unwrap_or_else(PoisonError::into_inner) = known_now;
-            asks(outcome.is_err());
-            outcome
+            loop {
+                asks(true);
+                let uses_second_now = uses_second.load(Ordering::Relaxed);
+                let getting = get(shared, job, uses_second_now);
+                let got = retry::unless_stopped(ends(), getting).await?;
+                asks(false);
+                // From here on it is waited for: its rows may be on their way.
+                let Some(got) = got else {
+                    return Ok(Fetched::Unchanged(None));
+                };
+                let take = || known.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let mut known_now = take();
+                let outcome = encode(shared, job, &mut known_now, got.body, got.memory).await;
+                *known.lock().unwrap_or_else(PoisonError::into_inner) = known_now;
+                asks(outcome.is_err());
+                match outcome {
+                    // That says nothing of what the host has.
+                    Err(error @ (FetchError::BadRepo(..) | FetchError::Untrusted(..)))
+                        if got.is_second =>
+                    {
+                        uses_second.store(false, Ordering::Relaxed);
+                        let did = &job.open.did;
+                        note_unusable(shared, &format!("the archive's CAR of {did}: {error}"));
+                    }
+                    outcome => return outcome,
+                }
+            }
         },
         |error, retry| {
             let is_retried = !matches!(retry, Retry::Never | Retry::NeverHost(_));
@@ -372,11 +392,32 @@ async fn fetch_checked(
     .await
 }
 
-/// The CAR, with its share of the memory; nothing if the stored rev is the newest.
-async fn get(
-    shared: &Fetching,
-    job: &Job,
-) -> Result<Option<(Body, OwnedSemaphorePermit)>, FetchError> {
+/// A CAR that is to be encoded.
+struct Got {
+    body: Body,
+    /// Its share of the memory.
+    memory: OwnedSemaphorePermit,
+    /// Whether it is of the archive that is read before hosts are asked.
+    is_second: bool,
+}
+
+/// Names a CAR of the second archive that cannot be used.
+fn note_unusable(shared: &Fetching, why: &str) {
+    let number = shared.unusable.fetch_add(1, Ordering::Relaxed);
+    let why = printable(why);
+    if number < NAMED {
+        warn!("{why}; its host is asked instead");
+    } else {
+        debug!("{why}; its host is asked instead");
+    }
+    if number == NAMED {
+        warn!("more CARs of the archive cannot be used; they are not named");
+    }
+}
+
+/// The CAR; nothing if the stored rev is the newest. The second archive is left alone unless
+/// `uses_second`.
+async fn get(shared: &Fetching, job: &Job, uses_second: bool) -> Result<Option<Got>, FetchError> {
     let did = &job.open.did;
     let memory = || async {
         let memory = Arc::clone(&shared.memory).acquire_many_owned(shared.body_bytes);
@@ -392,22 +433,39 @@ async fn get(
         let memory = memory().await?;
         let body = read(shared, archive, did).await?;
         let missing = || FetchError::BadRepo("not in the archive".to_owned(), false);
-        return Ok(Some((body.ok_or_else(missing)?, memory)));
+        return Ok(Some(Got {
+            body: body.ok_or_else(missing)?,
+            memory,
+            is_second: false,
+        }));
     }
     if job.open.rev.is_none() {
         // What cannot be read is requested.
         if let Some(walked) = &shared.walked
             && let Ok(Some(body)) = read(shared, &walked.archive, did).await
         {
-            return Ok(Some((body, memory().await?)));
+            return Ok(Some(Got {
+                body,
+                memory: memory().await?,
+                is_second: false,
+            }));
         }
-        if let Some(second) = &shared.second
+        if let Some(second) = shared.second.as_ref().filter(|_| uses_second)
             && let Ok(Some(rev)) = second.rev(did)
             && is_newest(shared, job, &rev).await?
         {
             let memory = memory().await?;
-            if let Ok(Some(body)) = read(shared, second, did).await {
-                return Ok(Some((body, memory)));
+            match read(shared, second, did).await {
+                Ok(Some(body)) => {
+                    return Ok(Some(Got {
+                        body,
+                        memory,
+                        is_second: true,
+                    }));
+                }
+                Ok(None) => {}
+                Err(FetchError::Stopped) => return Err(FetchError::Stopped),
+                Err(error) => note_unusable(shared, &error.to_string()),
             }
         }
     }
@@ -427,9 +485,12 @@ async fn get(
         .workers
         .start(&format!("fetch {did} from {}", job.host));
     let of = (did.as_str(), job.open.pds.as_str());
-    whole::fetch(&shared.client, turn, of, memory())
-        .await
-        .map(Some)
+    let (body, memory) = whole::fetch(&shared.client, turn, of, memory()).await?;
+    Ok(Some(Got {
+        body,
+        memory,
+        is_second: false,
+    }))
 }
 
 /// Waits until the host may be asked: its pace allows it, and so does the lease.
@@ -466,9 +527,10 @@ async fn read(
         .map_err(|error| unreadable(&error))
 }
 
-/// Whether the host of a repo has nothing newer than `rev`. A host that does not know, or cannot be
-/// reached, has not: what an archive holds is proved like any other repo, and a later pass finds
-/// what is newer.
+/// Whether the host of a repo has nothing newer than `rev`, which is what the index of an archive
+/// says; [`Archive::read`] makes sure that the CAR is of that rev. A host that does not know, or
+/// cannot be reached, has not: what an archive holds is proved like any other repo, and a later
+/// pass finds what is newer.
 async fn is_newest(shared: &Fetching, job: &Job, rev: &str) -> Result<bool, FetchError> {
     let latest = latest_commit(shared, job).await?;
     Ok(latest.is_none_or(|latest| latest.rev.as_str() <= rev))

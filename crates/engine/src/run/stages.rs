@@ -22,6 +22,7 @@ use load::loading::{Loaders, Loading, Message};
 use load::{LoaderOptions, fresh};
 use observe::{Lane, Progress, registry};
 use process::{Budget, Database, Failure, clock, threads};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
@@ -89,7 +90,7 @@ impl<'s> Stages<'s> {
         let (options, database) = (session.options, session.database);
         let scale = options.scale;
         let (threads, slots) = (scale.threads, scale.slots);
-        // What archives in object stores take is not for others.
+        // What archives take is not for others.
         let of_archives = |place: &Place| ArchiveWriter::memory(place, scale.memory);
         let of_archives = options.keep_cars.as_ref().map_or(0, of_archives)
             + archive.map_or(0, |archive| archive.memory(scale.memory));
@@ -213,6 +214,7 @@ impl<'s> Stages<'s> {
             archive,
             walked: session.walked.get().cloned(),
             second: session.second.get().cloned(),
+            unusable: AtomicU64::new(0),
             accept_deletions: options.accept_deletions,
             encode,
             board: Arc::clone(self.board),

@@ -265,6 +265,45 @@ fn what_no_producer_sends_is_refused_and_harms_nothing() {
     scene.assert_stored(&db, &server);
 }
 
+/// A part that is whole, but for what its header says: no database takes that, now or later.
+#[test]
+fn a_part_that_no_database_takes_does_not_hold_up_its_shard() {
+    use handoff::frames::{self, PartHeader};
+    let (scene, dir) = (scene(), folder());
+    let server = Nats::start("");
+    run_well(&mut scene.producer(dir.path(), &server.url()));
+    let data = atrepo::Cid::of(atrepo::Codec::DagCbor, b"nothing");
+    for (did, pds, car_bytes) in [
+        ("did:plc:nul", "https://pds.example\0", 1),
+        ("did:plc:huge", "https://pds.example", u64::MAX),
+    ] {
+        let header = PartHeader {
+            did: did.to_owned(),
+            pds: pds.to_owned(),
+            part: 0,
+            parts: 1,
+            commit: simnet::build_commit(did, "3jzfcijpj2z2a", &data),
+            car_bytes,
+            now: 1_793_000_000_000,
+        };
+        let mut content = frames::MAGIC.to_vec();
+        frames::append_part(&mut content, &header);
+        frames::append_end(&mut content, 0);
+        let whole = [("Skyfill-Chunk", "whole")];
+        server.publish("skyfill.repos.0.whole", &whole, &content);
+    }
+    let db = TestDb::migrated();
+    let storing = consuming(&db, dir.path(), &server);
+    wait_until("the end of the stream", || server.messages("skyfill") == 0);
+    signal(&storing.child, "TERM");
+    let (_, printed) = storing.end();
+    assert!(printed.contains("control characters"), "{printed}");
+    assert!(printed.contains("more than a tebibyte"), "{printed}");
+    let rejects = fs::read_to_string(dir.path().join("rejects.jsonl")).unwrap();
+    assert_eq!(rejects.lines().count(), 2, "{rejects}\n{printed}");
+    scene.assert_stored(&db, &server);
+}
+
 /// What a server refuses is an error that says what to do, at either end.
 #[test]
 fn what_the_server_refuses_is_told_with_the_next_step() {

@@ -5,6 +5,7 @@ use archive::{Access, ArchiveWriter, Place};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
@@ -208,6 +209,90 @@ fn what_is_missing_torn_or_altered_is_named() {
     let failed = "SELECT did FROM skyfill.repo WHERE state = 'failed'";
     let failed: String = db.client().query_one(failed, &[]).unwrap().get(0);
     assert_eq!(failed, dids(0)[0]);
+}
+
+/// Somebody else wrote what decompresses to far more than it has, or takes far more memory.
+#[test]
+fn what_swells_is_refused_by_name() {
+    let (tangle, net) = scene(87);
+    let store = ObjectStore::start();
+    write(&tangle, &store, "g");
+    let objects = store.objects("g");
+    let of_kind = |end: &str| -> Vec<&String> {
+        let names = objects.keys();
+        names.filter(|name| name.ends_with(end)).collect()
+    };
+    let (segments, indexes) = (of_kind(".cars.zst"), of_kind(".index.zst"));
+    let lines_of = |at: usize| -> Vec<Value> {
+        let text = zstd::decode_all(objects[indexes[at]].as_slice()).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let lines = text.lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    };
+    let put_index = |at: usize, lines: &[Value]| {
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let index = zstd::encode_all(text.as_bytes(), 3).unwrap();
+        store.put(indexes[at], &index);
+    };
+    let mut random = simnet::Random::new(87);
+    let mut noise = |bytes: usize| -> Vec<u8> {
+        let eights = (0..bytes / 8).flat_map(|_| random.below(u64::MAX).to_le_bytes());
+        eights.collect()
+    };
+    // The first index has far more lines than bytes.
+    let many = vec![b'\n'; 64 << 20];
+    store.put(indexes[0], &zstd::encode_all(many.as_slice(), 3).unwrap());
+    // The second one says that a CAR has more than a hundred times the bytes of its frame.
+    let mut second = lines_of(1);
+    let bytes = second[0]["bytes"].as_u64().unwrap();
+    second[0]["car"] = (bytes * 100 + (2 << 20)).into();
+    put_index(1, &second);
+    // The third segment needs a window of 128 MiB.
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(27).unwrap();
+    encoder.write_all(&noise(1 << 20)).unwrap();
+    let wide = encoder.finish().unwrap();
+    store.put(segments[2], &wide);
+    let mut third = lines_of(2);
+    third.truncate(1);
+    third[0]["bytes"] = wide.len().into();
+    third[0]["car"] = (1 << 20).into();
+    put_index(2, &third);
+    // The fourth index is larger than any that is written.
+    store.put(indexes[3], &noise(10 << 20));
+    let refused = [
+        (indexes[0], "bad line", "more than 100 times as many"),
+        (segments[1], "altered", "more than 100 times as many"),
+        (segments[2], "altered", "window is larger than 8 MiB"),
+        (indexes[3], "bad line", "9437184 at most"),
+    ];
+    let output = verify(&store, "g");
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    let findings = lines(&output);
+    for (name, fault, why) in refused {
+        let file = name.rsplit('/').next().unwrap();
+        let finding = findings.iter().find(|finding| finding["file"] == file);
+        let finding = finding.unwrap_or_else(|| panic!("{name}: {}", told(&output)));
+        assert_eq!(finding["fault"], fault, "{finding}");
+        assert!(
+            finding["why"].as_str().unwrap().contains(why),
+            "{why}: {finding}"
+        );
+    }
+    // Each costs its own repos, and is named with what was exceeded.
+    let db = TestDb::migrated();
+    let output = load(&db, &store, "g").output().unwrap();
+    assert_eq!(summary(&output)["repos"]["loaded"], net.dids.len() - 7);
+    let errors = "SELECT error FROM skyfill.repo WHERE state = 'failed'";
+    let errors = db.client().query(errors, &[]).unwrap();
+    let errors: String = errors.iter().map(|row| row.get::<_, String>(0)).collect();
+    let said = told(&output) + &errors;
+    for (name, _, why) in refused {
+        assert!(said.contains(name.as_str()), "{name}: {said}");
+        assert!(said.contains(why), "{why}: {said}");
+    }
 }
 
 /// Repos that the ledger has as loaded.
@@ -466,4 +551,99 @@ fn a_second_source_saves_requests_and_what_is_newer_is_fetched() {
     // Each host is asked for its rev, except for the repo that is missing; two are fetched.
     let asked = net.server.requests() - before;
     assert_eq!(asked, last as u64 + 2, "{}", told(&output));
+}
+
+/// The index of somebody's archive says another rev of a CAR than it has, and a plain CAR beside it
+/// is damaged: both are fetched, and named.
+#[test]
+fn an_old_car_does_not_count_as_the_newest() {
+    let (tangle, net) = scene(88);
+    let dir = folder();
+    let mut random = simnet::Random::new(88);
+    let cars = dir.path().join("cars");
+    let (old, damaged) = (&net.dids[0], &net.dids[1]);
+    let rev = |did: &str, car: &[u8]| atrepo::Repo::open(car, did).unwrap().commit().rev.clone();
+    let place = Place::Folder(cars.clone());
+    let writer = Mutex::new(ArchiveWriter::open(&place, &Access::default(), 0).unwrap());
+    for did in net.dids.iter().filter(|did| *did != damaged) {
+        let car = tangle.car(did);
+        let mut writer = writer.lock().unwrap();
+        let added = writer.add(did, "https://pds.example", &rev(did, &car), &car);
+        added.unwrap();
+    }
+    ArchiveWriter::sync(&writer).unwrap();
+    drop(writer);
+    let mut car = tangle.car(damaged);
+    let (_, mut blocks) = atrepo::Blocks::open(&car).unwrap();
+    let (_, _, block) = blocks.next().unwrap().unwrap();
+    let block = block.to_vec();
+    let at = car.windows(block.len()).position(|bytes| bytes == block);
+    car[at.unwrap() + block.len() - 1] ^= 1;
+    fs::write(cars.join("damaged.car"), car).unwrap();
+    let newer = later(&tangle.car(old), old, &mut random);
+    let newest = rev(old, &newer);
+    net.server.set(old, simnet::Answer::Repo(Arc::new(newer)));
+    let index = fs::read_to_string(cars.join("index.jsonl")).unwrap();
+    let altered = index.lines().map(|line| {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        if line["did"] == old.as_str() {
+            line["rev"] = newest.as_str().into();
+        }
+        format!("{line}\n")
+    });
+    fs::write(cars.join("index.jsonl"), altered.collect::<String>()).unwrap();
+    let reference = TestDb::migrated();
+    let file = did_file(
+        dir.path(),
+        &net.server.url(),
+        net.dids.iter().map(String::as_str),
+    );
+    run_well(run_load(&reference.url).arg(&file));
+    let before = net.server.requests();
+    let db = TestDb::migrated();
+    let mut command = run_load(&db.url);
+    command
+        .arg(&file)
+        .arg("--fetch-missing")
+        .arg("--from-cars")
+        .arg(&cars);
+    let output = run_well(&mut command);
+    assert_same(&db, &reference, "from an archive with an altered index");
+    // Each host is asked for its rev; two repos are fetched.
+    let asked = net.server.requests() - before;
+    let said = told(&output);
+    assert_eq!(asked, net.dids.len() as u64 + 2, "{said}");
+    for named in [old, damaged] {
+        assert!(said.contains(named.as_str()), "{named}: {said}");
+    }
+    assert!(
+        said.contains(&format!("the index has {newest}; its host is asked")),
+        "{said}"
+    );
+    // Without hosts it is not loaded, and the archive's own proof names it.
+    let alone = TestDb::migrated();
+    let mut command = run_load(&alone.url);
+    let output = command.arg("--from-cars").arg(&cars).output().unwrap();
+    let said = told(&output);
+    assert_eq!(
+        summary(&output)["repos"]["loaded"],
+        net.dids.len() - 2,
+        "{said}"
+    );
+    let sql = "SELECT error FROM skyfill.repo WHERE did = $1";
+    let error: String = alone.client().query_one(sql, &[old]).unwrap().get(0);
+    assert!(
+        error.contains(&format!("the index has {newest}")),
+        "{error}"
+    );
+    let mut command = skyfill();
+    command.args(["archive", "verify", "--json"]).arg(&cars);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    let findings = lines(&output);
+    let altered = findings
+        .iter()
+        .find(|finding| finding["did"] == old.as_str());
+    let altered = altered.unwrap_or_else(|| panic!("{}", told(&output)));
+    assert_eq!(altered["fault"], "altered", "{altered}");
 }

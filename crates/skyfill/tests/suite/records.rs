@@ -348,6 +348,53 @@ fn transactions_from_before_the_publication_are_waited_for() {
     reader.assert_has(&db);
 }
 
+/// Creates the durable consumer `reader`.
+fn create_consumer(server: &Nats) {
+    let consumer = serde_json::json!({
+        "stream_name": STREAM,
+        "config": { "durable_name": "reader", "ack_policy": "explicit" },
+    });
+    let created = server.ask_with(
+        &format!("CONSUMER.DURABLE.CREATE.{STREAM}.reader"),
+        &consumer.to_string(),
+    );
+    assert!(created.get("error").is_none(), "{created}");
+}
+
+/// Messages stay until they are read, and the only consumer is deleted: the stream drops what comes
+/// then, so it comes again when there is a consumer.
+#[test]
+fn nothing_is_lost_while_nobody_reads() {
+    let world = World::new(2571);
+    let (server, db) = (Nats::start(""), TestDb::migrated());
+    world.serve(&world.earlier);
+    world.run(&db);
+    let mut command = records(&db, &server);
+    let mut publishing = Watched::start(command.arg("--nats-until-read"));
+    publishing.wait_for("has no consumer yet: waiting until one is created");
+    create_consumer(&server);
+    let first_round = "SELECT count(*) FROM skyfill.publication WHERE published_to IS NULL";
+    wait_until("the first round", || {
+        let done: i64 = db.client().query_one(first_round, &[]).unwrap().get(0);
+        done == 1 && unpublished(&db) == 0
+    });
+    let mut reader = Reader::default();
+    reader.read(&server);
+    reader.assert_has(&db);
+    let deleted = server.ask(&format!("CONSUMER.DELETE.{STREAM}.reader"));
+    assert_eq!(deleted["success"], true, "{deleted}");
+    follow_half(&world, &db);
+    publishing.wait_for("has no consumer any more: waiting until one is created");
+    let left = unpublished(&db);
+    assert!(left > 0, "{left}");
+    create_consumer(&server);
+    wait_until("all notes to be published", || unpublished(&db) == 0);
+    signal(&publishing.child, "TERM");
+    assert_ends_well(&mut publishing);
+    reader.read(&server);
+    reader.assert_has(&db);
+}
+
 /// With no other rights than those that the guide lists; messages stay until they are read.
 #[test]
 fn the_rights_in_the_guide_are_enough_and_messages_go_when_they_are_read() {
@@ -375,15 +422,7 @@ fn the_rights_in_the_guide_are_enough_and_messages_go_when_they_are_read() {
     command.args(["--nats-until-read", "--nats-max-bytes", "1GiB"]);
     let mut publishing = Watched::start(command.env("BSKY_DB_POSTGRES_URL", &db.url));
     publishing.wait_for("waiting until one is created");
-    let consumer = serde_json::json!({
-        "stream_name": STREAM,
-        "config": { "durable_name": "reader", "ack_policy": "explicit" },
-    });
-    let created = server.ask_with(
-        &format!("CONSUMER.DURABLE.CREATE.{STREAM}.reader"),
-        &consumer.to_string(),
-    );
-    assert!(created.get("error").is_none(), "{created}");
+    create_consumer(&server);
     assert_ends_well(&mut publishing);
     let mut reader = Reader::default();
     reader.read(&server);
