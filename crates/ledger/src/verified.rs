@@ -224,7 +224,9 @@ pub struct Note {
     pub is_equal: bool,
 }
 
-/// Notes comparisons. A repo that was stored again meanwhile is left alone.
+/// Notes comparisons. A repo that was stored again meanwhile is left alone, and so is one that
+/// somebody is storing now: whoever follows the stream does not wait for comparisons, nor they for
+/// it.
 ///
 /// # Errors
 /// The server refused.
@@ -234,8 +236,12 @@ pub fn note(client: &mut impl GenericClient, schema: &str, notes: &[Note]) -> Re
     let equal: Vec<bool> = notes.iter().map(|note| note.is_equal).collect();
     client.execute(
         "UPDATE skyfill.repo r SET verified = CASE WHEN n.is_equal THEN n.commit_cid END, verified_at = now()
-         FROM unnest($2::text[], $3::text[], $4::boolean[]) n (did, commit_cid, is_equal)
-         WHERE r.schema_name = $1 AND r.did = n.did AND r.commit_cid = n.commit_cid",
+         FROM (SELECT did COLLATE \"C\" AS did, commit_cid, is_equal
+               FROM unnest($2::text[], $3::text[], $4::boolean[]) n (did, commit_cid, is_equal) ORDER BY 1 OFFSET 0) n
+           CROSS JOIN LATERAL (
+             SELECT r.did FROM skyfill.repo r WHERE r.schema_name = $1 AND r.did = n.did AND r.commit_cid = n.commit_cid
+             OFFSET 0 FOR NO KEY UPDATE SKIP LOCKED) free
+         WHERE r.schema_name = $1 AND r.did = free.did",
         &[&schema, &dids, &commits, &equal],
     )?;
     Ok(())

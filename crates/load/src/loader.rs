@@ -8,6 +8,7 @@ use crate::copy::{self, HEADER, TRAILER};
 use crate::differing::Differing;
 use crate::replace::Rewritten;
 use crate::{beside, replace, revs, staging};
+use appview::table::TableInfo;
 use ledger::changes::Noting;
 use ledger::failpoint;
 use ledger::parts::{self, PartState, StoredPart};
@@ -81,6 +82,9 @@ pub struct Loader {
     lost: HashSet<String>,
     /// Repos, or parts of them, whose rows are in the temporary tables of a merge.
     staged: Vec<LoadedRepo>,
+    /// The tables of these rows; and those whose temporary tables earlier transactions filled.
+    filled: Vec<TableInfo>,
+    leftover: Vec<TableInfo>,
     /// What is stored of them.
     differing: Differing,
     /// Repos that ended in the open transaction.
@@ -105,6 +109,8 @@ impl Loader {
             open: HashSet::new(),
             lost: HashSet::new(),
             staged: Vec::new(),
+            filled: Vec::new(),
+            leftover: Vec::new(),
             differing: Differing::default(),
             ended: Vec::new(),
             overruled: HashSet::new(),
@@ -140,7 +146,7 @@ impl Loader {
             self.connect()?;
         }
         let client = connected(&mut self.client)?;
-        begin(client, &self.options)?;
+        begin(client, &self.options, &self.leftover)?;
         // Other loads lock the ledger's row first, too.
         if repos::lock(client, &self.options.schema, &[did], &[lease])?.is_empty() {
             return Err(LoadError::NotOurs(did.to_owned()));
@@ -160,6 +166,7 @@ impl Loader {
             self.is_begun = false;
             self.open.clear();
             self.staged.clear();
+            self.filled.clear();
             self.differing = Differing::default();
             self.ended.clear();
             self.overruled.clear();
@@ -194,6 +201,8 @@ impl Loader {
         self.client = Some(client);
         self.open.clear();
         self.staged.clear();
+        self.filled.clear();
+        self.leftover.clear();
         self.differing = Differing::default();
         self.ended.clear();
         self.overruled.clear();
@@ -250,7 +259,7 @@ impl Loader {
         let options = self.options.clone();
         let client = connected(&mut self.client)?;
         if self.open.is_empty() && !std::mem::take(&mut self.is_begun) {
-            begin(client, &options)?;
+            begin(client, &options, &self.leftover)?;
         }
         self.overruled.extend(lock(
             client,
@@ -270,7 +279,12 @@ impl Loader {
                     self.differing
                         .read(client, &options.schema, chunk, &self.open)?;
                 }
-                stage(client, chunk, &mut self.differing)?;
+                let filled = stage(client, chunk, &mut self.differing)?;
+                for info in filled {
+                    if !self.filled.iter().any(|table| table.id == info.id) {
+                        self.filled.push(info);
+                    }
+                }
                 self.staged.extend(chunk.repos.iter().cloned());
             }
         }
@@ -293,7 +307,7 @@ impl Loader {
             let difference = self.differing.end();
             self.rewritten = replace::apply(
                 client,
-                &self.staged,
+                (&self.staged, &self.filled),
                 &options.schema,
                 &difference,
                 &noting,
@@ -307,6 +321,7 @@ impl Loader {
         failpoint::pass("commit");
         commit(client, &noting)?;
         failpoint::pass("committed");
+        self.leftover = std::mem::take(&mut self.filled);
         Ok(())
     }
 }
@@ -317,31 +332,41 @@ fn connected(client: &mut Option<Client>) -> Result<&mut Client, DbError> {
         .ok_or_else(|| DbError::lost("not connected"))
 }
 
-/// Begins a transaction.
-fn begin(client: &mut Client, options: &LoaderOptions) -> Result<(), DbError> {
+/// Begins a transaction. The temporary tables of `leftover` have rows of the last one.
+fn begin(
+    client: &mut Client,
+    options: &LoaderOptions,
+    leftover: &[TableInfo],
+) -> Result<(), DbError> {
     client.batch_execute(if options.durable {
         "BEGIN"
     } else {
         "BEGIN; SET LOCAL synchronous_commit = off"
     })?;
     if options.mode == Mode::Merge {
-        replace::empty(client)?;
+        replace::empty(client, leftover)?;
     }
     Ok(())
 }
 
-/// Fills the temporary tables with what is not stored yet.
-fn stage(client: &mut Client, chunk: &Chunk, differing: &mut Differing) -> Result<(), DbError> {
-    if differing.is_empty() {
-        let tables: Vec<_> = chunk.tables().collect();
-        return staging::stage(client, &tables);
-    }
-    let kept = differing.of(chunk);
-    let tables: Vec<_> = kept
-        .iter()
-        .map(|(info, rows)| (*info, rows.as_slice()))
-        .collect();
-    staging::stage(client, &tables)
+/// Fills the temporary tables with what is not stored yet; the tables of these rows.
+fn stage(
+    client: &mut Client,
+    chunk: &Chunk,
+    differing: &mut Differing,
+) -> Result<Vec<TableInfo>, DbError> {
+    let kept;
+    let tables: Vec<(TableInfo, &[u8])> = match differing.is_empty() {
+        true => chunk.tables().collect(),
+        false => {
+            kept = differing.of(chunk);
+            kept.iter()
+                .map(|(info, rows)| (*info, rows.as_slice()))
+                .collect()
+        }
+    };
+    staging::stage(client, &tables)?;
+    Ok(tables.into_iter().map(|(info, _)| info).collect())
 }
 
 /// Checks that all repos of the chunk belong to this worker, and locks them until the commit.

@@ -64,7 +64,7 @@ impl Remover {
 
     fn begin(&mut self, did: &str, lease: i64) -> Result<bool, DbError> {
         self.client.batch_execute("BEGIN")?;
-        replace::empty(&mut self.client)?;
+        replace::empty(&mut self.client, &[])?;
         if repos::lock(&mut self.client, &self.schema, &[did], &[lease])?.is_empty() {
             self.client.batch_execute("ROLLBACK")?;
             return Ok(false);

@@ -198,7 +198,7 @@ fn on_event(event: &Event<'_>, stop: &Stop) -> bool {
             observe::log!(
                 "the consumer on {} is back; sending {} again from the start",
                 path.display(),
-                counted(parcels as u64, "repo")
+                counted(*parcels as u64, "repo")
             );
             true
         }

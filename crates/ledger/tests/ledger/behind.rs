@@ -1,6 +1,6 @@
 //! Repos that are behind the event stream: when they are opened, and when they are settled.
 
-use crate::support::{Ledger, SCHEMA};
+use crate::support::{Ledger, SCHEMA, lease_hosts};
 use ledger::follow::{self, Behind};
 use ledger::identity::{self, DocumentNote, DocumentState, HandleNote, HandleState, Looked};
 
@@ -99,6 +99,99 @@ fn an_account_that_changed_does_not_wait_for_its_repo() {
     assert_eq!(note(&mut db, event("")), 1);
     merged(&mut db, "state = 'deactivated'");
     assert_eq!((settle(&mut db), behind(&mut db)), (0, (0, 0)));
+}
+
+/// A commit that does not verify, and that names this rev.
+fn broken(rev: &str) -> Behind {
+    Behind {
+        is_signed: false,
+        is_fall: true,
+        ..event(rev)
+    }
+}
+
+#[test]
+fn a_rev_that_nobody_signed_has_the_host_compared_once() {
+    let mut db = loaded();
+    assert_eq!(note(&mut db, broken("3z")), 1);
+    assert_eq!(db.get(DID, "newer"), "f");
+    merged(&mut db, "state = 'loaded'");
+    assert_eq!((settle(&mut db), behind(&mut db)), (0, (0, 0)));
+    // Again, and again while it is being looked at: ever later.
+    assert_eq!(note(&mut db, broken("3z")), 0);
+    assert_eq!((settle(&mut db), behind(&mut db)), (0, (1, 0)));
+    wait(&mut db);
+    assert_eq!(settle(&mut db), 1);
+    assert_eq!(note(&mut db, broken("3z")), 0);
+    merged(&mut db, "state = 'loaded'");
+    assert_eq!((settle(&mut db), behind(&mut db)), (0, (1, 0)));
+    // One that is not newer than what is stored is nothing.
+    let mut db = loaded();
+    assert_eq!(note(&mut db, broken("3a")), 0);
+    assert_eq!(behind(&mut db), (0, 0));
+}
+
+#[test]
+fn an_account_that_is_said_to_change_over_and_over_is_asked_for_ever_more_rarely() {
+    let mut db = loaded();
+    assert_eq!(note(&mut db, event("")), 1);
+    merged(&mut db, "state = 'loaded'");
+    assert_eq!((settle(&mut db), behind(&mut db)), (0, (0, 0)));
+    for falls in 1..4 {
+        assert_eq!(note(&mut db, event("")), 0);
+        assert_eq!((settle(&mut db), behind(&mut db)), (0, (1, 0)));
+        let sql = "SELECT falls, due > now() + interval '8 seconds' * 2 ^ (falls - 1) FROM skyfill.behind";
+        let row = db.client.query_one(sql, &[]).unwrap();
+        assert_eq!((row.get::<_, i32>(0), row.get::<_, bool>(1)), (falls, true));
+        wait(&mut db);
+        assert_eq!(settle(&mut db), 1);
+        merged(&mut db, "state = 'loaded'");
+        assert_eq!((settle(&mut db), behind(&mut db)), (0, (0, 0)));
+    }
+    // What is said after ten minutes is looked at immediately.
+    let earlier = "UPDATE skyfill.behind SET told_at = told_at - interval '10 minutes'";
+    assert_eq!(db.client.execute(earlier, &[]).unwrap(), 1);
+    assert_eq!(note(&mut db, event("")), 1);
+}
+
+#[test]
+fn what_a_host_confirms_is_not_gone() {
+    let mut db = loaded();
+    let deletion = Behind {
+        is_deleted: true,
+        ..event("")
+    };
+    assert_eq!(note(&mut db, deletion), 1);
+    assert_eq!(db.get(DID, "delisted"), "t");
+    let lease = lease_hosts(&mut db.client, 1).swap_remove(0).lease;
+    let note = ledger::repos::Note {
+        did: DID.to_owned(),
+        lease,
+        state: ledger::states::State::Loaded,
+        code: None,
+        error: None,
+        proof: None,
+    };
+    assert_eq!(
+        ledger::repos::note(&mut db.client, SCHEMA, &[note]).unwrap(),
+        1
+    );
+    assert_eq!(db.get(DID, "delisted"), "f");
+}
+
+#[test]
+fn a_relay_whose_numbers_began_anew_has_the_new_cursor() {
+    let mut db = Ledger::new();
+    let relay = "https://relay.example";
+    let mut moved = |cursor, head| {
+        follow::move_cursor(&mut db.client, SCHEMA, relay, cursor, head).unwrap();
+        follow::begins_at(&mut db.client, SCHEMA, relay).unwrap()
+    };
+    assert_eq!(moved(1000, Some(1100)), Some(1000));
+    // Another process is further.
+    assert_eq!(moved(900, Some(1100)), Some(1000));
+    assert_eq!(moved(900, None), Some(1000));
+    assert_eq!(moved(50, Some(60)), Some(50));
 }
 
 /// A document with this handle, that was asked for when so much had been heard.

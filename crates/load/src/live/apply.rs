@@ -55,8 +55,9 @@ pub struct Applier {
     making: Making,
     client: Option<Client>,
     probes: Probes,
-    /// The temporary tables that the last batch left rows in.
-    used: Vec<String>,
+    /// Whether the last batch used temporary tables, and the tables whose ones it filled.
+    is_used: bool,
+    filled: Vec<TableInfo>,
 }
 
 /// The commits of a repo that are applied.
@@ -92,7 +93,8 @@ impl Applier {
             },
             client: None,
             probes: Probes::new(&options.url, &options.schema),
-            used: Vec::new(),
+            is_used: false,
+            filled: Vec::new(),
             options,
         }
     }
@@ -167,7 +169,8 @@ impl Applier {
             None => {
                 let mut client = pg::connect(&self.options.url)?;
                 replace::prepare_session(&mut client, &schema)?;
-                self.used.clear();
+                self.is_used = false;
+                self.filled.clear();
                 client
             }
         };
@@ -195,12 +198,9 @@ impl Applier {
 
     /// Empties the temporary tables that the last batch used.
     fn empty(&mut self, client: &mut Client) -> Result<(), DbError> {
-        if !self.used.is_empty() {
-            client.batch_execute(&format!(
-                "TRUNCATE {}, pg_temp.had, pg_temp.touched",
-                self.used.join(", ")
-            ))?;
-            self.used.clear();
+        if std::mem::take(&mut self.is_used) {
+            replace::empty(client, &self.filled)?;
+            self.filled.clear();
         }
         Ok(())
     }
@@ -244,7 +244,8 @@ impl Applier {
             }
         }
         let repos: Vec<LoadedRepo> = known.keys().map(|did| repo_of(did)).collect();
-        replace::apply(client, &repos, &schema, &difference, noting, false)?;
+        let staged = (repos.as_slice(), self.filled.as_slice());
+        replace::apply(client, staged, &schema, &difference, noting, false)?;
         skipped::store_changes(client, &schema, &changes)?;
         let changed: BTreeSet<&str> = changes.iter().map(|change| change.did.as_str()).collect();
         fold::fold_long(client, &schema, &changed.into_iter().collect::<Vec<_>>())?;
@@ -339,11 +340,8 @@ impl Applier {
             .filter(|(_, rows)| !rows.is_empty())
             .map(|(info, rows)| (*info, rows.as_slice()))
             .collect();
-        let name = |info: &TableInfo| format!("pg_temp.\"{}\"", staging::name_of(info));
-        self.used = tables.iter().map(|(info, _)| name(info)).collect();
-        if self.used.is_empty() {
-            self.used.push(name(&table::RECORD.info()));
-        }
+        self.is_used = true;
+        self.filled = tables.iter().map(|(info, _)| *info).collect();
         staging::stage(client, &tables)
     }
 }

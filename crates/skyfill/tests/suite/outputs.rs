@@ -355,6 +355,22 @@ fn producer_and_consumer() {
     insta::assert_snapshot!(all.join("\n\n"));
 }
 
+/// Puts the line of a pass before that of the load beside it: which one ends first, nobody knows.
+fn pass_first(printed: &str) -> String {
+    let mut lines: Vec<&str> = printed.lines().collect();
+    let of_pass = lines
+        .iter()
+        .position(|line| line.contains(" repos listed: "));
+    let of_load = lines.iter().position(|line| line.starts_with("run 1 of "));
+    if let (Some(of_pass), Some(of_load)) = (of_pass, of_load)
+        && of_load < of_pass
+    {
+        let line = lines.remove(of_pass);
+        lines.insert(of_load, line);
+    }
+    lines.join("\n") + "\n"
+}
+
 /// A practice network: found, loaded, caught up with.
 #[test]
 fn discovery_and_catching_up() {
@@ -372,7 +388,7 @@ fn discovery_and_catching_up() {
     };
     let mut all = Vec::new();
     for name in ["discover", "run", "catch-up"] {
-        all.push(printed(&mut command(name), &masks));
+        all.push(pass_first(&printed(&mut command(name), &masks)));
         all.push(json(&mut command(name), &masks));
     }
     insta::assert_snapshot!(all.join("\n\n"));
