@@ -57,6 +57,8 @@ const BATCH_TIME: Duration = Duration::from_millis(200);
 /// rarely.
 const FINALIZE_EVERY: Duration = Duration::from_secs(1);
 const FINALIZE_BEHIND: Duration = Duration::from_secs(10);
+/// Events have at least so many times as long as the last computation took.
+const PAUSE_OF_FINALIZE: u32 = 2;
 /// It is far behind when so many events wait.
 const FAR_BEHIND: u64 = 8000;
 /// Rows of a slice of a stage, about.
@@ -424,6 +426,8 @@ struct Storing<'s> {
     has_begun: bool,
     noted: Instant,
     finalized: Instant,
+    /// How long computing derived rows took the last time.
+    took: Duration,
 }
 
 impl<'s> Storing<'s> {
@@ -464,6 +468,7 @@ impl<'s> Storing<'s> {
             has_begun: false,
             noted: Instant::now(),
             finalized: Instant::now(),
+            took: Duration::ZERO,
         })
     }
 
@@ -619,9 +624,10 @@ impl<'s> Storing<'s> {
             true => FINALIZE_BEHIND,
             false => FINALIZE_EVERY,
         };
-        if !now && self.finalized.elapsed() < every {
+        if !now && self.finalized.elapsed() < every.max(self.took * PAUSE_OF_FINALIZE) {
             return Ok(());
         }
+        let began = Instant::now();
         let session = self.shared.session;
         let (database, stop) = (session.database, &session.stop);
         let is_due = pg::persist(pg::Step::Short, UNTIL_HURRIED, || {
@@ -654,6 +660,7 @@ impl<'s> Storing<'s> {
         }
         .run();
         self.finalized = Instant::now();
+        self.took = began.elapsed();
         match outcome {
             // What is not done now is done the next time.
             Ok(_) | Err(FinalizeError::Busy) => Ok(()),

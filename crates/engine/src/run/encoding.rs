@@ -23,6 +23,9 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// Rows wait no longer than this for more.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// The same of repos that a stream names: a merge costs as much for one as for some, and takes its
+/// share of what the stream needs.
+const PATIENCE_OF_STREAM: Duration = Duration::from_millis(500);
 /// A CAR to be checked and encoded.
 pub(crate) struct Encode {
     pub(crate) open: Open,
@@ -108,8 +111,12 @@ pub(crate) fn work(shared: &Encoding, number: usize, work: &Receiver<Encode>, lo
     // A repo that does not fit into a chunk goes to one loader, piece by piece.
     let mut sticky: Option<usize> = None;
     let worker = shared.workers.start("waiting for repos");
+    let patience = match shared.is_stream {
+        true => PATIENCE_OF_STREAM,
+        false => PATIENCE,
+    };
     loop {
-        let next = match shared.lane.starved(|| work.recv_timeout(PATIENCE)) {
+        let next = match shared.lane.starved(|| work.recv_timeout(patience)) {
             Ok(next) => next,
             Err(ended) => {
                 let waiting = encoder.waiting() as u64;
