@@ -105,6 +105,7 @@ impl Shown {
             Report::Foreign => observe::log!(
                 "another program wrote to the tables since the last time; everything is computed"
             ),
+            Report::Everything => {}
             Report::Vacuum(table) => observe::step!("vacuuming and analyzing {table}"),
             Report::Slices(total) => {
                 let counters = vec![self.slices.clone()];

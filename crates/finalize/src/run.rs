@@ -47,6 +47,8 @@ pub enum Report<'r> {
     Changes(u64),
     /// Another program wrote to the tables since the last time: everything is computed.
     Foreign,
+    /// Everything is computed. Whoever stores records meanwhile lets it begin anew.
+    Everything,
     /// Tables are vacuumed and analyzed, since the planner does not know them.
     Vacuum(&'r str),
     /// There are about so many slices in all.
@@ -206,6 +208,9 @@ impl Finalize<'_> {
         let extent = match self.going_on(client)? {
             Some(extent) => {
                 (self.report)(Report::GoingOn);
+                if extent == Extent::Everything {
+                    (self.report)(Report::Everything);
+                }
                 extent
             }
             None => match self.known(client)? {
@@ -228,6 +233,7 @@ impl Finalize<'_> {
                     Extent::Noted
                 }
                 None => {
+                    (self.report)(Report::Everything);
                     self.begin_everything(client)?;
                     Extent::Everything
                 }

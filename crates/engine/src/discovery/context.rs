@@ -11,6 +11,8 @@ use observe::{Counter, Waiting};
 use postgres::GenericClient;
 use process::{Database, Failure, Patient, Stop};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use tokio::runtime::Runtime;
 
 /// Largest page of a list, in bytes.
@@ -48,6 +50,8 @@ pub(crate) struct Beside<'s> {
     /// Whether it is no pass, but the event stream that names repos. It never ends, so the time of
     /// what is loaded is that of the clock.
     pub(crate) is_stream: bool,
+    /// Whether rows have to wait, if that is ever the case.
+    pub(crate) is_paused: Option<&'s Arc<AtomicBool>>,
 }
 
 /// A pass that is under way.

@@ -54,6 +54,7 @@ pub(super) fn merge(shared: &Shared<'_>, run: &Run) -> Result<(), Failure> {
             turns: &turns,
             pages: pages_of(session.options.scale.memory),
             is_stream: true,
+            is_paused: Some(&shared.is_computing),
         };
         std::thread::scope(|scope| {
             let settling = scope.spawn(|| {

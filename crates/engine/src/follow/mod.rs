@@ -23,7 +23,7 @@ pub use summary::Summary;
 
 use crate::discovery::{list_client, relay};
 use crate::run::{Session, choice_of, indexed_columns};
-use ::finalize::{Finalize, FinalizeError, Report};
+use ::finalize::{Ended, Finalize, FinalizeError, Report};
 use applying::Appliers;
 use keys::Keys;
 use ledger::changes;
@@ -59,6 +59,8 @@ const FINALIZE_EVERY: Duration = Duration::from_secs(1);
 const FINALIZE_BEHIND: Duration = Duration::from_secs(10);
 /// Events have at least so many times as long as the last computation took.
 const PAUSE_OF_FINALIZE: u32 = 2;
+/// So often all derived rows are begun anew because of what was being stored.
+const BEGUN_ANEW: u32 = 10;
 /// It is far behind when so many events wait.
 const FAR_BEHIND: u64 = 8000;
 /// Rows of a slice of a stage, about.
@@ -641,12 +643,16 @@ impl<'s> Storing<'s> {
             return Ok(());
         }
         let say = |text: &str| tracing::debug!("{text}");
-        let report = |report: Report<'_>| {
-            if matches!(report, Report::Foreign) {
+        let is_computing = &self.shared.is_computing;
+        let report = |report: Report<'_>| match report {
+            Report::Foreign => {
                 observe::log!("another program wrote to the tables; all derived rows are computed");
             }
+            // Events and merges wait for that, since it would never end beside them.
+            Report::Everything => is_computing.store(true, Ordering::SeqCst),
+            _ => {}
         };
-        let outcome = Finalize {
+        let finalize = Finalize {
             url: database.url.clone(),
             schema: database.schema.clone(),
             connections: session.options.scale.connections,
@@ -657,8 +663,16 @@ impl<'s> Storing<'s> {
             report: &report,
             say: &say,
             stop: &|| stop.is_set(),
+        };
+        // What a merge had begun to store may let it begin anew.
+        let mut outcome = finalize.run();
+        for _ in 0..BEGUN_ANEW {
+            if !matches!(outcome, Ok(Ended::OutOfDate)) {
+                break;
+            }
+            outcome = finalize.run();
         }
-        .run();
+        is_computing.store(false, Ordering::SeqCst);
         self.finalized = Instant::now();
         self.took = began.elapsed();
         match outcome {

@@ -3,8 +3,8 @@
 use crate::run::Session;
 use observe::Counter;
 use std::fmt;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// A relay of which it is unknown what is missing after the cursor.
@@ -51,6 +51,9 @@ pub(super) struct Shared<'s> {
     /// Repos that were compared with their commits, and those that differed.
     pub(super) proved: Counter,
     pub(super) differing: Counter,
+    /// Whether all derived rows are computed: whoever stores records meanwhile lets that begin
+    /// anew.
+    pub(super) is_computing: Arc<AtomicBool>,
     /// Events that are lost, if any are: following ends.
     pub(super) lost: OnceLock<Lost>,
 }
@@ -65,6 +68,7 @@ impl<'s> Shared<'s> {
             received: AtomicU64::new(0),
             proved: Counter::rated("repos_proved", "repos proved"),
             differing: Counter::counted("repos_differing", "repos that differ"),
+            is_computing: Arc::default(),
             lost: OnceLock::new(),
         }
     }

@@ -17,6 +17,7 @@ use observe::{Lane, Workers};
 use pg::Step;
 use process::stop::UNTIL_HURRIED;
 use process::{Budget, NotReserved, Reservation, clock};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -26,6 +27,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// The same of repos that a stream names: a merge costs as much for one as for some, and takes its
 /// share of what the stream needs.
 const PATIENCE_OF_STREAM: Duration = Duration::from_millis(500);
+/// So often rows that have to wait look whether they still do.
+const PAUSE: Duration = Duration::from_millis(50);
 /// A CAR to be checked and encoded.
 pub(crate) struct Encode {
     pub(crate) open: Open,
@@ -66,6 +69,8 @@ pub(crate) struct Encoding {
     pub(crate) now: i64,
     /// Whether the time is that of the clock at each repo.
     pub(crate) is_stream: bool,
+    /// Whether rows have to wait, if that is ever the case.
+    pub(crate) is_paused: Option<Arc<AtomicBool>>,
     pub(crate) chunk_bytes: usize,
     pub(crate) indexed: Vec<(String, String)>,
     /// Memory for indexes of blocks.
@@ -122,7 +127,7 @@ pub(crate) fn work(shared: &Encoding, number: usize, work: &Receiver<Encode>, lo
                 let waiting = encoder.waiting() as u64;
                 let mut hand_on = |chunk: Chunk| {
                     let lane = &shared.lane;
-                    lane.blocked(|| loaders.hand_on(chunk, number, &mut sticky))
+                    lane.blocked(|| hand_on_to(loaders, shared, chunk, (number, &mut sticky)))
                 };
                 if encoder.flush(&mut hand_on).is_err() {
                     shared.board.on_some_lost(waiting);
@@ -156,7 +161,7 @@ pub(crate) fn work(shared: &Encoding, number: usize, work: &Receiver<Encode>, lo
         let mut memory = Some(memory);
         let mut hand_on = |chunk: Chunk| {
             let lane = &shared.lane;
-            lane.blocked(|| loaders.hand_on(chunk, number, &mut sticky))
+            lane.blocked(|| hand_on_to(loaders, shared, chunk, (number, &mut sticky)))
         };
         let encoded = encode(
             shared,
@@ -175,6 +180,23 @@ pub(crate) fn work(shared: &Encoding, number: usize, work: &Receiver<Encode>, lo
         drop(answer.send(encoded));
         worker.doing("waiting for repos");
     }
+}
+
+/// Hands a chunk on to the loaders, once rows need not wait.
+fn hand_on_to(
+    loaders: &Loaders,
+    shared: &Encoding,
+    chunk: Chunk,
+    (number, sticky): (usize, &mut Option<usize>),
+) -> Result<Chunk, String> {
+    let is_paused = || {
+        let is_paused = shared.is_paused.as_ref();
+        is_paused.is_some_and(|paused| paused.load(Ordering::SeqCst))
+    };
+    while is_paused() && !shared.board.stop.is_set() {
+        std::thread::sleep(PAUSE);
+    }
+    loaders.hand_on(chunk, number, sticky)
 }
 
 /// Checks a CAR and makes its rows.

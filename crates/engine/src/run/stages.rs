@@ -22,7 +22,7 @@ use load::loading::{Loaders, Loading, Message};
 use load::{LoaderOptions, fresh};
 use observe::{Lane, Progress, registry};
 use process::{Budget, Database, Failure, clock, threads};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
@@ -39,7 +39,9 @@ pub(crate) fn load(
     let board = Arc::new(Board::new(&session.stop, session.keep.clone()));
     let is_stream = beside.is_some_and(|beside| beside.is_stream);
     let read = archive.as_ref().or(session.second.get());
-    let stages = Stages::new(session, run, &board, is_stream, read.map(Arc::as_ref))?;
+    let is_paused = beside.and_then(|beside| beside.is_paused);
+    let waits = (is_stream, is_paused);
+    let stages = Stages::new(session, run, &board, waits, read.map(Arc::as_ref))?;
     registry().enter(Phase::Load.word());
     let source = if archive.is_some() {
         "archive"
@@ -84,7 +86,7 @@ impl<'s> Stages<'s> {
         session: &'s Session<'s>,
         run: &'s Run,
         board: &'s Arc<Board>,
-        is_stream: bool,
+        (is_stream, is_paused): (bool, Option<&Arc<AtomicBool>>),
         archive: Option<&Archive>,
     ) -> Result<Self, Failure> {
         let (options, database) = (session.options, session.database);
@@ -103,6 +105,7 @@ impl<'s> Stages<'s> {
             choice: choice_of(run),
             now: clock::now(Some(&run.now))?,
             is_stream,
+            is_paused: is_paused.cloned(),
             chunk_bytes: memory.chunk,
             indexed: indexed_columns(database)?,
             indexes: Budget::new(memory.indexes),

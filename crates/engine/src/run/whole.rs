@@ -180,6 +180,7 @@ fn discover_and_load(
         turns: &turns,
         pages: pages_of(session.options.scale.memory),
         is_stream: false,
+        is_paused: None,
     };
     std::thread::scope(|scope| {
         let pass = scope.spawn(|| discover(session, source, beside, estimate));
