@@ -27,6 +27,7 @@ mod replace;
 mod repo_rows;
 pub mod revs;
 mod skipping;
+mod staged;
 pub mod staging;
 mod unique_keys;
 

@@ -7,6 +7,7 @@ use crate::chunk::{Chunk, LoadedRepo};
 use crate::copy::{self, HEADER, TRAILER};
 use crate::differing::Differing;
 use crate::replace::Rewritten;
+use crate::staged::Staged;
 use crate::{beside, replace, revs, staging};
 use appview::table::TableInfo;
 use ledger::changes::Noting;
@@ -82,9 +83,8 @@ pub struct Loader {
     lost: HashSet<String>,
     /// Repos, or parts of them, whose rows are in the temporary tables of a merge.
     staged: Vec<LoadedRepo>,
-    /// The tables of these rows; and those whose temporary tables earlier transactions filled.
-    filled: Vec<TableInfo>,
-    leftover: Vec<TableInfo>,
+    /// The rows themselves.
+    rows: Staged,
     /// What is stored of them.
     differing: Differing,
     /// Repos that ended in the open transaction.
@@ -109,8 +109,7 @@ impl Loader {
             open: HashSet::new(),
             lost: HashSet::new(),
             staged: Vec::new(),
-            filled: Vec::new(),
-            leftover: Vec::new(),
+            rows: Staged::default(),
             differing: Differing::default(),
             ended: Vec::new(),
             overruled: HashSet::new(),
@@ -146,7 +145,7 @@ impl Loader {
             self.connect()?;
         }
         let client = connected(&mut self.client)?;
-        begin(client, &self.options, &self.leftover)?;
+        begin(client, &self.options, &mut self.rows)?;
         // Other loads lock the ledger's row first, too.
         if repos::lock(client, &self.options.schema, &[did], &[lease])?.is_empty() {
             return Err(LoadError::NotOurs(did.to_owned()));
@@ -166,7 +165,7 @@ impl Loader {
             self.is_begun = false;
             self.open.clear();
             self.staged.clear();
-            self.filled.clear();
+            self.rows.rolled_back();
             self.differing = Differing::default();
             self.ended.clear();
             self.overruled.clear();
@@ -201,8 +200,7 @@ impl Loader {
         self.client = Some(client);
         self.open.clear();
         self.staged.clear();
-        self.filled.clear();
-        self.leftover.clear();
+        self.rows = Staged::default();
         self.differing = Differing::default();
         self.ended.clear();
         self.overruled.clear();
@@ -259,7 +257,7 @@ impl Loader {
         let options = self.options.clone();
         let client = connected(&mut self.client)?;
         if self.open.is_empty() && !std::mem::take(&mut self.is_begun) {
-            begin(client, &options, &self.leftover)?;
+            begin(client, &options, &mut self.rows)?;
         }
         self.overruled.extend(lock(
             client,
@@ -279,12 +277,7 @@ impl Loader {
                     self.differing
                         .read(client, &options.schema, chunk, &self.open)?;
                 }
-                let filled = stage(client, chunk, &mut self.differing)?;
-                for info in filled {
-                    if !self.filled.iter().any(|table| table.id == info.id) {
-                        self.filled.push(info);
-                    }
-                }
+                stage(client, chunk, &mut self.differing, &mut self.rows)?;
                 self.staged.extend(chunk.repos.iter().cloned());
             }
         }
@@ -307,7 +300,7 @@ impl Loader {
             let difference = self.differing.end();
             self.rewritten = replace::apply(
                 client,
-                (&self.staged, &self.filled),
+                (&self.staged, &mut self.rows),
                 &options.schema,
                 &difference,
                 &noting,
@@ -321,7 +314,7 @@ impl Loader {
         failpoint::pass("commit");
         commit(client, &noting)?;
         failpoint::pass("committed");
-        self.leftover = std::mem::take(&mut self.filled);
+        self.rows.committed();
         Ok(())
     }
 }
@@ -332,29 +325,27 @@ fn connected(client: &mut Option<Client>) -> Result<&mut Client, DbError> {
         .ok_or_else(|| DbError::lost("not connected"))
 }
 
-/// Begins a transaction. The temporary tables of `leftover` have rows of the last one.
-fn begin(
-    client: &mut Client,
-    options: &LoaderOptions,
-    leftover: &[TableInfo],
-) -> Result<(), DbError> {
+/// Begins a transaction.
+fn begin(client: &mut Client, options: &LoaderOptions, rows: &mut Staged) -> Result<(), DbError> {
     client.batch_execute(if options.durable {
         "BEGIN"
     } else {
         "BEGIN; SET LOCAL synchronous_commit = off"
     })?;
     if options.mode == Mode::Merge {
-        replace::empty(client, leftover)?;
+        client.batch_execute(replace::BY_INDEX)?;
+        rows.begin(client)?;
     }
     Ok(())
 }
 
-/// Fills the temporary tables with what is not stored yet; the tables of these rows.
+/// Fills the temporary tables with what is not stored yet.
 fn stage(
     client: &mut Client,
     chunk: &Chunk,
     differing: &mut Differing,
-) -> Result<Vec<TableInfo>, DbError> {
+    rows: &mut Staged,
+) -> Result<(), DbError> {
     let kept;
     let tables: Vec<(TableInfo, &[u8])> = match differing.is_empty() {
         true => chunk.tables().collect(),
@@ -365,8 +356,7 @@ fn stage(
                 .collect()
         }
     };
-    staging::stage(client, &tables)?;
-    Ok(tables.into_iter().map(|(info, _)| info).collect())
+    rows.stage(client, &tables)
 }
 
 /// Checks that all repos of the chunk belong to this worker, and locks them until the commit.

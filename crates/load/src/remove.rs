@@ -7,6 +7,7 @@
 use crate::beside;
 use crate::loader::commit;
 use crate::replace;
+use crate::staged::Staged;
 use ledger::changes::Noting;
 use ledger::repos;
 use pg::DbError;
@@ -16,6 +17,7 @@ use postgres::Client;
 pub struct Remover {
     client: Client,
     schema: String,
+    staged: Staged,
     /// Whether nobody else writes records in the open transaction.
     is_alone: bool,
 }
@@ -31,6 +33,7 @@ impl Remover {
         Ok(Self {
             client,
             schema: schema.to_owned(),
+            staged: Staged::default(),
             is_alone: false,
         })
     }
@@ -64,9 +67,11 @@ impl Remover {
 
     fn begin(&mut self, did: &str, lease: i64) -> Result<bool, DbError> {
         self.client.batch_execute("BEGIN")?;
-        replace::empty(&mut self.client, &[])?;
+        self.client.batch_execute(replace::BY_INDEX)?;
+        self.staged.begin(&mut self.client)?;
         if repos::lock(&mut self.client, &self.schema, &[did], &[lease])?.is_empty() {
             self.client.batch_execute("ROLLBACK")?;
+            self.staged.rolled_back();
             return Ok(false);
         }
         Ok(true)
@@ -81,13 +86,15 @@ impl Remover {
             true => Noting::begin_always(&mut self.client, &self.schema)?,
             false => Noting::begin(&mut self.client, &self.schema)?,
         };
-        replace::remove(&mut self.client, did, &noting)?;
+        replace::remove(&mut self.client, &mut self.staged, did, &noting)?;
         // Whoever looks the account up stores its row of `actor` before this, or not at all.
         repos::deleted(&mut self.client, &self.schema, did)?;
         for table in ["actor_sync", "actor"] {
             self.client
                 .execute(&format!("DELETE FROM \"{table}\" WHERE did = $1"), &[&did])?;
         }
-        commit(&mut self.client, &noting)
+        commit(&mut self.client, &noting)?;
+        self.staged.committed();
+        Ok(())
     }
 }

@@ -19,6 +19,7 @@
 use crate::chunk::LoadedRepo;
 use crate::differing::Difference;
 use crate::owned::Owned;
+use crate::staged::Staged;
 use crate::staging::{self, name_of};
 use crate::{inherited, owned};
 use appview::table::{self, Lead, TableInfo};
@@ -38,19 +39,9 @@ pub(crate) fn prepare_session(client: &mut Client, schema: &str) -> Result<(), D
     Ok(())
 }
 
-/// Empties the temporary tables of these tables, and those of what is stored. To empty all takes
-/// the server some 40 ms, whatever is in them.
-pub(crate) fn empty(client: &mut Client, filled: &[TableInfo]) -> Result<(), DbError> {
-    let names: String = filled
-        .iter()
-        .map(|info| format!("pg_temp.\"{}\", ", name_of(info)))
-        .collect();
-    // Large tables are read by index, whatever their statistics say.
-    client.batch_execute(&format!(
-        "TRUNCATE {names}pg_temp.had, pg_temp.touched; SET LOCAL enable_seqscan = off"
-    ))?;
-    Ok(())
-}
+/// The setting for the transactions of a merge: large tables are read by index, whatever their
+/// statistics say.
+pub(crate) const BY_INDEX: &str = "SET LOCAL enable_seqscan = off";
 
 /// What is known of the repos before their rows are compared.
 struct Before {
@@ -69,12 +60,11 @@ pub struct Rewritten {
     pub replaced: u64,
 }
 
-/// Changes the rows of repos, or of the collections of their parts, to those that are staged in the
-/// temporary tables of `filled`. If others write the tables, too, nothing that is stored is taken
-/// for skyfill's own.
+/// Changes the rows of repos, or of the collections of their parts, to the staged ones. If others
+/// write the tables, too, nothing that is stored is taken for skyfill's own.
 pub(crate) fn apply(
     client: &mut Client,
-    (repos, filled): (&[LoadedRepo], &[TableInfo]),
+    (repos, staged): (&[LoadedRepo], &mut Staged),
     schema: &str,
     difference: &Difference,
     noting: &Noting,
@@ -89,11 +79,16 @@ pub(crate) fn apply(
         new = trusted.map(|did| (*did).to_owned()).collect();
     }
     let before = Before { distrusted, new };
-    replace(client, (repos, filled), &before, difference, noting)
+    replace(client, (repos, staged), &before, difference, noting)
 }
 
-/// Removes all rows of a repo.
-pub(crate) fn remove(client: &mut Client, did: &str, noting: &Noting) -> Result<(), DbError> {
+/// Removes all rows of a repo. Nothing is staged.
+pub(crate) fn remove(
+    client: &mut Client,
+    staged: &mut Staged,
+    did: &str,
+    noting: &Noting,
+) -> Result<(), DbError> {
     // A repo without records: everything that it had is gone.
     let nothing = LoadedRepo {
         did: did.to_owned(),
@@ -104,13 +99,13 @@ pub(crate) fn remove(client: &mut Client, did: &str, noting: &Noting) -> Result<
         new: Vec::new(),
     };
     let none = Difference::default();
-    replace(client, (&[nothing], &[]), &before, &none, noting)?;
+    replace(client, (&[nothing], staged), &before, &none, noting)?;
     Ok(())
 }
 
 fn replace(
     client: &mut Client,
-    (repos, filled): (&[LoadedRepo], &[TableInfo]),
+    (repos, staged): (&[LoadedRepo], &mut Staged),
     before: &Before,
     difference: &Difference,
     noting: &Noting,
@@ -136,6 +131,7 @@ fn replace(
         let whole: Vec<&str> = of_part(*part).into_iter().filter(is_whole).collect();
         had += client.execute(&sql, &[&whole])?;
     }
+    staged.had(had);
     had -= delete_strangers(client, noting)?;
     // Repos of which another indexer wrote rows.
     let inherited: Vec<String> = match had {
@@ -174,7 +170,7 @@ fn replace(
         owned::delete_holders_of_keys(client, noting)?;
         owned::delete_mislabeled(client, noting)?;
     }
-    client.batch_execute(&insert_all(filled, had > touched, noting))?;
+    client.batch_execute(&insert_all(staged.tables(), had > touched, noting))?;
     Ok(Rewritten {
         kept: had - touched,
         replaced: touched,

@@ -73,7 +73,10 @@ const DOCUMENT_ATTEMPTS: u32 = 2;
 const ROUNDS: u64 = 3;
 /// So often it looks whether there is something to do.
 const TICK: Duration = Duration::from_millis(100);
-/// When everything up to now is asked for, repos that are behind are waited for this long.
+/// When everything up to now is asked for, repos that are behind are fetched so often more,
+/// although they would wait.
+const HASTENED: u32 = 3;
+/// So long these are waited for.
 const LAST_WAIT: Duration = Duration::from_secs(120);
 
 /// Follows the stream until it is stopped, or has come to the present if that is asked for.
@@ -485,6 +488,7 @@ impl<'s> Storing<'s> {
         // Since when everything is stored up to the position that the relay had at first: what
         // comes after that is left alone.
         let mut reached: Option<Instant> = None;
+        let mut hastened = 0;
         loop {
             if reached.is_some() {
                 self.shared.sleep(TICK);
@@ -501,6 +505,16 @@ impl<'s> Storing<'s> {
             self.compute(false)?;
             self.note(false)?;
             match reached {
+                // What was said of a repo while it was being fetched lets it wait once more.
+                Some(since)
+                    if self.is_settled(since)
+                        && hastened < HASTENED
+                        && since.elapsed() < LAST_WAIT
+                        && self.is_any_behind()? =>
+                {
+                    hastened += 1;
+                    self.begin_to_settle()?;
+                }
                 Some(since) if self.is_settled(since) => break,
                 None if (heads.get(&self.summary.relay))
                     .is_some_and(|head| self.summary.cursor >= *head) =>
@@ -548,6 +562,17 @@ impl<'s> Storing<'s> {
         self.shared.fetched.store(0, Ordering::SeqCst);
         self.shared.looked_up.store(0, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// Whether any repo is behind.
+    fn is_any_behind(&mut self) -> Result<bool, Failure> {
+        let database = self.shared.session.database;
+        pg::persist(pg::Step::Short, UNTIL_HURRIED, || {
+            reconnected(self.client, database, |client| {
+                Ok(follow::count_behind(client, &database.schema)? > 0)
+            })
+        })
+        .map_err(|error| database.db_failure(&error))
     }
 
     /// Whether what had to be fetched and looked up is done, since the stream came to where it was

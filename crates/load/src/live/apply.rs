@@ -10,7 +10,8 @@ use crate::differing::Difference;
 use crate::fresh::Probes;
 use crate::loader::commit;
 use crate::repo_rows::masks_of;
-use crate::{replace, revs, staging};
+use crate::staged::Staged;
+use crate::{replace, revs};
 use appview::table::{self, TableInfo};
 use atrepo::{Cid, Commit};
 use ledger::changes::Noting;
@@ -55,9 +56,7 @@ pub struct Applier {
     making: Making,
     client: Option<Client>,
     probes: Probes,
-    /// Whether the last batch used temporary tables, and the tables whose ones it filled.
-    is_used: bool,
-    filled: Vec<TableInfo>,
+    staged: Staged,
 }
 
 /// The commits of a repo that are applied.
@@ -93,8 +92,7 @@ impl Applier {
             },
             client: None,
             probes: Probes::new(&options.url, &options.schema),
-            is_used: false,
-            filled: Vec::new(),
+            staged: Staged::default(),
             options,
         }
     }
@@ -169,13 +167,14 @@ impl Applier {
             None => {
                 let mut client = pg::connect(&self.options.url)?;
                 replace::prepare_session(&mut client, &schema)?;
-                self.is_used = false;
-                self.filled.clear();
+                self.staged = Staged::default();
                 client
             }
         };
-        client.batch_execute("BEGIN; SET LOCAL enable_seqscan = off")?;
-        self.empty(&mut client)?;
+        client.batch_execute(&format!("BEGIN; {}", replace::BY_INDEX))?;
+        if !commits.is_empty() {
+            self.staged.begin(&mut client)?;
+        }
         // All at once, in the order in which loaders lock them.
         let named = behind.iter().map(|behind| behind.did.clone());
         let commits_of = commits.iter().map(|commit| commit.did.clone());
@@ -192,17 +191,11 @@ impl Applier {
         failpoint::pass("commit");
         commit(&mut client, &noting)?;
         failpoint::pass("committed");
+        if !commits.is_empty() {
+            self.staged.committed();
+        }
         self.client = Some(client);
         Ok(applied)
-    }
-
-    /// Empties the temporary tables that the last batch used.
-    fn empty(&mut self, client: &mut Client) -> Result<(), DbError> {
-        if std::mem::take(&mut self.is_used) {
-            replace::empty(client, &self.filled)?;
-            self.filled.clear();
-        }
-        Ok(())
     }
 
     /// Stores the rows of commits that continue what is stored.
@@ -244,7 +237,7 @@ impl Applier {
             }
         }
         let repos: Vec<LoadedRepo> = known.keys().map(|did| repo_of(did)).collect();
-        let staged = (repos.as_slice(), self.filled.as_slice());
+        let staged = (repos.as_slice(), &mut self.staged);
         replace::apply(client, staged, &schema, &difference, noting, false)?;
         skipped::store_changes(client, &schema, &changes)?;
         let changed: BTreeSet<&str> = changes.iter().map(|change| change.did.as_str()).collect();
@@ -340,9 +333,7 @@ impl Applier {
             .filter(|(_, rows)| !rows.is_empty())
             .map(|(info, rows)| (*info, rows.as_slice()))
             .collect();
-        self.is_used = true;
-        self.filled = tables.iter().map(|(info, _)| *info).collect();
-        staging::stage(client, &tables)
+        self.staged.stage(client, &tables)
     }
 }
 

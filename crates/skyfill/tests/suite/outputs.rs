@@ -368,7 +368,7 @@ fn pass_first(printed: &str) -> String {
         let line = lines.remove(of_pass);
         lines.insert(of_load, line);
     }
-    lines.join("\n") + "\n"
+    lines.join("\n")
 }
 
 /// A practice network: found, loaded, caught up with.
