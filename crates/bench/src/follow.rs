@@ -10,9 +10,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Repos of the network, and records of each on average.
+/// Repos of the network, and records of each on average: so many that what comes is a small part.
 const REPOS: usize = 3000;
-const RECORDS: usize = 40;
+const RECORDS: usize = 200;
 /// Seconds at the pace of the network.
 const SECONDS: u64 = 60;
 

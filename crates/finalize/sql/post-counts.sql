@@ -1,6 +1,6 @@
 -- post_agg for a range of URIs. Replies that a gate does not admit are not counted; a row of zeros
--- is kept. Bookmark counts do not belong to repos and are left alone. What is stored is grouped with
--- what is counted: a join of the two could become a nested loop over both.
+-- is kept. Bookmark counts do not belong to repos and are left alone. What is stored is grouped
+-- with what is counted: a join of the two could become a nested loop over both.
 WITH {embed}, part AS (
   SELECT subject AS uri, count(*) AS likes, 0 AS replies, 0 AS reposts, 0 AS quotes, true AS is_there FROM "like" WHERE {in subject} GROUP BY 1
   UNION ALL SELECT "replyParent", 0, count(*), 0, 0, true FROM post WHERE {in "replyParent"} GROUP BY 1

@@ -416,8 +416,8 @@ impl Feeder<'_> {
                 )?;
                 continue;
             }
-            // A stream names accounts, not lists: who invents some that a host lacks is no reason to
-            // leave that host alone.
+            // A stream names accounts, not lists: who invents some that a host lacks is no reason
+            // to leave that host alone.
             let is_listed = self.from_network && !self.is_stream;
             if is_listed && self.board.yield_of(queue.leased.lease).is_little() {
                 self.put_off(client, queue)?;

@@ -1,8 +1,8 @@
 //! Arguments of `follow`.
 
 use super::{
-    DatabaseArgs, FillArgs, IndexMemoryArgs, LoadArgs, RunDocuments, RunHandles, StoreArgs,
-    WorkerArgs,
+    DatabaseArgs, FillArgs, IndexMemoryArgs, LoadArgs, ProofArgs, RunDocuments, RunHandles,
+    StoreArgs, WorkerArgs,
 };
 use clap::Args;
 
@@ -52,15 +52,6 @@ pub(crate) struct FollowArgs {
     pub(crate) max_db_connections: Option<u8>,
     #[command(flatten)]
     pub(crate) fill: FillArgs,
-}
-
-/// The proof that goes on beside the stream.
-#[derive(Args, Clone, Copy, Debug)]
-pub(crate) struct ProofArgs {
-    /// Records per second to compare with their commits while the stream is followed, over and
-    /// over; 0 compares none
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
-    pub(crate) proof_rate: u32,
 }
 
 impl FollowArgs {

@@ -1,7 +1,7 @@
 //! Arguments of `run` and `catch-up`.
 
 use super::{DatabaseArgs, HostsArgs, IndexMemoryArgs, MemoryArgs, OutputArgs};
-use super::{ProofArgs, SourceArgs, StoreArgs, values};
+use super::{SourceArgs, StoreArgs, values};
 use archive::Place;
 use clap::{Args, ValueEnum};
 use process::size;
@@ -239,6 +239,15 @@ pub(crate) enum RunDocuments {
     Export,
     /// One by one
     Single,
+}
+
+/// The proof that goes on beside the stream.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct ProofArgs {
+    /// Records per second to compare with their commits while the stream is followed, over and
+    /// over; 0 compares none
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
+    pub(crate) proof_rate: u32,
 }
 
 /// Brings loaded tables up to the present, until an AppView can take over.

@@ -32,10 +32,11 @@ pub(crate) use database::{
 };
 pub(crate) use doctor::DoctorArgs;
 pub(crate) use export::{ExportArgs, ExportFormat};
-pub(crate) use follow::{FollowArgs, ProofArgs};
+pub(crate) use follow::FollowArgs;
 pub(crate) use listen::{AccessArgs, DashboardArgs, ListenArgs};
 pub(crate) use loading::{
-    CatchUpArgs, FillArgs, LoadArgs, LoadMode, RunArgs, RunDocuments, RunHandles, WorkerArgs,
+    CatchUpArgs, FillArgs, LoadArgs, LoadMode, ProofArgs, RunArgs, RunDocuments, RunHandles,
+    WorkerArgs,
 };
 pub(crate) use logging::{LogArgs, log_plainly};
 pub(crate) use network::{CallerArgs, DirectoryArgs, DiscoverArgs, FetchArgs, LookupServersArgs};
