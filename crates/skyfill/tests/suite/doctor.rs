@@ -122,7 +122,10 @@ fn what_a_schema_lacks_or_has_more_is_found() {
     has(
         &found,
         "indexes",
-        &["warning: skyfill dropped 3", "skyfill indexes restore"],
+        &[
+            "warning: indexes and constraints that skyfill dropped: 3",
+            "skyfill indexes restore",
+        ],
     );
 }
 
