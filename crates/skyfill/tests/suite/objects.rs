@@ -37,6 +37,21 @@ fn load(db: &TestDb, store: &ObjectStore, prefix: &str) -> Command {
     command
 }
 
+/// Loads from an archive, and from hosts what is missing or newer there: the tables are those of a
+/// load from the hosts alone. What it said, and how many requests it took.
+fn load_from_both(net: &Net, dir: &Path, cars: &Path) -> (Output, u64) {
+    let reference = TestDb::migrated();
+    let file = did_file(dir, &net.server.url(), net.dids.iter().map(String::as_str));
+    run_well(run_load(&reference.url).arg(&file));
+    let before = net.server.requests();
+    let db = TestDb::migrated();
+    let mut command = run_load(&db.url);
+    command.arg(&file).arg("--fetch-missing");
+    let output = run_well(command.arg("--from-cars").arg(cars));
+    assert_same(&db, &reference, "from two sources");
+    (output, net.server.requests() - before)
+}
+
 fn assert_same(ours: &TestDb, theirs: &TestDb, what: &str) {
     if let Some(difference) = difference(&ours.dump(), &theirs.dump()) {
         panic!("{what}: {difference}");
@@ -530,26 +545,9 @@ fn a_second_source_saves_requests_and_what_is_newer_is_fetched() {
         }
         fs::write(plain.join(format!("{number}.car")), car).unwrap();
     }
-    let reference = TestDb::migrated();
-    let file = did_file(
-        dir.path(),
-        &net.server.url(),
-        net.dids.iter().map(String::as_str),
-    );
-    run_well(run_load(&reference.url).arg(&file));
-    let before = net.server.requests();
-    let db = TestDb::migrated();
-    let mut command = run_load(&db.url);
-    command
-        .arg(&file)
-        .arg("--fetch-missing")
-        .arg("--from-cars")
-        .arg(&plain);
-    let output = run_well(&mut command);
+    let (output, asked) = load_from_both(&net, dir.path(), &plain);
     assert_eq!(summary(&output)["repos"]["loaded"], net.dids.len());
-    assert_same(&db, &reference, "from two sources");
     // Each host is asked for its rev, except for the repo that is missing; two are fetched.
-    let asked = net.server.requests() - before;
     assert_eq!(asked, last as u64 + 2, "{}", told(&output));
 }
 
@@ -592,25 +590,8 @@ fn an_old_car_does_not_count_as_the_newest() {
         format!("{line}\n")
     });
     fs::write(cars.join("index.jsonl"), altered.collect::<String>()).unwrap();
-    let reference = TestDb::migrated();
-    let file = did_file(
-        dir.path(),
-        &net.server.url(),
-        net.dids.iter().map(String::as_str),
-    );
-    run_well(run_load(&reference.url).arg(&file));
-    let before = net.server.requests();
-    let db = TestDb::migrated();
-    let mut command = run_load(&db.url);
-    command
-        .arg(&file)
-        .arg("--fetch-missing")
-        .arg("--from-cars")
-        .arg(&cars);
-    let output = run_well(&mut command);
-    assert_same(&db, &reference, "from an archive with an altered index");
+    let (output, asked) = load_from_both(&net, dir.path(), &cars);
     // Each host is asked for its rev; two repos are fetched.
-    let asked = net.server.requests() - before;
     let said = told(&output);
     assert_eq!(asked, net.dids.len() as u64 + 2, "{said}");
     for named in [old, damaged] {
