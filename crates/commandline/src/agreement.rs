@@ -13,7 +13,7 @@ impl CommandLine {
     /// It does, or the database cannot be used.
     pub fn require_agreement(&self, database: &Database, ids: &[&str]) -> Result<(), Failure> {
         let mut client = database.connect()?;
-        let noted = settings::all(&mut client, &database.schema)
+        let noted = settings::all(&mut *client, &database.schema)
             .map_err(|error| database.failure(error))?;
         let Some((given, told)) = self.contradiction(&noted, ids) else {
             return Ok(());

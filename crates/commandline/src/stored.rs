@@ -22,7 +22,7 @@ impl CommandLine {
         let mut client = database.connect()?;
         let noted = match forget {
             true => Vec::new(),
-            false => settings::all(&mut client, &database.schema)
+            false => settings::all(&mut *client, &database.schema)
                 .map_err(|error| database.failure(error))?,
         };
         let added = self.to_add(&noted);
@@ -177,7 +177,7 @@ impl CommandLine {
         let mut client = database.connect()?;
         let longs: Vec<String> = ids.iter().map(|id| long_of(id)).collect();
         let longs: Vec<&str> = longs.iter().map(String::as_str).collect();
-        settings::forget(&mut client, &database.schema, &longs)
+        settings::forget(&mut *client, &database.schema, &longs)
             .map_err(|error| database.failure(error))
     }
 }

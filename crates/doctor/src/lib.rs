@@ -66,7 +66,7 @@ pub fn of_database(database: &Database, connections: usize) -> Vec<Finding> {
 /// # Errors
 /// The server refused.
 pub fn of_settings(database: &Database, connections: usize) -> Result<Vec<Finding>, Failure> {
-    server::settings(&mut database.connect()?, database, connections)
+    server::settings(&mut *database.connect()?, database, connections)
 }
 
 /// The finding of a database that could not be opened.

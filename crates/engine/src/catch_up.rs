@@ -95,7 +95,7 @@ pub fn catch_up(session: &Session<'_>, options: &Options) -> Result<Ended, Failu
     let (database, source) = (session.database, &options.source);
     phases::plan(session.options, true);
     let relay = source.relay();
-    let last = runs::last(&mut database.connect()?, &database.schema)
+    let last = runs::last(&mut *database.connect()?, &database.schema)
         .map_err(|error| database.failure(error))?;
     let Some(last) = last else {
         return Err(
@@ -124,7 +124,7 @@ pub fn catch_up(session: &Session<'_>, options: &Options) -> Result<Ended, Failu
         }
         let listed = began.elapsed();
         let changed = repos::count_open(
-            &mut database.connect()?,
+            &mut *database.connect()?,
             &database.schema,
             ledger::open::Which::All,
         )
@@ -181,7 +181,7 @@ fn caught_up(
     let head = discovery::relay::current_seq(&http, relay, &session.stop);
     let head = session.runtime.block_on(head).ok();
     let mut client = database.connect()?;
-    ledger::follow::move_cursor(&mut client, &database.schema, relay, cursor, head)
+    ledger::follow::move_cursor(&mut *client, &database.schema, relay, cursor, head)
         .map_err(|error| database.failure(error))?;
     let coverage = certificate::coverage(database)?;
     Ok(CaughtUp {

@@ -115,7 +115,7 @@ pub struct Signatures {
 /// The database cannot be used, or a newer skyfill has worked on it.
 pub fn coverage(database: &Database) -> Result<Coverage, Failure> {
     let mut client = database.connect()?;
-    Coverage::read(&mut client, &database.schema).map_err(|error| database.failure(error))
+    Coverage::read(&mut *client, &database.schema).map_err(|error| database.failure(error))
 }
 
 /// The certificate.
@@ -129,7 +129,7 @@ pub(crate) fn certificate(
     tree: Option<&RepoTree>,
 ) -> Result<Value, Failure> {
     let mut client = database.connect()?;
-    let verified = ledger::verified::count(&mut client, &database.schema)
+    let verified = ledger::verified::count(&mut *client, &database.schema)
         .map_err(|error| database.failure(error))?;
     let compared: u64 = report.hosts.values().map(|host| host.verified).sum();
     let hosts: Vec<Value> = report

@@ -94,7 +94,7 @@ pub fn pending(database: &Database) -> Result<Option<Pending>, Failure> {
         return Ok(None);
     }
     database.require_trusted(&mut client)?;
-    let last = ledger::runs::last(&mut client, &database.schema).map_err(refused)?;
+    let last = ledger::runs::last(&mut *client, &database.schema).map_err(refused)?;
     let work = of_ledger(&mut client, &database.schema).map_err(refused)?;
     Ok(work.map(|work| Pending {
         work,

@@ -213,7 +213,7 @@ fn notifications(options: &Options, database: &Database) -> Result<Notifications
     let refused = |error| database.failure(error);
     database.require_trusted(&mut client)?;
     ledger::prepare(&mut client, PATIENT).map_err(|error| database.db_failure(&error))?;
-    let run = ledger::runs::last(&mut client, &database.schema).map_err(refused)?;
+    let run = ledger::runs::last(&mut *client, &database.schema).map_err(refused)?;
     let loaded = run.and_then(|run| Notifications::parse(&run.notifications));
     match (&options.notifications, loaded) {
         (Some(given), Some(loaded)) if *given != loaded => Err(Failure::usage(format!(

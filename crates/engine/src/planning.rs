@@ -255,7 +255,7 @@ impl Place {
         let found = doctor::of_settings(database, scale.connections)?;
         let matters = found.into_iter().filter(|one| one.level >= Level::Note);
         let here = process::Machine::this();
-        let (folder, free) = database.room(&mut database.connect()?)?.free.ok().unzip();
+        let (folder, free) = database.room(&mut *database.connect()?)?.free.ok().unzip();
         Ok(Self {
             machine: Machine {
                 cores: here.cores,

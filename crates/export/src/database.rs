@@ -53,7 +53,7 @@ pub(crate) fn plan(
 ) -> Result<Vec<String>, Failure> {
     let mut client = database.connect()?;
     let at = |error| database.failure(error);
-    let dropped = ledger::dropped::list(&mut client, &database.schema).map_err(at)?;
+    let dropped = ledger::dropped::list(&mut *client, &database.schema).map_err(at)?;
     if dropped.iter().any(|what| what.table == "record") {
         return Err(Failure::new(format!(
             "an index of the table record of {} is dropped, by which its records are read",
@@ -71,13 +71,13 @@ pub(crate) fn plan(
     let of_part = (total / least_parts.max(1))
         .max(LEAST_RECORDS)
         .min(part_records);
-    stored::cuts(&mut client, &database.schema, of_part.max(1)).map_err(at)
+    stored::cuts(&mut *client, &database.schema, of_part.max(1)).map_err(at)
 }
 
 /// The number of records that the ledger counts.
 pub(crate) fn records(database: &Database) -> Result<u64, Failure> {
     let mut client = database.connect()?;
-    let kept = ledger::coverage::Coverage::kept(&mut client, &database.schema);
+    let kept = ledger::coverage::Coverage::kept(&mut *client, &database.schema);
     let (_, stored) = kept.map_err(|error| database.failure(error))?;
     Ok(stored.records)
 }

@@ -6,7 +6,7 @@ use ledger::changes::{self, Finalized, Writers};
 use ledger::locks::{self, Hold, Lock};
 use ledger::{failpoint, slices};
 use load::{DbError, Notifications};
-use pg::{DbErrorKind, Persistent, Waits};
+use pg::{Connection, DbErrorKind, Persistent, Waits};
 use postgres::{Client, Transaction};
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -133,7 +133,7 @@ impl Finalize<'_> {
     /// See [`FinalizeError`]. What was done stays done.
     pub fn run(&self) -> Result<Ended, FinalizeError> {
         // Whether the server is there at all shows at once.
-        drop(pg::connect(&self.url)?);
+        drop(Connection::open(&self.url)?);
         let ended = self.session().run(|client| match self.run_with(client) {
             Err(FinalizeError::Database(error)) => Err(error),
             ended => Ok(ended),

@@ -14,7 +14,7 @@
 use crate::indexes::Resources;
 use appview::table;
 use ledger::table_settings::{self, Changed};
-use pg::DbError;
+use pg::{Connection, DbError};
 use postgres::{Client, Error};
 use std::collections::HashMap;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -79,7 +79,7 @@ pub fn vacuum(
     done: &(dyn Fn() + Sync),
     stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<bool, DbError> {
-    let tables = by_size(&mut pg::connect(url)?, schema)?;
+    let tables = by_size(&mut *Connection::open(url)?, schema)?;
     let memory = resources.memory / resources.builds.max(1) as u64;
     let settings = format!(
         "{}; SET maintenance_work_mem = '{}kB'; SET client_min_messages = error",

@@ -2,7 +2,7 @@
 
 use crate::settings::{Server, Settings, SslMode};
 use crate::tls_error::{is_cut, rustls_error};
-use crate::{DbError, DbErrorKind, cancel, tls};
+use crate::{Connection, DbError, DbErrorKind, cancel, tls};
 use postgres::config::{ChannelBinding, SslNegotiation, TargetSessionAttrs};
 use postgres::error::SqlState;
 use postgres::{Client, Config, NoTls};
@@ -47,10 +47,8 @@ pub const SESSION: &str = "SET statement_timeout = 0;
     SET default_transaction_isolation = 'read committed';
     SET lock_timeout = 0;
     SET idle_in_transaction_session_timeout = 0;
-    DO $$ BEGIN
-      PERFORM set_config(name, '0', false) FROM pg_settings
-      WHERE name IN ('idle_session_timeout', 'transaction_timeout') AND setting <> '0';
-    END $$";
+    SELECT set_config(name, '0', false) FROM (VALUES ('idle_session_timeout'), ('transaction_timeout')) s (name)
+    WHERE current_setting(name, true) <> '0'";
 
 /// The statement that lets names be looked up in `schema` of the AppView, after `pg_catalog`.
 #[must_use]
@@ -66,11 +64,17 @@ pub fn name_process(command: &str) {
 }
 
 /// Connects to the database of a connection string, with what libpq would add to it: see
-/// [`Settings`]. What it says of time limits, keepalives and names is kept.
+/// [`Settings`]. What it says of time limits, keepalives and names is kept. The session ends when
+/// the client is dropped; a [`Connection`] is for whoever needs it for a moment.
 ///
 /// # Errors
 /// See [`DbError`].
 pub fn connect(text: &str) -> Result<Client, DbError> {
+    Connection::open(text)?.into_client()
+}
+
+/// Makes a new connection.
+pub(crate) fn anew(text: &str) -> Result<Client, DbError> {
     let settings = Settings::of(text)?;
     let mode = settings.ssl_mode()?;
     let mut servers = settings.servers()?;
@@ -101,7 +105,7 @@ pub fn connect(text: &str) -> Result<Client, DbError> {
 
 /// Makes the settings. Until then a default timeout holds, which may cut short the very statement
 /// that ends it.
-fn begin_session(client: &mut Client) -> Result<(), DbError> {
+pub(crate) fn begin_session(client: &mut Client) -> Result<(), DbError> {
     const TRIES: u32 = 20;
     for _ in 1..TRIES {
         match client.batch_execute(SESSION) {

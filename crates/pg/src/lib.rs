@@ -1,5 +1,5 @@
 //! Connections to PostgreSQL, for the whole product: what they are made of ([`Settings`]), how one
-//! is made ([`connect`]), what an error means for whoever meets it ([`decide`]), and how the server
+//! is made and used again ([`connect`], [`Connection`]), what an error means for whoever meets it ([`decide`]), and how the server
 //! is waited for ([`persist`], [`Persistent`]).
 //!
 //! Nothing else in skyfill connects to a database, so that every session has the settings that
@@ -7,6 +7,7 @@
 
 mod cancel;
 mod connect;
+mod connection;
 mod error;
 mod pooler;
 mod settings;
@@ -16,6 +17,7 @@ mod wait;
 
 pub use cancel::cancel_all;
 pub use connect::{SESSION, connect, name_process, search_path, shown};
+pub use connection::Connection;
 pub use error::{DbError, DbErrorKind, Decision, decide, is_transient};
 pub use pooler::require_sessions;
 pub use settings::{Server, Settings, SslMode};

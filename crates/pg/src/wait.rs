@@ -1,6 +1,6 @@
 //! Waiting for the server: one way, for everybody.
 
-use crate::{DbError, Decision, connect, decide, is_transient};
+use crate::{Connection, DbError, Decision, decide, is_transient};
 use postgres::Client;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -172,7 +172,7 @@ impl Waiting {
 pub struct Persistent<'p> {
     url: &'p str,
     setup: Setup<'p>,
-    client: Option<Client>,
+    client: Option<Connection>,
     waits: Waits<'p>,
 }
 
@@ -213,8 +213,10 @@ impl<'p> Persistent<'p> {
         let waits = self.waits;
         persist(Step::Short, waits, || {
             let outcome = self.once(&mut step);
-            if outcome.is_err() {
-                self.client = None;
+            if outcome.is_err()
+                && let Some(client) = self.client.take()
+            {
+                client.close();
             }
             outcome
         })
@@ -224,8 +226,8 @@ impl<'p> Persistent<'p> {
         &mut self,
         step: &mut impl FnMut(&mut Client) -> Result<T, E>,
     ) -> Result<T, DbError> {
-        if self.client.as_ref().is_none_or(Client::is_closed) {
-            let mut client = connect(self.url)?;
+        if self.client.as_ref().is_none_or(|client| client.is_closed()) {
+            let mut client = Connection::open(self.url)?;
             (self.setup)(&mut client)?;
             self.client = Some(client);
         }

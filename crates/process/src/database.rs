@@ -7,7 +7,7 @@ use crate::stop::{PATIENT, Stop, UNTIL_HURRIED};
 use appview::drift::{self, Drift};
 use ledger::locks::{self, Hold, Lock};
 use ledger::presence;
-use pg::{DbError, DbErrorKind, Persistent, Step};
+use pg::{Connection, DbError, DbErrorKind, Persistent, Step};
 use postgres::Client;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -39,7 +39,7 @@ pub struct Database {
     /// Kept while the command works, so that nobody stops the server meanwhile.
     pub private: Option<pgbox::Server>,
     /// Says that this process works on the schema, as long as the connection lives.
-    presence: Option<Mutex<Client>>,
+    presence: Option<Mutex<Connection>>,
     /// Whether a server that does not answer is waited for: it answered before, or the command is
     /// there to stay.
     waits: bool,
@@ -111,7 +111,7 @@ impl Database {
     /// The same, for looking at what was done: nothing is made at all.
     pub fn open_to_compare(target: &Target) -> Result<Self, Failure> {
         let database = Self::open_existing(target)?;
-        database.require_ledger(&mut database.connect()?)?;
+        database.require_ledger(&mut *database.connect()?)?;
         database.ready()
     }
 
@@ -124,7 +124,7 @@ impl Database {
         self.require_fit(&mut client)?;
         self.require_current()?;
         self.prepare_ledger()?;
-        if !presence::announce(&mut client, &self.schema).map_err(|error| self.failure(error))? {
+        if !presence::announce(&mut *client, &self.schema).map_err(|error| self.failure(error))? {
             return Err(Failure::new(format!(
                 "schema {} of {} is being dropped by another skyfill",
                 self.schema,
@@ -138,7 +138,7 @@ impl Database {
 
     /// Makes sure that sessions are skyfill's own as long as they are open.
     pub fn require_sessions(&self, client: &mut Client) -> Result<(), Failure> {
-        pg::require_sessions(client, &mut self.connect()?).map_err(|error| self.db_failure(&error))
+        pg::require_sessions(client, &mut *self.connect()?).map_err(|error| self.db_failure(&error))
     }
 
     /// Checks that the server and the database can hold the AppView's rows.
@@ -171,14 +171,14 @@ impl Database {
         pg::shown(&self.url)
     }
 
-    /// Connects. A server that is starting is waited for; so is one that does not answer, once the
+    /// A connection for the moment. A server that is starting is waited for; so is one that does not answer, once the
     /// command has begun its work.
-    pub fn connect(&self) -> Result<Client, Failure> {
+    pub fn connect(&self) -> Result<Connection, Failure> {
         let is_waited_for = |error: &DbError| {
             error.kind == DbErrorKind::Lost && (self.waits || error.sqlstate.is_some())
         };
         let connected = pg::persist(Step::Short, UNTIL_HURRIED, || {
-            match pg::connect(&self.url) {
+            match Connection::open(&self.url) {
                 Err(error) if is_waited_for(&error) => Err(error),
                 connected => Ok(connected),
             }

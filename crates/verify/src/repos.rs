@@ -11,6 +11,7 @@ use crate::stray_search::{self, Search};
 use ledger::repos;
 use ledger::verified::{self, Range, Which};
 use load::DbError;
+use pg::Connection;
 use postgres::{Client, Error, IsolationLevel, Transaction};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -69,7 +70,7 @@ impl Verify<'_> {
             Which::Changed => pass.few(None, &HashSet::new())?,
             Which::Named(dids) => {
                 pass.few(Some(dids), &HashSet::new())?;
-                for did in repos::unknown(&mut client, &self.schema, dids)? {
+                for did in repos::unknown(&mut *client, &self.schema, dids)? {
                     let what = What::Commit("the ledger does not know the account".to_owned());
                     pass.found(&[Finding { did, what }]);
                 }
@@ -82,12 +83,12 @@ impl Verify<'_> {
         report.stopped = (self.stop)();
         report.differing.sort();
         report.differing.dedup();
-        verified::note_differing(&mut client, &self.schema, &report.differing)?;
+        verified::note_differing(&mut *client, &self.schema, &report.differing)?;
         Ok(report)
     }
 
-    fn connect(&self) -> Result<Client, DbError> {
-        let mut client = pg::connect(&self.url)?;
+    fn connect(&self) -> Result<Connection, DbError> {
+        let mut client = Connection::open(&self.url)?;
         client.batch_execute(&format!(
             "{};
              SET jit = off;
@@ -99,7 +100,7 @@ impl Verify<'_> {
 
     /// A connection that compares. It plans each statement once, and reads no table as a whole,
     /// whatever the statistics say.
-    fn connect_to_compare(&self) -> Result<Client, DbError> {
+    fn connect_to_compare(&self) -> Result<Connection, DbError> {
         let mut client = self.connect()?;
         client.batch_execute(COMPARING)?;
         Ok(client)
@@ -207,7 +208,7 @@ impl Pass<'_> {
                 let page = {
                     let mut cursor = cursor.lock().unwrap_or_else(PoisonError::into_inner);
                     let Some(after) = cursor.clone() else { break };
-                    let page = verified::page(&mut client, schema, &after, named, PAGE)?;
+                    let page = verified::page(&mut *client, schema, &after, named, PAGE)?;
                     *cursor = page.last().map(|repo| repo.did.clone());
                     page
                 };
@@ -271,7 +272,7 @@ impl Pass<'_> {
 
     /// Rows of everything that belong to no record, by account.
     fn strays(&self) -> Result<(), DbError> {
-        let searches = Search::all(&mut self.verify.connect()?, &self.verify.schema)?;
+        let searches = Search::all(&mut *self.verify.connect()?, &self.verify.schema)?;
         let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         let connections = self.verify.connections.clamp(1, searches.len());
         self.on_threads(connections, || {

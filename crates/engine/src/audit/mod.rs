@@ -19,6 +19,7 @@ use crate::fresh_repos::fetch_each;
 use fetch::Spool;
 use observe::units::counted;
 use observe::{Counter, Progress, registry};
+use pg::Connection;
 use postgres::Client;
 use process::{Database, Failure, Stop, threads};
 use sample::Sample;
@@ -106,7 +107,7 @@ pub fn audit(
 }
 
 /// A session that can only read, and what the schema has.
-fn open(database: &Database) -> Result<(Client, Facts), Failure> {
+fn open(database: &Database) -> Result<(Connection, Facts), Failure> {
     let refused = |error: postgres::Error| database.failure(error);
     let mut client = database.connect()?;
     let session = format!(

@@ -17,7 +17,7 @@ pub fn write_did_file(database: &Database, out: impl Write, shown: &str) -> Resu
     let mut out = BufWriter::new(out);
     let mut after = String::new();
     let written = loop {
-        let repos = listing::repos(&mut client, &database.schema, &after, PAGE)
+        let repos = listing::repos(&mut *client, &database.schema, &after, PAGE)
             .map_err(|error| database.failure(error))?;
         let Some((last, _)) = repos.last() else {
             break out.flush();

@@ -20,11 +20,11 @@ use process::{Database, Failure};
 pub fn is_loaded(database: &Database, relay: &str) -> Result<bool, Failure> {
     let refused = |error| database.failure(error);
     let mut client = database.connect()?;
-    let last = runs::last(&mut client, &database.schema).map_err(refused)?;
+    let last = runs::last(&mut *client, &database.schema).map_err(refused)?;
     if last.is_none_or(|run| run.phase != Phase::Done) {
         return Ok(false);
     }
-    let cursor = begins_at(&mut client, &database.schema, relay).map_err(refused)?;
+    let cursor = begins_at(&mut *client, &database.schema, relay).map_err(refused)?;
     Ok(cursor.is_some())
 }
 

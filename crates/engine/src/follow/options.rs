@@ -50,9 +50,9 @@ pub fn relay_to_follow(source: &Source, database: &Database) -> Result<String, F
 fn relay_of_run(database: &Database) -> Result<String, Failure> {
     let refused = |error| database.failure(error);
     let mut client = database.connect()?;
-    let last = runs::last(&mut client, &database.schema).map_err(refused)?;
+    let last = runs::last(&mut *client, &database.schema).map_err(refused)?;
     let of_run = match last {
-        Some(run) => runs::relay(&mut client, run.id).map_err(refused)?,
+        Some(run) => runs::relay(&mut *client, run.id).map_err(refused)?,
         None => None,
     };
     Ok(of_run.map_or_else(|| PUBLIC_RELAY.to_owned(), |(relay, _)| relay))

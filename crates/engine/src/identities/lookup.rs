@@ -17,6 +17,7 @@ use ledger::locks::{self, Hold, Lock};
 use load::actors::Actor;
 use observe::Progress;
 use observe::units::counted;
+use pg::Connection;
 use postgres::Client;
 use process::{Database, Failure, Patient, Stop, threads};
 use std::fs::File;
@@ -170,13 +171,13 @@ pub(crate) fn look_up_due(
 }
 
 /// The session of the only process that verifies claimed handles.
-fn verify_alone(database: &Database) -> Result<Client, Failure> {
+fn verify_alone(database: &Database) -> Result<Connection, Failure> {
     let mut client = database.connect()?;
     let refused = |error: postgres::Error| database.failure(error);
-    if locks::try_acquire(&mut client, Lock::Claims, Hold::Session).map_err(refused)? {
+    if locks::try_acquire(&mut *client, Lock::Claims, Hold::Session).map_err(refused)? {
         return Ok(client);
     }
-    let holder = locks::holder(&mut client, Lock::Claims).map_err(refused)?;
+    let holder = locks::holder(&mut *client, Lock::Claims).map_err(refused)?;
     let who = holder.unwrap_or_else(|| "another session".to_owned());
     Err(
         Failure::new(format!("{who} verifies claimed handles in this database"))

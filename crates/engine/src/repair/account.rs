@@ -16,8 +16,7 @@ use ledger::states::{Inactive, State};
 use load::fresh::Probes;
 use load::{Choice, Chunk, Costs, EncodeError, Encoder, LoadError, Loader, LoaderOptions, Origin};
 use load::{Remover, revs};
-use pg::{DbError, DbErrorKind};
-use postgres::Client;
+use pg::{Connection, DbError, DbErrorKind};
 use process::{Database, Failure, Stop};
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +45,7 @@ pub(super) struct Work<'w> {
     pub(super) run: i64,
     pub(super) choice: Choice,
     pub(super) indexed: Vec<(String, String)>,
-    pub(super) client: Client,
+    pub(super) client: Connection,
     /// It stays connected from one account to the next.
     pub(super) loader: Loader,
 }
@@ -199,8 +198,8 @@ impl Work<'_> {
             host: host_of(pds),
         };
         let host = wanted.host.clone();
-        let leased = repos::add(&mut self.client, schema, &[wanted])
-            .and_then(|_| hosts::lease_one(&mut self.client, schema, &host));
+        let leased = repos::add(&mut *self.client, schema, &[wanted])
+            .and_then(|_| hosts::lease_one(&mut *self.client, schema, &host));
         leased.map_err(DbError::from)?.ok_or_else(|| {
             NotStored::Busy(format!(
                 "another skyfill works on its host {host}; the account is pending there"
@@ -209,7 +208,7 @@ impl Work<'_> {
     }
 
     fn release(&mut self, lease: i64) -> Result<(), NotStored> {
-        hosts::release(&mut self.client, &self.database.schema, &[lease])
+        hosts::release(&mut *self.client, &self.database.schema, &[lease])
             .map_err(|error| DbError::from(error).into())
     }
 
@@ -222,7 +221,7 @@ impl Work<'_> {
             error: Some(why.to_owned()),
             proof: None,
         };
-        repos::note(&mut self.client, &self.database.schema, &[note])
+        repos::note(&mut *self.client, &self.database.schema, &[note])
             .map(drop)
             .map_err(|error| DbError::from(error).into())
     }

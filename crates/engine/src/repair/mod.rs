@@ -228,7 +228,7 @@ fn all(
         }
         if let Some(document) = &fetched.0 {
             let note = documents::good(did.clone(), document.clone());
-            accounts::add_documents(&mut work.client, &work.database.schema, &[note])
+            accounts::add_documents(&mut *work.client, &work.database.schema, &[note])
                 .map_err(|error| work.database.failure(error))?;
         }
         match work.account(&did, fetched)? {

@@ -31,7 +31,7 @@ impl Left {
         let (database, options) = (session.database, session.options);
         let refused = |error: postgres::Error| database.failure(error);
         let mut client = database.connect()?;
-        let (coverage, stored) = Coverage::kept(&mut client, &database.schema).map_err(refused)?;
+        let (coverage, stored) = Coverage::kept(&mut *client, &database.schema).map_err(refused)?;
         let server = Server::of(&mut client).map_err(refused)?;
         let work = Work {
             repos: coverage.count(|_| true),

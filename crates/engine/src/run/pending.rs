@@ -141,18 +141,18 @@ pub(crate) fn load_pending(
     let database = session.database;
     let mut client = database.connect()?;
     let refused = |error: postgres::Error| database.failure(error);
-    let open = repos::count_open(&mut client, &database.schema, Which::All).map_err(refused)?;
+    let open = repos::count_open(&mut *client, &database.schema, Which::All).map_err(refused)?;
     // Of two that begin at once, the second one continues with the run of the first.
     locks::acquire(
-        &mut client,
+        &mut *client,
         Lock::Begin,
         Hold::Session,
         session.stop.waits(),
     )
     .map_err(|error| database.db_failure(&error))?;
-    let last = runs::last(&mut client, &database.schema).map_err(refused)?;
+    let last = runs::last(&mut *client, &database.schema).map_err(refused)?;
     let run = current_run(session, new, &mut client, last.as_ref(), open)?;
-    locks::unlock(&mut client, Lock::Begin).map_err(refused)?;
+    locks::unlock(&mut *client, Lock::Begin).map_err(refused)?;
     let Some(mut run) = run else {
         return Ok(None);
     };
@@ -166,7 +166,7 @@ pub(crate) fn load_pending(
         {
             return Ok(Some(Done::stopped(run, None)));
         }
-        runs::load_again(&mut client, run.id).map_err(refused)?;
+        runs::load_again(&mut *client, run.id).map_err(refused)?;
         (run.phase, run.mode) = (Phase::Load, Mode::Merge);
     }
     if run.phase == Phase::Load
@@ -218,13 +218,13 @@ fn rounds(
                     counted(repos, "repo")
                 );
                 let mut client = database.connect()?;
-                runs::load_again(&mut client, run.id).map_err(|error| database.failure(error))?;
+                runs::load_again(&mut *client, run.id).map_err(|error| database.failure(error))?;
                 (run.phase, run.mode, open) = (Phase::Load, Mode::Merge, repos);
                 rounds += 1;
             }
             Finish::JoinLoad => {
                 let mut client = database.connect()?;
-                open = repos::count_open(&mut client, &database.schema, Which::All)
+                open = repos::count_open(&mut *client, &database.schema, Which::All)
                     .map_err(|error| database.failure(error))?;
                 observe::log!(
                     "another skyfill loads {} again; this one takes part",

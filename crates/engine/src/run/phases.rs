@@ -144,7 +144,7 @@ pub(crate) fn finish(
         return Ok(Finish::Ended(Outcome::Stopped));
     }
     let last =
-        runs::last(&mut client, &database.schema).map_err(|error| database.failure(error))?;
+        runs::last(&mut *client, &database.schema).map_err(|error| database.failure(error))?;
     if let Some(last) = last.filter(|last| last.id == run.id) {
         (run.phase, run.mode) = (last.phase, last.mode);
     }
@@ -333,10 +333,10 @@ pub(crate) fn look_up_changed(session: &Session<'_>, now: i64) -> Result<bool, F
     let database = session.database;
     let refused = |error: postgres::Error| database.failure(error);
     let mut client = database.connect()?;
-    if let Some(began) = runs::first_began(&mut client, &database.schema).map_err(refused)? {
+    if let Some(began) = runs::first_began(&mut *client, &database.schema).map_err(refused)? {
         identities::export_from(&mut client, database, &session.options.directory, &began)?;
     }
-    ledger::identity::look_again(&mut client, &database.schema, Again::Web).map_err(refused)?;
+    ledger::identity::look_again(&mut *client, &database.schema, Again::Web).map_err(refused)?;
     drop(client);
     observe::log!("looking up accounts that changed");
     let options = identities_options(session, handles, now, Bulk::Known);

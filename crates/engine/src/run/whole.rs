@@ -88,9 +88,9 @@ pub fn run(session: &Session<'_>, options: Options) -> Result<(Ended, u64), Fail
         }
     } else {
         observer.reached(Milestone::Discovered)?;
-        let last = runs::last(&mut client, &database.schema).map_err(refused)?;
+        let last = runs::last(&mut *client, &database.schema).map_err(refused)?;
         let found =
-            repos::count_open(&mut client, &database.schema, Which::All).map_err(refused)?;
+            repos::count_open(&mut *client, &database.schema, Which::All).map_err(refused)?;
         if last.is_none() && !any && found == 0 {
             return Err(
                 Failure::usage("there is nothing to continue: no run has begun on this database")
@@ -104,7 +104,7 @@ pub fn run(session: &Session<'_>, options: Options) -> Result<(Ended, u64), Fail
     if let Some(done) = done {
         return Ok((Ended::Run(Box::new(done)), bad_lines));
     }
-    settings::forget_run(&mut client, &database.schema).map_err(refused)?;
+    settings::forget_run(&mut *client, &database.schema).map_err(refused)?;
     observe::log!("nothing is pending");
     if let Some(path) = &session.options.certificate
         && verify::after_run(Some(path), database, &session.stop, observer)?.is_none()
@@ -119,7 +119,7 @@ pub fn run(session: &Session<'_>, options: Options) -> Result<(Ended, u64), Fail
 /// # Errors
 /// The database cannot be used.
 pub fn has_other_workers(database: &Database) -> Result<bool, Failure> {
-    workers::any_loads(&mut database.connect()?, &database.schema)
+    workers::any_loads(&mut *database.connect()?, &database.schema)
         .map_err(|error| database.failure(error))
 }
 
@@ -250,7 +250,7 @@ fn load_beside(
         if session.stop.is_set() {
             return Ok(None);
         }
-        let open = repos::count_open(&mut client, &database.schema, Which::All)
+        let open = repos::count_open(&mut *client, &database.schema, Which::All)
             .map_err(|error| database.failure(error))?;
         if news.is_over || news.has_begun && open > 0 {
             // Where the pass did not learn it, the relay is not asked once more.

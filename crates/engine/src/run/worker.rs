@@ -77,6 +77,6 @@ pub(crate) fn join(
         slots,
     };
     let mut client = database.connect()?;
-    workers::join(&mut client, &database.schema, &joining, worker.lease)
+    workers::join(&mut *client, &database.schema, &joining, worker.lease)
         .map_err(|error| database.failure(error))
 }

@@ -23,8 +23,8 @@ pub struct Account {
 pub fn read(database: &Database, did: &str) -> Result<Account, Failure> {
     let mut client = open(database)?;
     let refused = |error| database.failure(error);
-    let repo = about::repo(&mut client, &database.schema, did).map_err(refused)?;
-    let identity = about::identity(&mut client, &database.schema, did).map_err(refused)?;
+    let repo = about::repo(&mut *client, &database.schema, did).map_err(refused)?;
+    let identity = about::identity(&mut *client, &database.schema, did).map_err(refused)?;
     if repo.is_none() && identity.is_none() {
         return Err(Failure::usage(format!(
             "--did {did}: the ledger does not know this account"

@@ -14,7 +14,7 @@ use std::time::Duration;
 /// The database cannot be read.
 pub fn read(database: &Database) -> Result<Vec<Group>, Failure> {
     let mut client = open(database)?;
-    failures::by_reason(&mut client, &database.schema, None)
+    failures::by_reason(&mut *client, &database.schema, None)
         .map_err(|error| database.failure(error))
 }
 

@@ -24,14 +24,14 @@ pub fn read(database: &Database, name: &str) -> Result<Host, Failure> {
     let mut client = open(database)?;
     let refused = |error| database.failure(error);
     let schema = &database.schema;
-    let (found, _) = hosts::known(&mut client, schema, Chosen::One(name)).map_err(refused)?;
+    let (found, _) = hosts::known(&mut *client, schema, Chosen::One(name)).map_err(refused)?;
     let Some(known) = found.into_iter().next() else {
         return Err(
             Failure::usage(format!("--host {name}: the ledger knows no such host"))
                 .hint("skyfill status --hosts all names those that it knows"),
         );
     };
-    let failures = failures::by_reason(&mut client, schema, Some(name)).map_err(refused)?;
+    let failures = failures::by_reason(&mut *client, schema, Some(name)).map_err(refused)?;
     Ok(Host { known, failures })
 }
 

@@ -25,6 +25,7 @@ use ledger::settings::{self, Setting};
 use ledger::tally::{self, Stored};
 use ledger::workers::{self, Worker};
 use ledger::{listing, runs};
+use pg::Connection;
 use postgres::Client;
 use process::stop::PATIENT;
 use process::{Database, Failure};
@@ -116,7 +117,7 @@ impl Status {
 ///
 /// # Errors
 /// The database cannot be read, or skyfill has not worked on it.
-pub(crate) fn open(database: &Database) -> Result<Client, Failure> {
+pub(crate) fn open(database: &Database) -> Result<Connection, Failure> {
     let mut client = database.connect()?;
     database.require_ledger(&mut client)?;
     database.require_trusted(&mut client)?;

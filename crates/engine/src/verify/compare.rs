@@ -231,7 +231,7 @@ pub(crate) fn after_run(
 }
 
 fn sample(database: &Database, count: u64) -> Result<Vec<String>, Failure> {
-    verified::sample(&mut database.connect()?, &database.schema, count)
+    verified::sample(&mut *database.connect()?, &database.schema, count)
         .map_err(|error| database.failure(error))
 }
 
@@ -245,7 +245,7 @@ struct Work {
 impl Work {
     /// Some accounts.
     fn of_part(database: &Database, dids: Vec<String>) -> Result<Self, Failure> {
-        let began = ledger::coverage::now(&mut database.connect()?);
+        let began = ledger::coverage::now(&mut *database.connect()?);
         Ok(Self {
             which: Which::Named(dids),
             began: began.map_err(|error| database.failure(error))?,
@@ -256,18 +256,18 @@ impl Work {
     fn of_all(database: &Database, all: bool) -> Result<Self, Failure> {
         let refused = |error| database.failure(error);
         let (mut client, schema) = (database.connect()?, &database.schema);
-        let suffices = verified::changes_suffice(&mut client, schema).map_err(refused)?;
+        let suffices = verified::changes_suffice(&mut *client, schema).map_err(refused)?;
         if suffices && !all {
             observe::step!("comparing the repos that were stored since they were compared");
             return Ok(Self {
                 which: Which::Changed,
-                began: ledger::coverage::now(&mut client).map_err(refused)?,
+                began: ledger::coverage::now(&mut *client).map_err(refused)?,
             });
         }
         // What was compared before somebody else wrote has to be compared again.
-        let is_trusted = verified::is_trusted(&mut client, schema).map_err(refused)?;
+        let is_trusted = verified::is_trusted(&mut *client, schema).map_err(refused)?;
         let (began, continues) =
-            verified::begin_pass(&mut client, schema, !is_trusted).map_err(refused)?;
+            verified::begin_pass(&mut *client, schema, !is_trusted).map_err(refused)?;
         if continues {
             observe::log!("continuing the comparison that was interrupted");
         }
@@ -285,7 +285,7 @@ impl Work {
             Which::Changed => false,
         };
         verified::note_proof(
-            &mut database.connect()?,
+            &mut *database.connect()?,
             &database.schema,
             &self.began,
             report.differences,
@@ -312,7 +312,7 @@ impl Tables<'_> {
             Which::Named(dids) => Some(dids.len() as u64),
             Which::Changed => None,
             Which::All(_) => Some(
-                ledger::repos::count(&mut database.connect()?, &database.schema)
+                ledger::repos::count(&mut *database.connect()?, &database.schema)
                     .map_err(|error| database.failure(error))?,
             ),
         };
@@ -375,7 +375,7 @@ impl Tables<'_> {
 /// As many threads as asked for, or as the machine has cores, if the server has sessions for them.
 fn threads_of(database: &Database, wanted: Option<usize>) -> Result<usize, Failure> {
     let free =
-        free_connections(&mut database.connect()?).map_err(|error| database.failure(error))?;
+        free_connections(&mut *database.connect()?).map_err(|error| database.failure(error))?;
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let most = free.saturating_sub(OTHER_SESSIONS);
     Ok(wanted.unwrap_or(cores).min(MOST_THREADS).min(most).max(1))
@@ -418,10 +418,10 @@ fn repair(
 ) -> Result<Repaired, Failure> {
     let mut client = database.connect()?;
     if let Some(keys) = keys {
-        ledger::identity::add_documents(&mut client, &database.schema, &keys.lock_doubted())
+        ledger::identity::add_documents(&mut *client, &database.schema, &keys.lock_doubted())
             .map_err(|error| database.failure(error))?;
     }
-    let marked = ledger::repos::rebuild(&mut client, &database.schema, &report.differing)
+    let marked = ledger::repos::rebuild(&mut *client, &database.schema, &report.differing)
         .map_err(|error| database.failure(error))?;
     Ok(Repaired {
         marked,

@@ -8,7 +8,7 @@ use process::{Database, Ended, Failure};
 
 pub(crate) fn run(args: &DashboardArgs) -> Result<Ended, Failure> {
     let database = Database::open_existing(&args.database.target())?;
-    database.require_ledger(&mut database.connect()?)?;
+    database.require_ledger(&mut *database.connect()?)?;
     database.prepare_ledger()?;
     let stop = signals::listen(Workers::default())?;
     listening::start(args.listen, &args.access, Origin::Ledger)?;

@@ -12,7 +12,7 @@ const PATIENCE: u64 = 30;
 
 pub(crate) fn run(given: &ExplainArgs) -> Result<Ended, Failure> {
     let database = Database::open_existing(&given.database.target())?;
-    database.require_ledger(&mut database.connect()?)?;
+    database.require_ledger(&mut *database.connect()?)?;
     let forget = given.memory.forget_settings;
     let args: ExplainArgs = command_line().complete(&database, forget)?;
     let limits = args.hosts.options(PATIENCE)?;

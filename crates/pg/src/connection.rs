@@ -1,0 +1,139 @@
+//! Connections that are used again.
+//!
+//! Most steps of a command are a statement or two. A connection of its own costs such a step 10 to
+//! 20 ms, most of it on the server, which starts a process and has it read the catalogs: a run with
+//! little to do made forty of them. So whoever is done with a connection leaves it to the next one,
+//! without anything that belonged to the first.
+
+use crate::{DbError, connect::anew, connect::begin_session};
+use postgres::Client;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// As many idle connections are kept; together with those in use they are never more than were in
+/// use at one time.
+const MOST: usize = 4;
+/// One that was idle for so long is closed instead of used: the server, or something on the way,
+/// may have forgotten it.
+const IDLE: Duration = Duration::from_secs(60);
+/// One that is so old is not kept: server processes grow with what they have seen.
+const OLD: Duration = Duration::from_secs(600);
+
+/// Takes away what belongs to whoever used the session: settings, locks, temporary tables. What
+/// was prepared ends with its owner.
+const LEAVE: &str = "RESET ALL; SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP";
+
+/// An idle connection.
+struct Idle {
+    url: String,
+    client: Client,
+    made_at: Instant,
+    since: Instant,
+}
+
+static IDLES: Mutex<Vec<Idle>> = Mutex::new(Vec::new());
+
+fn idles() -> MutexGuard<'static, Vec<Idle>> {
+    IDLES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A connection that is left to the next one when it is dropped. It must not be dropped inside a
+/// transaction that was begun by a statement.
+pub struct Connection {
+    url: String,
+    /// Always there until it is dropped.
+    client: Option<Client>,
+    made_at: Instant,
+}
+
+impl Connection {
+    /// Takes an idle connection, or makes one.
+    ///
+    /// # Errors
+    /// See [`DbError`].
+    pub fn open(url: &str) -> Result<Self, DbError> {
+        let (client, made_at) = match take(url) {
+            Some(taken) => taken,
+            None => (anew(url)?, Instant::now()),
+        };
+        Ok(Self {
+            url: url.to_owned(),
+            client: Some(client),
+            made_at,
+        })
+    }
+
+    /// Ends it, because it may not be fit for use: after an error, say.
+    pub fn close(mut self) {
+        drop(self.client.take());
+    }
+
+    /// Takes it for oneself: it ends when it is dropped.
+    pub(crate) fn into_client(mut self) -> Result<Client, DbError> {
+        self.client
+            .take()
+            .ok_or_else(|| DbError::lost("not connected"))
+    }
+}
+
+impl Deref for Connection {
+    type Target = Client;
+
+    #[allow(clippy::expect_used)]
+    fn deref(&self) -> &Client {
+        self.client.as_ref().expect("there until it is dropped")
+    }
+}
+
+impl DerefMut for Connection {
+    #[allow(clippy::expect_used)]
+    fn deref_mut(&mut self) -> &mut Client {
+        self.client.as_mut().expect("there until it is dropped")
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let Some(mut client) = self.client.take() else {
+            return;
+        };
+        if std::thread::panicking()
+            || client.is_closed()
+            || self.made_at.elapsed() > OLD
+            || idles().len() >= MOST
+            || client.batch_execute(LEAVE).is_err()
+        {
+            return;
+        }
+        let mut idles = idles();
+        if idles.len() < MOST {
+            idles.push(Idle {
+                url: std::mem::take(&mut self.url),
+                client,
+                made_at: self.made_at,
+                since: Instant::now(),
+            });
+        }
+    }
+}
+
+/// An idle connection that works, and when it was made. Those that do not are closed.
+fn take(url: &str) -> Option<(Client, Instant)> {
+    loop {
+        let Idle {
+            mut client,
+            made_at,
+            since,
+            ..
+        } = {
+            let mut idles = idles();
+            let at = idles.iter().rposition(|idle| idle.url == url)?;
+            idles.swap_remove(at)
+        };
+        let is_fit = since.elapsed() < IDLE && !client.is_closed();
+        if is_fit && begin_session(&mut client).is_ok() {
+            return Some((client, made_at));
+        }
+    }
+}
