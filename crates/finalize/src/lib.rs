@@ -9,13 +9,13 @@
 //! next start continues, whatever stopped finalize. Every stage writes only what differs, so a
 //! second run changes nothing, and flags of an earlier, smaller load heal.
 //!
-//! Work tables in schema `skyfill` carry rows from stage to stage; they are dropped at the end.
-//! What finalize keeps for the next time, to find what a change concerns, is in the tables
-//! `derived_*`.
+//! Work tables in schema `skyfill` carry rows from stage to stage. What finalize keeps for the next
+//! time, to find what a change concerns, is in the tables `derived_*`.
 
 mod run;
 mod slicing;
 mod stage;
+mod work_tables;
 
 pub use run::{Ended, Finalize, FinalizeError, Report};
 pub use stage::{Extent, Stage};

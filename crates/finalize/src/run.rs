@@ -2,6 +2,7 @@
 
 use crate::slicing;
 use crate::stage::{self, Extent, Slicing, Stage};
+use crate::work_tables;
 use ledger::changes::{self, Finalized, Writers};
 use ledger::locks::{self, Hold, Lock};
 use ledger::{failpoint, slices};
@@ -160,14 +161,8 @@ impl Finalize<'_> {
             let Some(extent) = self.begin(client)? else {
                 return Ok(Ended::Done);
             };
-            let stages = extent.stages();
-            for (at, stage) in stages.iter().enumerate() {
-                if at > 0 {
-                    self.plan(client, stage, extent)?;
-                }
-                if let Some(outcome) = self.work(client, stage, (at + 1, stages.len()), extent)? {
-                    return Ok(outcome);
-                }
+            if let Some(outcome) = self.do_stages(client, extent)? {
+                return Ok(outcome);
             }
             let outcome = self.end(client, extent)?;
             // Loads may have noted changes meanwhile.
@@ -175,6 +170,91 @@ impl Finalize<'_> {
                 return Ok(outcome);
             }
         }
+    }
+
+    /// Does all stages; an outcome if it ends here.
+    fn do_stages(
+        &self,
+        client: &mut Client,
+        extent: Extent,
+    ) -> Result<Option<Ended>, FinalizeError> {
+        let stages = extent.stages();
+        let is_small = |client: &mut Client, at: usize| match (extent, at) {
+            (Extent::Changes, 1) => slicing::are_posts_few(client, self.slice_rows),
+            _ => Ok(false),
+        };
+        for (at, stage) in stages.iter().enumerate() {
+            // The first stage has found the posts.
+            if is_small(client, at)? {
+                return self.do_small(client, at, &stages);
+            }
+            if at > 0 {
+                self.plan(client, stage, extent)?;
+            }
+            if let Some(outcome) = self.work(client, stage, (at + 1, stages.len()), extent)? {
+                return Ok(Some(outcome));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Does the stages from the one at `first` on, of few changes: a slice each, and one request to
+    /// the server for each slice. Nothing waits for the disk, since [`Self::end`] does.
+    fn do_small(
+        &self,
+        client: &mut Client,
+        first: usize,
+        stages: &[&Stage],
+    ) -> Result<Option<Ended>, FinalizeError> {
+        let extent = Extent::Changes;
+        let names: Vec<&str> = stages.iter().map(|stage| stage.name).collect();
+        slices::plan_whole(client, &self.schema, &names[first..])?;
+        let counts = slices::counts(client, &self.schema)?;
+        for (at, stage) in stages.iter().enumerate().skip(first) {
+            let number = (at + 1, stages.len());
+            let (planned, done) = counts.get(stage.name).copied().unwrap_or((0, 0));
+            // An earlier run with smaller slices began it.
+            if planned > 1 {
+                if let Some(outcome) = self.work(client, stage, number, extent)? {
+                    return Ok(Some(outcome));
+                }
+                continue;
+            }
+            if (self.stop)() {
+                return Ok(Some(Ended::Stopped));
+            }
+            (self.report)(Report::Stage {
+                stage,
+                number,
+                planned,
+                done,
+            });
+            if done == planned {
+                continue;
+            }
+            let statements = self.statements(stage, extent, (None, None));
+            let done = slices::whole_is_done(&self.schema, stage.name);
+            client.batch_execute(&format!(
+                "SET LOCAL synchronous_commit = off; {statements}; {done}"
+            ))?;
+            failpoint::pass("slice");
+            (self.report)(Report::Slice(stage));
+        }
+        Ok(None)
+    }
+
+    /// The statements of a slice.
+    fn statements(
+        &self,
+        stage: &Stage,
+        extent: Extent,
+        bounds: (Option<&str>, Option<&str>),
+    ) -> String {
+        let mut statements = stage.statements(extent, bounds, &self.notifications);
+        if extent != Extent::Noted && stage.updates_rows_of_loads() {
+            statements = changes::noting_updates(&self.schema, &statements);
+        }
+        format!("{}{statements}", Self::setting(extent))
     }
 
     fn waits(&self) -> Waits<'_> {
@@ -310,7 +390,7 @@ impl Finalize<'_> {
             return Ok(false);
         };
         slices::forget(&mut txn)?;
-        make_work_tables(&mut txn)?;
+        work_tables::ready(&mut txn)?;
         // After some time of waiting, what the server has not counted is lost.
         let are_counts_lost = writers == Writers::Uncounted;
         let into = "skyfill.finalize_change";
@@ -338,8 +418,8 @@ impl Finalize<'_> {
             "CREATE TEMPORARY TABLE left_change ON COMMIT DROP AS {left}"
         ))?;
         slices::forget(&mut txn)?;
-        make_work_tables(&mut txn)?;
-        make_derived_tables(&mut txn)?;
+        work_tables::make(&mut txn)?;
+        work_tables::make_derived(&mut txn)?;
         changes::take(
             &mut txn,
             &self.schema,
@@ -367,8 +447,8 @@ impl Finalize<'_> {
         slices::forget(&mut txn)?;
         txn.batch_execute(&stage::gone(&self.schema))?;
         changes::begin_everything(&mut txn, &self.schema)?;
-        make_work_tables(&mut txn)?;
-        make_derived_tables(&mut txn)?;
+        work_tables::make(&mut txn)?;
+        work_tables::make_derived(&mut txn)?;
         txn.commit()?;
         vacuum(client, self.report)?;
         self.plan(client, Extent::Everything.stages()[0], Extent::Everything)?;
@@ -495,11 +575,7 @@ impl Finalize<'_> {
             return Ok(false);
         };
         let bounds = (slice.lower.as_deref(), slice.upper.as_deref());
-        let mut statements = stage.statements(extent, bounds, &self.notifications);
-        if extent != Extent::Noted {
-            statements = changes::noting_updates(&self.schema, &statements);
-        }
-        txn.batch_execute(&format!("{}{statements}", Self::setting(extent)))?;
+        txn.batch_execute(&self.statements(stage, extent, bounds))?;
         slices::done(&mut txn, &self.schema, stage.name, slice.number)?;
         failpoint::pass("slice");
         txn.commit()?;
@@ -514,7 +590,7 @@ impl Finalize<'_> {
         Ok(true)
     }
 
-    /// Drops the work tables, if all stages are still as they were done.
+    /// Leaves the work tables empty, if all stages are still as they were done.
     fn end(&self, client: &mut Client, extent: Extent) -> Result<Ended, FinalizeError> {
         if extent == Extent::Everything {
             client.batch_execute(
@@ -523,17 +599,22 @@ impl Finalize<'_> {
         }
         let mut txn = client.transaction()?;
         slices::after_loads(&mut txn, self.waits())?;
+        let counts = slices::counts(&mut txn, &self.schema)?;
         for stage in extent.stages() {
-            let (planned, done) = slices::count(&mut txn, &self.schema, stage.name)?;
-            if planned == 0 || done < planned {
-                return Ok(Ended::OutOfDate);
+            match counts.get(stage.name) {
+                Some((planned, done)) if done == planned => {}
+                _ => return Ok(Ended::OutOfDate),
             }
         }
         let is_impossible = extent == Extent::Changes
             && txn
                 .query_one(include_str!("../sql/impossible.sql"), &[])?
                 .get(0);
-        txn.batch_execute(include_str!("../sql/drop.sql"))?;
+        match extent {
+            Extent::Changes => work_tables::empty(&mut txn)?,
+            Extent::Everything => work_tables::make(&mut txn)?,
+            Extent::Noted => work_tables::drop_all(&mut txn)?,
+        }
         slices::forget(&mut txn)?;
         match extent {
             Extent::Everything => {
@@ -542,7 +623,7 @@ impl Finalize<'_> {
             }
             Extent::Changes if is_impossible => changes::distrust(&mut txn, &self.schema)?,
             Extent::Changes => {}
-            Extent::Noted => txn.batch_execute(include_str!("../sql/drop-derived.sql"))?,
+            Extent::Noted => work_tables::drop_derived(&mut txn)?,
         }
         txn.commit()?;
         if is_impossible {
@@ -554,20 +635,6 @@ impl Finalize<'_> {
 
 /// Fewer changes than a quarter of this are never too many.
 const FEW: u64 = 40_000;
-
-fn make_work_tables(txn: &mut Transaction<'_>) -> Result<(), DbError> {
-    txn.batch_execute(include_str!("../sql/drop.sql"))?;
-    txn.batch_execute(include_str!("../sql/functions.sql"))?;
-    txn.batch_execute(include_str!("../sql/tables.sql"))?;
-    Ok(())
-}
-
-/// The tables of what finalize keeps for the next time, empty.
-fn make_derived_tables(txn: &mut Transaction<'_>) -> Result<(), DbError> {
-    txn.batch_execute(include_str!("../sql/drop-derived.sql"))?;
-    txn.batch_execute(include_str!("../sql/derived.sql"))?;
-    Ok(())
-}
 
 /// Vacuums and analyzes tables of which the planner knows little, or whose indexes could not be
 /// read alone.

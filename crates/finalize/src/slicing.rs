@@ -25,6 +25,11 @@ pub(crate) fn bounds(
     }
 }
 
+/// Whether the posts that are computed again are one slice.
+pub(crate) fn are_posts_few(client: &mut impl GenericClient, rows: u64) -> Result<bool, Error> {
+    Ok(numbers(client, "finalize_post", rows)?.0.is_empty())
+}
+
 /// Bounds between `step` numbers each of a work table, and its last number.
 fn numbers(
     client: &mut impl GenericClient,

@@ -68,6 +68,7 @@ pub(crate) enum Slicing {
     Whole,
 }
 
+const FLAGS: &str = "flags";
 const QUOTE_CIDS: &str = "quote-cids";
 const POST_COUNTS: &str = "post-counts";
 const PROFILE_COUNTS: &str = "profile-counts";
@@ -220,7 +221,7 @@ static STAGES: &[Stage] = &[
         }),
     },
     Stage {
-        name: "flags",
+        name: FLAGS,
         about: "the flags of posts",
         sql: include_str!("../sql/flags.sql"),
         everything: ALL_POSTS,
@@ -329,6 +330,11 @@ impl Stage {
                 _ => self.changes.as_ref(),
             },
         }
+    }
+
+    /// Whether it updates rows that loads write ([`ledger::changes::noting_updates`]).
+    pub(crate) fn updates_rows_of_loads(&self) -> bool {
+        self.name == FLAGS
     }
 
     /// How it is cut.

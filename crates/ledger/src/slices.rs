@@ -4,6 +4,7 @@
 use crate::locks::{self, Hold, Lock};
 use pg::{DbError, Waits};
 use postgres::{Error, GenericClient, Transaction};
+use std::collections::HashMap;
 
 /// A slice of a stage: from `lower` up to, but not, `upper`; open where there is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +32,23 @@ pub fn count(
     )?;
     let number = |at: usize| u64::try_from(row.get::<_, i64>(at)).unwrap_or(0);
     Ok((number(0), number(1)))
+}
+
+/// The same of each stage that was planned.
+///
+/// # Errors
+/// The server refused.
+pub fn counts(
+    client: &mut impl GenericClient,
+    schema: &str,
+) -> Result<HashMap<String, (u64, u64)>, Error> {
+    let rows = client.query(
+        "SELECT stage, count(*), count(*) FILTER (WHERE done) FROM skyfill.finalize_slice WHERE schema_name = $1 GROUP BY stage",
+        &[&schema],
+    )?;
+    let number = |row: &postgres::Row, at| u64::try_from(row.get::<_, i64>(at)).unwrap_or(0);
+    let of_stage = |row: &postgres::Row| (row.get(0), (number(row, 1), number(row, 2)));
+    Ok(rows.iter().map(of_stage).collect())
 }
 
 /// How many slices of all stages there are so far, and how many of them are done.
@@ -68,6 +86,31 @@ pub fn plan(
         lower = upper;
     }
     Ok(())
+}
+
+/// Makes each of these stages one slice, unless it was planned before.
+///
+/// # Errors
+/// The server refused.
+pub fn plan_whole(
+    client: &mut impl GenericClient,
+    schema: &str,
+    stages: &[&str],
+) -> Result<(), Error> {
+    client.execute(
+        "INSERT INTO skyfill.finalize_slice (schema_name, stage, number) SELECT $1, s, 0 FROM unnest($2::text[]) s
+         WHERE NOT EXISTS (SELECT FROM skyfill.finalize_slice p WHERE p.schema_name = $1 AND p.stage = s)",
+        &[&schema, &stages],
+    )?;
+    Ok(())
+}
+
+/// The statement that notes that a stage of one slice is done.
+#[must_use]
+pub fn whole_is_done(schema: &str, stage: &str) -> String {
+    format!(
+        "UPDATE skyfill.finalize_slice SET done = true WHERE schema_name = '{schema}' AND stage = '{stage}' AND number = 0"
+    )
 }
 
 /// Claims the next slice of a stage that is not done, and holds it until the transaction ends.

@@ -50,7 +50,9 @@ impl Report {
         let mut client = database.connect()?;
         let refused = |error| database.failure(error);
         let samples = match &status.coverage.run {
-            Some(run) => history::of_run(&mut *client, &database.schema, run.id).map_err(refused)?,
+            Some(run) => {
+                history::of_run(&mut *client, &database.schema, run.id).map_err(refused)?
+            }
             None => Vec::new(),
         };
         let failures = failed::read(database)?;
