@@ -29,9 +29,9 @@ use postgres::Client;
 use rows::route;
 use std::fmt::Write;
 
-/// Settings and temporary tables of a new connection.
+/// Settings and own temporary tables of a new connection; the others are made as they are needed.
 pub(crate) fn prepare_session(client: &mut Client, schema: &str) -> Result<(), DbError> {
-    client.batch_execute(&staging::session(schema))?;
+    client.batch_execute(&staging::session_settings(schema))?;
     client.batch_execute(
         "CREATE TEMPORARY TABLE had (uri text PRIMARY KEY, cid text NOT NULL, did text NOT NULL, \"indexedAt\" text NOT NULL);
          CREATE TEMPORARY TABLE touched (uri text PRIMARY KEY)",
@@ -145,6 +145,10 @@ fn replace(
             .map(|row| row.get(0))
             .collect(),
     };
+    let compares_all = !before.distrusted.is_empty() || !inherited.is_empty();
+    if compares_all {
+        staged.make(client, table::ALL)?;
+    }
     let touched = match had {
         0 => 0,
         _ => find_touched(client, before, &inherited)?,
@@ -166,7 +170,7 @@ fn replace(
         owned.delete_all(client, &chosen(&before.distrusted))?;
         owned.delete_unstaged(client, &chosen(&inherited))?;
     }
-    if !before.distrusted.is_empty() || !inherited.is_empty() {
+    if compares_all {
         owned::delete_holders_of_keys(client, noting)?;
         owned::delete_mislabeled(client, noting)?;
     }

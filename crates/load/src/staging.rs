@@ -7,7 +7,6 @@ use crate::copy::{self, HEADER, TRAILER};
 use appview::table::{self, Kind, TableInfo};
 use pg::DbError;
 use postgres::Client;
-use std::fmt::Write;
 
 /// Settings of a new connection.
 pub(crate) fn session_settings(schema: &str) -> String {
@@ -20,34 +19,31 @@ pub(crate) fn session_settings(schema: &str) -> String {
     )
 }
 
-/// Settings and temporary tables of a new connection that merges.
+/// Settings and temporary tables of a new connection that merges rows of any table.
 #[must_use]
 pub fn session(schema: &str) -> String {
-    let mut sql = session_settings(schema);
-    for table in table::ALL {
-        let columns: Vec<String> = table
-            .columns
-            .iter()
-            .map(|c| {
-                format!(
-                    "\"{}\" {}",
-                    c.name,
-                    if c.kind == Kind::Jsonb {
-                        "jsonb"
-                    } else {
-                        "text"
-                    }
-                )
-            })
-            .collect();
-        let _ = write!(
-            sql,
-            "CREATE TEMPORARY TABLE \"{}\" ({});",
-            name_of(table),
-            columns.join(", ")
-        );
-    }
-    sql
+    let creates: String = table::ALL.iter().map(create).collect();
+    format!("{}{creates}", session_settings(schema))
+}
+
+/// Creates the temporary table of `table`.
+pub(crate) fn create(table: &TableInfo) -> String {
+    let columns: Vec<String> = table
+        .columns
+        .iter()
+        .map(|column| {
+            let kind = match column.kind {
+                Kind::Jsonb => "jsonb",
+                Kind::Text => "text",
+            };
+            format!("\"{}\" {kind}", column.name)
+        })
+        .collect();
+    format!(
+        "CREATE TEMPORARY TABLE \"{}\" ({});",
+        name_of(table),
+        columns.join(", ")
+    )
 }
 
 /// Name of the temporary table of `table`.
