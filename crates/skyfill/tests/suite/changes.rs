@@ -245,8 +245,8 @@ fn three_ways_to_the_same_tables() {
     });
 }
 
-/// Ends in the transaction of each slice of the changes, after its work and before its commit, and
-/// goes on: what is added is added once.
+/// Ends at each slice of the changes (the first before its commit, those of few posts after theirs),
+/// and goes on: what is added is added once.
 #[test]
 fn killed_in_each_slice_of_the_changes() {
     let mut world = World::new([401, 402]);
@@ -279,6 +279,41 @@ fn killed_in_each_slice_of_the_changes() {
     let whole = TestDb::migrated();
     world.run(&whole, all(&world.net));
     assert_same(&db, &whole.dump(), "after all kills");
+}
+
+/// Work tables that another version of skyfill made, or with rows of who was interrupted, change
+/// nothing.
+#[test]
+fn what_was_left_in_work_tables_is_nobodys() {
+    let mut world = World::new([411, 412]);
+    world.serve_earlier();
+    let db = TestDb::migrated();
+    world.run(&db, all(&world.net));
+    let mut client = db.client();
+    let of_others = [
+        "INSERT INTO skyfill.finalize_bad (uri) SELECT uri FROM bsky.post;
+         INSERT INTO skyfill.finalize_disabled SELECT uri FROM bsky.post;
+         INSERT INTO skyfill.finalize_difference SELECT 'reply', uri, 5 FROM bsky.post;
+         INSERT INTO skyfill.finalize_requote SELECT uri FROM bsky.post",
+        "ALTER TABLE skyfill.finalize_gate DROP COLUMN is_long;
+         COMMENT ON TABLE skyfill.finalize_change IS 'another version'",
+        "DROP TABLE skyfill.finalize_change",
+    ];
+    for (at, left) in of_others.iter().enumerate() {
+        client.batch_execute(left).unwrap();
+        let did = world.net.dids[at].clone();
+        let car = later(&world.earlier[&did], &did, &mut world.random);
+        world.serve(&did, &Step::Repo(car));
+        let output = world.run(&db, [did.as_str()]);
+        assert!(
+            told(&output).contains("computing what depends on"),
+            "{left}: {}",
+            told(&output)
+        );
+    }
+    let whole = TestDb::migrated();
+    world.run(&whole, all(&world.net));
+    assert_same(&db, &whole.dump(), "with what was left");
 }
 
 /// Deletes an account while a slice that sees its posts writes their notifications; the load is

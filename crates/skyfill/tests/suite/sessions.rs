@@ -2,7 +2,7 @@
 //! waited for.
 
 use ledger::locks::{self, Hold, Lock};
-use pg::Waits;
+use pg::{Connection, Waits};
 use postgres::Client;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -39,6 +39,47 @@ fn waiting_for_a_table(command: &str) -> String {
         "SELECT pid FROM pg_stat_activity WHERE datname = current_database()
            AND application_name = 'skyfill {command}' AND wait_event_type = 'Lock' LIMIT 1"
     )
+}
+
+#[test]
+fn a_connection_that_is_used_again_has_nothing_of_who_used_it_before() {
+    let db = TestDb::empty();
+    let process = |client: &mut Client| -> i32 {
+        let sql = "SELECT pg_backend_pid()";
+        client.query_one(sql, &[]).unwrap().get(0)
+    };
+    let mut other = db.client();
+    let mut connection = Connection::open(&db.url).unwrap();
+    let first = process(&mut connection);
+    connection
+        .batch_execute(
+            "SET work_mem = '99MB'; SET skyfill.holder = '7'; SET search_path TO public;
+             CREATE TEMPORARY TABLE left_behind (); SELECT pg_advisory_lock(4712)",
+        )
+        .unwrap();
+    drop(connection);
+    let free = "SELECT pg_try_advisory_lock(4712)";
+    assert!(other.query_one(free, &[]).unwrap().get::<_, bool>(0));
+    let mut connection = Connection::open(&db.url).unwrap();
+    assert_eq!(process(&mut connection), first);
+    let row = connection
+        .query_one(
+            "SELECT current_setting('work_mem') <> '99MB', coalesce(current_setting('skyfill.holder', true), '') = '',
+               current_setting('search_path') = 'pg_catalog, pg_temp', to_regclass('pg_temp.left_behind') IS NULL",
+            &[],
+        )
+        .unwrap();
+    for at in 0..row.len() {
+        assert!(row.get::<_, bool>(at), "{at}");
+    }
+    // One that ended while nobody used it is not handed out.
+    drop(connection);
+    other
+        .execute("SELECT pg_terminate_backend($1, 60000)", &[&first])
+        .unwrap();
+    let mut connection = Connection::open(&db.url).unwrap();
+    assert_ne!(process(&mut connection), first);
+    connection.close();
 }
 
 #[test]
