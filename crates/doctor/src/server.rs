@@ -332,7 +332,8 @@ pub(crate) fn connections(
     let get = |at: usize| -> i64 { row.get(at) };
     let limits = [get(3), get(4)].into_iter().filter(|limit| *limit >= 0);
     let most = limits.chain([get(0) - get(1)]).min().unwrap_or_default();
-    let (free, needed) = (most - get(2), needed(wanted));
+    let idle = i64::try_from(pg::idle_connections()).unwrap_or(0);
+    let (free, needed) = (most - get(2) + idle, needed(wanted));
     let found = Finding::ok(
         "max_connections",
         format!("{free} of {most} are free; a load takes up to {needed}"),

@@ -1,4 +1,4 @@
--- Functions of finalize. They are there while it works.
+-- Functions of finalize. They come and go with its work tables.
 
 -- Authority and collection of an AT-URI; the order of records is by (rkey, URI), in bytes.
 CREATE OR REPLACE FUNCTION skyfill.host_of(uri text) RETURNS text LANGUAGE sql IMMUTABLE AS

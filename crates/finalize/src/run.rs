@@ -199,7 +199,8 @@ impl Finalize<'_> {
     }
 
     /// Does the stages from the one at `first` on, of few changes: a slice each, and one request to
-    /// the server for each slice. Nothing waits for the disk, since [`Self::end`] does.
+    /// the server for each slice. Its commit does not wait for the disk: that of [`Self::end`] does,
+    /// for all before it.
     fn do_small(
         &self,
         client: &mut Client,
@@ -395,6 +396,9 @@ impl Finalize<'_> {
         let are_counts_lost = writers == Writers::Uncounted;
         let into = "skyfill.finalize_change";
         changes::take(&mut txn, &self.schema, into, Some(&known), are_counts_lost)?;
+        if known.changes > MANY {
+            txn.batch_execute(&format!("ANALYZE {into}"))?;
+        }
         let first = Extent::Changes.stages()[0];
         slices::plan(&mut txn, &self.schema, first.name, &[], false)?;
         txn.commit()?;
@@ -409,7 +413,7 @@ impl Finalize<'_> {
         slices::after_loads(&mut txn, self.waits())?;
         let is_left = "SELECT to_regclass('skyfill.finalize_change') IS NOT NULL";
         let left = match txn.query_one(is_left, &[])?.get(0) {
-            true => "TABLE skyfill.finalize_change",
+            true => "SELECT kind, key, other, difference FROM skyfill.finalize_change",
             false => {
                 "SELECT '' AS kind, '' AS key, NULL::text AS other, 0::bigint AS difference WHERE false"
             }
@@ -428,7 +432,10 @@ impl Finalize<'_> {
             false,
         )?;
         changes::distrust_all(&mut txn)?;
-        txn.batch_execute("INSERT INTO skyfill.finalize_change TABLE pg_temp.left_change")?;
+        txn.batch_execute(
+            "INSERT INTO skyfill.finalize_change (kind, key, other, difference)
+             SELECT kind, key, other, difference FROM pg_temp.left_change",
+        )?;
         let noted: i64 = txn
             .query_one("SELECT count(*) FROM skyfill.finalize_change", &[])?
             .get(0);
@@ -632,6 +639,9 @@ impl Finalize<'_> {
         Ok(Ended::Done)
     }
 }
+
+/// So many changes are worth a look before statements about them are planned.
+const MANY: u64 = 1000;
 
 /// Fewer changes than a quarter of this are never too many.
 const FEW: u64 = 40_000;

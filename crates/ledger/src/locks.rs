@@ -53,7 +53,7 @@ pub const READERS: i32 = 0x736b_796b;
 /// How long a lock is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// Until the session ends, or [`unlock`].
+    /// Until [`unlock`], or whoever holds it has done with the connection.
     Session,
     /// Until the transaction ends.
     Transaction,

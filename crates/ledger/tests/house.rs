@@ -120,6 +120,12 @@ fn advisory_locks_are_taken_in_this_crate() {
             assert_eq!(text.matches("pg_advisory_lock(").count(), 1);
             continue;
         }
+        // Who leaves a connection to others gives up whatever it held.
+        let is_left = path.ends_with("pg/src/connection.rs");
+        let text = match is_left {
+            true => text.replace("pg_advisory_unlock_all()", ""),
+            false => text,
+        };
         for function in ["pg_advisory", "pg_try_advisory"] {
             assert!(!text.contains(function), "{}", path.display());
         }

@@ -40,4 +40,5 @@ pub use pg::{DbError, DbErrorKind, Decision, decide};
 pub use remove::Remover;
 pub use replace::Rewritten;
 pub use repo_rows::{Costs, EncodeError, Encoder, HandOn, Origin, Probe};
+pub use skipping::{Taken, taken};
 pub use staging::{RELATIONAL_REASONS, copy_rows};

@@ -1,5 +1,6 @@
 //! Why an entry of a repo is skipped before its rows are made: by its key, its block, its
-//! collection, and what the run chose. Whoever loads a repo and whoever applies a commit asks here.
+//! collection, and what the run chose. Whoever loads a repo, applies a commit, or compares a
+//! database with a repo asks here.
 //! What is found while rows are made stands where they are made: [`Reason::Refused`],
 //! [`Reason::RefusedByDatabase`] and what `--since` leaves out.
 
@@ -10,15 +11,23 @@ use ledger::skipped::Reason;
 use rows::Collection;
 
 /// A record that an AppView knows and the run takes.
-pub(crate) struct Taken<'e, 'a> {
-    pub(crate) collection: Collection,
-    pub(crate) rkey: &'e str,
-    pub(crate) cid: Cid,
-    pub(crate) value: Map<'a>,
+#[derive(Debug)]
+pub struct Taken<'e, 'a> {
+    /// Its collection.
+    pub collection: Collection,
+    /// Its key.
+    pub rkey: &'e str,
+    /// The CID of its block.
+    pub cid: Cid,
+    /// Its fields.
+    pub value: Map<'a>,
 }
 
-/// The record that an entry is, or the reason why it is skipped, with more about it.
-pub(crate) fn taken<'e, 'a>(
+/// The record that an entry is.
+///
+/// # Errors
+/// The reason why it is skipped, with more about it.
+pub fn taken<'e, 'a>(
     entry: &Entry<'e, 'a>,
     choice: &Choice,
 ) -> Result<Taken<'e, 'a>, (Reason, String)> {

@@ -20,9 +20,17 @@ const IDLE: Duration = Duration::from_secs(60);
 /// One that is so old is not kept: server processes grow with what they have seen.
 const OLD: Duration = Duration::from_secs(600);
 
+/// One that was idle for longer is asked whether the server is there, for at most so long.
+const SURE: Duration = Duration::from_secs(1);
+const ASKED: Duration = Duration::from_secs(5);
+
 /// Takes away what belongs to whoever used the session: settings, locks, temporary tables. What
-/// was prepared ends with its owner.
-const LEAVE: &str = "RESET ALL; SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP";
+/// was prepared ends with its owner. Nobody in skyfill sets a role, listens, or has cursors that
+/// outlive a transaction. It fails inside an open transaction: only there is the transaction older
+/// than this request.
+const LEAVE: &str =
+    "SELECT 1 / (pg_catalog.transaction_timestamp() = pg_catalog.statement_timestamp())::integer;
+    RESET ALL; SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP";
 
 /// An idle connection.
 struct Idle {
@@ -33,6 +41,13 @@ struct Idle {
 }
 
 static IDLES: Mutex<Vec<Idle>> = Mutex::new(Vec::new());
+
+/// How many idle connections this process has: the server counts them, and whoever needs one takes
+/// one of them.
+#[must_use]
+pub fn idle_connections() -> usize {
+    idles().len()
+}
 
 fn idles() -> MutexGuard<'static, Vec<Idle>> {
     IDLES.lock().unwrap_or_else(PoisonError::into_inner)
@@ -98,6 +113,7 @@ impl Drop for Connection {
         let Some(mut client) = self.client.take() else {
             return;
         };
+        drop(forgotten());
         if std::thread::panicking()
             || client.is_closed()
             || self.made_at.elapsed() > OLD
@@ -118,6 +134,16 @@ impl Drop for Connection {
     }
 }
 
+/// Takes out those that were idle for too long, whoever they were for.
+fn forgotten() -> Vec<Idle> {
+    let mut idles = idles();
+    let (old, kept) = idles
+        .drain(..)
+        .partition(|idle| idle.since.elapsed() > IDLE);
+    *idles = kept;
+    old
+}
+
 /// An idle connection that works, and when it was made. Those that do not are closed.
 fn take(url: &str) -> Option<(Client, Instant)> {
     loop {
@@ -131,8 +157,15 @@ fn take(url: &str) -> Option<(Client, Instant)> {
             let at = idles.iter().rposition(|idle| idle.url == url)?;
             idles.swap_remove(at)
         };
-        let is_fit = since.elapsed() < IDLE && !client.is_closed();
-        if is_fit && begin_session(&mut client).is_ok() {
+        if client.is_closed() || since.elapsed() > IDLE {
+            continue;
+        }
+        if since.elapsed() > SURE && client.is_valid(ASKED).is_err() {
+            // To close what does not answer would wait for the answer.
+            std::mem::forget(client);
+            continue;
+        }
+        if begin_session(&mut client).is_ok() {
             return Some((client, made_at));
         }
     }

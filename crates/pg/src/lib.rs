@@ -1,6 +1,6 @@
 //! Connections to PostgreSQL, for the whole product: what they are made of ([`Settings`]), how one
-//! is made and used again ([`connect`], [`Connection`]), what an error means for whoever meets it ([`decide`]), and how the server
-//! is waited for ([`persist`], [`Persistent`]).
+//! is made and used again ([`connect`], [`Connection`]), what an error means for whoever meets it
+//! ([`decide`]), and how the server is waited for ([`persist`], [`Persistent`]).
 //!
 //! Nothing else in skyfill connects to a database, so that every session has the settings that
 //! skyfill's statements rely on, notices a peer that vanished, and is named in `pg_stat_activity`.
@@ -17,7 +17,7 @@ mod wait;
 
 pub use cancel::cancel_all;
 pub use connect::{SESSION, connect, name_process, search_path, shown};
-pub use connection::Connection;
+pub use connection::{Connection, idle_connections};
 pub use error::{DbError, DbErrorKind, Decision, decide, is_transient};
 pub use pooler::require_sessions;
 pub use settings::{Server, Settings, SslMode};

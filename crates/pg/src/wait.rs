@@ -176,7 +176,7 @@ pub struct Persistent<'p> {
     waits: Waits<'p>,
 }
 
-/// What a new session begins with: settings, and locks that it holds as long as it lives.
+/// What a session begins with: settings, and locks that it holds as long as the value lives.
 type Setup<'p> = Box<dyn FnMut(&mut Client) -> Result<(), DbError> + Send + 'p>;
 
 impl<'p> Persistent<'p> {

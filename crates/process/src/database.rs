@@ -138,7 +138,11 @@ impl Database {
 
     /// Makes sure that sessions are skyfill's own as long as they are open.
     pub fn require_sessions(&self, client: &mut Client) -> Result<(), Failure> {
-        pg::require_sessions(client, &mut *self.connect()?).map_err(|error| self.db_failure(&error))
+        let mut second = self.connect()?;
+        let are_sessions = pg::require_sessions(client, &mut second);
+        // Whoever counts the server's connections does not find it.
+        second.close();
+        are_sessions.map_err(|error| self.db_failure(&error))
     }
 
     /// Checks that the server and the database can hold the AppView's rows.
@@ -171,8 +175,8 @@ impl Database {
         pg::shown(&self.url)
     }
 
-    /// A connection for the moment. A server that is starting is waited for; so is one that does not answer, once the
-    /// command has begun its work.
+    /// A connection for the moment. A server that is starting is waited for; so is one that does not
+    /// answer, once the command has begun its work.
     pub fn connect(&self) -> Result<Connection, Failure> {
         let is_waited_for = |error: &DbError| {
             error.kind == DbErrorKind::Lost && (self.waits || error.sqlstate.is_some())

@@ -9,10 +9,11 @@ use crate::finding::{Finding, What};
 use crate::pure::{Batch, Facts, Winners};
 use appview::table::{self, TableInfo};
 use atrepo::{Cid, Codec, Entry, Repo, RepoError};
+use load::{Choice, Taken};
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::ToSql;
 use postgres::{Client, Error};
-use rows::{Collection, Record, datetime};
+use rows::{Record, datetime};
 use std::collections::{BTreeMap, HashSet};
 
 /// Records whose rows are compared together.
@@ -125,26 +126,22 @@ fn hash(uri: &str) -> [u8; 16] {
 impl Audit<'_> {
     /// Adds an entry of the tree. One that an AppView does not index has no rows.
     fn entry(&mut self, entry: &Entry<'_, '_>) {
-        let Entry::Record {
+        let Ok(taken) = load::taken(entry, &Choice::ALL) else {
+            return;
+        };
+        let Taken {
             collection,
             rkey,
             cid,
             value,
-            ..
-        } = entry
-        else {
-            return;
-        };
-        let (Some(known), Some(value)) = (Collection::parse(collection), value.as_map()) else {
-            return;
-        };
-        let uri = format!("at://{}/{collection}/{rkey}", self.did);
+        } = taken;
+        let uri = format!("at://{}/{}/{rkey}", self.did, collection.nsid());
         let created_at = rows::created_at(&value);
         let time = datetime::indexed_at(created_at, rkey, datetime::LATEST);
         let (cid, indexed_at) = (cid.to_string(), datetime::print(time));
         let record = Record {
             did: self.did,
-            collection: known,
+            collection,
             rkey,
             uri: &uri,
             cid: &cid,

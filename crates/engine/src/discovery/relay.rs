@@ -385,13 +385,7 @@ mod tests {
     fn whoever_did_not_name_the_relay_is_told_who_did() {
         let mut source = Source {
             relay: Some("https://exmaple.invalid".to_owned()),
-            relay_is_stored: false,
-            relay_repos: false,
-            pds: Vec::new(),
-            pds_file: None,
-            plc_export: false,
-            collections: Vec::new(),
-            straggler_grace: Duration::ZERO,
+            ..Source::default()
         };
         let of_this_command = away(&source, &FetchError::Stopped);
         source.relay_is_stored = true;

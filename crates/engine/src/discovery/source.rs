@@ -10,8 +10,9 @@ use std::time::Duration;
 /// The public relay.
 pub const PUBLIC_RELAY: &str = "https://relay1.us-east.bsky.network";
 
-/// Where repos are looked for. All URLs are base URLs of servers, without a path.
-#[derive(Clone, Debug)]
+/// Where repos are looked for; by default in the network of the public relay. All URLs are base
+/// URLs of servers, without a path.
+#[derive(Clone, Debug, Default)]
 pub struct Source {
     /// The relay that is named.
     pub relay: Option<String>,

@@ -166,7 +166,8 @@ pub(crate) fn free_connections(client: &mut postgres::Client) -> Result<usize, p
            - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')",
         &[],
     )?;
-    Ok(usize::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0))
+    let free = usize::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0);
+    Ok(free + pg::idle_connections())
 }
 
 #[cfg(test)]

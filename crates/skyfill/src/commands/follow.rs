@@ -9,7 +9,6 @@ use engine::follow::{self, Options, Summary};
 use engine::run::Session;
 use observe::Workers;
 use process::{Database, Ended, Failure};
-use std::time::Duration;
 
 /// Passes over all hosts until the relay has all events since one of them began.
 const PASSES: u32 = 10;
@@ -21,13 +20,7 @@ pub(crate) fn run(given: &FollowArgs) -> Result<Ended, Failure> {
     let load_args = args.load(&relays);
     let source = Source {
         relay: relays.first().cloned(),
-        relay_is_stored: false,
-        relay_repos: false,
-        pds: Vec::new(),
-        pds_file: None,
-        plc_export: false,
-        collections: Vec::new(),
-        straggler_grace: Duration::ZERO,
+        ..Source::default()
     };
     let load = fetch_args::load(&load_args, &source, &database)?;
     let workers = Workers::default();

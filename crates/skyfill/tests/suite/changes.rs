@@ -281,6 +281,52 @@ fn killed_in_each_slice_of_the_changes() {
     assert_same(&db, &whole.dump(), "after all kills");
 }
 
+/// Whoever ends the server process in a stage, the stage was not done, and is done again.
+#[test]
+fn a_server_process_that_ends_in_a_stage_takes_back_that_stage() {
+    let mut world = World::new([421, 422]);
+    world.serve_earlier();
+    let db = TestDb::migrated();
+    world.run(&db, all(&world.net));
+    let mut client = db.client();
+    client
+        .batch_execute(
+            "CREATE FUNCTION skyfill.pause() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN IF NEW.done THEN PERFORM pg_advisory_xact_lock_shared(4713); END IF; RETURN NEW; END $$;
+             CREATE TRIGGER pause BEFORE UPDATE ON skyfill.finalize_slice FOR EACH ROW
+               WHEN (NEW.stage IN ('spread', 'flags', 'post-differences')) EXECUTE FUNCTION skyfill.pause();
+             SELECT pg_advisory_lock(4713)",
+        )
+        .unwrap();
+    let did = world.net.dids[0].clone();
+    let car = later(&world.earlier[&did], &did, &mut world.random);
+    world.serve(&did, &Step::Repo(car));
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| world.run(&db, [did.as_str()]));
+        let paused = "SELECT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+             WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.objid = 4713 AND NOT l.granted";
+        // The first of the stages, three times.
+        for _ in 0..3 {
+            wait_until("a stage pauses", || {
+                assert!(!running.is_finished(), "it does not pause");
+                let Some(row) = client.query_opt(paused, &[]).unwrap() else {
+                    return false;
+                };
+                let ends = "SELECT pg_terminate_backend($1, 60000)";
+                client.execute(ends, &[&row.get::<_, i32>(0)]).unwrap();
+                true
+            });
+        }
+        client
+            .batch_execute("SELECT pg_advisory_unlock(4713)")
+            .unwrap();
+        running.join().unwrap();
+    });
+    let whole = TestDb::migrated();
+    world.run(&whole, all(&world.net));
+    assert_same(&db, &whole.dump(), "after all of it");
+}
+
 /// Work tables that another version of skyfill made, or with rows of who was interrupted, change
 /// nothing.
 #[test]
@@ -298,6 +344,8 @@ fn what_was_left_in_work_tables_is_nobodys() {
         "ALTER TABLE skyfill.finalize_gate DROP COLUMN is_long;
          COMMENT ON TABLE skyfill.finalize_change IS 'another version'",
         "DROP TABLE skyfill.finalize_change",
+        "DROP FUNCTION skyfill.readable",
+        "DROP TABLE skyfill.finalize_shut",
     ];
     for (at, left) in of_others.iter().enumerate() {
         client.batch_execute(left).unwrap();
