@@ -1,9 +1,9 @@
 //! The work tables and functions of finalize, and the tables of what it keeps for the next time.
 //!
-//! Whoever computes everything makes the work tables anew, before and after, since they may be large.
-//! For changes they are kept: to make fifteen tables with their indexes, and to have every session
-//! forget what it knew of the last ones, costs the server more than most changes do. What was noted
-//! beside another indexer is computed with tables of its own, which are dropped.
+//! Whoever computes everything makes the work tables anew, before and after, since they may be
+//! large. For changes they are kept: to make fifteen tables with their indexes, and to have every
+//! session forget what it knew of the last ones, costs the server more than most changes do. What
+//! was noted beside another indexer is computed with tables of its own, which are dropped.
 
 use load::DbError;
 use postgres::Transaction;

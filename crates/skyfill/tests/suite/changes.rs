@@ -245,8 +245,8 @@ fn three_ways_to_the_same_tables() {
     });
 }
 
-/// Ends at each slice of the changes (the first before its commit, those of few posts after theirs),
-/// and goes on: what is added is added once.
+/// Ends at each slice of the changes, and goes on: what is added is added once. The first one ends
+/// before its commit, those of few posts after theirs.
 #[test]
 fn killed_in_each_slice_of_the_changes() {
     let mut world = World::new([401, 402]);
