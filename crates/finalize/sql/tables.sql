@@ -1,4 +1,5 @@
--- Work tables of finalize (work_tables.rs says when they are made). Between two runs they are empty.
+-- Work tables of finalize; work_tables.rs says when they are made. Between two runs they are
+-- empty.
 
 -- Replies with an invalid root, numbered so that their spread can be sliced.
 CREATE TABLE skyfill.finalize_bad (uri text PRIMARY KEY, number bigint GENERATED ALWAYS AS IDENTITY UNIQUE);

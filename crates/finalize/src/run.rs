@@ -199,8 +199,8 @@ impl Finalize<'_> {
     }
 
     /// Does the stages from the one at `first` on, of few changes: a slice each, and one request to
-    /// the server for each slice. Its commit does not wait for the disk: that of [`Self::end`] does,
-    /// for all before it.
+    /// the server for each slice. Its commit does not wait for the disk: that of [`Self::end`]
+    /// does, for all before it.
     fn do_small(
         &self,
         client: &mut Client,

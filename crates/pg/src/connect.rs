@@ -2,7 +2,7 @@
 
 use crate::settings::{Server, Settings, SslMode};
 use crate::tls_error::{is_cut, rustls_error};
-use crate::{Connection, DbError, DbErrorKind, cancel, tls};
+use crate::{DbError, DbErrorKind, cancel, tls};
 use postgres::config::{ChannelBinding, SslNegotiation, TargetSessionAttrs};
 use postgres::error::SqlState;
 use postgres::{Client, Config, NoTls};
@@ -63,17 +63,8 @@ pub fn name_process(command: &str) {
     PROCESS.get_or_init(|| format!("skyfill {command}"));
 }
 
-/// Connects to the database of a connection string, with what libpq would add to it: see
-/// [`Settings`]. What it says of time limits, keepalives and names is kept. The session ends when
-/// the client is dropped; a [`Connection`] is for whoever needs it for a moment.
-///
-/// # Errors
-/// See [`DbError`].
-pub fn connect(text: &str) -> Result<Client, DbError> {
-    Connection::open(text)?.into_client()
-}
-
-/// Makes a new connection.
+/// Makes a connection to the database of a connection string, with what libpq would add to it: see
+/// [`Settings`]. What it says of time limits, keepalives and names is kept.
 pub(crate) fn anew(text: &str) -> Result<Client, DbError> {
     let settings = Settings::of(text)?;
     let mode = settings.ssl_mode()?;

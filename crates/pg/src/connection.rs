@@ -42,6 +42,17 @@ struct Idle {
 
 static IDLES: Mutex<Vec<Idle>> = Mutex::new(Vec::new());
 
+/// Connects for oneself: the session ends when the client is dropped. A [`Connection`] is for
+/// whoever needs it for a moment.
+///
+/// # Errors
+/// See [`DbError`].
+pub fn connect(url: &str) -> Result<Client, DbError> {
+    let mut connection = Connection::open(url)?;
+    let client = connection.client.take();
+    client.ok_or_else(|| DbError::lost("not connected"))
+}
+
 /// How many idle connections this process has: the server counts them, and whoever needs one takes
 /// one of them.
 #[must_use]
@@ -82,13 +93,6 @@ impl Connection {
     /// Ends it, because it may not be fit for use: after an error, say.
     pub fn close(mut self) {
         drop(self.client.take());
-    }
-
-    /// Takes it for oneself: it ends when it is dropped.
-    pub(crate) fn into_client(mut self) -> Result<Client, DbError> {
-        self.client
-            .take()
-            .ok_or_else(|| DbError::lost("not connected"))
     }
 }
 

@@ -16,8 +16,8 @@ mod tls_error;
 mod wait;
 
 pub use cancel::cancel_all;
-pub use connect::{SESSION, connect, name_process, search_path, shown};
-pub use connection::{Connection, idle_connections};
+pub use connect::{SESSION, name_process, search_path, shown};
+pub use connection::{Connection, connect, idle_connections};
 pub use error::{DbError, DbErrorKind, Decision, decide, is_transient};
 pub use pooler::require_sessions;
 pub use settings::{Server, Settings, SslMode};

@@ -175,8 +175,8 @@ impl Database {
         pg::shown(&self.url)
     }
 
-    /// A connection for the moment. A server that is starting is waited for; so is one that does not
-    /// answer, once the command has begun its work.
+    /// A connection for the moment. A server that is starting is waited for; so is one that does
+    /// not answer, once the command has begun its work.
     pub fn connect(&self) -> Result<Connection, Failure> {
         let is_waited_for = |error: &DbError| {
             error.kind == DbErrorKind::Lost && (self.waits || error.sqlstate.is_some())
