@@ -45,7 +45,8 @@ chroot "$root" dpkg -i /skyfill.deb >&2
 chroot "$root" getent passwd skyfill >&2
 [ "$(stat -c '%a %U' "$root/etc/skyfill/skyfill.env")" = "640 root" ] || fail "skyfill.env is open to others"
 chroot "$root" skyfill --version >&2
-chroot "$root" man --warnings -P cat skyfill-run 2>&1 >"$root/run.txt" | tee /dev/stderr | grep -q . && fail "warnings of man"
+warnings=$(chroot "$root" man --warnings -P cat skyfill-run 2>&1 >"$root/run.txt")
+[ -z "$warnings" ] || fail "warnings of man: $warnings"
 grep -q -- --retry-failed "$root/run.txt" || fail "man skyfill-run is not about run"
 chroot "$root" systemd-analyze verify skyfill.service >&2 || fail "the unit is not sound"
 chroot "$root" systemd-analyze security --offline=true --no-pager skyfill.service 2>/dev/null | tail -1 >&2 || true
