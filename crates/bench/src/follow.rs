@@ -74,11 +74,7 @@ fn stop(mut child: Child) -> f64 {
 #[allow(clippy::cast_precision_loss)]
 fn catch_up(scene: &Scene, binary: &Path, network: &Network, events: usize, out: &mut String) {
     let mut client = scene.connect("follow");
-    let relay = network.relay_url();
-    let cursor = |client: &mut postgres::Client| {
-        let cursor = follow::cursor(client, "bsky", &relay).expect("the cursor");
-        cursor.unwrap_or(0)
-    };
+    let cursor = |client: &mut postgres::Client| cursor(client, network);
     let before = network.head();
     let mut life = network.live(&LiveSettings {
         seed: 3,
@@ -111,6 +107,11 @@ fn catch_up(scene: &Scene, binary: &Path, network: &Network, events: usize, out:
     );
 }
 
+fn cursor(client: &mut postgres::Client, network: &Network) -> i64 {
+    let cursor = follow::cursor(client, "bsky", &network.relay_url()).expect("the cursor");
+    cursor.unwrap_or(0)
+}
+
 /// The pace of the network, with bursts.
 fn keep_pace(scene: &Scene, binary: &Path, network: &Network, out: &mut String) {
     let mut client = scene.connect("follow");
@@ -123,6 +124,8 @@ fn keep_pace(scene: &Scene, binary: &Path, network: &Network, out: &mut String) 
             per_second: in_bursts,
         }),
     };
+    // Events of the first part do not have the times of this clock.
+    let before = cursor(&mut client, network);
     let life = network.live(&LiveSettings {
         seed: 4,
         events: 1800 * usize::try_from(SECONDS).expect("a number"),
@@ -139,7 +142,7 @@ fn keep_pace(scene: &Scene, binary: &Path, network: &Network, out: &mut String) 
             continue;
         };
         // What was noted since the last look.
-        if followed.seen_ago < last_seen && began.elapsed() > Duration::from_secs(5) {
+        if followed.seen_ago < last_seen && cursor(&mut client, network) > before {
             lags.extend(followed.lag.map(|lag| lag + followed.seen_ago));
         }
         last_seen = followed.seen_ago;
