@@ -48,9 +48,7 @@ static IDLES: Mutex<Vec<Idle>> = Mutex::new(Vec::new());
 /// # Errors
 /// See [`DbError`].
 pub fn connect(url: &str) -> Result<Client, DbError> {
-    let mut connection = Connection::open(url)?;
-    let client = connection.client.take();
-    client.ok_or_else(|| DbError::lost("not connected"))
+    take(url).map_or_else(|| anew(url), |(client, _)| Ok(client))
 }
 
 /// How many idle connections this process has: the server counts them, and whoever needs one takes
