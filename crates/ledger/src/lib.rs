@@ -305,10 +305,10 @@ const STEPS: &[&str] = &[
 pub fn prepare(client: &mut Client, waits: Waits<'_>) -> Result<(), DbError> {
     let mut txn = client.transaction()?;
     locks::acquire(&mut txn, Lock::Schema, Hold::Transaction, waits)?;
-    if !txn
-        .query_one("SELECT to_regclass('skyfill.step') IS NOT NULL", &[])?
-        .get::<_, bool>(0)
-    {
+    // Not by to_regclass: a session remembers that a name was absent until a transaction begins, and
+    // this one began before it waited.
+    let is_made = "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = 'skyfill' AND tablename = 'step')";
+    if !txn.query_one(is_made, &[])?.get::<_, bool>(0) {
         txn.batch_execute(
             "SET LOCAL client_min_messages = warning;
              CREATE SCHEMA IF NOT EXISTS skyfill;

@@ -1,6 +1,6 @@
 //! Why an entry of a repo is skipped before its rows are made: by its key, its block, its
 //! collection, and what the run chose. Whoever loads a repo, applies a commit, or compares a
-//! database with a repo asks here.
+//! database with a repo asks here; the consumer of lines, which has no repos, decides by itself.
 //! What is found while rows are made stands where they are made: [`Reason::Refused`],
 //! [`Reason::RefusedByDatabase`] and what `--since` leaves out.
 
@@ -26,7 +26,8 @@ pub struct Taken<'e, 'a> {
 /// The record that an entry is.
 ///
 /// # Errors
-/// The reason why it is skipped, with more about it.
+/// The reason why it is skipped, with more about it. Of several it is the first: key, block,
+/// collection, choice, and what the block holds.
 pub fn taken<'e, 'a>(
     entry: &Entry<'e, 'a>,
     choice: &Choice,

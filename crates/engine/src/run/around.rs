@@ -13,6 +13,7 @@ use crate::run::walked::Walked;
 use archive::{Access, Archive, ArchiveWriter, OpenOptions, Place};
 use identity::document::Document;
 use identity::handle;
+use load::Choice;
 use observe::units::counted;
 use postgres::Client;
 use process::Failure;
@@ -307,17 +308,11 @@ fn each_record(
     let walked = fresh
         .repo
         .entries(|entry| -> Result<(), atrepo::RepoError> {
-            if let atrepo::Entry::Record {
-                collection: nsid,
-                rkey,
-                value,
-                ..
-            } = entry
-                && nsid == collection.nsid()
-                && let Some(map) = value.as_map()
-                && rows::check(collection, map).is_ok()
+            if let Ok(taken) = load::taken(&entry, &Choice::ALL)
+                && taken.collection == collection
+                && rows::check(collection, taken.value).is_ok()
             {
-                each(rkey, &map);
+                each(taken.rkey, &taken.value);
             }
             Ok(())
         });

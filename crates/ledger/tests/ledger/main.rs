@@ -12,5 +12,6 @@ mod pages;
 mod parts;
 mod plans;
 mod repos;
+mod schema;
 mod support;
 mod workers;

@@ -7,11 +7,10 @@
 //! 2. the official migration that makes its table: a file in `crates/appview/migrations` and a line
 //!    in `src/migrations.rs`; its statements, as `pg_dump` writes them, in
 //!    `conformance/schema.sql`; then `UPDATE_CATALOG=1 cargo test -p skyfill --test suite
-//!    the_known_catalog` writes `crates/appview/src/catalog.tsv` anew, and `INSTA_UPDATE=always
-//!    cargo test -p skyfill --test suite outputs` the number of migrations in a snapshot;
-//! 3. the table's columns at the end of `crates/appview/src/table.rs`. If it names its account in
-//!    `creator`, but no index begins with that, `indexed_owner` in `crates/load/src/owned.rs` says
-//!    so, which a test demands;
+//!    the_known_catalog` writes `crates/appview/src/catalog.tsv` anew;
+//! 3. the table's columns in `crates/appview/src/table.rs`, with the next id. If it names its
+//!    account in `creator`, but no index begins with that, `indexed_owner` in
+//!    `crates/load/src/owned.rs` says so, which a test demands;
 //! 4. its name in `collection.rs`; the compiler then names each `match` that lacks it, among them
 //!    `is_event` in `choose.rs`: whether `--since` leaves out old records of it. If it does,
 //!    `docs/how-to/partial-backfills.md` names it below "Records since a date";
@@ -20,9 +19,16 @@
 //!    `docs/how-to/partial-backfills.md`; a test demands the row of a new group;
 //! 7. an example with every field in `crates/conformance/src/examples.rs`, which a test demands:
 //!    the official code judges mutations of it (`make conformance`);
-//! 8. records of it in generated networks (`crates/simnet/src/tangle.rs`), so that merges, repairs,
-//!    the event stream and `verify` are tested with it; `scripts/conformance.sh --record` then
-//!    records the official tables anew.
+//! 8. records of it in generated networks (`account_record` in `crates/simnet/src/tangle.rs`), so
+//!    that merges, repairs, the event stream and `verify` are tested with it. Every network of a
+//!    seed is another one then: `INSTA_UPDATE=always cargo test -p skyfill --test suite outputs`
+//!    writes the snapshots anew, `scripts/conformance.sh --record` the official tables; run the
+//!    whole suite once. `Population` (`simnet/src/records.rs`) imitates sizes and needs nothing;
+//! 9. a line in `CHANGELOG.md`.
+//!
+//! Nothing else lists record types. `skyfill plan` counts no disk for a table that is absent from
+//! `crates/plan/costs.tsv`; of the original's sockets, `route.rs` sends a new type to the first; the
+//! golden tables in `crates/testbed/material` stay as they are.
 
 mod actor_profile;
 mod actor_status;

@@ -16,7 +16,7 @@ use testbed::*;
 const MEMORY_KIB: u64 = 300 << 10;
 
 /// Where the manifest leaves it open: whether the repo is sent, and how many records of it are
-/// stored. The same table stands in ARCHITECTURE.md.
+/// stored. docs/explanation/policies.md says why.
 const POLICY: &[(&str, bool, u64)] = &[
     ("011_trailing_garbage.car", false, 0),
     ("310_mst_extra_fields.car", false, 0),

@@ -3,6 +3,7 @@
 //! with what the repos themselves say, and `verify` finds no difference.
 
 use crate::network::{FAST, on, settings, states};
+use rows::Collection;
 use serde_json::Value;
 use simnet::{Expected, Network};
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,13 +72,21 @@ fn collections_are_chosen_by_wildcards_and_groups() {
     let (by_name, by_meaning) = (TestDb::migrated(), TestDb::migrated());
     let relay = network.relay_url();
     let source = ["--discover", "--relay", &relay];
-    let graph = "app.bsky.graph.follow,app.bsky.graph.block,app.bsky.graph.list,app.bsky.graph.listitem,\
-                 app.bsky.graph.listblock,app.bsky.graph.starterpack,app.bsky.graph.verification,app.bsky.graph.referencelistoptout,\
-                 app.bsky.feed.post,app.bsky.feed.threadgate,app.bsky.feed.postgate";
+    let of_graph = |collection: &&Collection| collection.nsid().starts_with("app.bsky.graph.");
+    let posts = [
+        Collection::Post,
+        Collection::Threadgate,
+        Collection::Postgate,
+    ];
+    let chosen = Collection::ALL.iter().filter(of_graph).chain(&posts);
+    let graph = chosen
+        .map(|collection| collection.nsid())
+        .collect::<Vec<_>>()
+        .join(",");
     load(
         &network,
         &by_name,
-        &[&source[..], &["--collections", graph]].concat(),
+        &[&source[..], &["--collections", &graph]].concat(),
     );
     let output = load(
         &network,
