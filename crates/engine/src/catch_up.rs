@@ -100,7 +100,7 @@ pub fn catch_up(session: &Session<'_>, options: &Options) -> Result<Ended, Failu
     let Some(last) = last else {
         return Err(
             Failure::usage("nothing was loaded yet, so there is nothing to catch up")
-                .hint("load first, for example: skyfill run --discover"),
+                .hint_to_run("load first, for example", "run --discover"),
         );
     };
     if last.phase != Phase::Done {

@@ -24,6 +24,14 @@ pub(crate) struct Place {
     file: BufWriter<NamedTempFile>,
 }
 
+/// Checks that a certificate can be written to `path`.
+///
+/// # Errors
+/// It cannot.
+pub fn require_place(path: &Path) -> Result<(), Failure> {
+    Place::claim(path).map(drop)
+}
+
 impl Place {
     /// Checks that a file can be written to `path`. What is there stays until [`Place::write`].
     pub(crate) fn claim(path: &Path) -> Result<Self, Failure> {
@@ -88,7 +96,7 @@ fn not_written(path: &Path, error: &std::io::Error) -> Failure {
         "the certificate cannot be written to {}: {error}",
         path.display()
     ))
-    .hint("fix this, then write it with: skyfill verify --certificate FILE")
+    .hint_to_run("fix this, then write it with", "verify --certificate FILE")
 }
 
 /// The file with the list of repos beside a certificate.

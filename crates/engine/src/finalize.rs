@@ -213,8 +213,16 @@ fn notifications(options: &Options, database: &Database) -> Result<Notifications
     let refused = |error| database.failure(error);
     database.require_trusted(&mut client)?;
     ledger::prepare(&mut client, PATIENT).map_err(|error| database.db_failure(&error))?;
+    // A load by producers has no phases, and its notifications are stored all the same.
     let run = ledger::runs::last(&mut *client, &database.schema).map_err(refused)?;
-    let loaded = run.and_then(|run| Notifications::parse(&run.notifications));
+    let loaded = match run {
+        Some(run) => Some(run.notifications),
+        None => ledger::runs::all(&mut *client, &database.schema)
+            .map_err(refused)?
+            .pop()
+            .map(|run| run.notifications),
+    };
+    let loaded = loaded.and_then(|words| Notifications::parse(&words));
     match (&options.notifications, loaded) {
         (Some(given), Some(loaded)) if *given != loaded => Err(Failure::usage(format!(
             "--notifications {}: schema {} of {} was loaded with notifications {}, and those of likes, \
@@ -242,7 +250,7 @@ fn failure(database: &Database, error: &FinalizeError) -> Failure {
     ));
     match error {
         FinalizeError::Busy => failure.hint("wait until it ends; its work is not done twice"),
-        FinalizeError::Indexes(_) => failure.hint("run: skyfill indexes restore"),
+        FinalizeError::Indexes(_) => failure.hint_to_run("run", "indexes restore"),
         FinalizeError::Database(_) => {
             failure.hint("what is done stays done; fix this, then run it again")
         }

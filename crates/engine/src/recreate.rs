@@ -54,7 +54,6 @@ pub(crate) fn drop_schema(
     appview::recreate::drop_schema(client, schema).map_err(|error| database.failure(error))?;
     if ledger::exists(client).map_err(|error| database.failure(error))? {
         let refused = |error| database.failure(error);
-        ledger::prepare(client, PATIENT).map_err(|error| database.db_failure(&error))?;
         ledger::forget_schema(client, schema).map_err(refused)?;
         load::fresh::drop_probes(client, schema).map_err(refused)?;
     }
@@ -80,10 +79,12 @@ fn require_nobody_at_work(database: &Database, client: &mut Client) -> Result<()
             backends.join(", ")
         )));
     }
-    if ledger::exists(client).map_err(refused)?
-        && presence::has_lease(client, &database.schema).map_err(refused)?
-    {
-        return Err(at_work("it holds leases of hosts".to_owned()));
+    if !ledger::exists(client).map_err(refused)? {
+        return Ok(());
     }
-    Ok(())
+    ledger::prepare(client, PATIENT).map_err(|error| database.db_failure(&error))?;
+    match presence::is_worked_on(client, &database.schema).map_err(refused)? {
+        true => Err(at_work("skyfill status names it".to_owned())),
+        false => Ok(()),
+    }
 }

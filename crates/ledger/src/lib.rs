@@ -5,7 +5,7 @@
 //! repos and hosts; the records of repos that are not in the AppView's tables; what is known of
 //! accounts; the progress of finalize, and what changed since it ended.
 //!
-//! All SQL about these tables is in this crate; `tests/sql_at_home.rs` checks that. A statement
+//! All SQL about these tables is in this crate; `tests/house.rs` checks that. A statement
 //! about a table of the ledger and one of the AppView belongs to the table that it writes. The
 //! ledger's are here. The AppView's are in `load` and `verify`, with the ledger's half as a
 //! condition or value from here ([`repos::is_stored`], [`identity::status_of`]). Two kinds of
@@ -305,8 +305,8 @@ const STEPS: &[&str] = &[
 pub fn prepare(client: &mut Client, waits: Waits<'_>) -> Result<(), DbError> {
     let mut txn = client.transaction()?;
     locks::acquire(&mut txn, Lock::Schema, Hold::Transaction, waits)?;
-    // Not by to_regclass: a session remembers that a name was absent until a transaction begins, and
-    // this one began before it waited.
+    // Not by to_regclass: until its next transaction, a session remembers that a name was absent,
+    // and this transaction began before it waited.
     let is_made = "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = 'skyfill' AND tablename = 'step')";
     if !txn.query_one(is_made, &[])?.get::<_, bool>(0) {
         txn.batch_execute(

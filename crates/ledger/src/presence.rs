@@ -3,7 +3,7 @@
 //!
 //! The lock belongs to a session, so it ends with its process, however that ends.
 
-use crate::locks::{HOLDERS, PRESENCE};
+use crate::locks::{HOLDERS, PRESENCE, PROCESSES};
 use postgres::{Error, GenericClient};
 
 /// Says that this session works on `schema`, until it ends. False if somebody is about to drop it.
@@ -35,17 +35,21 @@ pub fn alone(client: &mut impl GenericClient, schema: &str) -> Result<Result<(),
     Ok(Err(holders?))
 }
 
-/// Whether a session that is alive leases a host of `schema`: a load works there, though its lock
-/// may have been lost with a connection.
+/// Whether a session that is alive leases a host of `schema`, or notes how a command on it goes: it
+/// works there, though its lock may have been lost with a connection.
 ///
 /// # Errors
 /// The server refused.
-pub fn has_lease(client: &mut impl GenericClient, schema: &str) -> Result<bool, Error> {
+pub fn is_worked_on(client: &mut impl GenericClient, schema: &str) -> Result<bool, Error> {
     let sql = format!(
-        "SELECT EXISTS (SELECT FROM skyfill.host h JOIN pg_locks l ON l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
-             AND l.classid = {HOLDERS} AND l.objid::bigint = h.holder
-             AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-           WHERE h.schema_name = $1 AND h.lease_until > now())"
+        "WITH held AS (
+           SELECT classid, objid::bigint AS id FROM pg_locks
+           WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND classid IN ({HOLDERS}, {PROCESSES})
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+         SELECT EXISTS (SELECT FROM skyfill.host h JOIN held l ON l.classid = {HOLDERS} AND l.id = h.holder
+                        WHERE h.schema_name = $1 AND h.lease_until > now())
+           OR EXISTS (SELECT FROM skyfill.process p JOIN held l ON l.classid = {PROCESSES} AND l.id = p.id
+                      WHERE p.schema_name = $1 AND p.ended_at IS NULL)"
     );
     client.query_one(&sql, &[&schema])?.try_get(0)
 }

@@ -41,15 +41,17 @@ macro_rules! reasons {
 // 1. the place in the crate `load` that decides whether it applies: `skipping.rs` before the rows
 //    of a record are made, `repo_rows/record.rs` and `live/making.rs` while they are;
 // 2. the same decision where it is not `load` that makes it. Always in
-//    `crates/consumer/src/lines/batch.rs`, which stores such records otherwise: `Batch::add` returns
-//    a `Reject`, which goes to `--rejects`, since lines have no list. And if it is decided while rows
-//    are made, in `crates/verify/src/audit.rs`, which reports the rows as missing otherwise;
+//    `crates/consumer/src/lines/batch.rs`, which stores such records otherwise: `Batch::add`
+//    returns a `Reject`, which goes to `--rejects`, since lines have no list. And if it is decided
+//    while rows are made, in `crates/verify/src/audit.rs`, which reports the rows as missing
+//    otherwise;
 // 3. what people read of it: its row in docs/explanation/semantics.md, which a test demands, the
 //    policy in docs/explanation/policies.md, `why_skipped` of `engine::explain`, CHANGELOG.md;
 // 4. if the official indexer stores such records: an entry in `conformance/README.md`, below "Where
 //    skyfill differs from the official indexer on purpose";
-// 5. a unit test where it is decided, and a case in `explain_is_right_about_one_record_of_each_fate`
-//    of the suite's `questions`; if a limit is the cause, in the suite's `hostile`, in the test
+// 5. a unit test where it is decided, and a case in the suite's `questions`, in the test
+//    `explain_is_right_about_one_record_of_each_fate`; if a limit is the cause, in the suite's
+//    `hostile`, in the test
 //    `a_record_over_a_limit_costs_that_record_alone_whichever_way_it_comes`, whose helper `skipped`
 //    returns the entries with `OverLimit` only.
 reasons! {

@@ -11,15 +11,19 @@ use std::path::{Path, PathBuf};
 /// and `probe_*`, are others' (the header of this crate says why).
 const TABLES: &[&str] = &[
     "finalize_slice",
+    "behind",
     "change",
     "cursor",
     "dropped_ddl",
     "finalized",
+    "followed",
     "handle_count",
     "holder_number",
     "host",
+    "host_count",
     "identity",
     "lease_number",
+    "listed",
     "listing",
     "lost_claim",
     "part",
@@ -32,9 +36,13 @@ const TABLES: &[&str] = &[
     "sample",
     "setting",
     "skipped",
+    "skipped_change",
     "step",
+    "stream",
+    "table_setting",
     "tally",
     "unpublished",
+    "verified_range",
     "worker",
 ];
 

@@ -50,6 +50,12 @@ pub fn data(line: fmt::Arguments<'_>) {
     }
 }
 
+/// Whether nothing reaches stdout any more, for whatever reason.
+#[must_use]
+pub fn is_lost() -> bool {
+    LOST.get().is_some()
+}
+
 /// Why data did not reach stdout, if any did not and somebody is there who misses them.
 #[must_use]
 pub fn lost_data() -> Option<&'static io::Error> {

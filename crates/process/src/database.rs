@@ -159,7 +159,7 @@ impl Database {
         }
         Err(
             Failure::new(format!("skyfill has not been used on {} yet", self.shown()))
-                .hint("start with: skyfill run dids.jsonl"),
+                .hint_to_run("start with", "run dids.jsonl"),
         )
     }
 
@@ -280,7 +280,7 @@ impl Database {
             return Err(Failure::new(format!(
                 "schema {schema} of {shown} is not at the newest official state"
             ))
-            .hint("run: skyfill migrate"));
+            .hint_to_run("run", "migrate"));
         }
         if !drift.problems.is_empty() {
             return Err(Failure::new(format!(

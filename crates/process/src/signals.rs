@@ -36,6 +36,8 @@ pub struct Codes {
     pub stopped: i32,
     /// A second signal came.
     pub at_once: i32,
+    /// The line that continues the command.
+    pub to_continue: fn() -> String,
 }
 
 /// Listens for signals from now on. Whoever works looks at the flag that comes back.
@@ -97,8 +99,11 @@ fn end_in_time(stop: &Stop, codes: Codes) {
     });
     std::thread::sleep(LAST.saturating_sub(GRACE));
     // Nobody may read what is printed: that is not waited for, either.
-    std::thread::spawn(|| {
-        observe::log!("stopped without waiting for the rest; what was committed stays");
+    std::thread::spawn(move || {
+        observe::log!(
+            "stopped without waiting for the rest; what was committed stays; continue with: {}",
+            (codes.to_continue)()
+        );
     });
     std::thread::sleep(CANCEL_EVERY);
     observe::view::clear_now();

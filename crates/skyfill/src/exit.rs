@@ -20,9 +20,9 @@ pub(crate) fn report(outcome: Result<Ended, Failure>) -> ExitCode {
         Ok(Ended::Well) => ExitCode::SUCCESS,
         Ok(Ended::WithFailures) => ExitCode::from(WITH_FAILURES),
         Ok(Ended::Stopped) => ExitCode::from(STOPPED),
-        // What was canceled to end in time has not failed.
-        Err(failure) if failure.kind() != Kind::Usage && process::stop::is_hurried() => {
-            observe::log!("stopped: {}", failure.message());
+        Err(failure) if was_stopped(&failure) => {
+            let (why, line) = (failure.message(), command_line().to_continue());
+            observe::log!("stopped ({why}); continue with: {line}");
             ExitCode::from(STOPPED)
         }
         Err(failure) => {
@@ -32,10 +32,19 @@ pub(crate) fn report(outcome: Result<Ended, Failure>) -> ExitCode {
             }
             ExitCode::from(match failure.kind() {
                 Kind::Usage => USAGE,
-                Kind::Environment => ENVIRONMENT,
-                Kind::Stopped => STOPPED,
+                Kind::Environment | Kind::Stopped => ENVIRONMENT,
             })
         }
+    }
+}
+
+/// Whether a command failed only because it was told to stop: what was canceled to end in time has
+/// not failed.
+fn was_stopped(failure: &Failure) -> bool {
+    match failure.kind() {
+        Kind::Stopped => true,
+        Kind::Environment => process::stop::is_hurried(),
+        Kind::Usage => false,
     }
 }
 

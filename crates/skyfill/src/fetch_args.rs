@@ -10,7 +10,7 @@ use engine::Directory;
 use engine::discovery::{Source, base_url, opt_out, urls_of_file};
 use engine::identities::{Documents, HandleMode};
 use engine::run::{LoadOptions, Scale, Wanted, WorkerOptions};
-use fetch::{OneServer, Spool};
+use fetch::{OneServer, OptOut, Spool};
 use process::{Database, Failure};
 use std::time::Duration;
 
@@ -46,22 +46,40 @@ pub(crate) fn options(
         max_repo_bytes: args.max_repo_bytes,
         allow_private_hosts: args.allow_private_hosts,
         named: args.named.clone(),
-        opt_out: opt_out(&args.skip_host, args.opt_out.as_deref())?,
+        opt_out: left_out(args)?,
     })
 }
 
 /// The spool of the arguments; says so where it lies in memory.
 pub(crate) fn spool(args: &SpoolArgs) -> Result<Spool, Failure> {
-    let folder = args.spool_dir.clone().unwrap_or_else(std::env::temp_dir);
-    let spool = Spool::open(&folder, args.spool_size)
-        .map_err(|error| Failure::new(error).hint("name a writable folder with --spool-dir"))?;
+    let spool = open_spool(args)?;
     if spool.is_in_memory() {
         observe::log!(
             "note: {} is in memory, so that large repos use memory beyond --memory; name a folder on a disk with --spool-dir",
-            folder.display()
+            spool.folder().display()
         );
     }
     Ok(spool)
+}
+
+fn open_spool(args: &SpoolArgs) -> Result<Spool, Failure> {
+    let folder = args.spool_dir.clone().unwrap_or_else(std::env::temp_dir);
+    Spool::open(&folder, args.spool_size)
+        .map_err(|error| Failure::new(error).hint("name a writable folder with --spool-dir"))
+}
+
+/// The hosts and accounts that the arguments leave out.
+pub(crate) fn left_out(args: &FetchArgs) -> Result<OptOut, Failure> {
+    opt_out(&args.skip_host, args.opt_out.as_deref())
+}
+
+/// Checks what the line itself names, before a private database is made for it.
+pub(crate) fn require_usable(args: &LoadArgs) -> Result<(), Failure> {
+    left_out(&args.fill.hosts.fetch)?;
+    open_spool(&args.fill.hosts.spool)?;
+    args.certificate
+        .as_deref()
+        .map_or(Ok(()), engine::certificate::require_place)
 }
 
 /// How hosts are asked, with the servers that the operator names: those may lie on private

@@ -1,5 +1,6 @@
 //! Signals, with the exit codes of this command.
 
+use crate::command_line::command_line;
 use crate::exit::{AT_ONCE, STOPPED};
 use observe::Workers;
 use process::signals::Codes;
@@ -10,6 +11,7 @@ pub(crate) fn listen(workers: Workers) -> Result<Stop, Failure> {
     let codes = Codes {
         stopped: STOPPED.into(),
         at_once: AT_ONCE,
+        to_continue: || command_line().to_continue(),
     };
     process::signals::listen(workers, codes)
 }

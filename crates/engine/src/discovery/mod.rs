@@ -22,4 +22,5 @@ pub use context::Discovery;
 pub(crate) use context::{Beside, MAX_PAGE, list_client};
 pub use known::write_did_file;
 pub use pass::Pass;
+pub(crate) use source::relay_of_last_run;
 pub use source::{PUBLIC_RELAY, Source, base_url, opt_out, urls_of_file};

@@ -3,7 +3,8 @@
 use discover::lists;
 use fetch::OptOut;
 use fetch::hosts::host_of;
-use process::Failure;
+use ledger::{hosts, runs};
+use process::{Database, Failure};
 use std::path::Path;
 use std::time::Duration;
 
@@ -43,6 +44,28 @@ impl Source {
             (None, [pds]) => pds,
             (None, _) => PUBLIC_RELAY,
         }
+    }
+
+    /// The same, or where the last run looked, if this names nothing: what was loaded from one PDS,
+    /// or by another relay, is not continued in the public network.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub fn or_of_last_run(mut self, database: &Database) -> Result<Self, Failure> {
+        if self.relay.is_some() || self.names_repos() {
+            return Ok(self);
+        }
+        let Some(url) = relay_of_last_run(database)?.filter(|url| url != PUBLIC_RELAY) else {
+            return Ok(self);
+        };
+        let (mut client, host) = (database.connect()?, host_of(&url));
+        let (known, _) = hosts::known(&mut *client, &database.schema, hosts::Chosen::One(&host))
+            .map_err(|error| database.failure(error))?;
+        match known.is_empty() {
+            true => (self.relay, self.relay_is_stored) = (Some(url), true),
+            false => self.pds.push(url),
+        }
+        Ok(self)
     }
 
     /// Whether it names repos to look for; a relay alone may also be there for its sequence
@@ -92,6 +115,20 @@ impl Source {
             self.collections
         )
     }
+}
+
+/// The relay whose position was noted for the last run; if that was of a single PDS, the PDS.
+///
+/// # Errors
+/// The database cannot be used.
+pub(crate) fn relay_of_last_run(database: &Database) -> Result<Option<String>, Failure> {
+    let refused = |error| database.failure(error);
+    let mut client = database.connect()?;
+    let Some(run) = runs::last(&mut *client, &database.schema).map_err(refused)? else {
+        return Ok(None);
+    };
+    let noted = runs::relay(&mut *client, run.id).map_err(refused)?;
+    Ok(noted.map(|(relay, _)| relay))
 }
 
 /// The URL of a server that an argument names.

@@ -86,8 +86,9 @@ const LAST_WAIT: Duration = Duration::from_secs(120);
 /// cannot be used.
 pub fn follow(session: &Session<'_>, options: &Options) -> Result<Summary, Failure> {
     match attempt(session, options)? {
-        (_, Some(lost)) => Err(Failure::new(lost).hint(
-            "list all hosts and fetch what changed, then follow again: skyfill catch-up --follow",
+        (_, Some(lost)) => Err(Failure::new(lost).hint_to_run(
+            "list all hosts and fetch what changed, then follow again",
+            "catch-up --follow",
         )),
         (summary, None) => Ok(summary),
     }
@@ -200,10 +201,10 @@ fn loaded_run(last: Option<Run>) -> Result<Run, Failure> {
         None => Err(Failure::usage(
             "nothing was loaded yet, so there is nothing to keep up to date",
         )
-        .hint("load first, for example: skyfill run --discover")),
+        .hint_to_run("load first, for example", "run --discover")),
         Some(run) if run.phase != Phase::Done => {
             Err(Failure::new(format!("run {} is not done", run.id))
-                .hint("finish it first: skyfill run"))
+                .hint_to_run("finish it first", "run"))
         }
         Some(run) => Ok(run),
     }
@@ -706,7 +707,7 @@ impl<'s> Storing<'s> {
             // Nor what a server does not do that is away.
             Err(FinalizeError::Database(error)) if pg::is_transient(&error) => Ok(()),
             Err(error) => Err(Failure::new(format!("derived rows: {error}"))
-                .hint("fix this, then run: skyfill follow")),
+                .hint_to_run("fix this, then run", "follow")),
         }
     }
 

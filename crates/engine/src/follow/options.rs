@@ -1,7 +1,6 @@
 //! How a stream is followed, and whose.
 
-use crate::discovery::{PUBLIC_RELAY, Source, base_url};
-use ledger::runs;
+use crate::discovery::{PUBLIC_RELAY, Source, base_url, relay_of_last_run};
 use process::{Database, Failure};
 
 /// How a stream is followed.
@@ -48,12 +47,5 @@ pub fn relay_to_follow(source: &Source, database: &Database) -> Result<String, F
 
 /// The relay of the last run, else the public one.
 fn relay_of_run(database: &Database) -> Result<String, Failure> {
-    let refused = |error| database.failure(error);
-    let mut client = database.connect()?;
-    let last = runs::last(&mut *client, &database.schema).map_err(refused)?;
-    let of_run = match last {
-        Some(run) => runs::relay(&mut *client, run.id).map_err(refused)?,
-        None => None,
-    };
-    Ok(of_run.map_or_else(|| PUBLIC_RELAY.to_owned(), |(relay, _)| relay))
+    Ok(relay_of_last_run(database)?.unwrap_or_else(|| PUBLIC_RELAY.to_owned()))
 }

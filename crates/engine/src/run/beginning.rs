@@ -53,6 +53,11 @@ pub(crate) fn current_run(
     run.id = begin(client, database, &mut run, may_merge, waits)?;
     begun(true)?;
     observe::log!("run {} of {}: a {} load", run.id, run.now, run.mode.word());
+    if let (Some(table), true, None) = (filled, run.mode == Mode::Merge, last) {
+        observe::log!(
+            "note: table {table} has rows that no run of skyfill loaded, so this is a merge, which costs more per record; if they may go, stop it and empty the tables with skyfill migrate --recreate-schema"
+        );
+    }
     Ok(Some(run))
 }
 

@@ -88,7 +88,7 @@ pub(crate) fn refused_begin(database: &Database, error: &FreshError) -> Failure 
     match error {
         FreshError::Database(error) if error.kind == DbErrorKind::Stopped => failure.stopped(),
         FreshError::NotEmpty(_) => {
-            failure.hint("load with --mode merge, or empty it: skyfill migrate --recreate-schema")
+            failure.hint_to_run("load with --mode merge, or empty it", "migrate --recreate-schema")
         }
         FreshError::InUse(_) => {
             failure.hint("stop the programs that read or write these tables, or load with --mode merge")

@@ -16,8 +16,7 @@ use ledger::identity::DocumentNote;
 use ledger::repos::{self, ADD_AT_ONCE, Unfound, Wanted};
 use ledger::states::State;
 use observe::units::counted;
-use postgres::Client;
-use process::{Database, DidFile, Failure};
+use process::{Database, DidFile, Failure, Patient};
 use std::sync::Arc;
 
 /// Lines that are not of a DID file, named one by one up to here.
@@ -28,14 +27,13 @@ const NAMED_BAD_LINES: u64 = 20;
 pub(crate) fn add_all(
     session: &Session<'_>,
     repos: Repos,
-    client: &mut Client,
     archive: Option<&Archive>,
 ) -> Result<(bool, u64), Failure> {
     let any = repos.names_any() || archive.is_some();
     let names_accounts =
         !repos.dids.is_empty() || !repos.handles.is_empty() || repos.around.names_any();
     let mut adding = Adding {
-        client,
+        patient: session.database.patient(&session.stop),
         database: session.database,
         wanted: Vec::new(),
         learned: Vec::new(),
@@ -79,7 +77,7 @@ pub(crate) fn add_all(
 }
 
 struct Adding<'a> {
-    client: &'a mut Client,
+    patient: Patient<'a>,
     database: &'a Database,
     wanted: Vec<Wanted>,
     /// Documents that were asked for.
@@ -165,10 +163,11 @@ impl Adding<'_> {
 
     fn write(&mut self) -> Result<(), Failure> {
         let schema = &self.database.schema;
-        let written = repos::add(self.client, schema, &self.wanted)
-            .and_then(|_| ledger::identity::add_documents(self.client, schema, &self.learned))
-            .and_then(|_| repos::add_unfound(self.client, schema, &self.unfound));
-        written.map_err(|error| self.database.failure(error))?;
+        self.patient.run(|client| {
+            repos::add(client, schema, &self.wanted)?;
+            ledger::identity::add_documents(client, schema, &self.learned)?;
+            repos::add_unfound(client, schema, &self.unfound)
+        })?;
         self.wanted.clear();
         self.learned.clear();
         self.unfound.clear();

@@ -68,7 +68,7 @@ pub fn run(session: &Session<'_>, options: Options) -> Result<(Ended, u64), Fail
     };
     let fetches_missing = options.repos.fetches_missing;
     let (any, bad_lines) =
-        wanted::add_all(session, options.repos, &mut client, archive.as_deref())?;
+        wanted::add_all(session, options.repos, archive.as_deref())?;
     if fetches_missing && let Some(archive) = archive.take() {
         drop(session.second.set(archive));
     }
@@ -94,7 +94,7 @@ pub fn run(session: &Session<'_>, options: Options) -> Result<(Ended, u64), Fail
         if last.is_none() && !any && found == 0 {
             return Err(
                 Failure::usage("there is nothing to continue: no run has begun on this database")
-                    .hint("say what to load, for example skyfill run dids.jsonl; or the whole network: skyfill run --discover"),
+                    .hint_to_run("say what to load, for example skyfill run dids.jsonl; or the whole network", "run --discover"),
             );
         }
         estimate.of_pending(session, is_joining)?;
@@ -244,14 +244,14 @@ fn load_beside(
     beside: Beside<'_>,
 ) -> Result<Option<Done>, Failure> {
     let database = session.database;
-    let mut client = database.connect()?;
+    let mut patient = database.patient(&session.stop);
     loop {
         let news = beside.arrivals.news();
         if session.stop.is_set() {
             return Ok(None);
         }
-        let open = repos::count_open(&mut *client, &database.schema, Which::All)
-            .map_err(|error| database.failure(error))?;
+        let schema = &database.schema;
+        let open = patient.run(|client| repos::count_open(client, schema, Which::All))?;
         if news.is_over || news.has_begun && open > 0 {
             // Where the pass did not learn it, the relay is not asked once more.
             let relay = news.seq.map(|seq| (relay, Some(seq)));

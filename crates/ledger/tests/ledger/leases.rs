@@ -98,7 +98,7 @@ fn the_lease_of_a_session_that_is_gone_is_void_after_some_seconds() {
     let mut gone = db.connect();
     hosts::enter(&mut gone).unwrap();
     let lease = lease_hosts(&mut gone, 9)[0].lease;
-    assert!(ledger::presence::has_lease(&mut db.client, SCHEMA).unwrap());
+    assert!(ledger::presence::is_worked_on(&mut db.client, SCHEMA).unwrap());
     let pid: i32 = gone
         .query_one("SELECT pg_backend_pid()", &[])
         .unwrap()

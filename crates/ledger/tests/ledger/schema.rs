@@ -4,8 +4,8 @@ use ledger::locks::{self, Hold, Lock};
 use pg::Waits;
 use testbed::TestDb;
 
-/// A session remembers of a name that nothing has it, and waits inside a transaction, in which it is
-/// not told otherwise.
+/// A session remembers of a name that nothing has it, and waits inside a transaction, in which
+/// nobody tells it otherwise.
 #[test]
 fn who_waited_while_another_made_the_schema_goes_on_with_it() {
     let db = TestDb::migrated();

@@ -27,8 +27,8 @@
 //! 9. a line in `CHANGELOG.md`.
 //!
 //! Nothing else lists record types. `skyfill plan` counts no disk for a table that is absent from
-//! `crates/plan/costs.tsv`; of the original's sockets, `route.rs` sends a new type to the first; the
-//! golden tables in `crates/testbed/material` stay as they are.
+//! `crates/plan/costs.tsv`; of the original's sockets, `route.rs` sends a new type to the first;
+//! the golden tables in `crates/testbed/material` stay as they are.
 
 mod actor_profile;
 mod actor_status;

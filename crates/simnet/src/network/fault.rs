@@ -5,9 +5,9 @@
 //!    suite mistakes` writes the snapshot that lists all words anew;
 //! 2. a place in [`Fault::ORDINARY`] or [`Fault::HOSTILE`], and in the list below them that says
 //!    whom it hits (`plan.rs` deals them out); a test fails as long as one is missing. A fault of a
-//!    host that stays usable is a field of `Host` in `accounts.rs`, as `counting` and `repeats` are,
-//!    which `give_faults` and `give_all_faults` in `plan.rs` set: with `Host::fault`, all accounts
-//!    of the host count as failed, and no list names them;
+//!    host that stays usable is a field of `Host` in `accounts.rs`, as `counting` and `repeats`
+//!    are, which `give_faults` and `give_all_faults` in `plan.rs` set: with `Host::fault`, all
+//!    accounts of the host count as failed, and no list names them;
 //! 3. what it does: in `pds.rs` for answers of ordinary hosts (the compiler names the `match` of
 //!    answers for a repo), in `lists.rs`, `plc.rs` and `relay.rs` for theirs, in `hostile/` for
 //!    what somebody means. A new way to write an answer is a variant of `Answer` in
@@ -16,15 +16,15 @@
 //!    fault is lasting; else the account is loaded, unless a line there says something else. Of a
 //!    fault of a host: [`crate::Network::expected`] and [`crate::Network::honest`] in `mod.rs`.
 //!    What a status means to skyfill says `refusal` in `crates/fetch/src/client.rs`;
-//! 5. a place in a list of the suite's `hostile_hosts`, which a test demands: a fault of a whole host
-//!    in one whose faults come in turn, since it would hide those of single answers;
+//! 5. a place in a list of the suite's `hostile_hosts`, which a test demands: a fault of a whole
+//!    host in one whose faults come in turn, since it would hide those of single answers;
 //! 6. tests of its own: what a client sees of it in `crates/simnet/tests/network/main.rs`, or
 //!    `hostile.rs` beside it; how `producer` fails at a new kind of answer in the list of the
 //!    suite's `hostile`;
 //! 7. a line in `CHANGELOG.md`.
 //!
-//! No other list of faults has to be complete. The suite's `network` then runs with it, and fails if
-//! a lasting fault does nothing; that others do something only their own tests show.
+//! No other list of faults has to be complete. The suite's `network` then runs with it, and fails
+//! if a lasting fault does nothing; that others do something only their own tests show.
 
 use super::expected::Expected;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -21,7 +21,8 @@ pub(crate) fn run(given: &CatchUpArgs) -> Result<Ended, Failure> {
         source: Source {
             relay_is_stored: fetch_args::is_relay_stored(&given.source, &args.source),
             ..fetch_args::source(&args.source)?
-        },
+        }
+        .or_of_last_run(&database)?,
         passes: args.passes,
         now: now.transpose()?,
     };

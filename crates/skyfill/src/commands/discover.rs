@@ -15,9 +15,12 @@ pub(crate) fn run(given: &DiscoverArgs) -> Result<Ended, Failure> {
     if let Some(path) = &given.did_file {
         checks::require_writable("--did-file", path)?;
     }
+    // What is wrong with the arguments is found before a private database is made.
+    fetch_args::source(&given.source)?;
+    fetch_args::left_out(&given.fetch)?;
     let database = Database::open_to_work(&given.database.target())?;
     let (args, watch, _recorder): (DiscoverArgs, _, _) = begin(&database, given.memory)?;
-    let source = fetch_args::source(&args.source)?;
+    let source = fetch_args::source(&args.source)?.or_of_last_run(&database)?;
     let fetch = fetch_args::options_naming(&args.fetch, &args.caller, &source)?;
     let allow_private_hosts = args.fetch.allow_private_hosts;
     let directory = fetch_args::directory(&args.directory, &args.caller, allow_private_hosts);

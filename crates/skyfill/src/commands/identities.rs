@@ -40,7 +40,7 @@ pub(crate) fn run(given: &IdentitiesArgs) -> Result<Ended, Failure> {
         }
     }
     Ok(match proved.is_stopped {
-        true => Ended::Stopped,
+        true => stopped(),
         false => Ended::well_if(left == 0),
     })
 }

@@ -33,6 +33,7 @@ pub(crate) fn run(given: &RunArgs) -> Result<Ended, Failure> {
     if given.foresight.dry_run {
         return plan::dry_run(given, given_options);
     }
+    fetch_args::require_usable(&given.load)?;
     let target = given.load.database.target();
     // The private database is made only if there is something to load into it.
     let is_made = given_options.discovers || given_options.repos.names_any();
@@ -44,6 +45,7 @@ pub(crate) fn run(given: &RunArgs) -> Result<Ended, Failure> {
     let (mut args, watch, _recorder): (RunArgs, _, _) = begin(&database, given.load.fill.remember)?;
     let mut options = options(&args, given_options.repos.did_file)?;
     options.source.relay_is_stored = fetch_args::is_relay_stored(&given.source, &args.source);
+    options.source = options.source.or_of_last_run(&database)?;
     if run::has_other_workers(&database)? {
         command_line().require_agreement(&database, &AGREED)?;
         // The stored folder is another worker's, perhaps on this machine.

@@ -40,7 +40,8 @@ fn show(args: &StatusArgs, database: &Database) -> Result<Ended, Failure> {
     Ok(Ended::well_if(status.judgment.verdict.is_complete()))
 }
 
-/// Shows it again and again until it is stopped; on a terminal in the same place.
+/// Shows it again and again until it is stopped, or nobody reads it any more; on a terminal in the
+/// same place.
 fn watch(args: &StatusArgs, database: &Database, every: Duration) -> Result<Ended, Failure> {
     let stop = signals::listen(Workers::default())?;
     let redraws = stdout().is_terminal() && !args.json;
@@ -56,7 +57,7 @@ fn watch(args: &StatusArgs, database: &Database, every: Duration) -> Result<Ende
             ),
             (false, false) => observe::data!("{text}\n"),
         }
-        if !stop.waits().sleep(every) {
+        if observe::output::is_lost() || !stop.waits().sleep(every) {
             return Ok(Ended::Well);
         }
     }
