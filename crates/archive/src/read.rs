@@ -407,6 +407,8 @@ impl Opening<'_> {
         sizes: &HashMap<String, u64>,
     ) -> Result<(), ArchiveError> {
         let (mut lines, mut number) = (Lines::new(index), 0u64);
+        // Where the last CAR of each file ends: if many lines named one, each would be read again.
+        let mut ends: HashMap<String, u64> = HashMap::new();
         loop {
             let line = match lines.next() {
                 Ok(Some(line)) => line,
@@ -445,6 +447,16 @@ impl Opening<'_> {
                 });
                 continue;
             }
+            let last = ends.get(&line.file).copied().unwrap_or(0);
+            if line.offset < last {
+                let file = self.source.shown(&line.file);
+                self.notes.add(format!(
+                    "{file}: the CAR of {} at {} begins within the one before it; left out",
+                    line.did, line.offset
+                ));
+                continue;
+            }
+            ends.insert(line.file.clone(), line.end().unwrap_or(last));
             self.add(Entry {
                 did: line.did,
                 rev: line.rev,

@@ -215,7 +215,12 @@ pub fn check_commit(claim: &Claim<'_>) -> Result<CheckedCommit, SyncError> {
         .ops
         .iter()
         .map(|op| checked(op, &blocks, claim.blocks))
-        .collect::<Result<_, _>>()?;
+        .collect::<Result<Vec<CheckedOp>, _>>()?;
+    let records = ops.iter().filter_map(|op| op.record.as_ref());
+    let bytes = records.map(Bytes::len).sum();
+    if bytes > claim.blocks.len() {
+        return Err(SyncError::Shared { bytes });
+    }
     let before = root_before(signed.data, claim.ops, |cid| blocks.get(cid))?;
     if before != claim.prev_data.unwrap_or_else(empty_root) {
         return Err(match claim.prev_data {

@@ -1,5 +1,5 @@
 //! The connections of producers, each read by its own thread. Their number is bounded; one that has
-//! sent nothing is closed to make place for others.
+//! sent nothing whole, no line and no frame, is closed to make place for others.
 
 use crate::frames::{self, PartStore};
 use crate::lines::reader::{LineReader, LineStore};
@@ -18,14 +18,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// A connection that has said nothing for so long gives way when there is no room for another one.
+/// A connection that has said nothing whole for so long gives way when there is no room for another one.
 const SILENT: Duration = Duration::from_secs(5);
 /// How often the listener checks whether it is stopped, and the pause after it failed.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How often a connection that waits for its first byte checks the same.
 const FIRST_BYTE: Duration = Duration::from_millis(500);
 
-/// The connection, until its first byte has come: so long it can be ended from outside.
+/// The connection, until its first line or frame has come: so long it can be ended from outside.
 type Silent = Arc<Mutex<Option<UnixStream>>>;
 
 /// A thread that reads one connection.
@@ -36,7 +36,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Ends the connection if it has said nothing for long; whether it did.
+    /// Ends the connection if it has said nothing whole for long; whether it did.
     fn end_if_silent(&self) -> bool {
         if self.since.elapsed() < SILENT {
             return false;
@@ -105,7 +105,7 @@ impl Connections<'_> {
             "a producer was refused: {} are connected, the most that --memory allows{}",
             self.most,
             if gave_way {
-                "; one that sent nothing is disconnected"
+                "; one that sent nothing whole is disconnected"
             } else {
                 ""
             }
@@ -148,17 +148,17 @@ fn read(
         tracing::warn!("a producer's connection cannot be read: {error}");
         return;
     }
-    let first = first_byte(&stream, &lines.stop);
-    drop(silent.lock().unwrap_or_else(PoisonError::into_inner).take());
-    let Some(first) = first else {
-        return;
+    let speaks = || drop(silent.lock().unwrap_or_else(PoisonError::into_inner).take());
+    let Some(first) = first_byte(&stream, &lines.stop) else {
+        return speaks();
     };
     if Some(&first) == MAGIC.first() {
         worker.doing("reading frames");
-        frames::read(parts, &stream, &[first]);
+        frames::read(parts, &stream, &[first], &speaks);
     } else {
-        LineReader::new(lines).read(stream, first, &worker);
+        LineReader::new(lines).read(stream, first, &worker, &speaks);
     }
+    speaks();
 }
 
 /// The first byte of a stream. Nothing if none comes.

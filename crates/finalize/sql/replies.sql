@@ -6,19 +6,26 @@ WITH reply AS MATERIALIZED (
   SELECT p.uri, p."replyRoot" AS root, p."replyParent" AS parent, q.uri AS found, q."replyRoot" AS above
   FROM {from} LEFT JOIN LATERAL (SELECT q.uri, q."replyRoot" FROM post q WHERE q.uri = p."replyParent" OFFSET 0) q ON true
   WHERE {in} AND p."replyRoot" IS NOT NULL
+), looked_up AS (
+  -- A parent that is no post is read once, however many reply to it: its JSON may have megabytes.
+  SELECT m.uri, m.root, m.parent, o.is_reply, o.above
+  FROM (SELECT uri, root, parent, row_number() OVER (PARTITION BY parent) AS number FROM reply WHERE found IS NULL) m
+  LEFT JOIN LATERAL (
+    SELECT json -> 'reply' IS NOT NULL AS is_reply, json -> 'reply' -> 'root' ->> 'uri' AS above
+    FROM (SELECT skyfill.readable(r.json) AS json FROM record r
+          WHERE m.number = 1 AND r.uri = m.parent
+            AND skyfill.collection_of(m.parent) NOT IN ('app.bsky.feed.like', 'app.bsky.feed.repost')
+          OFFSET 0) r
+    WHERE json IS NOT NULL OFFSET 0) o ON true
 ), bad AS (
   INSERT INTO skyfill.finalize_bad (uri)
-  SELECT reply.uri FROM reply LEFT JOIN LATERAL (
-    SELECT skyfill.readable(r.json) AS json FROM record r
-    WHERE reply.found IS NULL AND r.uri = reply.parent
-      AND skyfill.collection_of(reply.parent) NOT IN ('app.bsky.feed.like', 'app.bsky.feed.repost')
-    OFFSET 0) other ON true
-  WHERE CASE
-    WHEN found IS NOT NULL AND parent = root THEN above IS NOT NULL
-    WHEN found IS NOT NULL THEN above IS DISTINCT FROM root
-    WHEN other.json IS NULL THEN true
-    WHEN parent = root THEN other.json -> 'reply' IS NOT NULL
-    ELSE other.json -> 'reply' -> 'root' ->> 'uri' IS DISTINCT FROM root END
+  SELECT uri FROM reply
+  WHERE found IS NOT NULL AND CASE WHEN parent = root THEN above IS NOT NULL ELSE above IS DISTINCT FROM root END
+  UNION ALL
+  SELECT uri FROM (
+    SELECT uri, root, parent, bool_or(is_reply) OVER same AS is_reply, max(above) OVER same AS above
+    FROM looked_up WINDOW same AS (PARTITION BY parent)) m
+  WHERE CASE WHEN is_reply IS NULL THEN true WHEN parent = root THEN is_reply ELSE above IS DISTINCT FROM root END
   ON CONFLICT DO NOTHING
 ), stray AS (
   INSERT INTO skyfill.derived_stray

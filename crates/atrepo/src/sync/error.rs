@@ -86,6 +86,11 @@ pub enum SyncError {
         /// What is wrong.
         fault: OpFault,
     },
+    /// Operations write the same block so often that their records are larger than the slice.
+    Shared {
+        /// Size of all records.
+        bytes: usize,
+    },
     /// A record that was written is not in the slice.
     MissingRecord {
         /// Key of the record, `collection/rkey`.
@@ -129,6 +134,7 @@ impl SyncError {
             Self::OtherRev { .. } => "other rev",
             Self::RevOrder => "revs out of order",
             Self::Op { .. } => "bad operation",
+            Self::Shared { .. } => "shared blocks",
             Self::MissingRecord { .. } => "missing record",
             Self::MissingNode(_) => "missing node",
             Self::Node { .. } => "bad node",
@@ -159,6 +165,10 @@ impl fmt::Display for SyncError {
             Self::OtherRev { found } => write!(f, "the commit has the rev {found}"),
             Self::RevOrder => write!(f, "the rev before the commit is not before it"),
             Self::Op { key, fault } => write!(f, "operation on {key}: {fault}"),
+            Self::Shared { bytes } => write!(
+                f,
+                "operations share blocks: their records have {bytes} bytes, more than the slice"
+            ),
             Self::MissingRecord { key, cid } => {
                 write!(f, "the record {cid} of {key} is not in the slice")
             }

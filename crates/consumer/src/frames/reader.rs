@@ -25,7 +25,7 @@ pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(1);
 const LEAST_BYTES: u64 = 2048;
 
 /// Reads a connection, of which `read` was read already, until its end.
-pub(crate) fn read(store: &PartStore, stream: &UnixStream, read: &[u8]) {
+pub(crate) fn read(store: &PartStore, stream: &UnixStream, read: &[u8], speaks: &dyn Fn()) {
     let answers = stream
         .set_read_timeout(Some(IDLE))
         .and_then(|()| stream.try_clone());
@@ -39,7 +39,7 @@ pub(crate) fn read(store: &PartStore, stream: &UnixStream, read: &[u8]) {
                 peer,
                 part: None,
             };
-            let outcome = reader.read(stream, read);
+            let outcome = reader.read(stream, read, speaks);
             if outcome.is_err() {
                 reader.encoder.discard();
             }
@@ -63,7 +63,12 @@ struct FrameReader<'s> {
 }
 
 impl FrameReader<'_> {
-    fn read(&mut self, stream: &UnixStream, read: &[u8]) -> Result<(), Disconnect> {
+    fn read(
+        &mut self,
+        stream: &UnixStream,
+        read: &[u8],
+        speaks: &dyn Fn(),
+    ) -> Result<(), Disconnect> {
         let mut frames = Frames::new(stream, read);
         let mut silence = Silence::new(self.store.0.part_timeout);
         loop {
@@ -73,7 +78,11 @@ impl FrameReader<'_> {
                 std::thread::sleep(IDLE / 10);
                 continue;
             }
-            match frames.step(|frame| self.on_frame(frame))? {
+            let step = frames.step(|frame| {
+                speaks();
+                self.on_frame(frame)
+            });
+            match step? {
                 Step::Read => {}
                 Step::Idle => self.encoder.flush()?,
                 Step::End => break,

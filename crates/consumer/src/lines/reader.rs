@@ -95,11 +95,17 @@ impl LineReader {
     }
 
     /// Reads a stream, whose first byte was read already, until the producer ends it or somebody
-    /// stops it; closes it when all is committed.
-    pub(crate) fn read(mut self, stream: UnixStream, first: u8, worker: &Worker) {
+    /// stops it; closes it when all is committed. Calls `speaks` for each line.
+    pub(crate) fn read(
+        mut self,
+        stream: UnixStream,
+        first: u8,
+        worker: &Worker,
+        speaks: &dyn Fn(),
+    ) {
         if let Err(error) = stream.set_read_timeout(Some(IDLE)) {
             tracing::warn!("a producer's connection cannot be read: {error}");
-        } else if let Err(ShardLost) = self.read_lines(stream, first, worker) {
+        } else if let Err(ShardLost) = self.read_lines(stream, first, worker, speaks) {
             // The thread that is lost reports why.
             self.store.stop.set();
         }
@@ -110,6 +116,7 @@ impl LineReader {
         stream: UnixStream,
         first: u8,
         worker: &Worker,
+        speaks: &dyn Fn(),
     ) -> Result<(), ShardLost> {
         let mut lines = Lines::new(stream, &[first]);
         let mut ended = false;
@@ -123,6 +130,7 @@ impl LineReader {
             }
             let mut outcome = Ok(());
             let step = lines.step(|line| {
+                speaks();
                 if outcome.is_ok() {
                     outcome = self.on_line(&line);
                 }

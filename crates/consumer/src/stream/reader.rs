@@ -24,6 +24,10 @@ use std::time::{Duration, Instant};
 const LAST_WAIT: Duration = Duration::from_secs(20);
 /// Longest pause after a fault.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often uploads that do not go on are dropped, and how many at once: each is two requests to
+/// the server, for which the messages of others wait.
+const DROP_EVERY: Duration = Duration::from_millis(200);
+const MOST_DROPPED: usize = 20;
 
 /// What readers need.
 #[derive(Clone)]
@@ -180,15 +184,17 @@ struct Reader<'c> {
 
 impl Reader<'_> {
     fn read(&mut self, leave: &AtomicBool) -> Result<(), Fault> {
+        let mut dropped = Instant::now();
         while !leave.load(Ordering::SeqCst) && !self.context.parts.is_stopped() {
             self.encoder.go_on()?;
             self.settle();
             match self.messages.next(IDLE)? {
                 Some(delivery) => self.on_message(&delivery)?,
-                None => {
-                    self.encoder.flush()?;
-                    self.drop_stale()?;
-                }
+                None => self.encoder.flush()?,
+            }
+            if dropped.elapsed() > DROP_EVERY {
+                self.drop_stale()?;
+                dropped = Instant::now();
             }
             self.encoder.flush_after(LONGEST_WAIT)?;
         }
@@ -396,7 +402,10 @@ impl Reader<'_> {
         while let Some(first) = self.uploads.take_first(timeout) {
             self.messages.acknowledge([first]);
         }
-        while let Some(upload) = self.uploads.take_stale(timeout) {
+        for _ in 0..MOST_DROPPED {
+            let Some(upload) = self.uploads.take_stale(timeout) else {
+                break;
+            };
             let claimed = self
                 .messages
                 .claim(&upload.subject, upload.first, upload.last())?;

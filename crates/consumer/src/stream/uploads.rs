@@ -68,10 +68,15 @@ impl Upload {
     }
 }
 
-/// The uploads of a shard.
+/// The uploads of a shard. Somebody may begin as many as the server delivers without an
+/// acknowledgement, some 260,000: no step goes over all of them.
 #[derive(Default)]
 pub(super) struct Uploads {
     open: HashMap<String, Upload>,
+    /// Those of `open` that have a file.
+    files: usize,
+    /// Each of `open`, by the time when it was looked at last: nothing came for it before that.
+    queue: VecDeque<(Instant, String)>,
     /// The first messages of those that are complete, which their producers delete.
     first: VecDeque<(Instant, u64)>,
 }
@@ -108,7 +113,7 @@ impl Uploads {
         if let Ok(false) = added {
             return Added::Open;
         }
-        let Some(upload) = self.open.remove(subject) else {
+        let Some(upload) = self.remove(subject) else {
             return Added::Open;
         };
         self.first
@@ -123,22 +128,42 @@ impl Uploads {
     }
 
     fn begin(&mut self, subject: &str) -> &mut Upload {
-        let files = self.open.values().filter(|upload| upload.spool.is_some());
-        let has_file = files.count() < MOST_FILES;
+        self.queue.push_back((Instant::now(), subject.to_owned()));
+        let has_file = self.files < MOST_FILES;
+        self.files += usize::from(has_file);
         let upload = Upload::new(subject, has_file);
         self.open.entry(subject.to_owned()).or_insert(upload)
     }
 
+    fn remove(&mut self, subject: &str) -> Option<Upload> {
+        let upload = self.open.remove(subject)?;
+        self.files -= usize::from(upload.spool.is_some());
+        Some(upload)
+    }
+
     /// Takes out an upload of which nothing came for so long.
     pub(super) fn take_stale(&mut self, longest: Duration) -> Option<Upload> {
-        let oldest = self.open.values().min_by_key(|upload| upload.since)?;
-        let subject = (oldest.since.elapsed() > longest).then(|| oldest.subject.clone())?;
-        self.open.remove(&subject)
+        loop {
+            let (looked_at, _) = self.queue.front()?;
+            if looked_at.elapsed() <= longest {
+                return None;
+            }
+            let (_, subject) = self.queue.pop_front()?;
+            let Some(upload) = self.open.get(&subject) else {
+                continue;
+            };
+            if upload.since.elapsed() > longest {
+                return self.remove(&subject);
+            }
+            self.queue.push_back((Instant::now(), subject));
+        }
     }
 
     /// Puts back one that goes on after all.
     pub(super) fn put_back(&mut self, mut upload: Upload) {
         upload.since = Instant::now();
+        self.files += usize::from(upload.spool.is_some());
+        self.queue.push_back((upload.since, upload.subject.clone()));
         self.open.insert(upload.subject.clone(), upload);
     }
 

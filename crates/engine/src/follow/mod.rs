@@ -278,6 +278,7 @@ fn stream(
         ),
         session.options.scale.threads,
         session.options.fetch.opt_out.clone(),
+        bytes as usize,
     );
     std::thread::scope(|scope| {
         // The way to the one that stores is closed with the thread.

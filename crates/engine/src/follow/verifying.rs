@@ -22,9 +22,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 /// So long events wait for a document.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Events that wait for documents, over all accounts, and bytes of their frames.
+/// Events that wait for documents, over all accounts.
 const MOST_HELD: usize = 20_000;
-const MOST_HELD_BYTES: usize = 64 << 20;
 /// Events of one account that wait.
 const MOST_OF_ONE: usize = 200;
 /// A repo whose commits are forged is looked at this often.
@@ -44,8 +43,10 @@ pub(super) struct Batch {
     pub(super) documents: Vec<DocumentNote>,
     /// When all of this is stored, all up to here is.
     pub(super) cursor: Option<i64>,
-    /// The times of its earliest and of its latest event.
+    /// The time of its earliest event.
     pub(super) first_time: Option<String>,
+    /// The time that half of its events are not later than. A host that dates its events as it
+    /// likes, and even one that floods, must not hide how far behind the stream is.
     pub(super) time: Option<String>,
     pub(super) events: u64,
     pub(super) refused: u64,
@@ -108,6 +109,8 @@ pub(super) struct Verifier {
     pub(super) threads: usize,
     /// Whether an account or its host is left out by the operator.
     pub(super) opt_out: fetch::OptOut,
+    /// Memory of the frames of events that wait for documents, in bytes.
+    most_held_bytes: usize,
     held: HashMap<String, Held>,
     held_events: usize,
     held_bytes: usize,
@@ -119,8 +122,14 @@ pub(super) struct Verifier {
 }
 
 impl Verifier {
-    pub(super) fn new(keys: Keys, threads: usize, opt_out: fetch::OptOut) -> Self {
+    pub(super) fn new(
+        keys: Keys,
+        threads: usize,
+        opt_out: fetch::OptOut,
+        most_held_bytes: usize,
+    ) -> Self {
         Self {
+            most_held_bytes,
             keys,
             threads,
             opt_out,
@@ -183,17 +192,8 @@ impl Verifier {
             let keys = &self.keys;
             in_parallel(&events, self.threads, |event| event.is_signed(keys))
         };
+        (batch.first_time, batch.time) = first_and_middle(&events);
         for (event, is_signed) in events.into_iter().zip(signed) {
-            if batch
-                .first_time
-                .as_ref()
-                .is_none_or(|time| *time > event.time)
-            {
-                batch.first_time = Some(event.time.clone());
-            }
-            if batch.time.as_ref().is_none_or(|time| *time < event.time) {
-                batch.time = Some(event.time.clone());
-            }
             self.settle(event, is_signed, &mut batch);
         }
         let first_held = self.held.values().flat_map(|held| &held.events);
@@ -297,7 +297,7 @@ impl Verifier {
             .map_or(0, |held| held.events.len());
         let is_full = of_it >= MOST_OF_ONE
             || self.held_events >= MOST_HELD
-            || self.held_bytes >= MOST_HELD_BYTES;
+            || self.held_bytes >= self.most_held_bytes;
         if is_full || !self.keys.ask(&event.did) {
             give_up(vec![event], "its signature cannot be checked now", batch);
             return;
@@ -380,7 +380,7 @@ fn live(checked: CheckedCommit, time: String, at: (String, String)) -> LiveCommi
     let op = |op: sync::CheckedOp| LiveOp {
         key: format!("{}/{}", op.collection, op.rkey),
         existed: op.prev.is_some(),
-        now: op.cid.zip(op.record.map(|record| record.to_vec())),
+        now: op.cid.zip(op.record),
     };
     let data: Cid = checked.data();
     LiveCommit {
@@ -486,6 +486,15 @@ fn of_commit(event: &events::CommitEvent) -> Kind {
             Kind::Broken(event.rev.clone(), error.reason())
         }
     }
+}
+
+/// The time of the earliest event, and that in the middle.
+fn first_and_middle(events: &[Examined]) -> (Option<String>, Option<String>) {
+    let mut times: Vec<&String> = events.iter().map(|event| &event.time).collect();
+    let first = times.iter().min().map(|time| (*time).clone());
+    let middle = times.len() / 2;
+    let time = (middle < times.len()).then(|| times.select_nth_unstable(middle).1.clone());
+    (first, time)
 }
 
 /// The time of an event as `indexedAt` has it: no time of the future, and none that cannot be

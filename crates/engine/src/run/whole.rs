@@ -67,8 +67,7 @@ pub fn run(session: &Session<'_>, options: Options) -> Result<(Ended, u64), Fail
         is_forced: options.is_forced,
     };
     let fetches_missing = options.repos.fetches_missing;
-    let (any, bad_lines) =
-        wanted::add_all(session, options.repos, archive.as_deref())?;
+    let (any, bad_lines) = wanted::add_all(session, options.repos, archive.as_deref())?;
     if fetches_missing && let Some(archive) = archive.take() {
         drop(session.second.set(archive));
     }
@@ -92,10 +91,13 @@ pub fn run(session: &Session<'_>, options: Options) -> Result<(Ended, u64), Fail
         let found =
             repos::count_open(&mut *client, &database.schema, Which::All).map_err(refused)?;
         if last.is_none() && !any && found == 0 {
-            return Err(
-                Failure::usage("there is nothing to continue: no run has begun on this database")
-                    .hint_to_run("say what to load, for example skyfill run dids.jsonl; or the whole network", "run --discover"),
-            );
+            return Err(Failure::usage(
+                "there is nothing to continue: no run has begun on this database",
+            )
+            .hint_to_run(
+                "say what to load, for example skyfill run dids.jsonl; or the whole network",
+                "run --discover",
+            ));
         }
         estimate.of_pending(session, is_joining)?;
         let relay = source.relay.is_some().then(|| (source.relay(), None));

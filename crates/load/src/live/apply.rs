@@ -14,6 +14,7 @@ use crate::staged::Staged;
 use crate::{replace, revs};
 use appview::table::{self, TableInfo};
 use atrepo::{Cid, Commit};
+use bytes::Bytes;
 use ledger::changes::Noting;
 use ledger::failpoint;
 use ledger::fold;
@@ -23,6 +24,10 @@ use ledger::states::State;
 use pg::{DbError, DbErrorKind};
 use postgres::Client;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Commits are applied in one transaction up to this size. The rows of a record may take six times
+/// its size as JSON, and are held twice until the server has them: 48 MiB for a connection.
+pub(super) const MOST_BYTES: usize = 4 << 20;
 
 /// The options of an applier.
 #[derive(Clone, Debug)]
@@ -70,7 +75,7 @@ struct Fate<'c> {
     did: &'c str,
     existed: bool,
     time: &'c str,
-    now: Option<&'c (Cid, Vec<u8>)>,
+    now: Option<&'c (Cid, Bytes)>,
 }
 
 /// How the counts of a repo change.
@@ -101,12 +106,20 @@ impl Applier {
     /// refuses a value, the repo that has it is left to a merge.
     ///
     /// # Errors
-    /// See [`DbError`]. Nothing was stored; or all, if the connection was lost in the commit. Then
-    /// a second call finds that it was.
+    /// See [`DbError`]. What was stored before, a second call finds stored.
     pub fn apply(&mut self, commits: &[LiveCommit], behind: &[Behind]) -> Result<Applied, DbError> {
-        match self.apply_once(commits, behind) {
-            Err(error) if error.kind == DbErrorKind::Data => self.apply_apart(commits, behind),
-            outcome => outcome,
+        let (mut total, mut rest) = (Applied::default(), commits);
+        loop {
+            let (part, after) = rest.split_at(fitting(rest));
+            let behind = if after.is_empty() { behind } else { &[] };
+            total.add(match self.apply_once(part, behind) {
+                Err(error) if error.kind == DbErrorKind::Data => self.apply_apart(part, behind)?,
+                outcome => outcome?,
+            });
+            if after.is_empty() {
+                return Ok(total);
+            }
+            rest = after;
         }
     }
 
@@ -335,6 +348,17 @@ impl Applier {
             .collect();
         self.staged.stage(client, &tables)
     }
+}
+
+/// How many of the commits are applied in one transaction: as many as fit, and at least one.
+fn fitting(commits: &[LiveCommit]) -> usize {
+    let mut bytes = 0usize;
+    let fits = |commit: &&LiveCommit| {
+        bytes = bytes.saturating_add(commit.bytes());
+        bytes <= MOST_BYTES
+    };
+    let count = commits.iter().take_while(fits).count();
+    count.max(1).min(commits.len())
 }
 
 impl Applied {

@@ -10,7 +10,8 @@
 //! hand are read, and their rows are made again where a batch makes or takes away a duplicate
 //! (`rivals`). The SQL that then changes the tables is that of a merge (`replace`).
 //!
-//! A batch is some 90 statements, whatever its size.
+//! A batch is some 90 statements, whatever its size. It is divided where its records exceed
+//! `apply::MOST_BYTES`, since their rows are made in memory.
 
 mod apply;
 mod making;
@@ -19,6 +20,7 @@ mod rivals;
 pub use apply::{Applied, Applier, ApplierOptions};
 
 use atrepo::Cid;
+use bytes::Bytes;
 
 /// A commit whose signature and operations were checked.
 #[derive(Clone, Debug)]
@@ -50,12 +52,12 @@ pub struct LiveOp {
     pub key: String,
     /// Whether the record was there before.
     pub existed: bool,
-    /// CID and block of the record; none if it is gone.
-    pub now: Option<(Cid, Vec<u8>)>,
+    /// CID and block of the record, which shares the memory of the event; none if it is gone.
+    pub now: Option<(Cid, Bytes)>,
 }
 
 impl LiveCommit {
-    /// Memory that it uses, in bytes.
+    /// Size of what it holds, in bytes: memory that it uses, if nothing is shared.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let ops = self.ops.iter().map(|op| {

@@ -434,12 +434,19 @@ fn lines_that_drip_keep_no_transaction_open() {
 /// Connections that never say anything do not keep a producer out.
 #[test]
 fn silent_connections_give_way() {
+    use std::io::Write;
     let tangle = simnet::Tangle::new(73, 3, 60);
     let net = Net::of_tangle(&tangle);
     let (db, dir) = (TestDb::migrated(), folder());
     let consumer = Consumer::start(&db.url, dir.path(), "s", &[]);
+    // A beginning of a line, of a stream of frames, or nothing at all.
+    let beginnings: [&[u8]; 3] = [b"{", handoff::frames::MAGIC, b""];
     let silent: Vec<_> = (0..64)
-        .map(|_| std::os::unix::net::UnixStream::connect(&consumer.socket).unwrap())
+        .map(|number| {
+            let mut silent = std::os::unix::net::UnixStream::connect(&consumer.socket).unwrap();
+            silent.write_all(beginnings[number % 3]).unwrap();
+            silent
+        })
         .collect();
     let file = did_file(
         dir.path(),

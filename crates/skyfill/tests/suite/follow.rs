@@ -81,7 +81,7 @@ fn commits_between(did: &str, before: &[u8], after: &[u8], random: &mut Random) 
                 let existed = records.remove(&key).is_some();
                 let now = goal.get(&key).map(|block| {
                     records.insert(key.clone(), block.clone());
-                    (Cid::of(Codec::DagCbor, block), block.clone())
+                    (Cid::of(Codec::DagCbor, block), block.clone().into())
                 });
                 LiveOp { key, existed, now }
             })
