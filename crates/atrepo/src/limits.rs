@@ -22,8 +22,11 @@ pub const LEAST_SECTION_BYTES: usize = 40;
 /// so those are accepted as long as they fit.
 pub const MAX_COMMIT_BYTES: usize = 4096;
 
-/// Largest node that is read. Real ones have some hundred bytes and four entries on average.
-pub const MAX_NODE_BYTES: usize = 8 << 20;
+/// Largest node that is read. Real ones have some hundred bytes and four entries on average. A walk
+/// holds the entries of a node for each level of the tree, some three times as large as the block,
+/// so this bounds its memory; whoever relays blocks bounds them at one million bytes, too
+/// (<https://atproto.com/specs/sync>).
+pub const MAX_NODE_BYTES: usize = 1 << 20;
 
 /// Largest record that is read; a larger one is skipped.
 ///

@@ -3,12 +3,16 @@
 use crate::client::{Client, chain};
 use crate::encoding::{self, Encoding};
 use crate::error::FetchError;
+use crate::get_repo::Steady;
 use crate::guard;
 use crate::headers;
 use crate::schedule::Observed;
 use reqwest::header::{ACCEPT, DATE, HOST};
 use reqwest::{Response, StatusCode, Url};
 use std::time::{Instant, SystemTime};
+
+/// Bytes of a body that are received before it takes one of the places for bodies.
+const WITHOUT_ROOM: usize = 64 << 10;
 
 /// A request for a small body.
 #[derive(Clone, Copy, Debug)]
@@ -141,23 +145,28 @@ impl Client {
             status => return Err(self.refusal(status, response).await),
         }
         let encoding = Encoding::of(response.headers())?;
-        let _room = match &self.small_bodies {
-            Some(small_bodies) => Some(
-                small_bodies
-                    .acquire()
-                    .await
-                    .map_err(|_| FetchError::Stopped)?,
-            ),
-            None => None,
-        };
+        // Whoever sends little, or nothing for long, takes no place of others.
+        let (mut room, mut steady) = (None, Steady::new(self.limits.stall));
         let mut body = Vec::new();
         while let Some(chunk) = response
             .chunk()
             .await
             .map_err(|error| FetchError::BrokenBody(chain(&error)))?
         {
-            if body.len().saturating_add(chunk.len()) as u64 > most {
+            let bytes = body.len().saturating_add(chunk.len());
+            if bytes as u64 > most {
                 return Err(FetchError::TooLarge(most));
+            }
+            if room.is_none()
+                && bytes > WITHOUT_ROOM
+                && let Some(small_bodies) = &self.small_bodies
+            {
+                let acquired = small_bodies.acquire().await;
+                room = Some(acquired.map_err(|_| FetchError::Stopped)?);
+                steady = Steady::new(self.limits.stall);
+            }
+            if room.is_some() && !steady.on_received(chunk.len()) {
+                return Err(FetchError::Stalled(self.limits.stall));
             }
             body.extend_from_slice(&chunk);
         }

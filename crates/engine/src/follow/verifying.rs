@@ -539,3 +539,27 @@ fn in_parallel<T: Sync, R: Send>(
         shares.into_iter().flat_map(join).collect()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_event_does_not_say_how_far_the_stream_is() {
+        let event = |time: &str| Examined {
+            seq: 1,
+            did: String::new(),
+            time: time.to_owned(),
+            bytes: 0,
+            kind: Kind::Identity,
+        };
+        let events: Vec<Examined> = ["2026-11-01", "2026-11-03", "2026-11-02", "2026-12-01"]
+            .map(event)
+            .into();
+        let of = |count: usize| first_and_middle(&events[..count]);
+        let texts = |first: &str, middle: &str| (Some(first.to_owned()), Some(middle.to_owned()));
+        assert_eq!(of(4), texts("2026-11-01", "2026-11-03"));
+        assert_eq!(of(3), texts("2026-11-01", "2026-11-02"));
+        assert_eq!(of(0), (None, None));
+    }
+}

@@ -159,7 +159,7 @@ impl Applier {
                 Err(error) if error.kind == DbErrorKind::Data => {
                     let refused = part
                         .iter()
-                        .map(|commit| fall(commit, "the database refuses it"));
+                        .map(|commit| fall(commit, "it cannot be stored by itself"));
                     self.apply_once(&[], &refused.collect::<Vec<_>>())?
                 }
                 applied => applied?,

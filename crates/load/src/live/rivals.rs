@@ -3,17 +3,27 @@
 
 use super::making::{About, Made, Making};
 use appview::table;
+use pg::{DbError, DbErrorKind};
 use postgres::{Client, Error};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+/// Rivals that a batch reads, and the size of their JSON. An account may have half a million records
+/// with one key; to read all of them for each event would hold up everybody. Its repo is left to a
+/// merge instead.
+const MOST_RIVALS: i64 = 10_000;
+const MOST_JSON: i64 = 16 << 20;
+
 /// The records that hold the keys of `made` or are duplicates of their holders, and those that are
 /// duplicates of the records in `touched`, which are changed or go; without all of these.
+///
+/// # Errors
+/// The server refused; or there are too many, which counts as values that the database refuses.
 pub(super) fn read(
     client: &mut Client,
     making: &Making,
     made: &[Made],
     touched: &BTreeSet<String>,
-) -> Result<Vec<Made>, Error> {
+) -> Result<Vec<Made>, DbError> {
     let mut holders = holders(client, made)?;
     let known: HashSet<&str> = made.iter().map(|made| made.uri.as_str()).collect();
     let of: Vec<&String> = holders.iter().chain(touched).collect();
@@ -22,9 +32,13 @@ pub(super) fn read(
     }
     let duplicates = client.query(
         "SELECT d.uri FROM unnest($1::text[]) n (of)
-           CROSS JOIN LATERAL (SELECT uri FROM duplicate_record d WHERE d.\"duplicateOf\" = n.of OFFSET 0) d",
-        &[&of],
+           CROSS JOIN LATERAL (SELECT uri FROM duplicate_record d WHERE d.\"duplicateOf\" = n.of OFFSET 0) d
+         LIMIT $2",
+        &[&of, &MOST_RIVALS],
     )?;
+    if i64::try_from(duplicates.len()).is_ok_and(|count| count >= MOST_RIVALS) {
+        return Err(too_many());
+    }
     holders.extend(duplicates.iter().map(|row| row.get::<_, String>(0)));
     let uris: Vec<&String> = holders
         .iter()
@@ -32,6 +46,14 @@ pub(super) fn read(
         .collect();
     if uris.is_empty() {
         return Ok(Vec::new());
+    }
+    let bytes = client.query_one(
+        "SELECT coalesce(sum(octet_length(r.json)), 0)::bigint FROM unnest($1::text[]) n (uri)
+           CROSS JOIN LATERAL (SELECT json FROM record r WHERE r.uri = n.uri OFFSET 0) r",
+        &[&uris],
+    )?;
+    if bytes.try_get::<_, i64>(0)? > MOST_JSON {
+        return Err(too_many());
     }
     let rows = client.query(
         "SELECT r.uri, r.cid, r.did, r.json, r.\"indexedAt\" FROM unnest($1::text[]) n (uri)
@@ -47,6 +69,13 @@ pub(super) fn read(
         making.of_stored(&about, row.get(0), row.get(3))
     };
     Ok(rows.iter().filter_map(stored).collect())
+}
+
+fn too_many() -> DbError {
+    DbError {
+        kind: DbErrorKind::Data,
+        ..DbError::other("too many records have one unique key")
+    }
 }
 
 /// The records that hold the unique keys of `made`.

@@ -315,3 +315,28 @@ fn commits_without_changes_and_sync_events_hold_the_commit_alone() {
     sent.prev_data = Some(empty_root());
     assert!(matches!(sent.check(), Err(SyncError::OtherPrevData { .. })));
 }
+
+/// A block of a megabyte that two hundred operations write would be two hundred records.
+#[test]
+fn operations_do_not_write_more_than_the_slice_has() {
+    let large = |bytes: usize| {
+        let mut w = Writer::new();
+        w.map(1).text("n").text(&"x".repeat(bytes));
+        Arc::new(w.into_bytes())
+    };
+    let written = |record: &Arc<Vec<u8>>, times: u64| {
+        let writes: Vec<Write> = (0..times)
+            .map(|n| Write {
+                key: format!("org.example.note/{}", syntax::tid(n * 977, 0)),
+                record: Some(Arc::clone(record)),
+            })
+            .collect();
+        Sent::of(&Tree::default().apply(&writes), 1_700_000_000_000_000).check()
+    };
+    assert_eq!(written(&large(100), 3).unwrap().ops.len(), 3);
+    let refused = written(&large(100_000), 50).unwrap_err();
+    assert!(
+        matches!(refused, SyncError::Shared { bytes } if bytes > 5_000_000),
+        "{refused}"
+    );
+}

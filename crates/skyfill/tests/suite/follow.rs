@@ -294,3 +294,65 @@ fn what_does_not_continue_the_stored_commit_is_fetched() {
     }
     assert_proved(&live);
 }
+
+/// Somebody has many large records with one unique key. The next one would have all of them read,
+/// event after event: the repo is merged instead, and the others of the batch are stored.
+#[test]
+fn an_account_with_many_rivals_is_left_to_a_merge() {
+    let mut world = World::new(1821);
+    let did = world.net.dids[0].clone();
+    let before = world.earlier[&did].clone();
+    let like = |number: u64| {
+        let mut w = atrepo::cbor::Writer::new();
+        w.map(4)
+            .text("pad")
+            .text(&format!("{number}{}", "x".repeat(900_000)));
+        w.text("$type").text("app.bsky.feed.like").text("subject");
+        w.map(2)
+            .text("cid")
+            .text("bafyreidfayvfuwqa7qlnopdjiqrxzs6blmoeu4rujcjtnci5beludirz2a");
+        w.text("uri").text("at://did:plc:a/app.bsky.feed.post/1");
+        w.text("createdAt").text("2024-01-01T00:00:00.000Z");
+        let key = format!(
+            "app.bsky.feed.like/{}",
+            atrepo::syntax::tid(1_600_000_000_000_000 + number, 4)
+        );
+        (key, w.into_bytes())
+    };
+    let records = records_of(&before, &did);
+    let rev = atrepo::Repo::open(&before, &did)
+        .unwrap()
+        .commit()
+        .rev
+        .clone();
+    let micros = atrepo::syntax::tid_micros(&rev).unwrap();
+    let car = |count: u64| {
+        let all = records
+            .iter()
+            .cloned()
+            .chain((0..count).map(like))
+            .collect();
+        simnet::build_repo(&did, &atrepo::syntax::tid(micros + count, 1), all)
+    };
+    let (many, one_more) = (car(20), car(21));
+    let mut commits = commits_between(&did, &many, &one_more, &mut Random::new(1));
+    for commit in &mut commits {
+        commit.at = world.commits.values().next().unwrap()[0].at.clone();
+    }
+    world.earlier.insert(did.clone(), many);
+    world.later.insert(did.clone(), one_more);
+    let (live, whole) = world.loaded();
+    let mut client = live.client();
+    let mut applier = applier(&live, &mut client);
+    let others = world.commits.iter().filter(|(other, _)| **other != did);
+    let mut batch: Vec<LiveCommit> = others.flat_map(|(_, commits)| commits.clone()).collect();
+    let count = batch.len() as u64;
+    batch.extend(commits);
+    let applied = applier.apply(&batch, &[]).unwrap();
+    assert_eq!((applied.commits, applied.opened), (count, 1), "{applied:?}");
+    world.run(&live);
+    assert_eq!(follow::settle(&mut client, "bsky").unwrap(), 0);
+    if let Some(difference) = difference(&without_times(&live), &without_times(&whole)) {
+        panic!("{difference}");
+    }
+}
