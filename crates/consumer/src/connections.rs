@@ -18,7 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// A connection that has said nothing whole for so long gives way when there is no room for another one.
+/// A connection that has said nothing whole for so long gives way when there is no room for another
+/// one.
 const SILENT: Duration = Duration::from_secs(5);
 /// How often the listener checks whether it is stopped, and the pause after it failed.
 const LOOK_EVERY: Duration = Duration::from_millis(200);

@@ -7,9 +7,9 @@ use pg::{DbError, DbErrorKind};
 use postgres::{Client, Error};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-/// Rivals that a batch reads, and the size of their JSON. An account may have half a million records
-/// with one key; to read all of them for each event would hold up everybody. Its repo is left to a
-/// merge instead.
+/// Rivals that a batch reads, and the size of their JSON. An account may have half a million
+/// records with one key; to read all of them for each event would hold up everybody. Its repo is
+/// left to a merge instead.
 const MOST_RIVALS: i64 = 10_000;
 const MOST_JSON: i64 = 16 << 20;
 

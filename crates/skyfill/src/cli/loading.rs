@@ -116,7 +116,7 @@ pub(crate) struct WhatArgs {
     /// Time of a new run, the latest that any record's indexedAt can be [default: the present time]
     #[arg(long, value_name = "ISO-TIME")]
     pub(crate) now: Option<String>,
-    /// Discover repos first, as `skyfill discover` does, from the sources given or the public relay
+    /// Discover repos first, as `skyfill discover` does, from the sources given or the relay
     #[arg(long, help_heading = "Sources")]
     pub(crate) discover: bool,
 }

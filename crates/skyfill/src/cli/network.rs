@@ -147,7 +147,7 @@ pub(crate) struct MemoryArgs {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct SourceArgs {
     /// Relay whose hosts are listed, and whose sequence numbers decide when an AppView can take
-    /// over
+    /// over; it is stored in the database [default: that of the last run, else the public relay]
     #[arg(
         long,
         value_name = "URL",
@@ -178,7 +178,7 @@ pub(crate) struct SourceArgs {
 
 /// Finds the repos of the network and their hosts.
 ///
-/// Without a source, skyfill lists all hosts of the public relay, then the repos of each host. The
+/// Without a source, skyfill lists all hosts of the relay, then the repos of each host. The
 /// result is stored in schema `skyfill`, for `skyfill run` to load. A known repo becomes pending
 /// again if a newer rev is listed, and its account state is stored. If two hosts list the same
 /// account as active, its DID document decides. After a stop, discovery continues where it was. The

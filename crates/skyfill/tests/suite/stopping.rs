@@ -69,6 +69,11 @@ fn stop(what: &str, child: Child) -> Output {
     let took = asked.elapsed();
     assert!(took < IN_TIME, "{what} took {took:?}: {}", told(&output));
     assert_eq!(output.status.code(), STOPPED, "{what}: {}", told(&output));
+    assert!(
+        told(&output).contains("continue with: "),
+        "{what}: {}",
+        told(&output)
+    );
     output
 }
 
