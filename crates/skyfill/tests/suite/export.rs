@@ -513,6 +513,26 @@ fn an_archive_is_proved_by_itself() {
         let expected = one(lines[1]["did"].as_str().unwrap(), "altered");
         assert_eq!(faults(&cars, 1), expected, "{name}");
     }
+    // Two lines name one CAR. The second is left out, or a hundred thousand of them would have it
+    // read as often.
+    let mut claimed = lines[0].clone();
+    claimed["did"] = "did:plc:claims".into();
+    let mut more = lines.clone();
+    more.insert(1, claimed);
+    let text: String = more.iter().map(|line| format!("{line}\n")).collect();
+    fs::write(cars.join("index.jsonl"), text).unwrap();
+    let options = archive::OpenOptions {
+        access: archive::Access::default(),
+        spool: fetch::Spool::open(dir.path(), None).unwrap(),
+        memory: 256 << 20,
+    };
+    let opened = archive::Archive::open(&place, &options).unwrap();
+    assert_eq!(opened.accounts(), dids.len() as u64);
+    let notes: Vec<String> = opened.notes().collect();
+    assert!(
+        notes.len() == 1 && notes[0].contains("did:plc:claims"),
+        "{notes:?}"
+    );
     // A line is cut off; those of earlier versions have neither root nor hash.
     let mut older = lines.clone();
     for line in &mut older {
