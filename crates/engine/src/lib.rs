@@ -38,6 +38,7 @@ mod recreate;
 pub mod repair;
 mod repo_tree;
 pub mod run;
+mod silence;
 pub mod status;
 mod trust;
 pub mod verify;

@@ -3,8 +3,10 @@
 //!
 //! A thread with a connection of its own looks at the registry every second or so, and stores what
 //! it sees every ten seconds, more often in the first minutes. That is one small transaction that
-//! does not wait for the disk. If the server goes away, what happened meanwhile is not recorded.
+//! does not wait for the disk. If the server goes away, what happened meanwhile is not recorded; if
+//! it does not answer, that is reported ([`crate::silence`]).
 
+use crate::silence::{self, Asked};
 use ledger::history::{self, PhaseTime, Sample};
 use ledger::processes::{self, Entering};
 use ledger::tally;
@@ -32,6 +34,8 @@ pub struct Recorder {
     /// Its end is the sign to stop.
     recorded: Option<Sender<()>>,
     ended: Receiver<()>,
+    /// Its end is the sign to look no longer whether the server answers.
+    _silence: Sender<()>,
 }
 
 impl Recorder {
@@ -42,10 +46,12 @@ impl Recorder {
         let (recorded, over) = channel();
         let (end, ended) = channel();
         let (url, schema) = (database.url.clone(), database.schema.clone());
+        let asked = Asked::default();
+        let silence = silence::report(database.shown(), asked.clone());
         let name = "recorder".to_owned();
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             let mut recording = Recording::new(schema);
-            recording.run(&url, &over);
+            recording.run(&url, &asked, &over);
             // Nobody may be there any more.
             _ = end.send(());
         });
@@ -53,6 +59,7 @@ impl Recorder {
         Self {
             recorded: Some(recorded),
             ended,
+            _silence: silence,
         }
     }
 }
@@ -104,7 +111,7 @@ impl Recording {
         }
     }
 
-    fn run(&mut self, url: &str, over: &Receiver<()>) {
+    fn run(&mut self, url: &str, asked: &Asked, over: &Receiver<()>) {
         let mut client: Option<Client> = None;
         let (mut looked, mut stored) = (Instant::now(), None::<Instant>);
         let mut wait = Duration::ZERO;
@@ -112,9 +119,10 @@ impl Recording {
             let is_over = over.recv_timeout(wait) != Err(RecvTimeoutError::Timeout);
             wait = LOOK;
             if client.is_none() {
-                client = pg::connect(url)
-                    .ok()
-                    .and_then(|mut client| self.enter(&mut client).ok().map(|()| client));
+                client = asked.during(|| {
+                    let mut client = pg::connect(url).ok()?;
+                    self.enter(&mut client).ok().map(|()| client)
+                });
             }
             let Some(connected) = client.as_mut() else {
                 if is_over {
@@ -127,7 +135,8 @@ impl Recording {
             let snapshot = registry().snapshot();
             let every = (self.begun.elapsed() / 100).clamp(STORE.0, STORE.1);
             let is_due = stored.is_none_or(|at| at.elapsed() >= every) || is_over;
-            let recorded = self.look(connected, &snapshot, took).and_then(|()| {
+            let recorded = asked.during(|| {
+                self.look(connected, &snapshot, took)?;
                 if is_due {
                     stored = Some(Instant::now());
                     return self.store(connected, &snapshot, is_over);

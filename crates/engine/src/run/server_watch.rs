@@ -6,24 +6,26 @@ use observe::registry::Part;
 use observe::{Progress, registry};
 use postgres::Client;
 use process::Database;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 /// The server is asked this often.
 const EVERY: Duration = Duration::from_secs(2);
+/// The end of a phase does not wait longer for a server that does not answer.
+const LAST: Duration = Duration::from_secs(1);
 
 /// A thread that watches the server until it is finished or dropped.
 pub(crate) struct ServerWatch {
     /// Its end is the sign to stop.
     watched: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    ended: Receiver<()>,
 }
 
 impl ServerWatch {
     /// Shows what the server is at as parts of `progress`.
     pub(crate) fn start(database: &Database, progress: &Progress) -> Self {
         let (watched, over) = channel();
+        let (end, ended) = channel();
         let (url, progress) = (database.url.clone(), progress.parts_of());
         let name = "server-watch".to_owned();
         let thread = std::thread::Builder::new().name(name).spawn(move || {
@@ -38,11 +40,14 @@ impl ServerWatch {
                     Some(Err(_)) | None => client = None,
                 }
             }
+            // Nobody may be there any more.
+            _ = end.send(());
         });
+        // Without it, less is shown.
+        drop(thread);
         Self {
             watched: Some(watched),
-            // Without it, less is shown.
-            thread: thread.ok(),
+            ended,
         }
     }
 
@@ -53,10 +58,8 @@ impl ServerWatch {
 impl Drop for ServerWatch {
     fn drop(&mut self) {
         drop(self.watched.take());
-        if let Some(thread) = self.thread.take() {
-            // It only looks; if it panicked, there is nothing to save.
-            drop(thread.join());
-        }
+        // It only looks: if it is late, there is nothing to save.
+        _ = self.ended.recv_timeout(LAST);
     }
 }
 

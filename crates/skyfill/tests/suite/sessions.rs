@@ -4,7 +4,11 @@
 use ledger::locks::{self, Hold, Lock};
 use pg::{Connection, Waits};
 use postgres::Client;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use testbed::*;
 
@@ -354,4 +358,62 @@ fn saved_statements_are_executed_only_if_they_are_skyfills_own() {
         .unwrap();
     let output = restore();
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+}
+
+/// Forwards connections of a folder to another one, or takes what is sent and forwards nothing.
+fn forward(from: &std::path::Path, to: std::path::PathBuf, is_stalled: &Arc<AtomicBool>) {
+    let listener = UnixListener::bind(from).unwrap();
+    let is_stalled = Arc::clone(is_stalled);
+    let copy = |mut from: UnixStream, mut to: UnixStream, is_stalled: Arc<AtomicBool>| {
+        std::thread::spawn(move || {
+            let mut buffer = [0; 1 << 16];
+            while let Ok(read @ 1..) = from.read(&mut buffer) {
+                while is_stalled.load(Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                if to.write_all(&buffer[..read]).is_err() {
+                    break;
+                }
+            }
+            drop(to.shutdown(std::net::Shutdown::Both));
+        });
+    };
+    std::thread::spawn(move || {
+        for near in listener.incoming().flatten() {
+            let far = UnixStream::connect(&to).unwrap();
+            let (back, forth) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+            copy(near, far, Arc::clone(&is_stalled));
+            copy(forth, back, Arc::clone(&is_stalled));
+        }
+    });
+}
+
+/// No connection fails, and nothing goes on: that is said. Then the load ends as if nothing had
+/// been.
+#[test]
+fn a_server_behind_a_proxy_that_stalls_is_named() {
+    let net = Net::of_tangle(&simnet::Tangle::new(91, 12, 600));
+    let (db, dir) = (TestDb::migrated(), folder());
+    let row = db
+        .client()
+        .query_one("SHOW unix_socket_directories", &[])
+        .unwrap();
+    let socket = |folder: &std::path::Path| folder.join(".s.PGSQL.5432");
+    let (real, between): (String, _) = (row.get(0), dir.path().to_str().unwrap().to_owned());
+    let is_stalled = Arc::new(AtomicBool::new(false));
+    forward(&socket(dir.path()), socket(real.as_ref()), &is_stalled);
+    let url = db.url.replace(&real, &between);
+    assert_ne!(url, db.url);
+    let file = did_file(
+        dir.path(),
+        &net.server.url(),
+        net.dids.iter().map(String::as_str),
+    );
+    let mut run = Watched::start(run_load(&url).arg(&file).args(["--concurrency", "1"]));
+    run.wait_for("a fresh load");
+    is_stalled.store(true, Ordering::SeqCst);
+    run.wait_for("has not answered for ");
+    is_stalled.store(false, Ordering::SeqCst);
+    assert_eq!(run.wait_for_end(), Some(0), "{}", run.printed());
+    assert!(db.count("record") > 0);
 }
