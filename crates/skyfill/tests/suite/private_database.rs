@@ -1,8 +1,74 @@
 //! Without BSKY_DB_POSTGRES_URL: the private PostgreSQL, from nothing to a psql line that works.
 
+use crate::network::settings;
 use appview::migrations::MIGRATIONS;
+use simnet::Network;
 use std::process::Command;
 use testbed::*;
+
+/// Nothing has to be prepared before the first command, and the lines that are printed lead on.
+#[test]
+fn the_first_command_in_an_empty_folder_may_be_discover() {
+    let (folder, network) = (folder(), Network::start(settings(301, 12, 2)));
+    let run = |args: &[&str]| {
+        let output = skyfill().args(args).current_dir(folder.path()).output();
+        output.unwrap()
+    };
+    // What is wrong with the line is said before a database is made.
+    for wrong in [
+        &["discover", "--opt-out", "missing.txt"][..],
+        &["discover", "--relay", "nowhere at all"],
+        &["run", "--did", "did:plc:a", "--spool-dir", "missing"],
+        &[
+            "run",
+            "--did",
+            "did:plc:a",
+            "--certificate",
+            "missing/c.json",
+        ],
+    ] {
+        let output = run(wrong);
+        assert!(
+            matches!(output.status.code(), Some(2 | 3)),
+            "{}",
+            told(&output)
+        );
+        assert!(!folder.path().join("skyfill-data").exists(), "{wrong:?}");
+    }
+    let (relay, plc, handles) = (
+        network.relay_url(),
+        network.plc_url(),
+        network.well_known_url(),
+    );
+    let of_network = [
+        "--relay",
+        &relay,
+        "--plc-url",
+        &plc,
+        "--did-web-server",
+        &handles,
+        "--allow-private-hosts",
+    ];
+    let output = run(&[&["discover"][..], &of_network].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert!(
+        told(&output).contains("next: skyfill run "),
+        "{}",
+        told(&output)
+    );
+    let output = run(&["run", "--handles", "claimed"]);
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert!(
+        told(&output).contains("next: skyfill catch-up "),
+        "{}",
+        told(&output)
+    );
+    // It asks the relay of the first command.
+    let output = run(&["catch-up"]);
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert!(told(&output).contains(&relay), "{}", told(&output));
+    assert_eq!(run(&["db", "stop"]).status.code(), Some(0));
+}
 
 #[test]
 fn a_private_database_is_made_used_named_and_stopped() {
