@@ -319,6 +319,20 @@ fn the_export_brings_documents_in_bulk_and_is_gone_on_with() {
     );
 }
 
+/// The directory of another network has an export, too.
+#[test]
+fn an_export_that_knows_nobody_is_named() {
+    let (net, db) = loaded(&["did:plc:a"]);
+    set(&net, "did:plc:a", "a.example.com");
+    net.set_handle("a.example.com", "did:plc:a");
+    net.server.set("export ", Answer::text(""));
+    let output = run_well(net.identities(&db).arg("--plc-export"));
+    let named = format!("the export of {} knows none of them", net.server.url());
+    assert!(told(&output).contains(&named), "{}", told(&output));
+    let handle = handle_of(&db, "did:plc:a");
+    assert_eq!(handle.as_deref(), Some("a.example.com"));
+}
+
 /// What was verified is not taken away by whom nobody checked, nor by a server that is away for a
 /// while.
 #[test]
