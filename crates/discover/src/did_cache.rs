@@ -109,7 +109,7 @@ pub fn read<E: From<CacheError>>(
     mut each: impl FnMut(Entry<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut source = Source::open(file)?;
-    let Some((encoding, layout)) = tell(source.peek()) else {
+    let Some((encoding, layout)) = detect_format(source.peek()) else {
         // An empty stream of pairs is a file without a byte.
         return if source.peek().is_empty() {
             Ok(())
@@ -185,7 +185,7 @@ pub fn read<E: From<CacheError>>(
 /// Detects the form from the first bytes: one that begins with a pair, or an array of pairs, whose
 /// first string is a DID; otherwise one whose first string is any text. If none fits because the
 /// first entry is bad, the first bytes alone decide.
-fn tell(start: &[u8]) -> Option<(Encoding, Layout)> {
+fn detect_format(start: &[u8]) -> Option<(Encoding, Layout)> {
     let encodings = [Encoding::MessagePack, Encoding::Cbor];
     for prefix in [&b"did:"[..], b""] {
         for (layout, encoding) in [Layout::Stream, Layout::Array]

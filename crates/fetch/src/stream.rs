@@ -265,7 +265,7 @@ impl Reader {
                         reason: String::new(),
                     };
                 }
-                Ok(Some(Err(error))) => return judge(&error),
+                Ok(Some(Err(error))) => return end_of(&error),
                 Ok(Some(Ok(message))) => message,
             };
             match message {
@@ -308,7 +308,7 @@ impl Reader {
         let ping = self.socket.send(Message::Ping(Bytes::new()));
         match tokio::time::timeout(self.limits.idle, ping).await {
             Err(_) => Err(StreamError::Idle(self.limits.idle)),
-            Ok(sent) => sent.map_err(|error| judge(&error)),
+            Ok(sent) => sent.map_err(|error| end_of(&error)),
         }
     }
 
@@ -325,7 +325,7 @@ impl Reader {
 }
 
 /// The end that an error of the socket is.
-fn judge(error: &Error) -> StreamError {
+fn end_of(error: &Error) -> StreamError {
     match error {
         Error::ConnectionClosed | Error::AlreadyClosed => StreamError::Closed {
             code: None,

@@ -39,7 +39,7 @@ macro_rules! reasons {
 
 // Lists hold the position in this table: new reasons go to its end. A new reason takes:
 // 1. the place in the crate `load` that decides whether it applies: `skipping.rs` before the rows
-//    of a record are made, `repo_rows/record.rs` and `live/making.rs` while they are;
+//    of a record are made, `encode_repo/record.rs` and `live/making.rs` while they are;
 // 2. the same decision where it is not `load` that makes it. Always in
 //    `crates/consumer/src/lines/batch.rs`, which stores such records otherwise: `Batch::add`
 //    returns a `Reject`, which goes to `--rejects`, since lines have no list. And if it is decided

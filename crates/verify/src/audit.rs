@@ -6,7 +6,7 @@
 //! Rows that name records of the account which the repo does not have are extra.
 
 use crate::finding::{Finding, What};
-use crate::pure::{Batch, Facts, Winners};
+use crate::record_rows::{Batch, Facts, Winners};
 use appview::table::{self, TableInfo};
 use atrepo::{Cid, Codec, Entry, Repo, RepoError};
 use load::{Choice, Taken};

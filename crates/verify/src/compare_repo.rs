@@ -2,7 +2,7 @@
 //! against its CID.
 
 use crate::finding::What;
-use crate::pure::{Making, Row, Winners};
+use crate::record_rows::{Making, Row, Winners};
 use crate::report::HostCounts;
 use crate::run_settings::Runs;
 use crate::tree::{List, ListError, is_stored};
@@ -223,7 +223,7 @@ impl<'w> RepoComparison<'w> {
         match making.rows(&record, &mut self.winners) {
             Ok(rows) => Some(Wanted {
                 rows,
-                has_foreign_time: !self.runs.alone && crate::pure::has_no_time(&record),
+                has_foreign_time: !self.runs.alone && crate::record_rows::has_no_time(&record),
             }),
             Err(why) => {
                 // Its JSON is wrong, or it should have been skipped.

@@ -5,7 +5,7 @@
 use crate::compare_repo::{self, RepoComparison, Stored, Wanted};
 use crate::finding::{Finding, What};
 use crate::ordered_rows::{self, OrderedRows, Prepared};
-use crate::pure::{self, Row as Values};
+use crate::record_rows::{self, Row as Values};
 use crate::report::HostCounts;
 use crate::run_settings::Runs;
 use crate::stray_rows::Strays;
@@ -255,7 +255,7 @@ impl<'j, 't, 'c> SliceComparison<'j, 't, 'c> {
                     continue;
                 }
                 if let Some(current) = &mut self.current {
-                    let row = pure::shown(&info, &values_of(&info, &row));
+                    let row = record_rows::shown(&info, &values_of(&info, &row));
                     let what = What::Extra {
                         table: info.name,
                         uri: uri.to_owned(),
@@ -266,14 +266,14 @@ impl<'j, 't, 'c> SliceComparison<'j, 't, 'c> {
             }
         }
         for (info, row) in wanted {
-            if info.id == table::NOTIFICATION.info().id && pure::is_muted(self.txn, &row)? {
+            if info.id == table::NOTIFICATION.info().id && record_rows::is_muted(self.txn, &row)? {
                 continue;
             }
             if let Some(current) = &mut self.current {
                 let what = What::Missing {
                     table: info.name,
                     uri: uri.to_owned(),
-                    row: pure::shown(&info, &row),
+                    row: record_rows::shown(&info, &row),
                 };
                 current.findings.push(finding(&current.repo.did, what));
             }
@@ -434,7 +434,7 @@ fn take_equal(
             let stored: Option<&str> = row.get(at + 1);
             let is_same = match (column.kind, stored, value.as_deref()) {
                 (Kind::Jsonb, Some(stored), Some(value)) => {
-                    stored == value || pure::canonical(stored) == value
+                    stored == value || record_rows::canonical(stored) == value
                 }
                 (_, stored, value) => stored == value,
             };
@@ -455,7 +455,7 @@ fn values_of(info: &TableInfo, row: &Row) -> Values {
             let text: Option<String> = row.get(at + 1);
             match column.kind {
                 Kind::Text => text,
-                Kind::Jsonb => text.map(|json| pure::canonical(&json)),
+                Kind::Jsonb => text.map(|json| record_rows::canonical(&json)),
             }
         })
         .collect()

@@ -89,7 +89,7 @@ impl FrameReader<'_> {
             }
             self.encoder.flush_after(LONGEST_WAIT)?;
             let is_within = self.part.is_some() || frames.is_within();
-            if silence.is_too_long(is_within, frames.bytes()) {
+            if silence.note_bytes(is_within, frames.bytes()) {
                 return Err(Disconnect::Part(format!(
                     "almost nothing of a part arrived for {} s; the producer has to send it again",
                     self.store.0.part_timeout.as_secs()
@@ -188,8 +188,9 @@ impl Silence {
         }
     }
 
-    /// Whether too little came for too long, of `bytes` in all; only within a part or a frame.
-    fn is_too_long(&mut self, is_within: bool, bytes: u64) -> bool {
+    /// Notes that `bytes` have come in all; whether that is too little for too long, which counts
+    /// only within a part or a frame.
+    fn note_bytes(&mut self, is_within: bool, bytes: u64) -> bool {
         let came = bytes.saturating_sub(self.bytes);
         if is_within && came < LEAST_BYTES {
             return self.since.elapsed() >= self.most;

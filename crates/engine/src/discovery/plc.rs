@@ -1,7 +1,7 @@
 //! Lists the accounts of the PLC export, on the hosts that their documents name.
 
 use crate::discovery::context::{Discovery, OpenPass};
-use crate::{documents, export};
+use crate::{documents, plc_export};
 use fetch::hosts::host_of;
 use identity::export::{Latest, Page};
 use ledger::identity::{add_documents, cursor, set_cursor};
@@ -31,7 +31,7 @@ pub(crate) fn list_accounts(
         })?;
         Ok(())
     };
-    export::read(directory, discovery.runtime, discovery.stop, at, store)
+    plc_export::read(directory, discovery.runtime, discovery.stop, at, store)
 }
 
 /// An account of the export as a line of a list.

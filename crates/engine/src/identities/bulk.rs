@@ -6,7 +6,7 @@
 //! has not read when the load ends is read before the accounts are looked up.
 
 use crate::documents::{self, Directory};
-use crate::export;
+use crate::plc_export;
 use ledger::identity::{add_documents, cursor, note_documents, set_cursor};
 use observe::units::counted;
 use observe::{Counter, Progress};
@@ -139,7 +139,7 @@ pub(crate) fn read(
         vec![pages.clone(), noted.clone(), bad.clone()],
         None,
     );
-    let is_whole = export::read(directory, runtime, stop, at, |page| {
+    let is_whole = plc_export::read(directory, runtime, stop, at, |page| {
         pages.add(1);
         bad.add(page.bad_lines);
         let Some(next) = &page.cursor else {

@@ -156,7 +156,7 @@ impl<'m> Board<'m> {
 
     /// The server had no more disk or memory for the build at `at` beside others: from now on one
     /// runs at a time, and this one again. False if it ran alone: that does not mend it.
-    pub(super) fn is_retried_alone(&mut self, at: usize) -> bool {
+    pub(super) fn retry_alone(&mut self, at: usize) -> bool {
         let running = self.all.iter().filter(|one| one.share().is_some()).count();
         self.set(at, State::Waiting);
         self.resources.builds = 1;
@@ -302,11 +302,11 @@ mod tests {
         let missing = [plain("large", "a"), plain("large", "b")];
         let mut board = Board::new(&missing, bytes, resources(2));
         assert_eq!(begin(&mut board).len(), 2);
-        assert!(board.is_retried_alone(0));
+        assert!(board.retry_alone(0));
         assert_eq!(board.next(), Next::Wait);
         board.built(1, true);
         assert!(matches!(board.next(), Next::Build(0, _)));
-        assert!(!board.is_retried_alone(0));
+        assert!(!board.retry_alone(0));
         board.close();
         assert_eq!(board.next(), Next::End);
         assert!(!board.is_done());

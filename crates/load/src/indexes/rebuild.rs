@@ -179,8 +179,7 @@ impl Rebuild<'_> {
                         Ok(())
                     }
                     Err(error)
-                        if error.is_exhausted()
-                            && shared.change(|board| board.is_retried_alone(at)) =>
+                        if error.is_exhausted() && shared.change(|board| board.retry_alone(at)) =>
                     {
                         (self.report)(Rebuilding::Alone(what, &error));
                         Ok(ledger::locks::release_build(client, schema, &what.name)?)

@@ -2,7 +2,7 @@
 
 use crate::choice::Choice;
 use crate::copy;
-use crate::repo_rows::{CERTAIN_INDEX_BYTES, TABLES, indexed_length};
+use crate::encode_repo::{CERTAIN_INDEX_BYTES, TABLES, indexed_length};
 use crate::skipping::{self, Taken};
 use appview::table::{self, TableInfo};
 use atrepo::{Cid, Codec, Entry};

@@ -80,7 +80,7 @@ struct Gate {
 }
 
 #[derive(Default)]
-struct Seen {
+struct ClientRequests {
     requests: u64,
     get_repo: u64,
     limited: u64,
@@ -104,7 +104,7 @@ const USUAL_WINDOW: Duration = Duration::from_secs(300);
 /// Counts the requests of a host.
 pub(super) struct Meter {
     gate: Arc<Mutex<Gate>>,
-    seen: Mutex<Seen>,
+    seen: Mutex<ClientRequests>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -254,7 +254,7 @@ impl Meter {
         let mut gate = lock(&self.gate);
         gate.recent.clear();
         gate.most = 0;
-        *lock(&self.seen) = Seen::default();
+        *lock(&self.seen) = ClientRequests::default();
     }
 }
 

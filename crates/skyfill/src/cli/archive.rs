@@ -21,22 +21,21 @@ pub(crate) struct ArchiveArgs {
 pub(crate) enum ArchiveAction {
     /// Proves an archive by itself.
     ///
-    /// Of every CAR that the index names, not only of the newest of an account, the length, hash,
-    /// root, DID and rev have to be those of the index, and the tree below its commit has to be
-    /// there as a whole, with the right hashes. What is missing, torn or altered is printed on
-    /// stdout, as one JSON object per line; the exit code is then 1. The signatures of the commits
-    /// are checked by `skyfill run --from-cars`.
+    /// Every CAR that the index names is checked, also older ones: its length, hash, root, DID and
+    /// rev must be those of the index, and the tree below its commit must be complete. What is
+    /// missing, torn or altered is printed on stdout, as one JSON object per line; the exit code is
+    /// then 1. The signatures of the commits are checked by `skyfill run --from-cars`.
     Verify(VerifyArchiveArgs),
-    /// Adds to an archive what others have: of each account the newest rev.
+    /// Copies the newest CAR of each account from other archives.
     ///
     /// Each CAR is proved to be a whole repo before it is copied; one that is not is printed on
     /// stdout, as `archive verify` does, and the exit code is then 1. Nothing is removed anywhere.
-    /// Stopped or killed, the command is given again: what is there is not copied twice.
+    /// After a stop or a kill, repeat the command: it copies nothing twice.
     Merge(MergeArchivesArgs),
     /// Removes from an archive the CARs that are not the newest of their accounts.
     ///
-    /// What stays of a segment is proved and copied to new ones, and only then the segment is
-    /// removed: a repo is there at any moment, whatever ends the command. Small segments are
+    /// The CARs that stay are checked and copied to new segments; only then the old segment is
+    /// removed, so that no repo is ever missing, whatever ends the command. Small segments are
     /// joined. A segment with a CAR that cannot be proved stays, and so do plain .car files. No
     /// other command may write to a folder meanwhile, nor read from it.
     Prune(PruneArchiveArgs),

@@ -101,7 +101,7 @@ pub(crate) struct IndexesArgs {
 pub(crate) enum IndexesAction {
     /// Lists the dropped indexes and constraints. The exit code is 1 if there are any.
     Status(IndexesTarget),
-    /// Rebuilds all of them.
+    /// Rebuilds all dropped indexes and constraints.
     Restore(RestoreArgs),
 }
 
@@ -147,9 +147,9 @@ pub(crate) struct DbArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DbAction {
-    /// Starts it, and creates it on first use.
+    /// Starts the private PostgreSQL, and creates it on first use.
     Start(DataDirArgs),
-    /// Stops it.
+    /// Stops the private PostgreSQL.
     Stop(DataDirArgs),
     /// Reports whether it is running. The exit code is 1 if it is not.
     Status(DataDirArgs),

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 /// Writes records to files for DuckDB, polars and other programs.
 ///
 /// The folder gets a file per collection, month and part of the accounts, with the columns of the
-/// AppView's tables, typed, and each record as JSON. Without --from-cars the records are those of
-/// the table `record`, and the number of each repo's is compared with the ledger's. The month is
+/// AppView's tables, typed, and each record as JSON. Without --from-cars, the table `record` is
+/// exported, and the number of records of each repo is compared with the ledger. The month is
 /// that of sortAt: createdAt or indexedAt, whichever is earlier. manifest.json is written last,
 /// with counts and hashes by collection. An export that was stopped or killed continues: no file is
 /// torn, and no record is there twice.

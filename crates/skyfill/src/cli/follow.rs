@@ -29,7 +29,8 @@ pub(crate) struct FollowArgs {
         help_heading = "Sources"
     )]
     pub(crate) relays: Vec<String>,
-    /// Sequence number of the first relay after which it begins [default: where it ended]
+    /// Sequence number after which to start on the first relay [default: where the last `follow`
+    /// ended]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..), help_heading = "Sources")]
     pub(crate) cursor: Option<i64>,
     /// End when everything up to the present position of the relay is stored

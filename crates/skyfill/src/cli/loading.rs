@@ -77,7 +77,7 @@ pub(crate) struct WhatArgs {
     /// Account, by its DID or handle, that is loaded with the accounts that it follows [repeatable]
     #[arg(long, value_name = "ACCOUNT")]
     pub(crate) followed_by: Vec<String>,
-    /// Follows between an account of --followed-by and the accounts that are loaded with it
+    /// Largest distance from an account of --followed-by [follows]
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=3), requires = "followed_by")]
     pub(crate) hops: u8,
     /// List whose members are loaded with its owner: at://DID/app.bsky.graph.list/RKEY [repeatable]
@@ -98,8 +98,8 @@ pub(crate) struct WhatArgs {
     /// the last run, else all]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) collections: Vec<rows::Meant>,
-    /// Date before which posts, gates, likes and reposts count as left out by choice, by the time
-    /// that is stored as indexedAt [default: that of the last run, else none]
+    /// Leave out posts, gates, likes and reposts whose indexedAt is before this date [default: that
+    /// of the last run, else none]
     #[arg(long, value_name = "DATE", value_parser = since)]
     pub(crate) since: Option<String>,
     /// Notifications to store: all, none, or since=DATE [default: those of the last run, else all]
@@ -244,8 +244,7 @@ pub(crate) enum RunDocuments {
 /// The proof that goes on beside the stream.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct ProofArgs {
-    /// Records per second to compare with their commits while the stream is followed, over and
-    /// over; 0 compares none
+    /// Rate of the comparison with the commits while following [records per second]; 0 turns it off
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
     pub(crate) proof_rate: u32,
 }

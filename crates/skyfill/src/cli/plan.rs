@@ -4,7 +4,7 @@ use super::{DatabaseArgs, RunHandles};
 use clap::Args;
 use process::{disk_size, server_size};
 
-/// Says what a load is going to take: time by phase, disk, memory, and what would change it.
+/// Estimates the time, disk and memory of a load, and says what would change them.
 ///
 /// The answer is calculated from the costs of a record in each phase, which were measured, from the
 /// machine and from the server's settings (docs/explanation/plan.md). It is for the repos that are
@@ -36,7 +36,7 @@ pub(crate) struct PlanArgs {
     /// the database lies, if that can be seen]
     #[arg(long, value_name = "SIZE", value_parser = disk_size, help_heading = "Machine")]
     pub(crate) disk: Option<u64>,
-    /// What the disk reads and writes per second [bytes, or with KiB, MiB, GiB]
+    /// Rate at which the disk reads and writes, per second [bytes, or with KiB, MiB, GiB]
     #[arg(long, value_name = "SIZE", value_parser = disk_size, conflicts_with = "measure_disk", help_heading = "Machine")]
     pub(crate) disk_rate: Option<u64>,
     /// Measure the rate of the disk where the database lies, for some seconds, with an unnamed file

@@ -4,7 +4,7 @@ use super::{DatabaseArgs, HostsArgs, MemoryArgs, OutputArgs, SchemaArgs};
 use clap::Args;
 use std::path::PathBuf;
 
-/// Tells what became of a record or an account, and why.
+/// Explains what happened to a record or an account.
 ///
 /// Of a record: whether it is stored, a duplicate, skipped, or not in the repo; its rows in each
 /// table; why a gate hides it or its thread counts as invalid; who is notified of it, and who is

@@ -8,12 +8,11 @@ use std::path::PathBuf;
 ///
 /// Each account's document and repo are fetched and checked, whether or not skyfill filled the
 /// database. One transaction stores the repo: it keeps the rows that are right, writes those that
-/// differ, and removes those of records that are gone. It holds table `record` against other
-/// writers while it asks the host whether the repo is still the newest, and until it ends;
-/// otherwise nothing is stored, and the repo is fetched again. So nothing older takes the place of
-/// what the ingester stored. The account's handle, its state and the rows that are derived from
-/// what changed follow. The exit code is 0 if all accounts are as their hosts have them, else 1.
-/// See docs/how-to/repair-accounts.md.
+/// differ, and removes those of records that are gone. It locks the table `record`, asks the host
+/// once more whether the repo is still the newest, and commits only then. If it is not, nothing is
+/// stored, and the repo is fetched again. So a repair never replaces a newer row with an older one.
+/// Then it updates the account's handle, its state and the derived rows. The exit code is 0 if all
+/// accounts are as their hosts have them, else 1. See docs/how-to/repair-accounts.md.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill repair did:plc:z72i7hdynmk6r22z27h6tvur

@@ -142,8 +142,8 @@ pub(crate) struct ConsumerArgs {
     /// Rows after which --db-test ends, for each of its tests
     #[arg(long, value_name = "N", requires = "db_test", required_if_eq("db_test", "all"), value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rows: Option<u64>,
-    /// Time after which a producer that sends almost nothing of a part it began is disconnected, or
-    /// the beginning of the part is removed from the stream [seconds]
+    /// Time after which a part without progress is dropped; on a socket, its producer is
+    /// disconnected [seconds]
     #[arg(long, value_name = "S", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) part_timeout: u64,
     /// File to append refused lines and messages to, with reasons

@@ -27,7 +27,7 @@ pub(crate) struct IdentitiesArgs {
     #[arg(long, value_name = "MODE", default_value = "auto", value_enum)]
     pub(crate) handles: HandleMode,
     /// Read documents in bulk from the PLC directory's export first, continuing where the last run
-    /// stopped; so it is in any case if 300,000 accounts or more are to be looked up
+    /// stopped; the default if 300,000 accounts or more are to be looked up
     #[arg(long)]
     pub(crate) plc_export: bool,
     /// Retry now what could not be reached, whenever it is due

@@ -14,7 +14,7 @@ pub(crate) struct TransportArgs {
     /// tls://, several separated by commas
     #[arg(long, value_name = "URL", help_heading = "NATS")]
     pub(crate) transport: Option<String>,
-    /// Name of the stream; it begins the subjects, too
+    /// Name of the stream, and first part of its subjects
     #[arg(
         long,
         value_name = "NAME",
@@ -77,7 +77,8 @@ pub(crate) struct NewStreamArgs {
     /// KiB, MiB, GiB, TiB] [default: 8GiB]
     #[arg(long, value_name = "SIZE", requires = "transport", value_parser = stream_size, help_heading = "NATS")]
     pub(crate) nats_max_bytes: Option<u64>,
-    /// Shards of a new stream: at most as many consumers share the work [default: 8]
+    /// Number of shards of a new stream; at most this many consumers can share the work [default:
+    /// 8]
     #[arg(long, value_name = "N", requires = "transport", value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "NATS")]
     pub(crate) nats_shards: Option<u32>,
 }

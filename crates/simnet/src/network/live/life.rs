@@ -7,7 +7,7 @@ use super::super::log::Item;
 use super::super::world::World;
 use super::fault::StreamFault;
 use super::settings::LiveSettings;
-use super::step::{Effect, Step, Told};
+use super::step::{Effect, Step, StepEvents};
 use super::writer::Writer;
 use crate::Random;
 use crate::keys::Signer;
@@ -182,7 +182,7 @@ impl<'w> Life<'w> {
     }
 
     /// Adds a step at the present time.
-    fn step(&mut self, effects: Vec<Effect>, told: Vec<Told>) {
+    fn step(&mut self, effects: Vec<Effect>, told: Vec<StepEvents>) {
         let step = Step {
             micros: self.micros,
             effects,
@@ -193,9 +193,9 @@ impl<'w> Life<'w> {
     }
 
     /// An event that the relay and a host tell of.
-    fn both(&self, host: usize, event: Event) -> Told {
+    fn both(&self, host: usize, event: Event) -> StepEvents {
         let event = Arc::new(event);
-        Told {
+        StepEvents {
             relay: Some(Item::Event(Arc::clone(&event), None)),
             host: Some((host, event)),
         }
@@ -222,7 +222,7 @@ impl<'w> Life<'w> {
         }
     }
 
-    fn identity(&mut self, number: usize) -> Told {
+    fn identity(&mut self, number: usize) -> StepEvents {
         self.count("identity");
         let micros = self.micros;
         let being = self.being(number);
@@ -231,7 +231,7 @@ impl<'w> Life<'w> {
         self.both(host, event)
     }
 
-    fn account(&mut self, number: usize) -> Told {
+    fn account(&mut self, number: usize) -> StepEvents {
         self.count("account");
         let micros = self.micros;
         let being = self.being(number);
@@ -331,7 +331,7 @@ impl<'w> Life<'w> {
         effects.push(self.effect(number, &commit));
         let mut told = vec![self.identity(number), self.account(number)];
         told.push(self.sync(number));
-        told.push(Told {
+        told.push(StepEvents {
             relay: None,
             host: Some((from, Arc::new(left))),
         });
@@ -457,7 +457,7 @@ impl<'w> Life<'w> {
     }
 
     /// The state of an account's repo, as a sync event has it.
-    fn sync(&mut self, number: usize) -> Told {
+    fn sync(&mut self, number: usize) -> StepEvents {
         self.count("sync");
         let data = self.tree(number).root();
         let micros = self.being(number).last.unwrap_or(self.micros);
@@ -472,7 +472,7 @@ impl<'w> Life<'w> {
     }
 
     /// Tells of a commit as it is, and of `also` after it.
-    fn tell_plainly(&mut self, number: usize, commit: Commit, also: Vec<Told>) {
+    fn tell_plainly(&mut self, number: usize, commit: Commit, also: Vec<StepEvents>) {
         self.tell_as(number, commit, |_, _, event| vec![event], also);
     }
 
@@ -482,7 +482,7 @@ impl<'w> Life<'w> {
         number: usize,
         commit: Commit,
         relay: impl FnOnce(&mut Self, &Commit, Item) -> Vec<Item>,
-        also: Vec<Told>,
+        also: Vec<StepEvents>,
     ) {
         self.count("commit");
         for op in &commit.parts.ops {
@@ -492,14 +492,14 @@ impl<'w> Life<'w> {
         let host = self.being(number).host;
         let event = Arc::new(Event::commit(&commit.parts, self.micros));
         let items = relay(self, &commit, Item::Event(Arc::clone(&event), None));
-        let mut told: Vec<Told> = items
+        let mut told: Vec<StepEvents> = items
             .into_iter()
-            .map(|item| Told {
+            .map(|item| StepEvents {
                 relay: Some(item),
                 host: None,
             })
             .collect();
-        told.push(Told {
+        told.push(StepEvents {
             relay: None,
             host: Some((host, event)),
         });

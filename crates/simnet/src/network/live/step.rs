@@ -33,7 +33,7 @@ pub(super) enum Effect {
 }
 
 /// What is told, and by whom.
-pub(super) struct Told {
+pub(super) struct StepEvents {
     /// The item of the relay.
     pub(super) relay: Option<Item>,
     /// A host and its event.
@@ -45,7 +45,7 @@ pub(super) struct Step {
     /// The network's time, in microseconds since 1970.
     pub(super) micros: u64,
     pub(super) effects: Vec<Effect>,
-    pub(super) told: Vec<Told>,
+    pub(super) told: Vec<StepEvents>,
 }
 
 impl Step {

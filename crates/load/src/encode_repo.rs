@@ -75,20 +75,20 @@ pub struct Costs<'c, C> {
 }
 
 /// Why a repo does not fit into one chunk.
-enum Small {
+enum NotInOneChunk {
     /// Its rows or its unique keys exceed what one chunk is meant for.
     Swells,
     /// It is not encoded at all.
     Error(EncodeError),
 }
 
-impl From<RepoError> for Small {
+impl From<RepoError> for NotInOneChunk {
     fn from(error: RepoError) -> Self {
         Self::Error(error.into())
     }
 }
 
-impl From<EncodeError> for Small {
+impl From<EncodeError> for NotInOneChunk {
     fn from(error: EncodeError) -> Self {
         Self::Error(error)
     }
@@ -249,11 +249,11 @@ impl Encoder {
         let mark = self.mark();
         let mut open = self.begin(loaded);
         let most = mark.bytes + SMALL_ROWS * self.chunk_bytes;
-        let outcome = repo.entries(|entry| -> Result<(), Small> {
+        let outcome = repo.entries(|entry| -> Result<(), NotInOneChunk> {
             (costs.watch)(repo.car())?;
             self.entry(&mut open, &entry, probe)?;
             if self.chunk.bytes > most || self.keys.memory_bytes() > self.chunk_bytes {
-                return Err(Small::Swells);
+                return Err(NotInOneChunk::Swells);
             }
             Ok(())
         });
@@ -262,15 +262,15 @@ impl Encoder {
                 self.end(open);
                 Ok(true)
             }
-            Err(Small::Swells) => {
+            Err(NotInOneChunk::Swells) => {
                 self.back_to(&mark);
                 Ok(false)
             }
-            Err(Small::Error(EncodeError::Stopped(why))) => {
+            Err(NotInOneChunk::Error(EncodeError::Stopped(why))) => {
                 self.chunk.clear(self.chunk_bytes);
                 Err(EncodeError::Stopped(why))
             }
-            Err(Small::Error(error)) => {
+            Err(NotInOneChunk::Error(error)) => {
                 self.back_to(&mark);
                 Err(error)
             }
