@@ -4,7 +4,7 @@
 //! A thread with a connection of its own looks at the registry every second or so, and stores what
 //! it sees every ten seconds, more often in the first minutes. That is one small transaction that
 //! does not wait for the disk. If the server goes away, what happened meanwhile is not recorded; if
-//! it does not answer, that is reported ([`crate::silence`]).
+//! it does not answer, that is reported (`silence`).
 
 use crate::silence::{self, Asked};
 use ledger::history::{self, PhaseTime, Sample};

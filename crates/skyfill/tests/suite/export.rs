@@ -298,6 +298,17 @@ fn a_kill_leaves_no_torn_file_and_no_record_twice() {
         );
         assert_eq!(files_ending(&to, ".tmp"), Vec::<PathBuf>::new());
     }
+    // A stop is no kill: it says how to continue.
+    let to = scene.dir.path().join("stopped");
+    let mut stopped = export(&scene.db, &to, &parts);
+    let output = stopped.env("SKYFILL_FAILPOINT", "file=9,stop").output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", told(&output));
+    let text = told(&output);
+    assert!(text.contains("continue with: skyfill export "), "{text}");
+    run_well(&mut export(&scene.db, &to, &parts));
+    let collections = |folder: &Path| manifest(folder)["collections"].clone();
+    assert_eq!(collections(&to), collections(&whole));
 }
 
 #[test]

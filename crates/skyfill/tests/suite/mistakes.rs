@@ -94,7 +94,7 @@ fn arguments_and_files() {
     .unwrap();
     fs::write(dir.path().join("opt-out.txt"), "https://pds.example/\n").unwrap();
     fs::write(dir.path().join("dids.jsonl"), "").unwrap();
-    let commands: [&[&str]; 12] = [
+    let commands: [&[&str]; 17] = [
         &["run", "--did", "alice.example"],
         &["run", "--discover", "--plc-url", "ftp://plc.example"],
         &[
@@ -120,6 +120,17 @@ fn arguments_and_files() {
         ],
         &["consumer", "a.sock", "--rejects", "missing/rejects.jsonl"],
         &["discover", "--did-file", "missing/dids.jsonl"],
+        &["discover", "--relay", "nowhere at all"],
+        &["discover", "--opt-out", "missing.txt"],
+        &["discover", "--opt-out", "opt-out.txt"],
+        &["run", "--did", "did:plc:a", "--spool-dir", "missing"],
+        &[
+            "run",
+            "--did",
+            "did:plc:a",
+            "--certificate",
+            "missing/c.json",
+        ],
         &["simnet", "--faults", "limits429,nonsense"],
     ];
     let all: Vec<String> = commands
