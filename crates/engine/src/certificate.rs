@@ -52,7 +52,11 @@ impl Place {
         let file = tempfile::Builder::new()
             .prefix(".skyfill-certificate-")
             .tempfile_in(folder)
-            .map_err(|error| refused(&error))?;
+            .map_err(|error| {
+                // The name of the temporary file says nothing to anybody.
+                let text = error.to_string();
+                refused(&text.split(" at path ").next().unwrap_or(&text))
+            })?;
         Ok(Self {
             path: path.to_owned(),
             file: BufWriter::new(file),
