@@ -10,6 +10,7 @@ use handoff::send::COMMITTED;
 use load::loading::Settle;
 use observe::Workers;
 use process::{Stop, threads};
+use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -149,7 +150,13 @@ fn read(
         tracing::warn!("a producer's connection cannot be read: {error}");
         return;
     }
-    let speaks = || drop(silent.lock().unwrap_or_else(PoisonError::into_inner).take());
+    // Called for each line and frame: only the first one takes the lock.
+    let has_spoken = Cell::new(false);
+    let speaks = || {
+        if !has_spoken.replace(true) {
+            drop(silent.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
+    };
     let Some(first) = first_byte(&stream, &lines.stop) else {
         return speaks();
     };
