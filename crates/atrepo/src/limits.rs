@@ -23,9 +23,8 @@ pub const LEAST_SECTION_BYTES: usize = 40;
 pub const MAX_COMMIT_BYTES: usize = 4096;
 
 /// Largest node that is read. Real ones have some hundred bytes and four entries on average. A walk
-/// holds the entries of a node for each level of the tree, some three times as large as the block,
-/// so this bounds its memory; whoever relays blocks bounds them at one million bytes, too
-/// (<https://atproto.com/specs/sync>).
+/// holds the entries of a node for each level of the tree, so this bounds its memory. The
+/// specification has no limit of its own for nodes; this is that of records.
 pub const MAX_NODE_BYTES: usize = 1 << 20;
 
 /// Largest record that is read; a larger one is skipped.
