@@ -23,8 +23,8 @@ pub const LEAST_SECTION_BYTES: usize = 40;
 pub const MAX_COMMIT_BYTES: usize = 4096;
 
 /// Largest node that is read. Real ones have some hundred bytes and four entries on average. A walk
-/// holds the entries of a node for each level of the tree, so this bounds its memory. The
-/// specification has no limit of its own for nodes; this is that of records.
+/// holds the entries of a node for each level of the tree, so this bounds its memory. It is
+/// the limit of records.
 pub const MAX_NODE_BYTES: usize = 1 << 20;
 
 /// Largest record that is read; a larger one is skipped.
