@@ -19,6 +19,7 @@ pub use stream::Options as StreamOptions;
 
 use connections::Connections;
 use counts::Counts;
+use fetch::Spool;
 use frames::{PartLimits, PartStore};
 use handoff::listen::Listener;
 use ledger::runs::Mode;
@@ -66,6 +67,8 @@ pub struct Options {
     pub driver: DriverKind,
     /// How long next to nothing may come of a part that has begun.
     pub part_timeout: Duration,
+    /// For the entries of parts that are not complete.
+    pub spool: Spool,
     /// The file that refused lines are added to.
     pub rejects: PathBuf,
 }
@@ -87,6 +90,9 @@ struct Memory {
     producers: usize,
 }
 
+/// Messages of a stream that are requested, in bytes, however much memory there is. A NATS server
+/// ends a connection to which it has to send more than `max_pending`, 64 MiB by default.
+const MESSAGES: usize = 32 << 20;
 /// Maximum number of concurrent producers, however much memory there is.
 const MAX_PRODUCERS: usize = 64;
 /// Memory for each.
@@ -99,7 +105,7 @@ impl Memory {
             transactions: (total / 8).min(128 << 20),
             pending: (total / 8).min(64 << 20),
             chunk: (total / 128).clamp(1 << 20, 8 << 20),
-            messages: total / 8,
+            messages: (total / 8).min(MESSAGES),
             keys: total / 4,
             producers: (total / PRODUCER).clamp(2, MAX_PRODUCERS),
         }
@@ -280,9 +286,10 @@ fn start_loading(
         &database.schema,
         indexed,
         loaders,
-        &PartLimits {
+        PartLimits {
             chunk: memory.chunk,
             keys: memory.keys,
+            spool: options.spool.clone(),
             timeout: options.part_timeout,
         },
         counts,

@@ -1,9 +1,10 @@
-//! The spool: bodies that are too large for memory, in unnamed files in one folder, with a bound on
-//! their size.
+//! The spool: what is too large for memory, in unnamed files in one folder, with a bound on their
+//! size.
 //!
-//! A host may use at most as much of the spool as it leaves to others. So one host alone gets half
-//! of it, and a later one always finds half of the rest: a host that fills the spool fails alone. A
-//! body for which there is no space is fetched again later.
+//! Each file has an owner: the host whose body it is, or the producer whose part it is. An owner may
+//! use at most as much of the spool as it leaves to others. So one alone gets half of it, and a
+//! later one always finds half of the rest: an owner that fills the spool fails alone. A body for
+//! which there is no space is fetched again later.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,7 +22,7 @@ const ASK_EVERY: u64 = 16 << 20;
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 const RAMFS_MAGIC: u64 = 0x8584_58f6;
 
-/// A folder for bodies. Clones share its bounds.
+/// A folder for files. Clones share its bounds.
 #[derive(Clone, Debug)]
 pub struct Spool(Arc<Inner>);
 
@@ -34,11 +35,11 @@ struct Inner {
     unasked: AtomicU64,
 }
 
-/// Sizes of the bodies in the spool.
+/// Sizes of the files in the spool.
 #[derive(Debug, Default)]
 struct Used {
     all: u64,
-    by_host: HashMap<String, u64>,
+    by_owner: HashMap<String, u64>,
 }
 
 /// Why a folder cannot be a spool.
@@ -81,6 +82,12 @@ impl Spool {
         &self.0.folder
     }
 
+    /// Maximum bytes of one owner, while nobody else has any.
+    #[must_use]
+    pub fn most_of_one(&self) -> u64 {
+        self.0.most / 2
+    }
+
     /// Whether its files are in memory: they then use memory beyond `--memory`.
     #[must_use]
     pub fn is_in_memory(&self) -> bool {
@@ -88,16 +95,16 @@ impl Spool {
             .is_ok_and(|fs| matches!(fs.f_type.cast_unsigned(), TMPFS_MAGIC | RAMFS_MAGIC))
     }
 
-    /// A new file for a body of `host`.
+    /// A new file of `owner`.
     ///
     /// # Errors
     /// It cannot be created.
-    pub fn file(&self, host: &str) -> io::Result<SpoolFile> {
+    pub fn file(&self, owner: &str) -> io::Result<SpoolFile> {
         Ok(SpoolFile {
             file: tempfile::tempfile_in(&self.0.folder)?,
             claim: Claim {
                 spool: self.clone(),
-                host: host.to_owned(),
+                owner: owner.to_owned(),
                 bytes: 0,
             },
         })
@@ -139,11 +146,11 @@ fn full(why: String) -> io::Error {
     io::Error::new(io::ErrorKind::StorageFull, why)
 }
 
-/// The space of one body in the spool, until it is dropped.
+/// The space of one file in the spool, until it is dropped.
 #[derive(Debug)]
 pub struct Claim {
     spool: Spool,
-    host: String,
+    owner: String,
     bytes: u64,
 }
 
@@ -151,23 +158,23 @@ impl Claim {
     fn grow(&mut self, bytes: u64) -> io::Result<()> {
         self.spool.ask_disk(bytes)?;
         let mut used = self.spool.used();
-        let of_host = used
-            .by_host
-            .get(&self.host)
+        let of_owner = used
+            .by_owner
+            .get(&self.owner)
             .copied()
             .unwrap_or(0)
             .saturating_add(bytes);
         let all = used.all.saturating_add(bytes);
-        if of_host > self.spool.0.most.saturating_sub(all) {
+        if of_owner > self.spool.0.most.saturating_sub(all) {
             return Err(full(format!(
-                "bodies of {} would use {of_host} of the {} bytes of the spool, of which others use {}; enlarge it with --spool-size",
-                self.host,
+                "{} would use {of_owner} of the {} bytes of the spool, of which others use {}; enlarge it with --spool-size",
+                self.owner,
                 self.spool.0.most,
-                all.saturating_sub(of_host)
+                all.saturating_sub(of_owner)
             )));
         }
         used.all = all;
-        used.by_host.insert(self.host.clone(), of_host);
+        used.by_owner.insert(self.owner.clone(), of_owner);
         drop(used);
         self.bytes = self.bytes.saturating_add(bytes);
         Ok(())
@@ -178,10 +185,10 @@ impl Drop for Claim {
     fn drop(&mut self) {
         let mut used = self.spool.used();
         used.all = used.all.saturating_sub(self.bytes);
-        if let Some(of_host) = used.by_host.get_mut(&self.host) {
-            *of_host = of_host.saturating_sub(self.bytes);
-            if *of_host == 0 {
-                used.by_host.remove(&self.host);
+        if let Some(of_owner) = used.by_owner.get_mut(&self.owner) {
+            *of_owner = of_owner.saturating_sub(self.bytes);
+            if *of_owner == 0 {
+                used.by_owner.remove(&self.owner);
             }
         }
     }
@@ -216,10 +223,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_has_as_much_as_it_leaves_and_gives_it_back() {
+    fn an_owner_has_as_much_as_it_leaves_and_gives_it_back() {
         let spool = Spool::open(&std::env::temp_dir(), Some(1000)).unwrap();
-        let fill = |host: &str| {
-            let mut file = spool.file(host).unwrap();
+        let fill = |owner: &str| {
+            let mut file = spool.file(owner).unwrap();
             let mut pushed = 0;
             while file.push(&[0; 10]).is_ok() {
                 pushed += 10;
@@ -228,7 +235,7 @@ mod tests {
         };
         let (first, of_first) = fill("a");
         assert_eq!(of_first, 500);
-        // Another file of the same host gets nothing, another host half of the rest.
+        // Another file of the same owner gets nothing, another owner half of the rest.
         assert_eq!(fill("a").1, 0);
         let (_second, of_second) = fill("b");
         assert_eq!(of_second, 250);
@@ -239,9 +246,9 @@ mod tests {
             file.push(&[0; 10]).unwrap_err().to_string()
         };
         assert!(
-            error.contains("bodies of c") && error.contains("--spool-size"),
+            error.contains("c would use") && error.contains("--spool-size"),
             "{error}"
         );
-        assert_eq!(spool.used().by_host.len(), 1);
+        assert_eq!(spool.used().by_owner.len(), 1);
     }
 }

@@ -244,6 +244,27 @@ pub fn count(client: &mut impl GenericClient, schema: &str, most: i64) -> Result
     Ok(u64::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0))
 }
 
+/// Notes each record of a repo by itself, in place of a note for all of them: a batch need not hold
+/// the whole repo then. To be done in the transaction that forgets that note.
+///
+/// # Errors
+/// The server refused.
+pub fn note_each(
+    client: &mut impl GenericClient,
+    schema: &str,
+    name: &str,
+    did: &str,
+) -> Result<(), Error> {
+    client.execute(
+        "INSERT INTO skyfill.unpublished (schema_name, did, key, operation)
+         SELECT $1, $3, substr(uri, length($3) + 7), 'create' FROM record
+         WHERE did = $3 AND starts_with(uri, 'at://' || $3 || '/')
+           AND EXISTS (SELECT FROM skyfill.publication WHERE schema_name = $1 AND name = $2)",
+        &[&schema, &name, &did],
+    )?;
+    Ok(())
+}
+
 /// Deletes notes whose messages the stream has.
 ///
 /// # Errors

@@ -32,6 +32,10 @@ const KEEP_EVERY: Duration = Duration::from_secs(15);
 const EXPIRES: Duration = Duration::from_secs(5);
 /// Maximum number of messages per request.
 const MOST_MESSAGES: usize = 256;
+/// Bytes that a message has beside its content: its subjects.
+const SUBJECTS: usize = 1 << 16;
+/// What the server says when the next message exceeds what is left of a request's bytes.
+const REQUEST_IS_FULL: &str = "Message Size Exceeds MaxBytes";
 
 /// Maximum number of messages that are under way: those of a part are so together.
 const MOST_UNDER_WAY: u32 = 1 << 18;
@@ -59,8 +63,8 @@ pub struct Shard {
     consumer: String,
     inbox: String,
     messages: Subscriber,
-    /// Messages per request.
-    batch: usize,
+    /// Bytes per request.
+    bytes: usize,
     /// Messages that were asked for and have not come.
     outstanding: usize,
     asked: Instant,
@@ -75,7 +79,8 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Begins to read a shard, with so much memory for messages that have come.
+    /// Begins to read a shard, with so much memory for messages that have come, or for one message
+    /// if that is more.
     ///
     /// # Errors
     /// The server refuses it, is away, or it was stopped.
@@ -97,14 +102,14 @@ impl Shard {
         })?;
         let unacknowledged = Unacknowledged::default();
         let keeper = connection.spawn(keep(link.clone(), Arc::clone(&unacknowledged)));
-        let batch = memory.checked_div(link.client.max_payload()).unwrap_or(0);
+        let one = link.client.max_payload().saturating_add(SUBJECTS);
         Ok(Self {
             connection: Arc::clone(connection),
             link,
             consumer,
             inbox,
             messages,
-            batch: batch.clamp(1, MOST_MESSAGES),
+            bytes: memory.max(one),
             outstanding: 0,
             asked: Instant::now(),
             losses,
@@ -147,6 +152,10 @@ impl Shard {
                 Some(StatusCode::NOT_FOUND | StatusCode::TIMEOUT) => self.outstanding = 0,
                 Some(status) => {
                     let text = message.description.unwrap_or_default();
+                    if text.eq_ignore_ascii_case(REQUEST_IS_FULL) {
+                        self.outstanding = 0;
+                        continue;
+                    }
                     return Err(self.away(&format!("{status} {text}")));
                 }
             }
@@ -164,7 +173,8 @@ impl Shard {
     /// Asks for messages.
     fn ask(&mut self) -> Result<(), NatsError> {
         let expires = u64::try_from(EXPIRES.as_nanos()).unwrap_or(u64::MAX);
-        let request = json!({ "batch": self.batch, "expires": expires }).to_string();
+        let request = json!({ "batch": MOST_MESSAGES, "max_bytes": self.bytes, "expires": expires })
+            .to_string();
         let subject = format!(
             "$JS.API.CONSUMER.MSG.NEXT.{}.{}",
             self.link.stream, self.consumer
@@ -174,7 +184,7 @@ impl Shard {
         self.connection
             .wait(asked)
             .map_err(|error| self.away(&error.to_string()))?;
-        (self.outstanding, self.asked) = (self.batch, Instant::now());
+        (self.outstanding, self.asked) = (MOST_MESSAGES, Instant::now());
         Ok(())
     }
 

@@ -1,15 +1,18 @@
 //! A batch of messages: in memory up to a limit, then in a file of the spool, so that no
-//! transaction stays open while the stream takes them.
+//! transaction stays open while the stream takes them. What exceeds that, too, is too large for one
+//! batch.
 
 use fetch::{Claim, Spool, SpoolFile};
 use ledger::publication;
-use postgres::{Client, Error};
+use postgres::{Error, GenericClient};
 use process::Failure;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
 
 /// Bytes of a batch that stay in memory.
 const IN_MEMORY: usize = 8 << 20;
+/// Bytes of a batch that are in its file.
+const MOST_IN_FILE: u64 = 256 << 20;
 /// Whose files these are, for the spool.
 const OWNER: &str = "the records to publish";
 
@@ -40,7 +43,12 @@ pub(crate) enum Done {
 
 impl Done {
     /// Has the ledger forget it.
-    pub(crate) fn note(&self, client: &mut Client, schema: &str, name: &str) -> Result<(), Error> {
+    pub(crate) fn note(
+        &self,
+        client: &mut impl GenericClient,
+        schema: &str,
+        name: &str,
+    ) -> Result<(), Error> {
         match self {
             Self::Notes(numbers) => publication::forget(client, schema, numbers),
             Self::Round(to) => publication::came_to(client, schema, name, to.as_deref()),
@@ -53,6 +61,20 @@ impl Done {
 pub(crate) struct Batch {
     pub(crate) messages: Messages,
     pub(crate) done: Done,
+}
+
+/// Why a batch cannot take a message.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// The batch would be too large; of fewer records, it might not.
+    TooLarge(Failure),
+    Failed(Failure),
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
 }
 
 /// A message.
@@ -75,6 +97,7 @@ pub(crate) struct Messages {
 pub(crate) struct Writer<'w> {
     spool: &'w Spool,
     file: Option<SpoolFile>,
+    in_file: u64,
     memory: Vec<u8>,
 }
 
@@ -83,35 +106,47 @@ impl<'w> Writer<'w> {
         Self {
             spool,
             file: None,
+            in_file: 0,
             memory: Vec::new(),
         }
     }
 
     /// Adds a message.
-    pub(crate) fn add(&mut self, message: &Message<'_>) -> Result<(), Failure> {
+    pub(crate) fn add(&mut self, message: &Message<'_>) -> Result<(), Refused> {
         let Message {
             collection,
             id,
             content,
         } = message;
         for part in [collection.as_bytes(), id.as_bytes(), content] {
-            let length = u32::try_from(part.len()).map_err(Failure::new)?;
+            let length = u32::try_from(part.len())
+                .map_err(|error| Refused::Failed(Failure::new(error)))?;
             self.memory.extend_from_slice(&length.to_le_bytes());
             self.memory.extend_from_slice(part);
         }
         if self.memory.len() > IN_MEMORY {
             self.spill().map_err(|error| {
-                Failure::new(format!(
-                    "spool in {}: {error}",
-                    self.spool.folder().display()
-                ))
-                .hint("make room there, or name another folder with --spool-dir")
+                let is_full = error.kind() == io::ErrorKind::StorageFull;
+                let folder = self.spool.folder().display();
+                let failure = Failure::new(format!("spool in {folder}: {error}"))
+                    .hint("make room there, or name another folder with --spool-dir");
+                match is_full {
+                    true => Refused::TooLarge(failure),
+                    false => Refused::Failed(failure),
+                }
             })?;
         }
         Ok(())
     }
 
     fn spill(&mut self) -> io::Result<()> {
+        self.in_file += self.memory.len() as u64;
+        if self.in_file > MOST_IN_FILE {
+            return Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                format!("a batch of {} bytes is too large", self.in_file),
+            ));
+        }
         let mut file = match self.file.take() {
             Some(file) => file,
             None => self.spool.file(OWNER)?,

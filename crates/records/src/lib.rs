@@ -11,7 +11,7 @@ mod batch;
 mod message;
 mod read;
 
-use batch::{Batch, Source};
+use batch::{Batch, Done, Source};
 use export::Choice;
 use fetch::Spool;
 use ledger::locks::{self, Hold, Lock};
@@ -20,9 +20,9 @@ use ledger::{dropped, failpoint};
 use nats::records::{Publisher, RecordLimits};
 use nats::{Connection, NatsError, Settings};
 use observe::{Counter, Progress};
-use pg::Persistent;
+use pg::{DbError, Persistent};
 use process::{Database, Failure, Stop};
-use read::Reader;
+use read::{Next, RECORDS, Reader};
 use std::time::Duration;
 
 /// How long it waits when nothing is to be published.
@@ -108,6 +108,7 @@ pub fn publish(database: &Database, options: &Options, stop: &Stop) -> Result<Su
         session,
         name: publication.name,
         published_to: publication.published_to,
+        records: RECORDS,
         counter,
         summary: Summary::default(),
     };
@@ -200,6 +201,8 @@ struct Work<'w> {
     name: String,
     /// The last account of the first round; nothing once that is done.
     published_to: Option<String>,
+    /// Records of the next batch, about.
+    records: u64,
     counter: Counter,
     summary: Summary,
 }
@@ -252,18 +255,23 @@ impl Work<'_> {
         let reader = Reader {
             schema: &self.database.schema,
             name: &self.name,
+            records: self.records,
             choice: &self.options.choice,
             spool: &self.options.spool,
             largest: self.publisher.largest(),
             has_new_ids: self.publisher.drops_unread(),
         };
         let read = self.session.run(|client| reader.read(client, source));
-        let batch = read.map_err(|error| {
+        let next = read.map_err(|error| {
             let failure = self.database.db_failure(&error);
             failure.hint("what was published stays published; fix this, then run it again")
         })??;
-        let Some(batch) = batch else { return Ok(false) };
-        let Batch { messages, done } = batch;
+        let Batch { messages, done } = match next {
+            Next::Nothing => return Ok(false),
+            Next::Batch(batch) => batch,
+            Next::TooLarge { repo, failure } => return self.split(repo, failure),
+        };
+        self.records = (self.records * 2).min(RECORDS);
         let before = self.summary.messages;
         let sent = messages.each(|message| {
             self.publisher
@@ -290,13 +298,50 @@ impl Work<'_> {
             Err(error) => return Err(error.into()),
         }
         failpoint::pass("published");
-        let (schema, name) = (&self.database.schema, &self.name);
-        let noted = self.session.run(|client| done.note(client, schema, name));
-        noted.map_err(|error| self.database.db_failure(&error))?;
-        if let batch::Done::Round(to) = done {
-            self.published_to = to;
-        }
+        self.forget(done)?;
         self.summary.batches += 1;
         Ok(true)
+    }
+
+    /// Makes the next batch smaller. A repo that alone is too large for a batch is published record
+    /// by record.
+    fn split(&mut self, repo: Option<(String, Done)>, failure: Failure) -> Result<bool, Failure> {
+        match repo {
+            Some((did, done)) => {
+                observe::log!("{did} is too large for one batch; its records come in several");
+                self.note_each(&did, done)?;
+            }
+            None if self.records > 1 => self.records /= 2,
+            None => return Err(failure),
+        }
+        Ok(true)
+    }
+
+    /// Has the ledger note each record of a repo, in place of what stands for all of them.
+    fn note_each(&mut self, did: &str, done: Done) -> Result<(), Failure> {
+        let (schema, name) = (&self.database.schema, &self.name);
+        let noted = self.session.run(|client| {
+            let mut txn = client.transaction()?;
+            publication::note_each(&mut txn, schema, name, did)?;
+            done.note(&mut txn, schema, name)?;
+            txn.commit()
+        });
+        self.came_to(noted, done)
+    }
+
+    /// Has the ledger forget what a batch was for.
+    fn forget(&mut self, done: Done) -> Result<(), Failure> {
+        let (schema, name) = (&self.database.schema, &self.name);
+        let noted = self.session.run(|client| done.note(client, schema, name));
+        self.came_to(noted, done)
+    }
+
+    /// Goes on after what the ledger has noted as done.
+    fn came_to(&mut self, noted: Result<(), DbError>, done: Done) -> Result<(), Failure> {
+        noted.map_err(|error| self.database.db_failure(&error))?;
+        if let Done::Round(to) = done {
+            self.published_to = to;
+        }
+        Ok(())
     }
 }

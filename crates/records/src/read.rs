@@ -5,7 +5,7 @@
 //! messages stay only until they are read, it has the number of the batch, too: what the stream
 //! dropped because nobody read it would else be taken for a repetition.
 
-use crate::batch::{Batch, Done, Message, Source, Writer};
+use crate::batch::{Batch, Done, Message, Refused, Source, Writer};
 use crate::message::{About, Stored, content};
 use atrepo::syntax;
 use export::Choice;
@@ -19,8 +19,8 @@ use postgres::{Client, IsolationLevel, Transaction};
 use process::Failure;
 use std::collections::{BTreeMap, HashMap};
 
-/// Records of a batch, about. Only a single repo may have more.
-const RECORDS: u64 = 20_000;
+/// Records of a batch, about, unless they are large. Only a single repo may have more.
+pub(crate) const RECORDS: u64 = 20_000;
 /// Repos of a batch of the first round.
 const REPOS: i64 = 400;
 
@@ -40,6 +40,8 @@ pub(crate) struct Reader<'r> {
     pub(crate) schema: &'r str,
     /// The publication.
     pub(crate) name: &'r str,
+    /// Records of the batch, about.
+    pub(crate) records: u64,
     pub(crate) choice: &'r Choice,
     pub(crate) spool: &'r Spool,
     /// Largest content of a message.
@@ -59,15 +61,33 @@ struct Repo {
     keys: HashMap<String, bool>,
 }
 
+/// What the next batch is.
+pub(crate) enum Next {
+    /// There is nothing to publish.
+    Nothing,
+    Batch(Batch),
+    /// It would be too large.
+    TooLarge {
+        /// The repo, if it is one alone of which all records are to be published.
+        repo: Option<(String, Done)>,
+        /// Why, for the case that it has one record.
+        failure: Failure,
+    },
+}
+
 /// The outer error is the database's, after which the batch may be read again.
-type Read<T> = Result<Result<T, Failure>, DbError>;
+type Read<T> = Result<Result<T, Refused>, DbError>;
 
 impl Reader<'_> {
-    /// Reads the next batch; nothing if there is nothing to publish.
-    pub(crate) fn read(&self, client: &mut Client, source: &Source) -> Read<Option<Batch>> {
+    /// Reads the next batch.
+    pub(crate) fn read(
+        &self,
+        client: &mut Client,
+        source: &Source,
+    ) -> Result<Result<Next, Failure>, DbError> {
         let is_of_notes = matches!(source, Source::Notes { .. });
         if is_of_notes && publication::count(client, self.schema, 1)? == 0 {
-            return Ok(Ok(None));
+            return Ok(Ok(Next::Nothing));
         }
         let Some(number) = publication::next_batch(client, self.schema, self.name)? else {
             return Ok(Err(Failure::new(
@@ -89,15 +109,22 @@ impl Reader<'_> {
             batch: number,
             out: Writer::new(self.spool),
         };
+        let is_one = repos.len() == 1;
+        let whole = repos.iter().find(|(_, repo)| is_one && repo.is_whole);
+        let whole = whole.map(|(did, _)| did.clone());
         let written = writing.write(&mut txn, &mut repos)?;
+        // After an error, rows that were not read are dropped.
         txn.commit()?;
         let Writing { out, .. } = writing;
-        Ok(written.map(|()| {
-            Some(Batch {
-                messages: out.end(),
-                done,
-            })
-        }))
+        let messages = out.end();
+        Ok(match written {
+            Ok(()) => Ok(Next::Batch(Batch { messages, done })),
+            Err(Refused::TooLarge(failure)) => Ok(Next::TooLarge {
+                repo: whole.map(|did| (did, done)),
+                failure,
+            }),
+            Err(Refused::Failed(failure)) => Err(failure),
+        })
     }
 
     /// What the oldest notes are for.
@@ -106,7 +133,7 @@ impl Reader<'_> {
         txn: &mut Transaction<'_>,
         round_at: Option<&str>,
     ) -> Result<(BTreeMap<String, Repo>, Done), DbError> {
-        let most = i64::try_from(RECORDS).unwrap_or(i64::MAX);
+        let most = i64::try_from(self.records).unwrap_or(i64::MAX);
         let mut records = 0u64;
         let has_turn =
             |note: &Note| note.key.is_none() && round_at.is_some_and(|at| note.did.as_str() > at);
@@ -117,7 +144,7 @@ impl Reader<'_> {
         let notes = publication::notes(txn, self.schema, most)?;
         let fits = notes.into_iter().enumerate().take_while(|(at, note)| {
             records += cost(note);
-            *at == 0 || records <= RECORDS
+            *at == 0 || records <= self.records
         });
         let mut repos: BTreeMap<String, Repo> = BTreeMap::new();
         let mut numbers = Vec::new();
@@ -152,7 +179,7 @@ impl Reader<'_> {
         let page = stored::page(txn, self.schema, (after, None), REPOS)?;
         let fits = page.into_iter().enumerate().take_while(|(at, repo)| {
             records += repo.records;
-            *at == 0 || records <= RECORDS
+            *at == 0 || records <= self.records
         });
         let repos: BTreeMap<String, Repo> = fits
             .map(|(_, stored)| {
@@ -192,8 +219,8 @@ impl Writing<'_> {
             if names.is_empty() {
                 continue;
             }
-            if let Err(failure) = self.write_stored(txn, (condition, names), repos)? {
-                return Ok(Err(failure));
+            if let Err(refused) = self.write_stored(txn, (condition, names), repos)? {
+                return Ok(Err(refused));
             }
         }
         // What is left is not there.
@@ -203,8 +230,8 @@ impl Writing<'_> {
                     continue;
                 };
                 let about = self.about(Operation::Delete, (did, repo), (collection, uri));
-                if let Err(failure) = self.add(&about, repo, None) {
-                    return Ok(Err(failure));
+                if let Err(refused) = self.add(&about, repo, None) {
+                    return Ok(Err(refused));
                 }
             }
         }
@@ -241,8 +268,8 @@ impl Writing<'_> {
                 indexed_at: row.try_get(3)?,
             };
             let about = self.about(operation, (did, repo), (collection, uri));
-            if let Err(failure) = self.add(&about, repo, Some(&stored)) {
-                return Ok(Err(failure));
+            if let Err(refused) = self.add(&about, repo, Some(&stored)) {
+                return Ok(Err(refused));
             }
         }
         Ok(Ok(()))
@@ -269,7 +296,7 @@ impl Writing<'_> {
         about: &About<'_>,
         repo: &Repo,
         stored: Option<&Stored<'_>>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Refused> {
         if !self.reader.choice.has(about.collection) {
             return Ok(());
         }

@@ -2,7 +2,7 @@
 
 use crate::frames::answers::Answers;
 use crate::frames::disconnect::Disconnect;
-use crate::frames::spool::Spool;
+use crate::frames::kept::WholePart;
 use crate::frames::store::PartStore;
 use appview::table::TableInfo;
 use atrepo::{Cid, Codec, Entry};
@@ -74,10 +74,10 @@ impl<'s> PartEncoder<'s> {
 
     /// Encodes a part that is whole, unless the ledger has it. A part with a value that the
     /// database does not take is refused: sent again, it would be no better.
-    pub(crate) fn add(&mut self, part: IncomingPart, spool: Spool) -> Result<(), Disconnect> {
+    pub(crate) fn add(&mut self, part: IncomingPart, entries: WholePart) -> Result<(), Disconnect> {
         let (did, rev) = (part.header().did.clone(), part.rev().to_owned());
         self.wait_for(&did)?;
-        let outcome = match self.decide(part, spool) {
+        let outcome = match self.decide(part, entries) {
             Err(Disconnect::Database(error)) if error.is_of_value() => {
                 self.refuse(did, rev, error.to_string());
                 return Ok(());
@@ -103,8 +103,8 @@ impl<'s> PartEncoder<'s> {
     }
 
     /// Stores a part, or answers it at once.
-    fn decide(&mut self, part: IncomingPart, spool: Spool) -> Result<(), Disconnect> {
-        let entries = part.entries();
+    fn decide(&mut self, part: IncomingPart, entries: WholePart) -> Result<(), Disconnect> {
+        let count = part.entries();
         let (header, rev) = part.into_header();
         if let Some(error) = load::revs::refuse(&rev) {
             self.refuse(header.did, rev, error);
@@ -112,10 +112,10 @@ impl<'s> PartEncoder<'s> {
         }
         let host = host_of(&header.pds);
         match self.state_of(&header, &host, &rev)? {
-            PartState::Wanted => self.store(header, rev, host, spool),
+            PartState::Wanted => self.store(header, rev, host, entries),
             PartState::There => {
                 self.store.settle(&header.did);
-                self.store.0.counts.repeated(entries);
+                self.store.0.counts.repeated(count);
                 let did = header.did;
                 self.peer.answer(&Answer::Stored { did, rev });
                 Ok(())
@@ -154,7 +154,7 @@ impl<'s> PartEncoder<'s> {
         header: PartHeader,
         rev: String,
         host: String,
-        spool: Spool,
+        entries: WholePart,
     ) -> Result<(), Disconnect> {
         let (did, of_rev, lease) = (header.did.clone(), rev.clone(), self.number);
         let run = self.run_of(header.now)?;
@@ -176,7 +176,7 @@ impl<'s> PartEncoder<'s> {
             ..LoadedRepo::default()
         });
         self.waiting.get_or_insert_with(Instant::now);
-        let outcome = spool.replay(|key, cid, block| {
+        let outcome = entries.replay(|key, cid, block| {
             if self.store.0.stop.is_set() {
                 return Err(Disconnect::stopped());
             }

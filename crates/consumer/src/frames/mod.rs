@@ -7,14 +7,14 @@
 mod answers;
 mod disconnect;
 mod encoder;
+mod kept;
 mod peer;
 mod reader;
-mod spool;
 mod store;
 
 pub(crate) use answers::Answers;
 pub(crate) use disconnect::Disconnect;
 pub(crate) use encoder::PartEncoder;
+pub(crate) use kept::{KeptPart, WholePart};
 pub(crate) use reader::{IDLE, LONGEST_WAIT, read};
-pub(crate) use spool::Spool;
 pub(crate) use store::{PartLimits, PartStore};

@@ -1,13 +1,13 @@
 //! One producer's connection: frames to whole parts.
 //!
-//! A part is encoded when its end has come. Until then it lies in its spool, so nothing in the
+//! A part is encoded when its end has come. Until then its entries are kept, so nothing in the
 //! database waits for a producer.
 
 use crate::frames::answers::Answers;
 use crate::frames::disconnect::Disconnect;
 use crate::frames::encoder::PartEncoder;
 use crate::frames::peer::Peer;
-use crate::frames::spool::Spool;
+use crate::frames::kept::KeptPart;
 use crate::frames::store::PartStore;
 use atrepo::{Cid, RecordError};
 use handoff::frames::{Frame, FrameError, Frames, PartHeader, Step};
@@ -37,6 +37,7 @@ pub(crate) fn read(store: &PartStore, stream: &UnixStream, read: &[u8], speaks: 
                 store,
                 encoder: PartEncoder::new(store, number, Arc::<Peer>::clone(&peer)),
                 peer,
+                owner: owner_of(stream).into(),
                 part: None,
             };
             let outcome = reader.read(stream, read, speaks);
@@ -57,8 +58,10 @@ pub(crate) fn read(store: &PartStore, stream: &UnixStream, read: &[u8], speaks: 
 struct FrameReader<'s> {
     store: &'s PartStore,
     peer: Arc<Peer>,
+    /// The producer, for the spool.
+    owner: Arc<str>,
     /// The part that is coming in, and its entries so far.
-    part: Option<(IncomingPart, Spool)>,
+    part: Option<(IncomingPart, KeptPart)>,
     encoder: PartEncoder<'s>,
 }
 
@@ -137,7 +140,8 @@ impl FrameReader<'_> {
         }
         let part = IncomingPart::begin(header)?;
         self.peer.expect_answer();
-        self.part = Some((part, Spool::default()));
+        let kept = KeptPart::new(&self.store.0.spool, &self.owner);
+        self.part = Some((part, kept));
         Ok(())
     }
 
@@ -147,11 +151,11 @@ impl FrameReader<'_> {
         cid: &Cid,
         block: &Result<&[u8], RecordError>,
     ) -> Result<(), Disconnect> {
-        let Some((part, spool)) = &mut self.part else {
+        let Some((part, kept)) = &mut self.part else {
             return Err(Disconnect::Part("an entry outside of a part".to_owned()));
         };
         part.entry(key, cid, block)?;
-        spool.add(key, cid, block).map_err(|error| {
+        kept.add(key, cid, block).map_err(|error| {
             let why = format!("its entries cannot be kept: {error}");
             PartError::new(&part.header().did, why)
         })?;
@@ -162,14 +166,24 @@ impl FrameReader<'_> {
 
     /// A part is whole: it is encoded, unless the ledger has it.
     fn end(&mut self, entries: u64) -> Result<(), Disconnect> {
-        let Some((part, spool)) = self.part.take() else {
+        let Some((part, kept)) = self.part.take() else {
             return Err(Disconnect::Part(
                 "the end of a part outside of a part".to_owned(),
             ));
         };
         part.end(entries)?;
-        self.encoder.add(part, spool)
+        self.encoder.add(part, kept.end())
     }
+}
+
+/// Who is at the other end: a process, however many connections it has.
+fn owner_of(stream: &UnixStream) -> String {
+    #[cfg(target_os = "linux")]
+    if let Ok(peer) = rustix::net::sockopt::socket_peercred(stream) {
+        return format!("the producer with process id {}", peer.pid.as_raw_nonzero());
+    }
+    let _ = stream;
+    "the producers".to_owned()
 }
 
 /// How long next to nothing has come.

@@ -3,6 +3,7 @@
 
 use crate::counts::Counts;
 use crate::frames::answers::Answers;
+use fetch::Spool;
 use handoff::frames::Answer;
 use load::LoadedRepo;
 use load::loading::{Loaders, Settle};
@@ -27,6 +28,8 @@ pub(super) struct Shelf {
     pub(super) chunk: usize,
     /// Memory for the unique keys of larger parts: one of them has all of it.
     pub(super) keys: Budget,
+    /// For the entries of parts that are not complete.
+    pub(super) spool: Spool,
     connections: Mutex<HashMap<i64, Arc<dyn Answers>>>,
     /// Accounts of which a part is on its way to the database.
     under_way: Mutex<HashSet<String>>,
@@ -38,12 +41,14 @@ pub(super) struct Shelf {
     pub(super) stop: Stop,
 }
 
-/// What a part may take.
+/// What parts may take.
 pub(crate) struct PartLimits {
     /// Rows of a chunk, in bytes.
     pub(crate) chunk: usize,
     /// Unique keys of the parts that are larger than a chunk, in bytes, over all of them.
     pub(crate) keys: usize,
+    /// For the entries of parts that are not complete.
+    pub(crate) spool: Spool,
     /// Time in which something of a part has to come.
     pub(crate) timeout: Duration,
 }
@@ -54,7 +59,7 @@ impl PartStore {
         schema: &str,
         indexed: Vec<(String, String)>,
         loaders: Loaders,
-        limits: &PartLimits,
+        limits: PartLimits,
         counts: &Counts,
         stop: &Stop,
     ) -> Self {
@@ -65,6 +70,7 @@ impl PartStore {
             loaders,
             chunk: limits.chunk,
             keys: Budget::new(limits.keys),
+            spool: limits.spool,
             connections: Mutex::default(),
             under_way: Mutex::default(),
             next: AtomicI64::new(1),
@@ -78,6 +84,11 @@ impl PartStore {
 
     pub(crate) fn loaders(&self) -> &Loaders {
         &self.0.loaders
+    }
+
+    /// The spool for the entries of parts.
+    pub(crate) fn spool(&self) -> &Spool {
+        &self.0.spool
     }
 
     /// Parts that were refused.

@@ -5,7 +5,9 @@
 //! message that is nothing a producer sends is refused by itself and never comes again.
 
 use crate::counts::Counts;
-use crate::frames::{Answers, Disconnect, IDLE, LONGEST_WAIT, PartEncoder, PartStore, Spool};
+use crate::frames::{
+    Answers, Disconnect, IDLE, KeptPart, LONGEST_WAIT, PartEncoder, PartStore, WholePart,
+};
 use crate::lines::rejects::Rejects;
 use crate::stream::uploads::{Added, Complete, Uploads, without_magic};
 use handoff::frames::{Answer, Frame};
@@ -16,6 +18,7 @@ use nats::{Connection, NatsError, Stream};
 use observe::{Worker, printable};
 use process::Failure;
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -149,7 +152,8 @@ impl Context {
             encoder: PartEncoder::new(&self.parts, number, Arc::<ShardAnswers>::clone(&answers)),
             answers,
             waiting: HashMap::new(),
-            uploads: Uploads::default(),
+            uploads: Uploads::new(self.parts.spool()),
+            owner: format!("shard {shard}").into(),
         };
         let outcome = reader.read(leave);
         if outcome.is_err() {
@@ -180,6 +184,8 @@ struct Reader<'c> {
     /// The messages of the parts that wait for an answer, by DID and rev.
     waiting: HashMap<(String, String), VecDeque<Vec<u64>>>,
     uploads: Uploads,
+    /// This shard, for the spool.
+    owner: Arc<str>,
 }
 
 impl Reader<'_> {
@@ -259,14 +265,14 @@ impl Reader<'_> {
             return Ok(());
         };
         if place == Place::Whole {
-            let mut spool = Spool::default();
+            let mut kept = self.nothing_kept();
             let added = without_magic(&delivery.payload).and_then(|frames| {
-                let added = spool.add_piece(frames, false);
+                let added = kept.add_piece(frames, false);
                 added.map_err(|error| error.to_string())
             });
             match added {
                 Ok(()) => {
-                    return self.store(spool, vec![sequence], &of_message(delivery));
+                    return self.store(kept.end(), vec![sequence], &of_message(delivery));
                 }
                 Err(why) => self.refuse(vec![sequence], &of_message(delivery), &why),
             }
@@ -274,13 +280,17 @@ impl Reader<'_> {
         }
         match self.uploads.add(delivery, place) {
             Added::Open => Ok(()),
-            Added::Complete(Complete { spool, sequences }) => {
-                let spool = match spool {
-                    Some(spool) => Ok(spool),
-                    None => self.read_again(&sequences)?,
+            Added::Complete(Complete {
+                kept,
+                sequences,
+                bytes,
+            }) => {
+                let kept = match kept {
+                    Some(kept) => Ok(kept),
+                    None => self.read_again(&sequences, bytes)?,
                 };
-                match spool {
-                    Ok(spool) => self.store(spool, sequences, &of_message(delivery)),
+                match kept {
+                    Ok(kept) => self.store(kept.end(), sequences, &of_message(delivery)),
                     Err(why) => {
                         self.refuse(sequences, &of_message(delivery), &why);
                         Ok(())
@@ -303,8 +313,8 @@ impl Reader<'_> {
     }
 
     /// Stores a part or a state that is complete.
-    fn store(&mut self, mut spool: Spool, sequences: Vec<u64>, what: &str) -> Result<(), Fault> {
-        let content = match self.content(&mut spool) {
+    fn store(&mut self, mut whole: WholePart, sequences: Vec<u64>, what: &str) -> Result<(), Fault> {
+        let content = match self.content(&mut whole) {
             Ok(content) => content,
             Err(why) => {
                 self.refuse(sequences, what, &why.to_string());
@@ -318,7 +328,7 @@ impl Reader<'_> {
         let waiting = self.waiting.entry(key).or_default();
         waiting.push_back(sequences.clone());
         let stored = match content {
-            Content::Part(part) => self.encoder.add(*part, spool),
+            Content::Part(part) => self.encoder.add(*part, whole),
             Content::Status(did, status) => self.encoder.store_status(&did, &status),
         };
         // It would not get better when it comes again.
@@ -330,11 +340,11 @@ impl Reader<'_> {
     }
 
     /// What frames hold: one part that is whole, or one state.
-    fn content(&self, spool: &mut Spool) -> Result<Content, Disconnect> {
+    fn content(&self, whole: &mut WholePart) -> Result<Content, Disconnect> {
         let mut found = None;
         let mut part: Option<IncomingPart> = None;
         let wrong = |why: &str| Err(Disconnect::Part(why.to_owned()));
-        spool.each_frame(|frame| {
+        whole.each_frame(|frame| {
             if found.is_some() {
                 return wrong("frames after the end");
             }
@@ -375,25 +385,42 @@ impl Reader<'_> {
         }
     }
 
-    /// The pieces of an upload that was not kept.
-    fn read_again(&self, sequences: &[u64]) -> Result<Result<Spool, String>, Fault> {
-        let mut spool = Spool::default();
+    fn nothing_kept(&self) -> KeptPart {
+        KeptPart::new(self.context.parts.spool(), &self.owner)
+    }
+
+    /// The pieces of an upload that was not kept, of so many bytes. While others take the space of
+    /// the spool, the shard is read again.
+    fn read_again(
+        &self,
+        sequences: &[u64],
+        bytes: u64,
+    ) -> Result<Result<KeptPart, String>, Fault> {
+        let mut kept = self.nothing_kept();
         for (at, sequence) in sequences.iter().enumerate() {
             let content = self.messages.content_of(*sequence)?;
             let piece = match at {
-                0 => without_magic(&content),
-                _ => Ok(content.as_ref()),
+                0 => match without_magic(&content) {
+                    Ok(piece) => piece,
+                    Err(why) => return Ok(Err(why)),
+                },
+                _ => content.as_ref(),
             };
-            let is_last = at + 1 == sequences.len();
-            let added = piece.and_then(|piece| {
-                let added = spool.add_piece(piece, !is_last);
-                added.map_err(|error| error.to_string())
-            });
-            if let Err(why) = added {
-                return Ok(Err(why));
+            match kept.add_piece(piece, false) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::StorageFull && self.may_fit(bytes) => {
+                    return Err(Disconnect::Part(error.to_string()).into());
+                }
+                Err(error) => return Ok(Err(error.to_string())),
             }
         }
-        Ok(Ok(spool))
+        Ok(Ok(kept))
+    }
+
+    /// Whether a complete part of so many bytes finds space in the spool at some time: half of it
+    /// may be taken by uploads that never go on.
+    fn may_fit(&self, bytes: u64) -> bool {
+        bytes <= self.context.parts.spool().most_of_one() / 2
     }
 
     /// Drops uploads that do not go on, when nothing else has come.

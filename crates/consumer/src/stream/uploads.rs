@@ -1,23 +1,32 @@
 //! Parts that come in several messages, until their last piece is there.
 //!
-//! Their messages stay in the stream, and their pieces lie in temporary files. If there are more
-//! uploads than files, the pieces of the others are read again when they are complete.
+//! Their messages stay in the stream, and their pieces are kept in files of the spool. If there are
+//! more uploads than files, or the spool has no space left for uploads, the pieces of the others are
+//! read again when they are complete.
 
-use crate::frames::Spool;
+use crate::frames::KeptPart;
+use fetch::Spool;
 use handoff::frames::MAGIC;
 use nats::message::Place;
 use nats::shard::Delivery;
 use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Maximum number of files, for each shard.
 const MOST_FILES: usize = 32;
+/// Whose files these are, for the spool: one owner for all shards, so that parts that are complete
+/// always find space.
+const OWNER: &str = "uploads that are not complete";
 
 /// A part that is complete: its frames, and the numbers of its messages.
 pub(super) struct Complete {
     /// Nothing if its pieces have to be read again.
-    pub(super) spool: Option<Spool>,
+    pub(super) kept: Option<KeptPart>,
     pub(super) sequences: Vec<u64>,
+    /// Bytes of its pieces.
+    pub(super) bytes: u64,
 }
 
 /// What a message led to.
@@ -40,19 +49,21 @@ pub(super) struct Upload {
     /// The messages of its pieces.
     sequences: Vec<u64>,
     pieces: u32,
-    spool: Option<Spool>,
+    bytes: u64,
+    kept: Option<KeptPart>,
     /// When its last piece came.
     since: Instant,
 }
 
 impl Upload {
-    fn new(subject: &str, has_file: bool) -> Self {
+    fn new(subject: &str, kept: Option<KeptPart>) -> Self {
         Self {
             subject: subject.to_owned(),
             first: None,
             sequences: Vec::new(),
             pieces: 0,
-            spool: has_file.then(Spool::default),
+            bytes: 0,
+            kept,
             since: Instant::now(),
         }
     }
@@ -70,8 +81,9 @@ impl Upload {
 
 /// The uploads of a shard. Somebody may begin as many as the server delivers without an
 /// acknowledgement, some 260,000: no step goes over all of them.
-#[derive(Default)]
 pub(super) struct Uploads {
+    spool: Spool,
+    owner: Arc<str>,
     open: HashMap<String, Upload>,
     /// Those of `open` that have a file.
     files: usize,
@@ -82,6 +94,17 @@ pub(super) struct Uploads {
 }
 
 impl Uploads {
+    pub(super) fn new(spool: &Spool) -> Self {
+        Self {
+            spool: spool.clone(),
+            owner: OWNER.into(),
+            open: HashMap::new(),
+            files: 0,
+            queue: VecDeque::new(),
+            first: VecDeque::new(),
+        }
+    }
+
     /// Takes a message of an upload.
     pub(super) fn add(&mut self, delivery: &Delivery, place: Place) -> Added {
         let (subject, sequence) = (&delivery.subject, delivery.sequence);
@@ -109,7 +132,9 @@ impl Uploads {
             return Added::Orphan(sequence);
         }
         upload.sequences.push(sequence);
+        let had_file = upload.kept.is_some();
         let added = upload.add_piece(&delivery.payload, is_last);
+        self.files -= usize::from(had_file && upload.kept.is_none());
         if let Ok(false) = added {
             return Added::Open;
         }
@@ -120,8 +145,9 @@ impl Uploads {
             .extend(upload.first.map(|first| (Instant::now(), first)));
         match added {
             Ok(_) => Added::Complete(Complete {
-                spool: upload.spool,
+                kept: upload.kept,
                 sequences: upload.sequences,
+                bytes: upload.bytes,
             }),
             Err(why) => Added::Refused(upload.sequences, format!("{subject}: {why}")),
         }
@@ -131,13 +157,14 @@ impl Uploads {
         self.queue.push_back((Instant::now(), subject.to_owned()));
         let has_file = self.files < MOST_FILES;
         self.files += usize::from(has_file);
-        let upload = Upload::new(subject, has_file);
+        let kept = has_file.then(|| KeptPart::new(&self.spool, &self.owner));
+        let upload = Upload::new(subject, kept);
         self.open.entry(subject.to_owned()).or_insert(upload)
     }
 
     fn remove(&mut self, subject: &str) -> Option<Upload> {
         let upload = self.open.remove(subject)?;
-        self.files -= usize::from(upload.spool.is_some());
+        self.files -= usize::from(upload.kept.is_some());
         Some(upload)
     }
 
@@ -162,7 +189,7 @@ impl Uploads {
     /// Puts back one that goes on after all.
     pub(super) fn put_back(&mut self, mut upload: Upload) {
         upload.since = Instant::now();
-        self.files += usize::from(upload.spool.is_some());
+        self.files += usize::from(upload.kept.is_some());
         self.queue.push_back((upload.since, upload.subject.clone()));
         self.open.insert(upload.subject.clone(), upload);
     }
@@ -185,9 +212,13 @@ impl Upload {
         };
         self.pieces += 1;
         self.since = Instant::now();
-        if let Some(spool) = &mut self.spool {
-            let added = spool.add_piece(piece, !is_last);
-            added.map_err(|error| error.to_string())?;
+        self.bytes += piece.len() as u64;
+        if let Some(kept) = &mut self.kept {
+            match kept.add_piece(piece, !is_last) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => self.kept = None,
+                Err(error) => return Err(error.to_string()),
+            }
         }
         Ok(is_last)
     }

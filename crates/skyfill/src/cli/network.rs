@@ -69,9 +69,9 @@ pub(crate) struct SpoolArgs {
         help_heading = "Fetching"
     )]
     pub(crate) spool_dir: Option<PathBuf>,
-    /// Maximum disk space for those files, half of it per host [bytes, or with KiB, MiB, GiB]
-    /// [default: half of the free space]
-    #[arg(long, value_name = "SIZE", value_parser = process::size, help_heading = "Fetching")]
+    /// Maximum disk space for those files, half of it per host or producer [bytes, or with KiB,
+    /// MiB, GiB] [default: half of the free space]
+    #[arg(long, value_name = "SIZE", value_parser = process::disk_size, help_heading = "Fetching")]
     pub(crate) spool_size: Option<u64>,
 }
 

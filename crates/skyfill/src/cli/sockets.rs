@@ -146,6 +146,8 @@ pub(crate) struct ConsumerArgs {
     /// disconnected [seconds]
     #[arg(long, value_name = "S", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) part_timeout: u64,
+    #[command(flatten)]
+    pub(crate) spool: SpoolArgs,
     /// File to append refused lines and messages to, with reasons
     #[arg(long, value_name = "FILE", default_value = "skyfill-rejects.jsonl")]
     pub(crate) rejects: PathBuf,

@@ -2,7 +2,7 @@
 
 use crate::cli::ConsumerArgs;
 use crate::commands::judged;
-use crate::signals;
+use crate::{fetch_args, signals};
 use consumer::lines::driver::DriverKind;
 use consumer::lines::insert_test::{self, InsertTest, InsertTests};
 use consumer::{Consumed, Consumer, Options, Source, StreamOptions};
@@ -34,6 +34,7 @@ pub(crate) fn run(args: &ConsumerArgs) -> Result<Ended, Failure> {
         connections: args.max_db_connections as usize,
         driver: DriverKind::chosen(args.pg_native)?,
         part_timeout: Duration::from_secs(args.part_timeout),
+        spool: fetch_args::spool(&args.spool)?,
         rejects: args.rejects.clone(),
     })?;
     let workers = Workers::default();

@@ -351,6 +351,28 @@ fn half_a_part(did: &str) -> Vec<u8> {
     bytes
 }
 
+/// Repos of 3 MB each: more than a consumer keeps in memory of a part that is not complete.
+pub(crate) fn large_repos<const N: usize>() -> Net {
+    use atrepo::cbor::Writer;
+    let repo = |n: usize| {
+        let did = format!("did:plc:large{n:019}");
+        let record = |rkey| {
+            let mut w = Writer::new();
+            w.map(4).text("pad").text(&"y".repeat(100_000));
+            w.text("text").text("a post");
+            w.text("$type").text("app.bsky.feed.post");
+            w.text("createdAt").text("2024-01-01T00:00:00.000Z");
+            (
+                format!("app.bsky.feed.post/3k{rkey:011}"),
+                w.as_bytes().to_vec(),
+            )
+        };
+        let car = simnet::build_repo(&did, "3jzfcijpj2z2a", (2..32).map(record).collect());
+        (did, car)
+    };
+    Net::of_cars((0..N).map(repo))
+}
+
 /// Sessions of consumers in the test's database that hold a transaction open and do nothing.
 fn open_transactions(db: &TestDb) -> i64 {
     let sql = "SELECT count(*) FROM pg_stat_activity
@@ -381,6 +403,31 @@ fn a_producer_that_falls_silent_in_a_part_keeps_nobody_and_is_ended() {
     drop(silent.read_to_end(&mut Vec::new()));
     // The line may come after the end.
     consumer.wait_for("of a part arrived for 3 s");
+    assert_eq!(consumer.stop(), Some(0));
+}
+
+/// Parts that are not complete have half of the spool, of one producer, and the others the rest.
+#[test]
+fn a_part_takes_no_more_of_the_disk_than_its_share() {
+    use std::io::{Read, Write};
+    let net = large_repos::<2>();
+    let (db, dir) = (TestDb::migrated(), folder());
+    let mut consumer = Consumer::start(&db.url, dir.path(), "s", &["--spool-size", "24MiB"]);
+    let mut greedy = std::os::unix::net::UnixStream::connect(&consumer.socket).unwrap();
+    // 20 MB, of which half of the spool holds 12 MiB. It may be cut off while it writes.
+    drop(greedy.write_all(&half_a_part("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa")));
+    drop(greedy.read_to_end(&mut Vec::new()));
+    consumer.wait_for("enlarge it with --spool-size");
+    let mut waiting = std::os::unix::net::UnixStream::connect(&consumer.socket).unwrap();
+    let half = half_a_part("did:plc:aaaaaaaaaaaaaaaaaaaaaaaa");
+    waiting.write_all(&half[..10 << 20]).unwrap();
+    let file = did_file(
+        dir.path(),
+        &net.server.url(),
+        net.dids.iter().map(String::as_str),
+    );
+    run_well(&mut producer(dir.path(), &file, &[&consumer.socket]));
+    assert_eq!(db.count("record"), 60);
     assert_eq!(consumer.stop(), Some(0));
 }
 

@@ -1,6 +1,7 @@
 //! Producers and consumers with NATS JetStream between them: the tables are those of sockets,
 //! whatever is killed, however small the stream, and whoever else publishes.
 
+use crate::consumer::large_repos;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -130,6 +131,38 @@ fn two_producers_and_two_consumers_give_the_tables_of_a_socket() {
 }
 
 /// Before and after a commit: what was not acknowledged is stored by the next consumer.
+/// Uploads that find no space in the spool are read again when they are complete; one that can
+/// never find any is refused, with what helps.
+#[test]
+fn a_small_spool_holds_up_nothing() {
+    let net = large_repos::<8>();
+    let (server, dir) = (Nats::start("max_payload: 8192"), folder());
+    let file = did_file(
+        dir.path(),
+        &net.server.url(),
+        net.dids.iter().map(String::as_str),
+    );
+    let mut command = producer(dir.path(), &file, &[]);
+    command.args(["--transport", &server.url()]);
+    run_well(&mut command);
+    let stored = |spool, code| {
+        let db = TestDb::migrated();
+        let mut command = consumer(&db, dir.path(), &server.url());
+        command.args(["--until-empty", "--spool-size", spool]);
+        let mut consuming = Watched::start(&mut command);
+        consuming.wait_for("is empty");
+        let (ended, printed) = consuming.end();
+        assert_eq!(ended, Some(code), "{printed}");
+        (db.count("record"), printed)
+    };
+    let (records, printed) = stored("16MiB", 0);
+    assert_eq!(records, 240, "{printed}");
+    run_well(&mut command);
+    let (records, printed) = stored("2MiB", 1);
+    assert_eq!(records, 0, "{printed}");
+    assert!(printed.contains("enlarge it with --spool-size"), "{printed}");
+}
+
 #[test]
 fn a_consumer_that_is_killed_loses_nothing() {
     let (scene, dir) = (scene(), folder());

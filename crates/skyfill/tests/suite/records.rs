@@ -27,7 +27,6 @@ impl Reader {
     fn read(&mut self, server: &Nats) {
         for message in server.messages_after(STREAM, self.last) {
             self.last = message.sequence;
-            eprintln!("READ {}", self.last);
             self.messages += 1;
             self.apply(&message);
         }
@@ -243,18 +242,45 @@ fn a_full_stream_slows_it_and_loses_nothing() {
             let before = serde_json::json!({ "seq": reader.last }).to_string();
             let purged = server.ask_with(&format!("STREAM.PURGE.{STREAM}"), &before);
             assert_eq!(purged["success"], true, "{purged}");
-            eprintln!(
-                "PURGE {} {purged} {}",
-                reader.last,
-                server.ask("STREAM.INFO.skyfill-records")["state"]
-            );
         }
         publishing.child.try_wait().unwrap().is_some()
     });
     assert_ends_well(&mut publishing);
-    eprintln!("PRINTED {}", publishing.printed());
     reader.read(&server);
     reader.assert_has(&db);
+}
+
+/// A repo whose JSON no batch can hold is published in several, from its note and in the first
+/// round.
+#[test]
+fn a_repo_that_is_too_large_for_a_batch_comes_in_several() {
+    let world = World::new(2531);
+    let (server, db) = (Nats::start(""), TestDb::migrated());
+    publish(&db, &server);
+    world.serve(&world.earlier);
+    world.run(&db);
+    let did = "(SELECT did FROM bsky.record GROUP BY did ORDER BY count(*) DESC LIMIT 1)";
+    let sql = format!(
+        "UPDATE bsky.record SET json = left(json, -1) || ',\"pad\":\"' || repeat('x', 600000) || '\"}}' WHERE did = {did}"
+    );
+    let large = db.client().execute(&sql, &[]).unwrap();
+    assert!(large * 600_000 > 9 << 20, "{large}");
+    let mut reader = Reader::default();
+    for from in [None, Some("--restart")] {
+        let before = reader.messages;
+        let mut command = records(&db, &server);
+        command.args(["--until-published", "--spool-size", "1MiB"]);
+        command.args(from);
+        let printed = told(&run_well(&mut command));
+        assert!(
+            printed.contains("is too large for one batch; its records come in several"),
+            "{printed}"
+        );
+        reader.read(&server);
+        reader.assert_has(&db);
+        assert_eq!(Ok(reader.messages - before), db.count("record").try_into());
+        assert_eq!(unpublished(&db), 0);
+    }
 }
 
 /// A killed server is waited for.
