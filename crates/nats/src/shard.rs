@@ -173,8 +173,9 @@ impl Shard {
     /// Asks for messages.
     fn ask(&mut self) -> Result<(), NatsError> {
         let expires = u64::try_from(EXPIRES.as_nanos()).unwrap_or(u64::MAX);
-        let request = json!({ "batch": MOST_MESSAGES, "max_bytes": self.bytes, "expires": expires })
-            .to_string();
+        let request =
+            json!({ "batch": MOST_MESSAGES, "max_bytes": self.bytes, "expires": expires })
+                .to_string();
         let subject = format!(
             "$JS.API.CONSUMER.MSG.NEXT.{}.{}",
             self.link.stream, self.consumer

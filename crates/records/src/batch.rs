@@ -119,8 +119,8 @@ impl<'w> Writer<'w> {
             content,
         } = message;
         for part in [collection.as_bytes(), id.as_bytes(), content] {
-            let length = u32::try_from(part.len())
-                .map_err(|error| Refused::Failed(Failure::new(error)))?;
+            let length =
+                u32::try_from(part.len()).map_err(|error| Refused::Failed(Failure::new(error)))?;
             self.memory.extend_from_slice(&length.to_le_bytes());
             self.memory.extend_from_slice(part);
         }

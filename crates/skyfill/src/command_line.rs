@@ -1,7 +1,6 @@
 //! The command line of this process, and which options the ledger stores for later commands: see
 //! the crate `commandline`.
 
-use crate::cli;
 use clap::ArgMatches;
 use commandline::{CommandLine, Policy};
 use std::ffi::OsString;
@@ -75,12 +74,24 @@ static LINE: OnceLock<CommandLine> = OnceLock::new();
 /// Keeps the command line; `matches` is what it means.
 pub(crate) fn keep(words: Vec<OsString>, matches: &ArgMatches) {
     // Once per process.
-    drop(LINE.set(CommandLine::new(&STORED, cli::definition, words, matches)));
+    drop(LINE.set(CommandLine::new(
+        &STORED,
+        arguments::definition,
+        words,
+        matches,
+    )));
 }
 
 /// The command line that was kept; before that, an empty one.
 pub(crate) fn command_line() -> &'static CommandLine {
-    let empty = || CommandLine::new(&STORED, cli::definition, Vec::new(), &ArgMatches::default());
+    let empty = || {
+        CommandLine::new(
+            &STORED,
+            arguments::definition,
+            Vec::new(),
+            &ArgMatches::default(),
+        )
+    };
     LINE.get_or_init(empty)
 }
 
@@ -90,7 +101,7 @@ mod tests {
 
     #[test]
     fn every_name_is_that_of_an_option() {
-        let root = cli::definition();
+        let root = arguments::definition();
         let has = |command: &str, id: &str| {
             let command = root.find_subcommand(command).expect("a command");
             let long = id.replace('_', "-");

@@ -1,7 +1,7 @@
 //! Prints what is wrong with the arguments.
 
-use crate::cli::{Cli, log_plainly};
 use crate::exit;
+use arguments::{Cli, log_plainly};
 use clap::CommandFactory;
 use std::process::ExitCode;
 

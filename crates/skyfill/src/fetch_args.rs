@@ -1,11 +1,11 @@
 //! Converts arguments that several commands share to the options of the engines.
 
-use crate::cli::{
+use crate::command_line::command_line;
+use archive::OpenOptions;
+use arguments::{
     CallerArgs, CarsArgs, DirectoryArgs, FetchArgs, HostsArgs, LoadArgs, RunDocuments, RunHandles,
     SourceArgs, SpoolArgs, WorkerArgs,
 };
-use crate::command_line::command_line;
-use archive::OpenOptions;
 use engine::Directory;
 use engine::discovery::{Source, base_url, opt_out, urls_of_file};
 use engine::identities::{Documents, HandleMode};
@@ -141,34 +141,25 @@ pub(crate) fn directory(
     }
 }
 
-impl CarsArgs {
-    /// How archives are read.
-    pub(crate) fn options(&self) -> Result<OpenOptions, Failure> {
-        Ok(OpenOptions {
-            access: self.store.access()?,
-            spool: spool(&self.spool)?,
-            memory: self.memory,
-        })
-    }
+/// How archives are read.
+pub(crate) fn of_cars(args: &CarsArgs) -> Result<OpenOptions, Failure> {
+    Ok(OpenOptions {
+        access: args.store.access()?,
+        spool: spool(&args.spool)?,
+        memory: args.memory,
+    })
 }
 
-impl HostsArgs {
-    /// How hosts are asked; one that does not answer is retried for `patience` seconds, unless the
-    /// arguments say otherwise.
-    pub(crate) fn options(&self, patience: u64) -> Result<fetch::Options, Failure> {
-        options(&self.fetch, &self.caller, patience)
-    }
+/// How hosts are asked; one that does not answer is retried for `patience` seconds, unless the
+/// arguments say otherwise.
+pub(crate) fn of_hosts(args: &HostsArgs, patience: u64) -> Result<fetch::Options, Failure> {
+    options(&args.fetch, &args.caller, patience)
+}
 
-    /// Where bodies wait that are too large for memory.
-    pub(crate) fn spool(&self) -> Result<Spool, Failure> {
-        spool(&self.spool)
-    }
-
-    /// Where documents and handles are asked for.
-    pub(crate) fn directory(&self) -> Directory {
-        let allow_private_hosts = self.fetch.allow_private_hosts;
-        directory(&self.directory, &self.caller, allow_private_hosts)
-    }
+/// Where documents and handles are asked for.
+pub(crate) fn directory_of(args: &HostsArgs) -> Directory {
+    let allow_private_hosts = args.fetch.allow_private_hosts;
+    directory(&args.directory, &args.caller, allow_private_hosts)
 }
 
 /// How repos are loaded into the database; reports how large the load is.
@@ -195,8 +186,8 @@ pub(crate) fn load(
         accept_deletions: args.fill.accept_deletions,
         scale,
         fetch: options_naming(&hosts.fetch, &hosts.caller, source)?,
-        spool: hosts.spool()?,
-        directory: hosts.directory(),
+        spool: spool(&hosts.spool)?,
+        directory: directory_of(hosts),
         worker: worker(&args.worker),
         follows: false,
     })

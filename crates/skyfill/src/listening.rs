@@ -1,6 +1,6 @@
 //! The dashboard beside a command: begun before the work, shown the database once that is open.
 
-use crate::cli::AccessArgs;
+use arguments::AccessArgs;
 use dashboard::{Dashboard, Options, Origin, Token};
 use process::{Database, Failure};
 use std::net::SocketAddr;

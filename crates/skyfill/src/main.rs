@@ -1,6 +1,5 @@
 //! The command `skyfill`: arguments, environment, wiring, exit codes. The other crates do the work.
 
-mod cli;
 mod command_line;
 mod commands;
 mod complaint;
@@ -9,15 +8,15 @@ mod fetch_args;
 mod listening;
 mod signals;
 
+use arguments::{Cli, Command};
 use clap::FromArgMatches;
-use cli::{Cli, Command};
 use dashboard::Origin;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let line: Vec<OsString> = std::env::args_os().collect();
-    let matches = match cli::definition().try_get_matches_from(&line) {
+    let matches = match arguments::definition().try_get_matches_from(&line) {
         Ok(matches) => matches,
         Err(error) => return complaint::complain(&error),
     };

@@ -155,11 +155,11 @@ mod tests {
             for n in 0..entries {
                 let block = vec![u8::try_from(n).unwrap(); size];
                 part.add(
-                        format!("a/{n:03}").as_bytes(),
-                        &Cid::of(Codec::DagCbor, &block),
-                        &Ok(block.as_slice()),
-                    )
-                    .unwrap();
+                    format!("a/{n:03}").as_bytes(),
+                    &Cid::of(Codec::DagCbor, &block),
+                    &Ok(block.as_slice()),
+                )
+                .unwrap();
             }
             assert_eq!(part.file.is_some(), size > 10);
             let mut next = 0;

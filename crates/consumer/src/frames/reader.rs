@@ -6,8 +6,8 @@
 use crate::frames::answers::Answers;
 use crate::frames::disconnect::Disconnect;
 use crate::frames::encoder::PartEncoder;
-use crate::frames::peer::Peer;
 use crate::frames::kept::KeptPart;
+use crate::frames::peer::Peer;
 use crate::frames::store::PartStore;
 use atrepo::{Cid, RecordError};
 use handoff::frames::{Frame, FrameError, Frames, PartHeader, Step};

@@ -313,7 +313,12 @@ impl Reader<'_> {
     }
 
     /// Stores a part or a state that is complete.
-    fn store(&mut self, mut whole: WholePart, sequences: Vec<u64>, what: &str) -> Result<(), Fault> {
+    fn store(
+        &mut self,
+        mut whole: WholePart,
+        sequences: Vec<u64>,
+        what: &str,
+    ) -> Result<(), Fault> {
         let content = match self.content(&mut whole) {
             Ok(content) => content,
             Err(why) => {
@@ -391,11 +396,7 @@ impl Reader<'_> {
 
     /// The pieces of an upload that was not kept, of so many bytes. While others take the space of
     /// the spool, the shard is read again.
-    fn read_again(
-        &self,
-        sequences: &[u64],
-        bytes: u64,
-    ) -> Result<Result<KeptPart, String>, Fault> {
+    fn read_again(&self, sequences: &[u64], bytes: u64) -> Result<Result<KeptPart, String>, Fault> {
         let mut kept = self.nothing_kept();
         for (at, sequence) in sequences.iter().enumerate() {
             let content = self.messages.content_of(*sequence)?;

@@ -1,15 +1,16 @@
 //! `skyfill archive`.
 
-use crate::cli::{ArchiveAction, ArchiveArgs};
+use crate::fetch_args;
 use crate::signals;
 use archive::Finding;
+use arguments::{ArchiveAction, ArchiveArgs};
 use engine::archives::Archives;
 use observe::Workers;
 use process::{Ended, Failure, Machine};
 
 pub(crate) fn run(args: &ArchiveArgs) -> Result<Ended, Failure> {
     let cars = args.cars();
-    let options = cars.options()?;
+    let options = fetch_args::of_cars(cars)?;
     let stop = signals::listen(Workers::default())?;
     let archives = Archives {
         options: &options,

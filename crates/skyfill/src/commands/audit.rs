@@ -1,8 +1,9 @@
 //! `skyfill audit`.
 
-use crate::cli::AuditArgs;
 use crate::commands::print;
+use crate::fetch_args;
 use crate::signals;
+use arguments::AuditArgs;
 use engine::audit::{self, Options, Population};
 use engine::discovery::base_url;
 use observe::Workers;
@@ -16,7 +17,7 @@ pub(crate) fn run(args: &AuditArgs) -> Result<Ended, Failure> {
     let relays = chosen.relay.iter().map(|url| base_url("--relay", url));
     let pds = chosen.pds.iter().map(|url| base_url("--pds", url));
     let listers: Vec<String> = relays.chain(pds).collect::<Result<_, _>>()?;
-    let mut fetch = args.hosts.options(PATIENCE)?;
+    let mut fetch = fetch_args::of_hosts(&args.hosts, PATIENCE)?;
     fetch.named.extend(listers.clone());
     let population = match &chosen.did_file {
         Some(path) => Population::DidFile(DidFile::open(path)?),
@@ -30,8 +31,8 @@ pub(crate) fn run(args: &AuditArgs) -> Result<Ended, Failure> {
             None => clock::now(None)?.unsigned_abs(),
         },
         fetch,
-        spool: args.hosts.spool()?,
-        directory: args.hosts.directory(),
+        spool: fetch_args::spool(&args.hosts.spool)?,
+        directory: fetch_args::directory_of(&args.hosts),
     };
     let database = Database::open(&Target {
         url: Some(args.url.clone()),

@@ -1,8 +1,8 @@
 //! `skyfill catch-up`.
 
-use crate::cli::CatchUpArgs;
 use crate::commands::{begin, follow, judged, stopped};
 use crate::{fetch_args, signals};
+use arguments::CatchUpArgs;
 use engine::catch_up::{self, Options};
 use engine::discovery::Source;
 use engine::run::{LoadOptions, Session};

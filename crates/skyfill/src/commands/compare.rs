@@ -1,6 +1,6 @@
 //! `skyfill compare`.
 
-use crate::cli::CompareArgs;
+use arguments::CompareArgs;
 use engine::compare;
 use process::{Ended, Failure};
 

@@ -1,8 +1,8 @@
 //! `skyfill consumer`: see the crate `consumer`.
 
-use crate::cli::ConsumerArgs;
 use crate::commands::judged;
 use crate::{fetch_args, signals};
+use arguments::ConsumerArgs;
 use consumer::lines::driver::DriverKind;
 use consumer::lines::insert_test::{self, InsertTest, InsertTests};
 use consumer::{Consumed, Consumer, Options, Source, StreamOptions};

@@ -1,7 +1,7 @@
 //! `skyfill dashboard`.
 
-use crate::cli::DashboardArgs;
 use crate::{listening, signals};
+use arguments::DashboardArgs;
 use dashboard::Origin;
 use observe::Workers;
 use process::{Database, Ended, Failure};

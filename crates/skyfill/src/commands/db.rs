@@ -1,6 +1,6 @@
 //! `skyfill db`: the private PostgreSQL as a service.
 
-use crate::cli::{DataDirArgs, DbAction, DbArgs};
+use arguments::{DataDirArgs, DbAction, DbArgs};
 use process::{Ended, Failure, database};
 
 pub(crate) fn run(args: &DbArgs) -> Result<Ended, Failure> {

@@ -1,7 +1,7 @@
-//! What is made from the definitions in `cli`: `skyfill completions` and `skyfill man-pages` for
+//! What is made from the definitions in `arguments`: `skyfill completions` and `skyfill man-pages` for
 //! packages, and docs/reference/commands.md.
 
-use crate::cli::{Cli, CompletionsArgs, ManPagesArgs};
+use arguments::{Cli, CompletionsArgs, ManPagesArgs};
 use clap::CommandFactory;
 use process::{Ended, Failure};
 

@@ -1,8 +1,8 @@
 //! `skyfill discover`.
 
-use crate::cli::DiscoverArgs;
 use crate::commands::{begin, judged, stopped};
 use crate::{fetch_args, signals};
+use arguments::DiscoverArgs;
 use engine::discovery::{self, Discovery};
 use engine::next;
 use observe::Workers;

@@ -1,9 +1,9 @@
 //! `skyfill doctor`, and what `skyfill run` reports of it when it begins.
 
-use crate::cli::DoctorArgs;
 use crate::command_line::command_line;
 use crate::commands::print;
 use crate::fetch_args;
+use arguments::DoctorArgs;
 use doctor::Level;
 use doctor::network::{self, Network};
 use engine::discovery::PUBLIC_RELAY;

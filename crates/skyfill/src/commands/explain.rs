@@ -1,8 +1,9 @@
 //! `skyfill explain`.
 
-use crate::cli::ExplainArgs;
 use crate::command_line::command_line;
+use crate::fetch_args;
 use crate::signals;
+use arguments::ExplainArgs;
 use engine::explain::{self, Options};
 use observe::Workers;
 use process::{Database, Ended, Failure};
@@ -15,12 +16,12 @@ pub(crate) fn run(given: &ExplainArgs) -> Result<Ended, Failure> {
     database.require_ledger(&mut *database.connect()?)?;
     let forget = given.memory.forget_settings;
     let args: ExplainArgs = command_line().complete(&database, forget)?;
-    let limits = args.hosts.options(PATIENCE)?;
+    let limits = fetch_args::of_hosts(&args.hosts, PATIENCE)?;
     let options = Options {
         target: args.target.clone(),
         fetch: args.fetch.then_some(limits),
-        spool: args.hosts.spool()?,
-        directory: args.hosts.directory(),
+        spool: fetch_args::spool(&args.hosts.spool)?,
+        directory: fetch_args::directory_of(&args.hosts),
     };
     let stop = signals::listen(Workers::default())?;
     let answer = explain::explain(&options, &database, &stop)?;

@@ -1,9 +1,9 @@
 //! `skyfill export`.
 
-use crate::cli::{ExportArgs, ExportFormat};
 use crate::commands::stopped;
 use crate::{fetch_args, listening, signals};
 use archive::OpenOptions;
+use arguments::{ExportArgs, ExportFormat};
 use engine::archives;
 use export::{Choice, Format, Options, Outcome, Source};
 use observe::Workers;

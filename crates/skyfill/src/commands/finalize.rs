@@ -1,9 +1,9 @@
 //! `skyfill finalize`.
 
-use crate::cli::FinalizeArgs;
 use crate::command_line::command_line;
 use crate::commands::{judged, stopped};
 use crate::signals;
+use arguments::FinalizeArgs;
 use engine::finalize::{self, OUT_OF_DATE, Options};
 use engine::next;
 use engine::recorder::Recorder;

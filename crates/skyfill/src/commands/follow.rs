@@ -1,8 +1,8 @@
 //! `skyfill follow`, and what `run` and `catch-up` do with `--follow` after they have loaded.
 
-use crate::cli::{FollowArgs, ProofArgs};
 use crate::commands::{begin, stopped};
 use crate::{fetch_args, signals};
+use arguments::{FollowArgs, ProofArgs};
 use engine::catch_up;
 use engine::discovery::Source;
 use engine::follow::{self, Options, Summary};

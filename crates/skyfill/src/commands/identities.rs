@@ -1,8 +1,8 @@
 //! `skyfill identities`.
 
-use crate::cli::{HandleMode, IdentitiesArgs};
 use crate::commands::{begin, judged, stopped};
 use crate::{fetch_args, signals};
+use arguments::{HandleMode, IdentitiesArgs};
 use engine::identities::{
     self, Bulk, Documents, HandleMode as Handles, LookUp, Options, RETRIED_LATER,
 };

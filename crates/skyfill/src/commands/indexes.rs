@@ -1,8 +1,8 @@
 //! `skyfill indexes`.
 
-use crate::cli::{IndexesAction, IndexesArgs, IndexesTarget, RestoreArgs};
 use crate::commands::stopped;
 use crate::signals;
+use arguments::{IndexesAction, IndexesArgs, IndexesTarget, RestoreArgs};
 use engine::indexes;
 use engine::run::{Scale, Wanted};
 use observe::{Workers, printable};

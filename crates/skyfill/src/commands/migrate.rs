@@ -1,7 +1,7 @@
 //! `skyfill migrate`.
 
-use crate::cli::MigrateArgs;
 use crate::commands::judged;
+use arguments::MigrateArgs;
 use engine::migrate::{self, Options};
 use engine::{Consent, next};
 use process::{Database, Ended, Failure};

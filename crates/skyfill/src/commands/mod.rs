@@ -31,9 +31,9 @@ pub(crate) mod unpack;
 pub(crate) mod verify;
 mod watch;
 
-use crate::cli::MemoryArgs;
 use crate::command_line::command_line;
 use crate::listening;
+use arguments::MemoryArgs;
 use clap::FromArgMatches;
 use engine::recorder::Recorder;
 use process::{Database, Ended, Failure};

@@ -1,9 +1,9 @@
 //! `skyfill plan`, and `skyfill run --dry-run`.
 
-use crate::cli::{PlanArgs, RunArgs, RunHandles};
 use crate::commands::print;
 use crate::fetch_args;
 use archive::OpenOptions;
+use arguments::{PlanArgs, RunArgs, RunHandles};
 use engine::identities::Documents;
 use engine::planning::{self, DIRECTORY_RATE, DiskRate, Question};
 use engine::run::{Options, Wanted};
@@ -47,7 +47,7 @@ pub(crate) fn dry_run(args: &RunArgs, options: Options) -> Result<Ended, Failure
     let archive = || {
         Ok(OpenOptions {
             access: load.store.access()?,
-            spool: load.fill.hosts.spool()?,
+            spool: fetch_args::spool(&load.fill.hosts.spool)?,
             memory: load.fill.memory.unwrap_or(ARCHIVE_MEMORY),
         })
     };

@@ -1,7 +1,7 @@
 //! `skyfill simnet`: serves the practice network.
 
-use crate::cli::SimnetArgs;
 use crate::signals;
+use arguments::SimnetArgs;
 use observe::Workers;
 use observe::units::{count, counted};
 use process::{Ended, Failure};

@@ -1,8 +1,8 @@
 //! `skyfill producer`: see the crate `producer`.
 
-use crate::cli::{Form, ProducerArgs};
 use crate::command_line::command_line;
 use crate::{fetch_args, signals};
+use arguments::{Form, ProducerArgs};
 use observe::Workers;
 use process::{Ended, Failure, clock};
 use producer::{Destination, Options, Producer, StreamOptions};

@@ -1,8 +1,8 @@
 //! `skyfill records`.
 
-use crate::cli::RecordsArgs;
 use crate::commands::stopped;
 use crate::{fetch_args, signals};
+use arguments::RecordsArgs;
 use engine::recorder::Recorder;
 use export::Choice;
 use observe::Workers;

@@ -1,9 +1,10 @@
 //! `skyfill repair`.
 
-use crate::cli::RepairArgs;
 use crate::command_line::command_line;
 use crate::commands::{print, stopped};
+use crate::fetch_args;
 use crate::signals;
+use arguments::RepairArgs;
 use engine::recorder::Recorder;
 use engine::repair::{self, Derived, Options};
 use observe::Workers;
@@ -25,9 +26,9 @@ pub(crate) fn run(given: &RepairArgs) -> Result<Ended, Failure> {
         accounts,
         now: clock::now(args.now.as_deref())?,
         accept_deletions: args.accept_deletions,
-        fetch: args.hosts.options(PATIENCE)?,
-        spool: args.hosts.spool()?,
-        directory: args.hosts.directory(),
+        fetch: fetch_args::of_hosts(&args.hosts, PATIENCE)?,
+        spool: fetch_args::spool(&args.hosts.spool)?,
+        directory: fetch_args::directory_of(&args.hosts),
     };
     let stop = signals::listen(Workers::default())?;
     command_line().store(&database, forget)?;

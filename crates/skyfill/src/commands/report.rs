@@ -1,6 +1,6 @@
 //! `skyfill report`.
 
-use crate::cli::ReportArgs;
+use arguments::ReportArgs;
 use process::{Database, Ended, Failure};
 use report::{Report, html};
 use std::path::Path;

@@ -1,9 +1,9 @@
 //! `skyfill run`.
 
-use crate::cli::{LoadArgs, LoadMode, RunArgs};
 use crate::command_line::command_line;
 use crate::commands::{begin, doctor, follow, judged, plan, stopped};
 use crate::{fetch_args, signals};
+use arguments::{LoadArgs, LoadMode, RunArgs};
 use engine::certificate;
 use engine::run::{self, Around, Done, LoadOptions, NewRun, Options, Repos, Requested, Session};
 use ledger::coverage::Coverage;

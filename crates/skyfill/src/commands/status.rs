@@ -1,8 +1,8 @@
 //! `skyfill status`.
 
-use crate::cli::StatusArgs;
 use crate::commands::print;
 use crate::signals;
+use arguments::StatusArgs;
 use engine::status::{Status, account, failed, host, lines};
 use observe::Workers;
 use process::{Database, Ended, Failure};

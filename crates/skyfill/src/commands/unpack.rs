@@ -1,6 +1,6 @@
 //! `skyfill unpack-as-did-file`.
 
-use crate::cli::UnpackArgs;
+use arguments::UnpackArgs;
 use engine::did_cache::{self, Unpacked};
 use process::{Ended, Failure};
 use std::io::stdout;

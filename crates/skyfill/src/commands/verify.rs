@@ -1,8 +1,8 @@
 //! `skyfill verify`.
 
-use crate::cli::VerifyArgs;
 use crate::commands::{begin, judged, stopped};
 use crate::{fetch_args, signals};
+use arguments::VerifyArgs;
 use engine::certificate;
 use engine::next;
 use engine::verify::{self, Comparison, Options, Repaired};

@@ -160,7 +160,10 @@ fn a_small_spool_holds_up_nothing() {
     run_well(&mut command);
     let (records, printed) = stored("2MiB", 1);
     assert_eq!(records, 0, "{printed}");
-    assert!(printed.contains("enlarge it with --spool-size"), "{printed}");
+    assert!(
+        printed.contains("enlarge it with --spool-size"),
+        "{printed}"
+    );
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! SIGTERM ends any command in time, whatever it waits for, and a thread that breaks off ends the
 //! run; in either case the next start goes on.
 
+use crate::follow_network::Scene;
+use crate::network::{FAST, on, settings};
 use postgres::Client;
 use simnet::{Answer, Population, Server};
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -43,22 +45,25 @@ fn lock(db: &TestDb, table: &str, mode: &str) -> Client {
 /// Waits until a session of the command waits for a lock.
 fn wait_until_blocked(db: &TestDb, child: &mut Child) {
     let mut client = db.client();
-    loop {
+    wait_until("a session that waits for a lock", || {
         let blocked = client
             .query_one(
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
                 &[],
             )
             .unwrap();
-        if blocked.get::<_, i64>(0) > 0 {
-            return;
+        if child.try_wait().unwrap().is_some() {
+            let mut printed = String::new();
+            drop(
+                child
+                    .stderr
+                    .take()
+                    .map(|mut err| err.read_to_string(&mut printed)),
+            );
+            panic!("it ended before it waited: {printed}");
         }
-        assert!(
-            child.try_wait().unwrap().is_none(),
-            "it ended before it waited"
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
+        blocked.get::<_, i64>(0) > 0
+    });
 }
 
 /// Stops a command that waits for what does not come.
@@ -151,6 +156,36 @@ fn identities_finalize_and_verify_stop_by_themselves() {
         let held = lock(&db, table, "ACCESS EXCLUSIVE");
         let mut child = start(&mut command);
         wait_until_blocked(&db, &mut child);
+        stop(&what, child);
+        drop(held);
+    }
+}
+
+/// What follows, catches up, repairs, exports and publishes waits for the table of records.
+#[test]
+fn what_works_on_loaded_tables_stops_though_one_is_locked() {
+    let scene = Scene::of(settings(1861, 20, 2), TestDb::migrated());
+    let (db, dir, server) = (&scene.db, folder(), Nats::start(""));
+    // Not all of them stay active.
+    let sql = "SELECT array_agg(did) FROM skyfill.repo WHERE state = 'loaded'";
+    let dids: Vec<String> = db.client().query_one(sql, &[]).unwrap().get(0);
+    let mut catch_up = on(&scene.network, db, "catch-up");
+    catch_up.args(FAST);
+    catch_up.args(["--relay", &scene.network.relay_url()]);
+    let mut repair = clean_run(db, &["repair", "--allow-private-hosts"]);
+    repair.args(dids).args(["--plc-url", &scene.network.plc_url()]);
+    let mut export = clean_run(db, &["export"]);
+    export.arg(dir.path().join("out"));
+    let publish = |option| clean_run(db, &["records", "--transport", &server.url(), option]);
+    run_well(&mut publish("--until-published"));
+    let records = publish("--restart");
+    let commands = [scene.follow(), catch_up, repair, export, records];
+    for (seed, mut command) in (1..).zip(commands) {
+        let what = format!("{:?}", command.get_args().next().unwrap());
+        scene.network.change(seed, 5);
+        let held = lock(db, "record", "ACCESS EXCLUSIVE");
+        let mut child = start(&mut command);
+        wait_until_blocked(db, &mut child);
         stop(&what, child);
         drop(held);
     }

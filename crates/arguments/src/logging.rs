@@ -9,25 +9,25 @@ use std::path::PathBuf;
 /// Options of logging.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Logging")]
-pub(crate) struct LogArgs {
+pub struct LogArgs {
     /// Show details with time, level and fields, such as why a repo failed; give it twice to show
     /// everything
     #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
-    pub(crate) verbose: u8,
+    pub verbose: u8,
     /// Show only warnings and errors
     #[arg(short, long, global = true)]
-    pub(crate) quiet: bool,
+    pub quiet: bool,
     /// File to append log lines to, with details, time, level and fields
     #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) log_file: Option<PathBuf>,
+    pub log_file: Option<PathBuf>,
     /// Form of log lines in the log file, or on stderr if there is none
     #[arg(long, global = true, value_name = "FORM", value_enum)]
-    pub(crate) log_format: Option<LogFormat>,
+    pub log_format: Option<LogFormat>,
 }
 
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
+pub enum LogFormat {
     /// Lines for people
     Text,
     /// One JSON object per line
@@ -36,7 +36,7 @@ pub(crate) enum LogFormat {
 
 impl LogArgs {
     /// Begins to log.
-    pub(crate) fn start(&self) -> Result<(), Failure> {
+    pub fn start(&self) -> Result<(), Failure> {
         let verbosity = match self.quiet {
             true => -1,
             false => i8::try_from(self.verbose).unwrap_or(i8::MAX),
@@ -69,7 +69,7 @@ impl LogArgs {
 }
 
 /// Logs in people's form, if nothing was begun yet: for errors in what says how to log.
-pub(crate) fn log_plainly() {
+pub fn log_plainly() {
     // Without a file and a filter, nothing can fail.
     drop(logging::start(&logging::Settings::default()));
 }

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 /// An account.
-pub(super) fn did(text: &str) -> Result<String, String> {
+pub(crate) fn did(text: &str) -> Result<String, String> {
     match atrepo::syntax::is_did(text) {
         true => Ok(text.to_owned()),
         false => Err(
@@ -15,7 +15,7 @@ pub(super) fn did(text: &str) -> Result<String, String> {
 }
 
 /// The base of the URLs of a server.
-pub(super) fn web_url(text: &str) -> Result<String, String> {
+pub(crate) fn web_url(text: &str) -> Result<String, String> {
     let rest = text
         .strip_prefix("https://")
         .or_else(|| text.strip_prefix("http://"));
@@ -26,7 +26,7 @@ pub(super) fn web_url(text: &str) -> Result<String, String> {
 }
 
 /// Where something listens.
-pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         "expected an IP address and a port, such as 127.0.0.1:7455 or [::1]:7455".to_owned()
     })

@@ -16,44 +16,44 @@ use nats::records::RecordLimits;
   skyfill records --transport nats://127.0.0.1:4222
   skyfill records --transport nats://127.0.0.1:4222 --collections 'posts,app.bsky.graph.*'
   skyfill records --end-publication")]
-pub(crate) struct RecordsArgs {
+pub struct RecordsArgs {
     #[command(flatten)]
-    pub(crate) transport: TransportArgs,
+    pub transport: TransportArgs,
     /// Servers that keep each message of a new stream [default: 3 in a cluster that has them, else
     /// 1]
     #[arg(long, value_name = "N", requires = "transport", value_parser = clap::value_parser!(u8).range(1..=5), help_heading = "NATS")]
-    pub(crate) nats_replicas: Option<u8>,
+    pub nats_replicas: Option<u8>,
     /// Maximum size of a new stream; skyfill waits while it is full [bytes, or with
     /// KiB, MiB, GiB, TiB] [default: 8GiB]
     #[arg(long, value_name = "SIZE", requires = "transport", value_parser = stream_size, help_heading = "NATS")]
-    pub(crate) nats_max_bytes: Option<u64>,
+    pub nats_max_bytes: Option<u64>,
     /// Keep a message of a new stream until all durable consumers have acknowledged it, not longer
     #[arg(long, requires = "transport", help_heading = "NATS")]
-    pub(crate) nats_until_read: bool,
+    pub nats_until_read: bool,
     /// Collections to publish, separated by commas: names, wildcards such as app.bsky.graph.*, or
     /// groups such as posts and graph [default: all]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub(crate) collections: Vec<String>,
+    pub collections: Vec<String>,
     /// Publish everything once more
     #[arg(long, requires = "transport")]
-    pub(crate) restart: bool,
+    pub restart: bool,
     /// End when nothing is left to publish
     #[arg(long, requires = "transport")]
-    pub(crate) until_published: bool,
+    pub until_published: bool,
     /// End the publication, so that changes are no longer noted for it
     #[arg(long, conflicts_with = "transport")]
-    pub(crate) end_publication: bool,
+    pub end_publication: bool,
     #[command(flatten)]
-    pub(crate) database: DatabaseArgs,
+    pub database: DatabaseArgs,
     #[command(flatten)]
-    pub(crate) spool: SpoolArgs,
+    pub spool: SpoolArgs,
     #[command(flatten)]
-    pub(crate) output: OutputArgs,
+    pub output: OutputArgs,
 }
 
 impl RecordsArgs {
     /// What a new stream is to be.
-    pub(crate) fn limits(&self) -> RecordLimits {
+    pub fn limits(&self) -> RecordLimits {
         RecordLimits {
             replicas: self.nats_replicas.map(usize::from),
             max_bytes: self.nats_max_bytes,

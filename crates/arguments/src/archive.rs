@@ -12,13 +12,13 @@ use process::{Failure, size};
   skyfill archive verify s3://bucket/cars
   skyfill archive merge monday tuesday --into s3://bucket/cars
   skyfill archive prune s3://bucket/cars")]
-pub(crate) struct ArchiveArgs {
+pub struct ArchiveArgs {
     #[command(subcommand)]
-    pub(crate) action: ArchiveAction,
+    pub action: ArchiveAction,
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum ArchiveAction {
+pub enum ArchiveAction {
     /// Proves an archive by itself.
     ///
     /// Every CAR that the index names is checked, also older ones: its length, hash, root, DID and
@@ -42,57 +42,57 @@ pub(crate) enum ArchiveAction {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct MergeArchivesArgs {
+pub struct MergeArchivesArgs {
     /// Archives, or folders or buckets of .car files, to copy from
     #[arg(value_name = "PLACE", required = true)]
-    pub(crate) from: Vec<Place>,
+    pub from: Vec<Place>,
     /// Archive to add to: a folder, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or
     /// az://CONTAINER/PREFIX; it is created if it is missing
     #[arg(long, value_name = "PLACE")]
-    pub(crate) into: Place,
+    pub into: Place,
     #[command(flatten)]
-    pub(crate) cars: CarsArgs,
+    pub cars: CarsArgs,
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct PruneArchiveArgs {
+pub struct PruneArchiveArgs {
     /// Archive made by --keep-cars or `archive merge`
     #[arg(value_name = "PLACE")]
-    pub(crate) place: Place,
+    pub place: Place,
     #[command(flatten)]
-    pub(crate) cars: CarsArgs,
+    pub cars: CarsArgs,
 }
 
 /// How CARs are read and proved.
 #[derive(Args, Debug)]
-pub(crate) struct CarsArgs {
+pub struct CarsArgs {
     /// Memory budget of the whole process [bytes, or with KiB, MiB, GiB]
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
-    pub(crate) memory: u64,
+    pub memory: u64,
     #[command(flatten)]
-    pub(crate) store: StoreArgs,
+    pub store: StoreArgs,
     #[command(flatten)]
-    pub(crate) spool: SpoolArgs,
+    pub spool: SpoolArgs,
     #[command(flatten)]
-    pub(crate) output: OutputArgs,
+    pub output: OutputArgs,
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct VerifyArchiveArgs {
+pub struct VerifyArchiveArgs {
     /// Archive made by --keep-cars, or folder or bucket of .car files: a folder,
     /// s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
     #[arg(value_name = "PLACE")]
-    pub(crate) place: Place,
+    pub place: Place,
     /// CARs to check concurrently [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub(crate) threads: Option<u16>,
+    pub threads: Option<u16>,
     #[command(flatten)]
-    pub(crate) cars: CarsArgs,
+    pub cars: CarsArgs,
 }
 
 impl ArchiveArgs {
     /// How CARs are read, whatever is done with them.
-    pub(crate) fn cars(&self) -> &CarsArgs {
+    pub fn cars(&self) -> &CarsArgs {
         match &self.action {
             ArchiveAction::Verify(args) => &args.cars,
             ArchiveAction::Merge(args) => &args.cars,
@@ -103,7 +103,7 @@ impl ArchiveArgs {
 
 /// How object stores are reached.
 #[derive(Args, Clone, Debug, Default)]
-pub(crate) struct StoreArgs {
+pub struct StoreArgs {
     /// Setting of an object store, as NAME=VALUE: endpoint, region, allow_http=true and others;
     /// credentials come from the environment, in the variables that AWS's, Google's and Azure's own
     /// tools read (AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_KEY and
@@ -113,12 +113,12 @@ pub(crate) struct StoreArgs {
         value_name = "NAME=VALUE",
         help_heading = "Object stores"
     )]
-    pub(crate) store_option: Vec<String>,
+    pub store_option: Vec<String>,
 }
 
 impl StoreArgs {
     /// How object stores are reached, with these and the variables of the environment.
-    pub(crate) fn access(&self) -> Result<Access, Failure> {
+    pub fn access(&self) -> Result<Access, Failure> {
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .filter(|(name, _)| Access::VARIABLES.iter().any(|of| name.starts_with(of)));

@@ -18,28 +18,28 @@ use std::path::PathBuf;
   skyfill repair did:plc:z72i7hdynmk6r22z27h6tvur
   skyfill repair bsky.app alice.example --contact ops@example.com --json
   skyfill repair --file accounts.txt")]
-pub(crate) struct RepairArgs {
+pub struct RepairArgs {
     /// Account, by its DID or handle
     #[arg(value_name = "DID-OR-HANDLE", required_unless_present = "file")]
-    pub(crate) accounts: Vec<String>,
+    pub accounts: Vec<String>,
     /// File with more accounts: one DID or handle per line, or the lines of a DID file; # begins a
     /// comment
     #[arg(long, value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
+    pub file: Option<PathBuf>,
     /// Remove the rows of an account that its host no longer has, even if its DID document still
     /// names that host
     #[arg(long)]
-    pub(crate) accept_deletions: bool,
+    pub accept_deletions: bool,
     /// Latest time that any record's indexedAt can be [default: the present time]
     #[arg(long, value_name = "ISO-TIME")]
-    pub(crate) now: Option<String>,
+    pub now: Option<String>,
     #[command(flatten)]
-    pub(crate) database: DatabaseArgs,
+    pub database: DatabaseArgs,
     #[command(flatten)]
-    pub(crate) hosts: HostsArgs,
+    pub hosts: HostsArgs,
     #[command(flatten)]
-    pub(crate) memory: MemoryArgs,
+    pub memory: MemoryArgs,
     /// Print what became of each account as JSON on stdout, instead of a table
     #[arg(long)]
-    pub(crate) json: bool,
+    pub json: bool,
 }

@@ -19,7 +19,7 @@ use clap::Args;
   skyfill follow
   skyfill follow --relay https://relay.example --relay https://relay2.example
   skyfill follow --until-now")]
-pub(crate) struct FollowArgs {
+pub struct FollowArgs {
     /// Relay, or single PDS, whose events are followed; others that are named take over while it
     /// does not answer [repeatable] [default: that of the run, else the public relay]
     #[arg(
@@ -28,36 +28,36 @@ pub(crate) struct FollowArgs {
         env = "BSKY_REPO_PROVIDER",
         help_heading = "Sources"
     )]
-    pub(crate) relays: Vec<String>,
+    pub relays: Vec<String>,
     /// Sequence number after which to start on the first relay [default: where the last `follow`
     /// ended]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..), help_heading = "Sources")]
-    pub(crate) cursor: Option<i64>,
+    pub cursor: Option<i64>,
     /// End when everything up to the present position of the relay is stored
     #[arg(long)]
-    pub(crate) until_now: bool,
+    pub until_now: bool,
     #[command(flatten)]
-    pub(crate) proof: ProofArgs,
+    pub proof: ProofArgs,
     #[command(flatten)]
-    pub(crate) database: DatabaseArgs,
+    pub database: DatabaseArgs,
     /// Treatment of handles of accounts that changed: verify them (auto does so, too), store them
     /// as claimed, or leave the table `actor` alone
     #[arg(long, value_name = "MODE", default_value = "auto", value_enum)]
-    pub(crate) handles: RunHandles,
+    pub handles: RunHandles,
     /// Threads that verify [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub(crate) threads: Option<u16>,
+    pub threads: Option<u16>,
     /// Database connections that store commits, and that compute derived rows [default: one per two
     /// cores, 2 to 16]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
-    pub(crate) max_db_connections: Option<u8>,
+    pub max_db_connections: Option<u8>,
     #[command(flatten)]
-    pub(crate) fill: FillArgs,
+    pub fill: FillArgs,
 }
 
 impl FollowArgs {
     /// The same as the arguments of a load; `relays` may be on private networks.
-    pub(crate) fn load(&self, relays: &[String]) -> LoadArgs {
+    pub fn load(&self, relays: &[String]) -> LoadArgs {
         let mut fill = self.fill.clone();
         fill.hosts.fetch.named.extend_from_slice(relays);
         LoadArgs {

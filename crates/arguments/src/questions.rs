@@ -15,23 +15,23 @@ use std::path::PathBuf;
   skyfill explain at://did:plc:z72i7hdynmk6r22z27h6tvur/app.bsky.feed.post/3l6oveex3ii2l
   skyfill explain bsky.app
   skyfill explain at://bsky.app/app.bsky.actor.profile/self --fetch --json")]
-pub(crate) struct ExplainArgs {
+pub struct ExplainArgs {
     /// Record (at://DID-OR-HANDLE/COLLECTION/RKEY), or account (DID or handle)
     #[arg(value_name = "RECORD-OR-ACCOUNT")]
-    pub(crate) target: String,
+    pub target: String,
     /// Ask the account's host, too, and check its answer: the signature of the commit, and whether
     /// the record is in the tree
     #[arg(long)]
-    pub(crate) fetch: bool,
+    pub fetch: bool,
     #[command(flatten)]
-    pub(crate) database: DatabaseArgs,
+    pub database: DatabaseArgs,
     #[command(flatten)]
-    pub(crate) hosts: HostsArgs,
+    pub hosts: HostsArgs,
     #[command(flatten)]
-    pub(crate) memory: MemoryArgs,
+    pub memory: MemoryArgs,
     /// Print the answer as JSON on stdout
     #[arg(long)]
-    pub(crate) json: bool,
+    pub json: bool,
 }
 
 /// Measures how complete an AppView's database is, whoever filled it.
@@ -46,44 +46,44 @@ pub(crate) struct ExplainArgs {
 #[command(after_help = "Examples:
   skyfill audit postgresql://reader@localhost/bsky --did-file dids.jsonl --sample 500
   skyfill audit postgresql://reader@localhost/bsky --relay https://relay.example --seed 7 --json")]
-pub(crate) struct AuditArgs {
+pub struct AuditArgs {
     /// Database to audit, as a URL or libpq's key=value pairs
     #[arg(
         value_name = "URL",
         env = "BSKY_DB_POSTGRES_URL",
         hide_env_values = true
     )]
-    pub(crate) url: String,
+    pub url: String,
     #[command(flatten)]
-    pub(crate) schema: SchemaArgs,
+    pub schema: SchemaArgs,
     /// Number of accounts to draw
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub(crate) sample: u32,
+    pub sample: u32,
     /// Seed of the random numbers: the same seed draws the same accounts from the same list
     /// [default: the present time]
     #[arg(long, value_name = "N")]
-    pub(crate) seed: Option<u64>,
+    pub seed: Option<u64>,
     #[command(flatten)]
-    pub(crate) population: PopulationArgs,
+    pub population: PopulationArgs,
     #[command(flatten)]
-    pub(crate) hosts: HostsArgs,
+    pub hosts: HostsArgs,
     #[command(flatten)]
-    pub(crate) output: OutputArgs,
+    pub output: OutputArgs,
 }
 
 /// The accounts to draw from.
 #[derive(Args, Clone, Debug)]
 #[group(required = true, multiple = false)]
-pub(crate) struct PopulationArgs {
+pub struct PopulationArgs {
     /// DID file with the accounts to draw from
     #[arg(long, value_name = "FILE", help_heading = "Accounts to draw from")]
-    pub(crate) did_file: Option<PathBuf>,
+    pub did_file: Option<PathBuf>,
     /// Relay whose active accounts to draw from; all pages of its list are read
     #[arg(long, value_name = "URL", help_heading = "Accounts to draw from")]
-    pub(crate) relay: Option<String>,
+    pub relay: Option<String>,
     /// PDS whose active accounts to draw from [repeatable]
     #[arg(long, value_name = "URL", help_heading = "Accounts to draw from")]
-    pub(crate) pds: Vec<String>,
+    pub pds: Vec<String>,
 }
 
 /// Names the hosts and repos in which two certificates differ.
@@ -95,14 +95,14 @@ pub(crate) struct PopulationArgs {
 #[command(after_help = "Example:
   skyfill verify --certificate today.json --certificate-repos
   skyfill compare yesterday.json today.json")]
-pub(crate) struct CompareArgs {
+pub struct CompareArgs {
     /// First certificate
     #[arg(value_name = "CERTIFICATE")]
-    pub(crate) first: PathBuf,
+    pub first: PathBuf,
     /// Second certificate
     #[arg(value_name = "CERTIFICATE")]
-    pub(crate) second: PathBuf,
+    pub second: PathBuf,
     /// Print the differences as JSON on stdout
     #[arg(long)]
-    pub(crate) json: bool,
+    pub json: bool,
 }

@@ -23,48 +23,48 @@ use std::path::PathBuf;
   skyfill export posts --collections posts,likes
   skyfill export lines --format jsonl
   skyfill export others --from-cars cars --collections 'com.example.*'")]
-pub(crate) struct ExportArgs {
+pub struct ExportArgs {
     /// Folder for the files; it is created if it is missing
     #[arg(value_name = "DIR")]
-    pub(crate) folder: PathBuf,
+    pub folder: PathBuf,
     /// Form of the files: Parquet, or the lines of the original scripts, compressed with zstd
     #[arg(long, value_name = "FORM", default_value = "parquet", value_enum)]
-    pub(crate) format: ExportFormat,
+    pub format: ExportFormat,
     /// Collections to export, separated by commas: names, wildcards such as com.example.*, or
     /// groups such as posts and graph; those that an AppView does not know are only in archives
     /// [default: all]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub(crate) collections: Vec<String>,
+    pub collections: Vec<String>,
     /// Archive made by --keep-cars, or folder or bucket of .car files, to read records from instead
     /// of the database: a folder, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
     #[arg(long = "from-cars", value_name = "PLACE")]
-    pub(crate) archive: Option<Place>,
+    pub archive: Option<Place>,
     #[command(flatten)]
-    pub(crate) store: StoreArgs,
+    pub store: StoreArgs,
     /// Approximate number of records per part; a part that was interrupted is begun again
     #[arg(long, value_name = "N", default_value_t = 50_000_000, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) part_records: u64,
+    pub part_records: u64,
     /// Parts to export concurrently [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub(crate) threads: Option<u16>,
+    pub threads: Option<u16>,
     /// Memory budget of the whole process, without PostgreSQL [bytes, or with KiB, MiB, GiB]
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
-    pub(crate) memory: u64,
+    pub memory: u64,
     /// Time of the export, the latest month with a folder of its own, and with --from-cars the
     /// latest that any record's indexedAt can be [default: the present time]
     #[arg(long, value_name = "ISO-TIME")]
-    pub(crate) now: Option<String>,
+    pub now: Option<String>,
     #[command(flatten)]
-    pub(crate) database: DatabaseArgs,
+    pub database: DatabaseArgs,
     #[command(flatten)]
-    pub(crate) spool: SpoolArgs,
+    pub spool: SpoolArgs,
     #[command(flatten)]
-    pub(crate) output: OutputArgs,
+    pub output: OutputArgs,
 }
 
 /// The form of exported files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ExportFormat {
+pub enum ExportFormat {
     /// Parquet
     Parquet,
     /// JSON lines, compressed with zstd

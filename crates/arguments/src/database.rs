@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 /// The target database.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct DatabaseArgs {
+pub struct DatabaseArgs {
     /// Target database, as a URL or libpq's key=value pairs [default: a private PostgreSQL in
     /// --data-dir]
     #[arg(
@@ -17,16 +17,16 @@ pub(crate) struct DatabaseArgs {
         hide_env_values = true,
         help_heading = "Database"
     )]
-    pub(crate) database_url: Option<String>,
+    pub database_url: Option<String>,
     #[command(flatten)]
-    pub(crate) schema: SchemaArgs,
+    pub schema: SchemaArgs,
     #[command(flatten)]
-    pub(crate) folder: DataDirArgs,
+    pub folder: DataDirArgs,
 }
 
 impl DatabaseArgs {
     /// The database that the arguments name.
-    pub(crate) fn target(&self) -> process::Target {
+    pub fn target(&self) -> process::Target {
         process::Target {
             url: self.database_url.clone(),
             schema: self.schema.schema.clone(),
@@ -37,15 +37,15 @@ impl DatabaseArgs {
 
 /// The AppView's tables in a database.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct SchemaArgs {
+pub struct SchemaArgs {
     /// Name of the AppView's schema: letters and underscores
     #[arg(long, value_name = "NAME", env = "BSKY_DB_POSTGRES_SCHEMA", default_value = "bsky", value_parser = schema_name, help_heading = "Database")]
-    pub(crate) schema: String,
+    pub schema: String,
 }
 
 /// The folder of the private PostgreSQL.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct DataDirArgs {
+pub struct DataDirArgs {
     /// Folder of the private PostgreSQL
     #[arg(
         long,
@@ -54,7 +54,7 @@ pub(crate) struct DataDirArgs {
         default_value = "skyfill-data",
         help_heading = "Database"
     )]
-    pub(crate) data_dir: PathBuf,
+    pub data_dir: PathBuf,
 }
 
 /// Brings the database to the official AppView's schema.
@@ -67,24 +67,24 @@ pub(crate) struct DataDirArgs {
   skyfill migrate
   skyfill migrate --drop-follow-indexes     # before many inserts into follow; then `skyfill indexes restore`
   BSKY_DB_POSTGRES_URL=postgresql://bsky@localhost/bsky skyfill migrate --recreate-schema")]
-pub(crate) struct MigrateArgs {
+pub struct MigrateArgs {
     #[command(flatten)]
-    pub(crate) database: DatabaseArgs,
+    pub database: DatabaseArgs,
     /// Drop the schema with all its contents first; refused while another skyfill uses it, or if it
     /// holds data that no repo can restore
     #[arg(long)]
-    pub(crate) recreate_schema: bool,
+    pub recreate_schema: bool,
     /// Drop rows without confirmation, with --recreate-schema
     #[arg(long, requires = "recreate_schema")]
-    pub(crate) yes: bool,
+    pub yes: bool,
     /// Drop mutes, bookmarks, drafts, labels and other private data as well, without confirmation,
     /// with --recreate-schema
     #[arg(long, requires = "recreate_schema")]
-    pub(crate) discard_private_data: bool,
+    pub discard_private_data: bool,
     /// Drop the indexes and the unique constraint of `follow`, and save their DDL for `skyfill
     /// indexes restore`
     #[arg(long)]
-    pub(crate) drop_follow_indexes: bool,
+    pub drop_follow_indexes: bool,
 }
 
 /// Rebuilds the indexes that skyfill dropped, or lists them.
@@ -92,13 +92,13 @@ pub(crate) struct MigrateArgs {
 #[command(after_help = "Examples:
   skyfill indexes status
   skyfill indexes restore")]
-pub(crate) struct IndexesArgs {
+pub struct IndexesArgs {
     #[command(subcommand)]
-    pub(crate) action: IndexesAction,
+    pub action: IndexesAction,
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum IndexesAction {
+pub enum IndexesAction {
     /// Lists the dropped indexes and constraints. The exit code is 1 if there are any.
     Status(IndexesTarget),
     /// Rebuilds all dropped indexes and constraints.
@@ -106,33 +106,33 @@ pub(crate) enum IndexesAction {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct RestoreArgs {
+pub struct RestoreArgs {
     #[command(flatten)]
-    pub(crate) target: IndexesTarget,
+    pub target: IndexesTarget,
     /// Indexes to build concurrently, each on a database connection [default: one per two cores, 2
     /// to 16]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
-    pub(crate) max_db_connections: Option<u8>,
+    pub max_db_connections: Option<u8>,
     #[command(flatten)]
-    pub(crate) server: IndexMemoryArgs,
+    pub server: IndexMemoryArgs,
 }
 
 /// What index builds may use of the server.
 #[derive(Args, Clone, Copy, Debug, Default)]
-pub(crate) struct IndexMemoryArgs {
+pub struct IndexMemoryArgs {
     /// Memory budget of PostgreSQL's index builds, all together [bytes, or with KiB, MiB, GiB;
     /// default: a quarter of what its machine has beside shared_buffers, where that is this one]
     #[arg(long, value_name = "SIZE", value_parser = server_size)]
-    pub(crate) server_memory: Option<u64>,
+    pub server_memory: Option<u64>,
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct IndexesTarget {
+pub struct IndexesTarget {
     #[command(flatten)]
-    pub(crate) database: DatabaseArgs,
+    pub database: DatabaseArgs,
     /// Print as JSON on stdout
     #[arg(long)]
-    pub(crate) json: bool,
+    pub json: bool,
 }
 
 /// Starts, stops or locates the private PostgreSQL.
@@ -140,13 +140,13 @@ pub(crate) struct IndexesTarget {
 #[command(after_help = "Examples:
   psql \"$(skyfill db url)\"
   skyfill db stop")]
-pub(crate) struct DbArgs {
+pub struct DbArgs {
     #[command(subcommand)]
-    pub(crate) action: DbAction,
+    pub action: DbAction,
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum DbAction {
+pub enum DbAction {
     /// Starts the private PostgreSQL, and creates it on first use.
     Start(DataDirArgs),
     /// Stops the private PostgreSQL.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 /// Where the dashboard is served.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct ListenArgs {
+pub struct ListenArgs {
     /// Serve a dashboard, /metrics, /health and /ready at this address, such as 127.0.0.1:7455; one
     /// that other machines can reach needs a token
     #[arg(
@@ -17,14 +17,14 @@ pub(crate) struct ListenArgs {
         value_parser = values::address,
         help_heading = "Dashboard"
     )]
-    pub(crate) listen: Option<SocketAddr>,
+    pub listen: Option<SocketAddr>,
     #[command(flatten)]
-    pub(crate) access: AccessArgs,
+    pub access: AccessArgs,
 }
 
 /// Who may see it.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct AccessArgs {
+pub struct AccessArgs {
     /// File with the token that the dashboard asks for; SKYFILL_LISTEN_TOKEN holds the token itself
     #[arg(
         long,
@@ -32,10 +32,10 @@ pub(crate) struct AccessArgs {
         env = "SKYFILL_LISTEN_TOKEN_FILE",
         help_heading = "Dashboard"
     )]
-    pub(crate) listen_token_file: Option<PathBuf>,
+    pub listen_token_file: Option<PathBuf>,
     /// Name under which browsers reach the dashboard, besides localhost and addresses [repeatable]
     #[arg(long, value_name = "NAME", help_heading = "Dashboard")]
-    pub(crate) listen_name: Vec<String>,
+    pub listen_name: Vec<String>,
 }
 
 /// Serves a dashboard of a database until stopped.
@@ -47,9 +47,9 @@ pub(crate) struct AccessArgs {
 #[command(after_help = "Examples:
   skyfill dashboard
   SKYFILL_LISTEN_TOKEN_FILE=token skyfill dashboard --listen 0.0.0.0:7455 --listen-name fill.example")]
-pub(crate) struct DashboardArgs {
+pub struct DashboardArgs {
     #[command(flatten)]
-    pub(crate) database: super::DatabaseArgs,
+    pub database: super::DatabaseArgs,
     /// Address and port to listen at; one that other machines can reach needs a token
     #[arg(
         long,
@@ -59,7 +59,7 @@ pub(crate) struct DashboardArgs {
         default_value = "127.0.0.1:7455",
         help_heading = "Dashboard"
     )]
-    pub(crate) listen: SocketAddr,
+    pub listen: SocketAddr,
     #[command(flatten)]
-    pub(crate) access: AccessArgs,
+    pub access: AccessArgs,
 }

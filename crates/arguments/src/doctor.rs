@@ -13,17 +13,17 @@ use clap::Args;
   skyfill doctor
   skyfill doctor --json | jq '.findings[] | select(.level != \"ok\")'
   skyfill doctor --no-network --max-db-connections 8")]
-pub(crate) struct DoctorArgs {
+pub struct DoctorArgs {
     #[command(flatten)]
-    pub(crate) database: DatabaseArgs,
+    pub database: DatabaseArgs,
     /// Connections that a load is to use, as for `skyfill run` [default: as for `skyfill run`]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
-    pub(crate) max_db_connections: Option<u8>,
+    pub max_db_connections: Option<u8>,
     /// Leave out the checks of the PLC directory, the relay and DNS
     #[arg(long, help_heading = "Network")]
-    pub(crate) no_network: bool,
+    pub no_network: bool,
     #[command(flatten)]
-    pub(crate) servers: LookupServersArgs,
+    pub servers: LookupServersArgs,
     /// URL of the relay [default: the public one]
     #[arg(
         long,
@@ -31,15 +31,15 @@ pub(crate) struct DoctorArgs {
         env = "BSKY_REPO_PROVIDER",
         help_heading = "Network"
     )]
-    pub(crate) relay: Option<String>,
+    pub relay: Option<String>,
     /// Maximum time of one request [seconds]
     #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600), help_heading = "Network")]
-    pub(crate) timeout: u64,
+    pub timeout: u64,
     #[command(flatten)]
-    pub(crate) caller: CallerArgs,
+    pub caller: CallerArgs,
     #[command(flatten)]
-    pub(crate) memory: MemoryArgs,
+    pub memory: MemoryArgs,
     /// Print the findings as JSON on stdout
     #[arg(long, help_heading = "Output")]
-    pub(crate) json: bool,
+    pub json: bool,
 }

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 /// What to print.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct OutputArgs {
+pub struct OutputArgs {
     /// Time between progress lines [seconds]
     #[arg(long, value_name = "S", env = "LOGGING_INTERVAL", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = "Output")]
-    pub(crate) logging_interval: u64,
+    pub logging_interval: u64,
     /// Print the summary as JSON on stdout
     #[arg(long, help_heading = "Output")]
-    pub(crate) json: bool,
+    pub json: bool,
     /// How to show progress
     #[arg(
         long,
@@ -22,14 +22,14 @@ pub(crate) struct OutputArgs {
         value_enum,
         help_heading = "Output"
     )]
-    pub(crate) progress: ProgressForm,
+    pub progress: ProgressForm,
     #[command(flatten)]
-    pub(crate) dashboard: ListenArgs,
+    pub dashboard: ListenArgs,
 }
 
 impl OutputArgs {
     /// Begins to show progress.
-    pub(crate) fn show_progress(&self) {
+    pub fn show_progress(&self) {
         let form = match self.progress {
             ProgressForm::Auto => view::Form::Auto,
             ProgressForm::Plain => view::Form::Plain,
@@ -42,7 +42,7 @@ impl OutputArgs {
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ProgressForm {
+pub enum ProgressForm {
     /// A live view on a terminal, else plain lines.
     Auto,
     /// Lines on stderr.

@@ -9,11 +9,11 @@ const LEAST_STREAM: u64 = 64 << 10;
 
 /// The server, how to log in, and the stream.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct TransportArgs {
+pub struct TransportArgs {
     /// NATS servers with JetStream, for producers and consumers in place of sockets: nats:// or
     /// tls://, several separated by commas
     #[arg(long, value_name = "URL", help_heading = "NATS")]
-    pub(crate) transport: Option<String>,
+    pub transport: Option<String>,
     /// Name of the stream, and first part of its subjects
     #[arg(
         long,
@@ -22,7 +22,7 @@ pub(crate) struct TransportArgs {
         requires = "transport",
         help_heading = "NATS"
     )]
-    pub(crate) nats_stream: String,
+    pub nats_stream: String,
     /// Credentials file, with a JWT and its key
     #[arg(
         long,
@@ -30,7 +30,7 @@ pub(crate) struct TransportArgs {
         requires = "transport",
         help_heading = "NATS"
     )]
-    pub(crate) nats_creds: Option<PathBuf>,
+    pub nats_creds: Option<PathBuf>,
     /// User name
     #[arg(
         long,
@@ -38,7 +38,7 @@ pub(crate) struct TransportArgs {
         requires = "transport",
         help_heading = "NATS"
     )]
-    pub(crate) nats_user: Option<String>,
+    pub nats_user: Option<String>,
     /// File with the user's password
     #[arg(
         long,
@@ -46,7 +46,7 @@ pub(crate) struct TransportArgs {
         requires = "transport",
         help_heading = "NATS"
     )]
-    pub(crate) nats_password_file: Option<PathBuf>,
+    pub nats_password_file: Option<PathBuf>,
     /// File with a token
     #[arg(
         long,
@@ -54,7 +54,7 @@ pub(crate) struct TransportArgs {
         requires = "transport",
         help_heading = "NATS"
     )]
-    pub(crate) nats_token_file: Option<PathBuf>,
+    pub nats_token_file: Option<PathBuf>,
     /// PEM file with the authorities that may sign the server's certificate; implies TLS [default:
     /// the system's, for tls://]
     #[arg(
@@ -63,29 +63,29 @@ pub(crate) struct TransportArgs {
         requires = "transport",
         help_heading = "NATS"
     )]
-    pub(crate) nats_ca: Option<PathBuf>,
+    pub nats_ca: Option<PathBuf>,
 }
 
 /// What a new stream is to be.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct NewStreamArgs {
+pub struct NewStreamArgs {
     /// Servers that keep each message of a new stream [default: 3 in a cluster that has them, else
     /// 1]
     #[arg(long, value_name = "N", requires = "transport", value_parser = clap::value_parser!(u8).range(1..=5), help_heading = "NATS")]
-    pub(crate) nats_replicas: Option<u8>,
+    pub nats_replicas: Option<u8>,
     /// Maximum size of a new stream; producers wait while it is full [bytes, or with
     /// KiB, MiB, GiB, TiB] [default: 8GiB]
     #[arg(long, value_name = "SIZE", requires = "transport", value_parser = stream_size, help_heading = "NATS")]
-    pub(crate) nats_max_bytes: Option<u64>,
+    pub nats_max_bytes: Option<u64>,
     /// Number of shards of a new stream; at most this many consumers can share the work [default:
     /// 8]
     #[arg(long, value_name = "N", requires = "transport", value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "NATS")]
-    pub(crate) nats_shards: Option<u32>,
+    pub nats_shards: Option<u32>,
 }
 
 impl TransportArgs {
     /// The server and the stream, if there is one.
-    pub(crate) fn settings(&self) -> Result<Option<nats::Settings>, Failure> {
+    pub fn settings(&self) -> Result<Option<nats::Settings>, Failure> {
         let Some(urls) = &self.transport else {
             return Ok(None);
         };
@@ -103,7 +103,7 @@ impl TransportArgs {
 
 impl NewStreamArgs {
     /// What a new stream is to be.
-    pub(crate) fn limits(&self) -> nats::Limits {
+    pub fn limits(&self) -> nats::Limits {
         nats::Limits {
             replicas: self.nats_replicas.map(usize::from),
             max_bytes: self.nats_max_bytes,
@@ -113,7 +113,7 @@ impl NewStreamArgs {
 }
 
 /// Parses the size of a stream.
-pub(super) fn stream_size(text: &str) -> Result<u64, String> {
+pub(crate) fn stream_size(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(bytes) if bytes >= LEAST_STREAM => Ok(bytes),
         _ => disk_size(text),

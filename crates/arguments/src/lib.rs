@@ -1,5 +1,11 @@
-//! All arguments and environment variables, each defined once. Help, usage errors and
-//! docs/reference/commands.md are generated from here.
+//! The arguments and environment variables of every command, each defined once. Help, usage errors
+//! and docs/reference/commands.md are generated from here.
+//!
+//! What the commands do with them is in the binary (`crates/skyfill/src/commands`).
+#![allow(
+    missing_docs,
+    reason = "an option's documentation is its help; one of several options has that of its structure"
+)]
 
 mod archive;
 mod database;
@@ -25,48 +31,48 @@ mod steps;
 mod transport;
 mod values;
 
-pub(crate) use archive::{ArchiveAction, ArchiveArgs, CarsArgs, StoreArgs};
-pub(crate) use database::{DataDirArgs, DatabaseArgs, DbAction, DbArgs, SchemaArgs};
-pub(crate) use database::{
+pub use archive::{ArchiveAction, ArchiveArgs, CarsArgs, StoreArgs};
+pub use database::{DataDirArgs, DatabaseArgs, DbAction, DbArgs, SchemaArgs};
+pub use database::{
     IndexMemoryArgs, IndexesAction, IndexesArgs, IndexesTarget, MigrateArgs, RestoreArgs,
 };
-pub(crate) use doctor::DoctorArgs;
-pub(crate) use export::{ExportArgs, ExportFormat};
-pub(crate) use follow::FollowArgs;
-pub(crate) use listen::{AccessArgs, DashboardArgs, ListenArgs};
-pub(crate) use loading::{
+pub use doctor::DoctorArgs;
+pub use export::{ExportArgs, ExportFormat};
+pub use follow::FollowArgs;
+pub use listen::{AccessArgs, DashboardArgs, ListenArgs};
+pub use loading::{
     CatchUpArgs, FillArgs, LoadArgs, LoadMode, ProofArgs, RunArgs, RunDocuments, RunHandles,
     WorkerArgs,
 };
-pub(crate) use logging::{LogArgs, log_plainly};
-pub(crate) use network::{CallerArgs, DirectoryArgs, DiscoverArgs, FetchArgs, LookupServersArgs};
-pub(crate) use network::{HostsArgs, MemoryArgs, SourceArgs, SpoolArgs};
-pub(crate) use output::OutputArgs;
-pub(crate) use packages::{CompletionsArgs, ManPagesArgs};
-pub(crate) use plan::PlanArgs;
-pub(crate) use practice::SimnetArgs;
-pub(crate) use questions::{AuditArgs, CompareArgs, ExplainArgs};
-pub(crate) use records::RecordsArgs;
-pub(crate) use repair::RepairArgs;
-pub(crate) use sockets::{ConsumerArgs, Form, ProducerArgs, UnpackArgs};
-pub(crate) use status::{ReportArgs, StatusArgs};
-pub(crate) use steps::{FinalizeArgs, HandleMode, IdentitiesArgs, VerifyArgs};
-pub(crate) use transport::{NewStreamArgs, TransportArgs};
+pub use logging::{LogArgs, log_plainly};
+pub use network::{CallerArgs, DirectoryArgs, DiscoverArgs, FetchArgs, LookupServersArgs};
+pub use network::{HostsArgs, MemoryArgs, SourceArgs, SpoolArgs};
+pub use output::OutputArgs;
+pub use packages::{CompletionsArgs, ManPagesArgs};
+pub use plan::PlanArgs;
+pub use practice::SimnetArgs;
+pub use questions::{AuditArgs, CompareArgs, ExplainArgs};
+pub use records::RecordsArgs;
+pub use repair::RepairArgs;
+pub use sockets::{ConsumerArgs, Form, ProducerArgs, UnpackArgs};
+pub use status::{ReportArgs, StatusArgs};
+pub use steps::{FinalizeArgs, HandleMode, IdentitiesArgs, VerifyArgs};
+pub use transport::{NewStreamArgs, TransportArgs};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
 /// Fills the PostgreSQL database of a Bluesky AppView from the repos of the AT Protocol network.
 #[derive(Debug, Parser)]
 #[command(name = "skyfill", version, max_term_width = 110)]
-pub(crate) struct Cli {
+pub struct Cli {
     #[command(flatten)]
-    pub(crate) log: LogArgs,
+    pub log: LogArgs,
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub enum Command {
     Migrate(MigrateArgs),
     UnpackAsDidFile(UnpackArgs),
     Producer(ProducerArgs),
@@ -104,7 +110,7 @@ pub(crate) enum Command {
 
 impl Command {
     /// What it prints, if it is one that shows progress.
-    pub(crate) fn output(&self) -> Option<&OutputArgs> {
+    pub fn output(&self) -> Option<&OutputArgs> {
         match self {
             Self::Producer(args) => Some(&args.output),
             Self::Consumer(args) => Some(&args.output),
@@ -125,7 +131,7 @@ impl Command {
 }
 
 /// The definition of the arguments in this environment: an empty variable counts as unset.
-pub(crate) fn definition() -> clap::Command {
+pub fn definition() -> clap::Command {
     commandline::variables::without_empty(Cli::command())
 }
 

@@ -1,6 +1,6 @@
 //! The arguments of `skyfill status` and `skyfill report`.
 
-use crate::cli::{DatabaseArgs, values};
+use crate::{DatabaseArgs, values};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -23,27 +23,27 @@ const HOSTS: &str = "10";
   skyfill status --host morel.us-east.host.bsky.network
   skyfill status --did did:plc:z72i7hdynmk6r22z27h6tvur
   skyfill status --json")]
-pub(crate) struct StatusArgs {
+pub struct StatusArgs {
     #[command(flatten)]
-    pub(crate) database: DatabaseArgs,
+    pub database: DatabaseArgs,
     /// Hosts to show, those with the most to do first: a number, or all
     #[arg(long, value_name = "N", default_value = HOSTS, num_args = 0..=1, default_missing_value = "all", value_parser = hosts)]
-    pub(crate) hosts: i64,
+    pub hosts: i64,
     /// Show it again every few seconds until stopped [seconds, 2 if none are given]
     #[arg(long, value_name = "S", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u64).range(1..=86_400), conflicts_with_all = ["host", "did", "failed"])]
-    pub(crate) watch: Option<u64>,
+    pub watch: Option<u64>,
     /// Show one host: what it gave, what was learned of it, why its repos failed
     #[arg(long, value_name = "NAME", conflicts_with_all = ["did", "failed"])]
-    pub(crate) host: Option<String>,
+    pub host: Option<String>,
     /// Show one account: its repo, its proof, its identity, its last error
     #[arg(long, value_name = "DID", value_parser = values::did, conflicts_with = "failed")]
-    pub(crate) did: Option<String>,
+    pub did: Option<String>,
     /// Show failed repos by reason, with examples and what helps
     #[arg(long)]
-    pub(crate) failed: bool,
+    pub failed: bool,
     /// Print as JSON on stdout
     #[arg(long)]
-    pub(crate) json: bool,
+    pub json: bool,
 }
 
 /// Writes a page about a run, to keep.
@@ -58,9 +58,9 @@ pub(crate) struct StatusArgs {
   skyfill report
   skyfill report -o run-1.html
   skyfill report --json | jq .phases")]
-pub(crate) struct ReportArgs {
+pub struct ReportArgs {
     #[command(flatten)]
-    pub(crate) database: DatabaseArgs,
+    pub database: DatabaseArgs,
     /// File to write, or - for stdout
     #[arg(
         long,
@@ -68,10 +68,10 @@ pub(crate) struct ReportArgs {
         value_name = "FILE",
         default_value = "skyfill-report.html"
     )]
-    pub(crate) output: PathBuf,
+    pub output: PathBuf,
     /// Print the data as JSON on stdout instead
     #[arg(long, conflicts_with = "output")]
-    pub(crate) json: bool,
+    pub json: bool,
 }
 
 fn hosts(text: &str) -> Result<i64, String> {
@@ -90,7 +90,7 @@ mod tests {
     /// What helps against a failure is an option or a command that there is.
     #[test]
     fn what_helps_exists() {
-        let root = crate::cli::Cli::command();
+        let root = crate::Cli::command();
         let of_run: Vec<String> = root
             .find_subcommand("run")
             .expect("it is one")

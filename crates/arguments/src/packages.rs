@@ -10,15 +10,15 @@ use std::path::PathBuf;
 #[command(after_help = "Examples:
   skyfill completions bash > ~/.local/share/bash-completion/completions/skyfill
   skyfill completions fish > ~/.config/fish/completions/skyfill.fish")]
-pub(crate) struct CompletionsArgs {
+pub struct CompletionsArgs {
     /// Shell that reads them
     #[arg(value_enum)]
-    pub(crate) shell: clap_complete::Shell,
+    pub shell: clap_complete::Shell,
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct ManPagesArgs {
+pub struct ManPagesArgs {
     /// Folder to write them to; it is created if it is missing
     #[arg(value_name = "DIR")]
-    pub(crate) folder: PathBuf,
+    pub folder: PathBuf,
 }

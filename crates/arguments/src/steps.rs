@@ -20,48 +20,48 @@ use std::path::PathBuf;
   skyfill identities --handles claimed             # store handles as claimed, verify them later:
   skyfill identities
   BSKY_DID_PLC_URL=http://localhost:2582 skyfill identities --well-known-server http://localhost:2583")]
-pub(crate) struct IdentitiesArgs {
+pub struct IdentitiesArgs {
     #[command(flatten)]
-    pub(crate) database: DatabaseArgs,
+    pub database: DatabaseArgs,
     /// Treatment of handles: verify them, or store them as claimed for a later run to verify
     #[arg(long, value_name = "MODE", default_value = "auto", value_enum)]
-    pub(crate) handles: HandleMode,
+    pub handles: HandleMode,
     /// Read documents in bulk from the PLC directory's export first, continuing where the last run
     /// stopped; the default if 300,000 accounts or more are to be looked up
     #[arg(long)]
-    pub(crate) plc_export: bool,
+    pub plc_export: bool,
     /// Retry now what could not be reached, whenever it is due
     #[arg(long)]
-    pub(crate) retry: bool,
+    pub retry: bool,
     /// Look up all accounts again
     #[arg(long)]
-    pub(crate) recheck: bool,
+    pub recheck: bool,
     /// DID file with more accounts to look up; only the DIDs of its lines are read
     #[arg(long, value_name = "DID-FILE")]
-    pub(crate) dids: Option<PathBuf>,
+    pub dids: Option<PathBuf>,
     /// Time of the run, stored as indexedAt [default: the present time]
     #[arg(long, value_name = "ISO-TIME")]
-    pub(crate) now: Option<String>,
+    pub now: Option<String>,
     #[command(flatten)]
-    pub(crate) directory: DirectoryArgs,
+    pub directory: DirectoryArgs,
     #[command(flatten)]
-    pub(crate) caller: CallerArgs,
+    pub caller: CallerArgs,
     /// Maximum concurrent account lookups
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=4096), help_heading = "Network")]
-    pub(crate) concurrency: u16,
+    pub concurrency: u16,
     /// Send requests to private networks and to this machine, too, where DIDs and handles lead
     /// there
     #[arg(long, help_heading = "Network")]
-    pub(crate) allow_private_hosts: bool,
+    pub allow_private_hosts: bool,
     #[command(flatten)]
-    pub(crate) memory: MemoryArgs,
+    pub memory: MemoryArgs,
     #[command(flatten)]
-    pub(crate) output: OutputArgs,
+    pub output: OutputArgs,
 }
 
 /// What `identities` does with handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum HandleMode {
+pub enum HandleMode {
     /// Verify them; if 300,000 accounts or more are due, store them as claimed first, so that an
     /// AppView can serve meanwhile
     Auto,
@@ -82,25 +82,25 @@ pub(crate) enum HandleMode {
 #[command(after_help = "Examples:
   skyfill finalize
   skyfill finalize --max-db-connections 8 --json")]
-pub(crate) struct FinalizeArgs {
+pub struct FinalizeArgs {
     #[command(flatten)]
-    pub(crate) database: DatabaseArgs,
+    pub database: DatabaseArgs,
     /// Database connections that work concurrently
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
-    pub(crate) max_db_connections: u8,
+    pub max_db_connections: u8,
     /// Approximate number of rows per slice
     #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) slice_rows: u64,
+    pub slice_rows: u64,
     /// Start over instead of continuing an interrupted run; needed if another program wrote to the
     /// tables since
     #[arg(long)]
-    pub(crate) restart: bool,
+    pub restart: bool,
     /// Notifications to store: all, none, or since=DATE, as the loads did [default: those of the
     /// loads]
     #[arg(long, value_name = "WHICH")]
-    pub(crate) notifications: Option<load::Notifications>,
+    pub notifications: Option<load::Notifications>,
     #[command(flatten)]
-    pub(crate) output: OutputArgs,
+    pub output: OutputArgs,
 }
 
 /// Compares the tables with the signed commits of the loaded repos.
@@ -118,45 +118,45 @@ pub(crate) struct FinalizeArgs {
   skyfill verify --certificate certificate.json
   skyfill verify --signatures
   skyfill verify --repair; skyfill run              # fetch repos that differ again")]
-pub(crate) struct VerifyArgs {
+pub struct VerifyArgs {
     #[command(flatten)]
-    pub(crate) database: DatabaseArgs,
+    pub database: DatabaseArgs,
     /// Database connections that compare concurrently [default: one per core, as far as the server
     /// has room]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=128))]
-    pub(crate) max_db_connections: Option<u8>,
+    pub max_db_connections: Option<u8>,
     /// Mark repos that differ, so that `skyfill run` fetches them again and rewrites all of their
     /// rows
     #[arg(long)]
-    pub(crate) repair: bool,
+    pub repair: bool,
     /// Check the signatures of the commits, too, against the keys in the DID documents
     #[arg(long)]
-    pub(crate) signatures: bool,
+    pub signatures: bool,
     /// File for the certificate: verdict and findings per host, as JSON
     #[arg(long, value_name = "FILE")]
-    pub(crate) certificate: Option<PathBuf>,
+    pub certificate: Option<PathBuf>,
     /// List all stored repos in a file beside the certificate, FILE.repos: DID, rev, root and host,
     /// so that `skyfill compare` names the repos in which two certificates differ
     #[arg(long, requires = "certificate", conflicts_with = "did")]
-    pub(crate) certificate_repos: bool,
+    pub certificate_repos: bool,
     /// Account to compare, instead of all [repeatable]
     #[arg(long, value_name = "DID", value_parser = values::did)]
-    pub(crate) did: Vec<String>,
+    pub did: Vec<String>,
     /// Compare all repos, not only those that were stored since they were compared
     #[arg(long, conflicts_with_all = ["did", "sample"])]
-    pub(crate) all: bool,
+    pub all: bool,
     /// Compare this number of repos, chosen at random
     #[arg(long, value_name = "N", conflicts_with = "did")]
-    pub(crate) sample: Option<u64>,
+    pub sample: Option<u64>,
     #[command(flatten)]
-    pub(crate) directory: DirectoryArgs,
+    pub directory: DirectoryArgs,
     #[command(flatten)]
-    pub(crate) caller: CallerArgs,
+    pub caller: CallerArgs,
     /// Request did:web documents from private networks and from this machine, too
     #[arg(long, help_heading = "Network")]
-    pub(crate) allow_private_hosts: bool,
+    pub allow_private_hosts: bool,
     #[command(flatten)]
-    pub(crate) memory: MemoryArgs,
+    pub memory: MemoryArgs,
     #[command(flatten)]
-    pub(crate) output: OutputArgs,
+    pub output: OutputArgs,
 }

@@ -33,97 +33,97 @@ use std::path::PathBuf;
   skyfill run --followed-by bsky.app --hops 2
   skyfill run --retry-failed
   skyfill run --discover --follow                   # from nothing to live")]
-pub(crate) struct RunArgs {
+pub struct RunArgs {
     #[command(flatten)]
-    pub(crate) what: WhatArgs,
+    pub what: WhatArgs,
     #[command(flatten)]
-    pub(crate) source: SourceArgs,
+    pub source: SourceArgs,
     #[command(flatten)]
-    pub(crate) load: LoadArgs,
+    pub load: LoadArgs,
     #[command(flatten)]
-    pub(crate) foresight: ForesightArgs,
+    pub foresight: ForesightArgs,
     /// Follow the event stream of the relay afterwards, until stopped
     #[arg(long, conflicts_with_all = ["did_file", "did", "handle", "followed_by", "list", "from_cars", "collection"])]
-    pub(crate) follow: bool,
+    pub follow: bool,
     #[command(flatten)]
-    pub(crate) proof: ProofArgs,
+    pub proof: ProofArgs,
 }
 
 /// What a run does about its plan.
 #[derive(Args, Clone, Copy, Debug, Default)]
-pub(crate) struct ForesightArgs {
+pub struct ForesightArgs {
     /// Print what the run is going to take, as `skyfill plan` does, and end before the first
     /// request
     #[arg(long)]
-    pub(crate) dry_run: bool,
+    pub dry_run: bool,
     /// Begin even if the disk is clearly too small
     #[arg(long)]
-    pub(crate) force: bool,
+    pub force: bool,
 }
 
 /// What to load, and how a new run begins.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct WhatArgs {
+pub struct WhatArgs {
     /// DID file with the accounts to load: one JSON array per line,
     /// ["did:plc:...","https://pds.example"]
     #[arg(value_name = "DID-FILE")]
-    pub(crate) did_file: Option<PathBuf>,
+    pub did_file: Option<PathBuf>,
     /// Account to load, at the PDS that its DID document names [repeatable]
     #[arg(long, value_name = "DID", value_parser = values::did)]
-    pub(crate) did: Vec<String>,
+    pub did: Vec<String>,
     /// Account to load, by its handle [repeatable]
     #[arg(long, value_name = "HANDLE")]
-    pub(crate) handle: Vec<String>,
+    pub handle: Vec<String>,
     /// Account, by its DID or handle, that is loaded with the accounts that it follows [repeatable]
     #[arg(long, value_name = "ACCOUNT")]
-    pub(crate) followed_by: Vec<String>,
+    pub followed_by: Vec<String>,
     /// Largest distance from an account of --followed-by [follows]
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=3), requires = "followed_by")]
-    pub(crate) hops: u8,
+    pub hops: u8,
     /// List whose members are loaded with its owner: at://DID/app.bsky.graph.list/RKEY [repeatable]
     #[arg(long, value_name = "AT-URI")]
-    pub(crate) list: Vec<String>,
+    pub list: Vec<String>,
     /// Maximum number of accounts that --followed-by and --list may lead to; more are refused
     /// before any is loaded
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
-    pub(crate) most_accounts: u64,
+    pub most_accounts: u64,
     /// Retry failed repos now, also those whose next attempt is due later
     #[arg(long)]
-    pub(crate) retry_failed: bool,
+    pub retry_failed: bool,
     /// Way in which a new run loads: fresh needs empty tables, merge accepts any
     #[arg(long, value_name = "MODE", default_value = "auto", value_enum)]
-    pub(crate) mode: LoadMode,
+    pub mode: LoadMode,
     /// Collections to load, separated by commas: names, wildcards such as app.bsky.graph.*, or
     /// groups such as posts and graph; all others count as left out by choice [default: those of
     /// the last run, else all]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub(crate) collections: Vec<rows::Meant>,
+    pub collections: Vec<rows::Meant>,
     /// Leave out posts, gates, likes and reposts whose indexedAt is before this date [default: that
     /// of the last run, else none]
     #[arg(long, value_name = "DATE", value_parser = since)]
-    pub(crate) since: Option<String>,
+    pub since: Option<String>,
     /// Notifications to store: all, none, or since=DATE [default: those of the last run, else all]
     #[arg(long, value_name = "WHICH")]
-    pub(crate) notifications: Option<load::Notifications>,
+    pub notifications: Option<load::Notifications>,
     /// Archive made by --keep-cars, or folder or bucket of .car files, to read repos from instead
     /// of the network: a folder, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
     #[arg(long, value_name = "PLACE", conflicts_with = "keep_cars")]
-    pub(crate) from_cars: Option<Place>,
+    pub from_cars: Option<Place>,
     /// With --from-cars: request from their hosts the repos that the archive lacks, and those that
     /// are newer there
     #[arg(long, requires = "from_cars")]
-    pub(crate) fetch_missing: bool,
+    pub fetch_missing: bool,
     /// Time of a new run, the latest that any record's indexedAt can be [default: the present time]
     #[arg(long, value_name = "ISO-TIME")]
-    pub(crate) now: Option<String>,
+    pub now: Option<String>,
     /// Discover repos first, as `skyfill discover` does, from the sources given or the relay
     #[arg(long, help_heading = "Sources")]
-    pub(crate) discover: bool,
+    pub discover: bool,
 }
 
 /// The way in which a run loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LoadMode {
+pub enum LoadMode {
     /// Fresh if the tables are empty, else merge
     Auto,
     /// Load into empty tables, with indexes built at the end
@@ -134,73 +134,73 @@ pub(crate) enum LoadMode {
 
 /// How to load.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct LoadArgs {
+pub struct LoadArgs {
     #[command(flatten)]
-    pub(crate) database: DatabaseArgs,
+    pub database: DatabaseArgs,
     /// Archive to add every fetched CAR to, compressed: a folder, s3://BUCKET/PREFIX,
     /// gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
     #[arg(long, value_name = "PLACE")]
-    pub(crate) keep_cars: Option<Place>,
+    pub keep_cars: Option<Place>,
     #[command(flatten)]
-    pub(crate) store: StoreArgs,
+    pub store: StoreArgs,
     /// Treatment of handles at the end: verify them, store them as claimed, or leave the table
     /// `actor` alone
     #[arg(long, value_name = "MODE", default_value = "auto", value_enum)]
-    pub(crate) handles: RunHandles,
+    pub handles: RunHandles,
     /// Source of the DID documents of did:plc accounts
     #[arg(long, value_name = "MODE", default_value = "auto", value_enum)]
-    pub(crate) documents: RunDocuments,
+    pub documents: RunDocuments,
     /// Skip the comparison of the tables with the signed commits at the end
     #[arg(long)]
-    pub(crate) no_verify: bool,
+    pub no_verify: bool,
     /// File for the certificate: verdict and findings per host, as JSON
     #[arg(long, value_name = "FILE", conflicts_with = "no_verify")]
-    pub(crate) certificate: Option<PathBuf>,
+    pub certificate: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) server: IndexMemoryArgs,
+    pub server: IndexMemoryArgs,
     /// Threads that check and encode [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub(crate) threads: Option<u16>,
+    pub threads: Option<u16>,
     /// Database connections for loading, index builds and finalize [default: one per two cores, 2
     /// to 16]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
-    pub(crate) max_db_connections: Option<u8>,
+    pub max_db_connections: Option<u8>,
     #[command(flatten)]
-    pub(crate) worker: WorkerArgs,
+    pub worker: WorkerArgs,
     #[command(flatten)]
-    pub(crate) fill: FillArgs,
+    pub fill: FillArgs,
 }
 
 /// What all commands have in common that keep tables filled: `run`, `catch-up` and `follow`.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct FillArgs {
+pub struct FillArgs {
     /// Remove the rows of accounts that are gone from their host even if the host lost more than a
     /// tenth of its accounts
     #[arg(long)]
-    pub(crate) accept_deletions: bool,
+    pub accept_deletions: bool,
     /// Memory budget of the whole process, without PostgreSQL [bytes, or with KiB, MiB, GiB;
     /// default: an eighth of the machine's, 1 to 16 GiB]
     #[arg(long, value_name = "SIZE", value_parser = size)]
-    pub(crate) memory: Option<u64>,
+    pub memory: Option<u64>,
     #[command(flatten)]
-    pub(crate) hosts: HostsArgs,
+    pub hosts: HostsArgs,
     #[command(flatten)]
-    pub(crate) remember: MemoryArgs,
+    pub remember: MemoryArgs,
     #[command(flatten)]
-    pub(crate) output: OutputArgs,
+    pub output: OutputArgs,
 }
 
 /// What the process is as one of the workers on its database.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct WorkerArgs {
+pub struct WorkerArgs {
     /// Name of this worker in `skyfill status`, where several load into one database [default: the
     /// name of the machine]
     #[arg(long, value_name = "NAME", env = "SKYFILL_WORKER", value_parser = worker_name)]
-    pub(crate) worker: Option<String>,
+    pub worker: Option<String>,
     /// Time after which another worker may take over the hosts of this one, if it does not renew
     /// its leases; the same for all workers [seconds]
     #[arg(long, value_name = "S", default_value_t = WorkerArgs::LEASE, value_parser = clap::value_parser!(u16).range(2..=3_600))]
-    pub(crate) lease: u16,
+    pub lease: u16,
 }
 
 impl WorkerArgs {
@@ -218,7 +218,7 @@ impl Default for WorkerArgs {
 
 /// What a run does with handles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum RunHandles {
+pub enum RunHandles {
     /// Verify them where fewer than 300,000 accounts are due; store those of more as claimed, to be
     /// verified by `skyfill identities` beside the serving AppView
     Auto,
@@ -232,7 +232,7 @@ pub(crate) enum RunHandles {
 
 /// How a run reads the DID documents of many accounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum RunDocuments {
+pub enum RunDocuments {
     /// From the PLC directory's export, beside loading, where there are 300,000 accounts or more
     Auto,
     /// From the export in any case
@@ -243,10 +243,10 @@ pub(crate) enum RunDocuments {
 
 /// The proof that goes on beside the stream.
 #[derive(Args, Clone, Copy, Debug)]
-pub(crate) struct ProofArgs {
+pub struct ProofArgs {
     /// Rate of the comparison with the commits while following [records per second]; 0 turns it off
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
-    pub(crate) proof_rate: u32,
+    pub proof_rate: u32,
 }
 
 /// Brings loaded tables up to the present, until an AppView can take over.
@@ -262,23 +262,23 @@ pub(crate) struct ProofArgs {
   skyfill catch-up
   skyfill catch-up --follow
   skyfill catch-up --relay https://relay.example --contact ops@example.com")]
-pub(crate) struct CatchUpArgs {
+pub struct CatchUpArgs {
     #[command(flatten)]
-    pub(crate) source: SourceArgs,
+    pub source: SourceArgs,
     /// Maximum number of passes; catch-up ends earlier when no gap is left
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) passes: u32,
+    pub passes: u32,
     /// Time of the passes, the latest that any record's indexedAt can be [default: the present
     /// time]
     #[arg(long, value_name = "ISO-TIME")]
-    pub(crate) now: Option<String>,
+    pub now: Option<String>,
     /// Follow the event stream of the relay afterwards, until stopped
     #[arg(long)]
-    pub(crate) follow: bool,
+    pub follow: bool,
     #[command(flatten)]
-    pub(crate) proof: ProofArgs,
+    pub proof: ProofArgs,
     #[command(flatten)]
-    pub(crate) load: LoadArgs,
+    pub load: LoadArgs,
 }
 
 fn worker_name(text: &str) -> Result<String, String> {
