@@ -144,7 +144,7 @@ fn parts(memory: u64) -> u64 {
 
 /// How far segments were completed.
 #[derive(Default)]
-struct Ended {
+struct Completed {
     /// CARs that are durable: the first so many.
     until: u64,
     failed: Option<ArchiveError>,
@@ -162,7 +162,7 @@ struct ObjectWriter {
     /// CARs that were added.
     cars: u64,
     memory: Arc<Semaphore>,
-    endings: Arc<Mutex<Ended>>,
+    endings: Arc<Mutex<Completed>>,
     failed: Option<ArchiveError>,
 }
 

@@ -12,7 +12,7 @@
 use crate::guard::Refusal;
 use crate::metrics;
 use crate::page::{self, File};
-use crate::shared::Shared;
+use crate::shared::Served;
 use crate::stored::{NoAnswer, Order, Question, hosts_page};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -65,7 +65,7 @@ const HEADERS: [(HeaderName, &str); 7] = [
 
 /// Answers a request.
 pub(crate) async fn answer(
-    shared: Arc<Shared>,
+    shared: Arc<Served>,
     request: Request<Incoming>,
 ) -> Result<Answer, Infallible> {
     let (head, _) = request.into_parts();
@@ -80,7 +80,7 @@ pub(crate) async fn answer(
     Ok(answer)
 }
 
-async fn answer_to(shared: &Shared, head: &Parts) -> Answer {
+async fn answer_to(shared: &Served, head: &Parts) -> Answer {
     let path = head.uri.path();
     match path {
         "/health" => return text(StatusCode::OK, "ok\n"),
@@ -136,11 +136,11 @@ async fn answer_to(shared: &Shared, head: &Parts) -> Answer {
     }
 }
 
-fn from_made(shared: &Shared, name: &str, make: impl FnOnce() -> String) -> Answer {
+fn from_made(shared: &Served, name: &str, make: impl FnOnce() -> String) -> Answer {
     with_type(StatusCode::OK, JSON, shared.made.get(name, make))
 }
 
-fn hosts(shared: &Shared, query: &Query<'_>) -> Answer {
+fn hosts(shared: &Served, query: &Query<'_>) -> Answer {
     let order = Order {
         search: query.get("q").unwrap_or_default().to_owned(),
         by: query.get("sort").unwrap_or_default().to_owned(),
@@ -159,7 +159,7 @@ fn hosts(shared: &Shared, query: &Query<'_>) -> Answer {
     })
 }
 
-async fn look_up(shared: &Shared, question: Option<Question>) -> Answer {
+async fn look_up(shared: &Served, question: Option<Question>) -> Answer {
     let Some(question) = question else {
         return text(
             StatusCode::BAD_REQUEST,
@@ -179,7 +179,7 @@ async fn look_up(shared: &Shared, question: Option<Question>) -> Answer {
 }
 
 /// Whether what the page shows is there.
-fn ready(shared: &Shared) -> Answer {
+fn ready(shared: &Served) -> Answer {
     let known = shared.stored.known();
     match known.is_ready() {
         true => text(StatusCode::OK, "ready\n"),
@@ -192,7 +192,7 @@ fn ready(shared: &Shared) -> Answer {
 }
 
 /// A cookie for the key of the link, or for the token.
-fn sign_in(shared: &Shared, head: &Parts) -> Answer {
+fn sign_in(shared: &Served, head: &Parts) -> Answer {
     let keys = &shared.guard.keys;
     let query = Query::of(head);
     let by_link = query.get("key");

@@ -5,7 +5,7 @@ use crate::keys::{Keys, Token};
 use crate::live::Live;
 use crate::made::Made;
 use crate::origin::Origin;
-use crate::shared::Shared;
+use crate::shared::Served;
 use crate::stored::Stored;
 use crate::{serve, stored};
 use process::Failure;
@@ -70,7 +70,7 @@ impl From<ListenError> for Failure {
 /// A dashboard that is served until the process ends.
 pub struct Dashboard {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<Served>,
 }
 
 impl Dashboard {
@@ -88,7 +88,7 @@ impl Dashboard {
         listener.set_nonblocking(true).map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
         let names = options.names.iter();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(Served {
             origin: options.origin,
             guard: Guard {
                 names: names.map(|name| name.to_ascii_lowercase()).collect(),

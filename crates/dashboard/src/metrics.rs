@@ -3,7 +3,7 @@
 
 use crate::live::Live;
 use crate::origin::Origin;
-use crate::shared::Shared;
+use crate::shared::Served;
 use crate::stored::Known;
 use ledger::follow::Followed;
 use observe::registry::PhaseState;
@@ -65,7 +65,7 @@ metrics! {
 }
 
 /// All of it.
-pub(crate) fn text(shared: &Shared) -> String {
+pub(crate) fn text(shared: &Served) -> String {
     let mut page = Page::default();
     let known = shared.stored.known();
     {

@@ -2,7 +2,7 @@
 //! holds connections open keeps other viewers out for seconds, and the run from nothing.
 
 use crate::answer;
-use crate::shared::Shared;
+use crate::shared::Served;
 use crate::{give_way, now_millis};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -33,7 +33,7 @@ const AFTER_TROUBLE: Duration = Duration::from_millis(500);
 const SAMPLE: Duration = Duration::from_secs(1);
 
 /// Starts the thread that serves.
-pub(crate) fn start(listener: TcpListener, shared: &Arc<Shared>) -> io::Result<()> {
+pub(crate) fn start(listener: TcpListener, shared: &Arc<Served>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -50,7 +50,7 @@ pub(crate) fn start(listener: TcpListener, shared: &Arc<Shared>) -> io::Result<(
 }
 
 /// Takes samples until the process ends.
-async fn sample(shared: Arc<Shared>) {
+async fn sample(shared: Arc<Served>) {
     let mut ticks = tokio::time::interval(SAMPLE);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
@@ -60,7 +60,7 @@ async fn sample(shared: Arc<Shared>) {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, shared: Arc<Served>) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -85,7 +85,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 /// Serves one connection. What goes wrong with it is its client's matter.
-async fn serve(stream: TcpStream, slot: OwnedSemaphorePermit, shared: Arc<Shared>) {
+async fn serve(stream: TcpStream, slot: OwnedSemaphorePermit, shared: Arc<Served>) {
     let service = service_fn(|request| answer::answer(Arc::clone(&shared), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -8,7 +8,7 @@ use crate::stored::Stored;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// All of it.
-pub(crate) struct Shared {
+pub(crate) struct Served {
     pub(crate) origin: Origin,
     pub(crate) guard: Guard,
     pub(crate) live: Mutex<Live>,
@@ -16,7 +16,7 @@ pub(crate) struct Shared {
     pub(crate) made: Made,
 }
 
-impl Shared {
+impl Served {
     pub(crate) fn live(&self) -> MutexGuard<'_, Live> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }

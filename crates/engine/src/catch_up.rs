@@ -28,7 +28,7 @@ pub struct Options {
 }
 
 /// How it ended.
-pub enum Ended {
+pub enum CatchUpEnd {
     /// No gap is left: an AppView may take over.
     CaughtUp(Box<CaughtUp>),
     /// It was stopped.
@@ -91,7 +91,7 @@ impl CaughtUp {
 /// # Errors
 /// The database, the network or the relay cannot be used, or the relay forgets events faster than a
 /// pass takes.
-pub fn catch_up(session: &Session<'_>, options: &Options) -> Result<Ended, Failure> {
+pub fn catch_up(session: &Session<'_>, options: &Options) -> Result<CatchUpEnd, Failure> {
     let (database, source) = (session.database, &options.source);
     phases::plan(session.options, true);
     let relay = source.relay();
@@ -109,18 +109,18 @@ pub fn catch_up(session: &Session<'_>, options: &Options) -> Result<Ended, Failu
         let new = new_run(options)?;
         if load_pending(session, &new, &mut None, None, None)?.is_some_and(|done| done.is_stopped())
         {
-            return Ok(Ended::Stopped);
+            return Ok(CatchUpEnd::Stopped);
         }
     }
     let mut pace = Pace::default();
     for number in 1..=options.passes {
         let began = Instant::now();
         let Some(pass) = session.discovery(source).pass(true)? else {
-            return Ok(Ended::Stopped);
+            return Ok(CatchUpEnd::Stopped);
         };
         let new = new_run(options)?;
         if !phases::look_up_changed(session, new.now)? {
-            return Ok(Ended::Stopped);
+            return Ok(CatchUpEnd::Stopped);
         }
         let listed = began.elapsed();
         let changed = repos::count_open(
@@ -131,7 +131,7 @@ pub fn catch_up(session: &Session<'_>, options: &Options) -> Result<Ended, Failu
         .map_err(|error| database.failure(error))?;
         let done = load_pending(session, &new, &mut None, Some((relay, pass.seq)), None)?;
         if done.is_some_and(|done| done.is_stopped()) {
-            return Ok(Ended::Stopped);
+            return Ok(CatchUpEnd::Stopped);
         }
         let took = began.elapsed();
         observe::log!(
@@ -148,14 +148,14 @@ pub fn catch_up(session: &Session<'_>, options: &Options) -> Result<Ended, Failu
             .hint("the tables are up to date; run it again, or name another relay with --relay"));
         };
         match keeps(session, relay, cursor)? {
-            None => return Ok(Ended::Stopped),
+            None => return Ok(CatchUpEnd::Stopped),
             Some(false) => observe::log!(
                 "pass {number}: {relay} no longer has all events after {cursor}; another pass follows"
             ),
             Some(true) => {
                 let failed_hosts = pass.failed_hosts.len();
                 let caught_up = caught_up(session, relay, cursor, number, failed_hosts)?;
-                return Ok(Ended::CaughtUp(Box::new(caught_up)));
+                return Ok(CatchUpEnd::CaughtUp(Box::new(caught_up)));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Derived rows: the stages of `finalize`, with their progress.
 
-pub use ::finalize::Ended;
+pub use ::finalize::FinalizeEnd;
 
 use ::finalize::{Finalize, FinalizeError, Report, Stage};
 use load::Notifications;
@@ -38,7 +38,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Summary {
     /// How it ended.
-    pub outcome: Ended,
+    pub outcome: FinalizeEnd,
     /// The stages that it came to.
     pub stages: Vec<StageTime>,
 }
@@ -52,7 +52,7 @@ impl Summary {
             .iter()
             .map(|t| json!({"stage": t.stage, "slices": t.slices, "seconds": t.seconds}));
         json!({
-            "done": self.outcome == Ended::Done,
+            "done": self.outcome == FinalizeEnd::Done,
             "stages": stages.collect::<Vec<_>>(),
         })
     }
@@ -189,7 +189,7 @@ pub fn finalize(options: &Options, database: &Database, stop: &Stop) -> Result<S
     };
     drop(shown.lock_progress().take());
     let outcome = outcome.map_err(|error| failure(database, &error))?;
-    if outcome == Ended::Done {
+    if outcome == FinalizeEnd::Done {
         let time = span(started.elapsed().as_secs_f64());
         let (schema, shown) = (&database.schema, database.shown());
         match options.is_beside {

@@ -30,7 +30,7 @@ const LEAST_RECORDS: u64 = 1_000_000;
 const MOST_EXPLAINED: u32 = 100;
 
 /// Why a part ended early.
-pub(crate) enum Ended {
+pub(crate) enum CutShort {
     /// It may be done again on another connection.
     Database(DbError),
     /// It may not.
@@ -39,7 +39,7 @@ pub(crate) enum Ended {
     Stopped,
 }
 
-impl From<postgres::Error> for Ended {
+impl From<postgres::Error> for CutShort {
     fn from(error: postgres::Error) -> Self {
         Self::Database(error.into())
     }
@@ -101,13 +101,13 @@ pub(crate) fn read(
     part: &mut Part<'_>,
     counter: &Counter,
     stop: &Stop,
-) -> Result<(), Ended> {
+) -> Result<(), CutShort> {
     let accounts = part.accounts();
     let (mut after, until) = (accounts.after, accounts.until);
     let mut explained = 0;
     loop {
         if stop.is_set() {
-            return Err(Ended::Stopped);
+            return Err(CutShort::Stopped);
         }
         let mut txn = client
             .build_transaction()
@@ -150,7 +150,7 @@ fn read_repos(
     repos: &[Stored],
     part: &mut Part<'_>,
     stop: &Stop,
-) -> Result<HashMap<String, u64>, Ended> {
+) -> Result<HashMap<String, u64>, CutShort> {
     let revs: HashMap<&str, &str> = repos
         .iter()
         .map(|repo| (repo.did.as_str(), repo.rev.as_str()))
@@ -165,7 +165,7 @@ fn read_repos(
     while let Some(row) = rows.next()? {
         read = read.wrapping_add(1);
         if read.is_multiple_of(10_000) && stop.is_set() {
-            return Err(Ended::Stopped);
+            return Err(CutShort::Stopped);
         }
         let (did, uri): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
         match found.get_mut(did) {
@@ -197,20 +197,20 @@ fn read_repos(
             indexed_at: row.try_get(4)?,
         };
         part.add_stored(&source, row.try_get(3)?)
-            .map_err(Ended::Failed)?;
+            .map_err(CutShort::Failed)?;
     }
     Ok(found)
 }
 
 /// The collections of an account in which `record` and the collection's own table differ.
-fn explain(txn: &mut Transaction<'_>, did: &str) -> Result<Vec<String>, Ended> {
+fn explain(txn: &mut Transaction<'_>, did: &str) -> Result<Vec<String>, CutShort> {
     let mut found = Vec::new();
     for collection in Collection::ALL {
         let Some(table) = rows::own_table(*collection) else {
             continue;
         };
         let (name, table) = (collection.nsid(), table.name);
-        let mut count = |sql: &str| -> Result<i64, Ended> {
+        let mut count = |sql: &str| -> Result<i64, CutShort> {
             let prefix = format!("at://{did}/{name}/");
             Ok(txn.query_one(sql, &[&did, &prefix])?.get(0))
         };

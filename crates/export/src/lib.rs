@@ -100,7 +100,7 @@ impl Source<'_> {
 
 /// How an export ended.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum ExportEnd {
     /// It is done, now or before.
     Done(Box<Exported>),
     /// It was stopped.
@@ -111,12 +111,12 @@ pub enum Outcome {
 ///
 /// # Errors
 /// The database, the archive or the folder cannot be used.
-pub fn export(options: &Options, source: Source<'_>, stop: &Stop) -> Result<Outcome, Failure> {
+pub fn export(options: &Options, source: Source<'_>, stop: &Stop) -> Result<ExportEnd, Failure> {
     let is_torn = log_notes(source);
     let folder = Folder::open(&options.folder)?;
     let plan = plan_of(options, source, &folder)?;
     let done = |manifest, was_done| {
-        Outcome::Done(Box::new(Exported {
+        ExportEnd::Done(Box::new(Exported {
             folder: options.folder.clone(),
             manifest,
             was_done,
@@ -172,7 +172,7 @@ pub fn export(options: &Options, source: Source<'_>, stop: &Stop) -> Result<Outc
         return Err(failure);
     }
     if stop.is_set() {
-        return Ok(Outcome::Stopped);
+        return Ok(ExportEnd::Stopped);
     }
     Ok(done(Manifest::write(&folder, &plan)?, false))
 }
@@ -276,9 +276,9 @@ impl Work<'_> {
                 let mut part = Part::new(&self.common, number);
                 match database::read(client, schema, &mut part, self.counter, stop) {
                     Ok(()) => Ok(Ok(Some(part))),
-                    Err(database::Ended::Database(error)) => Err(error),
-                    Err(database::Ended::Failed(failure)) => Ok(Err(failure)),
-                    Err(database::Ended::Stopped) => Ok(Ok(None)),
+                    Err(database::CutShort::Database(error)) => Err(error),
+                    Err(database::CutShort::Failed(failure)) => Ok(Err(failure)),
+                    Err(database::CutShort::Stopped) => Ok(Ok(None)),
                 }
             });
             let read = read.map_err(|error| {

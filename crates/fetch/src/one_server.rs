@@ -18,10 +18,10 @@ use tokio::time::Instant;
 /// The pace of a server. Clones share it.
 #[derive(Clone)]
 pub struct OneServer {
-    shared: Arc<Shared>,
+    shared: Arc<ServerPace>,
 }
 
-struct Shared {
+struct ServerPace {
     state: Mutex<State>,
     /// Notified when a request ended: it may have taught something.
     ended: Notify,
@@ -40,7 +40,7 @@ struct State {
 /// The right to make one request to the server. It counts as unused unless [`ServerTurn::end`] is
 /// called.
 pub struct ServerTurn {
-    shared: Arc<Shared>,
+    shared: Arc<ServerPace>,
     /// What the response shows apart from its body.
     pub seen: Observed,
     outcome: RequestResult,
@@ -52,7 +52,7 @@ impl OneServer {
     pub fn new(most: f64) -> Self {
         let gap = Duration::try_from_secs_f64(1.0 / most).unwrap_or_default();
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(ServerPace {
                 state: Mutex::new(State {
                     pace: Pace::at_most(Duration::ZERO, most),
                     in_flight: 0,
@@ -96,7 +96,7 @@ impl OneServer {
     }
 }
 
-impl Shared {
+impl ServerPace {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,8 +1,8 @@
 //! The spool: what is too large for memory, in unnamed files in one folder, with a bound on their
 //! size.
 //!
-//! Each file has an owner: the host whose body it is, or the producer whose part it is. An owner may
-//! use at most as much of the spool as it leaves to others. So one alone gets half of it, and a
+//! Each file has an owner: the host whose body it is, or the producer whose part it is. An owner
+//! may use at most as much of the spool as it leaves to others. So one alone gets half of it, and a
 //! later one always finds half of the rest: an owner that fills the spool fails alone. A body for
 //! which there is no space is fetched again later.
 

@@ -15,10 +15,10 @@ use tracing::debug;
 /// Gives out turns. Clones share everything.
 #[derive(Clone)]
 pub struct Turns {
-    shared: Arc<Shared>,
+    shared: Arc<TurnQueue>,
 }
 
-struct Shared {
+struct TurnQueue {
     state: Mutex<State>,
     /// Notified when the scheduler has to run.
     changed: Arc<Notify>,
@@ -36,7 +36,7 @@ type Waiter = oneshot::Sender<Result<Turn, FetchError>>;
 
 /// The right to make one request to a host. It counts as unused unless [`Turn::end`] is called.
 pub struct Turn {
-    shared: Arc<Shared>,
+    shared: Arc<TurnQueue>,
     host: HostId,
     /// What the response shows apart from its body.
     pub seen: Observed,
@@ -48,7 +48,7 @@ impl Turns {
     #[must_use]
     pub fn start(settings: Settings) -> Self {
         let changed = Arc::new(Notify::new());
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(TurnQueue {
             state: Mutex::new(State {
                 scheduler: Scheduler::new(settings),
                 waiting: Vec::new(),
@@ -204,7 +204,7 @@ impl Turns {
     }
 }
 
-impl Shared {
+impl TurnQueue {
     fn now(&self) -> Duration {
         self.started.elapsed()
     }
@@ -318,7 +318,7 @@ impl Drop for Turn {
 }
 
 /// Wakes tasks whose turn it is, until nobody is left who could wait.
-async fn give_out(shared: Weak<Shared>, changed: Arc<Notify>) {
+async fn give_out(shared: Weak<TurnQueue>, changed: Arc<Notify>) {
     loop {
         let wake_at = {
             let Some(shared) = shared.upgrade() else {

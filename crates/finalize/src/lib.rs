@@ -17,5 +17,5 @@ mod slicing;
 mod stage;
 mod work_tables;
 
-pub use run::{Ended, Finalize, FinalizeError, Report};
+pub use run::{Finalize, FinalizeEnd, FinalizeError, Report};
 pub use stage::{Extent, Stage};

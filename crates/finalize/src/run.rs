@@ -71,7 +71,7 @@ pub enum Report<'r> {
 
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum FinalizeEnd {
     /// All is done.
     Done,
     /// It was stopped.
@@ -132,7 +132,7 @@ impl Finalize<'_> {
     ///
     /// # Errors
     /// See [`FinalizeError`]. What was done stays done.
-    pub fn run(&self) -> Result<Ended, FinalizeError> {
+    pub fn run(&self) -> Result<FinalizeEnd, FinalizeError> {
         // Whether the server is there at all shows at once.
         drop(Connection::open(&self.url)?);
         let ended = self.session().run(|client| match self.run_with(client) {
@@ -141,12 +141,12 @@ impl Finalize<'_> {
         });
         match ended {
             Ok(ended) => ended,
-            Err(error) if error.kind == DbErrorKind::Stopped => Ok(Ended::Stopped),
+            Err(error) if error.kind == DbErrorKind::Stopped => Ok(FinalizeEnd::Stopped),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn run_with(&self, client: &mut Client) -> Result<Ended, FinalizeError> {
+    fn run_with(&self, client: &mut Client) -> Result<FinalizeEnd, FinalizeError> {
         if !locks::try_acquire(client, Lock::Finalize, Hold::Session)? {
             return Err(FinalizeError::Busy);
         }
@@ -159,14 +159,14 @@ impl Finalize<'_> {
         }
         loop {
             let Some(extent) = self.begin(client)? else {
-                return Ok(Ended::Done);
+                return Ok(FinalizeEnd::Done);
             };
             if let Some(outcome) = self.do_stages(client, extent)? {
                 return Ok(outcome);
             }
             let outcome = self.end(client, extent)?;
             // Loads may have noted changes meanwhile.
-            if outcome != Ended::Done || extent != Extent::Changes {
+            if outcome != FinalizeEnd::Done || extent != Extent::Changes {
                 return Ok(outcome);
             }
         }
@@ -177,7 +177,7 @@ impl Finalize<'_> {
         &self,
         client: &mut Client,
         extent: Extent,
-    ) -> Result<Option<Ended>, FinalizeError> {
+    ) -> Result<Option<FinalizeEnd>, FinalizeError> {
         let stages = extent.stages();
         let is_small = |client: &mut Client, at: usize| match (extent, at) {
             (Extent::Changes, 1) => slicing::are_posts_few(client, self.slice_rows),
@@ -206,7 +206,7 @@ impl Finalize<'_> {
         client: &mut Client,
         first: usize,
         stages: &[&Stage],
-    ) -> Result<Option<Ended>, FinalizeError> {
+    ) -> Result<Option<FinalizeEnd>, FinalizeError> {
         let extent = Extent::Changes;
         let names: Vec<&str> = stages.iter().map(|stage| stage.name).collect();
         slices::plan_whole(client, &self.schema, &names[first..])?;
@@ -222,7 +222,7 @@ impl Finalize<'_> {
                 continue;
             }
             if (self.stop)() {
-                return Ok(Some(Ended::Stopped));
+                return Ok(Some(FinalizeEnd::Stopped));
             }
             (self.report)(Report::Stage {
                 stage,
@@ -491,7 +491,7 @@ impl Finalize<'_> {
         stage: &Stage,
         number: (usize, usize),
         extent: Extent,
-    ) -> Result<Option<Ended>, FinalizeError> {
+    ) -> Result<Option<FinalizeEnd>, FinalizeError> {
         let (planned, done) = slices::count(client, &self.schema, stage.name)?;
         (self.report)(Report::Stage {
             stage,
@@ -509,9 +509,9 @@ impl Finalize<'_> {
         }
         let (left, done) = slices::count(client, &self.schema, stage.name)?;
         Ok(if left != planned {
-            Some(Ended::OutOfDate)
+            Some(FinalizeEnd::OutOfDate)
         } else if done < planned {
-            Some(Ended::Stopped)
+            Some(FinalizeEnd::Stopped)
         } else {
             None
         })
@@ -598,7 +598,7 @@ impl Finalize<'_> {
     }
 
     /// Leaves the work tables empty, if all stages are still as they were done.
-    fn end(&self, client: &mut Client, extent: Extent) -> Result<Ended, FinalizeError> {
+    fn end(&self, client: &mut Client, extent: Extent) -> Result<FinalizeEnd, FinalizeError> {
         if extent == Extent::Everything {
             client.batch_execute(
                 "ANALYZE skyfill.derived_stray, skyfill.derived_gated, skyfill.derived_quoted",
@@ -610,7 +610,7 @@ impl Finalize<'_> {
         for stage in extent.stages() {
             match counts.get(stage.name) {
                 Some((planned, done)) if done == planned => {}
-                _ => return Ok(Ended::OutOfDate),
+                _ => return Ok(FinalizeEnd::OutOfDate),
             }
         }
         let is_impossible = extent == Extent::Changes
@@ -636,7 +636,7 @@ impl Finalize<'_> {
         if is_impossible {
             (self.report)(Report::Foreign);
         }
-        Ok(Ended::Done)
+        Ok(FinalizeEnd::Done)
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::{TcpListener, TcpStream};
 
 #[derive(Default)]
-struct Shared {
+struct ServerAnswers {
     answers: Mutex<HashMap<String, Answer>>,
     requests: AtomicU64,
     connections: AtomicU64,
@@ -27,7 +27,7 @@ struct Shared {
 /// The server; it ends with the value.
 pub struct Server {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<ServerAnswers>,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
@@ -43,9 +43,9 @@ impl Server {
             .enable_all()
             .build()
             .expect("threads for the practice server");
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ServerAnswers {
             answers: Mutex::new(answers),
-            ..Shared::default()
+            ..ServerAnswers::default()
         });
         let listener = runtime
             .block_on(TcpListener::bind("127.0.0.1:0"))
@@ -111,7 +111,7 @@ impl Drop for Server {
 }
 
 /// Requests of one connection, one after the other.
-async fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
+async fn serve(mut stream: TcpStream, shared: &ServerAnswers) -> std::io::Result<()> {
     let mut buffer = Vec::new();
     while let Some(request) = request::read(&mut stream, &mut buffer).await? {
         shared.requests.fetch_add(1, Ordering::Relaxed);
@@ -127,7 +127,7 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
 }
 
 /// The answer to what is asked; of [`Answer::Then`] only the second part is left for the next time.
-fn next_answer(shared: &Shared, asked: &str) -> Answer {
+fn next_answer(shared: &ServerAnswers, asked: &str) -> Answer {
     let mut answers = shared
         .answers
         .lock()

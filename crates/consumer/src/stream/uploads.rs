@@ -1,8 +1,8 @@
 //! Parts that come in several messages, until their last piece is there.
 //!
 //! Their messages stay in the stream, and their pieces are kept in files of the spool. If there are
-//! more uploads than files, or the spool has no space left for uploads, the pieces of the others are
-//! read again when they are complete.
+//! more uploads than files, or the spool has no space left for uploads, the pieces of the others
+//! are read again when they are complete.
 
 use crate::frames::KeptPart;
 use fetch::Spool;

@@ -4,7 +4,7 @@
 //! The merge is that of a run, which waits for repos as it waits for those that a pass of discovery
 //! finds. It ends and begins again now and then, so that nothing that it keeps in memory grows.
 
-use super::shared::Shared;
+use super::shared::Following;
 use crate::discovery::Beside;
 use crate::discovery::arrivals::Arrivals;
 use crate::identities::{self, Bulk, Options as IdentityOptions};
@@ -35,7 +35,7 @@ const LOOK_UPS_AT_ONCE: usize = 32;
 const ATTEMPTS: u32 = 4;
 
 /// Merges repos that are behind until it is stopped.
-pub(super) fn merge(shared: &Shared<'_>, run: &Run) -> Result<(), Failure> {
+pub(super) fn merge(shared: &Following<'_>, run: &Run) -> Result<(), Failure> {
     let session = shared.session;
     let database = session.database;
     while !shared.is_over() {
@@ -84,7 +84,7 @@ pub(super) fn merge(shared: &Shared<'_>, run: &Run) -> Result<(), Failure> {
 
 /// Looks at repos that are behind, and tells the merge of those that are open, for as long as a
 /// merge lasts.
-fn settle(shared: &Shared<'_>, arrivals: &Arrivals) -> Result<(), Failure> {
+fn settle(shared: &Following<'_>, arrivals: &Arrivals) -> Result<(), Failure> {
     let (database, stop) = (shared.session.database, &shared.session.stop);
     let mut client = database.patient(stop);
     let began = Instant::now();
@@ -97,7 +97,7 @@ fn settle(shared: &Shared<'_>, arrivals: &Arrivals) -> Result<(), Failure> {
             retried = Instant::now();
         }
         let untried = client.run(|client| follow::count_untried(client, schema))?;
-        Shared::count(&shared.fetched, opened == 0 && untried == 0);
+        Following::count(&shared.fetched, opened == 0 && untried == 0);
         if opened > 0 || untried > 0 {
             arrivals.stored();
         }
@@ -108,7 +108,7 @@ fn settle(shared: &Shared<'_>, arrivals: &Arrivals) -> Result<(), Failure> {
 
 /// Looks up accounts that are due, and proves what was stored before its document was known, until
 /// it is stopped. Others that look up accounts wait only while there is something to do.
-pub(super) fn look_up(shared: &Shared<'_>) -> Result<(), Failure> {
+pub(super) fn look_up(shared: &Following<'_>) -> Result<(), Failure> {
     let session = shared.session;
     let Some(handles) = session.options.handles else {
         return Ok(());
@@ -139,7 +139,7 @@ pub(super) fn look_up(shared: &Shared<'_>) -> Result<(), Failure> {
             proof::prove(schema, &mut client, &session.runtime, &documents, stop)?;
         }
         let are_fetched = shared.fetched.load(Ordering::SeqCst) > 0;
-        Shared::count(&shared.looked_up, !is_due && are_fetched);
+        Following::count(&shared.looked_up, !is_due && are_fetched);
         shared.sleep(pause);
     }
     Ok(())

@@ -5,7 +5,7 @@
 //! relay had before.
 
 use super::{Options, Summary, attempt};
-use crate::catch_up::{self, Ended};
+use crate::catch_up::{self, CatchUpEnd};
 use crate::run::{Session, phases};
 use ledger::follow::begins_at;
 use ledger::runs::{self, Phase};
@@ -55,14 +55,14 @@ pub fn go_live(
         };
         observe::log!("{why}; all hosts are listed first");
         match catch_up::catch_up(session, catch_up)? {
-            Ended::Stopped => {
+            CatchUpEnd::Stopped => {
                 return Ok(Summary {
                     relay: relay.to_owned(),
                     is_stopped: true,
                     ..Summary::default()
                 });
             }
-            Ended::CaughtUp(caught_up) => {
+            CatchUpEnd::CaughtUp(caught_up) => {
                 observe::log!("caught up: following {relay} after {}", caught_up.cursor);
             }
         }

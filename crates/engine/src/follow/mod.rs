@@ -23,7 +23,7 @@ pub use summary::Summary;
 
 use crate::discovery::{list_client, relay};
 use crate::run::{Session, choice_of, indexed_columns};
-use ::finalize::{Ended, Finalize, FinalizeError, Report};
+use ::finalize::{Finalize, FinalizeEnd, FinalizeError, Report};
 use applying::Appliers;
 use keys::Keys;
 use ledger::changes;
@@ -37,7 +37,7 @@ use postgres::Client;
 use process::stop::UNTIL_HURRIED;
 use process::{Failure, Kind, clock, threads};
 use reading::{Position, Positions, Read, Reader};
-use shared::{Lost, Shared};
+use shared::{Following, Lost};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -116,7 +116,7 @@ fn attempt(session: &Session<'_>, options: &Options) -> Result<(Summary, Option<
     }
     let run = loaded_run(last)?;
     let cursors = cursors(options, known)?;
-    let shared = Shared::new(session);
+    let shared = Following::new(session);
     let broke_off = |why: String| {
         tracing::warn!("{why}");
         session.stop.set();
@@ -236,7 +236,7 @@ fn cursors(
 
 /// Reads, verifies and stores.
 fn stream(
-    shared: &Shared<'_>,
+    shared: &Following<'_>,
     options: &Options,
     run: &Run,
     cursors: HashMap<String, Positions>,
@@ -342,7 +342,7 @@ fn heads(
 
 /// Takes frames, and passes on verified batches.
 fn verify(
-    shared: &Shared<'_>,
+    shared: &Following<'_>,
     mut frames: Receiver<Read>,
     mut verifier: Verifier,
     to: &crossbeam_channel::Sender<Batch>,
@@ -388,7 +388,7 @@ fn verify(
 }
 
 /// The frames of a batch, and what came after them that is none.
-fn gather(shared: &Shared<'_>, frames: &mut Receiver<Read>) -> (Vec<Read>, Option<Read>) {
+fn gather(shared: &Following<'_>, frames: &mut Receiver<Read>) -> (Vec<Read>, Option<Read>) {
     let mut read = Vec::new();
     let mut until = Instant::now() + BATCH_TIME;
     loop {
@@ -418,7 +418,7 @@ fn gather(shared: &Shared<'_>, frames: &mut Receiver<Read>) -> (Vec<Read>, Optio
 
 /// Stores batches.
 struct Storing<'s> {
-    shared: &'s Shared<'s>,
+    shared: &'s Following<'s>,
     client: &'s mut Client,
     appliers: Appliers,
     notifications: Notifications,
@@ -439,7 +439,7 @@ struct Storing<'s> {
 
 impl<'s> Storing<'s> {
     fn new(
-        shared: &'s Shared<'s>,
+        shared: &'s Following<'s>,
         run: &Run,
         client: &'s mut Client,
         summary: Summary,
@@ -694,7 +694,7 @@ impl<'s> Storing<'s> {
         // What a merge had begun to store may let it begin anew.
         let mut outcome = finalize.run();
         for _ in 0..BEGUN_ANEW {
-            if !matches!(outcome, Ok(Ended::OutOfDate)) {
+            if !matches!(outcome, Ok(FinalizeEnd::OutOfDate)) {
                 break;
             }
             outcome = finalize.run();

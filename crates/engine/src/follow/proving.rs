@@ -5,7 +5,7 @@
 //! ledger, with the time at which each repo was compared. A repo that differs is fetched and
 //! written again by the merge beside the stream.
 
-use super::shared::Shared;
+use super::shared::Following;
 use ::verify::{Finding, Verify};
 use ledger::follow;
 use ledger::verified::{self, Which};
@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LOGGED: usize = 10;
 
 /// Compares so many records per second until it is stopped; none if that is 0.
-pub(super) fn prove(shared: &Shared<'_>, rate: u64) -> Result<(), Failure> {
+pub(super) fn prove(shared: &Following<'_>, rate: u64) -> Result<(), Failure> {
     let (database, stop) = (shared.session.database, &shared.session.stop);
     let schema = &database.schema;
     let mut client = database.patient(stop);
@@ -79,7 +79,7 @@ fn pause(records: u64, rate: u64) -> Duration {
 }
 
 /// Compares repos; those that differ, or nothing if it was stopped.
-fn compare(shared: &Shared<'_>, dids: Vec<String>) -> Result<Option<Vec<String>>, Failure> {
+fn compare(shared: &Following<'_>, dids: Vec<String>) -> Result<Option<Vec<String>>, Failure> {
     let (database, stop) = (shared.session.database, &shared.session.stop);
     let which = Which::Named(dids);
     let found = Mutex::new(Vec::new());

@@ -38,7 +38,7 @@ impl fmt::Display for Lost {
 }
 
 /// What the threads share.
-pub(super) struct Shared<'s> {
+pub(super) struct Following<'s> {
     pub(super) session: &'s Session<'s>,
     /// Whether everything is stored that was asked for.
     pub(super) is_done: AtomicBool,
@@ -58,7 +58,7 @@ pub(super) struct Shared<'s> {
     pub(super) lost: OnceLock<Lost>,
 }
 
-impl<'s> Shared<'s> {
+impl<'s> Following<'s> {
     pub(super) fn new(session: &'s Session<'s>) -> Self {
         Self {
             session,

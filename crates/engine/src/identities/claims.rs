@@ -11,7 +11,7 @@ use crate::identities::bulk::Bulk;
 use crate::identities::learned::{self, Learned};
 use crate::identities::options::Options;
 use crate::identities::summary::Counts;
-use crate::identities::turns::{Ended, Pushed, Turns};
+use crate::identities::turns::{Pushed, RequestEnd, Turns};
 use fetch::hosts::domain_of;
 use identity::handle::{self, Manner};
 use identity::resolve;
@@ -90,7 +90,7 @@ struct Looked {
 struct Answer {
     domain: Arc<str>,
     looked: Looked,
-    ended: Ended,
+    ended: RequestEnd,
     took: Duration,
 }
 
@@ -261,17 +261,17 @@ impl<'v> Verifying<'v> {
         let passed_over = self.turns.ended(&domain, ended, took, Instant::now());
         self.leaves |= passed_over > 0;
         match ended {
-            Ended::Answered => {
+            RequestEnd::Answered => {
                 self.outages = 0;
                 self.found.append(&mut self.doubtful);
                 self.found.push(looked);
                 false
             }
-            Ended::Limited => {
+            RequestEnd::Limited => {
                 self.leaves = true;
                 false
             }
-            Ended::Silent => {
+            RequestEnd::Silent => {
                 self.doubtful.push(looked);
                 self.doubtful.len() >= OUTAGE && self.outages < MOST_OUTAGES
             }
@@ -325,12 +325,12 @@ async fn look(
     let asked = if is_plc { Instant::now() } else { began };
     let (learned, manner) = learned::handle_of(claim.due.clone(), found, handles).await;
     let ended = match (manner, learned.handle_state().0) {
-        (Some(Manner::Answered), _) => Ended::Answered,
-        (Some(Manner::Silent), _) => Ended::Silent,
-        (Some(Manner::Limited), _) => Ended::Limited,
+        (Some(Manner::Answered), _) => RequestEnd::Answered,
+        (Some(Manner::Silent), _) => RequestEnd::Silent,
+        (Some(Manner::Limited), _) => RequestEnd::Limited,
         // Nobody was asked for a handle, because the document did not come.
-        (None, HandleState::Unreachable) if !is_plc => Ended::Silent,
-        (None, _) => Ended::Answered,
+        (None, HandleState::Unreachable) if !is_plc => RequestEnd::Silent,
+        (None, _) => RequestEnd::Answered,
     };
     Answer {
         domain,

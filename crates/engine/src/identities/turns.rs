@@ -44,7 +44,7 @@ pub(super) enum Pushed<A> {
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(super) enum RequestEnd {
     /// There was an answer.
     Answered,
     /// There was none.
@@ -205,7 +205,7 @@ impl<A> Turns<A> {
     pub(super) fn ended(
         &mut self,
         name: &Arc<str>,
-        ended: Ended,
+        ended: RequestEnd,
         took: Duration,
         now: Instant,
     ) -> usize {
@@ -218,7 +218,7 @@ impl<A> Turns<A> {
             mean => (mean.saturating_mul(7).saturating_add(took)) / 8,
         };
         match ended {
-            Ended::Answered => {
+            RequestEnd::Answered => {
                 (one.silent, one.put_off) = (0, None);
                 if one.most == UNKNOWN_AT_ONCE && one.answers == 0 {
                     one.most = usize::MAX;
@@ -228,14 +228,14 @@ impl<A> Turns<A> {
                     one.most += 1;
                 }
             }
-            Ended::Silent => {
+            RequestEnd::Silent => {
                 one.silent = one.silent.saturating_add(1);
                 let is_tried = one.put_off.is_some_and(|put_off| put_off.is_tried);
                 if one.silent >= SILENT || is_tried {
                     one.put_off(OF_SILENT, now);
                 }
             }
-            Ended::Limited => {
+            RequestEnd::Limited => {
                 // Requests that were in flight when it was put off teach nothing.
                 if !one.is_put_off(now) {
                     one.most = (one.in_flight / 2).max(1);
@@ -317,7 +317,7 @@ mod tests {
         turns: &mut Turns<u32>,
         start: Instant,
         at_once: usize,
-        answer: impl Fn(&str) -> (Ended, Duration),
+        answer: impl Fn(&str) -> (RequestEnd, Duration),
     ) -> Asked {
         let mut flying: BTreeSet<(Duration, u64, Arc<str>)> = BTreeSet::new();
         let mut asked = Asked {
@@ -367,7 +367,7 @@ mod tests {
             } else {
                 QUICK
             };
-            (Ended::Answered, took)
+            (RequestEnd::Answered, took)
         };
         let asked = ask(&mut turns, start, 32, answer);
         assert_eq!(asked.order.len(), 20_501);
@@ -394,8 +394,8 @@ mod tests {
         push_all(&mut turns, "evil.example", 5000, start);
         push_all(&mut turns, "good.example", 5000, start);
         let answer = |name: &str| match name {
-            "evil.example" => (Ended::Silent, TIMEOUT),
-            _ => (Ended::Answered, QUICK),
+            "evil.example" => (RequestEnd::Silent, TIMEOUT),
+            _ => (RequestEnd::Answered, QUICK),
         };
         let asked = ask(&mut turns, start, 32, answer);
         let to_evil = asked.order.iter().filter(|name| *name == "evil.example");
@@ -421,7 +421,7 @@ mod tests {
         // An answer forgives all.
         let later = now + LONGEST;
         assert_eq!(push_all(&mut turns, "evil.example", 1, later), (1, 0, 0));
-        ask(&mut turns, later, 1, |_| (Ended::Answered, QUICK));
+        ask(&mut turns, later, 1, |_| (RequestEnd::Answered, QUICK));
         assert_eq!(push_all(&mut turns, "evil.example", 9, later), (9, 0, 0));
     }
 
@@ -430,12 +430,12 @@ mod tests {
         let (mut turns, start) = (Turns::default(), Instant::now());
         push_all(&mut turns, "bsky.social", 1000, start);
         let (name, _) = turns.next().unwrap();
-        turns.ended(&name, Ended::Answered, QUICK, start);
+        turns.ended(&name, RequestEnd::Answered, QUICK, start);
         let flying = (0..32).filter(|_| turns.next().is_some()).count();
         assert_eq!(flying, 32);
-        assert_eq!(turns.ended(&name, Ended::Limited, QUICK, start), 967);
+        assert_eq!(turns.ended(&name, RequestEnd::Limited, QUICK, start), 967);
         for _ in 1..32 {
-            turns.ended(&name, Ended::Limited, QUICK, start);
+            turns.ended(&name, RequestEnd::Limited, QUICK, start);
         }
         assert_eq!(push_all(&mut turns, "bsky.social", 9, start), (0, 9, 0));
         assert_eq!(turns.next_trial(), Some(start + OF_LIMITED));
@@ -443,7 +443,7 @@ mod tests {
         let later = start + OF_LIMITED;
         assert_eq!(push_all(&mut turns, "bsky.social", 9, later), (1, 8, 0));
         assert_eq!(turns.next().map(|(_, account)| account), Some(0));
-        turns.ended(&name, Ended::Answered, QUICK, later);
+        turns.ended(&name, RequestEnd::Answered, QUICK, later);
         push_all(&mut turns, "bsky.social", 100, later);
         let flying = (0..32).filter(|_| turns.next().is_some()).count();
         assert_eq!(flying, 15);
@@ -456,7 +456,7 @@ mod tests {
             let name = format!("evil{number}.example");
             turns.push(&name, 0, start);
             let (name, _) = turns.next().unwrap();
-            turns.ended(&name, Ended::Silent, TIMEOUT, start);
+            turns.ended(&name, RequestEnd::Silent, TIMEOUT, start);
         }
         assert!(turns.domains.len() <= MOST);
     }

@@ -51,7 +51,7 @@ pub(super) struct Work<'w> {
 }
 
 /// How it ended.
-pub(super) enum Ended {
+pub(super) enum RepairEnd {
     /// It was stopped first.
     Stopped,
     /// So.
@@ -103,23 +103,23 @@ impl From<LoadError> for NotStored {
 
 impl Work<'_> {
     /// Repairs an account of which this was fetched.
-    pub(super) fn account(&mut self, did: &str, first: Fetched) -> Result<Ended, Failure> {
+    pub(super) fn account(&mut self, did: &str, first: Fetched) -> Result<RepairEnd, Failure> {
         let (mut document, mut got) = first;
         let mut fetches = u32::from(got.is_ok());
         let fate = loop {
             let fresh = match got {
                 Ok(fresh) => fresh,
-                Err(NoRepo::Failed(FetchError::Stopped)) => return Ok(Ended::Stopped),
+                Err(NoRepo::Failed(FetchError::Stopped)) => return Ok(RepairEnd::Stopped),
                 Err(no_repo) => {
                     break match self.without_repo(did, document.as_ref(), no_repo)? {
                         Some(fate) => fate,
-                        None => return Ok(Ended::Stopped),
+                        None => return Ok(RepairEnd::Stopped),
                     };
                 }
             };
             got = match self.store(did, &fresh) {
                 Ok(stored) => break Fate::Loaded(stored),
-                Err(NotStored::Stopped) => return Ok(Ended::Stopped),
+                Err(NotStored::Stopped) => return Ok(RepairEnd::Stopped),
                 Err(NotStored::Database(error)) => return Err(self.database.db_failure(&error)),
                 Err(NotStored::Failed(why) | NotStored::Busy(why)) => break Fate::Failed(why),
                 Err(NotStored::Away(state)) => Err(NoRepo::Away(state)),
@@ -138,7 +138,7 @@ impl Work<'_> {
                 }
             };
         };
-        Ok(Ended::With {
+        Ok(RepairEnd::With {
             fate,
             document,
             fetched: fetches,

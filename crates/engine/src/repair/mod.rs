@@ -29,7 +29,7 @@ use crate::documents;
 use crate::finalize;
 use crate::fresh_repo::{FreshRepos, NoRepo};
 use crate::identities::look_up_handles;
-use crate::repair::account::{Ended, Work, new_loader};
+use crate::repair::account::{RepairEnd, Work, new_loader};
 use crate::repair::asked::{Fetched, fetched};
 use crate::run::{Selection, choice_of, indexed_columns};
 use fetch::FetchError;
@@ -232,8 +232,8 @@ fn all(
                 .map_err(|error| work.database.failure(error))?;
         }
         match work.account(&did, fetched)? {
-            Ended::Stopped => return Ok(true),
-            Ended::With {
+            RepairEnd::Stopped => return Ok(true),
+            RepairEnd::With {
                 fate,
                 document,
                 fetched,
@@ -287,9 +287,9 @@ fn derive(database: &Database, run: &Run, stop: &Stop) -> Result<Derived, Failur
     };
     Ok(
         match finalize::finalize(&options, database, stop)?.outcome {
-            finalize::Ended::Done => Derived::Computed,
-            finalize::Ended::Stopped => Derived::Left("it was stopped"),
-            finalize::Ended::OutOfDate => Derived::Left(finalize::OUT_OF_DATE),
+            finalize::FinalizeEnd::Done => Derived::Computed,
+            finalize::FinalizeEnd::Stopped => Derived::Left("it was stopped"),
+            finalize::FinalizeEnd::OutOfDate => Derived::Left(finalize::OUT_OF_DATE),
         },
     )
 }

@@ -7,7 +7,7 @@ use crate::run::beginning::current_run;
 use crate::run::board::Board;
 use crate::run::feeder::Fed;
 use crate::run::new_run::NewRun;
-use crate::run::phases::{self, Finish, Outcome};
+use crate::run::phases::{self, Finish, RunOutcome};
 use crate::run::session::Session;
 use crate::run::stages;
 use archive::Archive;
@@ -34,7 +34,7 @@ pub struct Done {
     /// What its first round of loading counted, if there was one.
     pub counts: Option<Counts>,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: RunOutcome,
 }
 
 /// What loading counted.
@@ -69,7 +69,7 @@ impl Done {
         Self {
             run,
             counts: board.map(|board| Counts::of(board)),
-            outcome: Outcome::Stopped,
+            outcome: RunOutcome::Stopped,
         }
     }
 
@@ -78,8 +78,8 @@ impl Done {
     pub fn json(&self, coverage: &Coverage, seconds: f64) -> Value {
         let (run, counts) = (&self.run, self.counts.unwrap_or_default());
         let differences = match self.outcome {
-            Outcome::Done { differences } => Some(differences),
-            Outcome::Stopped => None,
+            RunOutcome::Done { differences } => Some(differences),
+            RunOutcome::Stopped => None,
         };
         json!({
             "run": run.id,
@@ -107,14 +107,14 @@ impl Done {
             .collect();
         let mut lines = vec![format!("repos: {}; {}", states.join(", "), span(seconds))];
         match self.outcome {
-            Outcome::Stopped => {}
-            Outcome::Done { differences: 0 } => lines.push(format!(
+            RunOutcome::Stopped => {}
+            RunOutcome::Done { differences: 0 } => lines.push(format!(
                 "run {} is done: schema {} of {}",
                 self.run.id,
                 database.schema,
                 database.shown()
             )),
-            Outcome::Done { .. } => lines.push("the tables differ from the commits".to_owned()),
+            RunOutcome::Done { .. } => lines.push("the tables differ from the commits".to_owned()),
         }
         lines
     }
@@ -122,7 +122,7 @@ impl Done {
     /// Whether it was stopped.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.outcome == Outcome::Stopped
+        self.outcome == RunOutcome::Stopped
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) const FOLLOWING: PhaseName = PhaseName {
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RunOutcome {
     /// Nothing is left to do.
     Done {
         /// Differences between the tables and the commits.
@@ -45,7 +45,7 @@ pub enum Outcome {
 
 /// How what comes after loading ended.
 pub(crate) enum Finish {
-    Ended(Outcome),
+    Ended(RunOutcome),
     /// So many repos are open again: they are not their accounts' word, or had to wait for the
     /// indexes.
     LoadAgain(u64),
@@ -141,7 +141,7 @@ pub(crate) fn finish(
     let (options, database, stop) = (session.options, session.database, &session.stop);
     let mut client = database.connect()?;
     if !lock(&mut client, database, stop)? {
-        return Ok(Finish::Ended(Outcome::Stopped));
+        return Ok(Finish::Ended(RunOutcome::Stopped));
     }
     let last =
         runs::last(&mut *client, &database.schema).map_err(|error| database.failure(error))?;
@@ -152,7 +152,7 @@ pub(crate) fn finish(
     let mut differences = 0;
     while run.phase != Phase::Done {
         if stop.is_set() {
-            return Ok(Finish::Ended(Outcome::Stopped));
+            return Ok(Finish::Ended(RunOutcome::Stopped));
         }
         registry().enter(run.phase.word());
         left.log(run.phase);
@@ -177,19 +177,19 @@ pub(crate) fn finish(
                     let path = options.certificate.as_deref();
                     match verify::after_run(path, database, stop, session.observer)? {
                         Some(found) => differences = found,
-                        None => return Ok(Finish::Ended(Outcome::Stopped)),
+                        None => return Ok(Finish::Ended(RunOutcome::Stopped)),
                     }
                 }
                 (true, Phase::Done)
             }
         };
         if !ended {
-            return Ok(Finish::Ended(Outcome::Stopped));
+            return Ok(Finish::Ended(RunOutcome::Stopped));
         }
         advance(database, run, next, stop)?;
     }
     registry().close();
-    Ok(Finish::Ended(Outcome::Done { differences }))
+    Ok(Finish::Ended(RunOutcome::Done { differences }))
 }
 
 /// Rebuilds every index and constraint that is still missing; false if it was stopped.
@@ -355,9 +355,9 @@ fn finalize(session: &Session<'_>, run: &Run) -> Result<bool, Failure> {
     };
     loop {
         match finalize::finalize(&options, session.database, &session.stop)?.outcome {
-            finalize::Ended::Done => return Ok(true),
-            finalize::Ended::Stopped => return Ok(false),
-            finalize::Ended::OutOfDate => observe::log!("{}", finalize::OUT_OF_DATE),
+            finalize::FinalizeEnd::Done => return Ok(true),
+            finalize::FinalizeEnd::Stopped => return Ok(false),
+            finalize::FinalizeEnd::OutOfDate => observe::log!("{}", finalize::OUT_OF_DATE),
         }
     }
 }

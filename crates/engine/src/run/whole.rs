@@ -33,7 +33,7 @@ use std::time::Duration;
 const CHECK_EVERY: Duration = Duration::from_millis(200);
 
 /// How it ended.
-pub enum Ended {
+pub enum RunEnd {
     /// A run came to an end, or was stopped.
     Run(Box<Done>),
     /// Nothing was pending.
@@ -47,7 +47,7 @@ pub enum Ended {
 /// # Errors
 /// The database, the network or a file cannot be used, or what is asked for does not go with what
 /// is in the database.
-pub fn run(session: &Session<'_>, options: Options) -> Result<(Ended, u64), Failure> {
+pub fn run(session: &Session<'_>, options: Options) -> Result<(RunEnd, u64), Failure> {
     let (database, observer) = (session.database, session.observer);
     let mut archive = open_archive(session, &options.repos)?.map(Arc::new);
     let mut client = database.connect()?;
@@ -83,7 +83,7 @@ pub fn run(session: &Session<'_>, options: Options) -> Result<(Ended, u64), Fail
         match discover_and_load(session, &options.new, source, &mut archive, estimate)? {
             Discovered::Loaded(done) => Some(*done),
             Discovered::Nothing => None,
-            Discovered::Stopped => return Ok((Ended::Stopped, bad_lines)),
+            Discovered::Stopped => return Ok((RunEnd::Stopped, bad_lines)),
         }
     } else {
         observer.reached(Milestone::Discovered)?;
@@ -104,16 +104,16 @@ pub fn run(session: &Session<'_>, options: Options) -> Result<(Ended, u64), Fail
         load_pending(session, &options.new, &mut archive, relay, None)?
     };
     if let Some(done) = done {
-        return Ok((Ended::Run(Box::new(done)), bad_lines));
+        return Ok((RunEnd::Run(Box::new(done)), bad_lines));
     }
     settings::forget_run(&mut *client, &database.schema).map_err(refused)?;
     observe::log!("nothing is pending");
     if let Some(path) = &session.options.certificate
         && verify::after_run(Some(path), database, &session.stop, observer)?.is_none()
     {
-        return Ok((Ended::Stopped, bad_lines));
+        return Ok((RunEnd::Stopped, bad_lines));
     }
-    Ok((Ended::NothingPending, bad_lines))
+    Ok((RunEnd::NothingPending, bad_lines))
 }
 
 /// Whether other workers load into the database already.

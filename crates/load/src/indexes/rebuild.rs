@@ -62,12 +62,12 @@ pub struct Rebuild<'r> {
 }
 
 /// What the workers share.
-struct Shared<'m> {
+struct SharedBoard<'m> {
     board: Mutex<Board<'m>>,
     changed: Condvar,
 }
 
-impl<'m> Shared<'m> {
+impl<'m> SharedBoard<'m> {
     fn lock(&self) -> MutexGuard<'_, Board<'m>> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -97,7 +97,7 @@ impl Rebuild<'_> {
             let row = sizes.iter().find(|row| row.get::<_, &str>(0) == table);
             row.map_or(0, |row| u64::try_from(row.get::<_, i64>(1)).unwrap_or(0))
         };
-        let shared = Shared {
+        let shared = SharedBoard {
             board: Mutex::new(Board::new(missing, table_bytes, self.resources)),
             changed: Condvar::new(),
         };
@@ -117,7 +117,7 @@ impl Rebuild<'_> {
     }
 
     /// A worker. Whatever ends it, the others begin nothing more.
-    fn work(&self, shared: &Shared<'_>) -> Result<(), RebuildError> {
+    fn work(&self, shared: &SharedBoard<'_>) -> Result<(), RebuildError> {
         let outcome = build::session(self.url, self.schema)
             .map_err(RebuildError::from)
             .and_then(|mut client| {
@@ -133,7 +133,7 @@ impl Rebuild<'_> {
     }
 
     /// What to do next; nothing if that is all.
-    fn next(&self, shared: &Shared<'_>) -> Option<Next> {
+    fn next(&self, shared: &SharedBoard<'_>) -> Option<Next> {
         let mut board = shared.lock();
         loop {
             if self.waits.stop.is_set() {
@@ -160,7 +160,7 @@ impl Rebuild<'_> {
     fn step(
         &self,
         client: &mut postgres::Client,
-        shared: &Shared<'_>,
+        shared: &SharedBoard<'_>,
         next: Next,
     ) -> Result<(), RebuildError> {
         match next {

@@ -1,7 +1,7 @@
 //! A connection that applies batches of commits. One transaction holds the rows of a batch, what it
 //! changes in the ledger, and what could not be applied.
 
-use super::making::{About, Made, Making, Outcome};
+use super::making::{About, Made, Making, RecordOutcome};
 use super::{LiveCommit, rivals};
 use crate::accounts::Accounts;
 use crate::choice::Choice;
@@ -312,7 +312,7 @@ impl Applier {
                 detail,
             };
             match made {
-                Ok(Outcome::Rows(made)) => {
+                Ok(RecordOutcome::Rows(made)) => {
                     delta.records += 1;
                     match &made.irreversible {
                         Some(digest) => change(Some(entry(Reason::Irreversible, digest.clone()))),
@@ -321,7 +321,7 @@ impl Applier {
                     }
                     all.push(*made);
                 }
-                Ok(Outcome::Skipped(reason, detail)) => {
+                Ok(RecordOutcome::Skipped(reason, detail)) => {
                     delta.skipped += 1;
                     change(Some(entry(reason, detail)));
                 }

@@ -26,7 +26,7 @@ pub(super) struct Made {
 }
 
 /// What came of a record.
-pub(super) enum Outcome {
+pub(super) enum RecordOutcome {
     Rows(Box<Made>),
     /// It leaves no rows: why, and more about it.
     Skipped(Reason, String),
@@ -56,8 +56,8 @@ impl Making {
         about: &About<'_>,
         (key, cid, block): (&str, Cid, &[u8]),
         probe: &mut Probe<'_>,
-    ) -> Result<Outcome, String> {
-        let skipped = |reason, detail: String| Ok(Outcome::Skipped(reason, detail));
+    ) -> Result<RecordOutcome, String> {
+        let skipped = |reason, detail: String| Ok(RecordOutcome::Skipped(reason, detail));
         let entry = Entry::of(key.as_bytes(), cid, block);
         let taken = match skipping::taken(&entry, &self.choice) {
             Ok(taken) => taken,
@@ -100,7 +100,7 @@ impl Making {
             let json = json.unwrap_or_default();
             made.irreversible = Some(Cid::of(Codec::Raw, json.as_bytes()).to_string());
         }
-        Ok(Outcome::Rows(Box::new(made)))
+        Ok(RecordOutcome::Rows(Box::new(made)))
     }
 
     /// The rows of a record that is stored, from its JSON.

@@ -35,8 +35,8 @@ pub(crate) fn run(given: &CatchUpArgs) -> Result<Ended, Failure> {
     let session = Session::open(&database, &load, &watch, workers, stop)?;
     watch.store()?;
     let caught_up = match catch_up::catch_up(&session, &options)? {
-        catch_up::Ended::CaughtUp(caught_up) => caught_up,
-        catch_up::Ended::Stopped => return Ok(stopped()),
+        catch_up::CatchUpEnd::CaughtUp(caught_up) => caught_up,
+        catch_up::CatchUpEnd::Stopped => return Ok(stopped()),
     };
     let relay = options.source.relay();
     if args.load.fill.output.json {

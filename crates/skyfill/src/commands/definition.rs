@@ -1,5 +1,5 @@
-//! What is made from the definitions in `arguments`: `skyfill completions` and `skyfill man-pages` for
-//! packages, and docs/reference/commands.md.
+//! What is made from the definitions in `arguments`: `skyfill completions` and `skyfill man-pages`
+//! for packages, and docs/reference/commands.md.
 
 use arguments::{Cli, CompletionsArgs, ManPagesArgs};
 use clap::CommandFactory;

@@ -5,7 +5,7 @@ use crate::{fetch_args, listening, signals};
 use archive::OpenOptions;
 use arguments::{ExportArgs, ExportFormat};
 use engine::archives;
-use export::{Choice, Format, Options, Outcome, Source};
+use export::{Choice, ExportEnd, Format, Options, Source};
 use observe::Workers;
 use process::{Database, Ended, Failure, Machine, clock};
 
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<Ended, Failure> {
             export(Source::Database(&database))?
         }
     };
-    let Outcome::Done(exported) = outcome else {
+    let ExportEnd::Done(exported) = outcome else {
         return Ok(stopped());
     };
     if args.output.json {

@@ -28,15 +28,15 @@ pub(crate) fn run(args: &FinalizeArgs) -> Result<Ended, Failure> {
         observe::data!("{}", summary.json());
     }
     match summary.outcome {
-        finalize::Ended::Done => {
+        finalize::FinalizeEnd::Done => {
             judged::log_next(next::AFTER_FINALIZE);
             Ok(Ended::Well)
         }
-        finalize::Ended::Stopped => {
+        finalize::FinalizeEnd::Stopped => {
             command_line().on_effective(&["restart"]);
             Ok(stopped())
         }
-        finalize::Ended::OutOfDate => {
+        finalize::FinalizeEnd::OutOfDate => {
             observe::log!("{OUT_OF_DATE}");
             Ok(Ended::WithFailures)
         }

@@ -74,11 +74,11 @@ pub(crate) fn run(given: &RunArgs) -> Result<Ended, Failure> {
         }
     }
     let (ended, bad_lines) = run::run(&session, options)?;
-    if matches!(ended, run::Ended::Stopped) {
+    if matches!(ended, run::RunEnd::Stopped) {
         return Ok(stopped());
     }
     let coverage = certificate::coverage(&database)?;
-    if let run::Ended::Run(done) = ended {
+    if let run::RunEnd::Run(done) = ended {
         summary(&args.load, &database, &coverage, &done, started);
         if done.is_stopped() {
             return Ok(stopped());

@@ -173,7 +173,9 @@ fn what_works_on_loaded_tables_stops_though_one_is_locked() {
     catch_up.args(FAST);
     catch_up.args(["--relay", &scene.network.relay_url()]);
     let mut repair = clean_run(db, &["repair", "--allow-private-hosts"]);
-    repair.args(dids).args(["--plc-url", &scene.network.plc_url()]);
+    repair
+        .args(dids)
+        .args(["--plc-url", &scene.network.plc_url()]);
     let mut export = clean_run(db, &["export"]);
     export.arg(dir.path().join("out"));
     let publish = |option| clean_run(db, &["records", "--transport", &server.url(), option]);
