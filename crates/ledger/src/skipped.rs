@@ -42,14 +42,16 @@ macro_rules! reasons {
 //    of a record are made, `encode_repo/record.rs` and `live/making.rs` while they are;
 // 2. the same decision where it is not `load` that makes it. Always in
 //    `crates/consumer/src/lines/batch.rs`, which stores such records otherwise: `Batch::add`
-//    returns a `Reject`, which goes to `--rejects`, since lines have no list. And if it is decided
-//    while rows are made, in `crates/verify/src/audit.rs`, which reports the rows as missing
-//    otherwise;
+//    returns a `Reject` (its words: `Rule` in `crates/rows/src/reject.rs`), which goes to
+//    `--rejects`, since lines have no list. If it is decided while rows are made, in
+//    `crates/verify/src/audit.rs`, which reports the rows as missing otherwise. If an export of an
+//    archive is to leave such records out, in `crates/export/src/cars.rs`;
 // 3. what people read of it: its row in docs/explanation/semantics.md, which a test demands, the
 //    policy in docs/explanation/policies.md, `why_skipped` of `engine::explain`, CHANGELOG.md;
 // 4. if the official indexer stores such records: an entry in `conformance/README.md`, below "Where
 //    skyfill differs from the official indexer on purpose";
-// 5. a unit test where it is decided, and a case in the suite's `questions`, in the test
+// 5. a unit test where it is decided, and a case in the suite (`crates/skyfill/tests/suite`), in
+//    `questions`, in the test
 //    `explain_is_right_about_one_record_of_each_fate`; if a limit is the cause, in the suite's
 //    `hostile`, in the test
 //    `a_record_over_a_limit_costs_that_record_alone_whichever_way_it_comes`, whose helper `skipped`

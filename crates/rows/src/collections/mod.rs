@@ -1,7 +1,7 @@
 //! The record types, one file each: the rows that a record leaves in addition to its `record` row
 //! (`data-plane/server/indexing/plugins` of the official code).
 //!
-//! A new record type takes:
+//! A new record type, one that the official code knows, takes:
 //! 1. the version of `@atproto/bsky` that has it. `git grep` for the old version finds the places:
 //!    the `package.json` of `conformance` and of `packaging/appview`, docs and comments;
 //! 2. the official migration that makes its table: a file in `crates/appview/migrations` and a line
@@ -11,24 +11,28 @@
 //! 3. the table's columns in `crates/appview/src/table.rs`, with the next id. If it names its
 //!    account in `creator`, but no index begins with that, `indexed_owner` in
 //!    `crates/load/src/owned.rs` says so, which a test demands;
-//! 4. its name in `collection.rs`; the compiler then names each `match` that lacks it, among them
-//!    `is_event` in `choose.rs`: whether `--since` leaves out old records of it. If it does,
-//!    `docs/how-to/partial-backfills.md` names it below "Records since a date";
-//! 5. a file here with its lexicon and its rows, of which `graph_block.rs` is a short example;
-//! 6. its group in `choose.rs`, which a test demands, and in the table of groups in
+//! 4. its name in `../collection.rs`; the compiler then names each `match` that lacks it, among
+//!    them `is_event` in `../choose.rs`: whether `--since` leaves out old records of it. If it
+//!    does, `git grep "gates, likes and reposts"` finds the places that list such types: the
+//!    help of `--since` (then `make reference`), the words of the verdict, a how-to, comments;
+//! 5. a file here with its lexicon and its rows, of which `graph_block.rs` is a short example. If
+//!    it notifies, `own_subjects` in `crates/verify/src/record/notified.rs` needs it, too;
+//! 6. its group in `../choose.rs`, which a test demands, and in the table of groups in
 //!    `docs/how-to/partial-backfills.md`; a test demands the row of a new group;
 //! 7. an example with every field in `crates/conformance/src/examples.rs`, which a test demands:
 //!    the official code judges mutations of it (`make conformance`);
-//! 8. records of it in generated networks (`account_record` in `crates/simnet/src/tangle.rs`), so
-//!    that merges, repairs, the event stream and `verify` are tested with it. Every network of a
-//!    seed is another one then: `INSTA_UPDATE=always cargo test -p skyfill --test suite outputs`
-//!    writes the snapshots anew, `scripts/conformance.sh --record` the official tables; run the
-//!    whole suite once. `Population` (`simnet/src/records.rs`) imitates sizes and needs nothing;
+//! 8. records of it in generated networks (`crates/simnet/src/tangle.rs`: `account_record` if it is
+//!    about an account, `list_record` about a list, `one_of` about a record), so that merges,
+//!    repairs, the event stream and `verify` are tested with it. Every network of a seed is another
+//!    one then: `INSTA_UPDATE=always cargo test -p skyfill --test suite outputs` writes the
+//!    snapshots anew, `scripts/conformance.sh --record` the official tables; run the whole suite
+//!    once. `Population` (`simnet/src/records.rs`) imitates sizes and needs nothing;
 //! 9. a line in `CHANGELOG.md`.
 //!
-//! Nothing else lists record types. `skyfill plan` counts no disk for a table that is absent from
-//! `crates/plan/costs.tsv`; of the original's sockets, `route.rs` sends a new type to the first;
-//! the golden tables in `crates/testbed/material` stay as they are.
+//! Nothing else lists record types: loading, verify, finalize's notes, exports and `doctor` follow
+//! from the tables of step 3 and the `match`es of step 4. `skyfill plan` counts no disk for a table
+//! that is absent from `crates/plan/costs.tsv`; of the original's sockets, `route.rs` sends a new
+//! type to the first; the golden tables in `crates/testbed/material` stay as they are.
 
 mod actor_profile;
 mod actor_status;

@@ -1,6 +1,6 @@
 //! The ways in which a network goes wrong, and which of them are on.
 //!
-//! A new fault takes:
+//! The list of them is `faults!` below. A new fault takes:
 //! 1. a line in `faults!`, with its word. Then `INSTA_UPDATE=always cargo test -p skyfill --test
 //!    suite mistakes` writes the snapshot that lists all words anew;
 //! 2. a place in [`Fault::ORDINARY`] or [`Fault::HOSTILE`], and in the list below them that says
@@ -10,14 +10,15 @@
 //!    accounts of the host count as failed, and no list names them;
 //! 3. what it does: in `pds.rs` for answers of ordinary hosts (the compiler names the `match` of
 //!    answers for a repo), in `lists.rs`, `plc.rs` and `relay.rs` for theirs, in `hostile/` for
-//!    what somebody means. A new way to write an answer is a variant of `Answer` in
-//!    `crates/simnet/src/answer.rs`;
+//!    what somebody means; a body that is made from a repo in `cars.rs`. A new way to write an
+//!    answer is a variant of `Answer` in `crates/simnet/src/answer.rs`;
 //! 4. what becomes of an account that has it: [`Fault::end_of_account`]. The repo fails if the
 //!    fault is lasting; else the account is loaded, unless a line there says something else. Of a
 //!    fault of a host: [`crate::Network::expected`] and [`crate::Network::honest`] in `mod.rs`.
 //!    What a status means to skyfill says `refusal` in `crates/fetch/src/client.rs`;
-//! 5. a place in a list of the suite's `hostile_hosts`, which a test demands: a fault of a whole
-//!    host in one whose faults come in turn, since it would hide those of single answers;
+//! 5. a place in a list of `hostile_hosts` of the suite (`crates/skyfill/tests/suite`), which a
+//!    test demands: a fault of a whole host in one whose faults come in turn, since it would hide
+//!    those of single answers;
 //! 6. tests of its own: what a client sees of it in `crates/simnet/tests/network/main.rs`, or
 //!    `hostile.rs` beside it; how `producer` fails at a new kind of answer in the list of the
 //!    suite's `hostile`;
