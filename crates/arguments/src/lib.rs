@@ -28,6 +28,7 @@ mod repair;
 mod sockets;
 mod status;
 mod steps;
+mod tee;
 mod transport;
 mod values;
 
@@ -57,6 +58,7 @@ pub use repair::RepairArgs;
 pub use sockets::{ConsumerArgs, Form, ProducerArgs, UnpackArgs};
 pub use status::{ReportArgs, StatusArgs};
 pub use steps::{FinalizeArgs, HandleMode, IdentitiesArgs, VerifyArgs};
+pub use tee::TeeArgs;
 pub use transport::{NewStreamArgs, TransportArgs};
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -94,6 +96,7 @@ pub enum Command {
     Compare(CompareArgs),
     Export(Box<ExportArgs>),
     Records(Box<RecordsArgs>),
+    Tee(Box<TeeArgs>),
     Archive(ArchiveArgs),
     Doctor(DoctorArgs),
     Indexes(IndexesArgs),
@@ -124,6 +127,7 @@ impl Command {
             Self::Audit(args) => Some(&args.output),
             Self::Export(args) => Some(&args.output),
             Self::Records(args) => Some(&args.output),
+            Self::Tee(args) => Some(&args.output),
             Self::Archive(args) => Some(&args.cars().output),
             _ => None,
         }

@@ -7,8 +7,8 @@ use std::io;
 /// Length that stands for a missing text. No text is so long: a record has at most a MiB, and its
 /// JSON at most six times as much.
 pub(crate) const NO_TEXT: u32 = u32::MAX;
-/// Time that stands for a missing one.
-pub(crate) const NO_TIME: i64 = i64::MIN;
+/// Number or time that stands for a missing one.
+pub(crate) const NO_NUMBER: i64 = i64::MIN;
 /// Fast: what is in the spool is read once.
 const LEVEL: i32 = 1;
 
@@ -21,6 +21,8 @@ pub(crate) enum Value<'v> {
     Text(&'v str),
     /// Milliseconds since 1970.
     Time(i64),
+    /// A whole number.
+    Number(i64),
 }
 
 impl<'v> From<Option<&'v str>> for Value<'v> {
@@ -39,7 +41,7 @@ impl From<Option<i64>> for Value<'_> {
 #[derive(Debug)]
 enum Growing {
     Text { bytes: Vec<u8>, lengths: Vec<u32> },
-    Time(Vec<i64>),
+    Numbers(Vec<i64>),
 }
 
 /// Rows that grow.
@@ -57,7 +59,7 @@ impl Batch {
                 bytes: Vec::new(),
                 lengths: Vec::new(),
             },
-            Kind::Time => Growing::Time(Vec::new()),
+            Kind::Time | Kind::Number => Growing::Numbers(Vec::new()),
         });
         Self {
             columns: columns.collect(),
@@ -80,10 +82,10 @@ impl Batch {
                     lengths.push(NO_TEXT);
                     size += 4;
                 }
-                (Growing::Time(times), value) => {
-                    times.push(match value {
-                        Value::Time(time) => time,
-                        _ => NO_TIME,
+                (Growing::Numbers(numbers), value) => {
+                    numbers.push(match value {
+                        Value::Time(number) | Value::Number(number) => number,
+                        _ => NO_NUMBER,
                     });
                     size += 8;
                 }
@@ -114,8 +116,8 @@ impl Batch {
                     plain.extend_from_slice(bytes);
                     texts.push(bytes.len());
                 }
-                Growing::Time(times) => {
-                    plain.extend(times.iter().flat_map(|time| time.to_le_bytes()));
+                Growing::Numbers(numbers) => {
+                    plain.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
                 }
             }
         }
@@ -133,7 +135,7 @@ impl Batch {
     pub(crate) fn done(self) -> Done {
         let columns = self.columns.into_iter().map(|column| match column {
             Growing::Text { bytes, lengths } => Values::Text(bytes.into(), lengths),
-            Growing::Time(times) => Values::Time(times),
+            Growing::Numbers(numbers) => Values::Numbers(numbers),
         });
         Done {
             columns: columns.collect(),
@@ -163,8 +165,8 @@ pub(crate) struct Piece {
 pub(crate) enum Values {
     /// Texts end to end, and the length of each.
     Text(Bytes, Vec<u32>),
-    /// Times.
-    Time(Vec<i64>),
+    /// Numbers, or times.
+    Numbers(Vec<i64>),
 }
 
 /// Rows that are complete.
@@ -202,15 +204,11 @@ impl Done {
                     let lengths = lengths.collect();
                     Values::Text(take(texts.next().copied()).ok_or_else(damaged)?, lengths)
                 }
-                Kind::Time => {
-                    let times = take(form.rows.checked_mul(8)).ok_or_else(damaged)?;
-                    let (times, _) = times.as_chunks::<8>();
-                    Values::Time(
-                        times
-                            .iter()
-                            .map(|eight| i64::from_le_bytes(*eight))
-                            .collect(),
-                    )
+                Kind::Time | Kind::Number => {
+                    let numbers = take(form.rows.checked_mul(8)).ok_or_else(damaged)?;
+                    let (numbers, _) = numbers.as_chunks::<8>();
+                    let numbers = numbers.iter().map(|eight| i64::from_le_bytes(*eight));
+                    Values::Numbers(numbers.collect())
                 }
             });
         }
@@ -246,7 +244,7 @@ mod tests {
 
     #[test]
     fn rows_come_back_from_a_piece() {
-        let shape = Shape::typed(Some(Collection::Like));
+        let shape = Shape::of_changes(Some(Collection::Like));
         let mut batch = Batch::new(&shape);
         for row in 0..1000i64 {
             let text = format!("text {row}");
@@ -254,6 +252,7 @@ mod tests {
                 _ if column.is_optional && row % 3 == 0 => Value::Null,
                 Kind::Text => Value::Text(&text),
                 Kind::Time => Value::Time(row),
+                Kind::Number => Value::Number(row),
             });
             batch.push(values);
         }
@@ -272,7 +271,7 @@ mod tests {
                     assert_eq!(all[1].as_deref(), Some(&b"text 1"[..]));
                     assert_eq!(all.len(), 1000);
                 }
-                (Values::Time(a), Values::Time(b)) => assert_eq!(a, b),
+                (Values::Numbers(a), Values::Numbers(b)) => assert_eq!(a, b),
                 _ => panic!("columns of different kinds"),
             }
         }

@@ -95,8 +95,8 @@ pub(crate) struct Reader<'r> {
 
 impl Reader<'_> {
     /// Reads all repos of a part; false if it was stopped.
-    pub(crate) fn read(&self, part: &mut Part<'_>) -> Result<bool, Failure> {
-        let Accounts { after, until } = part.accounts();
+    pub(crate) fn read(&self, part: &mut Part<'_>, accounts: Accounts) -> Result<bool, Failure> {
+        let Accounts { after, until } = accounts;
         for account in self.archive.after(&after) {
             let did = account.map_err(Failure::new)?.did;
             if until.as_deref().is_some_and(|until| did.as_str() > until) {

@@ -11,7 +11,7 @@
 
 use crate::encode::Source;
 use crate::part::Part;
-use crate::plan::Mismatch;
+use crate::plan::{Accounts, Mismatch};
 use atrepo::syntax;
 use ledger::stored::{self, Stored};
 use observe::Counter;
@@ -98,11 +98,10 @@ pub(crate) fn begin(client: &mut Client, schema: &str) -> Result<(), DbError> {
 pub(crate) fn read(
     client: &mut Client,
     schema: &str,
-    part: &mut Part<'_>,
+    (part, accounts): (&mut Part<'_>, Accounts),
     counter: &Counter,
     stop: &Stop,
 ) -> Result<(), CutShort> {
-    let accounts = part.accounts();
     let (mut after, until) = (accounts.after, accounts.until);
     let mut explained = 0;
     loop {

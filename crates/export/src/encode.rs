@@ -20,6 +20,21 @@ pub(crate) struct Source<'r> {
     pub(crate) indexed_at: &'r str,
 }
 
+/// A change of a record, as the stream of records tells it.
+#[derive(Clone, Copy)]
+pub(crate) struct Change<'c> {
+    /// The record; without a CID if it is gone.
+    pub(crate) source: Source<'c>,
+    pub(crate) operation: &'c str,
+    pub(crate) batch: i64,
+    /// The number of its message in the stream.
+    pub(crate) sequence: i64,
+    /// The record as JSON; nothing if it is gone, or was too large for a message.
+    pub(crate) json: Option<&'c str>,
+    /// The whole message.
+    pub(crate) message: &'c str,
+}
+
 /// What an encoder knows of a record beside the source's own values.
 #[derive(Default)]
 struct Facts {
@@ -133,6 +148,19 @@ impl Encoder {
         true
     }
 
+    /// Takes a change of a record.
+    pub(crate) fn read_change(&mut self, shape: &Shape, change: &Change<'_>) {
+        match change.json {
+            Some(json) => self.read_stored(shape, &change.source, json),
+            None => self.facts.clear(),
+        }
+        if shape.is_line() {
+            self.line.clear();
+            self.line.push_str(change.message);
+            self.line.push('\n');
+        }
+    }
+
     fn append_line(&mut self, source: &Source<'_>, json: &str) {
         let Source {
             collection,
@@ -217,6 +245,29 @@ impl Encoder {
     pub(crate) fn sort_at(&self, source: &Source<'_>) -> Option<i64> {
         let (created_at, indexed_at) = self.times(source);
         [created_at, indexed_at].into_iter().flatten().min()
+    }
+
+    /// The values of the row of a change, in the order of the shape's columns.
+    pub(crate) fn values_of_change<'v>(
+        &'v self,
+        shape: &Shape,
+        change: &Change<'v>,
+    ) -> Vec<Value<'v>> {
+        let mut values = self.values(shape, &change.source);
+        if shape.is_line() {
+            return values;
+        }
+        if change.source.cid.is_empty()
+            && let Some(cid) = values.get_mut(2)
+        {
+            *cid = Value::Null;
+        }
+        values.extend([
+            Value::Text(change.operation),
+            Value::Number(change.batch),
+            Value::Number(change.sequence),
+        ]);
+        values
     }
 
     /// The values of the record's row, in the order of the shape's columns.

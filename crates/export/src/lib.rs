@@ -1,5 +1,6 @@
 //! Records as files for others: Parquet for DuckDB and polars, JSON lines for any program; from
-//! the database, or straight from an archive of CARs.
+//! the database, straight from an archive of CARs, or from the stream of records as they change
+//! ([`tee`]).
 //!
 //! An export is a folder. Records lie in `collection=NSID/month=YYYY-MM/part-NNNNNN.parquet`, as
 //! both programs read partitions; the month is that of `sortAt`, the time by which the AppView
@@ -31,6 +32,7 @@ mod partitions;
 mod plan;
 mod shape;
 mod tally;
+pub mod tee;
 
 pub use choice::{Choice, NotACollection};
 pub use exported::Exported;
@@ -40,11 +42,13 @@ pub use tally::{Tallies, Tally};
 use archive::Archive;
 use fetch::Spool;
 use folder::Folder;
+use ledger::failpoint;
 use observe::units::counted;
 use observe::{Counter, Progress, printable};
 use part::{Common, Part};
+use partitions::Content;
 use pg::Persistent;
-use plan::{Plan, is_ours, manifest_of, part_of};
+use plan::{PartManifest, Plan, is_ours, manifest_of, part_of};
 use process::{Database, Failure, Stop, threads};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -140,12 +144,15 @@ pub fn export(options: &Options, source: Source<'_>, stop: &Stop) -> Result<Expo
     let work = Work {
         common: Common {
             folder: &folder,
-            plan: &plan,
+            format: plan.format,
+            content: Content::Records,
+            now: plan.now,
             choice: &options.choice,
             spool: &options.spool,
             memory: source.memory_beside(options.memory) / threads,
             stop,
         },
+        plan: &plan,
         source,
         open: &open,
         next: AtomicUsize::new(0),
@@ -227,6 +234,7 @@ fn open_parts(folder: &Folder, plan: &Plan) -> Result<Vec<usize>, Failure> {
 /// What the threads share.
 struct Work<'w> {
     common: Common<'w>,
+    plan: &'w Plan,
     source: Source<'w>,
     open: &'w [usize],
     /// The position in `open` of the next part.
@@ -274,7 +282,8 @@ impl Work<'_> {
             // A part that the server broke off is begun again.
             let read = session.run(|client| {
                 let mut part = Part::new(&self.common, number);
-                match database::read(client, schema, &mut part, self.counter, stop) {
+                let accounts = self.plan.accounts(number);
+                match database::read(client, schema, (&mut part, accounts), self.counter, stop) {
                     Ok(()) => Ok(Ok(Some(part))),
                     Err(database::CutShort::Database(error)) => Err(error),
                     Err(database::CutShort::Failed(failure)) => Ok(Err(failure)),
@@ -297,13 +306,13 @@ impl Work<'_> {
             archive,
             spool: self.common.spool,
             memory: self.common.memory / 4,
-            now: self.common.plan.now,
+            now: self.common.now,
             counter: self.counter,
             stop: self.common.stop,
         };
         while let Some(number) = self.next_part() {
             let mut part = Part::new(&self.common, number);
-            if !reader.read(&mut part)? {
+            if !reader.read(&mut part, self.plan.accounts(number))? {
                 return Ok(());
             }
             self.finish(part)?;
@@ -311,10 +320,24 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Writes the files of a part, then its manifest.
     fn finish(&self, part: Part<'_>) -> Result<(), Failure> {
-        if part.finish()? {
-            tracing::debug!("a part is done");
-        }
+        let number = part.number();
+        let Some(written) = part.write()? else {
+            return Ok(());
+        };
+        let manifest = PartManifest {
+            accounts: self.plan.accounts(number),
+            repos: written.repos,
+            collections: written.collections,
+            files: written.files,
+            mismatches: written.mismatches,
+            damaged: written.damaged,
+        };
+        let folder = self.common.folder;
+        folder.write_json(&manifest_of(number), &manifest)?;
+        failpoint::pass("part-done");
+        tracing::debug!("a part is done");
         Ok(())
     }
 }

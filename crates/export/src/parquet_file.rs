@@ -1,6 +1,6 @@
 //! Parquet files: one row group after the other, each column as it was collected.
 
-use crate::batch::{Done, NO_TIME, Values, texts};
+use crate::batch::{Done, NO_NUMBER, Values, texts};
 use crate::shape::{Column, Kind, Shape};
 use parquet::basic::Type as Physical;
 use parquet::basic::{Compression, Encoding, LogicalType, Repetition, TimeUnit, ZstdLevel};
@@ -70,18 +70,19 @@ fn schema(shape: &Shape) -> Result<TypePtr, ParquetError> {
         .iter()
         .map(|column| {
             let (physical, logical) = match column.kind {
-                Kind::Text => (Physical::BYTE_ARRAY, LogicalType::String),
+                Kind::Text => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
                 Kind::Time => (
                     Physical::INT64,
-                    LogicalType::timestamp(true, TimeUnit::MILLIS),
+                    Some(LogicalType::timestamp(true, TimeUnit::MILLIS)),
                 ),
+                Kind::Number => (Physical::INT64, None),
             };
             let repetition = match column.is_optional {
                 true => Repetition::OPTIONAL,
                 false => Repetition::REQUIRED,
             };
             Type::primitive_type_builder(column.name, physical)
-                .with_logical_type(Some(logical))
+                .with_logical_type(logical)
                 .with_repetition(repetition)
                 .build()
                 .map(Arc::new)
@@ -104,7 +105,7 @@ fn properties(shape: &Shape) -> io::Result<WriterPropertiesPtr> {
         if column.is_unique {
             properties = properties.set_column_dictionary_enabled(path(), false);
         }
-        if column.kind == Kind::Time {
+        if column.kind != Kind::Text {
             properties = properties.set_column_encoding(path(), Encoding::DELTA_BINARY_PACKED);
         }
         // Bounds of hashes and of JSON exclude nothing.
@@ -131,7 +132,7 @@ fn write_group<W: Write + Send>(
                     let mut all = texts(bytes, lengths).map(|text| text.map(ByteArray::from));
                     write_texts(&mut writer, column, &mut all)?;
                 }
-                Some(Values::Time(times)) => write_times(&mut writer, times)?,
+                Some(Values::Numbers(numbers)) => write_numbers(&mut writer, numbers)?,
                 None => return Err(ParquetError::General("a column is missing".to_owned())),
             }
         }
@@ -164,14 +165,17 @@ fn write_texts(
     }
 }
 
-fn write_times(writer: &mut SerializedColumnWriter<'_>, times: &[i64]) -> Result<(), ParquetError> {
+fn write_numbers(
+    writer: &mut SerializedColumnWriter<'_>,
+    numbers: &[i64],
+) -> Result<(), ParquetError> {
     let (mut values, mut levels) = (Vec::with_capacity(AT_ONCE), Vec::with_capacity(AT_ONCE));
-    for times in times.chunks(AT_ONCE) {
+    for numbers in numbers.chunks(AT_ONCE) {
         values.clear();
         levels.clear();
-        for time in times {
-            levels.push(i16::from(*time != NO_TIME));
-            values.extend((*time != NO_TIME).then_some(*time));
+        for number in numbers {
+            levels.push(i16::from(*number != NO_NUMBER));
+            values.extend((*number != NO_NUMBER).then_some(*number));
         }
         writer
             .typed::<Int64Type>()

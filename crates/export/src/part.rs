@@ -1,15 +1,12 @@
-//! One part of an export: records of a range of accounts, until its files and its manifest are on
-//! the disk.
+//! One part: records, until the files that have them are on the disk.
 
-use crate::batch::Value;
 use crate::choice::Choice;
-use crate::encode::{Encoder, Source};
+use crate::encode::{Change, Encoder, Source};
 use crate::folder::{Folder, failure};
 use crate::month::Month;
-use crate::partitions::{Partition, Partitions};
-use crate::plan::{
-    Accounts, Damaged, FileEntry, Format, Mismatch, PartManifest, Plan, manifest_of, part_name,
-};
+use crate::partitions::{Content, Partition, Partitions};
+use crate::plan::{Damaged, FileEntry, Format, Mismatch, part_name};
+use crate::tally::Tallies;
 use crate::{lines_file, parquet_file};
 use atrepo::cbor::Map;
 use fetch::{Body, Spool};
@@ -20,10 +17,13 @@ use std::io;
 /// A mismatch or a damaged repo is reported by name, up to so many of a part.
 const MOST_NAMED: usize = 1000;
 
-/// What the parts of an export share.
+/// What parts share.
 pub(crate) struct Common<'e> {
     pub(crate) folder: &'e Folder,
-    pub(crate) plan: &'e Plan,
+    pub(crate) format: Format,
+    pub(crate) content: Content,
+    /// The time after which no month has a folder of its own, in milliseconds since 1970.
+    pub(crate) now: i64,
     pub(crate) choice: &'e Choice,
     pub(crate) spool: &'e Spool,
     /// Memory of one part.
@@ -42,6 +42,15 @@ pub(crate) struct Part<'e> {
     damaged: Vec<Damaged>,
 }
 
+/// What was written of a part.
+pub(crate) struct Written {
+    pub(crate) repos: u64,
+    pub(crate) collections: Tallies,
+    pub(crate) files: Vec<FileEntry>,
+    pub(crate) mismatches: Vec<Mismatch>,
+    pub(crate) damaged: Vec<Damaged>,
+}
+
 impl<'e> Part<'e> {
     pub(crate) fn new(common: &'e Common<'e>, number: usize) -> Self {
         // Vectors that grow have up to twice the size of their content.
@@ -49,7 +58,7 @@ impl<'e> Part<'e> {
         Self {
             common,
             number,
-            partitions: Partitions::new(common.plan.format, most, common.spool),
+            partitions: Partitions::new((common.format, common.content), most, common.spool),
             encoder: Encoder::default(),
             repos: 0,
             mismatches: Vec::new(),
@@ -57,9 +66,9 @@ impl<'e> Part<'e> {
         }
     }
 
-    /// The accounts of the part.
-    pub(crate) fn accounts(&self) -> Accounts {
-        self.common.plan.accounts(self.number)
+    /// Its number.
+    pub(crate) fn number(&self) -> usize {
+        self.number
     }
 
     /// Counts a repo.
@@ -109,17 +118,15 @@ impl<'e> Part<'e> {
         Ok(())
     }
 
-    /// Counts a record that cannot be read.
-    pub(crate) fn count_unreadable(&mut self, collection: &str) {
-        let number = self.partitions.number(collection);
-        self.partitions.tally(number).unreadable += 1;
-    }
-
-    fn add(&mut self, number: usize, source: &Source<'_>) -> Result<(), Failure> {
+    /// Adds a change of a record.
+    pub(crate) fn add_change(&mut self, change: &Change<'_>) -> Result<(), Failure> {
+        let source = &change.source;
+        let number = self.partitions.number(source.collection);
         let shape = self.partitions.shape(number);
-        let month = Month::of(self.encoder.sort_at(source), self.common.plan.now);
+        self.encoder.read_change(&shape, change);
+        let values = self.encoder.values_of_change(&shape, change);
+        let month = Month::of(self.encoder.sort_at(source), self.common.now);
         let (number, month) = self.partitions.place(number, month);
-        let values: Vec<Value<'_>> = self.encoder.values(&shape, source);
         self.partitions
             .add((number, month), values.into_iter())
             .map_err(|error| spool_failure(&error))?;
@@ -128,9 +135,27 @@ impl<'e> Part<'e> {
         Ok(())
     }
 
-    /// Writes the files, then the manifest. False if it was stopped before.
-    pub(crate) fn finish(self) -> Result<bool, Failure> {
-        let accounts = self.accounts();
+    /// Counts a record that cannot be read.
+    pub(crate) fn count_unreadable(&mut self, collection: &str) {
+        let number = self.partitions.number(collection);
+        self.partitions.tally(number).unreadable += 1;
+    }
+
+    fn add(&mut self, number: usize, source: &Source<'_>) -> Result<(), Failure> {
+        let shape = self.partitions.shape(number);
+        let values = self.encoder.values(&shape, source);
+        let month = Month::of(self.encoder.sort_at(source), self.common.now);
+        let (number, month) = self.partitions.place(number, month);
+        self.partitions
+            .add((number, month), values.into_iter())
+            .map_err(|error| spool_failure(&error))?;
+        let tally = self.partitions.tally(number);
+        tally.count(source.uri, source.cid, self.encoder.is_refused());
+        Ok(())
+    }
+
+    /// Writes the files; nothing if it was stopped before.
+    pub(crate) fn write(self) -> Result<Option<Written>, Failure> {
         let Self {
             common,
             number,
@@ -142,23 +167,19 @@ impl<'e> Part<'e> {
         let mut files = Vec::with_capacity(partitions.len());
         for partition in partitions {
             if common.stop.is_set() {
-                return Ok(false);
+                return Ok(None);
             }
             files.push(write_file(common, number, partition, spooled.as_ref())?);
             failpoint::pass("file");
         }
-        let manifest = PartManifest {
-            accounts,
+        failpoint::pass("part");
+        Ok(Some(Written {
             repos: self.repos,
             collections,
             files,
             mismatches: self.mismatches,
             damaged: self.damaged,
-        };
-        failpoint::pass("part");
-        common.folder.write_json(&manifest_of(number), &manifest)?;
-        failpoint::pass("part-done");
-        Ok(true)
+        }))
     }
 }
 
@@ -179,14 +200,14 @@ fn write_file(
         partition.collection,
         partition.month,
         part_name(number),
-        common.plan.format.extension()
+        common.format.extension()
     );
     let mut file = common.folder.create(&path)?;
     let shape = std::sync::Arc::clone(&partition.shape);
     let batches = partition.batches(spooled);
     // The group before compression, and its pages after it, which wait for their column's end.
     let group_bytes = common.memory / 4;
-    let records = match common.plan.format {
+    let records = match common.format {
         Format::Parquet => parquet_file::write(&mut file, &shape, group_bytes, batches),
         Format::Jsonl => lines_file::write(&mut file, batches),
     };

@@ -32,6 +32,15 @@ const PARTITION_BYTES: usize = 2048;
 /// AppView knows, and one for all others.
 const MOST_PARTITIONS: usize = 20_000;
 
+/// What the rows of a part say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// What records are.
+    Records,
+    /// How they changed.
+    Changes,
+}
+
 /// A collection of the part.
 struct Of {
     is_known: bool,
@@ -77,6 +86,7 @@ impl Partition {
 /// All partitions of a part.
 pub(crate) struct Partitions {
     format: Format,
+    content: Content,
     collections: Vec<Of>,
     names: HashMap<String, usize>,
     unknown: usize,
@@ -90,9 +100,10 @@ pub(crate) struct Partitions {
 }
 
 impl Partitions {
-    pub(crate) fn new(format: Format, most: usize, spool: &Spool) -> Self {
+    pub(crate) fn new((format, content): (Format, Content), most: usize, spool: &Spool) -> Self {
         Self {
             format,
+            content,
             collections: Vec::new(),
             names: HashMap::new(),
             unknown: 0,
@@ -122,9 +133,10 @@ impl Partitions {
         let number = self.collections.len();
         self.collections.push(Of {
             is_known: known.is_some(),
-            shape: Arc::new(match self.format {
-                Format::Parquet => Shape::typed(known),
-                Format::Jsonl => Shape::lines(),
+            shape: Arc::new(match (self.format, self.content) {
+                (Format::Parquet, Content::Records) => Shape::typed(known),
+                (Format::Parquet, Content::Changes) => Shape::of_changes(known),
+                (Format::Jsonl, _) => Shape::lines(),
             }),
             tally: Tally::default(),
         });
@@ -236,7 +248,7 @@ mod tests {
     #[test]
     fn what_exceeds_the_budget_comes_back_from_the_spool() {
         let spool = Spool::open(&std::env::temp_dir(), None).unwrap();
-        let mut partitions = Partitions::new(Format::Jsonl, 200_000, &spool);
+        let mut partitions = Partitions::new((Format::Jsonl, Content::Records), 200_000, &spool);
         let text = "x".repeat(100);
         for row in 0..50_000usize {
             let number = partitions.number(["com.example.a", "com.example.b"][row % 2]);
@@ -258,7 +270,7 @@ mod tests {
     #[test]
     fn the_number_of_folders_is_bounded() {
         let spool = Spool::open(&std::env::temp_dir(), None).unwrap();
-        let mut partitions = Partitions::new(Format::Parquet, 1 << 20, &spool);
+        let mut partitions = Partitions::new((Format::Parquet, Content::Records), 1 << 20, &spool);
         for name in 0..5000 {
             partitions.number(&format!("com.example.x{name}"));
         }
@@ -282,7 +294,7 @@ mod tests {
             partitions.place(others, Month::Of(7)),
             (others, Month::Mixed)
         );
-        let mut partitions = Partitions::new(Format::Parquet, 1 << 20, &spool);
+        let mut partitions = Partitions::new((Format::Parquet, Content::Records), 1 << 20, &spool);
         let long = format!("com.example.{}", "x".repeat(250));
         let others = partitions.number(&long);
         assert_eq!(partitions.number(OTHERS), others);

@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 const PLAN: &str = "export.json";
 /// The name of the manifest of the whole export.
 pub const MANIFEST: &str = "manifest.json";
+/// What a folder is of that follows the stream of records (`tee`).
+pub(crate) const TEE: &str = "tee.json";
 /// The version of the folder's form.
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// The form of the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,7 +146,9 @@ pub(crate) fn part_of(name: &str) -> Option<usize> {
 /// Whether a file that was not finished is one of an export's.
 pub(crate) fn is_ours(name: &str) -> bool {
     let number = name.strip_suffix(".json").map(str::parse::<usize>);
-    [PLAN, MANIFEST].contains(&name) || part_of(name).is_some() || matches!(number, Some(Ok(_)))
+    [PLAN, MANIFEST, TEE].contains(&name)
+        || part_of(name).is_some()
+        || matches!(number, Some(Ok(_)))
 }
 
 /// The name of a part's manifest.

@@ -10,6 +10,8 @@ pub(crate) enum Kind {
     Text,
     /// Milliseconds since 1970, UTC.
     Time,
+    /// A whole number.
+    Number,
 }
 
 /// A column of a file.
@@ -50,6 +52,15 @@ const fn time(name: &'static str) -> Column {
     }
 }
 
+const fn number(name: &'static str) -> Column {
+    Column {
+        name,
+        kind: Kind::Number,
+        is_optional: true,
+        is_unique: true,
+    }
+}
+
 /// Columns that every collection begins with,
 const FIRST: [Column; 7] = [
     unique("uri", false),
@@ -65,6 +76,8 @@ const FIRST: [Column; 7] = [
 ];
 /// and those that it ends with.
 const LAST: [Column; 2] = [text("refused"), unique("record", true)];
+/// What follows them in files of changes.
+const OF_CHANGES: [Column; 3] = [text("operation"), number("batch"), number("sequence")];
 
 /// The column of the table that is the time of the record's creation.
 pub(crate) const CREATED_AT: &str = "createdAt";
@@ -102,6 +115,16 @@ impl Shape {
             table,
             of_table,
         }
+    }
+
+    /// The shape of a Parquet file of changes of a collection. One that is gone has no CID.
+    pub(crate) fn of_changes(collection: Option<Collection>) -> Self {
+        let mut shape = Self::typed(collection);
+        for column in &mut shape.columns {
+            column.is_optional |= column.name == "cid";
+        }
+        shape.columns.extend(OF_CHANGES);
+        shape
     }
 
     /// The shape of files of JSON lines: one column, the line.

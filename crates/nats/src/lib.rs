@@ -1,5 +1,5 @@
 //! Parts of repos through NATS JetStream: the way from producers to consumers between machines. And
-//! records for other programs ([`records`]).
+//! records for other programs ([`records`]), and a reader of those ([`reader`]).
 //!
 //! A stream with work-queue retention holds what producers sent until PostgreSQL has it. Its
 //! subjects are `STREAM.repos.SHARD.*`; a repo's shard follows from its DID. A part that fits into
@@ -39,6 +39,8 @@ mod connect;
 mod error;
 pub mod message;
 pub mod publish;
+mod pull;
+pub mod reader;
 pub mod records;
 mod room;
 mod settings;

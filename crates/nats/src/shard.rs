@@ -13,11 +13,11 @@ use crate::connect::{Connection, Link};
 use crate::error::NatsError;
 use crate::message::{CHUNK, Place, subjects, upload_of};
 use crate::publish::is_not_found;
+use crate::pull::Pull;
 use crate::stream::Stream;
-use async_nats::jetstream::{self, ErrorCode};
-use async_nats::{StatusCode, Subject, Subscriber};
+use async_nats::Subject;
+use async_nats::jetstream;
 use bytes::Bytes;
-use futures_util::StreamExt;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,15 +28,6 @@ use tokio::task::JoinHandle;
 const ACK_WAIT: Duration = Duration::from_secs(60);
 /// How often the server is told what is under way.
 const KEEP_EVERY: Duration = Duration::from_secs(15);
-/// Time for which a request for messages stands.
-const EXPIRES: Duration = Duration::from_secs(5);
-/// Maximum number of messages per request.
-const MOST_MESSAGES: usize = 256;
-/// Bytes that a message has beside its content: its subjects.
-const SUBJECTS: usize = 1 << 16;
-/// What the server says when the next message exceeds what is left of a request's bytes.
-const REQUEST_IS_FULL: &str = "Message Size Exceeds MaxBytes";
-
 /// Maximum number of messages that are under way: those of a part are so together.
 const MOST_UNDER_WAY: u32 = 1 << 18;
 
@@ -60,16 +51,7 @@ pub struct Delivery {
 pub struct Shard {
     connection: Arc<Connection>,
     link: Link,
-    consumer: String,
-    inbox: String,
-    messages: Subscriber,
-    /// Bytes per request.
-    bytes: usize,
-    /// Messages that were asked for and have not come.
-    outstanding: usize,
-    asked: Instant,
-    /// Losses of the connection when it began.
-    losses: u64,
+    pull: Pull,
     /// Deliveries so far.
     deliveries: u64,
     /// Highest number of a message so far.
@@ -92,27 +74,14 @@ impl Shard {
     ) -> Result<Self, NatsError> {
         let link = connection.link();
         let consumer = format!("shard-{shard}");
-        let losses = link.losses();
-        let inbox = link.client.new_inbox();
-        let messages = connection.wait(async {
-            link.create_consumer(&consumer, &subjects(&stream.name, shard))
-                .await?;
-            let subscribed = link.client.subscribe(inbox.clone()).await;
-            subscribed.map_err(|error| NatsError::Away(error.to_string()))
-        })?;
+        connection.wait(link.create_consumer(&consumer, &subjects(&stream.name, shard)))?;
+        let pull = Pull::begin(connection, &consumer, memory)?;
         let unacknowledged = Unacknowledged::default();
         let keeper = connection.spawn(keep(link.clone(), Arc::clone(&unacknowledged)));
-        let one = link.client.max_payload().saturating_add(SUBJECTS);
         Ok(Self {
             connection: Arc::clone(connection),
             link,
-            consumer,
-            inbox,
-            messages,
-            bytes: memory.max(one),
-            outstanding: 0,
-            asked: Instant::now(),
-            losses,
+            pull,
             deliveries: 0,
             highest: 0,
             unacknowledged,
@@ -128,71 +97,23 @@ impl Shard {
     pub fn next(&mut self, wait: Duration) -> Result<Option<Delivery>, NatsError> {
         let deadline = Instant::now().checked_add(wait);
         loop {
-            if self.link.losses() != self.losses {
-                return Err(self.away("the connection was lost"));
-            }
-            let is_late = self.asked.elapsed() > EXPIRES.saturating_mul(2);
-            if self.outstanding == 0 || is_late {
-                self.ask()?;
-            }
             let now = Instant::now();
             let left = deadline.map_or(Duration::ZERO, |end| end.saturating_duration_since(now));
-            let next = tokio_timeout(left, &mut self.messages);
-            let Ok(message) = self.connection.wait(next) else {
+            let Some(message) = self.pull.next(&self.connection, left)? else {
                 return Ok(None);
             };
-            let message = message.ok_or_else(|| self.away("the subscription has ended"))?;
-            match message.status {
-                None | Some(StatusCode::OK) => {
-                    if let Some(delivery) = self.on_message(message)? {
-                        return Ok(Some(delivery));
-                    }
-                }
-                Some(StatusCode::IDLE_HEARTBEAT) => {}
-                Some(StatusCode::NOT_FOUND | StatusCode::TIMEOUT) => self.outstanding = 0,
-                Some(status) => {
-                    let text = message.description.unwrap_or_default();
-                    if text.eq_ignore_ascii_case(REQUEST_IS_FULL) {
-                        self.outstanding = 0;
-                        continue;
-                    }
-                    return Err(self.away(&format!("{status} {text}")));
-                }
+            if let Some(delivery) = self.on_message(message)? {
+                return Ok(Some(delivery));
             }
         }
     }
 
     fn away(&self, why: &str) -> NatsError {
-        NatsError::Away(format!(
-            "{} of {}: {why}",
-            self.consumer,
-            self.connection.shown()
-        ))
-    }
-
-    /// Asks for messages.
-    fn ask(&mut self) -> Result<(), NatsError> {
-        let expires = u64::try_from(EXPIRES.as_nanos()).unwrap_or(u64::MAX);
-        let request =
-            json!({ "batch": MOST_MESSAGES, "max_bytes": self.bytes, "expires": expires })
-                .to_string();
-        let subject = format!(
-            "$JS.API.CONSUMER.MSG.NEXT.{}.{}",
-            self.link.stream, self.consumer
-        );
-        let client = &self.link.client;
-        let asked = client.publish_with_reply(subject, self.inbox.clone(), request.into());
-        self.connection
-            .wait(asked)
-            .map_err(|error| self.away(&error.to_string()))?;
-        (self.outstanding, self.asked) = (MOST_MESSAGES, Instant::now());
-        Ok(())
+        self.pull.away(why)
     }
 
     /// A message has come; nothing if it came before.
     fn on_message(&mut self, message: async_nats::Message) -> Result<Option<Delivery>, NatsError> {
-        self.outstanding = self.outstanding.saturating_sub(1);
-        self.asked = Instant::now();
         let message = jetstream::Message {
             message,
             context: self.link.jetstream.clone(),
@@ -322,14 +243,6 @@ fn lock(unacknowledged: &Unacknowledged) -> MutexGuard<'_, BTreeMap<u64, Subject
         .unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The next message, if it comes in time.
-async fn tokio_timeout(
-    time: Duration,
-    messages: &mut Subscriber,
-) -> Result<Option<async_nats::Message>, tokio::time::error::Elapsed> {
-    tokio::time::timeout(time, messages.next()).await
-}
-
 /// Tells the server from time to time what is under way.
 async fn keep(link: Link, unacknowledged: Unacknowledged) {
     loop {
@@ -350,12 +263,7 @@ impl Link {
     /// Creates the durable consumer of a shard anew.
     async fn create_consumer(&self, name: &str, filter: &str) -> Result<(), NatsError> {
         let stream = &self.stream;
-        let subject = format!("CONSUMER.DELETE.{stream}.{name}");
-        match self.api::<Value>(&subject, &()).await? {
-            Ok(_) => {}
-            Err(error) if error.error_code() == ErrorCode::CONSUMER_NOT_FOUND => {}
-            Err(error) => return Err(self.refused_by(&error, "begin to read a shard")),
-        }
+        self.delete_consumer(name).await?;
         let ack_wait = u64::try_from(ACK_WAIT.as_nanos()).unwrap_or(u64::MAX);
         let request = json!({
             "stream_name": stream,

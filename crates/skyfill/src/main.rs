@@ -66,6 +66,7 @@ fn main() -> ExitCode {
         Command::Archive(args) => commands::archive::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Records(args) => commands::records::run(&args),
+        Command::Tee(args) => commands::tee::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
         Command::Indexes(args) => commands::indexes::run(&args),
         Command::Db(args) => commands::db::run(&args),

@@ -43,20 +43,28 @@ pub(crate) fn run(args: &ExportArgs) -> Result<Ended, Failure> {
 }
 
 fn options(args: &ExportArgs) -> Result<Options, Failure> {
-    let choice = Choice::of(&args.collections)
-        .map_err(|error| Failure::usage(format!("--collections: {error}")))?;
     let cores = || Machine::this().cores;
     Ok(Options {
         folder: args.folder.clone(),
-        format: match args.format {
-            ExportFormat::Parquet => Format::Parquet,
-            ExportFormat::Jsonl => Format::Jsonl,
-        },
-        choice,
+        format: format(args.format),
+        choice: choice(&args.collections)?,
         part_records: args.part_records,
         threads: args.threads.map_or_else(cores, usize::from),
         memory: args.memory,
         spool: fetch_args::spool(&args.spool)?,
         now: clock::now(args.now.as_deref())?,
     })
+}
+
+/// The form of files.
+pub(crate) fn format(form: ExportFormat) -> Format {
+    match form {
+        ExportFormat::Parquet => Format::Parquet,
+        ExportFormat::Jsonl => Format::Jsonl,
+    }
+}
+
+/// The collections that words name.
+pub(crate) fn choice(words: &[String]) -> Result<Choice, Failure> {
+    Choice::of(words).map_err(|error| Failure::usage(format!("--collections: {error}")))
 }

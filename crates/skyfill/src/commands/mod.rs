@@ -27,6 +27,7 @@ pub(crate) mod repair;
 pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod status;
+pub(crate) mod tee;
 pub(crate) mod unpack;
 pub(crate) mod verify;
 mod watch;

@@ -1,10 +1,9 @@
 //! `skyfill records`.
 
-use crate::commands::stopped;
+use crate::commands::{export, stopped};
 use crate::{fetch_args, signals};
 use arguments::RecordsArgs;
 use engine::recorder::Recorder;
-use export::Choice;
 use observe::Workers;
 use observe::units::counted;
 use process::{Database, Ended, Failure};
@@ -18,16 +17,10 @@ pub(crate) fn run(args: &RecordsArgs) -> Result<Ended, Failure> {
     let settings = args.transport.settings()?.ok_or_else(|| {
         Failure::usage("no server to publish to").hint("name it with --transport nats://HOST:4222")
     })?;
-    let mut choice = Choice::default();
-    for word in &args.collections {
-        choice
-            .add(word)
-            .map_err(|error| Failure::usage(format!("--collections: {error}")))?;
-    }
     let options = Options {
         settings,
         limits: args.limits(),
-        choice,
+        choice: export::choice(&args.collections)?,
         restart: args.restart,
         until_published: args.until_published,
         spool: fetch_args::spool(&args.spool)?,

@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 use testbed::*;
 
 /// A row of a Parquet file, by column.
-type Row = BTreeMap<String, Option<String>>;
+pub(crate) type Row = BTreeMap<String, Option<String>>;
 
 /// The repos of a network, loaded by `run`, and an archive of their CARs.
 struct Scene {
@@ -64,17 +64,18 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     all
 }
 
-fn files_ending(folder: &Path, end: &str) -> Vec<PathBuf> {
+pub(crate) fn files_ending(folder: &Path, end: &str) -> Vec<PathBuf> {
     let all = files(folder).into_iter();
     all.filter(|path| path.to_str().unwrap().ends_with(end))
         .collect()
 }
 
 /// A value as text, as the tables have it.
-fn text(field: &Field) -> Option<String> {
+pub(crate) fn text(field: &Field) -> Option<String> {
     match field {
         Field::Null => None,
         Field::Str(text) => Some(text.clone()),
+        Field::Long(number) => Some(number.to_string()),
         Field::TimestampMillis(millis) => Some(rows::datetime::print(*millis)),
         other => panic!("{other:?}"),
     }

@@ -55,6 +55,7 @@ mod run;
 mod sessions;
 mod status;
 mod stopping;
+mod tee;
 mod tls;
 mod trust;
 mod unpack;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use testbed::*;
 
-const STREAM: &str = "skyfill-records";
+pub(crate) const STREAM: &str = "skyfill-records";
 
 /// A program that applies messages as docs/how-to/records.md says.
 #[derive(Default)]
@@ -86,14 +86,14 @@ impl Reader {
     }
 }
 
-fn records(db: &TestDb, server: &Nats) -> Command {
+pub(crate) fn records(db: &TestDb, server: &Nats) -> Command {
     let mut command = skyfill();
     command.args(["records", "--json", "--transport", &server.url()]);
     command.env("BSKY_DB_POSTGRES_URL", &db.url);
     command
 }
 
-fn publish(db: &TestDb, server: &Nats) -> String {
+pub(crate) fn publish(db: &TestDb, server: &Nats) -> String {
     told(&run_well(records(db, server).arg("--until-published")))
 }
 
@@ -108,7 +108,7 @@ fn unpublished(db: &TestDb) -> i64 {
 }
 
 /// Loads the earlier state, and follows half of the accounts to the later one.
-fn follow_half(world: &World, db: &TestDb) {
+pub(crate) fn follow_half(world: &World, db: &TestDb) {
     let mut client = db.client();
     ledger::follow::begin(&mut client, "bsky", "http://relay.test", NOW).unwrap();
     let mut applier = applier(db, &mut client);
@@ -120,7 +120,7 @@ fn follow_half(world: &World, db: &TestDb) {
 }
 
 /// Lets the accounts at these places be gone, and loads the present state of all.
-fn run_later(world: &World, db: &TestDb, gone: &[usize]) {
+pub(crate) fn run_later(world: &World, db: &TestDb, gone: &[usize]) {
     world.serve(&world.later);
     for at in gone {
         let did = &world.net.dids[*at];
