@@ -1,7 +1,7 @@
 //! Arguments of `run` and `catch-up`.
 
 use super::{DatabaseArgs, HostsArgs, IndexMemoryArgs, MemoryArgs, OutputArgs};
-use super::{SourceArgs, StoreArgs, values};
+use super::{NewStreamArgs, SourceArgs, StoreArgs, TransportArgs, values};
 use archive::Place;
 use clap::{Args, ValueEnum};
 use process::size;
@@ -22,6 +22,10 @@ use std::path::PathBuf;
 /// With --follow it goes on, as `skyfill follow` does, until it is stopped. The events begin at the
 /// position that the relay had before the first fetch. If the relay no longer has them, all hosts
 /// are listed once more. The same command starts it again: what is loaded is not loaded again.
+///
+/// With --transport, repos that were fetched and checked go to a stream of NATS JetStream, and
+/// `skyfill consumer`, on any machine, stores them in the same database, as a merge. Then `run`
+/// waits until that is done, and goes on with the other phases.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   skyfill run dids.jsonl
@@ -32,7 +36,8 @@ use std::path::PathBuf;
   skyfill run dids.jsonl --collections graph,profiles --since 2026-01-01 --notifications none
   skyfill run --followed-by bsky.app --hops 2
   skyfill run --retry-failed
-  skyfill run --discover --follow                   # from nothing to live")]
+  skyfill run --discover --follow                   # from nothing to live
+  skyfill run --discover --transport nats://nats.example:4222")]
 pub struct RunArgs {
     #[command(flatten)]
     pub what: WhatArgs,
@@ -42,6 +47,10 @@ pub struct RunArgs {
     pub load: LoadArgs,
     #[command(flatten)]
     pub foresight: ForesightArgs,
+    #[command(flatten)]
+    pub transport: TransportArgs,
+    #[command(flatten)]
+    pub new_stream: NewStreamArgs,
     /// Follow the event stream of the relay afterwards, until stopped
     #[arg(long, conflicts_with_all = ["did_file", "did", "handle", "followed_by", "list", "from_cars", "collection"])]
     pub follow: bool,

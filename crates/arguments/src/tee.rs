@@ -31,7 +31,7 @@ pub struct TeeArgs {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub collections: Vec<String>,
     /// Maximum number of messages per part
-    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 50_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub part_records: u64,
     /// Longest time from the first message of a part to its files [seconds]
     #[arg(long, value_name = "S", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]

@@ -238,6 +238,7 @@ fn new_run(options: &Options) -> Result<NewRun, Failure> {
         },
         mode: None,
         choice: None,
+        is_sent: false,
     })
 }
 

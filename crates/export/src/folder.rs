@@ -88,6 +88,18 @@ impl Folder {
         unfinished.push(UNFINISHED);
         let unfinished = PathBuf::from(unfinished);
         let at = |error: io::Error| failure(&path, &error);
+        let mut new_folders = Vec::new();
+        for folder in path
+            .ancestors()
+            .skip(1)
+            .take_while(|folder| *folder != self.root)
+        {
+            if folder.exists() {
+                break;
+            }
+            // What names a new folder is the one that it is in.
+            new_folders.extend(folder.parent().map(Path::to_owned));
+        }
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(at)?;
         }
@@ -107,6 +119,7 @@ impl Folder {
             },
             unfinished,
             path,
+            new_folders,
         })
     }
 
@@ -171,6 +184,8 @@ pub(crate) struct NewFile {
     out: Hashing,
     unfinished: PathBuf,
     path: PathBuf,
+    /// Folders in which new ones were made for it.
+    new_folders: Vec<PathBuf>,
 }
 
 /// A file that is on the disk.
@@ -215,6 +230,9 @@ impl NewFile {
         self.out.file.flush()?;
         self.out.file.get_ref().sync_all()?;
         fs::rename(&self.unfinished, &self.path)?;
+        for folder in &self.new_folders {
+            File::open(folder)?.sync_all()?;
+        }
         match self.path.parent() {
             Some(folder) => File::open(folder)?.sync_all(),
             None => Ok(()),

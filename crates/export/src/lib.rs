@@ -148,6 +148,7 @@ pub fn export(options: &Options, source: Source<'_>, stop: &Stop) -> Result<Expo
             content: Content::Records,
             now: plan.now,
             choice: &options.choice,
+            collections: None,
             spool: &options.spool,
             memory: source.memory_beside(options.memory) / threads,
             stop,

@@ -25,6 +25,8 @@ pub(crate) struct Common<'e> {
     /// The time after which no month has a folder of its own, in milliseconds since 1970.
     pub(crate) now: i64,
     pub(crate) choice: &'e Choice,
+    /// The collections that the folder has before the part, if parts go on for ever.
+    pub(crate) collections: Option<&'e Tallies>,
     pub(crate) spool: &'e Spool,
     /// Memory of one part.
     pub(crate) memory: usize,
@@ -58,7 +60,12 @@ impl<'e> Part<'e> {
         Self {
             common,
             number,
-            partitions: Partitions::new((common.format, common.content), most, common.spool),
+            partitions: Partitions::new(
+                (common.format, common.content),
+                common.collections,
+                most,
+                common.spool,
+            ),
             encoder: Encoder::default(),
             repos: 0,
             mismatches: Vec::new(),

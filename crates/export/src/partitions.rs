@@ -12,12 +12,13 @@ use crate::shape::Shape;
 use crate::tally::{Tallies, Tally};
 use fetch::{Body, Spool, SpoolFile};
 use rows::Collection;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
-/// Collections that the AppView does not know and that have folders of their own. A hostile repo
-/// could have a million; the records of the rest share a folder.
+/// Collections that the AppView does not know and that have folders of their own: of a part of an
+/// export, or of all parts of changes together. A hostile repo could have a million; the records of
+/// the rest share a folder.
 const MOST_UNKNOWN: usize = 1000;
 /// Longest name of a collection that has a folder of its own, in bytes: names of folders have at
 /// most 255.
@@ -25,12 +26,14 @@ const LONGEST_NAME: usize = 200;
 /// The folder of the other collections. No collection is called so: names have dots.
 pub(crate) const OTHERS: &str = "others";
 /// Whose the file in the spool is.
-const OWNER: &str = "this export";
+const OWNER: &str = "the files";
 /// Memory that an empty partition costs, about.
 const PARTITION_BYTES: usize = 2048;
 /// Maximum number of partitions; those of further months share one for each collection that the
 /// AppView knows, and one for all others.
 const MOST_PARTITIONS: usize = 20_000;
+/// The same of a part of changes, of which there is one every few minutes.
+const MOST_OF_CHANGES: usize = 2000;
 
 /// What the rows of a part say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +93,8 @@ pub(crate) struct Partitions {
     collections: Vec<Of>,
     names: HashMap<String, usize>,
     unknown: usize,
+    /// Unknown collections that have a folder in any case.
+    has_folder: HashSet<String>,
     partitions: HashMap<(usize, Month), Partition>,
     /// Bytes in memory, and how many there may be.
     bytes: usize,
@@ -100,13 +105,24 @@ pub(crate) struct Partitions {
 }
 
 impl Partitions {
-    pub(crate) fn new((format, content): (Format, Content), most: usize, spool: &Spool) -> Self {
+    pub(crate) fn new(
+        (format, content): (Format, Content),
+        before: Option<&Tallies>,
+        most: usize,
+        spool: &Spool,
+    ) -> Self {
+        let before = before.into_iter().flat_map(Tallies::keys);
+        let has_folder: HashSet<String> = before
+            .filter(|name| *name != OTHERS && Collection::parse(name).is_none())
+            .cloned()
+            .collect();
         Self {
             format,
             content,
             collections: Vec::new(),
             names: HashMap::new(),
-            unknown: 0,
+            unknown: has_folder.len(),
+            has_folder,
             partitions: HashMap::new(),
             bytes: 0,
             most,
@@ -122,10 +138,9 @@ impl Partitions {
             return *number;
         }
         let known = Collection::parse(name);
-        let has_folder = known.is_some()
-            || name == OTHERS
-            || (self.unknown < MOST_UNKNOWN && name.len() <= LONGEST_NAME);
-        self.unknown += usize::from(known.is_none());
+        let is_listed = known.is_some() || name == OTHERS || self.has_folder.contains(name);
+        let has_folder = is_listed || (self.unknown < MOST_UNKNOWN && name.len() <= LONGEST_NAME);
+        self.unknown += usize::from(!is_listed);
         // Beyond the bound, the other collections are counted together as well.
         if !has_folder {
             return self.number(OTHERS);
@@ -157,7 +172,11 @@ impl Partitions {
     /// The partition that a record goes to.
     pub(crate) fn place(&mut self, number: usize, month: Month) -> (usize, Month) {
         // Empty partitions take at most a quarter of the memory.
-        let most = MOST_PARTITIONS.min(self.most / 4 / PARTITION_BYTES);
+        let most = match self.content {
+            Content::Records => MOST_PARTITIONS,
+            Content::Changes => MOST_OF_CHANGES,
+        };
+        let most = most.min(self.most / 4 / PARTITION_BYTES);
         if self.partitions.len() < most || self.partitions.contains_key(&(number, month)) {
             return (number, month);
         }
@@ -248,7 +267,8 @@ mod tests {
     #[test]
     fn what_exceeds_the_budget_comes_back_from_the_spool() {
         let spool = Spool::open(&std::env::temp_dir(), None).unwrap();
-        let mut partitions = Partitions::new((Format::Jsonl, Content::Records), 200_000, &spool);
+        let mut partitions =
+            Partitions::new((Format::Jsonl, Content::Records), None, 200_000, &spool);
         let text = "x".repeat(100);
         for row in 0..50_000usize {
             let number = partitions.number(["com.example.a", "com.example.b"][row % 2]);
@@ -270,7 +290,8 @@ mod tests {
     #[test]
     fn the_number_of_folders_is_bounded() {
         let spool = Spool::open(&std::env::temp_dir(), None).unwrap();
-        let mut partitions = Partitions::new((Format::Parquet, Content::Records), 1 << 20, &spool);
+        let mut partitions =
+            Partitions::new((Format::Parquet, Content::Records), None, 1 << 20, &spool);
         for name in 0..5000 {
             partitions.number(&format!("com.example.x{name}"));
         }
@@ -294,7 +315,8 @@ mod tests {
             partitions.place(others, Month::Of(7)),
             (others, Month::Mixed)
         );
-        let mut partitions = Partitions::new((Format::Parquet, Content::Records), 1 << 20, &spool);
+        let mut partitions =
+            Partitions::new((Format::Parquet, Content::Records), None, 1 << 20, &spool);
         let long = format!("com.example.{}", "x".repeat(250));
         let others = partitions.number(&long);
         assert_eq!(partitions.number(OTHERS), others);

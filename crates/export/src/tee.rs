@@ -89,7 +89,7 @@ struct PartManifest {
 }
 
 /// What the folder holds.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Manifest {
     version: u32,
     /// The form of its files.
@@ -146,6 +146,8 @@ impl Manifest {
 pub struct Teed {
     /// What the folder holds.
     pub manifest: Manifest,
+    /// Messages of this time that this version does not understand.
+    pub unknown: u64,
     /// Whether it was stopped.
     pub is_stopped: bool,
 }
@@ -157,7 +159,9 @@ pub struct Teed {
 pub fn tee(options: &Options, settings: &Settings, stop: &Stop) -> Result<Teed, Failure> {
     let folder = Folder::open(&options.folder)?;
     let (mut identity, manifest) = read_folder(options, settings.stream(), &folder)?;
-    let stopped = |manifest| Teed {
+    let before = manifest.unknown;
+    let stopped = |manifest: Manifest| Teed {
+        unknown: manifest.unknown - before,
         manifest,
         is_stopped: true,
     };
@@ -188,12 +192,12 @@ pub fn tee(options: &Options, settings: &Settings, stop: &Stop) -> Result<Teed, 
                 drop(progress);
                 let manifest = work.manifest;
                 return Ok(Teed {
+                    unknown: manifest.unknown - before,
                     manifest,
                     is_stopped,
                 });
             }
             Err(Fault::Failed(failure)) => return Err(failure),
-            // What was read of a part that is not done is read again.
             Err(Fault::Stream(error)) => tracing::warn!("{error}; reading again"),
         }
         connection = reader.into_connection();
@@ -297,6 +301,13 @@ fn read_folder(
     while let Some(part) = folder.read_json::<PartManifest>(&manifest_of(manifest.parts))? {
         manifest.add(&part);
     }
+    let told = folder.read_json::<Manifest>(MANIFEST)?;
+    if told.is_some_and(|told| told.parts > manifest.parts) {
+        let missing = folder.path(&manifest_of(manifest.parts));
+        return Err(Failure::new(format!("{}: missing", missing.display())).hint(
+            "restore it; or begin with a new folder, and publish everything once more: skyfill records --restart",
+        ));
+    }
     let removed = folder.remove(&|name, is_unfinished| match is_unfinished {
         true => is_ours(name),
         false => part_of(name).is_some_and(|part| part >= manifest.parts),
@@ -337,12 +348,14 @@ impl Work<'_> {
     fn read(&mut self, reader: &mut RecordReader) -> Result<bool, Fault> {
         loop {
             let options = self.options;
+            let known = self.manifest.collections.clone();
             let common = Common {
                 folder: self.folder,
                 format: options.format,
                 content: Content::Changes,
                 now: clock::now(None)?,
                 choice: &options.choice,
+                collections: Some(&known),
                 spool: &options.spool,
                 memory: usize::try_from(options.memory)
                     .unwrap_or(usize::MAX)
@@ -356,28 +369,31 @@ impl Work<'_> {
                 messages: 0,
                 unknown: 0,
             };
-            let Some(is_end) = self.fill(reader, &mut filling)? else {
-                return Ok(true);
+            let filled = match self.fill(reader, &mut filling) {
+                // What came before the fault is as good as any.
+                Err(Fault::Stream(error)) => Filled::Broken(error),
+                filled => filled?,
             };
+            if matches!(filled, Filled::Stopped) {
+                return Ok(true);
+            }
             if filling.messages > 0 && !self.finish(filling, reader)? {
                 return Ok(true);
             }
-            if is_end {
-                return Ok(false);
+            match filled {
+                Filled::Due | Filled::Stopped => {}
+                Filled::End => return Ok(false),
+                Filled::Broken(error) => return Err(error.into()),
             }
         }
     }
 
-    /// Fills a part. Whether the stream has nothing more; nothing if it was stopped.
-    fn fill(
-        &self,
-        reader: &mut RecordReader,
-        filling: &mut Filling<'_>,
-    ) -> Result<Option<bool>, Fault> {
+    /// Fills a part.
+    fn fill(&self, reader: &mut RecordReader, filling: &mut Filling<'_>) -> Result<Filled, Fault> {
         let (since, mut began) = (Instant::now(), None);
         loop {
             if self.stop.is_set() {
-                return Ok(None);
+                return Ok(Filled::Stopped);
             }
             match reader.next(WAIT)? {
                 Some(message) => {
@@ -385,13 +401,13 @@ impl Work<'_> {
                     filling.add(&message)?;
                     self.counter.add(1);
                 }
-                None if self.options.until_read && reader.is_at_end()? => return Ok(Some(true)),
+                None if self.options.until_read && reader.is_at_end()? => return Ok(Filled::End),
                 None => {}
             }
             // A part that waits for its first message begins anew, with the months of that time.
             let is_due = began.unwrap_or(since).elapsed() >= self.options.every;
             if is_due || filling.messages >= self.options.part_records {
-                return Ok(Some(false));
+                return Ok(Filled::Due);
             }
         }
     }
@@ -427,6 +443,18 @@ impl Work<'_> {
     }
 }
 
+/// Why a part is not filled further.
+enum Filled {
+    /// It is as large or as old as a part gets.
+    Due,
+    /// The stream has nothing more.
+    End,
+    /// The stream has to be opened again.
+    Broken(NatsError),
+    /// It was stopped.
+    Stopped,
+}
+
 /// A part that is being filled.
 struct Filling<'f> {
     part: Part<'f>,
@@ -448,11 +476,13 @@ impl Filling<'_> {
         let Some((text, told)) = told else {
             self.unknown += 1;
             self.part.count_unreadable(OTHERS);
-            tracing::warn!(
-                "message {} on {} is none that skyfill records sends",
-                message.sequence,
-                observe::printable(&message.subject)
-            );
+            if self.unknown.is_power_of_two() {
+                tracing::warn!(
+                    "message {} on {} is none that skyfill records sends",
+                    message.sequence,
+                    observe::printable(&message.subject)
+                );
+            }
             return Ok(());
         };
         if !self.part.has(&told.collection) {

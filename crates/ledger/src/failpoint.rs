@@ -36,6 +36,7 @@ pub const PLACES: &[&str] = &[
     "publishing",
     "rebuild",
     "remove",
+    "sent",
     "slice",
 ];
 

@@ -1,5 +1,5 @@
 //! Parts of repos (table `part`), each of which comes over one of several sockets. A repo is loaded
-//! when its last part is stored.
+//! when its last part is stored. And repos that a run sent to a stream, for consumers to store.
 
 use crate::repos::{self, Stored, is_binding};
 use postgres::{Error, GenericClient};
@@ -77,6 +77,38 @@ pub fn lock(
     } else {
         PartState::Wanted
     })
+}
+
+/// The accounts of repos that were sent to a stream and that no consumer has stored yet. Repos of
+/// which parts came over sockets are none of them.
+///
+/// # Errors
+/// The server refused.
+pub fn sent(client: &mut impl GenericClient, schema: &str) -> Result<Vec<String>, Error> {
+    let rows = client.query(
+        "SELECT did FROM skyfill.repo r WHERE schema_name = $1 AND state = 'coming'
+           AND NOT EXISTS (SELECT FROM skyfill.part p WHERE p.schema_name = $1 AND p.did = r.did)",
+        &[&schema],
+    )?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+/// Notes those of these repos as failed that no consumer has stored; how many.
+///
+/// # Errors
+/// The server refused.
+pub fn give_up(
+    client: &mut impl GenericClient,
+    schema: &str,
+    dids: &[String],
+) -> Result<u64, Error> {
+    client.execute(
+        "UPDATE skyfill.repo SET state = 'failed', error_code = 'not stored',
+           error = 'a consumer did not store it; the file that its --rejects names says why',
+           attempts = attempts + 1, next_attempt = now() + interval '1 hour' * 2 ^ least(attempts, 5)
+         WHERE schema_name = $1 AND state = 'coming' AND did = ANY($2)",
+        &[&schema, &dids],
+    )
 }
 
 /// Notes a part as stored, in the transaction that stores its rows. True if it was the last one:

@@ -15,7 +15,8 @@ use crate::column::column;
 pub enum State {
     /// It is to be fetched.
     Pending,
-    /// Some of its parts are stored, others are still to come over a socket.
+    /// It was sent to a stream, and a consumer is to store it; or some of its parts are stored, and
+    /// others are still to come over a socket.
     Partial,
     /// Nobody knows its host, or two hosts claim it, and it was not loaded before.
     Unresolved,
@@ -76,7 +77,7 @@ impl State {
     pub const fn term(self) -> &'static str {
         match self {
             Self::Pending => "pending",
-            Self::Partial => "pending, stored in part",
+            Self::Partial => "pending, sent or stored in part",
             Self::Unresolved => "pending, on no host that is known for certain",
             Self::Failed => "failed",
             Self::Loaded => "loaded",

@@ -17,6 +17,8 @@ const MOST_MESSAGES: usize = 256;
 const SUBJECTS: usize = 1 << 16;
 /// What the server says when the next message exceeds what is left of a request's bytes.
 const REQUEST_IS_FULL: &str = "Message Size Exceeds MaxBytes";
+/// What servers from 2.10 on say after the last message of a request that has bytes left.
+const REQUEST_IS_DONE: &str = "Batch Completed";
 
 /// Pulls the messages of one consumer, over one connection until that is lost.
 pub(crate) struct Pull {
@@ -74,14 +76,17 @@ impl Pull {
             if self.link.losses() != self.losses {
                 return Err(self.away("the connection was lost"));
             }
-            let is_late = self.asked.elapsed() > EXPIRES.saturating_mul(2);
-            if self.outstanding == 0 || is_late {
+            if self.outstanding == 0 {
                 self.ask(connection)?;
             }
             let now = Instant::now();
             let left = deadline.map_or(Duration::ZERO, |end| end.saturating_duration_since(now));
             let next = in_time(left, &mut self.messages);
             let Ok(message) = connection.wait(next) else {
+                // Only now: what has come meanwhile was waiting to be read.
+                if self.asked.elapsed() > EXPIRES.saturating_mul(2) {
+                    self.outstanding = 0;
+                }
                 return Ok(None);
             };
             let message = message.ok_or_else(|| self.away("the subscription has ended"))?;
@@ -95,10 +100,12 @@ impl Pull {
                 Some(StatusCode::NOT_FOUND | StatusCode::TIMEOUT) => self.outstanding = 0,
                 Some(status) => {
                     let text = message.description.unwrap_or_default();
-                    if !text.eq_ignore_ascii_case(REQUEST_IS_FULL) {
+                    if text.eq_ignore_ascii_case(REQUEST_IS_FULL) {
+                        self.outstanding = 0;
+                    } else if !text.eq_ignore_ascii_case(REQUEST_IS_DONE) {
                         return Err(self.away(&format!("{status} {text}")));
                     }
-                    self.outstanding = 0;
+                    // After the last message of a request, the next one may stand already.
                 }
             }
         }

@@ -10,6 +10,7 @@
 use crate::connect::{Connection, Link};
 use crate::error::NatsError;
 use crate::pull::Pull;
+use crate::room::numbers_of;
 use async_nats::Subject;
 use async_nats::jetstream::stream::{Info, RetentionPolicy};
 use async_nats::jetstream::{self, ErrorCode};
@@ -19,9 +20,12 @@ use std::time::Duration;
 
 /// Time until the server delivers a message again that was not acknowledged. Faults lead to another
 /// consumer; this only has to be longer than a part takes.
-const ACK_WAIT: Duration = Duration::from_secs(24 * 3600);
+const ACK_WAIT: Duration = Duration::from_secs(72 * 3600);
 /// How often it is looked for the stream.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// What helps when the stream lacks what was not read.
+const AGAIN: &str = "begin with a new folder; to have all records in it, publish them once more: skyfill records --restart";
 
 /// A message about a record.
 #[derive(Debug)]
@@ -52,6 +56,8 @@ pub struct RecordReader {
     connection: Connection,
     link: Link,
     pull: Pull,
+    /// Deliveries so far.
+    deliveries: u64,
     /// The highest message so far.
     highest: u64,
     /// Where to acknowledge that one.
@@ -79,8 +85,10 @@ impl RecordReader {
         let next = before.saturating_add(1);
         let name = name_of(mark, next);
         connection.persist(async || {
-            // What a start that was killed has left.
-            link.delete_consumer(&name).await?;
+            // What starts that were killed have left: this one, and the one before the one before.
+            for left in [next, before.saturating_sub(1)] {
+                link.delete_consumer(&name_of(mark, left)).await?;
+            }
             link.create_reader(&name, mark.through.saturating_add(1))
                 .await
         })?;
@@ -95,6 +103,7 @@ impl RecordReader {
             connection,
             link,
             pull,
+            deliveries: 0,
             highest: mark.through,
             reply: None,
         })
@@ -118,12 +127,16 @@ impl RecordReader {
             message,
             context: self.link.jetstream.clone(),
         };
-        let (sequence, delivered) = match message.info() {
-            Ok(info) => (info.stream_sequence, info.delivered),
+        let (sequence, delivery) = match message.info() {
+            Ok(info) => (info.stream_sequence, info.consumer_sequence),
             Err(error) => return Err(self.pull.away(&error.to_string())),
         };
-        if sequence <= self.highest || delivered > 1 {
-            return Err(self.pull.away("messages came twice"));
+        self.deliveries = self.deliveries.saturating_add(1);
+        // Acknowledged are all up to one: none may be missing between.
+        if delivery != self.deliveries || sequence <= self.highest {
+            return Err(self
+                .pull
+                .away("messages were lost on the way, or came twice"));
         }
         self.highest = sequence;
         self.reply = message.message.reply;
@@ -158,7 +171,13 @@ impl RecordReader {
     pub fn is_at_end(&self) -> Result<bool, NatsError> {
         let link = &self.link;
         let info = self.connection.persist(async || link.stream_info().await)?;
-        Ok(info.is_none_or(|info| info.state.last_sequence <= self.highest))
+        let Some(info) = info else {
+            return Err(NatsError::Refused(
+                format!("{}: it was deleted", self.shown()),
+                AGAIN.to_owned(),
+            ));
+        };
+        Ok(info.state.messages == 0 || info.state.last_sequence <= self.highest)
     }
 
     /// The connection, to open the stream again.
@@ -201,8 +220,7 @@ fn check(
     let refused = |why: String| {
         Err(NatsError::Refused(
             format!("{shown}: {why}"),
-            "begin with a new folder; to have all records in it, publish them once more: skyfill records --restart"
-                .to_owned(),
+            AGAIN.to_owned(),
         ))
     };
     let (first, last) = (info.state.first_sequence, info.state.last_sequence);
@@ -211,6 +229,9 @@ fn check(
             format!("{shown}: it is a work queue, so each message has one reader"),
             "name the stream of skyfill records with --nats-stream, without -records".to_owned(),
         ));
+    }
+    if info.config.retention == RetentionPolicy::Interest {
+        require_quick_acknowledgements(link)?;
     }
     if mark.consumer == 0 {
         if first > 1 {
@@ -244,6 +265,33 @@ fn check(
     Ok(())
 }
 
+/// Refuses servers that take ever longer for an acknowledgement of all messages up to one, in a
+/// stream that keeps messages until they are read: a step for each message that the stream ever had
+/// (`processAckMsg` in `server/consumer.go` of nats-server, from 2.10.16 on; mended in 2.10.28 and
+/// 2.11.2).
+fn require_quick_acknowledgements(link: &Link) -> Result<(), NatsError> {
+    let version = link.client.server_info().version;
+    if !are_slow(&version) {
+        return Ok(());
+    }
+    Err(NatsError::Refused(
+        format!(
+            "{}: nats-server {version} takes ever longer to let go of messages that were read",
+            link.shown
+        ),
+        "use nats-server 2.10.28, 2.11.2 or later, or a stream without --nats-until-read"
+            .to_owned(),
+    ))
+}
+
+/// Whether this version of a server is one of those.
+fn are_slow(version: &str) -> bool {
+    numbers_of(version).is_some_and(|numbers| {
+        ([2, 10, 16]..=[2, 10, 27]).contains(&numbers)
+            || ([2, 11, 0]..=[2, 11, 1]).contains(&numbers)
+    })
+}
+
 impl Link {
     async fn has_consumer(&self, name: &str) -> Result<bool, NatsError> {
         let subject = format!("CONSUMER.INFO.{}.{name}", self.stream);
@@ -274,6 +322,21 @@ impl Link {
         match self.api::<Value>(&subject, &request).await? {
             Ok(_) => Ok(()),
             Err(error) => Err(self.refused_by(&error, "read the stream")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::are_slow;
+
+    #[test]
+    fn versions_that_acknowledge_slowly_are_known() {
+        for slow in ["2.10.16", "2.10.22", "2.10.27", "2.11.0-RC.1", "2.11.1"] {
+            assert!(are_slow(slow), "{slow}");
+        }
+        for quick in ["2.9.10", "2.10.15", "2.10.28", "2.11.2", "2.12.0", "next"] {
+            assert!(!are_slow(quick), "{quick}");
         }
     }
 }

@@ -29,9 +29,13 @@ pub(crate) fn limit(bytes: u64) -> i64 {
 
 /// Whether this version of a server counts less than it stores.
 fn overlooks(version: &str) -> bool {
+    numbers_of(version).is_none_or(|numbers| numbers < COUNTS_RIGHT)
+}
+
+/// The three numbers of a server's version.
+pub(crate) fn numbers_of(version: &str) -> Option<[u64; 3]> {
     let mut numbers = version.split(['.', '-']).map(|part| part.parse().ok());
-    let numbers: Option<Vec<u64>> = (0..3).map(|_| numbers.next().flatten()).collect();
-    numbers.is_none_or(|numbers| numbers.as_slice() < COUNTS_RIGHT.as_slice())
+    Some([numbers.next()??, numbers.next()??, numbers.next()??])
 }
 
 /// Bytes of headers as they are sent and stored.

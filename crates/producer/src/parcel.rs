@@ -175,63 +175,39 @@ impl handoff::send_frames::FramedParcel for FramedParcel {
     }
 
     fn write_frames(&self, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-        let mut piece = Vec::with_capacity(PIECE_BYTES + (64 << 10));
         let checked = match &self.to_send {
             ToSend::Repo(checked) => checked,
             ToSend::Status(did, status) => {
+                let mut piece = Vec::new();
                 frames::append_status(&mut piece, did, status);
                 return out(&piece);
             }
         };
         let number = |value: usize| u8::try_from(value).unwrap_or(u8::MAX);
-        frames::append_part(
-            &mut piece,
-            &PartHeader {
-                did: checked.repo.did().to_owned(),
-                pds: checked.line.pds.clone(),
-                part: number(self.socket),
-                parts: number(self.sockets),
-                commit: checked.repo.commit().block.clone(),
-                car_bytes: checked.bytes(),
-                now: self.now,
-            },
-        );
-        let mut entries = 0u64;
+        let header = PartHeader {
+            did: checked.repo.did().to_owned(),
+            pds: checked.line.pds.clone(),
+            part: number(self.socket),
+            parts: number(self.sockets),
+            commit: checked.repo.commit().block.clone(),
+            car_bytes: checked.bytes(),
+            now: self.now,
+        };
+        // What has no collection is nobody's: it goes to the first socket.
+        let is_ours = |key: &[u8]| {
+            let collection = atrepo::syntax::split_key(key);
+            let collection = collection.map_or("", |(collection, _)| collection);
+            socket_of(collection, self.sockets) == self.socket
+        };
         let mut pages = Pages::default();
-        let outcome = checked
-            .repo
-            .raw_entries(|key, cid, block| -> Result<(), End> {
-                pages.read_entry(checked.repo.car());
-                // What has no collection is nobody's: it goes to the first socket.
-                let collection =
-                    atrepo::syntax::split_key(key).map_or("", |(collection, _)| collection);
-                if socket_of(collection, self.sockets) != self.socket {
-                    return Ok(());
-                }
-                entries += 1;
-                match block {
-                    Ok(block) => frames::append_entry(&mut piece, key, &cid, block),
-                    Err(error) => frames::append_unread(&mut piece, key, &cid, &error),
-                }
-                if piece.len() >= PIECE_BYTES {
-                    out(&piece).map_err(End::Socket)?;
-                    piece.clear();
-                }
-                Ok(())
-            });
-        match outcome {
-            Ok(()) => {}
-            Err(End::Socket(error)) => return Err(error),
-            // It was checked as a whole; only a broken disk can have changed it since.
-            Err(End::Repo(error)) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
-        }
+        let watch = |body: &fetch::Body| pages.read_entry(body);
+        handoff::write_part(&checked.repo, &header, is_ours, watch, out)?;
         let summary = checked.summary;
         checked
             .records
             .store(summary.entries - summary.unusable, Ordering::Relaxed);
         checked.unusable.store(summary.unusable, Ordering::Relaxed);
-        frames::append_end(&mut piece, entries);
-        out(&piece)
+        Ok(())
     }
 
     fn settle(self, outcome: Result<(), String>) {

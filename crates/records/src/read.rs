@@ -57,6 +57,8 @@ struct Repo {
     /// The highest number of a note, and how many there are; nothing in the first round.
     notes: Option<(i64, u32)>,
     is_whole: bool,
+    /// The notes that stand for all of its records.
+    whole_notes: Vec<i64>,
     /// Its records that are to be published, by URI, and whether they were not there before.
     keys: HashMap<String, bool>,
 }
@@ -111,7 +113,8 @@ impl Reader<'_> {
         };
         let is_one = repos.len() == 1;
         let whole = repos.iter().find(|(_, repo)| is_one && repo.is_whole);
-        let whole = whole.map(|(did, _)| did.clone());
+        // Other notes of the repo stay: what went is noted by them alone.
+        let whole = whole.map(|(did, repo)| (did.clone(), repo.whole_notes.clone()));
         let written = writing.write(&mut txn, &mut repos)?;
         // After an error, rows that were not read are dropped.
         txn.commit()?;
@@ -120,7 +123,10 @@ impl Reader<'_> {
         Ok(match written {
             Ok(()) => Ok(Next::Batch(Batch { messages, done })),
             Err(Refused::TooLarge(failure)) => Ok(Next::TooLarge {
-                repo: whole.map(|did| (did, done)),
+                repo: whole.map(|(did, notes)| match done {
+                    Done::Notes(_) => (did, Done::Notes(notes)),
+                    Done::Round(to) => (did, Done::Round(to)),
+                }),
                 failure,
             }),
             Err(Refused::Failed(failure)) => Err(failure),
@@ -163,7 +169,10 @@ impl Reader<'_> {
                 Some(uri) => {
                     repo.keys.entry(uri).or_insert(note.is_create);
                 }
-                None => repo.is_whole = true,
+                None => {
+                    repo.is_whole = true;
+                    repo.whole_notes.push(note.number);
+                }
             }
         }
         Ok((repos, Done::Notes(numbers)))

@@ -189,6 +189,7 @@ pub(crate) fn load(
         spool: spool(&hosts.spool)?,
         directory: directory_of(hosts),
         worker: worker(&args.worker),
+        transport: None,
         follows: false,
     })
 }

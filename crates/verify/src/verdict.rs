@@ -179,7 +179,10 @@ fn missing(coverage: &Coverage, compared: &Compared) -> Vec<String> {
                 "repo is on no host that is known for certain",
                 "repos are on no host that is known for certain",
             ),
-            State::Partial => ("repo is stored in part", "repos are stored in part"),
+            State::Partial => (
+                "repo is sent or stored in part",
+                "repos are sent or stored in part",
+            ),
             _ => ("repo is pending", "repos are pending"),
         };
         add(

@@ -73,10 +73,10 @@ impl KeptPart {
 
     fn write_out(&mut self) -> io::Result<()> {
         if self.in_file > MAX_BYTES {
-            return Err(io::Error::other(format!(
-                "it is larger than {} GiB",
-                MAX_BYTES >> 30
-            )));
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("it is larger than {} GiB", MAX_BYTES >> 30),
+            ));
         }
         let file = match &mut self.file {
             Some(file) => file,

@@ -394,34 +394,56 @@ impl Reader<'_> {
         KeptPart::new(self.context.parts.spool(), &self.owner)
     }
 
-    /// The pieces of an upload that was not kept, of so many bytes. While others take the space of
-    /// the spool, the shard is read again.
-    fn read_again(&self, sequences: &[u64], bytes: u64) -> Result<Result<KeptPart, String>, Fault> {
-        let mut kept = self.nothing_kept();
+    /// The pieces of an upload that was not kept, of so many bytes. It has precedence over uploads
+    /// that are not complete. While others take the space of the spool, or something is wrong with
+    /// it, the shard is read again.
+    fn read_again(
+        &mut self,
+        sequences: &[u64],
+        bytes: u64,
+    ) -> Result<Result<KeptPart, String>, Fault> {
+        let mut has_given_up = false;
+        loop {
+            let mut kept = self.nothing_kept();
+            let error = match self.read_pieces(sequences, &mut kept)? {
+                Ok(()) => return Ok(Ok(kept)),
+                Err(error) => error,
+            };
+            if self.is_hopeless(&error, bytes) {
+                return Ok(Err(error.to_string()));
+            }
+            if std::mem::replace(&mut has_given_up, true) {
+                return Err(Disconnect::Part(error.to_string()).into());
+            }
+            drop(kept);
+            self.uploads.give_up_files();
+        }
+    }
+
+    fn read_pieces(&self, sequences: &[u64], kept: &mut KeptPart) -> Result<io::Result<()>, Fault> {
         for (at, sequence) in sequences.iter().enumerate() {
             let content = self.messages.content_of(*sequence)?;
             let piece = match at {
                 0 => match without_magic(&content) {
                     Ok(piece) => piece,
-                    Err(why) => return Ok(Err(why)),
+                    Err(why) => return Ok(Err(io::Error::new(io::ErrorKind::InvalidData, why))),
                 },
                 _ => content.as_ref(),
             };
-            match kept.add_piece(piece, false) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::StorageFull && self.may_fit(bytes) => {
-                    return Err(Disconnect::Part(error.to_string()).into());
-                }
-                Err(error) => return Ok(Err(error.to_string())),
+            if let Err(error) = kept.add_piece(piece, false) {
+                return Ok(Err(error));
             }
         }
-        Ok(Ok(kept))
+        Ok(Ok(()))
     }
 
-    /// Whether a complete part of so many bytes finds space in the spool at some time: half of it
-    /// may be taken by uploads that never go on.
-    fn may_fit(&self, bytes: u64) -> bool {
-        bytes <= self.context.parts.spool().most_of_one() / 2
+    /// Whether a complete part of so many bytes could never be kept.
+    fn is_hopeless(&self, error: &io::Error, bytes: u64) -> bool {
+        match error.kind() {
+            io::ErrorKind::FileTooLarge | io::ErrorKind::InvalidData => true,
+            io::ErrorKind::StorageFull => bytes > self.context.parts.spool().most_of_one(),
+            _ => false,
+        }
     }
 
     /// Drops uploads that do not go on, when nothing else has come.

@@ -80,7 +80,7 @@ impl Upload {
 }
 
 /// The uploads of a shard. Somebody may begin as many as the server delivers without an
-/// acknowledgement, some 260,000: no step goes over all of them.
+/// acknowledgement, some 260,000: no step but giving up the files goes over all of them.
 pub(super) struct Uploads {
     spool: Spool,
     owner: Arc<str>,
@@ -162,6 +162,14 @@ impl Uploads {
         self.open.entry(subject.to_owned()).or_insert(upload)
     }
 
+    /// Gives the files up: the pieces are read again when their parts are complete.
+    pub(super) fn give_up_files(&mut self) {
+        if self.files > 0 {
+            self.open.values_mut().for_each(|upload| upload.kept = None);
+            self.files = 0;
+        }
+    }
+
     fn remove(&mut self, subject: &str) -> Option<Upload> {
         let upload = self.open.remove(subject)?;
         self.files -= usize::from(upload.kept.is_some());
@@ -216,8 +224,14 @@ impl Upload {
         if let Some(kept) = &mut self.kept {
             match kept.add_piece(piece, !is_last) {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => self.kept = None,
-                Err(error) => return Err(error.to_string()),
+                Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                    return Err(error.to_string());
+                }
+                // Whatever is wrong with the spool: it is read again.
+                Err(error) => {
+                    tracing::debug!("{}: {error}", self.subject);
+                    self.kept = None;
+                }
             }
         }
         Ok(is_last)

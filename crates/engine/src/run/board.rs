@@ -79,6 +79,8 @@ pub(crate) struct Board {
     pub(crate) failed: Counter,
     pub(crate) moved: Counter,
     pub(crate) unchanged: Counter,
+    /// Repos that a stream has, for consumers to store.
+    pub(crate) sent: Counter,
     pub(crate) retried: Counter,
     pub(crate) again: Counter,
     /// Commits of a rev that is stored with another one.
@@ -111,6 +113,7 @@ impl Board {
             failed: Counter::counted("repos_failed", "failed"),
             moved: Counter::counted("repos_moved", "moved"),
             unchanged: Counter::counted("repos_unchanged", "unchanged"),
+            sent: Counter::counted("repos_sent", "sent"),
             retried: Counter::counted("retries", "retries"),
             again: Counter::counted("repos_lost", "to fetch again"),
             forks: Counter::counted("forks", "other commits of a stored rev"),
@@ -137,6 +140,7 @@ impl Board {
             &self.failed,
             &self.moved,
             &self.unchanged,
+            &self.sent,
             &self.retried,
             &self.again,
             &self.forks,
@@ -235,6 +239,25 @@ impl Board {
         self.settle(repo.lease);
     }
 
+    /// A stream has a repo of so many records and bytes. It is settled when the ledger knows.
+    pub(crate) fn on_sent(&self, did: &str, lease: i64, records: u64, bytes: u64) {
+        self.records.add(records);
+        self.bytes.add(bytes);
+        let mut yields = self.lock_yields();
+        let of_host = yields.entry(lease).or_default();
+        of_host.records += records;
+        of_host.bytes += bytes;
+        drop(yields);
+        self.note(Note {
+            did: did.to_owned(),
+            lease,
+            state: State::Partial,
+            code: None,
+            error: None,
+            proof: None,
+        });
+    }
+
     /// The result of a repo is for the ledger; it is settled when it is there
     /// ([`Board::on_noted`]).
     pub(crate) fn note(&self, note: Note) {
@@ -289,13 +312,14 @@ impl Board {
                             of_host.failed += 1;
                             of_host.trouble = note.code.or(of_host.trouble);
                         }
-                        State::Loaded => of_host.good += 1,
+                        State::Loaded | State::Partial => of_host.good += 1,
                         _ => of_host.absent += 1,
                     }
                     drop(yields);
                     match note.state {
                         State::Failed => self.failed.add(1),
                         State::Loaded => self.unchanged.add(1),
+                        State::Partial => self.sent.add(1),
                         _ => self.inactive.add(1),
                     }
                     self.settle(note.lease);

@@ -85,11 +85,26 @@ pub(crate) struct Encoding {
 }
 
 /// What is known of a repo beside its CAR.
-struct Wanted {
-    open: Open,
-    host: String,
-    lease: i64,
+pub(super) struct Wanted {
+    pub(super) open: Open,
+    pub(super) host: String,
+    pub(super) lease: i64,
     known: Option<Known>,
+}
+
+impl Encode {
+    /// What is known of the repo, and what else there is of it.
+    pub(super) fn into_parts(
+        self,
+    ) -> (Wanted, Body, OwnedSemaphorePermit, oneshot::Sender<Encoded>) {
+        let wanted = Wanted {
+            open: self.open,
+            host: self.host,
+            lease: self.lease,
+            known: self.known,
+        };
+        (wanted, self.body, self.memory, self.answer)
+    }
 }
 
 /// Why a repo could not be opened.
@@ -143,18 +158,7 @@ pub(crate) fn work(shared: &Encoding, number: usize, work: &Receiver<Encode>, lo
             next.open.did,
             next.body.len()
         ));
-        let Encode {
-            body,
-            memory,
-            answer,
-            ..
-        } = next;
-        let wanted = Wanted {
-            open: next.open,
-            host: next.host,
-            lease: next.lease,
-            known: next.known,
-        };
+        let (wanted, body, memory, answer) = next.into_parts();
         if let (true, Ok(now)) = (shared.is_stream, clock::now(None)) {
             encoder.set_now(now);
         }
@@ -203,30 +207,62 @@ fn hand_on_to(
 fn encode(
     shared: &Encoding,
     wanted: &Wanted,
-    (body, memory): (Body, &mut Option<OwnedSemaphorePermit>),
+    from: (Body, &mut Option<OwnedSemaphorePermit>),
     encoder: &mut Encoder,
     probes: &mut Probes,
     hand_on: &mut load::HandOn<'_>,
 ) -> Encoded {
-    if shared.board.stop.is_set() {
-        return Encoded::Lost;
-    }
-    failpoint::pass("encode");
     let mut pages = Pages::default();
-    let (repo, _index) = match open(shared, wanted, body, &mut pages) {
-        Ok(opened) => opened,
+    let Accepted {
+        repo,
+        proof,
+        is_fork,
+        _index,
+    } = match accept(shared, wanted, from, &mut pages) {
+        Ok(accepted) => accepted,
         Err(encoded) => return encoded,
     };
+    repo.car().let_go();
+    let origin = Origin {
+        lease: wanted.lease,
+        proof,
+        is_fork,
+    };
+    make_rows(shared, &repo, origin, &mut pages, encoder, probes, hand_on)
+}
+
+/// A repo that is believed and is not stored as it is; its entries are not checked yet.
+pub(super) struct Accepted<'e> {
+    pub(super) repo: Repo<Body>,
+    pub(super) proof: Option<Proof>,
+    pub(super) is_fork: bool,
+    /// Memory for the index of its blocks.
+    pub(super) _index: Option<Reservation<'e>>,
+}
+
+/// Opens a CAR, weighs its commit against what is known and stored, and adds it to the archive; or
+/// the result of it.
+pub(super) fn accept<'e>(
+    shared: &'e Encoding,
+    wanted: &Wanted,
+    (body, memory): (Body, &mut Option<OwnedSemaphorePermit>),
+    pages: &mut Pages,
+) -> Result<Accepted<'e>, Encoded> {
+    if shared.board.stop.is_set() {
+        return Err(Encoded::Lost);
+    }
+    failpoint::pass("encode");
+    let (repo, index) = open(shared, wanted, body, pages)?;
     let (proof, is_fork) = match weigh(&repo, &wanted.open, &wanted.host, wanted.known.as_ref()) {
         Weighed::Store { proof, is_fork } => (proof, is_fork),
-        Weighed::Unchanged(proof) => return Encoded::Unchanged(proof),
-        Weighed::Refused(code, why) => return Encoded::Refused(code, why),
+        Weighed::Unchanged(proof) => return Err(Encoded::Unchanged(proof)),
+        Weighed::Refused(code, why) => return Err(Encoded::Refused(code, why)),
         Weighed::Doubtful => {
             let Some(memory) = memory.take() else {
-                return Encoded::Lost;
+                return Err(Encoded::Lost);
             };
             let commit = Box::new(repo.commit().clone());
-            return Encoded::Doubtful(commit, repo.into_car(), memory);
+            return Err(Encoded::Doubtful(commit, repo.into_car(), memory));
         }
     };
     if is_fork {
@@ -241,15 +277,14 @@ fn encode(
             repo.car(),
         )
     {
-        return Encoded::NotKept(why);
+        return Err(Encoded::NotKept(why));
     }
-    repo.car().let_go();
-    let origin = Origin {
-        lease: wanted.lease,
+    Ok(Accepted {
+        repo,
         proof,
         is_fork,
-    };
-    make_rows(shared, &repo, origin, &mut pages, encoder, probes, hand_on)
+        _index: index,
+    })
 }
 
 /// Reads a CAR and reserves memory for the index of its blocks; or the result of it.

@@ -3,7 +3,7 @@
 //! The ledger in the database holds the pending work (`feeder`) and the phase that the run has
 //! reached (`phases`). In between are stages that are connected by bounded channels (`stages`):
 //! tasks fetch (`fetching`), threads check and encode (`encoding`), threads load
-//! (`load::loading`). Everything that waits between them counts against the memory of the run
+//! (`load::loading`). With a transport, threads check and send instead (`sending`). Everything that waits between them counts against the memory of the run
 //! (`memory`).
 //!
 //! [`run()`] adds the named repos and loads them. `load_pending` loads pending repos; catching up
@@ -27,6 +27,7 @@ mod options;
 mod pending;
 pub(crate) mod phases;
 mod scale;
+mod sending;
 mod server_watch;
 mod session;
 pub(crate) mod stages;
@@ -48,6 +49,7 @@ pub use phases::RunOutcome;
 pub(crate) use scale::LOOK_UPS_AT_ONCE;
 pub(crate) use scale::free_connections;
 pub use scale::{Scale, Wanted};
+pub use sending::Transport;
 pub use session::Session;
 pub(crate) use stages::indexed_columns;
 pub use whole::{RunEnd, has_other_workers, run};

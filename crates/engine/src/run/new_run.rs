@@ -15,14 +15,16 @@ pub struct NewRun {
     pub mode: Option<Mode>,
     /// Its collections and notifications; nothing means those of the last one.
     pub choice: Option<Requested>,
+    /// Whether consumers store its repos, as a whole and as a merge.
+    pub is_sent: bool,
 }
 
 impl NewRun {
     /// How a new run loads, where `filled` is a table with rows.
     pub(crate) fn mode_over(&self, filled: Option<&str>) -> Mode {
         self.mode.unwrap_or(match filled {
-            Some(_) => Mode::Merge,
-            None => Mode::Fresh,
+            None if !self.is_sent => Mode::Fresh,
+            _ => Mode::Merge,
         })
     }
 
@@ -51,6 +53,8 @@ impl NewRun {
         is_joining: bool,
     ) -> Result<(), Failure> {
         let refused = |error: postgres::Error| database.failure(error);
+        let is_part = self.choice.as_ref().is_some_and(Requested::narrows);
+        self.require_sendable(self.mode.unwrap_or(Mode::Merge), is_part)?;
         let last = runs::last(client, &database.schema).map_err(refused)?;
         if let Some(run) = last.as_ref().filter(|run| run.phase != Phase::Done) {
             if let Some(mode) = self.mode.filter(|mode| is_joining && *mode != run.mode) {
@@ -62,10 +66,11 @@ impl NewRun {
                 ))
                 .hint("leave the option out to load as they do"));
             }
-            return self
-                .choice
-                .as_ref()
-                .map_or(Ok(()), |requested| requested.require_of(run));
+            if let Some(requested) = &self.choice {
+                requested.require_of(run)?;
+            }
+            let is_part = Selection::of(run) != Selection::everything();
+            return self.require_sendable(run.mode, is_part);
         }
         let filled = fresh::filled_table(client, &database.schema).map_err(refused)?;
         match (self.mode_over(filled), filled) {
@@ -73,7 +78,26 @@ impl NewRun {
                 database,
                 &FreshError::NotEmpty(table.to_owned()),
             )),
-            (mode, _) => self.selection(mode, last.as_ref(), database).map(drop),
+            (mode, _) => {
+                let selection = self.selection(mode, last.as_ref(), database)?;
+                self.require_sendable(mode, selection != Selection::everything())
+            }
+        }
+    }
+
+    /// Makes sure that consumers, which know nothing of the run, can store its repos.
+    fn require_sendable(&self, mode: Mode, is_part: bool) -> Result<(), Failure> {
+        let refused = |why: &str| {
+            Err(
+                Failure::usage(format!("with --transport, consumers store repos {why}"))
+                    .hint("leave the option out to load in this process"),
+            )
+        };
+        match mode {
+            _ if !self.is_sent => Ok(()),
+            Mode::Fresh => refused("as a merge, and this run loads fresh"),
+            Mode::Merge if is_part => refused("as a whole, and this run loads a part of each"),
+            Mode::Merge => Ok(()),
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::documents::Directory;
 use crate::identities::{Documents, HandleMode};
 use crate::run::new_run::NewRun;
 use crate::run::scale::Scale;
+use crate::run::sending::Transport;
 use crate::run::worker::WorkerOptions;
 use archive::{Access, Place};
 use fetch::Spool;
@@ -118,6 +119,8 @@ pub struct LoadOptions {
     pub directory: Directory,
     /// What the process is as one of the workers on its database.
     pub worker: WorkerOptions,
+    /// The stream to which repos are sent, if consumers store them.
+    pub transport: Option<Transport>,
     /// Whether the event stream is followed afterwards.
     pub follows: bool,
 }

@@ -8,6 +8,7 @@ use crate::run::board::Board;
 use crate::run::feeder::Fed;
 use crate::run::new_run::NewRun;
 use crate::run::phases::{self, Finish, RunOutcome};
+use crate::run::sending;
 use crate::run::session::Session;
 use crate::run::stages;
 use archive::Archive;
@@ -202,6 +203,11 @@ fn rounds(
                 return Ok(Done::stopped(run, Some(&board)));
             }
             counts.get_or_insert_with(|| Counts::of(&board));
+            if let Some(transport) = &session.options.transport
+                && !sending::wait_until_stored(session, transport)?
+            {
+                return Ok(Done::stopped(run, Some(&board)));
+            }
             run = phases::loaded(database, run)?;
         }
         match phases::finish(session, &mut run, rounds < MOST_ROUNDS)? {

@@ -8,6 +8,7 @@ use crate::run::feeder::{self, Fed, Feeder, Job};
 use crate::run::fetching::{self, Fetching};
 use crate::run::in_order::InOrderFeed;
 use crate::run::memory::Memory;
+use crate::run::sending::Sending;
 use crate::run::server_watch::ServerWatch;
 use crate::run::session::Session;
 use crate::run::worker;
@@ -20,6 +21,7 @@ use ledger::runs::{Mode, Phase, Run};
 use load::freeze::Freezer;
 use load::loading::{Loaders, Loading, Message};
 use load::{LoaderOptions, fresh};
+use nats::NatsError;
 use observe::{Lane, Progress, registry};
 use process::{Budget, Database, Failure, clock, threads};
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -161,11 +163,15 @@ impl<'s> Stages<'s> {
         let in_order = archive.clone().filter(|archive| archive.has_order());
         let from_network = archive.is_none();
         let fetching = Arc::new(self.fetching(archive, &turns, encode)?);
+        let sending = self.open_stream()?;
         let fed = std::thread::scope(|scope| {
             let loaders = &loaders;
             let broke_off = move |why: String| board.break_off(why);
             self.start_loaders(scope, ends, loaders);
-            let encoders = self.start_encoders(scope, encodes, loaders);
+            let encoders = match &sending {
+                Some(sending) => self.start_senders(scope, encodes, sending),
+                None => self.start_encoders(scope, encodes, loaders),
+            };
             let fetched = session
                 .runtime
                 .spawn(fetching::fetch_all(fetching, next_jobs));
@@ -187,6 +193,11 @@ impl<'s> Stages<'s> {
             loaders.end();
             fed
         });
+        if let Some(Err(error)) = sending.map(Sending::finish)
+            && error != NatsError::Stopped
+        {
+            return Err(error.into());
+        }
         fed.unwrap_or(Ok(Fed::Stopped))
             .map_err(|error| broke_off(session.database, &error.to_string()))
     }
@@ -251,6 +262,31 @@ impl<'s> Stages<'s> {
             let broke_off = |why: String| self.board.break_off(why);
             let work = move || encoding::work(&self.encoding, number, &encodes, loaders);
             scope.spawn(move || threads::guarded("an encoding thread", broke_off, work))
+        };
+        let started = (0..self.threads).map(start).collect();
+        drop(encodes);
+        started
+    }
+
+    /// The stream that repos are sent to, if consumers store them.
+    fn open_stream(&self) -> Result<Option<Sending>, Failure> {
+        let transport = self.session.options.transport.as_ref();
+        let opened = transport.map(|transport| Sending::open(transport, &self.session.stop));
+        Ok(opened.transpose()?)
+    }
+
+    /// The same for threads that send repos instead.
+    fn start_senders<'scope>(
+        &'scope self,
+        scope: &'scope std::thread::Scope<'scope, '_>,
+        encodes: Receiver<Encode>,
+        sending: &'scope Sending,
+    ) -> Vec<std::thread::ScopedJoinHandle<'scope, Option<()>>> {
+        let start = |_| {
+            let encodes = encodes.clone();
+            let broke_off = |why: String| self.board.break_off(why);
+            let work = move || sending.work(&self.encoding, &encodes);
+            scope.spawn(move || threads::guarded("a sending thread", broke_off, work))
         };
         let started = (0..self.threads).map(start).collect();
         drop(encodes);

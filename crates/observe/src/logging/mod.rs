@@ -25,6 +25,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 const OURS: &[&str] = &[
     "appview",
     "archive",
+    "arguments",
     "atrepo",
     "bench",
     "commandline",

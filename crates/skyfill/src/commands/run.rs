@@ -5,7 +5,9 @@ use crate::commands::{begin, doctor, follow, judged, plan, stopped};
 use crate::{fetch_args, signals};
 use arguments::{LoadArgs, LoadMode, RunArgs};
 use engine::certificate;
-use engine::run::{self, Around, Done, LoadOptions, NewRun, Options, Repos, Requested, Session};
+use engine::run::{
+    self, Around, Done, LoadOptions, NewRun, Options, Repos, Requested, Session, Transport,
+};
 use ledger::coverage::Coverage;
 use ledger::runs::Mode;
 use observe::Workers;
@@ -56,6 +58,7 @@ pub(crate) fn run(given: &RunArgs) -> Result<Ended, Failure> {
         }
     }
     let load = LoadOptions {
+        transport: transport(&args)?,
         follows: args.follow,
         ..fetch_args::load(&args.load, &options.source, &database)?
     };
@@ -132,8 +135,18 @@ fn options(args: &RunArgs, did_file: Option<DidFile>) -> Result<Options, Failure
                 LoadMode::Merge => Some(Mode::Merge),
             },
             choice: Some(choice),
+            is_sent: args.transport.transport.is_some(),
         },
     })
+}
+
+/// The stream that repos are sent to, if the arguments name one.
+fn transport(args: &RunArgs) -> Result<Option<Transport>, Failure> {
+    let settings = args.transport.settings()?;
+    Ok(settings.map(|settings| Transport {
+        settings,
+        limits: args.new_stream.limits(),
+    }))
 }
 
 /// Reports what a run did, and what the database holds now.

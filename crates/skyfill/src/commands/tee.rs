@@ -42,11 +42,11 @@ pub(crate) fn run(args: &TeeArgs) -> Result<Ended, Failure> {
     if teed.is_stopped && args.until_read {
         return Ok(stopped());
     }
-    if manifest.unknown > 0 {
-        let unknown = counted(manifest.unknown, "message");
+    if teed.unknown > 0 {
+        let unknown = counted(teed.unknown, "message");
         observe::log!(
             "{unknown} that skyfill records did not send, or that this version does not understand"
         );
     }
-    Ok(Ended::well_if(manifest.unknown == 0))
+    Ok(Ended::well_if(teed.unknown == 0))
 }

@@ -340,6 +340,57 @@ fn a_part_that_no_database_takes_does_not_hold_up_its_shard() {
     scene.assert_stored(&db, &server);
 }
 
+/// A run that has consumers store its repos, killed on the way, ends as one that stores them itself.
+/// What no consumer stored has failed, and is sent again later.
+#[test]
+fn a_run_may_have_consumers_store_its_repos() {
+    let (scene, dir) = (scene(), folder());
+    let file = scene.did_file(dir.path(), &scene.net.dids);
+    let reference = TestDb::migrated();
+    let mut alone = run_load(&reference.url);
+    run_well(alone.arg(&file).args(["--mode", "merge"]));
+    let (server, db) = (Nats::start(SMALL), TestDb::migrated());
+    let run = |args: &[&str]| {
+        let mut command = run_load(&db.url);
+        command.args(["--transport", &server.url()]).args(args);
+        command
+    };
+    let file = file.to_str().unwrap();
+    for wrong in [["--mode", "fresh"], ["--collections", "likes"]] {
+        let output = run(&[file, wrong[0], wrong[1]]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+        let text = told(&output);
+        assert!(text.contains("with --transport, consumers store"), "{text}");
+    }
+    let mut killed = run(&[file]);
+    let output = killed.env("SKYFILL_FAILPOINT", "sent=5").output().unwrap();
+    assert_eq!(output.status.code(), None, "{}", told(&output));
+    // All of them come to the stream, and are lost there.
+    let mut running = Watched::start(&mut run(&[]));
+    running.wait_for("waiting until consumers have stored");
+    let states = |word: &str| {
+        let sql = "SELECT count(*) FROM skyfill.repo WHERE state = $1";
+        let count: i64 = db.client().query_one(sql, &[&word]).unwrap().get(0);
+        usize::try_from(count).unwrap()
+    };
+    assert_eq!(states("coming"), scene.net.dids.len());
+    let purged = server.ask_with("STREAM.PURGE.skyfill", "");
+    assert_eq!(purged["success"], true, "{purged}");
+    let code = running.wait_for_end();
+    assert_eq!(code, Some(1), "{}", running.printed());
+    assert!(running.printed().contains("that no consumer has stored"));
+    assert_eq!(states("failed"), scene.net.dids.len());
+    // Sent once more, they are stored while they are sent.
+    let consumer = consuming(&db, dir.path(), &server);
+    let output = run_well(&mut run(&["--retry-failed"]));
+    assert_eq!(summary(&output)["differences"], 0, "{}", told(&output));
+    stop_after_all([consumer], &server);
+    assert_eq!(states("loaded"), scene.net.dids.len());
+    if let Some(difference) = difference(&db.dump(), &reference.dump()) {
+        panic!("{difference}");
+    }
+}
+
 /// What a server refuses is an error that says what to do, at either end.
 #[test]
 fn what_the_server_refuses_is_told_with_the_next_step() {
