@@ -60,8 +60,8 @@ pub struct FetchArgs {
 /// Where bodies that are too large for memory wait.
 #[derive(Args, Clone, Debug)]
 pub struct SpoolArgs {
-    /// Folder for unnamed temporary files of repos that are too large for memory [default: the
-    /// system's temporary folder]
+    /// Folder for unnamed temporary files of what is too large for memory [default: the system's
+    /// temporary folder]
     #[arg(
         long,
         value_name = "DIR",
@@ -69,8 +69,8 @@ pub struct SpoolArgs {
         help_heading = "Fetching"
     )]
     pub spool_dir: Option<PathBuf>,
-    /// Maximum disk space for those files, half of it per host or producer [bytes, or with KiB,
-    /// MiB, GiB] [default: half of the free space]
+    /// Maximum disk space for those files, of which a host or a producer gets at most half [bytes,
+    /// or with KiB, MiB, GiB] [default: half of the free space]
     #[arg(long, value_name = "SIZE", value_parser = process::disk_size, help_heading = "Fetching")]
     pub spool_size: Option<u64>,
 }

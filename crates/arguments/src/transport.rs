@@ -10,8 +10,8 @@ const LEAST_STREAM: u64 = 64 << 10;
 /// The server, how to log in, and the stream.
 #[derive(Args, Clone, Debug)]
 pub struct TransportArgs {
-    /// NATS servers with JetStream whose stream carries repos or records: nats:// or tls://, several
-    /// separated by commas
+    /// NATS servers with JetStream whose stream carries repos or records: nats:// or tls://,
+    /// several separated by commas
     #[arg(long, value_name = "URL", help_heading = "NATS")]
     pub transport: Option<String>,
     /// Name of the stream, and first part of its subjects

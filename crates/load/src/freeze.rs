@@ -30,6 +30,10 @@ const PART_OF_BUFFERS: u64 = 16;
 pub const PART_OF_TABLE: u64 = 400;
 /// A table that grew by less waits, in bytes.
 const LEAST: u64 = 16 << 20;
+/// Brings all commits to the disk. A load does not wait for that, and a VACUUM takes no page for
+/// visible to all whose rows' commits are only in the server's memory.
+const FLUSH: &str =
+    "SET synchronous_commit = on; SELECT pg_catalog.pg_logical_emit_message(true, 'skyfill', '')";
 /// The setting that turns autovacuum off for a table.
 const AUTOVACUUM: &str = "autovacuum_enabled";
 
@@ -79,7 +83,10 @@ pub fn vacuum(
     done: &(dyn Fn() + Sync),
     stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<bool, DbError> {
-    let tables = by_size(&mut *Connection::open(url)?, schema)?;
+    let mut client = Connection::open(url)?;
+    client.batch_execute(FLUSH)?;
+    let tables = by_size(&mut client, schema)?;
+    drop(client);
     let memory = resources.memory / resources.builds.max(1) as u64;
     let settings = format!(
         "{}; SET maintenance_work_mem = '{}kB'; SET client_min_messages = error",

@@ -231,7 +231,7 @@ fn check(
         ));
     }
     if info.config.retention == RetentionPolicy::Interest {
-        require_quick_acknowledgements(link)?;
+        note_slow_acknowledgements(link);
     }
     if mark.consumer == 0 {
         if first > 1 {
@@ -265,23 +265,17 @@ fn check(
     Ok(())
 }
 
-/// Refuses servers that take ever longer for an acknowledgement of all messages up to one, in a
+/// Names a server that takes ever longer for an acknowledgement of all messages up to one, in a
 /// stream that keeps messages until they are read: a step for each message that the stream ever had
 /// (`processAckMsg` in `server/consumer.go` of nats-server, from 2.10.16 on; mended in 2.10.28 and
 /// 2.11.2).
-fn require_quick_acknowledgements(link: &Link) -> Result<(), NatsError> {
+fn note_slow_acknowledgements(link: &Link) {
     let version = link.client.server_info().version;
-    if !are_slow(&version) {
-        return Ok(());
+    if are_slow(&version) {
+        observe::log!(
+            "note: nats-server {version} takes ever longer to let go of messages that were read; use 2.10.28, 2.11.2 or later, or a stream without --nats-until-read"
+        );
     }
-    Err(NatsError::Refused(
-        format!(
-            "{}: nats-server {version} takes ever longer to let go of messages that were read",
-            link.shown
-        ),
-        "use nats-server 2.10.28, 2.11.2 or later, or a stream without --nats-until-read"
-            .to_owned(),
-    ))
 }
 
 /// Whether this version of a server is one of those.

@@ -2,9 +2,9 @@
 //!
 //! The ledger in the database holds the pending work (`feeder`) and the phase that the run has
 //! reached (`phases`). In between are stages that are connected by bounded channels (`stages`):
-//! tasks fetch (`fetching`), threads check and encode (`encoding`), threads load
-//! (`load::loading`). With a transport, threads check and send instead (`sending`). Everything that waits between them counts against the memory of the run
-//! (`memory`).
+//! tasks fetch (`fetching`), threads check and encode (`encoding`), threads load (`load::loading`).
+//! With a transport, threads check and send instead (`sending`). Everything that waits between them
+//! counts against the memory of the run (`memory`).
 //!
 //! [`run()`] adds the named repos and loads them. `load_pending` loads pending repos; catching up
 //! repeats it.

@@ -1,11 +1,12 @@
-//! The sending threads of a run whose repos are stored elsewhere (`run --transport`): they check CARs
-//! as the encoding threads do, and send each repo that is whole and believed to a stream of NATS
-//! JetStream. Consumers, on any machine, store it in the same database.
+//! The sending threads of a run whose repos are stored elsewhere (`run --transport`): they check
+//! CARs as the encoding threads do, and send each repo that is whole and believed to a stream of
+//! NATS JetStream. Consumers, on any machine, store it in the same database.
 //!
 //! A repo that the stream has is noted as partial: nobody fetches it again, and whoever stores it
-//! marks it as loaded. When nothing is pending and the stream is empty, all that was sent is stored,
-//! or was refused by a consumer; what is still partial then has failed ([`wait_until_stored`]). A
-//! kill at any moment costs what was under way between a host and the stream.
+//! marks it as loaded. When nothing is pending and the stream is empty, all that was sent is
+//! stored, or was refused by a consumer; what is still partial then has failed
+//! ([`wait_until_stored`]). A kill at any moment costs what was under way between a host and the
+//! stream.
 
 use crate::run::board::Board;
 use crate::run::encoding::{self, Accepted, Encode, Encoded, Encoding, Wanted};

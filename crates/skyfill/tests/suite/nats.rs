@@ -340,8 +340,8 @@ fn a_part_that_no_database_takes_does_not_hold_up_its_shard() {
     scene.assert_stored(&db, &server);
 }
 
-/// A run that has consumers store its repos, killed on the way, ends as one that stores them itself.
-/// What no consumer stored has failed, and is sent again later.
+/// A run that has consumers store its repos, killed on the way, ends as one that stores them
+/// itself. What no consumer stored has failed, and is sent again later.
 #[test]
 fn a_run_may_have_consumers_store_its_repos() {
     let (scene, dir) = (scene(), folder());

@@ -250,6 +250,38 @@ fn a_full_stream_slows_it_and_loses_nothing() {
     reader.assert_has(&db);
 }
 
+/// Gives the records of an account so much JSON that no batch with a small spool can hold them.
+fn enlarge(db: &TestDb, did: &str) {
+    let sql = format!(
+        "UPDATE bsky.record SET json = left(json, -1) || ',\"pad\":\"' || repeat('x', 600000) || '\"}}' WHERE did = {did}"
+    );
+    let large = db.client().execute(&sql, &[]).unwrap();
+    assert!(large * 600_000 > 9 << 20, "{large}");
+}
+
+/// The account of a repo that is too large went before, and came back with other records.
+#[test]
+fn what_went_before_a_repo_that_is_too_large_is_published_too() {
+    let world = World::new(2541);
+    let (server, db) = (Nats::start(""), TestDb::migrated());
+    world.serve(&world.earlier);
+    world.run(&db);
+    publish(&db, &server);
+    let mut reader = Reader::default();
+    reader.read(&server);
+    run_later(&world, &db, &[1]);
+    run_later(&world, &db, &[]);
+    let whole = "(SELECT did FROM skyfill.unpublished WHERE key IS NULL)";
+    enlarge(&db, whole);
+    let mut command = records(&db, &server);
+    command.args(["--until-published", "--spool-size", "1MiB"]);
+    let printed = told(&run_well(&mut command));
+    assert!(printed.contains("its records come in several"), "{printed}");
+    reader.read(&server);
+    reader.assert_has(&db);
+    assert!(reader.operations.contains("delete"));
+}
+
 /// A repo whose JSON no batch can hold is published in several, from its note and in the first
 /// round.
 #[test]
@@ -259,12 +291,10 @@ fn a_repo_that_is_too_large_for_a_batch_comes_in_several() {
     publish(&db, &server);
     world.serve(&world.earlier);
     world.run(&db);
-    let did = "(SELECT did FROM bsky.record GROUP BY did ORDER BY count(*) DESC LIMIT 1)";
-    let sql = format!(
-        "UPDATE bsky.record SET json = left(json, -1) || ',\"pad\":\"' || repeat('x', 600000) || '\"}}' WHERE did = {did}"
+    enlarge(
+        &db,
+        "(SELECT did FROM bsky.record GROUP BY did ORDER BY count(*) DESC LIMIT 1)",
     );
-    let large = db.client().execute(&sql, &[]).unwrap();
-    assert!(large * 600_000 > 9 << 20, "{large}");
     let mut reader = Reader::default();
     for from in [None, Some("--restart")] {
         let before = reader.messages;

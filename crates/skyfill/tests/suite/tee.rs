@@ -107,6 +107,18 @@ fn the_newest_rows_are_the_table() {
     let output = tee(&server, &to).arg("--until-read").output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", told(&output));
     assert_eq!(summary(&output)["unknown"], 1);
+    // Without the manifest of a part, nothing is taken for unfinished.
+    let (manifest, away) = (to.join("parts/000001.json"), dir.path().join("away"));
+    fs::rename(&manifest, &away).unwrap();
+    let before = rows(&to).len();
+    let output = tee(&server, &to).arg("--until-read").output().unwrap();
+    assert!(
+        told(&output).contains("000001.json: missing"),
+        "{}",
+        told(&output)
+    );
+    assert_eq!((output.status.code(), rows(&to).len()), (Some(3), before));
+    fs::rename(&away, &manifest).unwrap();
     // Other collections, another form, or another stream of that name are no continuation.
     let refused = |args: &[&str], why: &str| {
         let output = tee(&server, &to).args(args).output().unwrap();
