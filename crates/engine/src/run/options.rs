@@ -5,11 +5,11 @@ use crate::documents::Directory;
 use crate::identities::{Documents, HandleMode};
 use crate::run::new_run::NewRun;
 use crate::run::scale::Scale;
-use crate::run::sending::Transport;
 use crate::run::worker::WorkerOptions;
 use archive::{Access, Place};
 use fetch::Spool;
 use ledger::settings;
+use nats::{Limits, Settings};
 use postgres::Client;
 use process::DidFile;
 use std::path::PathBuf;
@@ -91,6 +91,14 @@ impl Around {
         }
         Ok(())
     }
+}
+
+/// The stream to which a run sends its repos.
+pub struct Transport {
+    /// The servers, and the name of the stream.
+    pub settings: Settings,
+    /// What a new stream is to be.
+    pub limits: Limits,
 }
 
 /// How repos are loaded, and what comes after that.

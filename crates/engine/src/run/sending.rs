@@ -10,6 +10,7 @@
 
 use crate::run::board::Board;
 use crate::run::encoding::{self, Accepted, Encode, Encoded, Encoding, Wanted};
+use crate::run::options::Transport;
 use crate::run::session::Session;
 use atrepo::Repo;
 use crossbeam_channel::Receiver;
@@ -18,7 +19,7 @@ use handoff::frames::PartHeader;
 use handoff::send_frames::FramedParcel;
 use ledger::{failpoint, parts};
 use nats::publish::Sender;
-use nats::{Connection, Limits, NatsError, Settings, Stream};
+use nats::{Connection, NatsError, Stream};
 use observe::units::counted;
 use process::{Failure, Stop};
 use std::io;
@@ -28,14 +29,6 @@ use tokio::sync::OwnedSemaphorePermit;
 
 /// How often it is looked whether consumers have stored everything.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-/// The stream to which a run sends its repos.
-pub struct Transport {
-    /// The servers, and the name of the stream.
-    pub settings: Settings,
-    /// What a new stream is to be.
-    pub limits: Limits,
-}
 
 /// The stream, while repos are sent to it.
 pub(super) struct Sending {
