@@ -52,7 +52,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub new_stream: NewStreamArgs,
     /// Follow the event stream of the relay afterwards, until stopped
-    #[arg(long, conflicts_with_all = ["did_file", "did", "handle", "followed_by", "list", "from_cars", "collection"])]
+    #[arg(long, conflicts_with_all = ["did_file", "did", "handle", "followed_by", "list", "from_cars", "collection", "transport"])]
     pub follow: bool,
     #[command(flatten)]
     pub proof: ProofArgs,

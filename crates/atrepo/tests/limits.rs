@@ -65,6 +65,76 @@ fn a_commit_of_more_than_four_kibibytes_refuses_the_repo_and_says_so() {
     assert!(error.contains("4097") && error.contains("4096"), "{error}");
 }
 
+/// A CAR whose tree is this node.
+fn car_of_node(node: &[u8]) -> Vec<u8> {
+    let mut w = Writer::new();
+    w.map(6)
+        .text("did")
+        .text(DID)
+        .text("rev")
+        .text("3jzfcijpj2z2a");
+    w.text("sig").bytes(&[0; 64]);
+    w.text("data").cid(&Cid::of(Codec::DagCbor, node));
+    w.text("prev").null().text("version").integer(3);
+    car(&[w.into_bytes(), node.to_vec()], 0)
+}
+
+/// Why a repo is refused, and whether another fetch might bring a better one.
+fn refusal(car: Vec<u8>) -> (String, bool) {
+    let checked = Repo::open(car, DID).and_then(|repo| repo.check());
+    let error = checked.err().unwrap();
+    (error.to_string(), error.may_be_transport())
+}
+
+#[test]
+fn what_a_node_lacks_is_named() {
+    let value = Cid::of(Codec::DagCbor, b"record");
+    for absent in ["e", "l", "k", "p", "t", "v"] {
+        let fields = |all: &[&'static str]| -> Vec<&'static str> {
+            all.iter().copied().filter(|name| *name != absent).collect()
+        };
+        let (of_node, of_entry) = (fields(&["e", "l"]), fields(&["k", "p", "t", "v"]));
+        let mut w = Writer::new();
+        w.map(of_node.len() as u64);
+        for name in of_node {
+            w.text(name);
+            if name == "l" {
+                w.null();
+                continue;
+            }
+            w.list(1).map(of_entry.len() as u64);
+            for name in &of_entry {
+                w.text(name);
+                match *name {
+                    "k" => w.bytes(b"app.bsky.feed.post/a"),
+                    "p" => w.integer(0),
+                    "t" => w.null(),
+                    _ => w.cid(&value),
+                };
+            }
+        }
+        let (why, may_be_transport) = refusal(car_of_node(&w.into_bytes()));
+        assert!(
+            why.contains(&format!("field {absent}, ")) && why.contains("is absent"),
+            "{absent}: {why}"
+        );
+        assert!(!may_be_transport, "{absent}");
+    }
+}
+
+#[test]
+fn a_length_that_is_not_in_its_shortest_form_is_not_fetched_again() {
+    let mut car = car(&blocks(0), 0);
+    // The length of the header, below 128, in two bytes instead of one.
+    let first = car[0];
+    car[0] |= 0x80;
+    car.insert(1, 0);
+    assert!(first < 0x80);
+    let (why, may_be_transport) = refusal(car);
+    assert!(why.contains("not in its shortest form"), "{why}");
+    assert!(!may_be_transport);
+}
+
 #[test]
 fn a_car_of_tiny_sections_is_refused_before_anything_is_allocated() {
     let mut blocks = blocks(0);

@@ -24,6 +24,9 @@ pub trait FramedParcel {
     /// mends.
     fn write_frames(&self, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>;
 
+    /// Its frames are written, and will not be written again: what only they needed may go.
+    fn release(&mut self) {}
+
     /// The consumer has stored it, or never will.
     fn settle(self, outcome: Result<(), String>);
 }

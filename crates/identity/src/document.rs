@@ -111,13 +111,15 @@ pub(crate) fn of_parts(
     handle: Option<&str>,
     pds: Option<&str>,
 ) -> Result<Document, DocumentError> {
-    let signing_key = key
-        .filter(|(kind, key)| is_key(kind, key))
-        .map(|(kind, key)| format!("{kind} {key}"))
-        .ok_or(DocumentError::Lacks("a signing key"))?;
-    let pds = pds
-        .filter(|pds| is_url(pds))
-        .ok_or(DocumentError::Lacks("a PDS"))?;
+    let (kind, key) = key.ok_or(DocumentError::Lacks("a signing key"))?;
+    if !is_key(kind, key) {
+        return Err(DocumentError::Lacks("a signing key of a known form"));
+    }
+    let signing_key = format!("{kind} {key}");
+    let pds = pds.ok_or(DocumentError::Lacks("a PDS"))?;
+    if !is_url(pds) {
+        return Err(DocumentError::Lacks("a PDS with a usable URL"));
+    }
     // A text that cannot be a handle is not stored.
     let handle = handle
         .filter(|handle| !handle.is_empty() && handle.len() <= MAX_HANDLE && is_plain(handle));
@@ -208,15 +210,19 @@ mod tests {
         assert_eq!(parse_with("Alice", &"a".repeat(300)).unwrap().handle, None);
         for (from, to, lacks) in [
             ("#atproto\"", "#other\"", "a signing key"),
-            ("Multikey", "Unknown", "a signing key"),
-            ("zQ3sh", "zQ3s", "a signing key"),
+            ("Multikey", "Unknown", "a signing key of a known form"),
+            ("zQ3sh", "zQ3s", "a signing key of a known form"),
             ("#atproto_pds", "#pds", "a PDS"),
             ("AtprotoPersonalDataServer", "Other", "a PDS"),
-            ("https://pds.example", "pds.example", "a PDS"),
+            (
+                "https://pds.example",
+                "pds.example",
+                "a PDS with a usable URL",
+            ),
             (
                 "https://pds.example",
                 "https://pds.example/\\u0000",
-                "a PDS",
+                "a PDS with a usable URL",
             ),
             ("\"https://pds.example\"", "{}", "a PDS"),
         ] {

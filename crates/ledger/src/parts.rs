@@ -93,6 +93,19 @@ pub fn sent(client: &mut impl GenericClient, schema: &str) -> Result<Vec<String>
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
+/// Opens the repos that were sent to a stream and that no consumer has stored yet: this process
+/// loads them itself. How many.
+///
+/// # Errors
+/// The server refused.
+pub fn reopen_sent(client: &mut impl GenericClient, schema: &str) -> Result<u64, Error> {
+    client.execute(
+        "UPDATE skyfill.repo r SET state = 'open' WHERE schema_name = $1 AND state = 'coming'
+           AND NOT EXISTS (SELECT FROM skyfill.part p WHERE p.schema_name = $1 AND p.did = r.did)",
+        &[&schema],
+    )
+}
+
 /// Notes those of these repos as failed that no consumer has stored; how many.
 ///
 /// # Errors

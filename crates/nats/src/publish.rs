@@ -54,7 +54,7 @@ impl Sender {
     }
 
     /// Sends a part, and waits for the server as long as needed. The part is settled here or later.
-    pub fn send<P: FramedParcel + Send + 'static>(&self, parcel: P) {
+    pub fn send<P: FramedParcel + Send + 'static>(&self, mut parcel: P) {
         if let Some(why) = self.refused() {
             return parcel.settle(Err(why.to_string()));
         }
@@ -69,7 +69,10 @@ impl Sender {
             };
             match ended {
                 Ok(None) => return parcel.settle(Ok(())),
-                Ok(Some(whole)) => return self.publish_later(whole, parcel),
+                Ok(Some(whole)) => {
+                    parcel.release();
+                    return self.publish_later(whole, parcel);
+                }
                 Err(NatsError::Dropped) => {
                     tracing::info!("a consumer dropped an upload; its part is sent again");
                 }

@@ -15,8 +15,8 @@ use archive::Archive;
 use ledger::coverage::Coverage;
 use ledger::locks::{self, Hold, Lock};
 use ledger::open::Which;
-use ledger::repos;
 use ledger::runs::{self, Mode, Phase, Run};
+use ledger::{parts, repos};
 use observe::registry;
 use observe::units::{counted, span};
 use postgres::Client;
@@ -142,6 +142,15 @@ pub(crate) fn load_pending(
     let database = session.database;
     let mut client = database.connect()?;
     let refused = |error: postgres::Error| database.failure(error);
+    if session.options.transport.is_none() {
+        let sent = parts::reopen_sent(&mut *client, &database.schema).map_err(refused)?;
+        if sent > 0 {
+            observe::log!(
+                "{} that consumers have not stored; this run loads them itself",
+                counted(sent, "sent repo")
+            );
+        }
+    }
     let open = repos::count_open(&mut *client, &database.schema, Which::All).map_err(refused)?;
     // Of two that begin at once, the second one continues with the run of the first.
     locks::acquire(
@@ -157,6 +166,13 @@ pub(crate) fn load_pending(
     let Some(mut run) = run else {
         return Ok(None);
     };
+    if session.options.transport.is_some() && run.mode == Mode::Fresh && run.phase == Phase::Load {
+        return Err(Failure::usage(format!(
+            "run {} loads fresh, and with --transport, consumers store repos as a merge",
+            run.id
+        ))
+        .hint("leave the option out to load as it does"));
+    }
     registry().works_on(run.id);
     if open > 0 && run.phase > Phase::Load {
         // Repos were added after it had loaded: they are merged, once the tables have their

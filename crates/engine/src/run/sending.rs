@@ -17,6 +17,8 @@ use crossbeam_channel::Receiver;
 use fetch::{Body, Pages};
 use handoff::frames::PartHeader;
 use handoff::send_frames::FramedParcel;
+use ledger::repos::Note;
+use ledger::states::State;
 use ledger::{failpoint, parts};
 use nats::publish::Sender;
 use nats::{Connection, NatsError, Stream};
@@ -69,7 +71,6 @@ impl Sending {
         from: (Body, &mut Option<OwnedSemaphorePermit>),
     ) -> Encoded {
         let mut pages = Pages::default();
-        // The index is there until the stream has the repo, of which few are on their way.
         let Accepted { repo, _index, .. } =
             match encoding::accept(shared, &wanted, from, &mut pages) {
                 Ok(accepted) => accepted,
@@ -81,13 +82,26 @@ impl Sending {
             Err(error) => return Encoded::Bad(error),
         };
         repo.car().let_go();
+        let commit = repo.commit();
+        let stored = wanted.open.rev.as_ref().filter(|_| !wanted.open.rebuild);
+        if stored.is_some_and(|stored| *stored > commit.rev) {
+            // It is believed more than what is stored, which a consumer cannot know.
+            let why = format!(
+                "rev {} is older than the stored one, and better proved; load it without --transport",
+                commit.rev
+            );
+            return Encoded::Refused("older", why);
+        }
         let parcel = RepoParcel {
             records: summary.entries - summary.unusable,
+            bytes: repo.car().len() as u64,
+            did: wanted.open.did,
+            rev: commit.rev.clone(),
             pds: wanted.open.pds,
             lease: wanted.lease,
             now: shared.now,
             board: Arc::clone(&shared.board),
-            repo,
+            repo: Some(repo),
         };
         // It waits for the server, and settles the parcel.
         shared.lane.blocked(|| self.sender.send(parcel));
@@ -102,8 +116,12 @@ impl Sending {
 
 /// A repo on its way to the stream, as one part.
 struct RepoParcel {
-    repo: Repo<Body>,
+    /// Until its frames are written.
+    repo: Option<Repo<Body>>,
+    did: String,
+    rev: String,
     records: u64,
+    bytes: u64,
     pds: String,
     lease: i64,
     now: i64,
@@ -112,36 +130,48 @@ struct RepoParcel {
 
 impl FramedParcel for RepoParcel {
     fn id(&self) -> (&str, &str) {
-        (self.repo.did(), &self.repo.commit().rev)
+        (&self.did, &self.rev)
     }
 
     fn write_frames(&self, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let Some(repo) = &self.repo else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
         let header = PartHeader {
-            did: self.repo.did().to_owned(),
+            did: self.did.clone(),
             pds: self.pds.clone(),
             part: 0,
             parts: 1,
-            commit: self.repo.commit().block.clone(),
-            car_bytes: self.repo.car().len() as u64,
+            commit: repo.commit().block.clone(),
+            car_bytes: self.bytes,
             now: self.now,
         };
         let mut pages = Pages::default();
         let watch = |body: &Body| pages.read_entry(body);
-        handoff::write_part(&self.repo, &header, |_| true, watch, out)
+        handoff::write_part(repo, &header, |_| true, watch, out)
+    }
+
+    fn release(&mut self) {
+        self.repo = None;
     }
 
     fn settle(self, outcome: Result<(), String>) {
-        let did = self.repo.did();
+        let (did, board) = (self.did, self.board);
         match outcome {
             Ok(()) => {
                 failpoint::pass("sent");
-                let bytes = self.repo.car().len() as u64;
-                self.board.on_sent(did, self.lease, self.records, bytes);
+                board.on_sent(&did, self.lease, self.records, self.bytes);
             }
-            Err(why) => {
-                tracing::debug!("{did} was not sent: {why}");
-                self.board.on_lost(self.lease);
-            }
+            // The run ends, and the next one sends it.
+            Err(_) if board.stop.is_set() => board.on_lost(self.lease),
+            Err(why) => board.note(Note {
+                did,
+                lease: self.lease,
+                state: State::Failed,
+                code: Some("not sent"),
+                error: Some(why),
+                proof: None,
+            }),
         }
     }
 }

@@ -15,8 +15,9 @@
 //!    them `is_event` in `../choose.rs`: whether `--since` leaves out old records of it. If it
 //!    does, `git grep "gates, likes and reposts"` finds the places that list such types: the
 //!    help of `--since` (then `make reference`), the words of the verdict, a how-to, comments;
-//! 5. a file here with its lexicon and its rows, of which `graph_block.rs` is a short example. If
-//!    it notifies, `own_subjects` in `crates/verify/src/record/notified.rs` needs it, too;
+//! 5. a file here with its lexicon and its rows, of which `graph_block.rs` is a short example,
+//!    `feed_like.rs` one about a record. If it notifies, `own_subjects` in
+//!    `crates/verify/src/record/notified.rs` needs it, too;
 //! 6. its group in `../choose.rs`, which a test demands, and in the table of groups in
 //!    `docs/how-to/partial-backfills.md`; a test demands the row of a new group;
 //! 7. an example with every field in `crates/conformance/src/examples.rs`, which a test demands:
@@ -31,8 +32,8 @@
 //!
 //! Nothing else lists record types: loading, verify, finalize's notes, exports and `doctor` follow
 //! from the tables of step 3 and the `match`es of step 4. `skyfill plan` counts no disk for a table
-//! that is absent from `crates/plan/costs.tsv`; of the original's sockets, `route.rs` sends a new
-//! type to the first; the golden tables in `crates/testbed/material` stay as they are.
+//! that is absent from `crates/plan/costs.tsv`; of the original's sockets, `../route.rs` sends a
+//! new type to the first; the golden tables in `crates/testbed/material` stay as they are.
 
 mod actor_profile;
 mod actor_status;

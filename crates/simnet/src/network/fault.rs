@@ -9,8 +9,8 @@
 //!    are, which `give_faults` and `give_all_faults` in `plan.rs` set: with `Host::fault`, all
 //!    accounts of the host count as failed, and no list names them;
 //! 3. what it does: in `pds.rs` for answers of ordinary hosts (the compiler names the `match` of
-//!    answers for a repo), in `lists.rs`, `plc.rs` and `relay.rs` for theirs, in `hostile/` for
-//!    what somebody means; a body that is made from a repo in `cars.rs`. A new way to write an
+//!    answers for a repo), in `lists.rs`, `plc.rs` and `relay.rs` for theirs, in `network/hostile/`
+//!    for what somebody means; a body that is made from a repo in `cars.rs`. A new way to write an
 //!    answer is a variant of `Answer` in `crates/simnet/src/answer.rs`;
 //! 4. what becomes of an account that has it: [`Fault::end_of_account`]. The repo fails if the
 //!    fault is lasting; else the account is loaded, unless a line there says something else. Of a

@@ -36,6 +36,7 @@ pub(crate) fn run(given: &RunArgs) -> Result<Ended, Failure> {
         return plan::dry_run(given, given_options);
     }
     fetch_args::require_usable(&given.load)?;
+    transport(given)?;
     let target = given.load.database.target();
     // The private database is made only if there is something to load into it.
     let is_made = given_options.discovers || given_options.repos.names_any();
@@ -143,6 +144,12 @@ fn options(args: &RunArgs, did_file: Option<DidFile>) -> Result<Options, Failure
 /// The stream that repos are sent to, if the arguments name one.
 fn transport(args: &RunArgs) -> Result<Option<Transport>, Failure> {
     let settings = args.transport.settings()?;
+    if settings.is_some() && args.load.keep_cars.is_some() {
+        return Err(Failure::usage(
+            "--transport and --keep-cars exclude each other: repos are stored elsewhere",
+        )
+        .hint("keep the CARs first, and load them from there with --from-cars"));
+    }
     Ok(settings.map(|settings| Transport {
         settings,
         limits: args.new_stream.limits(),

@@ -391,6 +391,41 @@ fn a_run_may_have_consumers_store_its_repos() {
     }
 }
 
+/// Repos that wait for consumers are loaded by a run that has none; a stop says how to continue.
+#[test]
+fn a_run_without_a_stream_loads_what_no_consumer_stored() {
+    let (scene, dir) = (scene(), folder());
+    let file = scene.did_file(dir.path(), &scene.net.dids);
+    let (server, db) = (Nats::start(SMALL), TestDb::migrated());
+    let mut run = run_load(&db.url);
+    run.arg(&file).args(["--transport", &server.url()]);
+    let mut running = Watched::start(&mut run);
+    running.wait_for("waiting until consumers have stored");
+    signal(&running.child, "TERM");
+    let code = running.wait_for_end();
+    assert_eq!(code, Some(4), "{}", running.printed());
+    let line = format!("--transport {}", server.url());
+    assert!(running.printed().contains(&line), "{}", running.printed());
+    let output = run_well(&mut run_load(&db.url));
+    let text = told(&output);
+    assert!(text.contains("this run loads them itself"), "{text}");
+    assert_eq!(summary(&output)["differences"], 0, "{text}");
+    let loaded = &summary(&output)["repos"]["loaded"];
+    assert_eq!(*loaded, scene.net.dids.len(), "{text}");
+    // What is in the stream changes nothing any more.
+    let consumer = consuming(&db, dir.path(), &server);
+    stop_after_all([consumer], &server);
+    let mut verify = skyfill();
+    verify.args(["verify", "--all"]);
+    run_well(verify.env("BSKY_DB_POSTGRES_URL", &db.url));
+    for refused in [["--keep-cars", "cars"], ["--follow", "--discover"]] {
+        let mut run = run_load(&db.url);
+        run.args(["--transport", &server.url()]).args(refused);
+        let output = run.current_dir(dir.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+    }
+}
+
 /// What a server refuses is an error that says what to do, at either end.
 #[test]
 fn what_the_server_refuses_is_told_with_the_next_step() {

@@ -582,6 +582,26 @@ fn a_hosts_url_is_not_downgraded_by_somebody_elses_word() {
 }
 
 #[test]
+fn a_document_that_names_a_private_host_has_nobody_asked() {
+    let db = TestDb::migrated();
+    let host = Host::of(&[(DID, repo(DID, &rev(3), "true"))]);
+    let directory = directory(&[DID], &host);
+    let mut run = run_over(&db, &directory, &[]);
+    run.args(["--did", DID]);
+    // The operator names the directory, and nothing else.
+    let mut strict = skyfill();
+    strict.args(run.get_args().filter(|arg| *arg != "--allow-private-hosts"));
+    strict.env("BSKY_DB_POSTGRES_URL", &db.url);
+    let before = host.server.requests();
+    let output = strict.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    assert_eq!(host.server.requests(), before, "{}", told(&output));
+    let (state, _, _, error) = ledger_of(&db, DID);
+    assert_eq!(state, "failed", "{error}");
+    assert!(error.contains("private"), "{error}");
+}
+
+#[test]
 fn an_account_without_a_pds_costs_itself_alone() {
     let db = TestDb::migrated();
     let good = Host::of(&[(DID, repo(DID, &rev(3), "true"))]);
