@@ -6,6 +6,12 @@
     missing_docs,
     reason = "an option's documentation is its help; one of several options has that of its structure"
 )]
+#![allow(
+    rustdoc::bare_urls,
+    rustdoc::broken_intra_doc_links,
+    rustdoc::invalid_html_tags,
+    reason = "help texts are plain text: [seconds] is a unit"
+)]
 
 mod archive;
 mod database;
