@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 /// The end of names of files that are being written.
 const UNFINISHED: &str = ".tmp";
+/// Others may write into the folder, so links are not followed.
+const NOFOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
 /// A lock on it is held as long as an export works on the folder.
 const LOCK: &str = ".lock";
 
@@ -44,6 +46,7 @@ impl Folder {
             .create(true)
             .truncate(false)
             .write(true)
+            .custom_flags(NOFOLLOW)
             .open(root.join(LOCK))
             .map_err(at)?;
         if lock.try_lock().is_err() {
@@ -107,8 +110,7 @@ impl Folder {
             .create(true)
             .truncate(true)
             .write(true)
-            // Others may write into the folder, so links are not followed.
-            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+            .custom_flags(NOFOLLOW)
             .open(&unfinished)
             .map_err(at)?;
         Ok(NewFile {
@@ -237,5 +239,21 @@ impl NewFile {
             Some(folder) => File::open(folder)?.sync_all(),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_in_place_of_the_lock_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let elsewhere = dir.path().join("elsewhere");
+        let root = dir.path().join("export");
+        fs::create_dir(&root).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, root.join(LOCK)).unwrap();
+        assert!(Folder::open(&root).is_err());
+        assert!(!elsewhere.exists());
     }
 }

@@ -107,7 +107,7 @@ impl<'e> Part<'e> {
         let number = self.partitions.number(source.collection);
         let shape = self.partitions.shape(number);
         self.encoder.read_stored(&shape, source, json);
-        self.add(number, source)
+        self.add(number, source, None)
     }
 
     /// Adds a record of a repo.
@@ -119,7 +119,7 @@ impl<'e> Part<'e> {
         let number = self.partitions.number(source.collection);
         let shape = self.partitions.shape(number);
         if self.encoder.read_archived(&shape, source, value) {
-            return self.add(number, source);
+            return self.add(number, source, None);
         }
         self.partitions.tally(number).unreadable += 1;
         Ok(())
@@ -131,15 +131,7 @@ impl<'e> Part<'e> {
         let number = self.partitions.number(source.collection);
         let shape = self.partitions.shape(number);
         self.encoder.read_change(&shape, change);
-        let values = self.encoder.values_of_change(&shape, change);
-        let month = Month::of(self.encoder.sort_at(source), self.common.now);
-        let (number, month) = self.partitions.place(number, month);
-        self.partitions
-            .add((number, month), values.into_iter())
-            .map_err(|error| spool_failure(&error))?;
-        let tally = self.partitions.tally(number);
-        tally.count(source.uri, source.cid, self.encoder.is_refused());
-        Ok(())
+        self.add(number, source, Some(change))
     }
 
     /// Counts a record that cannot be read.
@@ -148,9 +140,18 @@ impl<'e> Part<'e> {
         self.partitions.tally(number).unreadable += 1;
     }
 
-    fn add(&mut self, number: usize, source: &Source<'_>) -> Result<(), Failure> {
+    /// Adds the row of what the encoder has read.
+    fn add(
+        &mut self,
+        number: usize,
+        source: &Source<'_>,
+        change: Option<&Change<'_>>,
+    ) -> Result<(), Failure> {
         let shape = self.partitions.shape(number);
-        let values = self.encoder.values(&shape, source);
+        let values = match change {
+            Some(change) => self.encoder.values_of_change(&shape, change),
+            None => self.encoder.values(&shape, source),
+        };
         let month = Month::of(self.encoder.sort_at(source), self.common.now);
         let (number, month) = self.partitions.place(number, month);
         self.partitions

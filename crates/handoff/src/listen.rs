@@ -150,6 +150,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_link_in_place_of_the_lock_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, elsewhere) = (dir.path().join("s"), dir.path().join("elsewhere"));
+        std::os::unix::fs::symlink(&elsewhere, dir.path().join("s.lock")).unwrap();
+        assert!(matches!(Listener::bind(&path), Err(ListenError::Io(..))));
+        assert!(!elsewhere.exists() && !path.exists());
+    }
+
+    #[test]
     fn a_dead_socket_file_is_replaced_a_live_one_is_not_and_no_file_is_lost() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");

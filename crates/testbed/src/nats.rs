@@ -32,6 +32,30 @@ pub struct Nats {
 }
 
 impl Nats {
+    /// Starts one with a user `me` who may do what a guide lists: subjects in backquotes, those to
+    /// publish to before the word "subscribe". Whoever does not log in may do everything.
+    #[must_use]
+    pub fn with_rights(listed: &str) -> Self {
+        let (publish, subscribe) = listed.split_once("subscribe").expect("both rights");
+        let subjects = |text: &str| {
+            let subjects: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
+            format!("[\"{}\"]", subjects.join("\", \""))
+        };
+        Self::start(&format!(
+            "authorization {{ users = [ {{ user: me, password: right,
+               permissions: {{ publish: {}, subscribe: {} }} }},
+               {{ user: all, password: right }} ] }}\nno_auth_user: all",
+            subjects(publish),
+            subjects(subscribe)
+        ))
+    }
+
+    /// Its URL with that user's password.
+    #[must_use]
+    pub fn url_of_me(&self) -> String {
+        format!("nats://me:right@127.0.0.1:{}", self.port)
+    }
+
     /// Starts one with these lines in its configuration.
     #[must_use]
     pub fn start(settings: &str) -> Self {

@@ -457,24 +457,17 @@ fn the_rights_in_the_guide_are_enough_and_messages_go_when_they_are_read() {
     let world = World::new(2561);
     let guide = pages::text_of("docs/how-to/records.md");
     let rights = guide.split("A user needs these subjects").nth(1).unwrap();
-    let (publish, subscribe) = rights.split_once("subscribe").unwrap();
-    let list = |text: &str| {
-        let subjects: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
-        format!("[\"{}\"]", subjects.join("\", \""))
-    };
-    let server = Nats::start(&format!(
-        "authorization {{ users = [ {{ user: me, password: right,
-           permissions: {{ publish: {}, subscribe: {} }} }},
-           {{ user: all, password: right }} ] }}\nno_auth_user: all",
-        list(publish),
-        list(subscribe)
-    ));
+    let server = Nats::with_rights(rights);
     let db = TestDb::migrated();
     world.serve(&world.earlier);
     world.run(&db);
     let mut command = skyfill();
-    let url = format!("nats://me:right@127.0.0.1:{}", server.port());
-    command.args(["records", "--transport", &url, "--until-published"]);
+    command.args([
+        "records",
+        "--transport",
+        &server.url_of_me(),
+        "--until-published",
+    ]);
     command.args(["--nats-until-read", "--nats-max-bytes", "1GiB"]);
     let mut publishing = Watched::start(command.env("BSKY_DB_POSTGRES_URL", &db.url));
     publishing.wait_for("waiting until one is created");

@@ -351,9 +351,22 @@ fn saved_statements_are_executed_only_if_they_are_skyfills_own() {
         "{}",
         told(&output)
     );
+    // Nor is a schema's word taken that belongs to somebody else.
     client
         .batch_execute(&format!(
-            "ALTER TABLE skyfill.dropped_ddl OWNER TO current_user; DROP OWNED BY {role}; DROP ROLE {role}"
+            "ALTER TABLE skyfill.dropped_ddl OWNER TO current_user; ALTER SCHEMA skyfill OWNER TO {role}"
+        ))
+        .unwrap();
+    let output = restore();
+    assert_eq!(output.status.code(), Some(3), "{}", told(&output));
+    assert!(
+        told(&output).contains("schema skyfill in ") && told(&output).contains(&role),
+        "{}",
+        told(&output)
+    );
+    client
+        .batch_execute(&format!(
+            "ALTER SCHEMA skyfill OWNER TO current_user; DROP OWNED BY {role}; DROP ROLE {role}"
         ))
         .unwrap();
     let output = restore();

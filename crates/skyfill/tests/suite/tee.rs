@@ -216,18 +216,7 @@ fn the_rights_in_the_guide_are_enough() {
     let guide = pages::text_of("docs/how-to/records.md");
     let rights = guide.split("It needs these subjects").nth(1).unwrap();
     let rights = rights.split("\n\n").next().unwrap();
-    let (publish_to, subscribe) = rights.split_once("subscribe").unwrap();
-    let list = |text: &str| {
-        let subjects: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
-        format!("[\"{}\"]", subjects.join("\", \""))
-    };
-    let server = Nats::start(&format!(
-        "authorization {{ users = [ {{ user: me, password: right,
-           permissions: {{ publish: {}, subscribe: {} }} }},
-           {{ user: all, password: right }} ] }}\nno_auth_user: all",
-        list(publish_to),
-        list(subscribe)
-    ));
+    let server = Nats::with_rights(rights);
     let (db, dir) = (TestDb::migrated(), folder());
     world.serve(&world.earlier);
     world.run(&db);
@@ -235,8 +224,7 @@ fn the_rights_in_the_guide_are_enough() {
     for _ in 0..2 {
         let mut command = skyfill();
         command.arg("tee").arg(dir.path().join("files"));
-        let url = format!("nats://me:right@127.0.0.1:{}", server.port());
-        run_well(command.args(["--until-read", "--transport", &url]));
+        run_well(command.args(["--until-read", "--transport", &server.url_of_me()]));
     }
     assert_has(&dir.path().join("files"), &server, &db);
 }
