@@ -160,14 +160,14 @@ pub fn tee(options: &Options, settings: &Settings, stop: &Stop) -> Result<Teed, 
     let folder = Folder::open(&options.folder)?;
     let (mut identity, manifest) = read_folder(options, settings.stream(), &folder)?;
     let before = manifest.unknown;
-    let stopped = |manifest: Manifest| Teed {
+    let teed = |manifest: Manifest, is_stopped| Teed {
         unknown: manifest.unknown - before,
         manifest,
-        is_stopped: true,
+        is_stopped,
     };
     let mut connection = match Connection::open(settings, stop) {
         Ok(connection) => connection,
-        Err(NatsError::Stopped) => return Ok(stopped(manifest)),
+        Err(NatsError::Stopped) => return Ok(teed(manifest, true)),
         Err(error) => return Err(error.into()),
     };
     let counter = Counter::rated("messages_read", "messages");
@@ -182,7 +182,7 @@ pub fn tee(options: &Options, settings: &Settings, stop: &Stop) -> Result<Teed, 
     loop {
         let mut reader = match open(connection, &mut identity, work.manifest.through, &folder) {
             Ok(reader) => reader,
-            Err(_) if stop.is_set() => return Ok(stopped(work.manifest)),
+            Err(_) if stop.is_set() => return Ok(teed(work.manifest, true)),
             Err(failure) => return Err(failure),
         };
         let (shown, through) = (reader.shown(), work.manifest.through);
@@ -190,19 +190,14 @@ pub fn tee(options: &Options, settings: &Settings, stop: &Stop) -> Result<Teed, 
         match work.read(&mut reader) {
             Ok(is_stopped) => {
                 drop(progress);
-                let manifest = work.manifest;
-                return Ok(Teed {
-                    unknown: manifest.unknown - before,
-                    manifest,
-                    is_stopped,
-                });
+                return Ok(teed(work.manifest, is_stopped));
             }
             Err(Fault::Failed(failure)) => return Err(failure),
             Err(Fault::Stream(error)) => tracing::warn!("{error}; reading again"),
         }
         connection = reader.into_connection();
         if !stop.waits().sleep(PAUSE) {
-            return Ok(stopped(work.manifest));
+            return Ok(teed(work.manifest, true));
         }
     }
 }

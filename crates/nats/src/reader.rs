@@ -11,6 +11,7 @@ use crate::connect::{Connection, Link};
 use crate::error::NatsError;
 use crate::pull::Pull;
 use crate::room::numbers_of;
+use crate::stream::Stream;
 use async_nats::Subject;
 use async_nats::jetstream::stream::{Info, RetentionPolicy};
 use async_nats::jetstream::{self, ErrorCode};
@@ -21,8 +22,6 @@ use std::time::Duration;
 /// Time until the server delivers a message again that was not acknowledged. Faults lead to another
 /// consumer; this only has to be longer than a part takes.
 const ACK_WAIT: Duration = Duration::from_secs(72 * 3600);
-/// How often it is looked for the stream.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What helps when the stream lacks what was not read.
 const AGAIN: &str = "begin with a new folder; to have all records in it, publish them once more: skyfill records --restart";
@@ -78,7 +77,7 @@ impl RecordReader {
         mut note: impl FnMut(&Mark) -> Result<(), E>,
     ) -> Result<Self, E> {
         let link = connection.link();
-        let info = wait_for(&connection, &link)?;
+        let info = Stream::wait_for_info(&connection, "skyfill records")?;
         let created = info.created.to_string();
         check(&connection, &link, &info, mark, &created)?;
         let before = mark.consumer;
@@ -189,23 +188,6 @@ impl RecordReader {
 
 fn name_of(mark: &Mark, consumer: u64) -> String {
     format!("{}-{consumer}", mark.reader)
-}
-
-/// The stream, when it is there.
-fn wait_for(connection: &Connection, link: &Link) -> Result<Info, NatsError> {
-    let mut said = false;
-    loop {
-        if let Some(info) = connection.persist(async || link.stream_info().await)? {
-            return Ok(info);
-        }
-        if !std::mem::replace(&mut said, true) {
-            observe::log!(
-                "no {} yet: waiting until skyfill records creates it",
-                connection.shown()
-            );
-        }
-        connection.pause(LOOK_EVERY)?;
-    }
 }
 
 /// Makes sure that the stream has all that comes after the mark.

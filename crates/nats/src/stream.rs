@@ -80,18 +80,22 @@ impl Stream {
     /// # Errors
     /// The server refuses it, or the stream is not one of skyfill's.
     pub fn wait_for(connection: &Connection) -> Result<Self, NatsError> {
+        let info = Self::wait_for_info(connection, "a producer")?;
+        Self::checked(&connection.link(), &info.config)
+    }
+
+    /// Waits until the stream of the connection is there, which `creator` creates.
+    pub(crate) fn wait_for_info(connection: &Connection, creator: &str) -> Result<Info, NatsError> {
         let link = connection.link();
         let mut said = false;
         loop {
             if let Some(info) = connection.persist(async || link.stream_info().await)? {
-                return Self::checked(&link, &info.config);
+                return Ok(info);
             }
-            if !said {
-                said = true;
+            if !std::mem::replace(&mut said, true) {
                 observe::log!(
-                    "no stream {} on {} yet: waiting until a producer creates it",
-                    link.stream,
-                    link.shown
+                    "no {} yet: waiting until {creator} creates it",
+                    connection.shown()
                 );
             }
             connection.pause(LOOK_EVERY)?;

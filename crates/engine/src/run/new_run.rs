@@ -69,8 +69,7 @@ impl NewRun {
             if let Some(requested) = &self.choice {
                 requested.require_of(run)?;
             }
-            let is_part = Selection::of(run) != Selection::everything();
-            return self.require_sendable(run.mode, is_part);
+            return self.require_sendable_run(run);
         }
         let filled = fresh::filled_table(client, &database.schema).map_err(refused)?;
         match (self.mode_over(filled), filled) {
@@ -83,6 +82,11 @@ impl NewRun {
                 self.require_sendable(mode, selection != Selection::everything())
             }
         }
+    }
+
+    /// Makes sure that consumers can store the repos of a run that has begun.
+    pub(crate) fn require_sendable_run(&self, run: &Run) -> Result<(), Failure> {
+        self.require_sendable(run.mode, Selection::of(run) != Selection::everything())
     }
 
     /// Makes sure that consumers, which know nothing of the run, can store its repos.

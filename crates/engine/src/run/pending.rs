@@ -166,12 +166,9 @@ pub(crate) fn load_pending(
     let Some(mut run) = run else {
         return Ok(None);
     };
-    if session.options.transport.is_some() && run.mode == Mode::Fresh && run.phase == Phase::Load {
-        return Err(Failure::usage(format!(
-            "run {} loads fresh, and with --transport, consumers store repos as a merge",
-            run.id
-        ))
-        .hint("leave the option out to load as it does"));
+    if run.phase == Phase::Load {
+        // It may be a run that another process has begun since the options were checked.
+        new.require_sendable_run(&run)?;
     }
     registry().works_on(run.id);
     if open > 0 && run.phase > Phase::Load {
