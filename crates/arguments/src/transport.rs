@@ -66,14 +66,14 @@ pub struct TransportArgs {
     pub nats_ca: Option<PathBuf>,
 }
 
-/// What a new stream is to be.
+/// What the stream is to be.
 #[derive(Args, Clone, Debug)]
 pub struct NewStreamArgs {
     /// Servers that keep each message of a new stream [default: 3 in a cluster that has them, else
     /// 1]
     #[arg(long, value_name = "N", requires = "transport", value_parser = clap::value_parser!(u8).range(1..=5), help_heading = "NATS")]
     pub nats_replicas: Option<u8>,
-    /// Maximum size of a new stream; producers wait while it is full [bytes, or with
+    /// Maximum size of the stream; nothing more is sent while it is larger [bytes, or with
     /// KiB, MiB, GiB, TiB] [default: 8GiB]
     #[arg(long, value_name = "SIZE", requires = "transport", value_parser = stream_size, help_heading = "NATS")]
     pub nats_max_bytes: Option<u64>,

@@ -7,6 +7,8 @@
 use crate::connect::{Connection, Link, pause_after, unanswered_request};
 use crate::error::NatsError;
 use crate::message::{CHUNK, Place, shard_of, subject};
+use crate::room::Room;
+use crate::settings::Limits;
 use crate::stream::Stream;
 use async_nats::jetstream::{ErrorCode, response::Response};
 use async_nats::{HeaderMap, HeaderValue};
@@ -37,18 +39,20 @@ pub struct Sender {
     connection: Arc<Connection>,
     stream: Stream,
     window: Arc<Semaphore>,
+    room: Room,
     /// Why no message will be taken any more.
     refused: Arc<Mutex<Option<NatsError>>>,
 }
 
 impl Sender {
-    /// A sender to this stream.
+    /// A sender to this stream, which it fills up to the limit.
     #[must_use]
-    pub fn new(connection: Arc<Connection>, stream: Stream) -> Self {
+    pub fn new(connection: Arc<Connection>, stream: Stream, limits: &Limits) -> Self {
         Self {
             connection,
             stream,
             window: Arc::new(Semaphore::new(WINDOW as usize)),
+            room: Room::new(limits.max_bytes),
             refused: Arc::default(),
         }
     }
@@ -107,8 +111,15 @@ impl Sender {
         note(&self.refused, &self.connection.link(), why);
     }
 
+    /// Waits until a part may begin.
+    fn wait_for_room(&self) -> Result<(), NatsError> {
+        let link = self.connection.link();
+        self.connection.wait(self.room.wait(&link))
+    }
+
     /// Publishes a message of its own, within the window.
     fn publish_later<P: FramedParcel + Send + 'static>(&self, message: Outgoing, parcel: P) {
+        self.room.take(message.payload.len());
         let size = u32::try_from(message.payload.len()).unwrap_or(WINDOW);
         let wanted = Arc::clone(&self.window).acquire_many_owned(size.clamp(LEAST, WINDOW));
         let share: Option<OwnedSemaphorePermit> = self.connection.wait(wanted).ok();
@@ -185,6 +196,7 @@ impl<'s> Writer<'s> {
     fn end(&mut self) -> Result<Option<Outgoing>, NatsError> {
         let piece = std::mem::take(&mut self.buffer);
         if self.upload.is_none() {
+            self.sender.wait_for_room()?;
             let name = new_name()?;
             let mut headers = HeaderMap::new();
             headers.insert(CHUNK, Place::Whole.text());
@@ -207,16 +219,13 @@ impl<'s> Writer<'s> {
         };
         upload.pieces = upload.pieces.saturating_add(1);
         upload.bytes = upload.bytes.saturating_add(piece.len() as u64);
-        if let Some(most) = self
-            .sender
-            .stream
-            .max_bytes
-            .filter(|most| upload.bytes > *most)
-        {
+        let most = self.sender.room.most();
+        let most = self.sender.stream.max_bytes.unwrap_or(most).min(most);
+        if upload.bytes > most {
             // This part alone: others fit.
             return Err(NatsError::Settings(format!(
-                "it is larger than the stream, which takes {most} bytes; \
-                 raise max_bytes of the stream to several times that of the largest repos"
+                "it is larger than the stream, which takes {most} bytes; make --nats-max-bytes \
+                 several times the size of the largest repos"
             )));
         }
         let place = match is_last {
@@ -229,6 +238,7 @@ impl<'s> Writer<'s> {
     }
 
     fn open(&self) -> Result<Upload, NatsError> {
+        self.sender.wait_for_room()?;
         let name = new_name()?;
         let first = self.publish(&name, Place::Open, Vec::new(), None)?;
         Ok(Upload {
@@ -256,6 +266,7 @@ impl<'s> Writer<'s> {
             let before = async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
             headers.insert(before, HeaderValue::from(after));
         }
+        self.sender.room.take(piece.len());
         let message = Outgoing {
             subject: subject(&self.sender.stream.name, self.shard, Some(name)),
             headers,
@@ -294,12 +305,12 @@ fn new_name() -> Result<String, NatsError> {
 impl Link {
     /// Publishes until the stream has the message; its sequence.
     pub(crate) async fn publish_for_sure(&self, message: &Outgoing) -> Result<u64, NatsError> {
-        let mut tries = 0u32;
+        let (mut tries, mut was_full) = (0u32, false);
         loop {
             let error = match self.publish(message).await {
                 Err(error) if error.may_pass() => error,
                 done => {
-                    if done.is_ok() {
+                    if done.is_ok() && was_full {
                         self.on_taken();
                     }
                     return done;
@@ -307,7 +318,10 @@ impl Link {
             };
             tries = tries.saturating_add(1);
             match &error {
-                NatsError::Full(why) => self.on_full(why),
+                NatsError::Full(why) => {
+                    was_full = true;
+                    self.on_full(why);
+                }
                 error if tries.is_power_of_two() => tracing::warn!("waiting: {error}"),
                 _ => {}
             }
@@ -319,10 +333,9 @@ impl Link {
     async fn publish(&self, message: &Outgoing) -> Result<u64, NatsError> {
         let Outgoing {
             subject,
-            mut headers,
+            headers,
             payload,
         } = message.clone();
-        self.fill(&mut headers, &subject, payload.len() as u64);
         let asked = self.client.request_with_headers(subject, headers, payload);
         let answer = match self.while_connected(asked).await {
             Ok(answer) => answer.map_err(|error| unanswered_request(&error)),

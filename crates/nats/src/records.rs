@@ -11,7 +11,7 @@
 use crate::connect::{Connection, Link};
 use crate::error::NatsError;
 use crate::publish::Outgoing;
-use crate::room;
+use crate::room::Room;
 use async_nats::HeaderMap;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
@@ -33,7 +33,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub struct RecordLimits {
     /// Servers that keep each message.
     pub replicas: Option<usize>,
-    /// Maximum number of bytes in the stream.
+    /// Maximum size of the stream, in bytes: while it is larger, nothing is published.
     pub max_bytes: Option<u64>,
     /// Whether a message leaves the stream when all durable consumers have acknowledged it.
     pub until_read: bool,
@@ -44,6 +44,7 @@ pub struct Publisher {
     connection: Connection,
     prefix: String,
     window: Arc<Semaphore>,
+    room: Room,
     failed: Arc<Mutex<Option<NatsError>>>,
     /// Largest content of a message.
     largest: usize,
@@ -91,6 +92,7 @@ impl Publisher {
             connection,
             prefix: prefix.to_owned(),
             window: Arc::new(Semaphore::new(WINDOW as usize)),
+            room: Room::new(limits.max_bytes),
             failed: Arc::default(),
             largest: largest.saturating_sub(HEADERS),
             is_new,
@@ -143,9 +145,11 @@ impl Publisher {
             headers,
             payload: content.into(),
         };
+        let (link, failed) = (self.connection.link(), Arc::clone(&self.failed));
+        self.connection.wait(self.room.wait(&link))?;
+        self.room.take(message.payload.len());
         let wanted = Arc::clone(&self.window).acquire_many_owned(size.clamp(LEAST, WINDOW));
         let share = self.connection.wait(wanted).ok();
-        let (link, failed) = (self.connection.link(), Arc::clone(&self.failed));
         self.connection.spawn(async move {
             if let Err(why) = link.publish_for_sure(&message).await {
                 let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -220,7 +224,7 @@ fn check(link: &Link, config: &Config, prefix: &str) -> Result<(), NatsError> {
     if config.storage != StorageType::File {
         return refused("it is kept in memory, so it does not survive its server");
     }
-    link.require_right_limit(config)?;
+    link.require_kept_limits(config)?;
     if !config.subjects.contains(&subjects(prefix)) {
         return refused(&format!(
             "it does not have the subjects {}",
@@ -253,13 +257,6 @@ fn compare(link: &Link, config: &Config, limits: &RecordLimits) -> Result<(), Na
             &format!("{} replicas", config.num_replicas),
         );
     }
-    if limits
-        .max_bytes
-        .is_some_and(|bytes| room::limit(bytes) != config.max_bytes)
-    {
-        let is = format!("a limit of {} bytes", config.max_bytes);
-        return differs("--nats-max-bytes", &is);
-    }
     if limits.until_read && config.retention == RetentionPolicy::Limits {
         return differs("--nats-until-read", "messages that stay when they are read");
     }
@@ -279,7 +276,7 @@ impl Link {
                 true => RetentionPolicy::Interest,
                 false => RetentionPolicy::Limits,
             },
-            ..self.lossless_config(limits.replicas, limits.max_bytes)
+            ..self.lossless_config(limits.replicas)
         }
     }
 }

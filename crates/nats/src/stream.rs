@@ -3,7 +3,6 @@
 use crate::connect::{Connection, Link};
 use crate::error::NatsError;
 use crate::message::subjects;
-use crate::room;
 use crate::settings::Limits;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
@@ -13,8 +12,6 @@ use std::time::Duration;
 const SHARDS: u32 = 8;
 /// Maximum number of shards.
 const MAX_SHARDS: u32 = 256;
-/// Maximum size of a new stream, in bytes.
-const MAX_BYTES: u64 = 8 << 30;
 /// How long the server recognizes a message that comes twice.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// Largest content of a message, however large the server lets it be.
@@ -33,7 +30,7 @@ pub struct Stream {
     pub(crate) name: String,
     /// Its shards.
     pub(crate) shards: u32,
-    /// Maximum number of bytes in it; nothing if it has no limit.
+    /// Its limit on the server, in bytes, if somebody gave it one.
     pub(crate) max_bytes: Option<u64>,
     /// Largest content of a message.
     pub(crate) chunk: usize,
@@ -71,7 +68,7 @@ impl Stream {
             }
         })?;
         let stream = Self::checked(&link, &created.config)?;
-        stream.compare(&link, &created.config, limits)?;
+        stream.compare(&link, limits)?;
         Ok(stream)
     }
 
@@ -133,14 +130,7 @@ impl Stream {
     /// Its limits, for people.
     #[must_use]
     pub fn described(&self) -> String {
-        let bytes = self.max_bytes.map_or_else(
-            || "no limit".to_owned(),
-            |bytes| format!("at most {}", observe::bytes(bytes)),
-        );
-        format!(
-            "{} shards, {} replicas, {bytes}",
-            self.shards, self.replicas
-        )
+        format!("{} shards, {} replicas", self.shards, self.replicas)
     }
 
     /// A stream with this definition, if it loses nothing.
@@ -166,7 +156,7 @@ impl Stream {
                 other,
             );
         }
-        link.require_right_limit(config)?;
+        link.require_kept_limits(config)?;
         let shards = u32::try_from(config.subjects.len()).unwrap_or(0);
         let is_ours = (0..shards).all(|shard| {
             let subject = subjects(&link.stream, shard);
@@ -198,7 +188,7 @@ impl Stream {
     }
 
     /// Makes sure that a stream is what the options say, where they say something.
-    fn compare(&self, link: &Link, config: &Config, limits: &Limits) -> Result<(), NatsError> {
+    fn compare(&self, link: &Link, limits: &Limits) -> Result<(), NatsError> {
         let differs = |option: &str, is: String, said: String| {
             Err(NatsError::Refused(
                 format!(
@@ -218,13 +208,6 @@ impl Stream {
         if let Some(replicas) = limits.replicas.filter(|count| *count != self.replicas) {
             let is = format!("{} replicas", self.replicas);
             return differs("--nats-replicas", is, replicas.to_string());
-        }
-        if let Some(bytes) = limits
-            .max_bytes
-            .filter(|bytes| room::limit(*bytes) != config.max_bytes)
-        {
-            let is = format!("a limit of {} bytes", config.max_bytes);
-            return differs("--nats-max-bytes", is, bytes.to_string());
         }
         Ok(())
     }
@@ -248,23 +231,19 @@ impl Link {
                 .map(|shard| subjects(&self.stream, shard))
                 .collect(),
             retention: RetentionPolicy::WorkQueue,
-            ..self.lossless_config(limits.replicas, limits.max_bytes)
+            ..self.lossless_config(limits.replicas)
         }
     }
 
-    /// What every stream of skyfill is: on disk, and it refuses messages when it is full.
-    pub(crate) fn lossless_config(
-        &self,
-        replicas: Option<usize>,
-        max_bytes: Option<u64>,
-    ) -> Config {
+    /// What every stream of skyfill is: on disk, and without a limit (see [`crate::room`]).
+    pub(crate) fn lossless_config(&self, replicas: Option<usize>) -> Config {
         Config {
             name: self.stream.clone(),
             discard: DiscardPolicy::New,
             storage: StorageType::File,
             num_replicas: replicas.unwrap_or_else(|| self.usual_replicas()),
-            max_bytes: room::limit(max_bytes.unwrap_or(MAX_BYTES)),
-            // No limit.
+            // No limits.
+            max_bytes: -1,
             max_messages: -1,
             max_messages_per_subject: -1,
             max_consumers: -1,
@@ -296,11 +275,11 @@ impl Link {
         if lacks_space {
             return NatsError::Refused(
                 format!(
-                    "cannot create stream {} with {} bytes and {} replicas on {}: {error}",
-                    config.name, config.max_bytes, config.num_replicas, self.shown
+                    "cannot create stream {} with {} replicas on {}: {error}",
+                    config.name, config.num_replicas, self.shown
                 ),
-                "give the stream less with --nats-max-bytes or --nats-replicas, or raise \
-                 max_file_store of the server or the limits of the account"
+                "give the stream less with --nats-replicas, or raise max_file_store of the server \
+                 or the limits of the account"
                     .to_owned(),
             );
         }

@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// A message of a stream.
@@ -150,6 +151,17 @@ impl Nats {
         line.starts_with("INFO ").then_some((stream, line))
     }
 
+    /// The numbers of its version.
+    #[must_use]
+    pub fn version(&self) -> [u64; 3] {
+        let (_, line) = self.connect().expect("the NATS server");
+        let info: Value =
+            serde_json::from_str(line.trim_start_matches("INFO ")).expect("what the server is");
+        let version = info["version"].as_str().expect("its version");
+        let mut numbers = version.split(['.', '-']).map(|part| part.parse().ok());
+        std::array::from_fn(|_| numbers.next().flatten().expect("three numbers"))
+    }
+
     /// Its URL.
     #[must_use]
     pub fn url(&self) -> String {
@@ -285,10 +297,19 @@ impl Drop for Nats {
     }
 }
 
-/// A port that nobody listens on now.
+/// A port that nobody listens on now. It is none of those that systems give out by themselves, from
+/// 32,768 on: a server that was killed has to find it free again.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
-    listener.local_addr().expect("its number").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        // Processes begin at different places.
+        let step = std::process::id().wrapping_mul(64);
+        let number = step.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        let port = 12_000 + u16::try_from(number).expect("a small number");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn spawn(folder: &tempfile::TempDir) -> Child {

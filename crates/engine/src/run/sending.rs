@@ -44,7 +44,7 @@ impl Sending {
         let stream = Stream::create(&connection, &transport.limits)?;
         observe::log!("sending to {} ({})", connection.shown(), stream.described());
         Ok(Self {
-            sender: Sender::new(connection, stream),
+            sender: Sender::new(connection, stream, &transport.limits),
         })
     }
 

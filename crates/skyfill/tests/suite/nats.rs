@@ -210,11 +210,17 @@ fn a_consumer_takes_over_and_waits_for_its_database() {
 fn a_producer_that_is_killed_leaves_nothing_behind() {
     let (scene, dir) = (scene(), folder());
     let server = Nats::start(SMALL);
-    // So small that it is full in the middle of an upload.
-    let mut producing = scene.producing_into_full(dir.path(), &server, "65536");
-    producing.child.kill().unwrap();
-    drop(producing);
-    assert!(server.messages("skyfill") > 0);
+    // In the middle of an upload: its first message, which is empty, is still there.
+    let is_begun = || {
+        let messages = server.messages_after("skyfill", 0);
+        messages.iter().any(|message| message.content.is_empty())
+    };
+    while !is_begun() {
+        let _ = server.ask("STREAM.PURGE.skyfill");
+        let producing = Watched::start(&mut scene.producer(dir.path(), &server.url()));
+        wait_until("a message", || server.messages("skyfill") > 0);
+        drop(producing);
+    }
     let db = TestDb::migrated();
     let printed = drain(&db, dir.path(), &server, 0);
     assert!(printed.contains("dropped an upload"), "{printed}");
@@ -486,11 +492,22 @@ fn what_the_server_refuses_is_told_with_the_next_step() {
         &[],
         &["JetStream is not enabled", "nats-server -js"],
     );
-    refused_producer(
-        &Nats::start(""),
-        &["--nats-max-bytes", "20GiB"],
-        "give the stream less with --nats-max-bytes",
-    );
+    let server = Nats::start("");
+    let limited = serde_json::json!({
+        "name": "skyfill", "subjects": ["skyfill.repos.0.*"], "retention": "workqueue",
+        "discard": "new", "storage": "file", "max_bytes": 1 << 20,
+    });
+    let created = server.ask_with("STREAM.CREATE.skyfill", &limited.to_string());
+    assert_eq!(created["config"]["max_bytes"], 1 << 20, "{created}");
+    if server.version() < [2, 10, 11] {
+        refused(
+            &server,
+            &[],
+            &["deletes its oldest messages", "nats stream edit"],
+        );
+    } else {
+        run_well(&mut scene.producer(dir.path(), &server.url()));
+    }
 }
 
 /// A producer and a consumer with no other rights than those that the guide lists.

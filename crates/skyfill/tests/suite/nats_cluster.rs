@@ -49,7 +49,6 @@ fn leader(nodes: &[Nats]) -> usize {
 }
 
 #[test]
-#[ignore = "needs nats-server 2.10.11: docs/how-to/nats.md, A cluster"]
 fn a_server_consumers_and_a_producer_are_killed_and_the_tables_are_those_of_one_machine() {
     let net = Net::of_tangle(&simnet::Tangle::new(178, 20, 2000));
     let (reference, dir) = (TestDb::migrated(), folder());
