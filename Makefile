@@ -42,7 +42,7 @@ fuzz: ## Run every fuzz target for ten minutes
 conformance: ## Compare with the official indexer from npm, row by row (official=VERSION: another one)
 	@scripts/conformance.sh $(if $(official),--official $(official))
 
-export-check: ## Have DuckDB and polars, from PyPI, read what skyfill exports
+export-check: ## Have DuckDB and polars, from PyPI, read what skyfill exports and what tee writes
 	@scripts/export-check.sh
 
 reference: ## Generate docs/reference/commands.md from the definitions of the arguments
