@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Loads repos of a practice network, exports them from the database, from the archive and, with
-# changes, from a stream of records, and has DuckDB and polars, from PyPI, read the files: counts and
-# hashes have to be those of the manifests, and the newest messages those of the tables.
+# Loads repos of a practice network, exports them from the database and from the archive, writes the
+# stream of their records and changes to files, and has DuckDB and polars, from PyPI, read all of
+# it: counts and hashes have to be those of the manifests, the newest messages those of the tables.
 # Usage: scripts/export-check.sh [RECORDS]
 set -euo pipefail
 "$(dirname "$0")/setup.sh" test >&2

@@ -8,6 +8,7 @@
 //! - `scale`: the load phase at two sizes.
 //! - `large`: single large repos, with their peak memory.
 //! - `consumer`: lines through `skyfill consumer`.
+//! - `transport`: producers and consumers with sockets and with NATS between them.
 //! - `export`: `skyfill export` beside DuckDB's own COPY to Parquet.
 //! - `network`: a practice network with every fault, and one whose fullest host sets the time.
 //! - `hostile-host`: a hostile host beside good ones, with each fault in turn.
@@ -43,6 +44,7 @@ mod paper;
 mod phases;
 mod scene;
 mod stream;
+mod transport;
 mod writes;
 
 use std::path::PathBuf;
@@ -53,6 +55,7 @@ const USAGE: &str = "usage: bench client [RECORDS] [ROUNDS]
        bench scale SKYFILL [RECORDS] [RECORDS]
        bench large SKYFILL
        bench consumer SKYFILL [RECORDS] [ROUNDS]
+       bench transport SKYFILL [RECORDS]
        bench export SKYFILL [RECORDS] [ROUNDS]
        bench network SKYFILL [REPOS] [HOSTS]
        bench limit SKYFILL [REPOS]
@@ -87,6 +90,7 @@ fn main() {
         "scale" => load::scale(&binary, [number(1_000_000), number(10_000_000)]),
         "large" => large::run(&binary),
         "consumer" => consumer::run(&binary, number(300_000), number(3)),
+        "transport" => transport::run(&binary, number(500_000)),
         "export" => export::run(&binary, number(1_000_000), number(3)),
         "network" => network::faults(&binary, number(20_000), number(300)),
         "limit" => network::limit(&binary, number(6000)),

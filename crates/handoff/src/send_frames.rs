@@ -17,6 +17,9 @@ pub trait FramedParcel {
     /// DID and rev by which it is acknowledged; the rev is empty for the state of an account.
     fn id(&self) -> (&str, &str);
 
+    /// Its size, in bytes: that of its CAR.
+    fn bytes(&self) -> u64;
+
     /// Writes its frames, in pieces of about a megabyte.
     ///
     /// # Errors

@@ -362,15 +362,19 @@ pub(crate) async fn persist<T>(
     }
 }
 
+/// How long to wait after so many tries that failed.
+pub(crate) fn backoff(tries: u32) -> Duration {
+    Duration::from_millis(50u64.checked_shl(tries.min(6)).unwrap_or(3200))
+}
+
 /// Waits after so many tries that failed, longer each time. A process that is told to stop gives a
 /// server that is only slow a few more tries.
 pub(crate) async fn pause_after(tries: u32, stop: &Stop) -> Result<(), NatsError> {
     if stop.is_set() && tries > TRIES_TO_STOP {
         return Err(NatsError::Stopped);
     }
-    let pause = Duration::from_millis(50u64.checked_shl(tries.min(6)).unwrap_or(3200));
     tokio::select! {
-        () = tokio::time::sleep(pause) => Ok(()),
+        () = tokio::time::sleep(backoff(tries)) => Ok(()),
         () = stop.wait_until_urgent() => Err(NatsError::Stopped),
     }
 }

@@ -24,6 +24,10 @@
 //!
 //! Each message of an upload also names the one before it, and the server refuses it if that one is
 //! gone. So a producer whose upload was dropped finds out with its next message.
+//!
+//! A server before 2.10 keeps deletions in memory for some seconds. If it is killed, some messages
+//! come back that were deleted, and others do not, so that who deletes the first one decides
+//! nothing any more. So an upload during which the connection was lost is sent again.
 
 #![cfg_attr(
     not(test),

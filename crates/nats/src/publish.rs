@@ -8,7 +8,6 @@ use crate::connect::{Connection, Link, pause_after, unanswered_request};
 use crate::error::NatsError;
 use crate::message::{CHUNK, Place, shard_of, subject};
 use crate::room::Room;
-use crate::settings::Limits;
 use crate::stream::Stream;
 use async_nats::jetstream::{ErrorCode, response::Response};
 use async_nats::{HeaderMap, HeaderValue};
@@ -45,14 +44,14 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// A sender to this stream, which it fills up to the limit.
+    /// A sender to this stream.
     #[must_use]
-    pub fn new(connection: Arc<Connection>, stream: Stream, limits: &Limits) -> Self {
+    pub fn new(connection: Arc<Connection>, stream: Stream) -> Self {
         Self {
             connection,
+            room: Room::new(stream.limit),
             stream,
             window: Arc::new(Semaphore::new(WINDOW as usize)),
-            room: Room::new(limits.max_bytes),
             refused: Arc::default(),
         }
     }
@@ -61,6 +60,14 @@ impl Sender {
     pub fn send<P: FramedParcel + Send + 'static>(&self, mut parcel: P) {
         if let Some(why) = self.refused() {
             return parcel.settle(Err(why.to_string()));
+        }
+        let most = self.stream.limit;
+        if parcel.bytes() > most {
+            // This part alone: others fit.
+            return parcel.settle(Err(format!(
+                "it is larger than the stream, which takes {most} bytes; make --nats-max-bytes \
+                 several times the size of the largest repos"
+            )));
         }
         loop {
             let mut writer = Writer::new(self, parcel.id().0);
@@ -78,7 +85,7 @@ impl Sender {
                     return self.publish_later(whole, parcel);
                 }
                 Err(NatsError::Dropped) => {
-                    tracing::info!("a consumer dropped an upload; its part is sent again");
+                    tracing::info!("an upload was broken off; its part is sent again");
                 }
                 Err(why) => {
                     let text = why.to_string();
@@ -154,7 +161,8 @@ struct Upload {
     last: u64,
     /// Pieces so far.
     pieces: u32,
-    bytes: u64,
+    /// Losses of the connection when it began.
+    losses: u64,
 }
 
 /// Cuts the frames of one part into messages.
@@ -218,16 +226,6 @@ impl<'s> Writer<'s> {
             None => self.open()?,
         };
         upload.pieces = upload.pieces.saturating_add(1);
-        upload.bytes = upload.bytes.saturating_add(piece.len() as u64);
-        let most = self.sender.room.most();
-        let most = self.sender.stream.max_bytes.unwrap_or(most).min(most);
-        if upload.bytes > most {
-            // This part alone: others fit.
-            return Err(NatsError::Settings(format!(
-                "it is larger than the stream, which takes {most} bytes; make --nats-max-bytes \
-                 several times the size of the largest repos"
-            )));
-        }
         let place = match is_last {
             true => Place::Last(upload.pieces),
             false => Place::More(upload.pieces),
@@ -240,13 +238,14 @@ impl<'s> Writer<'s> {
     fn open(&self) -> Result<Upload, NatsError> {
         self.sender.wait_for_room()?;
         let name = new_name()?;
+        let losses = self.sender.connection.link().losses();
         let first = self.publish(&name, Place::Open, Vec::new(), None)?;
         Ok(Upload {
             name,
             first,
             last: first,
             pieces: 0,
-            bytes: 0,
+            losses,
         })
     }
 
@@ -276,7 +275,8 @@ impl<'s> Writer<'s> {
         self.sender.connection.wait(link.publish_for_sure(&message))
     }
 
-    /// Makes sure that no consumer has dropped the upload before its end: see the crate's header.
+    /// Makes sure that no consumer has dropped the upload before its end, and that its server was
+    /// not killed meanwhile: see the crate's header.
     fn confirm(&self) -> Result<(), NatsError> {
         let Some(upload) = &self.upload else {
             return Ok(());
@@ -286,7 +286,7 @@ impl<'s> Writer<'s> {
             .sender
             .connection
             .persist(async || link.delete(upload.first).await)?;
-        if deleted {
+        if deleted && link.losses() == upload.losses {
             Ok(())
         } else {
             Err(NatsError::Dropped)

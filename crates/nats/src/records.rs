@@ -11,10 +11,10 @@
 use crate::connect::{Connection, Link};
 use crate::error::NatsError;
 use crate::publish::Outgoing;
-use crate::room::Room;
+use crate::room::{self, MAX_BYTES, Room};
 use async_nats::HeaderMap;
 use async_nats::jetstream::ErrorCode;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -72,8 +72,7 @@ impl Publisher {
                 return Ok((info, false));
             }
             let config = link.config_of_records(prefix, limits);
-            let subject = format!("STREAM.CREATE.{}", config.name);
-            match link.api::<Info>(&subject, &config).await? {
+            match link.create_stream(&config, limits.max_bytes).await? {
                 Ok(info) => Ok((info, true)),
                 Err(error) if error.error_code() == ErrorCode::STREAM_NAME_EXIST => Err(
                     NatsError::Away("another process has just created the stream".to_owned()),
@@ -92,7 +91,7 @@ impl Publisher {
             connection,
             prefix: prefix.to_owned(),
             window: Arc::new(Semaphore::new(WINDOW as usize)),
-            room: Room::new(limits.max_bytes),
+            room: Room::new(link.limit_of(config, limits.max_bytes)?),
             failed: Arc::default(),
             largest: largest.saturating_sub(HEADERS),
             is_new,
@@ -146,7 +145,10 @@ impl Publisher {
             payload: content.into(),
         };
         let (link, failed) = (self.connection.link(), Arc::clone(&self.failed));
-        self.connection.wait(self.room.wait(&link))?;
+        if let Err(why) = self.connection.wait(self.room.wait(&link)) {
+            self.failed().get_or_insert(why.clone());
+            return Err(why);
+        }
         self.room.take(message.payload.len());
         let wanted = Arc::clone(&self.window).acquire_many_owned(size.clamp(LEAST, WINDOW));
         let share = self.connection.wait(wanted).ok();
@@ -269,8 +271,9 @@ fn subjects(prefix: &str) -> String {
 
 impl Link {
     fn config_of_records(&self, prefix: &str, limits: &RecordLimits) -> Config {
+        let most = limits.max_bytes.unwrap_or(MAX_BYTES);
         Config {
-            description: Some("records from skyfill records".to_owned()),
+            description: Some(room::description("records from skyfill records", most)),
             subjects: vec![subjects(prefix)],
             retention: match limits.until_read {
                 true => RetentionPolicy::Interest,

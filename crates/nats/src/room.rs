@@ -9,50 +9,54 @@
 //! - Before 2.10.11, each replica decides by itself if the stream is full, so that replicas may
 //!   differ in what they accepted.
 //!
-//! So whoever sends asks how large the stream is, and begins nothing while it is full. What has
-//! begun goes on: nobody can store the first half of a repo, so to wait in the middle of it would
-//! help nobody. Several that send may together exceed the limit by what they have begun.
+//! So the limit stands in the description of the stream. Whoever sends asks how large the stream
+//! is, and begins nothing while it is full. What has begun goes on: nobody can store the first half
+//! of a repo, so to wait in the middle of it would help nobody. The stream may exceed its limit by
+//! what has begun and by what each process may send until it asks again ([`GRANT`]).
 
-use crate::connect::{Link, pause_after, persist};
+use crate::connect::{Link, backoff, persist};
 use crate::error::NatsError;
 use async_nats::jetstream::stream::Config;
-use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Maximum size of a stream, in bytes, if nobody says another.
-const MAX_BYTES: u64 = 8 << 30;
-/// The part of the free space that one may use before it asks again, since others send as well.
+pub(crate) const MAX_BYTES: u64 = 8 << 30;
+/// What one may send before it asks again: a part of the free space, since others send as well, at
+/// most so many bytes, and only for so long.
 const SHARE: u64 = 4;
+const GRANT: u64 = 16 << 20;
+const GRANT_FOR: Duration = Duration::from_secs(1);
 /// The part of a stream that was full which is free before it takes anything.
 const FREE_AGAIN: u64 = 8;
 /// The first version that loses nothing of a stream with a limit.
 const KEEPS_LIMITS: [u64; 3] = [2, 10, 11];
 /// Bytes by which a message counts beside its content.
 const BESIDE: u64 = 512;
+/// What stands before and after the limit in a description.
+const AROUND: [&str; 2] = [", at most ", " bytes"];
 
-/// The space of a stream, as one sees it that sends.
+/// The space of a stream, as a process sees it that sends.
 pub(crate) struct Room {
     /// Maximum size of the stream, in bytes.
     most: u64,
-    /// Bytes that may be sent before it asks again.
-    left: AtomicU64,
-    /// Held by who asks: the others need the same answer.
-    asking: Mutex<()>,
+    /// Bytes that may be sent before it asks again, and since when.
+    granted: Mutex<(u64, Instant)>,
+    is_full: AtomicBool,
+    /// Held by who asks, since the others need the same answer: whether it was stopped.
+    gave_up: tokio::sync::Mutex<bool>,
 }
 
 impl Room {
-    /// Space up to this limit, or the usual one.
-    pub(crate) fn new(max_bytes: Option<u64>) -> Self {
+    /// The space of a stream of at most so many bytes.
+    pub(crate) fn new(most: u64) -> Self {
         Self {
-            most: max_bytes.unwrap_or(MAX_BYTES),
-            left: AtomicU64::new(0),
-            asking: Mutex::new(()),
+            most,
+            granted: Mutex::new((0, Instant::now())),
+            is_full: AtomicBool::new(false),
+            gave_up: tokio::sync::Mutex::new(false),
         }
-    }
-
-    /// Maximum size of the stream, in bytes.
-    pub(crate) fn most(&self) -> u64 {
-        self.most
     }
 
     /// Waits until something may begin.
@@ -60,37 +64,56 @@ impl Room {
     /// # Errors
     /// The server refuses to say how large the stream is; it was stopped.
     pub(crate) async fn wait(&self, link: &Link) -> Result<(), NatsError> {
-        let _asking = self.asking.lock().await;
+        let mut gave_up = self.gave_up.lock().await;
+        if *gave_up {
+            return Err(NatsError::Stopped);
+        }
+        let waited = self.ask(link).await;
+        *gave_up = waited == Err(NatsError::Stopped);
+        waited
+    }
+
+    async fn ask(&self, link: &Link) -> Result<(), NatsError> {
         let mut tries = 0u32;
-        while self.left.load(Ordering::Relaxed) == 0 {
+        while !self.is_granted() {
+            let was_full = self.is_full.load(Ordering::Relaxed);
             let bytes = link.bytes_in_stream().await?;
-            let left = free(self.most, bytes, tries > 0).div_ceil(SHARE);
-            if left > 0 {
-                self.left.store(left, Ordering::Relaxed);
-                if tries > 0 {
+            let free = free(self.most, bytes, was_full);
+            self.is_full.store(free == 0, Ordering::Relaxed);
+            if free > 0 {
+                *self.granted() = (free.div_ceil(SHARE).min(GRANT), Instant::now());
+                if was_full {
                     link.on_taken();
                 }
                 break;
             }
             tries = tries.saturating_add(1);
             link.on_full(&format!(
-                "stream {} on {} is full ({} of at most {})",
+                "stream {} on {} is full ({}; it takes more below {})",
                 link.stream,
                 link.shown,
                 observe::bytes(bytes),
-                observe::bytes(self.most)
+                observe::bytes(self.most.saturating_sub(self.most / FREE_AGAIN))
             ));
-            pause_after(tries, &link.stop).await?;
+            link.pause(backoff(tries)).await?;
         }
         Ok(())
     }
 
     /// Counts a message with so much content.
     pub(crate) fn take(&self, content: usize) {
+        let mut granted = self.granted();
         let size = BESIDE.saturating_add(content as u64);
-        let less = |left: u64| Some(left.saturating_sub(size));
-        let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
-        let _ = self.left.fetch_update(set, get, less);
+        granted.0 = granted.0.saturating_sub(size);
+    }
+
+    fn is_granted(&self) -> bool {
+        let (bytes, since) = *self.granted();
+        bytes > 0 && since.elapsed() < GRANT_FOR
+    }
+
+    fn granted(&self) -> MutexGuard<'_, (u64, Instant)> {
+        self.granted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -99,6 +122,36 @@ fn free(most: u64, bytes: u64, was_full: bool) -> u64 {
     let free = most.saturating_sub(bytes);
     let enough = if was_full { most / FREE_AGAIN } else { 0 };
     if free < enough { 0 } else { free }
+}
+
+/// The description of a stream with this limit.
+pub(crate) fn description(what: &str, bytes: u64) -> String {
+    let [before, after] = AROUND;
+    format!("{what}{before}{bytes}{after}")
+}
+
+/// The limit in the description of a stream, in bytes.
+fn described(config: &Config) -> Option<u64> {
+    let [before, after] = AROUND;
+    let (_, bytes) = config.description.as_deref()?.rsplit_once(before)?;
+    bytes.strip_suffix(after)?.parse().ok()
+}
+
+/// The limit of a stream, in bytes: that of its description, else `said`, else the usual one; and
+/// less than what the server has, since who sends has to wait before the server refuses.
+///
+/// # Errors
+/// The description and `said` differ: the one in the description.
+pub(crate) fn limit(config: &Config, said: Option<u64>) -> Result<u64, u64> {
+    let described = described(config);
+    if let (Some(is), Some(said)) = (described, said)
+        && is != said
+    {
+        return Err(is);
+    }
+    let own = u64::try_from(config.max_bytes).ok().filter(|own| *own > 0);
+    let own = own.map_or(u64::MAX, |own| own.saturating_sub(own / FREE_AGAIN));
+    Ok(described.or(said).unwrap_or(MAX_BYTES).min(own))
 }
 
 impl Link {
@@ -112,13 +165,18 @@ impl Link {
         .await
     }
 
+    /// Whether the servers lose nothing of a stream with a limit.
+    pub(crate) fn keeps_limits(&self) -> bool {
+        keeps_limits(&self.client.server_info().version)
+    }
+
     /// Makes sure that the server deletes nothing of a stream that somebody made with a limit.
     pub(crate) fn require_kept_limits(&self, config: &Config) -> Result<(), NatsError> {
-        let version = &self.client.server_info().version;
         let has_limit = config.max_bytes > 0 || config.max_messages > 0;
-        if !has_limit || keeps_limits(version) {
+        if !has_limit || self.keeps_limits() {
             return Ok(());
         }
+        let version = &self.client.server_info().version;
         Err(NatsError::Refused(
             format!(
                 "stream {} on {} has a limit: nats-server {version} deletes its oldest messages, \
@@ -160,10 +218,27 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_was_full_takes_something_when_it_has_space_for_more_than_a_message() {
+    fn a_stream_that_was_full_takes_more_when_an_eighth_is_free() {
         assert_eq!([free(80, 0, false), free(80, 0, true)], [80, 80]);
         assert_eq!([free(80, 75, false), free(80, 75, true)], [5, 0]);
         assert_eq!([free(80, 70, true), free(80, 71, true)], [10, 0]);
         assert_eq!([free(80, 80, false), free(80, 95, false)], [0, 0]);
+    }
+
+    #[test]
+    fn a_limit_is_in_the_description_or_said_and_below_that_of_the_server() {
+        let of = |description: Option<String>, max_bytes| Config {
+            description,
+            max_bytes,
+            ..Config::default()
+        };
+        let described = of(Some(description("repos", 4000)), -1);
+        assert_eq!(limit(&described, None), Ok(4000));
+        assert_eq!(limit(&described, Some(4000)), Ok(4000));
+        assert_eq!(limit(&described, Some(5000)), Err(4000));
+        let by_hand = of(Some("repos, at most a few".to_owned()), -1);
+        assert_eq!(limit(&by_hand, Some(5000)), Ok(5000));
+        assert_eq!(limit(&of(None, 0), None), Ok(MAX_BYTES));
+        assert_eq!(limit(&of(None, 800), Some(5000)), Ok(700));
     }
 }

@@ -3,6 +3,7 @@
 use crate::connect::{Connection, Link};
 use crate::error::NatsError;
 use crate::message::subjects;
+use crate::room::{self, MAX_BYTES};
 use crate::settings::Limits;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
@@ -30,8 +31,8 @@ pub struct Stream {
     pub(crate) name: String,
     /// Its shards.
     pub(crate) shards: u32,
-    /// Its limit on the server, in bytes, if somebody gave it one.
-    pub(crate) max_bytes: Option<u64>,
+    /// Maximum size, in bytes, which its producers keep.
+    pub(crate) limit: u64,
     /// Largest content of a message.
     pub(crate) chunk: usize,
     /// How many servers keep it.
@@ -56,8 +57,7 @@ impl Stream {
                 return Ok(info);
             }
             let config = link.new_config(shards, limits);
-            let subject = format!("STREAM.CREATE.{}", config.name);
-            match link.api::<Info>(&subject, &config).await? {
+            match link.create_stream(&config, limits.max_bytes).await? {
                 Ok(info) => Ok(info),
                 // Another producer was quicker; what it made is checked.
                 Err(error) if error.error_code() == ErrorCode::STREAM_NAME_EXIST => {
@@ -67,7 +67,7 @@ impl Stream {
                 Err(error) => Err(link.refused_stream(&error, &config)),
             }
         })?;
-        let stream = Self::checked(&link, &created.config)?;
+        let stream = Self::checked(&link, &created.config, limits.max_bytes)?;
         stream.compare(&link, limits)?;
         Ok(stream)
     }
@@ -78,7 +78,7 @@ impl Stream {
     /// The server refuses it, or the stream is not one of skyfill's.
     pub fn wait_for(connection: &Connection) -> Result<Self, NatsError> {
         let info = Self::wait_for_info(connection, "a producer")?;
-        Self::checked(&connection.link(), &info.config)
+        Self::checked(&connection.link(), &info.config, None)
     }
 
     /// Waits until the stream of the connection is there, which `creator` creates.
@@ -130,11 +130,16 @@ impl Stream {
     /// Its limits, for people.
     #[must_use]
     pub fn described(&self) -> String {
-        format!("{} shards, {} replicas", self.shards, self.replicas)
+        format!(
+            "{} shards, {} replicas, at most {}",
+            self.shards,
+            self.replicas,
+            observe::bytes(self.limit)
+        )
     }
 
-    /// A stream with this definition, if it loses nothing.
-    fn checked(link: &Link, config: &Config) -> Result<Self, NatsError> {
+    /// A stream with this definition, if it loses nothing, and its limit is the one that was said.
+    fn checked(link: &Link, config: &Config, said: Option<u64>) -> Result<Self, NatsError> {
         let refused = |why: &str, hint: &str| {
             let what = format!("stream {} on {}: {why}", link.stream, link.shown);
             Err(NatsError::Refused(what, hint.to_owned()))
@@ -179,9 +184,7 @@ impl Stream {
         Ok(Self {
             name: link.stream.clone(),
             shards,
-            max_bytes: u64::try_from(config.max_bytes)
-                .ok()
-                .filter(|bytes| *bytes > 0),
+            limit: link.limit_of(config, said)?,
             chunk,
             replicas: config.num_replicas,
         })
@@ -224,9 +227,53 @@ impl Link {
         }
     }
 
+    /// The limit of a stream, in bytes, if it is the one that was said.
+    pub(crate) fn limit_of(&self, config: &Config, said: Option<u64>) -> Result<u64, NatsError> {
+        room::limit(config, said).map_err(|is| {
+            NatsError::Refused(
+                format!(
+                    "stream {} on {} exists with a limit of {is} bytes, but --nats-max-bytes says {}",
+                    self.stream,
+                    self.shown,
+                    said.unwrap_or(is)
+                ),
+                format!(
+                    "leave out --nats-max-bytes, or change the limit in the description of the \
+                     stream: nats stream edit {} --description '...'",
+                    self.stream
+                ),
+            )
+        })
+    }
+
+    /// Creates a stream; with a limit on the server, where the account demands one.
+    pub(crate) async fn create_stream(
+        &self,
+        config: &Config,
+        max_bytes: Option<u64>,
+    ) -> Result<Result<Info, async_nats::jetstream::Error>, NatsError> {
+        let subject = format!("STREAM.CREATE.{}", config.name);
+        let created = self.api::<Info>(&subject, config).await?;
+        match created {
+            Err(error) if is_without_limit(&error) && self.keeps_limits() => {
+                let twice = max_bytes.unwrap_or(MAX_BYTES).saturating_mul(2);
+                let limited = Config {
+                    max_bytes: i64::try_from(twice).unwrap_or(i64::MAX),
+                    ..config.clone()
+                };
+                self.api(&subject, &limited).await
+            }
+            created => Ok(created),
+        }
+    }
+
     fn new_config(&self, shards: u32, limits: &Limits) -> Config {
+        let what = "repos from skyfill producer to skyfill consumer";
         Config {
-            description: Some("repos from skyfill producer to skyfill consumer".to_owned()),
+            description: Some(room::description(
+                what,
+                limits.max_bytes.unwrap_or(MAX_BYTES),
+            )),
             subjects: (0..shards)
                 .map(|shard| subjects(&self.stream, shard))
                 .collect(),
@@ -283,6 +330,22 @@ impl Link {
                     .to_owned(),
             );
         }
+        if is_without_limit(error) {
+            return NatsError::Refused(
+                format!(
+                    "cannot create stream {} on {}: {error}",
+                    config.name, self.shown
+                ),
+                "the account demands a limit, with which nats-server before 2.10.11 may lose \
+                 messages: update the server, or use an account without max_bytes_required"
+                    .to_owned(),
+            );
+        }
         self.refused_by(error, "create the stream")
     }
+}
+
+/// Whether a stream was refused since the account demands a limit.
+fn is_without_limit(error: &async_nats::jetstream::Error) -> bool {
+    error.error_code() == ErrorCode::STREAM_MAX_BYTES_REQUIRED
 }

@@ -174,6 +174,13 @@ impl handoff::send_frames::FramedParcel for FramedParcel {
         }
     }
 
+    fn bytes(&self) -> u64 {
+        match &self.to_send {
+            ToSend::Repo(checked) => checked.bytes(),
+            ToSend::Status(..) => 0,
+        }
+    }
+
     fn write_frames(&self, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         let checked = match &self.to_send {
             ToSend::Repo(checked) => checked,

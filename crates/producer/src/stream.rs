@@ -39,9 +39,9 @@ pub(crate) fn start(
     observe::log!("sending to {shown} ({})", stream.described());
     // Unbounded in number, bounded in bytes: each repo in it holds a share of the buffer.
     let (sender, mut receiver) = mpsc::unbounded_channel::<ToSend>();
-    let (tally, limits) = (Arc::clone(tally), options.limits);
+    let tally = Arc::clone(tally);
     let thread = std::thread::spawn(move || {
-        let sender = Sender::new(connection, stream, &limits);
+        let sender = Sender::new(connection, stream);
         while let Some(to_send) = receiver.blocking_recv() {
             sender.send(FramedParcel {
                 to_send,

@@ -44,7 +44,7 @@ impl Sending {
         let stream = Stream::create(&connection, &transport.limits)?;
         observe::log!("sending to {} ({})", connection.shown(), stream.described());
         Ok(Self {
-            sender: Sender::new(connection, stream, &transport.limits),
+            sender: Sender::new(connection, stream),
         })
     }
 
@@ -131,6 +131,10 @@ struct RepoParcel {
 impl FramedParcel for RepoParcel {
     fn id(&self) -> (&str, &str) {
         (&self.did, &self.rev)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     fn write_frames(&self, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {

@@ -486,6 +486,12 @@ fn what_the_server_refuses_is_told_with_the_next_step() {
         &other,
         "exists with 8 shards, but --nats-shards says 3",
     );
+    let other = [&as_me[..], &["--nats-max-bytes", "1GiB"]].concat();
+    refused_producer(
+        &server,
+        &other,
+        "exists with a limit of 8589934592 bytes, but --nats-max-bytes says 1073741824",
+    );
     drop(server);
     refused(
         &Nats::without_jetstream(),

@@ -225,9 +225,14 @@ fn a_full_stream_slows_it_and_loses_nothing() {
     let (server, db) = (Nats::start(""), TestDb::migrated());
     world.serve(&world.earlier);
     world.run(&db);
+    let limit = ["--nats-max-bytes", "131072"];
+    let mut stopped = Watched::start(records(&db, &server).args(limit));
+    stopped.wait_for("is full");
+    signal(&stopped.child, "TERM");
+    assert_ends_well(&mut stopped);
     let mut command = records(&db, &server);
-    command.args(["--until-published", "--nats-max-bytes", "131072"]);
-    let mut publishing = Watched::start(&mut command);
+    // The limit is known from the stream.
+    let mut publishing = Watched::start(command.arg("--until-published"));
     publishing.wait_for("is full");
     // No transaction stays open meanwhile.
     let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
