@@ -4,7 +4,7 @@
 msrv := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint doc deny msrv bench chaos fuzz conformance export-check reference archive deb image \
+.PHONY: help quickstart test lint doc deny msrv bench chaos machines fuzz conformance export-check reference archive deb image \
         packages-test picture
 
 help: ## List these commands
@@ -35,6 +35,9 @@ bench: ## Run the benchmarks; the report goes to stdout
 
 chaos: ## Kill skyfill and PostgreSQL 200 times (SKYFILL_CHAOS_KILLS, SKYFILL_CHAOS_SEED)
 	@scripts/chaos.sh
+
+machines: ## Test workers and a NATS cluster on machines of their own (network namespaces; needs root)
+	@scripts/machines.sh
 
 fuzz: ## Run every fuzz target for ten minutes
 	@scripts/fuzz.sh

@@ -90,7 +90,7 @@ fn main() {
         "scale" => load::scale(&binary, [number(1_000_000), number(10_000_000)]),
         "large" => large::run(&binary),
         "consumer" => consumer::run(&binary, number(300_000), number(3)),
-        "transport" => transport::run(&binary, number(500_000)),
+        "transport" => transport::run(&binary, number(300_000)),
         "export" => export::run(&binary, number(1_000_000), number(3)),
         "network" => network::faults(&binary, number(20_000), number(300)),
         "limit" => network::limit(&binary, number(6000)),

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 /// The port of the NATS server.
 const PORT: &str = "14231";
 /// Requests of a producer at once, and how late answers are, where hosts bind.
-const AT_ONCE: &str = "4";
+const AT_ONCE: &str = "8";
 const LATE: Duration = Duration::from_millis(250);
 /// How often what is stored is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -96,7 +96,7 @@ pub(crate) fn run(binary: &Path, records: usize) -> String {
             ],
         ),
         (
-            "Hosts bind: four requests at once a producer, answers a quarter of a second late",
+            "Hosts bind: eight requests at once a producer, answers a quarter of a second late",
             &[late(1, 1), late(2, 1), late(3, 1), late(3, 2), late(6, 2)],
         ),
         (
@@ -173,7 +173,7 @@ fn once(binary: &Path, scene: &Scene, repos: &Repos, crew: Crew) -> (Took, u64) 
         }
     }
     let server = scene.server_cpu();
-    let before = (server.seconds(), machine_seconds());
+    let before = (server.seconds(), cpu::of_machine());
     let nats_before = nats.as_ref().map_or(0.0, Nats::seconds);
     let began = Instant::now();
     let mut consumers = consume();
@@ -197,15 +197,14 @@ fn once(binary: &Path, scene: &Scene, repos: &Repos, crew: Crew) -> (Took, u64) 
         std::thread::sleep(LOOK_EVERY);
     }
     let seconds = began.elapsed().as_secs_f64();
-    let sum =
-        |workers: &mut Vec<Worker>| -> f64 { workers.iter_mut().map(|worker| worker.look()).sum() };
+    let sum = |workers: &mut Vec<Worker>| -> f64 { workers.iter_mut().map(Worker::look).sum() };
     let took = Took {
         seconds,
         producers: sum(&mut producers),
         consumers: sum(&mut consumers),
         nats: nats.as_ref().map_or(0.0, Nats::seconds) - nats_before,
         postgres: server.seconds() - before.0,
-        all: machine_seconds() - before.1,
+        all: cpu::of_machine() - before.1,
     };
     for mut worker in producers {
         assert!(worker.child.wait().expect("wait").success(), "a producer");
@@ -355,23 +354,4 @@ impl Drop for Nats {
         drop(self.0.kill());
         drop(self.0.wait());
     }
-}
-
-/// CPU seconds of all processes since the machine started.
-fn machine_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-    let line = stat.lines().next().unwrap_or_default();
-    let mut fields = line.split_whitespace().skip(1);
-    // user, nice, system; then idle and iowait, which are no work; irq, softirq.
-    let ticks: Vec<f64> = fields
-        .by_ref()
-        .filter_map(|field| field.parse().ok())
-        .collect();
-    #[allow(clippy::cast_precision_loss)]
-    let per_second = rustix::param::clock_ticks_per_second() as f64;
-    [0, 1, 2, 5, 6]
-        .iter()
-        .filter_map(|at| ticks.get(*at))
-        .sum::<f64>()
-        / per_second
 }

@@ -22,6 +22,9 @@ use tokio::sync::watch;
 
 /// Time for an answer of the server.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often the server is asked for a sign of life. One that owes three is taken for gone: a
+/// network that was cut says nothing.
+const PING_EVERY: Duration = Duration::from_secs(5);
 /// How often it is said that the stream is full.
 const SAY_EVERY: Duration = Duration::from_secs(30);
 /// After so many tries a process that is told to stop waits no longer.
@@ -112,6 +115,7 @@ impl Connection {
         let options = settings
             .options()?
             .request_timeout(Some(PATIENCE))
+            .ping_interval(PING_EVERY)
             .event_callback(move |event| {
                 event_signs.on_event(&event, &event_shown);
                 std::future::ready(())

@@ -57,6 +57,10 @@ pub struct Shard {
     /// Highest number of a message so far.
     highest: u64,
     unacknowledged: Unacknowledged,
+    /// The subjects of the shard.
+    subjects: String,
+    /// The newest message in it when it was looked for strays last.
+    newest: Option<u64>,
     keeper: JoinHandle<()>,
 }
 
@@ -74,7 +78,8 @@ impl Shard {
     ) -> Result<Self, NatsError> {
         let link = connection.link();
         let consumer = format!("shard-{shard}");
-        connection.wait(link.create_consumer(&consumer, &subjects(&stream.name, shard)))?;
+        let subjects = subjects(&stream.name, shard);
+        connection.wait(link.create_consumer(&consumer, &subjects))?;
         let pull = Pull::begin(connection, &consumer, memory)?;
         let unacknowledged = Unacknowledged::default();
         let keeper = connection.spawn(keep(link.clone(), Arc::clone(&unacknowledged)));
@@ -85,6 +90,8 @@ impl Shard {
             deliveries: 0,
             highest: 0,
             unacknowledged,
+            subjects,
+            newest: None,
             keeper,
         })
     }
@@ -210,6 +217,22 @@ impl Shard {
         })
     }
 
+    /// Makes sure that nothing is in the shard that does not come: to be called when nothing has
+    /// come for a while, and again after another while. A replica that missed acknowledgements has
+    /// such messages. When it leads, nobody gets them until the shard is opened anew.
+    ///
+    /// # Errors
+    /// The shard has to be opened again.
+    pub fn require_no_strays(&mut self) -> Result<(), NatsError> {
+        let newest = self.connection.wait(self.link.last_of(&self.subjects))?;
+        let newest = newest.filter(|newest| !self.lock().contains_key(newest));
+        if newest.is_some() && newest == self.newest {
+            return Err(self.away("messages are in the stream and do not come"));
+        }
+        self.newest = newest;
+        Ok(())
+    }
+
     /// The content of a message that is in the stream.
     ///
     /// # Errors
@@ -285,7 +308,7 @@ impl Link {
         }
     }
 
-    /// The number of the last message on a subject.
+    /// The number of the last message on a subject, or on several by a wildcard.
     async fn last_of(&self, subject: &str) -> Result<Option<u64>, NatsError> {
         let request = format!("STREAM.MSG.GET.{}", self.stream);
         let wanted = json!({ "last_by_subj": subject });

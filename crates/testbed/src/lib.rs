@@ -6,6 +6,7 @@
 //! | `database` | the tests' PostgreSQL, and a database for each test |
 //! | `comparison` | tables as sorted JSON, and what differs between two of them |
 //! | `network` | repos on a loopback PDS, with documents and handles; repos some time later |
+//! | `namespaces` | machines of a network, each with an address, which can be cut off |
 //! | `nats` | a NATS server with JetStream, or a cluster |
 //! | `browser` | a headless Chromium |
 //! | `objects` | an object store, and the way to it, which can be cut |
@@ -24,6 +25,7 @@ mod command;
 mod comparison;
 mod database;
 mod material;
+mod namespaces;
 mod nats;
 mod network;
 mod objects;
@@ -40,6 +42,7 @@ pub use command::{
 pub use comparison::{canonical, difference, dump_of};
 pub use database::{TestDb, cluster_folder};
 pub use material::{material, shared};
+pub use namespaces::Machines;
 pub use nats::{Nats, StreamMessage};
 pub use network::{Net, dns, later, records_of};
 pub use objects::ObjectStore;

@@ -3,14 +3,16 @@
 
 use crate::command::clean;
 use crate::database::cluster_folder;
+use crate::namespaces::Machines;
 use crate::waiting::wait_until;
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -25,11 +27,17 @@ pub struct StreamMessage {
     pub content: Vec<u8>,
 }
 
+/// Where a server of a cluster listens for clients and for the others, and its machine.
+type Place = (SocketAddrV4, SocketAddrV4, Option<(Arc<Machines>, u8)>);
+
 /// A server. It is killed with the value.
 pub struct Nats {
     process: Child,
     folder: tempfile::TempDir,
-    port: u16,
+    /// Where it listens.
+    address: SocketAddrV4,
+    /// The machine that it runs on, if that is another one.
+    machine: Option<(Arc<Machines>, u8)>,
 }
 
 impl Nats {
@@ -54,45 +62,51 @@ impl Nats {
     /// Its URL with that user's password.
     #[must_use]
     pub fn url_of_me(&self) -> String {
-        format!("nats://me:right@127.0.0.1:{}", self.port)
+        format!("nats://me:right@{}", self.address)
     }
 
     /// Starts one with these lines in its configuration.
     #[must_use]
     pub fn start(settings: &str) -> Self {
-        let folder = cluster_folder();
-        let port = free_port();
-        let store = folder.path().join("store");
-        let config = format!(
-            "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: \"{}\", max_file_store: 10GB }}\n{settings}\n",
-            store.display()
-        );
-        Self::start_in(folder, port, &config)
+        Self::start_at(here(free_port()), None, settings)
     }
 
     /// Starts so many as one cluster, and waits until each knows all.
     #[must_use]
     pub fn cluster(size: usize, settings: &str) -> Vec<Self> {
-        let routes: Vec<u16> = (0..size).map(|_| free_port()).collect();
-        let urls: Vec<String> = routes
+        let places = (0..size).map(|_| (here(free_port()), here(free_port()), None));
+        Self::cluster_at(&places.collect::<Vec<_>>(), settings)
+    }
+
+    /// Starts a cluster with a server on each of the first machines.
+    #[must_use]
+    pub fn cluster_on(machines: &Arc<Machines>, size: u8, settings: &str) -> Vec<Self> {
+        let place = |machine| {
+            let address = machines.address(machine);
+            let [clients, routes] = [4222, 6222].map(|port| SocketAddrV4::new(address, port));
+            (clients, routes, Some((Arc::clone(machines), machine)))
+        };
+        Self::cluster_at(&(0..size).map(place).collect::<Vec<_>>(), settings)
+    }
+
+    /// Starts a cluster: where each server listens for clients and for the others, and its machine.
+    fn cluster_at(places: &[Place], settings: &str) -> Vec<Self> {
+        let urls: Vec<String> = places
             .iter()
-            .map(|port| format!("\"nats://127.0.0.1:{port}\""))
+            .map(|(_, routes, _)| format!("\"nats://{routes}\""))
             .collect();
-        let start = |(number, route): (usize, &u16)| {
-            let (folder, port) = (cluster_folder(), free_port());
-            let store = folder.path().join("store");
-            let config = format!(
-                "listen: \"127.0.0.1:{port}\"\nserver_name: n{number}\n\
-                 jetstream {{ store_dir: \"{}\", max_file_store: 10GB }}\n\
-                 cluster {{ name: test, listen: \"127.0.0.1:{route}\", routes: [{}] }}\n{settings}\n",
-                store.display(),
+        let start = |(number, place): (usize, &Place)| {
+            let (clients, routes, machine) = place.clone();
+            let settings = format!(
+                "server_name: n{number}\n\
+                 cluster {{ name: test, listen: \"{routes}\", routes: [{}] }}\n{settings}",
                 urls.join(", ")
             );
-            Self::start_in(folder, port, &config)
+            Self::start_at(clients, machine, &settings)
         };
-        let nodes: Vec<Self> = routes.iter().enumerate().map(start).collect();
+        let nodes: Vec<Self> = places.iter().enumerate().map(start).collect();
         for node in &nodes {
-            node.wait_for_cluster(size);
+            node.wait_for_cluster(places.len());
         }
         nodes
     }
@@ -113,18 +127,38 @@ impl Nats {
     /// Starts one without JetStream.
     #[must_use]
     pub fn without_jetstream() -> Self {
-        let port = free_port();
-        let config = format!("listen: \"127.0.0.1:{port}\"\n");
-        Self::start_in(cluster_folder(), port, &config)
+        let address = here(free_port());
+        let config = format!("listen: \"{address}\"\n");
+        Self::start_in(cluster_folder(), address, None, &config)
     }
 
-    fn start_in(folder: tempfile::TempDir, port: u16, config: &str) -> Self {
+    fn start_at(
+        address: SocketAddrV4,
+        machine: Option<(Arc<Machines>, u8)>,
+        settings: &str,
+    ) -> Self {
+        let folder = cluster_folder();
+        let store = folder.path().join("store");
+        let config = format!(
+            "listen: \"{address}\"\njetstream {{ store_dir: \"{}\", max_file_store: 10GB }}\n{settings}\n",
+            store.display()
+        );
+        Self::start_in(folder, address, machine, &config)
+    }
+
+    fn start_in(
+        folder: tempfile::TempDir,
+        address: SocketAddrV4,
+        machine: Option<(Arc<Machines>, u8)>,
+        config: &str,
+    ) -> Self {
         fs::write(folder.path().join("server.conf"), config).expect("write a configuration");
-        let process = spawn(&folder);
+        let process = spawn(&folder, machine.as_ref());
         let server = Self {
             process,
             folder,
-            port,
+            address,
+            machine,
         };
         server.wait();
         server
@@ -136,7 +170,7 @@ impl Nats {
 
     /// A connection, and what the server says first.
     fn connect(&self) -> Option<(TcpStream, String)> {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        let stream = TcpStream::connect(self.address).ok()?;
         let limit = Some(Duration::from_secs(10));
         stream.set_read_timeout(limit).expect("limit a read");
         let mut line = String::new();
@@ -165,13 +199,19 @@ impl Nats {
     /// Its URL.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("nats://{}", self.address)
+    }
+
+    /// Where it keeps its streams.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
     }
 
     /// Its port.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.address.port()
     }
 
     /// Kills it, as `kill -9` does.
@@ -182,7 +222,7 @@ impl Nats {
 
     /// Starts it again, over what it had stored.
     pub fn start_again(&mut self) {
-        self.process = spawn(&self.folder);
+        self.process = spawn(&self.folder, self.machine.as_ref());
         self.wait();
     }
 
@@ -297,6 +337,11 @@ impl Drop for Nats {
     }
 }
 
+/// An address of loopback.
+fn here(port: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)
+}
+
 /// A port that nobody listens on now. It is none of those that systems give out by themselves, from
 /// 32,768 on: a server that was killed has to find it free again.
 fn free_port() -> u16 {
@@ -306,13 +351,13 @@ fn free_port() -> u16 {
         let step = std::process::id().wrapping_mul(64);
         let number = step.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
         let port = 12_000 + u16::try_from(number).expect("a small number");
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if TcpListener::bind(here(port)).is_ok() {
             return port;
         }
     }
 }
 
-fn spawn(folder: &tempfile::TempDir) -> Child {
+fn spawn(folder: &tempfile::TempDir, machine: Option<&(Arc<Machines>, u8)>) -> Child {
     let program = ["/usr/sbin/nats-server", "/usr/bin/nats-server"]
         .map(PathBuf::from)
         .into_iter()
@@ -323,9 +368,12 @@ fn spawn(folder: &tempfile::TempDir) -> Child {
         .append(true)
         .open(folder.path().join("log"))
         .expect("a log");
-    clean(Command::new(program))
-        .arg("-c")
-        .arg(folder.path().join("server.conf"))
+    let mut command = clean(Command::new(program));
+    command.arg("-c").arg(folder.path().join("server.conf"));
+    if let Some((machines, machine)) = machine {
+        command = machines.on(*machine, &command);
+    }
+    command
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a log"))
         .stderr(log)

@@ -31,6 +31,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// the server, for which the messages of others wait.
 const DROP_EVERY: Duration = Duration::from_millis(200);
 const MOST_DROPPED: usize = 20;
+/// How long a shard is quiet before it is looked for strays in it, with a request.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// What readers need.
 #[derive(Clone)]
@@ -190,13 +192,20 @@ struct Reader<'c> {
 
 impl Reader<'_> {
     fn read(&mut self, leave: &AtomicBool) -> Result<(), Fault> {
-        let mut dropped = Instant::now();
+        let (mut dropped, mut quiet_since) = (Instant::now(), Instant::now());
         while !leave.load(Ordering::SeqCst) && !self.context.parts.is_stopped() {
             self.encoder.go_on()?;
             self.settle();
             match self.messages.next(IDLE)? {
-                Some(delivery) => self.on_message(&delivery)?,
+                Some(delivery) => {
+                    quiet_since = Instant::now();
+                    self.on_message(&delivery)?;
+                }
                 None => self.encoder.flush()?,
+            }
+            if quiet_since.elapsed() > QUIET {
+                quiet_since = Instant::now();
+                self.messages.require_no_strays()?;
             }
             if dropped.elapsed() > DROP_EVERY {
                 self.drop_stale()?;

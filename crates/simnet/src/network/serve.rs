@@ -12,7 +12,7 @@ use super::{lists, pds, plan, plc, relay, subscribe};
 use crate::Population;
 use crate::answer::{self, Answer};
 use crate::request::{self, Request};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -23,7 +23,6 @@ use tokio::task::block_in_place;
 /// Commits that the relay's log begins with, of repos of no more than so many records.
 const FIRST_EVENTS: usize = 50;
 const SMALL_REPO: usize = 1000;
-const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
 
@@ -67,7 +66,7 @@ pub(super) fn start(settings: NetworkSettings) -> (Arc<World>, Servers) {
     for (number, host) in hosts.iter_mut().enumerate() {
         let mut meter = Meter::new();
         if host.fault == Some(Fault::DeadHost) {
-            let socket = reserve();
+            let socket = reserve(settings.address);
             host.authority = socket
                 .local_addr()
                 .expect("the address of the dead host")
@@ -76,7 +75,7 @@ pub(super) fn start(settings: NetworkSettings) -> (Arc<World>, Servers) {
         } else if host.counting == Counting::Shared {
             let (listener, first) = *shared.get_or_insert((listeners.len(), number));
             if first == number {
-                listeners.push((bind(&runtime), Role::Hosts(Vec::new())));
+                listeners.push((bind(&runtime, settings.address), Role::Hosts(Vec::new())));
             } else if let Some(first) = meters.get(first) {
                 meter = Meter::beside(first);
             }
@@ -94,7 +93,7 @@ pub(super) fn start(settings: NetworkSettings) -> (Arc<World>, Servers) {
                 names.push(number);
             }
         } else {
-            let listener = bind(&runtime);
+            let listener = bind(&runtime, settings.address);
             host.authority = address(&listener).to_string();
             if neighbor == Some(number) {
                 host.authority = format!("good.localhost:{}", address(&listener).port());
@@ -105,7 +104,7 @@ pub(super) fn start(settings: NetworkSettings) -> (Arc<World>, Servers) {
         meters.push(meter);
     }
     let others = [Role::Relay, Role::Plc, Role::WellKnown].map(|role| {
-        let listener = bind(&runtime);
+        let listener = bind(&runtime, settings.address);
         let address = address(&listener);
         listeners.push((listener, role));
         address
@@ -142,10 +141,10 @@ pub(super) fn start(settings: NetworkSettings) -> (Arc<World>, Servers) {
 }
 
 /// A socket with a port, which does not listen yet.
-fn reserve() -> TcpSocket {
+fn reserve(address: IpAddr) -> TcpSocket {
     let socket = TcpSocket::new_v4().expect("a socket for the practice network");
     socket
-        .bind(ANY_PORT)
+        .bind(SocketAddr::new(address, 0))
         .expect("a port for the practice network");
     socket
 }
@@ -158,8 +157,8 @@ fn listen(runtime: &Runtime, socket: TcpSocket) -> TcpListener {
         .expect("a listener for the practice network")
 }
 
-fn bind(runtime: &Runtime) -> TcpListener {
-    listen(runtime, reserve())
+fn bind(runtime: &Runtime, address: IpAddr) -> TcpListener {
+    listen(runtime, reserve(address))
 }
 
 fn address(listener: &TcpListener) -> SocketAddr {

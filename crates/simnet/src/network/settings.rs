@@ -2,6 +2,7 @@
 
 use super::fault::Fault;
 use super::meter::Limit;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// What a network is made from.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub struct NetworkSettings {
     pub page: usize,
     /// Whether the relay tells a subscriber that its cursor is too old. Not all relays do.
     pub tells_outdated: bool,
+    /// The address at which everything listens.
+    pub address: IpAddr,
 }
 
 impl Default for NetworkSettings {
@@ -47,6 +50,7 @@ impl Default for NetworkSettings {
             replay_events: 100_000,
             page: 1000,
             tells_outdated: true,
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         }
     }
 }

@@ -33,10 +33,14 @@ struct Scene {
 
 impl Scene {
     fn new(seed: u64, repos: usize, hosts: usize) -> Self {
+        Self::of(settings(seed, repos, hosts))
+    }
+
+    fn of(settings: NetworkSettings) -> Self {
         let network = Network::start(NetworkSettings {
             limit: Some(LIMIT),
             faults: vec![Fault::Limits429],
-            ..settings(seed, repos, hosts)
+            ..settings
         });
         let dir = folder();
         let lines: String = network
@@ -323,19 +327,40 @@ fn of_eight_workers_some_are_killed_stopped_or_leave_and_no_limit_is_passed() {
         host_rate: "1",
         ..Scene::new(96, 300, 12)
     };
-    let small = |name: &str| {
-        let mut run = scene.worker(name);
+    eight_workers(&scene, |_, command| command);
+}
+
+/// The same on eight machines: hosts see eight addresses, and their limits hold over all of them.
+#[test]
+#[ignore = "needs root and network namespaces: make machines"]
+fn of_eight_machines_some_are_killed_stopped_or_leave_and_no_limit_is_passed() {
+    let machines = Machines::new(8);
+    let settings = NetworkSettings {
+        address: machines.here().into(),
+        ..settings(97, 300, 12)
+    };
+    let scene = Scene {
+        host_rate: "1",
+        ..Scene::of(settings)
+    };
+    eight_workers(&scene, |number, command| machines.on(number, &command));
+}
+
+fn eight_workers(scene: &Scene, on: impl Fn(u8, Command) -> Command) {
+    let small = |number: u8| {
+        let mut run = scene.worker(&format!("w{number}"));
         run.args(["--threads", "1", "--max-db-connections", "1"]);
         run.args(["--memory", "256MiB", "--lease", "6"]);
         run
     };
     scene.network.delay_repos(LONG);
-    let mut first = Watched::start(small("w0").arg("-vv").arg(scene.file()));
+    let mut first = Watched::start(&mut on(0, {
+        let mut first = small(0);
+        first.arg("-vv").arg(scene.file());
+        first
+    }));
     first.wait_for("run 1 of");
-    let others = scene.join(
-        &mut first,
-        (1..8).map(|number| small(&format!("w{number}"))),
-    );
+    let others = scene.join(&mut first, (1..8).map(|number| on(number, small(number))));
     let mut workers = vec![first];
     workers.extend(others);
     let share = "SELECT count(*) FROM skyfill.worker WHERE hosts > 0";
