@@ -25,6 +25,7 @@ $bench load $skyfill
 section "The network on paper time" paper
 $bench paper
 [ "${1:-}" = --all ] || exit 0
+"$(dirname "$0")/setup.sh" test >&2
 section "After the first load" changes
 $bench changes $skyfill
 section "Ten times as much" scale
@@ -39,6 +40,8 @@ section "The fullest host at its limit" limit
 $bench limit $skyfill
 section "One hostile host beside ten good ones" hostile-host
 $bench hostile-host $skyfill 1500 1
+section "Sockets and NATS" transport
+$bench transport $skyfill
 section "Export" export
 $bench export $skyfill
 section "Lines through the consumer" consumer
