@@ -33,8 +33,12 @@ until grep -q 'skyfill run' network.log; do
 done
 command=$(grep -m1 -o 'skyfill run .*' network.log)
 "$skyfill" ${command#skyfill } --handles skip --no-verify --keep-cars cars >run.log 2>&1 || [ $? = 1 ] || { tail run.log >&2; exit 1; }
-nats-server -a 127.0.0.1 -p 14230 -js -sd "$folder/nats" 2>nats.log &
+"$(PATH=$PATH:/usr/sbin command -v nats-server)" -a 127.0.0.1 -p 14230 -js -sd "$folder/nats" 2>nats.log &
 nats=$!
+until grep -q 'Server is ready' nats.log; do
+  kill -0 "$nats" || { cat nats.log >&2; exit 1; }
+  sleep 0.1
+done
 stream="--transport nats://127.0.0.1:14230"
 "$skyfill" records $stream --until-published >&2
 "$skyfill" tee teed $stream --until-read >&2

@@ -73,7 +73,7 @@ pub struct NewStreamArgs {
     /// 1]
     #[arg(long, value_name = "N", requires = "transport", value_parser = clap::value_parser!(u8).range(1..=5), help_heading = "NATS")]
     pub nats_replicas: Option<u8>,
-    /// Maximum size of the stream; nothing more is sent while it is larger [bytes, or with
+    /// Size of the stream from which no repo begins until an eighth of it is free [bytes, or with
     /// KiB, MiB, GiB, TiB] [default: 8GiB]
     #[arg(long, value_name = "SIZE", requires = "transport", value_parser = stream_size, help_heading = "NATS")]
     pub nats_max_bytes: Option<u64>,

@@ -33,7 +33,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub struct RecordLimits {
     /// Servers that keep each message.
     pub replicas: Option<usize>,
-    /// Maximum size of the stream, in bytes: while it is larger, nothing is published.
+    /// Size of the stream, in bytes, from which publishing waits.
     pub max_bytes: Option<u64>,
     /// Whether a message leaves the stream when all durable consumers have acknowledged it.
     pub until_read: bool,

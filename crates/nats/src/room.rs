@@ -3,9 +3,10 @@
 //! A stream of skyfill has no limit on the server, since two faults of servers lose messages of a
 //! stream that has one:
 //!
-//! - A server before 2.10.6 that was killed brings back messages that were deleted shortly before.
-//!   If the stream is larger than its limit then, it deletes the oldest messages, whatever the
-//!   stream's policy says (`enforceBytesLimit` in `server/filestore.go` of nats-server).
+//! - A server that was killed brings back messages that were deleted shortly before: those before
+//!   2.10 keep deletions in memory for some seconds. If the stream is larger than its limit then,
+//!   servers before 2.10.6 delete the oldest messages, whatever the stream's policy says
+//!   (`enforceBytesLimit` in `server/filestore.go` of nats-server).
 //! - Before 2.10.11, each replica decides by itself if the stream is full, so that replicas may
 //!   differ in what they accepted.
 //!
@@ -141,7 +142,7 @@ fn described(config: &Config) -> Option<u64> {
 /// less than what the server has, since who sends has to wait before the server refuses.
 ///
 /// # Errors
-/// The description and `said` differ: the one in the description.
+/// What the stream has, if `said` differs from the description, or is more than the server takes.
 pub(crate) fn limit(config: &Config, said: Option<u64>) -> Result<u64, u64> {
     let described = described(config);
     if let (Some(is), Some(said)) = (described, said)
@@ -150,6 +151,11 @@ pub(crate) fn limit(config: &Config, said: Option<u64>) -> Result<u64, u64> {
         return Err(is);
     }
     let own = u64::try_from(config.max_bytes).ok().filter(|own| *own > 0);
+    if let (Some(own), Some(said)) = (own, said)
+        && said > own
+    {
+        return Err(own);
+    }
     let own = own.map_or(u64::MAX, |own| own.saturating_sub(own / FREE_AGAIN));
     Ok(described.or(said).unwrap_or(MAX_BYTES).min(own))
 }
@@ -239,6 +245,8 @@ mod tests {
         let by_hand = of(Some("repos, at most a few".to_owned()), -1);
         assert_eq!(limit(&by_hand, Some(5000)), Ok(5000));
         assert_eq!(limit(&of(None, 0), None), Ok(MAX_BYTES));
-        assert_eq!(limit(&of(None, 800), Some(5000)), Ok(700));
+        assert_eq!(limit(&of(None, 800), None), Ok(700));
+        assert_eq!(limit(&of(None, 800), Some(600)), Ok(600));
+        assert_eq!(limit(&of(None, 800), Some(5000)), Err(800));
     }
 }

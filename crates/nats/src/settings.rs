@@ -27,7 +27,7 @@ pub struct Login {
 pub struct Limits {
     /// Servers that keep each message.
     pub replicas: Option<usize>,
-    /// Maximum size of the stream, in bytes: while it is larger, no part begins.
+    /// Size of the stream, in bytes, from which no part begins.
     pub max_bytes: Option<u64>,
     /// Shards.
     pub shards: Option<u32>,

@@ -59,7 +59,7 @@ pub struct Shard {
     unacknowledged: Unacknowledged,
     /// The subjects of the shard.
     subjects: String,
-    /// The newest message in it when it was looked for strays last.
+    /// The newest message in it, if nothing has come since it was looked for.
     newest: Option<u64>,
     keeper: JoinHandle<()>,
 }
@@ -139,6 +139,7 @@ impl Shard {
         else {
             return Err(self.away("a message that cannot be acknowledged"));
         };
+        self.newest = None;
         self.deliveries = self.deliveries.saturating_add(1);
         if delivery != self.deliveries {
             return Err(self.away("messages were lost on the way"));
@@ -219,11 +220,12 @@ impl Shard {
 
     /// Makes sure that nothing is in the shard that does not come: to be called when nothing has
     /// come for a while, and again after another while. A replica that missed acknowledgements has
-    /// such messages. When it leads, nobody gets them until the shard is opened anew.
+    /// messages that were delivered. When it leads, nobody gets them until the shard is opened
+    /// anew.
     ///
     /// # Errors
     /// The shard has to be opened again.
-    pub fn require_no_strays(&mut self) -> Result<(), NatsError> {
+    pub fn require_all_came(&mut self) -> Result<(), NatsError> {
         let newest = self.connection.wait(self.link.last_of(&self.subjects))?;
         let newest = newest.filter(|newest| !self.lock().contains_key(newest));
         if newest.is_some() && newest == self.newest {

@@ -238,9 +238,10 @@ impl Link {
                     said.unwrap_or(is)
                 ),
                 format!(
-                    "leave out --nats-max-bytes, or change the limit in the description of the \
-                     stream: nats stream edit {} --description '...'",
-                    self.stream
+                    "leave out --nats-max-bytes, or change the stream: nats stream edit {} \
+                     --description '{}'",
+                    self.stream,
+                    room::description("skyfill", said.unwrap_or(is))
                 ),
             )
         })
@@ -325,8 +326,9 @@ impl Link {
                     "cannot create stream {} with {} replicas on {}: {error}",
                     config.name, config.num_replicas, self.shown
                 ),
-                "give the stream less with --nats-replicas, or raise max_file_store of the server \
-                 or the limits of the account"
+                "give the stream less with --nats-replicas or, where the account demands a limit \
+                 on the server, which is twice --nats-max-bytes, with that; or raise \
+                 max_file_store of the server or the limits of the account"
                     .to_owned(),
             );
         }

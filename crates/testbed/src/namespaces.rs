@@ -3,6 +3,10 @@
 
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Networks of this process so far.
+static NETWORKS: AtomicU32 = AtomicU32::new(0);
 
 /// Machines, and the bridge. They are removed with the value.
 pub struct Machines {
@@ -18,9 +22,11 @@ impl Machines {
     #[must_use]
     pub fn new(count: u8) -> Self {
         let process = std::process::id();
+        let network = NETWORKS.fetch_add(1, Ordering::Relaxed);
         let machines = Self {
-            prefix: format!("sf{:x}", process % 0xffff),
-            subnet: u8::try_from(process % 250).expect("a small number"),
+            prefix: format!("sf{:x}{}", process % 0xfffff, network % 10),
+            subnet: u8::try_from((process.wrapping_mul(16) + network) % 250)
+                .expect("a small number"),
             count,
         };
         let bridge = machines.bridge();

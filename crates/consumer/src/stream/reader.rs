@@ -31,7 +31,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// the server, for which the messages of others wait.
 const DROP_EVERY: Duration = Duration::from_millis(200);
 const MOST_DROPPED: usize = 20;
-/// How long a shard is quiet before it is looked for strays in it, with a request.
+/// How long no message comes before the reader asks whether the stream holds messages that it did
+/// not get.
 const QUIET: Duration = Duration::from_secs(10);
 
 /// What readers need.
@@ -192,20 +193,24 @@ struct Reader<'c> {
 
 impl Reader<'_> {
     fn read(&mut self, leave: &AtomicBool) -> Result<(), Fault> {
-        let (mut dropped, mut quiet_since) = (Instant::now(), Instant::now());
+        let (mut dropped, mut quiet) = (Instant::now(), Duration::ZERO);
         while !leave.load(Ordering::SeqCst) && !self.context.parts.is_stopped() {
             self.encoder.go_on()?;
             self.settle();
             match self.messages.next(IDLE)? {
                 Some(delivery) => {
-                    quiet_since = Instant::now();
+                    quiet = Duration::ZERO;
                     self.on_message(&delivery)?;
                 }
-                None => self.encoder.flush()?,
+                None => {
+                    // Only the time of waiting for messages counts: the database may take longer.
+                    quiet += IDLE;
+                    self.encoder.flush()?;
+                }
             }
-            if quiet_since.elapsed() > QUIET {
-                quiet_since = Instant::now();
-                self.messages.require_no_strays()?;
+            if quiet > QUIET {
+                quiet = Duration::ZERO;
+                self.messages.require_all_came()?;
             }
             if dropped.elapsed() > DROP_EVERY {
                 self.drop_stale()?;

@@ -265,6 +265,48 @@ fn a_full_stream_slows_producers_down() {
     scene.assert_stored(&db, &server);
 }
 
+/// A consumer on the server that delivers nothing more, as one whose replica missed something, is
+/// made anew.
+#[test]
+fn messages_that_do_not_come_are_read_again() {
+    let (scene, dir) = (scene(), folder());
+    let server = Nats::start("");
+    let half = scene.net.dids.len() / 2;
+    let produce = |dids: &[String]| {
+        let file = scene.did_file(dir.path(), dids);
+        let mut command = producer(dir.path(), &file, &[]);
+        run_well(command.args(["--transport", &server.url(), "--nats-shards", "1"]));
+    };
+    produce(&scene.net.dids[..half]);
+    let db = TestDb::migrated();
+    let mut command = skyfill();
+    command.args(["consumer", "--json", "--transport", &server.url()]);
+    command.args(["--part-timeout", "600"]);
+    let mut storing = Watched::start(command.env("BSKY_DB_POSTGRES_URL", &db.url));
+    wait_until("the first half", || server.messages("skyfill") == 0);
+    // One message is under way for long, and the server delivers no other one beside it.
+    let open = [("Skyfill-Chunk", "open")];
+    server.publish(
+        "skyfill.repos.0.0123456789abcdef0123456789abcdef",
+        &open,
+        b"",
+    );
+    let name = "skyfill.shard-0";
+    let mut config = server.ask(&format!("CONSUMER.INFO.{name}"))["config"].take();
+    config["max_ack_pending"] = 1.into();
+    let change = serde_json::json!({ "stream_name": "skyfill", "config": config });
+    let subject = format!("CONSUMER.DURABLE.CREATE.{name}");
+    let changed = server.ask_with(&subject, &change.to_string());
+    assert_eq!(changed["config"]["max_ack_pending"], 1, "{changed}");
+    produce(&scene.net.dids[half..]);
+    storing.wait_for("messages are in the stream and do not come");
+    wait_until("all but the open one", || server.messages("skyfill") == 1);
+    signal(&storing.child, "TERM");
+    let (code, printed) = storing.end();
+    assert_eq!(code, Some(0), "{printed}");
+    scene.assert_tables(&db);
+}
+
 /// Whoever may publish may publish anything: it is refused by itself, and told.
 #[test]
 fn what_no_producer_sends_is_refused_and_harms_nothing() {

@@ -168,6 +168,10 @@ fn on_machines_of_their_own_servers_are_killed_and_cut_off_and_nothing_is_lost()
     machines.join(u8::try_from(cut).unwrap());
     wait_until_current(other);
     consumers.remove(0).child.kill().unwrap();
+    assert!(
+        doomed.child.try_wait().unwrap().is_none(),
+        "nothing was left to do"
+    );
     doomed.child.kill().unwrap();
     drop(doomed);
     let mut again = begin("doomed", &doomed_net, &doomed_net.dids);

@@ -5,6 +5,7 @@ use crate::network::{assert_same_tables, filled_from_cars, on_with, patient_on, 
 use rustix::process::Signal;
 use serde_json::Value;
 use simnet::{Fault, Limit, Network, NetworkSettings};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -33,14 +34,16 @@ struct Scene {
 
 impl Scene {
     fn new(seed: u64, repos: usize, hosts: usize) -> Self {
-        Self::of(settings(seed, repos, hosts))
+        Self::at(Ipv4Addr::LOCALHOST, (seed, repos, hosts))
     }
 
-    fn of(settings: NetworkSettings) -> Self {
+    /// One whose hosts listen at an address.
+    fn at(address: Ipv4Addr, (seed, repos, hosts): (u64, usize, usize)) -> Self {
         let network = Network::start(NetworkSettings {
             limit: Some(LIMIT),
             faults: vec![Fault::Limits429],
-            ..settings
+            address: address.into(),
+            ..settings(seed, repos, hosts)
         });
         let dir = folder();
         let lines: String = network
@@ -335,13 +338,9 @@ fn of_eight_workers_some_are_killed_stopped_or_leave_and_no_limit_is_passed() {
 #[ignore = "needs root and network namespaces: make machines"]
 fn of_eight_machines_some_are_killed_stopped_or_leave_and_no_limit_is_passed() {
     let machines = Machines::new(8);
-    let settings = NetworkSettings {
-        address: machines.here().into(),
-        ..settings(97, 300, 12)
-    };
     let scene = Scene {
         host_rate: "1",
-        ..Scene::of(settings)
+        ..Scene::at(machines.here(), (97, 300, 12))
     };
     eight_workers(&scene, |number, command| machines.on(number, &command));
 }
