@@ -265,6 +265,45 @@ fn a_full_stream_slows_producers_down() {
     scene.assert_stored(&db, &server);
 }
 
+/// Puts a folder on a disk of its own that has space for 256 KiB more.
+const SHRINK: &str = "kept=$(mktemp -d); cp -a \"$1\"/. $kept
+    mount -t tmpfs -o size=$(($(du -sk $kept | cut -f1) + 256))k tmpfs \"$1\"
+    cp -a $kept/. \"$1\"; rm -r $kept";
+/// Puts it back.
+const GROW: &str = "kept=$(mktemp -d); cp -a \"$1\"/. $kept; umount \"$1\"
+    rm -r \"$1\"/*; cp -a $kept/. \"$1\"; rm -r $kept";
+
+fn sh(script: &str, folder: &Path) {
+    let mut command = Command::new("sh");
+    command.args(["-ec", script, "sh"]).arg(folder);
+    assert!(command.status().unwrap().success(), "{script}");
+}
+
+/// The server's disk is full before the stream is, and larger after it was started again.
+#[test]
+#[ignore = "needs root, for a disk of its own: make machines"]
+fn a_full_disk_of_the_server_loses_nothing() {
+    let (scene, dir) = (scene(), folder());
+    let mut server = Nats::start(SMALL);
+    server.kill();
+    sh(SHRINK, &server.store());
+    server.start_again();
+    let mut producing = Watched::start(&mut scene.producer(dir.path(), &server.url()));
+    let store = server.store();
+    wait_until("its disk is full", || {
+        rustix::fs::statvfs(&store).unwrap().f_bavail < 4
+    });
+    let db = TestDb::migrated();
+    let storing = consuming(&db, dir.path(), &server);
+    producing.wait_for("waiting");
+    server.kill();
+    sh(GROW, &store);
+    server.start_again();
+    assert_eq!(producing.wait_for_end(), Some(0), "{}", producing.printed());
+    stop_after_all([storing], &server);
+    scene.assert_stored(&db, &server);
+}
+
 /// A consumer on the server that delivers nothing more, as one whose replica missed something, is
 /// made anew.
 #[test]
