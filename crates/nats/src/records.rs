@@ -11,7 +11,7 @@
 use crate::connect::{Connection, Link};
 use crate::error::NatsError;
 use crate::publish::Outgoing;
-use crate::room::{self, MAX_BYTES, Room};
+use crate::room::{self, Room};
 use async_nats::HeaderMap;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
@@ -72,7 +72,7 @@ impl Publisher {
                 return Ok((info, false));
             }
             let config = link.config_of_records(prefix, limits);
-            match link.create_stream(&config, limits.max_bytes).await? {
+            match link.create_stream(&config).await? {
                 Ok(info) => Ok((info, true)),
                 Err(error) if error.error_code() == ErrorCode::STREAM_NAME_EXIST => Err(
                     NatsError::Away("another process has just created the stream".to_owned()),
@@ -271,9 +271,11 @@ fn subjects(prefix: &str) -> String {
 
 impl Link {
     fn config_of_records(&self, prefix: &str, limits: &RecordLimits) -> Config {
-        let most = limits.max_bytes.unwrap_or(MAX_BYTES);
         Config {
-            description: Some(room::description("records from skyfill records", most)),
+            description: Some(room::description(
+                "records from skyfill records",
+                limits.max_bytes,
+            )),
             subjects: vec![subjects(prefix)],
             retention: match limits.until_read {
                 true => RetentionPolicy::Interest,

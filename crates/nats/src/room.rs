@@ -23,7 +23,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Maximum size of a stream, in bytes, if nobody says another.
-pub(crate) const MAX_BYTES: u64 = 8 << 30;
+const MAX_BYTES: u64 = 8 << 30;
 /// What one may send before it asks again: a part of the free space, since others send as well, at
 /// most so many bytes, and only for so long.
 const SHARE: u64 = 4;
@@ -125,14 +125,15 @@ fn free(most: u64, bytes: u64, was_full: bool) -> u64 {
     if free < enough { 0 } else { free }
 }
 
-/// The description of a stream with this limit.
-pub(crate) fn description(what: &str, bytes: u64) -> String {
+/// The description of a stream with this limit, or the usual one.
+pub(crate) fn description(what: &str, said: Option<u64>) -> String {
     let [before, after] = AROUND;
+    let bytes = said.unwrap_or(MAX_BYTES);
     format!("{what}{before}{bytes}{after}")
 }
 
 /// The limit in the description of a stream, in bytes.
-fn described(config: &Config) -> Option<u64> {
+pub(crate) fn described(config: &Config) -> Option<u64> {
     let [before, after] = AROUND;
     let (_, bytes) = config.description.as_deref()?.rsplit_once(before)?;
     bytes.strip_suffix(after)?.parse().ok()
@@ -238,7 +239,7 @@ mod tests {
             max_bytes,
             ..Config::default()
         };
-        let described = of(Some(description("repos", 4000)), -1);
+        let described = of(Some(description("repos", Some(4000))), -1);
         assert_eq!(limit(&described, None), Ok(4000));
         assert_eq!(limit(&described, Some(4000)), Ok(4000));
         assert_eq!(limit(&described, Some(5000)), Err(4000));

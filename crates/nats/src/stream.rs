@@ -3,7 +3,7 @@
 use crate::connect::{Connection, Link};
 use crate::error::NatsError;
 use crate::message::subjects;
-use crate::room::{self, MAX_BYTES};
+use crate::room;
 use crate::settings::Limits;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
@@ -57,7 +57,7 @@ impl Stream {
                 return Ok(info);
             }
             let config = link.new_config(shards, limits);
-            match link.create_stream(&config, limits.max_bytes).await? {
+            match link.create_stream(&config).await? {
                 Ok(info) => Ok(info),
                 // Another producer was quicker; what it made is checked.
                 Err(error) if error.error_code() == ErrorCode::STREAM_NAME_EXIST => {
@@ -241,7 +241,7 @@ impl Link {
                     "leave out --nats-max-bytes, or change the stream: nats stream edit {} \
                      --description '{}'",
                     self.stream,
-                    room::description("skyfill", said.unwrap_or(is))
+                    room::description("skyfill", said)
                 ),
             )
         })
@@ -251,13 +251,12 @@ impl Link {
     pub(crate) async fn create_stream(
         &self,
         config: &Config,
-        max_bytes: Option<u64>,
     ) -> Result<Result<Info, async_nats::jetstream::Error>, NatsError> {
         let subject = format!("STREAM.CREATE.{}", config.name);
         let created = self.api::<Info>(&subject, config).await?;
         match created {
             Err(error) if is_without_limit(&error) && self.keeps_limits() => {
-                let twice = max_bytes.unwrap_or(MAX_BYTES).saturating_mul(2);
+                let twice = room::described(config).unwrap_or(0).saturating_mul(2);
                 let limited = Config {
                     max_bytes: i64::try_from(twice).unwrap_or(i64::MAX),
                     ..config.clone()
@@ -271,10 +270,7 @@ impl Link {
     fn new_config(&self, shards: u32, limits: &Limits) -> Config {
         let what = "repos from skyfill producer to skyfill consumer";
         Config {
-            description: Some(room::description(
-                what,
-                limits.max_bytes.unwrap_or(MAX_BYTES),
-            )),
+            description: Some(room::description(what, limits.max_bytes)),
             subjects: (0..shards)
                 .map(|shard| subjects(&self.stream, shard))
                 .collect(),
