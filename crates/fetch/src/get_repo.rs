@@ -182,6 +182,40 @@ pub(crate) fn repo_url(did: &str, pds: &str) -> Result<Url, FetchError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::{Limits, Redirects};
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    /// While it waits for a decoder, and while that works, the loop serves other hosts.
+    #[tokio::test]
+    async fn a_large_body_is_decompressed_beside_the_loop_and_a_small_one_in_it() {
+        let limits = Limits {
+            total: Duration::from_secs(60),
+            stall: Duration::from_secs(60),
+            bytes: 1 << 30,
+            private: Private::default(),
+            redirects: Redirects::Never,
+        };
+        let client = Client::new("test", limits).unwrap();
+        let all = client.decoders.available_permits() as u32;
+        let decoders = client.decoders.acquire_many(all).await.unwrap();
+        let plain: Vec<u8> = (0..2_000_000u32).flat_map(u32::to_le_bytes).collect();
+        let packed = |plain: &[u8]| {
+            let packed = zstd::encode_all(plain, 1).unwrap();
+            (packed.len(), Body::in_memory(packed))
+        };
+        let mut context = Context::from_waker(Waker::noop());
+        let (small, body) = packed(&plain[..2000]);
+        let unpacked = pin!(client.unpack(Encoding::Zstd, body, "host")).poll(&mut context);
+        assert!(small <= UNPACKED_HERE && unpacked.is_ready(), "{small}");
+        let (large, body) = packed(&plain);
+        let mut unpacked = pin!(client.unpack(Encoding::Zstd, body, "host"));
+        let is_pending = unpacked.as_mut().poll(&mut context).is_pending();
+        assert!(large > UNPACKED_HERE && is_pending, "{large}");
+        drop(decoders);
+        assert!(*unpacked.await.unwrap() == *plain);
+        assert_eq!(client.decoders.available_permits(), all as usize);
+    }
 
     #[test]
     fn urls_are_made_of_http_hosts_only() {

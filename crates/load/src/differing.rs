@@ -62,15 +62,17 @@ impl Differing {
             return Ok(());
         }
         let (distrusted, new) = ledger::repos::rebuilt_and_new(client, schema, &dids)?;
-        for did in dids {
-            let is = |list: &[String]| list.iter().any(|other| other == did);
-            if is(&distrusted) || is(&new) || self.stored.contains_key(did) {
-                continue;
-            }
-            if let Some(stored) = stored(client, did, MOST_STORED - self.count)? {
-                self.count += stored.len();
-                self.stored.insert(did.to_owned(), stored);
-            }
+        let is_in = |list: &[String], did: &str| list.iter().any(|other| other == did);
+        let compared = dids.into_iter().filter(|did| {
+            !is_in(&distrusted, did) && !is_in(&new, did) && !self.stored.contains_key(*did)
+        });
+        let compared: Vec<&str> = compared.collect();
+        if compared.is_empty() {
+            return Ok(());
+        }
+        for (did, stored) in stored(client, &compared, MOST_STORED - self.count)? {
+            self.count += stored.len();
+            self.stored.insert(did.to_owned(), stored);
         }
         Ok(())
     }
@@ -145,30 +147,38 @@ impl Differing {
     }
 }
 
-/// The stored records of an account; nothing if there are more than `most`.
-fn stored(
+/// The stored records of accounts: of the first ones, as long as there are at most `most`.
+fn stored<'d>(
     client: &mut Client,
-    did: &str,
+    dids: &[&'d str],
     most: usize,
-) -> Result<Option<HashMap<Box<str>, Version>>, DbError> {
+) -> Result<Vec<(&'d str, HashMap<Box<str>, Version>)>, DbError> {
     // A duplicate has the time of its record; one that has not is written again.
     let mut rows = client.query_raw(
-        "SELECT r.uri, r.cid, d.of FROM record r LEFT JOIN LATERAL (
-           SELECT CASE WHEN d.cid = r.cid AND d.\"indexedAt\" = r.\"indexedAt\" THEN d.\"duplicateOf\" ELSE '' END AS of
-           FROM duplicate_record d WHERE d.uri = r.uri OFFSET 0) d ON true
-         WHERE r.did = $1",
-        [did].iter().map(|did| did as &(dyn ToSql + Sync)),
+        "SELECT a.number, r.uri, r.cid, d.of
+         FROM unnest($1::text[]) WITH ORDINALITY a (did, number)
+           CROSS JOIN LATERAL (SELECT uri, cid, \"indexedAt\" FROM record r WHERE r.did = a.did OFFSET 0) r
+           LEFT JOIN LATERAL (
+             SELECT CASE WHEN d.cid = r.cid AND d.\"indexedAt\" = r.\"indexedAt\" THEN d.\"duplicateOf\" ELSE '' END AS of
+             FROM duplicate_record d WHERE d.uri = r.uri OFFSET 0) d ON true",
+        [dids].iter().map(|dids| dids as &(dyn ToSql + Sync)),
     )?;
-    let mut stored = HashMap::new();
+    let mut all: Vec<_> = dids.iter().map(|did| (*did, HashMap::new())).collect();
+    let (mut last, mut count) = (0, 0);
     while let Some(row) = rows.next()? {
-        if stored.len() < most {
-            let (uri, cid): (&str, &str) = (row.get(0), row.get(1));
-            stored.insert(Box::from(uri), version_of(cid, row.get(2)));
-        } else {
-            return Ok(None);
-        }
+        let at = usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(0);
+        // One account after the other: of those before, everything came.
+        let is_in_order = at >= last;
+        last = at;
+        count += 1;
+        let Some((_, stored)) = all.get_mut(at).filter(|_| is_in_order && count <= most) else {
+            all.truncate(if is_in_order { at } else { 0 });
+            break;
+        };
+        let (uri, cid): (&str, &str) = (row.get(1), row.get(2));
+        stored.insert(Box::from(uri), version_of(cid, row.get(3)));
     }
-    Ok(Some(stored))
+    Ok(all)
 }
 
 fn version_of(cid: &str, duplicate_of: Option<&str>) -> Version {

@@ -26,7 +26,8 @@ use appview::table::{self, Lead, TableInfo};
 use ledger::changes::{Noting, Way};
 use pg::DbError;
 use postgres::Client;
-use rows::route;
+use rows::{Collection, route};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// Settings and own temporary tables of a new connection; the others are made as they are needed.
@@ -150,11 +151,11 @@ fn replace(
         staged.make(client, table::ALL)?;
     }
     let touched = match had {
-        0 => 0,
+        0 => Touched::default(),
         _ => find_touched(client, before, &inherited)?,
     };
-    if touched > 0 {
-        rewrite_touched(client, noting)?;
+    if touched.records > 0 {
+        rewrite_touched(client, &touched, noting)?;
     }
     // Records that are left in `had` stay as they are.
     for part in parts {
@@ -174,17 +175,26 @@ fn replace(
         owned::delete_holders_of_keys(client, noting)?;
         owned::delete_mislabeled(client, noting)?;
     }
-    client.batch_execute(&insert_all(staged.tables(), had > touched, noting))?;
+    let some_stay = had > touched.records;
+    client.batch_execute(&insert_all(staged.tables(), some_stay, noting))?;
     Ok(Rewritten {
-        kept: had - touched,
-        replaced: touched,
+        kept: had - touched.records,
+        replaced: touched.records,
     })
 }
 
+/// The records in `touched`.
+#[derive(Default)]
+struct Touched {
+    records: u64,
+    /// Where their rows may be, beside `record`.
+    tables: BTreeSet<usize>,
+}
+
 /// Deletes the rows of touched records, and brings their rows of `record` to what was staged.
-fn rewrite_touched(client: &mut Client, noting: &Noting) -> Result<(), DbError> {
+fn rewrite_touched(client: &mut Client, touched: &Touched, noting: &Noting) -> Result<(), DbError> {
     client.batch_execute("ANALYZE pg_temp.touched")?;
-    client.batch_execute(&delete_touched(noting))?;
+    client.batch_execute(&delete_touched(&touched.tables, noting))?;
     let record = table::RECORD.info().name;
     let gone = noting.with(
         record,
@@ -219,30 +229,43 @@ fn delete_strangers(client: &mut Client, noting: &Noting) -> Result<u64, DbError
     Ok(client.execute(&sql, &[])?)
 }
 
-/// Adds records to `touched` whose rows must be written again; returns their number.
+/// Adds records to `touched` whose rows must be written again.
 fn find_touched(
     client: &mut Client,
     before: &Before,
     inherited: &[String],
-) -> Result<u64, DbError> {
-    // Without statistics, the planner assumes that temporary tables are small, and reads large
-    // tables by index.
-    client.batch_execute("ANALYZE pg_temp.had; ANALYZE pg_temp.new_record")?;
+) -> Result<Touched, DbError> {
+    // Without statistics, the planner may walk through a large table and look its rows up in these.
+    // Those of one column suffice.
+    client.batch_execute("ANALYZE pg_temp.had (uri); ANALYZE pg_temp.new_record (uri)")?;
     // A duplicate has the time of its record.
-    let mut touched = client.execute(
-        "INSERT INTO pg_temp.touched
-         SELECT h.uri FROM pg_temp.had h LEFT JOIN pg_temp.new_record n ON n.uri = h.uri
-         WHERE n.uri IS NULL OR n.cid <> h.cid OR h.did = ANY($1)
-         UNION
-         SELECT h.uri FROM pg_temp.had h
-           LEFT JOIN LATERAL (SELECT d.* FROM duplicate_record d WHERE d.uri = h.uri OFFSET 0) d ON true
-           LEFT JOIN pg_temp.new_duplicate_record n ON n.uri = h.uri
-         WHERE (d.cid, d.\"duplicateOf\", d.\"indexedAt\")
-           IS DISTINCT FROM (n.cid, n.\"duplicateOf\", CASE WHEN n.uri IS NOT NULL THEN h.\"indexedAt\" END)",
+    let found = client.query(
+        "WITH touched AS (
+           INSERT INTO pg_temp.touched
+           SELECT h.uri FROM pg_temp.had h LEFT JOIN pg_temp.new_record n ON n.uri = h.uri
+           WHERE n.uri IS NULL OR n.cid <> h.cid OR h.did = ANY($1)
+           UNION
+           SELECT h.uri FROM pg_temp.had h
+             LEFT JOIN LATERAL (SELECT d.* FROM duplicate_record d WHERE d.uri = h.uri OFFSET 0) d ON true
+             LEFT JOIN pg_temp.new_duplicate_record n ON n.uri = h.uri
+           WHERE (d.cid, d.\"duplicateOf\", d.\"indexedAt\")
+             IS DISTINCT FROM (n.cid, n.\"duplicateOf\", CASE WHEN n.uri IS NOT NULL THEN h.\"indexedAt\" END)
+           RETURNING uri)
+         SELECT split_part(uri, '/', 4), count(*) FROM touched GROUP BY 1",
         &[&before.distrusted],
     )?;
+    let is_ours = before.distrusted.is_empty() && inherited.is_empty();
+    let mut touched = Touched::default();
+    for row in found {
+        let collection = Collection::parse(row.try_get(0)?).filter(|_| is_ours);
+        let tables = collection.map(rows::tables_of);
+        let tables = tables.as_deref().unwrap_or(table::ALL);
+        touched.tables.extend(tables.iter().map(|info| info.id));
+        touched.records += u64::try_from(row.try_get::<_, i64>(1)?).unwrap_or(0);
+    }
     if !inherited.is_empty() {
-        touched += inherited::find_touched(client, inherited)?;
+        touched.records += inherited::find_touched(client, inherited)?;
+        touched.tables.extend(table::ALL.iter().map(|info| info.id));
     }
     Ok(touched)
 }
@@ -269,13 +292,13 @@ fn in_part((number, parts): (i16, i16), uri: &str) -> String {
     }
 }
 
-/// SQL: deletes all rows of touched records except those in `record`. Large tables are read by
-/// index, whatever the planner thinks.
-fn delete_touched(noting: &Noting) -> String {
+/// SQL: deletes the rows of touched records in these tables, except those in `record`. Large tables
+/// are read by index, whatever the planner thinks.
+fn delete_touched(tables: &BTreeSet<usize>, noting: &Noting) -> String {
     let mut sql = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;".to_owned();
     let of_records = table::ALL
         .iter()
-        .filter(|info| info.id != table::RECORD.info().id);
+        .filter(|info| info.id != table::RECORD.info().id && tables.contains(&info.id));
     // Rows that a post leads to go before the post.
     let (led, others): (Vec<_>, Vec<_>) = of_records.partition(|info| info.lead.is_some());
     for info in led.into_iter().chain(others) {

@@ -37,7 +37,7 @@ mod row;
 
 pub use choose::{GROUPS, Meant, meant_by};
 pub use collection::Collection;
-pub use collections::own_table;
+pub use collections::{own_table, tables_of};
 pub use from_json::{DagCbor, from_json, from_stored_json};
 pub use json::{to_json, to_whole_json};
 pub use lexicon::MAX_SAFE_INTEGER;

@@ -38,8 +38,8 @@ pub(crate) struct Job<'j> {
 pub(crate) enum Repos {
     /// Those of a range.
     Range(Portal),
-    /// One.
-    One(Option<Known>),
+    /// These.
+    Some(Vec<Known>),
 }
 
 /// What came of a slice.
@@ -362,7 +362,7 @@ impl<'j, 't, 'c> SliceComparison<'j, 't, 'c> {
     fn read_repos(&mut self) -> Result<(), DbError> {
         let repos = match &mut self.repos {
             Repos::Range(portal) => verified::next_of_range(self.txn, portal, PAGE)?,
-            Repos::One(repo) => repo.take().into_iter().collect(),
+            Repos::Some(repos) => std::mem::take(repos),
         };
         if repos.is_empty() {
             return Ok(());

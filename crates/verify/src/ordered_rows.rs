@@ -24,8 +24,9 @@ const BYTES: usize = 256 << 10;
 enum Way {
     /// A range of URIs, which may have no end.
     Range { has_end: bool },
-    /// The rows under the URIs of one account, and the records that name it.
-    Account,
+    /// The rows under the URIs of some accounts, one after the other, and the records that name
+    /// them.
+    Accounts,
     /// The records that name some accounts, and what is found by their URIs. Of everything, only
     /// in the tables of their collections: the rest is searched as a whole.
     Records { of_all: bool },
@@ -35,8 +36,8 @@ enum Way {
 pub(crate) enum Accounts<'a> {
     /// A range, with the DIDs in it that are stored, if text does not sort by bytes.
     Range(&'a Range, Option<&'a [String]>),
-    /// One. Whether text sorts by bytes.
-    One(&'a str, bool),
+    /// These, in the order of their URIs. Whether text sorts by bytes.
+    Some(&'a [String], bool),
 }
 
 /// The statements of a connection, prepared when they are needed.
@@ -94,22 +95,25 @@ impl Prepared {
                     bounds.map(Parameter::Text).collect(),
                 )
             }
-            Accounts::One(did, true) => {
+            Accounts::Some(dids, true) => {
                 // 0 is the character after the slash.
-                let bounds = [format!("at://{did}/"), format!("at://{did}0")];
-                (Way::Account, bounds.map(Parameter::Text).into())
+                let bounds = ['/', '0'].map(|end| {
+                    let bounds = dids.iter().map(|did| format!("at://{did}{end}"));
+                    Parameter::Texts(bounds.collect())
+                });
+                (Way::Accounts, bounds.into())
             }
             Accounts::Range(_, Some(dids)) => (
                 Way::Records { of_all: true },
                 vec![Parameter::Texts(dids.to_vec())],
             ),
-            Accounts::One(did, false) => (
+            Accounts::Some(dids, false) => (
                 Way::Records { of_all: false },
-                vec![Parameter::Texts(vec![(*did).to_owned()])],
+                vec![Parameter::Texts(dids.to_vec())],
             ),
         };
         let of_records = match accounts {
-            Accounts::One(did, true) => Some(vec![Parameter::Text((*did).to_owned())]),
+            Accounts::Some(dids, true) => Some(vec![Parameter::Texts(dids.to_vec())]),
             _ => None,
         };
         Ok(Self {
@@ -171,10 +175,16 @@ fn sql(way: Way, info: &TableInfo) -> String {
             };
             format!("{select} \"{name}\" x WHERE x.\"{key}\" >= $1{end} {order}")
         }
-        Way::Account if is_record => format!("{select} record x WHERE x.did = $1 {order}"),
-        Way::Account => {
-            let is_of_account = info.is_of_account("$1", "$2");
-            format!("{select} \"{name}\" x WHERE {is_of_account} {order}")
+        Way::Accounts if is_record => {
+            format!("{select} record x WHERE x.did = ANY($1) {order}")
+        }
+        // Account by account, and each in the order of an index: nothing is sorted.
+        Way::Accounts => {
+            let is_of_account = info.is_of_account("a.low", "a.high");
+            format!(
+                "{select} unnest($1::text[], $2::text[]) a (low, high) CROSS JOIN LATERAL
+                   (SELECT x.* FROM \"{name}\" x WHERE {is_of_account} {order} OFFSET 0) x"
+            )
         }
         Way::Records { .. } if is_record => {
             format!("{select} record x WHERE x.did = ANY($1) {order} COLLATE \"C\"")

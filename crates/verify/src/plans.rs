@@ -78,7 +78,7 @@ fn compare(session: &mut Planned, statements: &mut Statements, accounts: &Accoun
         Accounts::Range(range, _) => {
             Repos::Range(verified::open_range(&mut txn, SCHEMA, range).unwrap())
         }
-        Accounts::One(..) => Repos::One(None),
+        Accounts::Some(..) => Repos::Some(Vec::new()),
     };
     let comparison = SliceComparison::new(&job, &mut txn, &prepared, repos).unwrap();
     assert!(comparison.run().unwrap().is_some());
@@ -86,7 +86,7 @@ fn compare(session: &mut Planned, statements: &mut Statements, accounts: &Accoun
 }
 
 #[test]
-fn neither_a_slice_nor_a_repo_reads_a_table_as_a_whole() {
+fn neither_a_slice_nor_some_repos_read_a_table_as_a_whole() {
     let db = TestDb::migrated();
     let mut client = db.client();
     ledger::prepare(&mut client, pg::Waits::SILENT).unwrap();
@@ -113,9 +113,9 @@ fn neither_a_slice_nor_a_repo_reads_a_table_as_a_whole() {
         for (of, accounts) in [
             ("a slice", Accounts::Range(&bounded, None)),
             ("the last slice", Accounts::Range(&last, None)),
-            ("a repo", Accounts::One("did:plc:a", true)),
+            ("some repos", Accounts::Some(&dids, true)),
             ("a slice elsewhere", Accounts::Range(&bounded, Some(&dids))),
-            ("a repo elsewhere", Accounts::One("did:plc:a", false)),
+            ("some repos elsewhere", Accounts::Some(&dids, false)),
         ] {
             compare(&mut session, &mut statements, &accounts);
             let whole = session.whole_reads(&is_large);

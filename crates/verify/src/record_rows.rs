@@ -202,7 +202,7 @@ impl<'r> Batch<'r> {
     pub(crate) fn add_stray(&mut self, uri: &str) {
         let collection = uri.split('/').nth(3).and_then(Collection::parse);
         match collection {
-            Some(collection) => self.tables.extend(tables_of(collection)),
+            Some(collection) => self.add_tables_of(collection),
             None => self.tables.extend([
                 table::NOTIFICATION.info().id,
                 table::DUPLICATE_RECORD.info().id,
@@ -232,12 +232,17 @@ impl<'r> Batch<'r> {
         if has_no_time(record) {
             self.without_time.insert(record.uri.to_owned());
         }
-        self.tables.extend(tables_of(record.collection));
+        self.add_tables_of(record.collection);
         self.tables.insert(table::RECORD.info().id);
         for (info, row) in made {
             self.want(info, record.uri, row);
         }
         Ok(())
+    }
+
+    fn add_tables_of(&mut self, collection: Collection) {
+        let tables = rows::tables_of(collection);
+        self.tables.extend(tables.iter().map(|info| info.id));
     }
 
     fn want(&mut self, info: TableInfo, uri: &str, row: Row) {
@@ -328,30 +333,6 @@ pub(crate) fn is_same(wanted: &Row, stored: &Row, is_free: &dyn Fn(usize) -> boo
     values
         .into_iter()
         .all(|(at, (wanted, stored))| wanted == stored || is_free(at))
-}
-
-/// Tables that records of a collection may have rows in, but `record`.
-fn tables_of(collection: Collection) -> Vec<usize> {
-    let own = rows::own_table(collection).map(|info| info.id);
-    let common = [
-        table::NOTIFICATION.info().id,
-        table::FEED_ITEM.info().id,
-        table::DUPLICATE_RECORD.info().id,
-    ];
-    let of_posts = [
-        table::POST_EMBED_IMAGE.info().id,
-        table::POST_EMBED_GALLERY_IMAGE.info().id,
-        table::POST_EMBED_EXTERNAL.info().id,
-        table::POST_EMBED_RECORD.info().id,
-        table::POST_EMBED_VIDEO.info().id,
-        table::QUOTE.info().id,
-        table::OP_THREAD_REPLY.info().id,
-    ];
-    let is_post = collection == Collection::Post;
-    own.into_iter()
-        .chain(common)
-        .chain(of_posts.into_iter().filter(|_| is_post))
-        .collect()
 }
 
 /// The stored rows of some records.

@@ -8,7 +8,7 @@ use crate::report::{HostCounts, Report};
 use crate::run_settings::Runs;
 use crate::slices::{self, Slices};
 use crate::stray_search::{self, Search};
-use ledger::repos;
+use ledger::repos::{self, Known};
 use ledger::verified::{self, Range, Which};
 use load::DbError;
 use pg::Connection;
@@ -22,8 +22,8 @@ pub(crate) const COMPARING: &str =
     "SET default_transaction_read_only = on; SET plan_cache_mode = force_generic_plan;
      SET max_parallel_workers_per_gather = 0; SET enable_seqscan = off; SET enable_bitmapscan = off;
      SET enable_hashjoin = off; SET enable_mergejoin = off";
-/// Repos that a thread reads from the ledger together, of few.
-const PAGE: i64 = 50;
+/// Repos that are compared together, of few: so many, and about so many records.
+const TOGETHER: (i64, u64) = (50, 5000);
 
 /// How to verify.
 pub struct Verify<'v> {
@@ -208,65 +208,67 @@ impl Pass<'_> {
                 let page = {
                     let mut cursor = cursor.lock().unwrap_or_else(PoisonError::into_inner);
                     let Some(after) = cursor.clone() else { break };
-                    let page = verified::page(&mut *client, schema, &after, named, PAGE)?;
-                    *cursor = page.last().map(|repo| repo.did.clone());
-                    page
+                    let page = verified::page(&mut *client, schema, &after, named, TOGETHER.0)?;
+                    let dids = fitting(&page);
+                    *cursor = dids.last().cloned();
+                    dids
                 };
-                let mut notes = Vec::new();
-                for repo in page.iter().filter(|repo| !but.contains(&repo.did)) {
-                    if self.is_stopped() {
-                        break;
-                    }
-                    let compared = self.one(&mut client, &mut statements, &repo.did)?;
-                    self.counted(&compared);
-                    self.found(&compared.findings);
-                    notes.extend(compared.notes);
-                }
+                let dids: Vec<String> = page.into_iter().filter(|did| !but.contains(did)).collect();
+                let compared = self.some(&mut client, &mut statements, &dids)?;
+                self.counted(&compared);
+                self.found(&compared.findings);
                 let mut txn = client.build_transaction().read_only(false).start()?;
-                verified::note(&mut txn, schema, &notes)?;
+                verified::note(&mut txn, schema, &compared.notes)?;
                 txn.commit()?;
             }
             Ok(())
         })
     }
 
-    /// Compares one repo, as it is now.
-    fn one(
+    /// Compares some repos, as they are now; nothing of them, if it was told to stop.
+    fn some(
         &self,
         client: &mut Client,
         statements: &mut Statements,
-        did: &str,
+        dids: &[String],
     ) -> Result<Compared, DbError> {
         let schema = &self.verify.schema;
         let mut txn = snapshot(client)?;
-        let named = [did.to_owned()];
-        let Some(repo) = verified::page(&mut txn, schema, "", Some(&named), 1)?.pop() else {
-            return Ok(Compared::default());
-        };
-        if !compare_repo::is_compared(&repo) {
+        let repos = verified::page(&mut txn, schema, "", Some(dids), TOGETHER.0)?;
+        let (mut compared, others): (Vec<_>, Vec<_>) =
+            repos.into_iter().partition(compare_repo::is_compared);
+        // A slash is not the least character that may follow a DID.
+        compared.sort_by_cached_key(|repo| format!("{}/", repo.did));
+        let mut outcome = Compared::default();
+        for repo in others {
             let mut counts = HostCounts::default();
             counts.states.insert(repo.state, 1);
             (self.verify.progress)(0);
-            return Ok(Compared {
-                repos: vec![(repo.host, counts)],
-                ..Compared::default()
-            });
+            outcome.repos.push((repo.host, counts));
         }
-        let accounts = Accounts::One(did, self.by_bytes);
+        if compared.is_empty() {
+            return Ok(outcome);
+        }
+        let dids: Vec<String> = compared.iter().map(|repo| repo.did.clone()).collect();
+        let accounts = Accounts::Some(&dids, self.by_bytes);
         let prepared = Prepared::new(&mut txn, statements, &accounts)?;
-        let repos = Repos::One(Some(repo));
-        let compared = SliceComparison::new(&self.job, &mut txn, &prepared, repos)?.run()?;
-        let mut compared = compared.unwrap_or_default();
+        let repos = Repos::Some(compared);
+        let comparison = SliceComparison::new(&self.job, &mut txn, &prepared, repos)?;
+        let Some(mut compared) = comparison.run()? else {
+            return Ok(Compared::default());
+        };
         if !self.by_bytes {
-            stray_search::find_of(&mut txn, schema, did, &mut |finding| {
-                compared.findings.push(finding);
-            })?;
-            let is_equal = !compared.findings.iter().any(Finding::is_difference);
             for note in &mut compared.notes {
+                let mut is_equal = true;
+                stray_search::find_of(&mut txn, schema, &note.did, &mut |finding| {
+                    is_equal &= !finding.is_difference();
+                    compared.findings.push(finding);
+                })?;
                 note.is_equal &= is_equal;
             }
         }
         txn.commit()?;
+        compared.repos.append(&mut outcome.repos);
         Ok(compared)
     }
 
@@ -334,6 +336,17 @@ impl Pass<'_> {
             (self.verify.finding)(finding);
         }
     }
+}
+
+/// The first of these repos that are compared together, at least one.
+fn fitting(repos: &[Known]) -> Vec<String> {
+    let mut records = 0u64;
+    let fits = |(at, repo): &(usize, &Known)| {
+        records = records.saturating_add(repo.records);
+        *at == 0 || records <= TOGETHER.1
+    };
+    let fitting = repos.iter().enumerate().take_while(fits);
+    fitting.map(|(_, repo)| repo.did.clone()).collect()
 }
 
 /// A transaction that reads, and sees all tables and the ledger as they are now.

@@ -24,6 +24,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// Rows wait no longer than this for more.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// The same while no host and no archive is asked for more.
+const PATIENCE_AT_END: Duration = Duration::from_millis(10);
 /// The same of repos that a stream names: a merge costs as much for one as for some, and takes its
 /// share of what the stream needs.
 const PATIENCE_OF_STREAM: Duration = Duration::from_millis(500);
@@ -136,7 +138,7 @@ pub(crate) fn work(shared: &Encoding, number: usize, work: &Receiver<Encode>, lo
         false => PATIENCE,
     };
     loop {
-        let next = match shared.lane.starved(|| work.recv_timeout(patience)) {
+        let next = match shared.lane.starved(|| next(shared, work, patience)) {
             Ok(next) => next,
             Err(ended) => {
                 let waiting = encoder.waiting() as u64;
@@ -183,6 +185,21 @@ pub(crate) fn work(shared: &Encoding, number: usize, work: &Receiver<Encode>, lo
         // The task waits for it, unless it broke off; then its repo is noted as failed.
         drop(answer.send(encoded));
         worker.doing("waiting for repos");
+    }
+}
+
+/// The next CAR, if one comes before rows have waited long enough.
+fn next(
+    shared: &Encoding,
+    work: &Receiver<Encode>,
+    patience: Duration,
+) -> Result<Encode, RecvTimeoutError> {
+    let at_end = PATIENCE_AT_END.min(patience);
+    match work.recv_timeout(at_end) {
+        Err(RecvTimeoutError::Timeout) if shared.is_stream || shared.board.asking() > 0 => {
+            work.recv_timeout(patience - at_end)
+        }
+        next => next,
     }
 }
 

@@ -149,3 +149,27 @@ pub fn own_table(collection: Collection) -> Option<TableInfo> {
         | Collection::GermDeclaration => None,
     }
 }
+
+/// The tables, beside `record`, where rows of a collection's records are looked for.
+#[must_use]
+pub fn tables_of(collection: Collection) -> Vec<TableInfo> {
+    let common = [
+        table::NOTIFICATION.info(),
+        table::FEED_ITEM.info(),
+        table::DUPLICATE_RECORD.info(),
+    ];
+    let of_posts = [
+        table::POST_EMBED_IMAGE.info(),
+        table::POST_EMBED_GALLERY_IMAGE.info(),
+        table::POST_EMBED_EXTERNAL.info(),
+        table::POST_EMBED_RECORD.info(),
+        table::POST_EMBED_VIDEO.info(),
+        table::QUOTE.info(),
+        table::OP_THREAD_REPLY.info(),
+    ];
+    let is_post = collection == Collection::Post;
+    let own = own_table(collection).into_iter();
+    own.chain(common)
+        .chain(of_posts.into_iter().filter(|_| is_post))
+        .collect()
+}

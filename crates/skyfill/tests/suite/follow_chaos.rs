@@ -4,7 +4,7 @@
 use crate::chaos::{connect, kill_backend, kill_postmaster, kills_wanted, seed, server_at};
 use crate::follow_network::{Scene, pace};
 use crate::network::settings;
-use simnet::LiveSettings;
+use simnet::{LiveSettings, StreamFault};
 use std::path::PathBuf;
 use std::time::Duration;
 use testbed::*;
@@ -39,35 +39,82 @@ impl Drop for Arena {
     }
 }
 
+/// Events of one life, which is made before it is played; and those that may wait before the next
+/// one begins.
+const LIFE: usize = 10_000;
+const WAITING: u64 = 20_000;
+
+/// Events to follow, if the caller says so: then with every fault of a stream.
+fn events_wanted() -> Option<usize> {
+    let events = std::env::var("SKYFILL_CHAOS_EVENTS").ok()?;
+    Some(events.parse().expect("SKYFILL_CHAOS_EVENTS: a number"))
+}
+
+/// The cursor that is stored; nothing while the server is away.
+fn cursor(scene: &Scene) -> Option<u64> {
+    let sql = "SELECT coalesce(max(cursor), 0) FROM skyfill.stream";
+    let mut client = postgres::Client::connect(&scene.db.url, postgres::NoTls).ok()?;
+    let cursor: i64 = client.query_one(sql, &[]).ok()?.get(0);
+    u64::try_from(cursor).ok()
+}
+
+/// Plays so many events; the relay's last number.
+fn play(scene: &Scene, seed: u64, events: usize, per_second: f64, faults: &[StreamFault]) -> u64 {
+    let mut last = 0;
+    for (number, at) in (0u64..).zip((0..events).step_by(LIFE)) {
+        let life = LiveSettings {
+            seed: seed + number,
+            events: LIFE.min(events - at),
+            faults: faults.to_vec(),
+            fault_every: 100,
+            ..LiveSettings::default()
+        };
+        let playing = scene.network.live(&life).start(pace(per_second));
+        last = playing.last_seq();
+        drop(playing.wait());
+        while cursor(scene).is_none_or(|cursor| cursor + WAITING < last) {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+    last
+}
+
 #[test]
 fn kills_of_skyfill_and_of_postgresql_lose_nothing() {
     let (seed, kills) = (seed(), kills_wanted().unwrap_or(4));
+    let long = events_wanted();
+    let events = long.unwrap_or(usize::try_from(kills).unwrap() * 300);
+    let (per_second, faults) = match long {
+        Some(_) => (1500.0, StreamFault::ALL),
+        None => (200.0, &[][..]),
+    };
     let arena = Arena::new(seed);
     let (scene, mut random) = (&arena.scene, simnet::Random::new(seed));
-    let life = LiveSettings {
-        seed,
-        events: usize::try_from(kills).unwrap() * 300,
-        ..LiveSettings::default()
-    };
-    let playing = scene.network.live(&life).start(pace(200.0));
-    let last = playing.last_seq();
+    let spread = (events as f64 / per_second / kills as f64 / 1.5).max(1.0);
     let mut printed = String::new();
     let mut following = Watched::start(&mut scene.follow());
-    for number in 0..kills {
-        std::thread::sleep(Duration::from_secs_f64(0.3 + random.unit()));
-        let target = ["skyfill", "backend", "postmaster"][usize::try_from(number % 3).unwrap()];
-        match target {
-            "skyfill" => following.child.kill().unwrap(),
-            "backend" => kill_backend(&scene.db.url, &mut random),
-            _ => kill_postmaster(&arena.data),
+    let last = std::thread::scope(|scope| {
+        let playing = scope.spawn(|| play(scene, seed, events, per_second, faults));
+        for number in 0..kills {
+            std::thread::sleep(Duration::from_secs_f64((0.3 + random.unit()) * spread));
+            let target = ["skyfill", "backend", "postmaster"][usize::try_from(number % 3).unwrap()];
+            match target {
+                "skyfill" => following.child.kill().unwrap(),
+                "backend" => kill_backend(&scene.db.url, &mut random),
+                _ => kill_postmaster(&arena.data),
+            }
+            printed.push_str(&started_again(&mut following, scene, target == "skyfill"));
+            eprintln!("kill {number} of seed {seed}, {target}");
         }
-        printed.push_str(&started_again(&mut following, scene, target == "skyfill"));
-        eprintln!("kill {number} of seed {seed}, {target}");
-    }
-    drop(playing.wait());
+        while !playing.is_finished() {
+            printed.push_str(&started_again(&mut following, scene, false));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        playing.join().unwrap()
+    });
     wait_until("the end of the stream", || {
         printed.push_str(&started_again(&mut following, scene, false));
-        scene.cursor() >= last
+        cursor(scene).is_some_and(|cursor| cursor >= last)
     });
     signal(&following.child, "TERM");
     let (code, rest) = following.end();

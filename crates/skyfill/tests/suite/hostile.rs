@@ -2,6 +2,7 @@
 //! case ends as it should, in time, and costs nobody else anything.
 
 use crate::network::states;
+use atrepo::cbor::Writer;
 use simnet::hostile::encoding::Encoding;
 use simnet::{Answer, Population, Server};
 use std::collections::{BTreeMap, HashMap};
@@ -315,11 +316,10 @@ fn slow_endless_and_broken_hosts_cost_their_own_repos_only() {
     drop(consumer);
 }
 
-/// The same command, which the system ends if it writes a file of more than so many bytes.
-fn with_files_up_to(bytes: u64, command: &Command) -> Command {
+/// The same command under a limit of the system, as `ulimit` takes it; what exceeds it ends it.
+fn limited(limit: &str, command: &Command) -> Command {
     let mut limited = clean(Command::new("sh"));
-    // In blocks of 512 bytes.
-    let script = format!("ulimit -f {} && exec \"$@\"", bytes / 512);
+    let script = format!("ulimit {limit} && exec \"$@\"");
     limited.args(["-c", &script, "sh"]);
     limited.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
@@ -328,6 +328,60 @@ fn with_files_up_to(bytes: u64, command: &Command) -> Command {
         }
     }
     limited
+}
+
+/// Largest posts with as many variants of a language, or mentions, as they hold: looked at in pairs,
+/// they would take minutes.
+#[test]
+fn posts_with_very_many_variants_or_mentions_take_no_cpu() {
+    let list = |write: &dyn Fn(&mut Writer)| {
+        let mut w = Writer::new();
+        write(&mut w);
+        w.into_bytes()
+    };
+    let variants: String = (0..145_000).map(|n| format!("-{n:06}")).collect();
+    let langs = list(&|w| _ = w.list(1).text(&format!("en{variants}")));
+    const MENTIONED: u64 = 14_000;
+    let facets = list(&|w| {
+        w.list(1).map(2).text("index").map(2);
+        w.text("byteEnd").integer(1).text("byteStart").integer(0);
+        w.text("features").list(MENTIONED);
+        for n in 0..MENTIONED {
+            w.map(2).text("did").text(&format!("did:plc:{n}"));
+            w.text("$type").text("app.bsky.richtext.facet#mention");
+        }
+    });
+    let post = |rkey: usize, key: &str, value: &[u8]| {
+        let mut w = Writer::new();
+        w.map(4).text("text").text("").text("$type");
+        w.text("app.bsky.feed.post").text(key).raw(value);
+        w.text("createdAt").text("2024-01-01T00:00:00.000Z");
+        (format!("app.bsky.feed.post/3k{rkey:011}"), w.into_bytes())
+    };
+    let posts = (0..8).map(|n| post(n, "langs", &langs));
+    let posts = posts.chain((8..16).map(|n| post(n, "facets", &facets)));
+    let posts: Vec<_> = posts.collect();
+    for (_, post) in &posts {
+        assert!(post.len() <= atrepo::MAX_RECORD_BYTES, "{}", post.len());
+        assert!(
+            post.len() > atrepo::MAX_RECORD_BYTES * 3 / 4,
+            "{}",
+            post.len()
+        );
+    }
+    let did = "did:plc:many".to_owned();
+    let car = simnet::build_repo(&did, "3jzfcijpj2z2a", posts);
+    let net = Net::of_cars([(did, car)]);
+    let (folder, db) = (folder(), TestDb::migrated());
+    let dids = net.dids.iter().map(String::as_str);
+    let mut run = run_load(&db.url);
+    run.arg(did_file(folder.path(), &net.server.url(), dids));
+    let output = limited("-t 60", &run).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert_eq!(
+        db.count("notification"),
+        8 * i64::try_from(MENTIONED).unwrap()
+    );
 }
 
 #[test]
@@ -346,7 +400,9 @@ fn bodies_that_decompress_to_thousands_of_times_their_size_take_no_disk() {
     let file = did_file(folder.path(), &net.server.url(), dids);
     let mut run = run_load(&db.url);
     run.arg(&file).args(["--max-attempts", "1"]);
-    let output = with_files_up_to(32 << 20, &run).output().unwrap();
+    // In blocks of 512 bytes.
+    let files = format!("-f {}", (32u64 << 20) / 512);
+    let output = limited(&files, &run).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", told(&output));
     let states = states(&db);
     let ended = |wanted: &str, dids: &[String]| {
