@@ -227,10 +227,11 @@ impl<'j, 't, 'c> SliceComparison<'j, 't, 'c> {
     fn rows_of(&mut self, uri: &str, wanted: Option<Wanted>) -> Result<(), DbError> {
         let collection = uri.split('/').nth(3).and_then(Collection::parse);
         let is_compared = wanted.is_some();
-        let (mut wanted, has_foreign_time) = wanted.map_or_else(
+        let (rows, has_foreign_time) = wanted.map_or_else(
             || (Vec::new(), false),
             |wanted| (wanted.rows, wanted.has_foreign_time),
         );
+        let mut wanted = Unmatched::new(rows, has_foreign_time);
         // The root of the thread that a stored post is in.
         let mut root: Option<String> = None;
         for table in &mut self.tables {
@@ -251,7 +252,7 @@ impl<'j, 't, 'c> SliceComparison<'j, 't, 'c> {
                 if !is_compared || is_relational(&info, &row) {
                     continue;
                 }
-                if take_equal(&mut wanted, &info, &row, has_foreign_time) {
+                if wanted.take(&info, &row) {
                     continue;
                 }
                 if let Some(current) = &mut self.current {
@@ -265,7 +266,7 @@ impl<'j, 't, 'c> SliceComparison<'j, 't, 'c> {
                 }
             }
         }
-        for (info, row) in wanted {
+        for (info, row) in wanted.left() {
             if info.id == table::NOTIFICATION.info().id && record_rows::is_muted(self.txn, &row)? {
                 continue;
             }
@@ -419,32 +420,75 @@ fn is_relational_reason(reason: &str) -> bool {
         .any(|known| known.trim_matches('\'') == reason)
 }
 
-/// Takes the row that equals this one from those that are wanted; whether there was one.
-fn take_equal(
-    wanted: &mut Vec<(TableInfo, Values)>,
-    info: &TableInfo,
-    row: &Row,
+/// The rows of a record that none of the stored ones equals so far.
+struct Unmatched {
+    rows: Vec<(TableInfo, Values)>,
+    /// Its notifications, if they are many, and how many are the same. A post may mention ten
+    /// thousand accounts: to compare each with each would take half a second.
+    notifications: HashMap<Values, u32>,
     has_foreign_time: bool,
-) -> bool {
-    let is_free =
-        |name: &str| has_foreign_time && info.id == table::PROFILE.info().id && name == "createdAt";
-    let is_equal = |values: &Values| {
-        let columns = info.columns.iter().zip(values).enumerate();
-        columns.into_iter().all(|(at, (column, value))| {
-            let stored: Option<&str> = row.get(at + 1);
-            let is_same = match (column.kind, stored, value.as_deref()) {
-                (Kind::Jsonb, Some(stored), Some(value)) => {
-                    stored == value || record_rows::canonical(stored) == value
-                }
-                (_, stored, value) => stored == value,
-            };
-            is_same || is_free(column.name)
-        })
-    };
-    let found = wanted
-        .iter()
-        .position(|(of, values)| of.id == info.id && is_equal(values));
-    found.map(|at| wanted.swap_remove(at)).is_some()
+}
+
+/// Notifications of a record that are compared one by one.
+const FEW: usize = 16;
+
+impl Unmatched {
+    fn new(mut rows: Vec<(TableInfo, Values)>, has_foreign_time: bool) -> Self {
+        let id = table::NOTIFICATION.info().id;
+        let is_notification = |(info, _): &(TableInfo, Values)| info.id == id;
+        let mut notifications = HashMap::new();
+        if rows.len() > FEW && rows.iter().filter(|row| is_notification(row)).count() > FEW {
+            let (many, others) = rows.into_iter().partition::<Vec<_>, _>(is_notification);
+            for (_, values) in many {
+                *notifications.entry(values).or_default() += 1;
+            }
+            rows = others;
+        }
+        Self {
+            rows,
+            notifications,
+            has_foreign_time,
+        }
+    }
+
+    /// Takes the row that equals this one; whether there was one.
+    fn take(&mut self, info: &TableInfo, row: &Row) -> bool {
+        let is_notification = info.id == table::NOTIFICATION.info().id;
+        if is_notification && !self.notifications.is_empty() {
+            let same = self.notifications.get_mut(&values_of(info, row));
+            let same = same.filter(|same| **same > 0);
+            return same.map(|same| *same -= 1).is_some();
+        }
+        let is_free = |name: &str| {
+            self.has_foreign_time && info.id == table::PROFILE.info().id && name == "createdAt"
+        };
+        let is_equal = |values: &Values| {
+            let columns = info.columns.iter().zip(values).enumerate();
+            columns.into_iter().all(|(at, (column, value))| {
+                let stored: Option<&str> = row.get(at + 1);
+                let is_same = match (column.kind, stored, value.as_deref()) {
+                    (Kind::Jsonb, Some(stored), Some(value)) => {
+                        stored == value || record_rows::canonical(stored) == value
+                    }
+                    (_, stored, value) => stored == value,
+                };
+                is_same || is_free(column.name)
+            })
+        };
+        let mut rows = self.rows.iter();
+        let found = rows.position(|(of, values)| of.id == info.id && is_equal(values));
+        found.map(|at| self.rows.swap_remove(at)).is_some()
+    }
+
+    /// What is left.
+    fn left(self) -> impl Iterator<Item = (TableInfo, Values)> {
+        let notifications = self.notifications.into_iter();
+        let notifications = notifications.flat_map(|(values, count)| {
+            let same = std::iter::repeat_n(values, usize::try_from(count).unwrap_or(0));
+            same.map(|values| (table::NOTIFICATION.info(), values))
+        });
+        self.rows.into_iter().chain(notifications)
+    }
 }
 
 /// The values of a stored row.

@@ -274,30 +274,50 @@ impl<'r> Batch<'r> {
             .iter()
             .filter(|info| tables.contains(&info.id) && facts.has(info));
         for info in compared {
+            let is_profile = info.id == table::PROFILE.info().id;
+            let is_free = |uri: &str, at: usize| {
+                let name = info.columns.get(at).map_or("", |column| column.name);
+                let has_no_time = is_profile && name == "createdAt";
+                has_no_time && without_time.contains(uri) || facts.is_free(info, at)
+            };
+            // Found by what must be the same: a post may have ten thousand notifications.
+            let fixed = |uri: &str, row: &Row| -> Row {
+                let values = row.iter().enumerate();
+                let fixed = values.map(|(at, value)| value.clone().filter(|_| !is_free(uri, at)));
+                fixed.collect()
+            };
+            let of_table: Vec<(usize, String)> = wanted
+                .keys()
+                .filter(|(id, _)| *id == info.id)
+                .cloned()
+                .collect();
+            let mut by_fixed: HashMap<(String, Row), Vec<Row>> = HashMap::new();
+            for key in of_table {
+                for row in wanted.remove(&key).unwrap_or_default() {
+                    let fixed = fixed(&key.1, &row);
+                    by_fixed
+                        .entry((key.1.clone(), fixed))
+                        .or_default()
+                        .push(row);
+                }
+            }
             for (uri, row) in stored(client, info, &uris, facts)? {
-                let rows = wanted.get_mut(&(info.id, uri.clone()));
-                let is_profile = info.id == table::PROFILE.info().id;
-                let is_free = |at: usize| {
-                    let name = info.columns.get(at).map_or("", |column| column.name);
-                    let has_no_time = is_profile && name == "createdAt";
-                    has_no_time && without_time.contains(&uri) || facts.is_free(info, at)
-                };
-                let found = rows.and_then(|rows| {
-                    let at = rows
-                        .iter()
-                        .position(|wanted| is_same(wanted, &row, &is_free))?;
-                    Some(rows.swap_remove(at))
-                });
-                if found.is_none() {
+                let fixed = fixed(&uri, &row);
+                let same = by_fixed.get_mut(&(uri.clone(), fixed));
+                if same.and_then(Vec::pop).is_none() {
                     report(Finding {
                         did: did.to_owned(),
                         what: What::Extra {
                             table: info.name,
-                            uri,
                             row: shown(info, &row),
+                            uri,
                         },
                     });
                 }
+            }
+            for ((uri, _), mut rows) in by_fixed {
+                let left = wanted.entry((info.id, uri)).or_default();
+                left.append(&mut rows);
             }
         }
         for ((id, uri), rows) in wanted {
@@ -325,14 +345,6 @@ impl<'r> Batch<'r> {
 /// Whether a record is a profile without `createdAt`, of which another indexer takes the clock's.
 pub(crate) fn has_no_time(record: &Record<'_>) -> bool {
     record.collection == Collection::Profile && record.value.get("createdAt").is_none()
-}
-
-/// Whether two rows are the same, apart from columns that are free.
-pub(crate) fn is_same(wanted: &Row, stored: &Row, is_free: &dyn Fn(usize) -> bool) -> bool {
-    let values = wanted.iter().zip(stored).enumerate();
-    values
-        .into_iter()
-        .all(|(at, (wanted, stored))| wanted == stored || is_free(at))
 }
 
 /// The stored rows of some records.
