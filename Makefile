@@ -4,7 +4,7 @@
 msrv := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint doc deny msrv bench chaos machines fuzz conformance export-check reference archive deb image \
+.PHONY: help quickstart test lint doc deny msrv bench chaos machines fuzz conformance devnet export-check reference archive deb image \
         packages-test picture
 
 help: ## List these commands
@@ -44,6 +44,9 @@ fuzz: ## Run every fuzz target for ten minutes
 
 conformance: ## Compare with the official indexer from npm, row by row (official=VERSION: another one)
 	@scripts/conformance.sh $(if $(official),--official $(official))
+
+devnet: ## Follow the official dev network from npm, live, and compare with the official indexer
+	@scripts/devnet.sh
 
 export-check: ## Have DuckDB and polars, from PyPI, read what skyfill exports and what tee writes
 	@scripts/export-check.sh

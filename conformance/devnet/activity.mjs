@@ -26,7 +26,8 @@ const WEIGHTS = {
 }
 // An image of one point.
 const IMAGE = Buffer.from(
-  'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==',
+  'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6' +
+    'kgAAAABJRU5ErkJggg==',
   'base64',
 )
 
@@ -193,7 +194,7 @@ export class World {
   newProfile(account) {
     const profile = {
       displayName: `${account.email.split('@')[0]} ${this.chance.below(1000)}`,
-      description: this.chance.is(0.5) ? `Knows ${this.chance.below(1000)} things\nand says so` : '',
+      description: this.chance.is(0.5) ? `Knows ${this.chance.below(1000)} things\nto say` : '',
       createdAt: this.time(),
     }
     if (this.chance.is(0.5)) profile.avatar = account.image
@@ -205,8 +206,8 @@ export class World {
   }
 
   newPost(account) {
-    const post = { text: `Nº ${this.clock % 100_003}: ${'wörd '.repeat(1 + this.chance.below(8))}` }
-    post.createdAt = this.time()
+    const words = 'wörd '.repeat(1 + this.chance.below(8))
+    const post = { text: `Nº ${this.clock % 100_003}: ${words}`, createdAt: this.time() }
     if (this.chance.is(0.2)) post.langs = ['en', 'pt-BR']
     if (this.chance.is(0.1)) post.tags = ['devnet']
     if (this.chance.is(0.25)) {
@@ -333,8 +334,8 @@ export class World {
   // The rules of a gate on a thread, which may have replies already.
   rules() {
     const rule = (name) => ({ $type: `${THREADGATE}#${name}` })
-    const rules = ['mentionRule', 'followerRule', 'followingRule'].filter(() => this.chance.is(0.35))
-    const allow = rules.map(rule)
+    const rules = ['mentionRule', 'followerRule', 'followingRule']
+    const allow = rules.filter(() => this.chance.is(0.35)).map(rule)
     const lists = this.of(LIST)
     if (lists.length > 0 && this.chance.is(0.3)) {
       allow.push({ ...rule('listRule'), list: this.chance.pick(lists).uri })
@@ -392,8 +393,9 @@ export class World {
   }
 
   verification(account) {
-    const { did, handle } = this.chance.pick(this.accounts)
-    const verified = { subject: did, handle, displayName: 'Somebody', createdAt: this.time() }
+    const { did, email } = this.chance.pick(this.accounts)
+    const names = { handle: email.replace('@', '.'), displayName: 'Somebody' }
+    const verified = { subject: did, ...names, createdAt: this.time() }
     return () => this.store(account, VERIFICATION, verified)
   }
 
@@ -427,7 +429,7 @@ export class World {
 
   // The same like, repost, follow or block once more.
   again(account) {
-    const all = [LIKE, REPOST, FOLLOW, BLOCK].flatMap((collection) => this.mine(account, collection))
+    const all = [LIKE, REPOST, FOLLOW, BLOCK].flatMap((kind) => this.mine(account, kind))
     if (all.length === 0) return undefined
     const { collection, record } = this.chance.pick(all)
     const copy = { ...record, createdAt: this.time() }

@@ -18,14 +18,22 @@ const [skyfill, server, folder] = positionals
 const [seedNumber, deeds] = positionals.slice(3).map(Number)
 const file = (name) => path.join(folder, name)
 const began = Date.now()
-const say = (text) => console.error(`${((Date.now() - began) / 1000).toFixed(0).padStart(4)} s  ${text}`)
+function say(text) {
+  const seconds = Math.round((Date.now() - began) / 1000)
+  console.error(`${String(seconds).padStart(4)} s  ${text}`)
+}
+// Rows that are printed of a difference.
+const SHOWN = 20
 const faults = []
 function fault(what, details = []) {
   faults.push(what)
   console.error(`DIFFERENT: ${what}`)
-  for (const detail of details.slice(0, 40)) console.error(`  ${detail.slice(0, 600)}`)
-  if (details.length > 40) console.error(`  and ${details.length - 40} more`)
+  for (const detail of details.slice(0, SHOWN)) console.error(`  ${detail.slice(0, 500)}`)
+  if (details.length > SHOWN) console.error(`  and ${details.length - SHOWN} more`)
 }
+
+const linesOf = (log) => fs.readFileSync(log, 'utf8').split('\n')
+const listed = (counts) => counts.map(([name, count]) => `${count} ${name}`).join(', ')
 
 for (const signal of ['SIGINT', 'SIGTERM']) {
   process.once(signal, () => {
@@ -62,7 +70,8 @@ const NETWORK = [
   '--dns-server', network.names.dnsServer, '--allow-private-hosts',
   '--host-rate', '1000', '--plc-rate', '1000',
 ]
-const FOLLOW = ['run', '--discover', '--follow', ...NETWORK, '--progress', 'plain', '-v']
+const LOAD = ['run', '--discover', ...NETWORK, '--progress', 'plain', '-v']
+const UNTIL_NOW = ['follow', '--until-now', ...NETWORK, '-v']
 const options = (database, name) => ({
   log: file(`${name}.log`),
   env: { BSKY_DB_POSTGRES_URL: database },
@@ -72,39 +81,38 @@ await run(skyfill, ['migrate'], onFollowed)
 
 const follower = {
   begin() {
-    this.child = start(skyfill, FOLLOW, onFollowed)
+    this.child = start(skyfill, [...LOAD, '--follow'], onFollowed)
   },
   async status() {
     const { rows: [status] } = await client.query(
       `SELECT (SELECT cursor::int FROM skyfill.stream WHERE relay = $1) AS cursor,
          (SELECT count(*)::int FROM skyfill.behind WHERE NOT is_settled) AS behind,
          (SELECT count(*)::int FROM skyfill.repo WHERE state IN ('open', 'coming')) AS pending,
-         (SELECT count(*)::int FROM skyfill.identity WHERE due <= now()) AS due`,
+         (SELECT count(*)::int FROM skyfill.identity WHERE due <= now()) AS due,
+         (SELECT count(*)::int FROM skyfill.finalize_slice WHERE NOT done) AS slices`,
       [relay.url],
     )
     return status
   },
-  // Waits until all that the PDSes have said is stored. The seconds that it took.
+  // Waits until all that the PDSes have said is stored.
   async catchUp() {
     await until('the relay has all events', isRelayed)
     const head = relay.seq
-    const { took } = await until(`skyfill has stored event ${head}`, async () => {
+    await until(`skyfill has stored event ${head}`, async () => {
       if (this.child.exitCode !== null) throw new Error(`skyfill ended; see ${this.child.log}`)
       return (await this.status()).cursor >= head
     }, { seconds: 300 })
-    return took
   },
   // The same, and until no repo is behind and no account is due.
   async settle() {
-    const stored = await this.catchUp()
-    const { took } = await until('no repo is behind, and no account is due', async () => {
+    await this.catchUp()
+    const settled = until('no repo is behind, and no account is due', async () => {
       const { behind, pending, due } = await this.status()
       return behind + pending + due === 0
-    }, { seconds: 300 }).catch(async (error) => {
+    }, { seconds: 300 })
+    await settled.catch(async (error) => {
       fault(`${error.message}: ${JSON.stringify(await this.status())}`)
-      return { took: 300 }
     })
-    return stored + took
   },
   async kill() {
     this.child.kill('SIGKILL')
@@ -115,13 +123,19 @@ const follower = {
     const code = await this.child.ended
     if (code !== 4) fault(`skyfill ended with ${code} on SIGTERM`)
   },
+  // Stores what happened meanwhile, and stops while it computes what follows from that, if this
+  // skyfill was built with failpoints (it was, if this project's tests use it).
+  async endAmidDerivedRows() {
+    const env = { ...onFollowed.env, SKYFILL_FAILPOINT: 'slice,stop' }
+    const code = await run(skyfill, UNTIL_NOW, { ...onFollowed, env, good: [0, 2, 4] })
+    if (code !== 4) say('skyfill was not stopped while it computed derived rows: no failpoints')
+  },
   // What is left to do once the stream was followed to its end.
   async finish() {
-    await this.stop()
-    await run(skyfill, ['follow', '--until-now', ...NETWORK, '-v'], onFollowed)
+    await run(skyfill, UNTIL_NOW, onFollowed)
     const status = await this.status()
-    if (status.cursor !== relay.seq || status.behind > 0) {
-      fault(`the stream was not followed to ${relay.seq}: ${JSON.stringify(status)}`)
+    if (status.cursor !== relay.seq || status.behind > 0 || status.slices > 0) {
+      fault(`not all up to event ${relay.seq} is done: ${JSON.stringify(status)}`)
     }
   },
 }
@@ -132,10 +146,7 @@ await until('skyfill begins to load', async () => {
 })
 // It does not stand still while it is loaded.
 await world.act(60)
-await until('skyfill follows', async () => {
-  const { rows: [{ is_there }] } = await client.query("SELECT to_regclass('skyfill.stream') AS is_there")
-  return is_there !== null && (await follower.status()).cursor !== null
-})
+await until('skyfill follows', async () => (await follower.status()).cursor !== null)
 await follower.catchUp()
 say(`loaded, and live: event ${relay.seq}`)
 
@@ -147,8 +158,13 @@ function judgeView() {
 const view = await AppView.start(followed, network.plc.url, file('appview.log'))
 say('the official AppView serves the same database')
 await live({ world, network, relay, follower, view, say, deeds })
-say(`lived: ${relay.seq} events; all stored and looked up after ${(await follower.settle()).toFixed(1)} s`)
+await follower.settle()
+say(`lived: ${relay.seq} events`)
 judgeView()
+await follower.stop()
+await world.act(40)
+await until('the relay has all events', isRelayed)
+await follower.endAmidDerivedRows()
 await follower.finish()
 
 // ---- the official indexer ----
@@ -184,8 +200,9 @@ let rowsCompared = 0
 async function compare(what, officialUrl, url) {
   const { differences, counts, rows } = await compareDatabases(officialUrl, url)
   rowsCompared += rows
-  if (differences.length > 0) fault(`${what}: ${differences.length} rows differ (- official, + skyfill)`, differences)
-  else say(`${what}: ${rows} rows of ${Object.keys(counts).length} tables are the same`)
+  const tables = Object.keys(counts).length
+  if (differences.length === 0) say(`${what}: ${rows} rows of ${tables} tables are the same`)
+  else fault(`${what}: ${differences.length} rows differ (- official, + skyfill)`, differences)
   return counts
 }
 
@@ -207,70 +224,73 @@ async function compareTimes() {
   const [from, to] = [new Date(began).toISOString(), new Date().toISOString()]
   const { wrong, counts } = await checkTimes(followed, timesOfEvents(), from, to)
   if (wrong.length > 0) fault(`indexedAt: ${wrong.length} times are wrong`, wrong)
-  else say(`indexedAt: ${Object.entries(counts).map(([of, count]) => `${count} have ${of}`).join(', ')}`)
+  else say(`indexedAt: ${listed(Object.entries(counts))}`)
 }
 
 async function verify(database, name) {
-  const { log, env } = options(database, name)
+  const { log, env } = options(database, 'verify')
   const code = await run(skyfill, ['verify', '--all'], { log, env, good: [0, 1] })
-  const printed = fs.readFileSync(log, 'utf8').split('\n')
-  if (code !== 0) fault(`skyfill verify --all of ${name}`, printed.slice(-30))
+  if (code !== 0) fault(`skyfill verify --all of ${name}`, linesOf(log).slice(-30))
   else say(`skyfill verify --all finds nothing in ${name}`)
 }
 
 const inactive = world.accounts.filter(({ status }) => status && status !== 'deleted')
-await compare(`followed, while ${inactive.length} accounts are not active`, await official('official_asleep'), followed)
+const asleep = await official('official_asleep')
+await compare(`followed, while ${inactive.length} accounts are not active`, asleep, followed)
 await compareTimes()
-await verify(followed, 'verify_asleep')
+await verify(followed, 'followed')
 
 // ---- everybody is active again, and a fresh load ----
 
 follower.begin()
 await wakeAll({ world, network, view })
-say(`awake: ${relay.seq} events; all stored and looked up after ${(await follower.settle()).toFixed(1)} s`)
+await follower.settle()
+say(`awake: ${relay.seq} events`)
+await follower.stop()
 await follower.finish()
 if ((await view.stop()) !== 0) fault('the official AppView did not end well')
 judgeView()
 const last = await official('official_awake')
 const counts = await compare('followed, with all accounts active', last, followed)
 await compareTimes()
-await verify(followed, 'verify_awake')
+await verify(followed, 'followed')
 
 const loaded = await makeDatabase(server, 'loaded')
 const onLoaded = options(loaded, 'load')
 await run(skyfill, ['migrate'], onLoaded)
-if ((await run(skyfill, ['run', '--discover', ...NETWORK, '--progress', 'plain', '-v'], { ...onLoaded, good: [0, 1] })) !== 0) {
-  fault('a fresh load is not complete', fs.readFileSync(onLoaded.log, 'utf8').split('\n').slice(-20))
+if ((await run(skyfill, LOAD, { ...onLoaded, good: [0, 1] })) !== 0) {
+  fault('a fresh load is not complete', linesOf(onLoaded.log).slice(-20))
 }
 await compare('loaded freshly', last, loaded)
 await compare('followed and loaded freshly', loaded, followed)
 
 // ---- what it came to ----
 
-const sum = (map, pick = (name) => name) => {
-  const sums = new Map()
-  for (const [name, count] of map) sums.set(pick(name), (sums.get(pick(name)) ?? 0) + count)
-  return [...sums].sort().map(([name, count]) => `${count} ${name}`).join(', ')
+// How often each thing is in a list.
+function tally(things) {
+  const counts = new Map()
+  for (const thing of things) counts.set(thing, (counts.get(thing) ?? 0) + 1)
+  return listed([...counts].sort())
 }
 const { rows: [stored] } = await client.query(
   'SELECT events, commits, repeated, refused, fetched, differed FROM skyfill.followed',
 )
 await client.end()
 const delays = view.delays.toSorted((a, b) => a - b)
-const operations = new Map()
-for (const { action } of relay.events.flatMap(({ ops }) => ops ?? [])) {
-  operations.set(action, (operations.get(action) ?? 0) + 1)
-}
+const median = delays[delays.length >> 1]
+const operations = relay.events.flatMap(({ ops }) => ops ?? [])
+const states = tally(world.accounts.map(({ status }) => status ?? 'active'))
+const methods = [...view.methods].map(([name, count]) => [name.split('.').pop(), count])
 console.log(`seed            ${seedNumber}
-events          ${relay.seq}: ${sum(relay.events.map(({ kind }) => [`#${kind}`, 1]))}
-operations      ${sum(operations)}
-done            ${sum(world.done)}
-refused by PDS  ${sum(world.refused) || 'nothing'}
-accounts        ${world.accounts.length}: ${sum(world.accounts.map(({ status }) => [status ?? 'active', 1]))}
+events          ${relay.seq}: ${tally(relay.events.map(({ kind }) => `#${kind}`))}
+operations      ${operations.length}: ${tally(operations.map(({ action }) => action))}
+done            ${listed([...world.done].sort())}
+refused by PDS  ${listed([...world.refused]) || 'nothing'}
+accounts        ${world.accounts.length}: ${states}
 records         ${counts.record} at the end
-skyfill         ${Object.entries(stored).map(([of, count]) => `${count} ${of}`).join(', ')}
-AppView         ${view.calls} read calls, ${sum(view.methods, (name) => name.split('.').pop())}
-appeared after  ${delays[delays.length >> 1]} s in the middle, ${delays.at(-1)} s at most, of ${delays.length} things
+skyfill         ${listed(Object.entries(stored))}
+AppView         ${view.calls} read calls: ${listed(methods.sort())}
+appeared        ${delays.length} things, after ${median} s in the middle, ${delays.at(-1)} s at most
 rows compared   ${rowsCompared}
 differences     ${faults.length === 0 ? 'none' : faults.join('; ')}`)
 if (faults.length > 0) console.log(`logs            ${folder}`)

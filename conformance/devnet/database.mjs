@@ -82,27 +82,31 @@ export async function compareDatabases(url, otherUrl) {
 export async function checkTimes(url, times, begin, end) {
   const client = await connect(url)
   const wrong = []
-  const counts = { 'the time of the event': 0, 'the time of the record': 0, 'a time of the run': 0 }
+  const [OF_EVENT, OF_RECORD, OF_RUN] = ['the time of the event', 'of the record', 'of the run']
+  const counts = { [OF_EVENT]: 0, [OF_RECORD]: 0, [OF_RUN]: 0 }
   const { rows } = await client.query(
-    `SELECT uri, cid, json::jsonb ->> 'createdAt' AS claimed, "indexedAt" AS time FROM "${SCHEMA}".record`,
+    `SELECT uri, cid, json::jsonb ->> 'createdAt' AS claimed, "indexedAt" AS time
+     FROM "${SCHEMA}".record`,
   )
   for (const { uri, cid, claimed, time } of rows) {
     const isDate = /^\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)$/.test(claimed ?? '')
-    if (times.get(`${uri} ${cid}`)?.has(time)) counts['the time of the event'] += 1
-    else if (isDate && new Date(claimed).toISOString() === time) counts['the time of the record'] += 1
-    else if (!isDate && time >= begin && time <= end) counts['a time of the run'] += 1
+    if (times.get(`${uri} ${cid}`)?.has(time)) counts[OF_EVENT] += 1
+    else if (isDate && new Date(claimed).toISOString() === time) counts[OF_RECORD] += 1
+    else if (!isDate && time >= begin && time <= end) counts[OF_RUN] += 1
     else wrong.push(`record ${uri} ${cid} has the time ${time}, and claims ${claimed}`)
   }
   for (const table of await tablesOf(client)) {
     const { rows: columns } = await client.query(
-      `SELECT column_name AS name FROM information_schema.columns WHERE table_schema = $1 AND table_name = $2`,
+      `SELECT column_name AS name FROM information_schema.columns
+       WHERE table_schema = $1 AND table_name = $2`,
       [SCHEMA, table],
     )
     const names = columns.map(({ name }) => name)
     if (table === 'record' || !names.includes('uri') || !names.includes('indexedAt')) continue
     const others = await client.query(
-      `SELECT t.uri, t."indexedAt" AS time, r."indexedAt" AS wanted FROM "${SCHEMA}"."${table}" t
-       LEFT JOIN "${SCHEMA}".record r USING (uri) WHERE t."indexedAt" IS DISTINCT FROM r."indexedAt"`,
+      `SELECT t.uri, t."indexedAt" AS time, r."indexedAt" AS wanted
+       FROM "${SCHEMA}"."${table}" t LEFT JOIN "${SCHEMA}".record r USING (uri)
+       WHERE t."indexedAt" IS DISTINCT FROM r."indexedAt"`,
     )
     for (const { uri, time, wanted } of others.rows) {
       wrong.push(`${table} ${uri} has the time ${time}, and record has ${wanted}`)

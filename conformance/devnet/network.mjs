@@ -102,11 +102,21 @@ export class Network {
     return { claimed, leadsTo }
   }
 
-  async setTakedown(account, applied) {
+  async setTakedown(account, takedown) {
     const subject = { $type: 'com.atproto.admin.defs#repoRef', did: account.did }
-    const send = { subject, takedown: { applied, ref: applied ? 'devnet' : undefined } }
     const method = 'com.atproto.admin.updateSubjectStatus'
-    await call(account.pds.url, method, { send, authorization: ADMIN })
+    await call(account.pds.url, method, { send: { subject, takedown }, authorization: ADMIN })
+  }
+
+  async takeDown(account) {
+    await this.setTakedown(account, { applied: true, ref: 'devnet' })
+    account.status = 'takendown'
+  }
+
+  async undoTakedown(account) {
+    await this.setTakedown(account, { applied: false })
+    await account.signIn()
+    account.status = undefined
   }
 
   // Deletes an account on a PDS, as its owner does with the code from the mail.

@@ -40,8 +40,10 @@ export class Relay {
   }
 
   hosts() {
-    const host = ({ url, cursor }) => ({ hostname: new URL(url).host, seq: cursor, status: 'active' })
-    return { hosts: this.sources.map(host) }
+    const hosts = this.sources.map(({ url, cursor }) => {
+      return { hostname: new URL(url).host, seq: cursor, status: 'active' }
+    })
+    return { hosts }
   }
 
   // Reads the stream of a PDS, and begins again after its last event when it breaks off.
@@ -61,21 +63,21 @@ export class Relay {
     const seq = this.seq + 1
     const { time, ops } = body
     const renumbered = Buffer.concat([encode(header), encode({ ...body, seq })])
-    const kind = header.t.slice(1)
-    const did = body.repo ?? body.did
-    this.events.push({ seq, frame: renumbered, kind, did, time, ops, body: ops ? undefined : body })
+    const [kind, did] = [header.t.slice(1), body.repo ?? body.did]
+    this.events.push({ seq, frame: renumbered, kind, did, time, ops })
     for (const socket of this.listeners) socket.send(renumbered)
   }
 
   serve(socket, request) {
-    const cursor = new URL(request.url, 'http://relay').searchParams.get('cursor')
+    const named = new URL(request.url, 'http://relay').searchParams.get('cursor')
+    const cursor = named === null ? this.seq : Number(named)
     socket.on('error', () => {})
-    if (cursor !== null && Number(cursor) > this.seq) {
+    if (cursor > this.seq) {
       socket.send(Buffer.concat([encode({ op: -1 }), encode({ error: 'FutureCursor' })]))
       socket.close()
       return
     }
-    if (cursor !== null) for (const { frame } of this.events.slice(Number(cursor))) socket.send(frame)
+    for (const { frame } of this.events.slice(cursor)) socket.send(frame)
     this.listeners.add(socket)
     socket.on('close', () => this.listeners.delete(socket))
   }

@@ -40,6 +40,14 @@ export async function live({ world, network, relay, follower, view, say, deeds }
     return { actor: steady[reads % STEADY].did, uri: posts[(reads * 7) % posts.length]?.uri }
   })
 
+  // What these accounts go through while all others write. They themselves do nothing else, so that
+  // what is written depends on the seed and not on how long that takes.
+  const beside = async (accounts, goThrough) => {
+    for (const account of accounts) account.isQuiet = true
+    await Promise.all([burst(), goThrough()])
+    for (const account of accounts) account.isQuiet = false
+  }
+
   await burst()
   await freshness(world, view, 3)
   say(`${relay.seq} events; accounts come`)
@@ -51,25 +59,28 @@ export async function live({ world, network, relay, follower, view, say, deeds }
   say(`${relay.seq} events; handles change`)
   const [renamed, painter, giver] = others.splice(0, 3)
   const [taker, loser] = ofTwo.splice(0, 2)
-  await renamed.updateHandle('renamed.one.test')
-  done('handle changed')
-  names.byDns.set('painter.test', painter.did)
-  await painter.updateHandle('painter.test')
-  done('handle changed to a domain')
-  names.byFile.set('shop.test', giver.did)
-  await giver.updateHandle('shop.test')
-  names.byDns.set('lost.test', loser.did)
-  await loser.updateHandle('lost.test')
-  await burst()
-  await giver.updateHandle('gave-it-away.one.test')
-  names.byFile.set('shop.test', taker.did)
-  await taker.updateHandle('shop.test')
-  done('handle taken over by another account')
-  // The domain leads nowhere, which is noticed when something else is said of the account.
-  names.byDns.delete('lost.test')
-  await loser.deactivate()
-  await loser.activate()
-  done('handle lost')
+  await beside([renamed, painter, giver, loser], async () => {
+    await renamed.updateHandle('renamed.one.test')
+    done('handle changed')
+    names.byDns.set('painter.test', painter.did)
+    await painter.updateHandle('painter.test')
+    names.byFile.set('shop.test', giver.did)
+    await giver.updateHandle('shop.test')
+    names.byDns.set('lost.test', loser.did)
+    await loser.updateHandle('lost.test')
+    for (let times = 0; times < 3; times += 1) done('handle changed to a domain')
+  })
+  await beside([giver, taker, loser], async () => {
+    await giver.updateHandle('gave-it-away.one.test')
+    names.byFile.set('shop.test', taker.did)
+    await taker.updateHandle('shop.test')
+    done('handle taken over by another account')
+    // The domain leads nowhere, which is noticed when something else is said of the account.
+    names.byDns.delete('lost.test')
+    await loser.deactivate()
+    await loser.activate()
+    done('handle lost')
+  })
   await shows(view, painter, 'painter.test')
   await shows(view, taker, 'shop.test')
   await shows(view, loser, 'handle.invalid')
@@ -77,34 +88,33 @@ export async function live({ world, network, relay, follower, view, say, deeds }
   say(`${relay.seq} events; accounts sleep, are taken down, deleted`)
   const [sleeper, napper, banned, pardoned, leaver] = others.splice(0, 5)
   const [dreamer, tombstoned] = ofTwo.splice(0, 2)
-  for (const account of [sleeper, napper, dreamer]) {
-    await account.deactivate()
-    done('account deactivated')
-  }
-  for (const account of [banned, pardoned]) {
-    await network.setTakedown(account, true)
-    account.status = 'takendown'
-    done('account taken down')
-  }
-  await burst()
-  for (const account of [leaver, tombstoned]) {
-    if (account === tombstoned) {
-      await network.tombstone(account)
-      done('document withdrawn')
+  await beside([sleeper, napper, dreamer, banned, pardoned], async () => {
+    for (const account of [sleeper, napper, dreamer]) {
+      await account.deactivate()
+      done('account deactivated')
     }
-    await network.deleteAccount(account)
-    account.status = 'deleted'
-    world.forget(account.did)
-    done('account deleted')
-  }
+    for (const account of [banned, pardoned]) {
+      await network.takeDown(account)
+      done('account taken down')
+    }
+  })
   await burst()
-  await napper.activate()
-  done('account reactivated')
-  await network.setTakedown(pardoned, false)
-  await pardoned.signIn()
-  pardoned.status = undefined
-  done('takedown undone')
-  await burst()
+  await beside([leaver, tombstoned], async () => {
+    await network.tombstone(tombstoned)
+    done('document withdrawn')
+    for (const account of [leaver, tombstoned]) {
+      await network.deleteAccount(account)
+      account.status = 'deleted'
+      done('account deleted')
+    }
+  })
+  for (const account of [leaver, tombstoned]) world.forget(account.did)
+  await beside([napper, pardoned], async () => {
+    await napper.activate()
+    done('account reactivated')
+    await network.undoTakedown(pardoned)
+    done('takedown undone')
+  })
 
   say(`${relay.seq} events; accounts move`)
   const [mover, silent, late] = others.splice(0, 3)
@@ -114,32 +124,34 @@ export async function live({ world, network, relay, follower, view, say, deeds }
     done('account migrated')
   }
   for (const [account, to] of [[mover, two], [settler, one], [silent, two], [returner, one]]) {
-    await move(account, to)
-    // One writes nothing from here on: its last commit is signed by the key that it had before.
-    if (account === silent) silent.isQuiet = true
-    else await world.make(account, POST, world.newPost(account))
-    await world.act(20)
+    const post = world.newPost(account)
+    await beside([account], async () => {
+      await move(account, to)
+      if (account !== silent) await world.make(account, POST, post)
+    })
+    // It writes nothing from here on: its last commit is signed by the key that it had before.
+    if (account === silent) account.isQuiet = true
   }
-  // What is said of the old account there says nothing of the new one.
-  await network.deleteAccount(returner, two)
-  done('old account deleted after a migration')
-  await burst()
-  await move(returner, two)
+  await beside([returner], async () => {
+    // What is said of the old account there says nothing of the new one.
+    await network.deleteAccount(returner, two)
+    done('old account deleted after a migration')
+    await move(returner, two)
+  })
   await burst()
   await freshness(world, view, 4)
 
   say(`${relay.seq} events; connections break, skyfill is killed`)
   relay.interrupt()
   await burst()
-  const killed = follower.kill()
-  await burst()
-  await killed
-  await move(late, two)
-  await late.updateHandle('late.two.test')
-  done('handle changed')
-  await napper.deactivate()
-  await napper.activate()
-  await burst()
+  await beside([late, napper], async () => {
+    await follower.kill()
+    await move(late, two)
+    await late.updateHandle('late.two.test')
+    done('handle changed')
+    await napper.deactivate()
+    await napper.activate()
+  })
   follower.begin()
   await chatter(world, steady[0])
   await burst()
@@ -153,11 +165,10 @@ export async function live({ world, network, relay, follower, view, say, deeds }
 
   // Nothing is written: every thread has to be there.
   await follower.settle()
-  for (let at = 0; at < 12; at += 1) {
-    const post = chance.pick(world.of(POST).filter(({ did }) => steady.some((one) => one.did === did)))
-    await view.readPost(post.uri, true)
-  }
-  for (const account of [...steady, renamed, mover, silent, napper, late, returner]) await view.readAccount(account.did)
+  const ofSteady = world.of(POST).filter(({ did }) => steady.some((one) => one.did === did))
+  for (let at = 0; at < 12; at += 1) await view.readPost(chance.pick(ofSteady).uri, true)
+  const changed = [renamed, mover, silent, napper, late, returner]
+  for (const { did } of [...steady, ...changed]) await view.readAccount(did)
 }
 
 // One account writes as fast as its PDS lets it.
@@ -172,47 +183,56 @@ function pairOf(world, at) {
   const free = world.active().filter((account) => world.mine(account, LISTBLOCK).length === 0)
   const author = free[at % free.length]
   const blocks = world.of(BLOCK).map(({ did, record }) => [did, record.subject])
-  const isApart = ({ did }) => blocks.some((pair) => pair.includes(did) && pair.includes(author.did))
-  return [author, free.toReversed().find((other) => other !== author && !isApart(other))]
+  const isApart = (a, b) => blocks.some((pair) => pair.includes(a.did) && pair.includes(b.did))
+  const reader = free.findLast((other) => other !== author && !isApart(other, author))
+  return [author, reader]
 }
 
 // Writes, and waits until the AppView serves what was written.
 async function freshness(world, view, count) {
+  const [GET_POSTS, GET_THREAD] = ['app.bsky.feed.getPosts', 'app.bsky.feed.getPostThread']
+  const [GET_FEED, GET_FOLLOWS] = ['app.bsky.feed.getAuthorFeed', 'app.bsky.graph.getFollows']
   for (let at = 0; at < count; at += 1) {
     const [author, reader] = pairOf(world, at)
-    const feed = { actor: author.did, filter: 'posts_with_replies', limit: 10 }
+    const ofAuthor = { actor: author.did, filter: 'posts_with_replies', limit: 10 }
     const post = await world.make(author, POST, world.newPost(author))
-    const hasPost = ({ feed }) => feed.some((one) => one.post.uri === post.uri)
-    await view.appears('a post in the feed', 'app.bsky.feed.getAuthorFeed', feed, hasPost)
-    const subject = { subject: { uri: post.uri, cid: post.cid }, createdAt: world.time() }
-    const like = await world.make(reader, LIKE, subject)
-    const likes = (wanted) => ({ posts }) => posts[0]?.likeCount === wanted
-    const query = { uris: post.uri }
-    await view.appears('a like', 'app.bsky.feed.getPosts', query, likes(1))
-    const reply = { ...world.newPost(reader), reply: { root: subject.subject, parent: subject.subject } }
-    const replied = await world.make(reader, POST, reply)
-    const hasReply = ({ thread }) => thread.replies?.some((one) => one.post?.uri === replied.uri)
-    await view.appears('a reply in the thread', 'app.bsky.feed.getPostThread', { uri: post.uri }, hasReply)
+    const ofPost = { uri: post.uri, cid: post.cid }
+    const hasPost = ({ feed }) => feed.some((shown) => shown.post.uri === post.uri)
+    await view.appears('a post in the feed', GET_FEED, ofAuthor, hasPost)
+
+    const like = await world.make(reader, LIKE, { subject: ofPost, createdAt: world.time() })
+    const likes = (count) => ({ posts }) => posts[0]?.likeCount === count
+    await view.appears('a like', GET_POSTS, { uris: post.uri }, likes(1))
     ;(await world.drop(reader, like))()
-    await view.appears('a like removed', 'app.bsky.feed.getPosts', query, likes(0))
+    await view.appears('a like removed', GET_POSTS, { uris: post.uri }, likes(0))
+
+    const reply = { root: ofPost, parent: ofPost }
+    const replied = await world.make(reader, POST, { ...world.newPost(reader), reply })
+    const hasReply = ({ thread }) => thread.replies?.some(({ post }) => post?.uri === replied.uri)
+    await view.appears('a reply in the thread', GET_THREAD, { uri: post.uri }, hasReply)
+
     const profile = { ...world.newProfile(author), displayName: `Fresh ${post.rkey}` }
     await world.make(author, PROFILE, profile, 'self', true)
     const isNamed = ({ displayName }) => displayName === profile.displayName
-    await view.appears('a new name', 'app.bsky.actor.getProfile', { actor: author.did }, isNamed)
-    const follow = await world.make(reader, FOLLOW, { subject: author.did, createdAt: world.time() })
-    const follows = ({ follows }) => follows.some(({ did }) => did === author.did)
-    await view.appears('a follow', 'app.bsky.graph.getFollows', { actor: reader.did, limit: 100 }, follows)
+    const ofProfile = { actor: author.did }
+    await view.appears('a new name', 'app.bsky.actor.getProfile', ofProfile, isNamed)
+
+    const subject = { subject: author.did, createdAt: world.time() }
+    const follow = await world.make(reader, FOLLOW, subject)
+    const hasFollow = ({ follows }) => follows.some(({ did }) => did === author.did)
+    await view.appears('a follow', GET_FOLLOWS, { actor: reader.did, limit: 100 }, hasFollow)
     ;(await world.drop(reader, follow))()
+
     ;(await world.drop(author, post))()
-    const isGone = ({ feed }) => !feed.some((one) => one.post.uri === post.uri)
-    await view.appears('a post removed', 'app.bsky.feed.getAuthorFeed', feed, isGone)
+    await view.appears('a post removed', GET_FEED, ofAuthor, (shown) => !hasPost(shown))
   }
 }
 
 // Waits until the AppView names an account by this handle.
 async function shows(view, account, handle) {
-  const is = (body) => body.handle === handle
-  await view.appears(`the handle ${handle}`, 'app.bsky.actor.getProfile', { actor: account.did }, is)
+  const has = (profile) => profile.handle === handle
+  const query = { actor: account.did }
+  await view.appears(`the handle ${handle}`, 'app.bsky.actor.getProfile', query, has)
 }
 
 // Everybody comes back who can, and something more is written.
@@ -222,9 +242,7 @@ export async function wakeAll({ world, network, view }) {
       await account.activate()
       world.count('account reactivated')
     } else if (account.status === 'takendown') {
-      await network.setTakedown(account, false)
-      await account.signIn()
-      account.status = undefined
+      await network.undoTakedown(account)
       world.count('takedown undone')
     }
   }

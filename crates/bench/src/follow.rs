@@ -11,12 +11,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Repos of the network, and records of each on average: so many that what comes is a small part.
-const REPOS: usize = 3000;
-const RECORDS: usize = 200;
+const REPOS: usize = 15_000;
+const RECORDS: usize = 40;
 /// Seconds at the pace of the network.
 const SECONDS: u64 = 60;
 
-pub(crate) fn run(binary: &Path, events: usize) -> String {
+/// Of a thousand steps of the network, so many are commits, see [`LiveSettings`]; the rest makes
+/// skyfill ask for documents and fetch repos.
+pub(crate) fn run(binary: &Path, events: usize, commits: u64) -> String {
     let scene = Scene::new();
     let network = Network::start(NetworkSettings {
         seed: 18,
@@ -31,11 +33,11 @@ pub(crate) fn run(binary: &Path, events: usize) -> String {
     load.args(["--discover", "--no-verify"]);
     assert!(load.status().expect("run skyfill").success(), "{load:?}");
     let mut out = format!(
-        "### Following: {REPOS} repos with {} records\n\n",
+        "### Following: {REPOS} repos with {} records; {commits} of 1000 steps are commits\n\n",
         REPOS * RECORDS
     );
-    catch_up(&scene, binary, &network, events, &mut out);
-    keep_pace(&scene, binary, &network, &mut out);
+    catch_up(&scene, binary, &network, (events, commits), &mut out);
+    keep_pace(&scene, binary, &network, commits, &mut out);
     out
 }
 
@@ -72,13 +74,20 @@ fn stop(mut child: Child) -> f64 {
 
 /// All events at once.
 #[allow(clippy::cast_precision_loss)]
-fn catch_up(scene: &Scene, binary: &Path, network: &Network, events: usize, out: &mut String) {
+fn catch_up(
+    scene: &Scene,
+    binary: &Path,
+    network: &Network,
+    (events, commits): (usize, u64),
+    out: &mut String,
+) {
     let mut client = scene.connect("follow");
     let cursor = |client: &mut postgres::Client| cursor(client, network);
     let before = network.head();
     let mut life = network.live(&LiveSettings {
         seed: 3,
         events,
+        commits,
         ..LiveSettings::default()
     });
     let last = life.play_all();
@@ -113,7 +122,7 @@ fn cursor(client: &mut postgres::Client, network: &Network) -> i64 {
 }
 
 /// The pace of the network, with bursts.
-fn keep_pace(scene: &Scene, binary: &Path, network: &Network, out: &mut String) {
+fn keep_pace(scene: &Scene, binary: &Path, network: &Network, commits: u64, out: &mut String) {
     let mut client = scene.connect("follow");
     let (per_second, in_bursts) = (1500.0, 6000.0);
     let pace = Pace {
@@ -130,6 +139,7 @@ fn keep_pace(scene: &Scene, binary: &Path, network: &Network, out: &mut String) 
         seed: 4,
         events: 1800 * usize::try_from(SECONDS).expect("a number"),
         wall_clock: true,
+        commits,
         ..LiveSettings::default()
     });
     let child = start(binary, network, &scene.url("follow"));

@@ -62,7 +62,7 @@ const USAGE: &str = "usage: bench client [RECORDS] [ROUNDS]
        bench hostile-host SKYFILL [REPOS] [ROUNDS] [FAULT...]
        bench ledger [REPOS] [SKYFILL]
        bench writes SKYFILL [RECORDS]
-       bench follow SKYFILL [EVENTS]
+       bench follow SKYFILL [EVENTS] [COMMITS-OF-1000]
        bench costs SKYFILL [RECORDS...]
        bench paper [REPOS] [COSTS-FILE]";
 
@@ -104,7 +104,7 @@ fn main() {
             ledger::run(repos, binary.as_deref())
         }
         "writes" => writes::run(&binary, number(300_000)),
-        "follow" => follow::run(&binary, number(50_000)),
+        "follow" => follow::run(&binary, number(50_000), number(990) as u64),
         "costs" => {
             let mut sizes: Vec<usize> = Vec::new();
             for text in args {

@@ -167,7 +167,7 @@ async fn who_reads_slowly_is_waited_for() {
     let network = network();
     let settings = LiveSettings {
         events: 4000,
-        commits_only: true,
+        commits: 1000,
         ..LiveSettings::default()
     };
     network.live(&settings).play_all();

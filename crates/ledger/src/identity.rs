@@ -107,9 +107,12 @@ impl HandleState {
 column!(HandleState, "skyfill.identity", "handle state");
 
 /// Notes states that a load learned: schema, DIDs and states as array literals; a NULL state is an
-/// active account.
+/// active account. Rows that say so already are not locked: whoever notes a state has locked the
+/// repo, so nobody else is about to change it.
 pub const NOTE_STATUSES: &str = "INSERT INTO skyfill.identity AS i (schema_name, did, status)
-     SELECT $1::text, * FROM unnest($2::text::text[], $3::text::text[])
+     SELECT $1::text, n.did, n.status FROM unnest($2::text::text[], $3::text::text[]) n (did, status)
+     WHERE NOT EXISTS (SELECT FROM skyfill.identity k WHERE k.schema_name = $1::text AND k.did = n.did
+       AND k.status IS NOT DISTINCT FROM n.status AND NOT (k.handle = 'unknown' AND k.due IS NULL))
      ON CONFLICT (schema_name, did) DO UPDATE SET status = excluded.status,
        due = CASE WHEN i.handle = 'unknown' AND i.due IS NULL THEN '-infinity' ELSE i.due END
      WHERE i.status IS DISTINCT FROM excluded.status OR i.handle = 'unknown' AND i.due IS NULL";
@@ -273,15 +276,33 @@ pub fn due(
 }
 
 /// Locks accounts until the transaction ends, in the order of DIDs; returns those that are loaded,
-/// or are looked up for another reason.
+/// or are looked up for another reason. Repos whose documents name another PDS than before are
+/// locked first, since whoever stores repos locks them before their accounts.
 ///
 /// # Errors
 /// The server refused.
-pub fn hold(
+pub fn hold<'n>(
     client: &mut impl GenericClient,
     schema: &str,
     dids: &[&str],
+    documents: impl Iterator<Item = &'n DocumentNote>,
 ) -> Result<HashSet<String>, Error> {
+    let good = documents.filter(|note| note.state == DocumentState::Good);
+    let places: Vec<(&str, &str)> = good
+        .filter_map(|note| Some((note.did.as_str(), note.pds.as_deref()?)))
+        .collect();
+    if !places.is_empty() {
+        let (of, pds): (Vec<&str>, Vec<&str>) = places.into_iter().unzip();
+        client.execute(
+            "SELECT FROM (
+               SELECT i.did FROM unnest($2::text[], $3::text[]) n (did, pds)
+                 JOIN skyfill.identity i ON i.schema_name = $1 AND i.did = n.did
+               WHERE i.pds <> n.pds ORDER BY 1 OFFSET 0) m
+             CROSS JOIN LATERAL (
+               SELECT FROM skyfill.repo r WHERE r.schema_name = $1 AND r.did = m.did FOR NO KEY UPDATE) r",
+            &[&schema, &of, &pds],
+        )?;
+    }
     let rows = client.query(
         "SELECT did, handle = 'unknown' AND due IS NULL FROM skyfill.identity
          WHERE schema_name = $1 AND did = ANY($2) ORDER BY did FOR NO KEY UPDATE",
@@ -355,9 +376,13 @@ pub fn note_documents(
            SELECT i.did FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[]) n (did, state, pds, heard)
              JOIN skyfill.identity i ON i.schema_name = $1 AND i.did = n.did
            WHERE n.state = 'good' AND i.pds <> n.pds AND i.heard = coalesce(n.heard, i.heard)
+           ORDER BY i.did
          ), heard AS (
-           DELETE FROM skyfill.lost_claim c USING moved m WHERE c.schema_name = $1 AND c.did = m.did)
-         UPDATE skyfill.repo r SET proof = NULL FROM moved m
+           DELETE FROM skyfill.lost_claim c USING moved m WHERE c.schema_name = $1 AND c.did = m.did
+         ), held AS MATERIALIZED (
+           SELECT m.did FROM moved m CROSS JOIN LATERAL (
+             SELECT FROM skyfill.repo r WHERE r.schema_name = $1 AND r.did = m.did FOR NO KEY UPDATE) r)
+         UPDATE skyfill.repo r SET proof = NULL FROM held m
          WHERE r.schema_name = $1 AND r.did = m.did AND r.proof IN ('signed', 'older key')",
         &[
             &schema,
@@ -368,7 +393,9 @@ pub fn note_documents(
         ],
     )?;
     client.execute(
-        "UPDATE skyfill.identity i SET document = n.state,
+        "WITH held AS MATERIALIZED (
+           SELECT did FROM skyfill.identity WHERE schema_name = $1 AND did = ANY($2) ORDER BY did FOR NO KEY UPDATE)
+         UPDATE skyfill.identity i SET document = n.state,
            claimed_handle = CASE WHEN n.state = 'unreachable' THEN i.claimed_handle ELSE n.handle END,
            pds = CASE WHEN n.state = 'unreachable' THEN i.pds ELSE n.pds END,
            signing_key = CASE WHEN n.state = 'unreachable' THEN i.signing_key ELSE n.key END,
@@ -376,7 +403,7 @@ pub fn note_documents(
            due = CASE WHEN i.handle = 'unknown' AND i.due IS NULL THEN NULL
                       WHEN (i.document, i.claimed_handle) IS DISTINCT FROM (n.state, n.handle) THEN '-infinity' ELSE i.due END
          FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::boolean[], $9::bigint[])
-           n (did, state, handle, pds, key, error, fresh, heard)
+           n (did, state, handle, pds, key, error, fresh, heard) JOIN held h ON h.did = n.did
          WHERE i.schema_name = $1 AND i.did = n.did AND i.heard = coalesce(n.heard, i.heard)",
         &[
             &schema,

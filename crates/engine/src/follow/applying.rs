@@ -95,7 +95,7 @@ pub(super) fn note(
             .collect();
         named.retain(|did| !unknown.contains(did));
         let dids: Vec<&str> = named.iter().map(String::as_str).collect();
-        identity::hold(&mut txn, schema, &dids)?;
+        identity::hold(&mut txn, schema, &dids, batch.documents.iter())?;
     }
     let is_named = |did: &String| named.binary_search(did).is_ok();
     // The documents came before the events of this batch were read.

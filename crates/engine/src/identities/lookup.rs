@@ -424,10 +424,14 @@ fn store(
     let mut txn = client.transaction()?;
     // An account that was removed meanwhile gets no row.
     let dids: Vec<&str> = learned.iter().map(|one| one.due.did.as_str()).collect();
-    let known = ledger::identity::hold(&mut txn, schema, &dids)?;
+    let documents: Vec<DocumentNote> = learned.iter().filter_map(Learned::note).collect();
+    let known = ledger::identity::hold(&mut txn, schema, &dids, documents.iter())?;
     let is_known = |one: &&Learned| known.contains(&one.due.did);
     let learned: Vec<&Learned> = learned.iter().filter(is_known).collect();
-    let documents: Vec<DocumentNote> = learned.iter().filter_map(|one| one.note()).collect();
+    let documents: Vec<DocumentNote> = documents
+        .into_iter()
+        .filter(|note| known.contains(&note.did))
+        .collect();
     let handles: Vec<HandleNote> = learned.iter().map(|one| one.handle_note()).collect();
     let (mut actors, mut claims, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
     let mut without_document = Vec::new();

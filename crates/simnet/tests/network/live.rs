@@ -258,7 +258,7 @@ fn each_fault_is_what_it_says_and_hides_nothing_for_good() {
         let network = Network::start(settings(15, 2, &[]));
         let mut reader = Reader::of(&network);
         let mut live = network.live(&LiveSettings {
-            commits_only: true,
+            commits: 1000,
             ..life(2, 250, &[fault])
         });
         let happened = live.counts().get(fault.word()).copied().unwrap_or(0);

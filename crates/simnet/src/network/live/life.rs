@@ -208,16 +208,17 @@ impl<'w> Life<'w> {
             return self.appear();
         }
         let number = self.somebody();
-        if roll < 930 || self.settings.commits_only {
+        let commits = self.settings.commits;
+        if roll < commits {
             return self.commit_somehow(number);
         }
-        match roll {
-            930..945 => self.rename(number),
-            945..952 => self.rotate(number),
-            952..970 => self.toggle(number),
-            970..975 if self.active.len() > BUSY => self.delete(number),
-            975..985 => self.relocate(number),
-            985..990 => self.reset(number),
+        match (roll - commits) * 70 / (1000 - commits) {
+            0..15 => self.rename(number),
+            15..22 => self.rotate(number),
+            22..40 => self.toggle(number),
+            40..45 if self.active.len() > BUSY => self.delete(number),
+            45..55 => self.relocate(number),
+            55..60 => self.reset(number),
             _ => self.appear(),
         }
     }

@@ -14,8 +14,9 @@ pub struct LiveSettings {
     pub faults: Vec<StreamFault>,
     /// One commit in so many has one of the faults.
     pub fault_every: u64,
-    /// Whether nothing but commits happens.
-    pub commits_only: bool,
+    /// Commits among a thousand steps. The others are about accounts: they change names, keys and
+    /// hosts, come and go.
+    pub commits: u64,
     /// Whether events say the time at which they are played, and not that of the network.
     pub wall_clock: bool,
 }
@@ -27,7 +28,7 @@ impl Default for LiveSettings {
             events: 1000,
             faults: Vec::new(),
             fault_every: 20,
-            commits_only: false,
+            commits: 930,
             wall_clock: false,
         }
     }
