@@ -182,6 +182,11 @@ impl Noting {
         if self.has_flush {
             sql.push_str("; SELECT pg_stat_force_next_flush()");
         }
+        // Of a note that a crash took back after it was published, the number would come again, for
+        // something else.
+        if self.is_published {
+            sql.push_str("; SET LOCAL synchronous_commit = on");
+        }
         sql
     }
 }
@@ -399,13 +404,15 @@ impl Finalized {
     }
 }
 
-/// Whether derived rows are to be computed: something is noted, or they never were.
+/// Whether derived rows are to be computed: something is noted, a computation was interrupted that
+/// had taken notes, or they never were.
 ///
 /// # Errors
 /// The server refused.
 pub fn is_due(client: &mut impl GenericClient, schema: &str) -> Result<bool, Error> {
     let row = client.query_one(
         "SELECT EXISTS (SELECT FROM skyfill.change WHERE schema_name = $1 AND kind NOT IN ('written', 'updated'))
+           OR EXISTS (SELECT FROM skyfill.finalize_slice WHERE schema_name = $1)
            OR NOT EXISTS (SELECT FROM skyfill.finalized WHERE schema_name = $1)",
         &[&schema],
     )?;

@@ -83,6 +83,21 @@ pub(crate) fn apply(
     replace(client, (repos, staged), &before, difference, noting)
 }
 
+/// Changes the rows of repos of which skyfill alone stored what is there, and whose rows of the
+/// ledger are locked.
+pub(crate) fn apply_to_own(
+    client: &mut Client,
+    (repos, staged): (&[LoadedRepo], &mut Staged),
+    difference: &Difference,
+    noting: &Noting,
+) -> Result<Rewritten, DbError> {
+    let before = Before {
+        distrusted: Vec::new(),
+        new: Vec::new(),
+    };
+    replace(client, (repos, staged), &before, difference, noting)
+}
+
 /// Removes all rows of a repo. Nothing is staged.
 pub(crate) fn remove(
     client: &mut Client,

@@ -184,7 +184,12 @@ impl Applier {
                 client
             }
         };
-        client.batch_execute(&format!("BEGIN; {}", replace::BY_INDEX))?;
+        // The commit of the cursor waits for the disk, and with it for all before it. What is lost
+        // comes again.
+        client.batch_execute(&format!(
+            "BEGIN; SET LOCAL synchronous_commit = off; {}",
+            replace::BY_INDEX
+        ))?;
         if !commits.is_empty() {
             self.staged.begin(&mut client)?;
         }
@@ -251,7 +256,8 @@ impl Applier {
         }
         let repos: Vec<LoadedRepo> = known.keys().map(|did| repo_of(did)).collect();
         let staged = (repos.as_slice(), &mut self.staged);
-        replace::apply(client, staged, &schema, &difference, noting, false)?;
+        // What is applied continues a stored commit, and is not to be written anew.
+        replace::apply_to_own(client, staged, &difference, noting)?;
         skipped::store_changes(client, &schema, &changes)?;
         let changed: BTreeSet<&str> = changes.iter().map(|change| change.did.as_str()).collect();
         fold::fold_long(client, &schema, &changed.into_iter().collect::<Vec<_>>())?;

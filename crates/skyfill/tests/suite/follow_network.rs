@@ -173,6 +173,33 @@ fn what_a_killed_follower_took_back_is_no_foreign_writers() {
     scene.assert_followed(&said);
 }
 
+/// What the interrupted computation took is noted nowhere else, and no event comes after it.
+#[test]
+fn a_computation_that_was_interrupted_is_ended_without_another_event() {
+    let scene = Scene::new(1835, 60);
+    let life = LiveSettings {
+        seed: 9,
+        events: 200,
+        commits: 1000,
+        ..LiveSettings::default()
+    };
+    scene.network.live(&life).play_all();
+    let mut follow = scene.follow();
+    let killed = follow
+        .arg("--until-now")
+        .env("SKYFILL_FAILPOINT", "slice=2");
+    let killed = killed.output().unwrap();
+    assert_eq!(killed.status.code(), None, "{}", told(&killed));
+    let begun = || -> i64 {
+        let sql = "SELECT count(*) FROM skyfill.finalize_slice WHERE NOT done";
+        scene.db.client().query_one(sql, &[]).unwrap().get(0)
+    };
+    assert!(begun() > 0);
+    let said = scene.follow_until_now();
+    assert_eq!(begun(), 0, "{said}");
+    scene.assert_followed(&said);
+}
+
 #[test]
 fn kills_on_the_way_lose_nothing() {
     let scene = Scene::new(1833, 90);
