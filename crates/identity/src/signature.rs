@@ -49,7 +49,10 @@ const P256: &[u8] = &[0x80, 0x24];
 /// # Errors
 /// See [`SignatureError`].
 pub fn check(key: &str, commit: &Commit) -> Result<(), SignatureError> {
-    let key = read_key(key).ok_or(SignatureError::Key)?;
+    verify(read_key(key).ok_or(SignatureError::Key)?, commit)
+}
+
+fn verify(key: Key, commit: &Commit) -> Result<(), SignatureError> {
     let message = commit.unsigned();
     match key {
         Key::Secp256k1(key) => {
@@ -94,7 +97,7 @@ fn read_key(text: &str) -> Option<Key> {
     match kind {
         "Multikey" => {
             if let Some(point) = bytes.strip_prefix(SECP256K1) {
-                return PublicKey::from_slice(point).ok().map(Key::Secp256k1);
+                return secp256k1(point);
             }
             let point = bytes.strip_prefix(P256)?;
             p256::ecdsa::VerifyingKey::from_sec1_bytes(point)
@@ -102,9 +105,7 @@ fn read_key(text: &str) -> Option<Key> {
                 .map(Key::P256)
         }
         // The old forms: the bare, uncompressed point.
-        "EcdsaSecp256k1VerificationKey2019" => {
-            PublicKey::from_slice(&bytes).ok().map(Key::Secp256k1)
-        }
+        "EcdsaSecp256k1VerificationKey2019" => secp256k1(&bytes),
         "EcdsaSecp256r1VerificationKey2019" => p256::ecdsa::VerifyingKey::from_sec1_bytes(&bytes)
             .ok()
             .map(Key::P256),
@@ -112,10 +113,22 @@ fn read_key(text: &str) -> Option<Key> {
     }
 }
 
+/// A point of secp256k1, compressed or not. The library would also take the hybrid form, which the
+/// official code refuses.
+fn secp256k1(point: &[u8]) -> Option<Key> {
+    let is_plain = matches!(
+        (point.len(), point.first()),
+        (33, Some(2 | 3)) | (65, Some(4))
+    );
+    let key = is_plain.then(|| PublicKey::from_slice(point).ok())?;
+    key.map(Key::Secp256k1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use atrepo::Repo;
+    use k256::ecdsa::signature::Verifier;
 
     fn commit_of(did: &str) -> Commit {
         let car = simnet::build_repo(did, "3jzfcijpj2z2a", Vec::new());
@@ -172,5 +185,61 @@ mod tests {
             );
         }
         assert_eq!(kinds.len(), 2, "both curves: {kinds:?}");
+    }
+
+    #[test]
+    fn decisions_on_secp256k1_are_those_of_another_library() {
+        let judge = |point: &[u8], commit: &Commit| {
+            let key = k256::ecdsa::VerifyingKey::from_sec1_bytes(point).ok()?;
+            let signature = k256::ecdsa::Signature::from_slice(&commit.sig).ok()?;
+            let is_low = signature.normalize_s() == signature;
+            (is_low && key.verify(&commit.unsigned(), &signature).is_ok()).then_some(())
+        };
+        let dids = (0..40).map(|number| format!("did:plc:a{number}"));
+        let (mut good, mut random) = (0, simnet::Random::new(7));
+        for did in dids {
+            let key = simnet::signing_key(&did);
+            let Some(point) = base58::decode(&key[1..])
+                .unwrap()
+                .strip_prefix(SECP256K1)
+                .map(<[u8]>::to_vec)
+            else {
+                continue;
+            };
+            let order = "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141";
+            let order: Vec<u8> = (0..32)
+                .map(|at| u8::from_str_radix(&order[2 * at..2 * at + 2], 16).unwrap())
+                .collect();
+            for change in 0..60 {
+                let (mut commit, mut point) = (commit_of(&did), point.clone());
+                match change {
+                    0 => {}
+                    1 => commit.sig[..32].fill(0),
+                    2 => commit.sig[32..].fill(0),
+                    3 => commit.sig[..32].copy_from_slice(&order),
+                    4 => commit.sig[32..].copy_from_slice(&order),
+                    5 => commit.sig.push(0),
+                    6 => commit.sig.fill(0xff),
+                    7..20 => point[random.index(33)] ^= 1 << random.index(8),
+                    _ => commit.sig[random.index(64)] ^= 1 << random.index(8),
+                }
+                let is_good = secp256k1(&point).is_some_and(|key| verify(key, &commit).is_ok());
+                // A compact form of points that the other library knows is refused.
+                assert_eq!(
+                    is_good,
+                    judge(&point, &commit).is_some() && point[0] != 5,
+                    "{change}"
+                );
+                good += u32::from(is_good);
+            }
+            let whole = k256::ecdsa::VerifyingKey::from_sec1_bytes(&point).unwrap();
+            let mut whole = whole.to_sec1_point(false).as_bytes().to_vec();
+            assert!(secp256k1(&whole).is_some_and(|key| verify(key, &commit_of(&did)).is_ok()));
+            for hybrid in [6, 7] {
+                whole[0] = hybrid;
+                assert!(secp256k1(&whole).is_none(), "{hybrid}");
+            }
+        }
+        assert!(good > 5, "{good}");
     }
 }

@@ -201,10 +201,18 @@ impl<'j, 't, 'c> SliceComparison<'j, 't, 'c> {
                     self.strays.never_loaded(owner, uri);
                 }
             }
-            // It names another account than its URI.
+            // It names another account than its URI, or one that the ledger does not know.
             _ => self.strays.record(owner, uri),
         }
-        self.rows_of(uri, wanted)
+        let is_of_owner = || {
+            let rest = uri.strip_prefix("at://")?.strip_prefix(owner)?;
+            rest.starts_with('/').then_some(())
+        };
+        match is_of_owner() {
+            Some(()) => self.rows_of(uri, wanted),
+            // The account of the URI has no such record.
+            None => self.rows_without_record(uri),
+        }
     }
 
     /// Takes the rows that come before a URI, or all that are left: they belong to no record.
@@ -214,6 +222,18 @@ impl<'j, 't, 'c> SliceComparison<'j, 't, 'c> {
                 if uri.is_some_and(|uri| key >= uri) {
                     break;
                 }
+                if let Some(row) = table.rows.take() {
+                    self.strays.row(&table.rows.table, &row);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the rows of a URI: they belong to no record.
+    fn rows_without_record(&mut self, uri: &str) -> Result<(), DbError> {
+        for table in &mut self.tables {
+            while table.rows.key(self.txn)? == Some(uri) {
                 if let Some(row) = table.rows.take() {
                     self.strays.row(&table.rows.table, &row);
                 }

@@ -184,12 +184,7 @@ impl Applier {
                 client
             }
         };
-        // The commit of the cursor waits for the disk, and with it for all before it. What is lost
-        // comes again.
-        client.batch_execute(&format!(
-            "BEGIN; SET LOCAL synchronous_commit = off; {}",
-            replace::BY_INDEX
-        ))?;
+        client.batch_execute(&format!("BEGIN; {}", replace::BY_INDEX))?;
         if !commits.is_empty() {
             self.staged.begin(&mut client)?;
         }

@@ -6,6 +6,7 @@ use crate::follow_network::{Scene, pace};
 use crate::network::settings;
 use simnet::{LiveSettings, StreamFault};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use testbed::*;
 
@@ -58,8 +59,23 @@ fn cursor(scene: &Scene) -> Option<u64> {
     u64::try_from(cursor).ok()
 }
 
+/// Set when the test is over, however it ends: nobody starts what is waited for again.
+struct Over<'o>(&'o AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// Plays so many events; the relay's last number.
-fn play(scene: &Scene, seed: u64, events: usize, per_second: f64, faults: &[StreamFault]) -> u64 {
+fn play(
+    scene: &Scene,
+    (seed, events): (u64, usize),
+    per_second: f64,
+    faults: &[StreamFault],
+    is_over: &AtomicBool,
+) -> u64 {
     let mut last = 0;
     for (number, at) in (0u64..).zip((0..events).step_by(LIFE)) {
         let life = LiveSettings {
@@ -72,7 +88,8 @@ fn play(scene: &Scene, seed: u64, events: usize, per_second: f64, faults: &[Stre
         let playing = scene.network.live(&life).start(pace(per_second));
         last = playing.last_seq();
         drop(playing.wait());
-        while cursor(scene).is_none_or(|cursor| cursor + WAITING < last) {
+        let is_far = || cursor(scene).is_none_or(|cursor| cursor + WAITING < last);
+        while is_far() && !is_over.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_millis(100));
         }
     }
@@ -93,8 +110,10 @@ fn kills_of_skyfill_and_of_postgresql_lose_nothing() {
     let spread = (events as f64 / per_second / kills as f64 / 1.5).max(1.0);
     let mut printed = String::new();
     let mut following = Watched::start(&mut scene.follow());
+    let is_over = AtomicBool::new(false);
     let last = std::thread::scope(|scope| {
-        let playing = scope.spawn(|| play(scene, seed, events, per_second, faults));
+        let _over = Over(&is_over);
+        let playing = scope.spawn(|| play(scene, (seed, events), per_second, faults, &is_over));
         for number in 0..kills {
             std::thread::sleep(Duration::from_secs_f64((0.3 + random.unit()) * spread));
             let target = ["skyfill", "backend", "postmaster"][usize::try_from(number % 3).unwrap()];

@@ -82,7 +82,7 @@ fn changes() -> Vec<(String, Vec<(&'static str, &'static str)>)> {
         ),
         (
             format!("UPDATE bsky.record SET did = (SELECT max(did) FROM bsky.record) WHERE uri = {like}"),
-            vec![("root", ""), ("json", "")],
+            vec![("root", ""), ("json", ""), ("stray", "like")],
         ),
         (
             "UPDATE bsky.op_thread_reply SET \"rootUri\" = \"rootUri\" || 'x' WHERE uri = (SELECT min(uri) FROM bsky.op_thread_reply)".to_owned(),
