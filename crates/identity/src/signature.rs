@@ -49,10 +49,10 @@ const P256: &[u8] = &[0x80, 0x24];
 /// # Errors
 /// See [`SignatureError`].
 pub fn check(key: &str, commit: &Commit) -> Result<(), SignatureError> {
-    verify(read_key(key).ok_or(SignatureError::Key)?, commit)
+    verify(&read_key(key).ok_or(SignatureError::Key)?, commit)
 }
 
-fn verify(key: Key, commit: &Commit) -> Result<(), SignatureError> {
+fn verify(key: &Key, commit: &Commit) -> Result<(), SignatureError> {
     let message = commit.unsigned();
     match key {
         Key::Secp256k1(key) => {
@@ -69,7 +69,7 @@ fn verify(key: Key, commit: &Commit) -> Result<(), SignatureError> {
             }
             let hash = digest(&SHA256, &message);
             let hash = <[u8; 32]>::try_from(hash.as_ref()).map_err(|_| SignatureError::Wrong)?;
-            ecdsa::verify(&signature, Message::from_digest(hash), &key)
+            ecdsa::verify(&signature, Message::from_digest(hash), key)
                 .map_err(|_| SignatureError::Wrong)
         }
         Key::P256(key) => {
@@ -223,7 +223,7 @@ mod tests {
                     7..20 => point[random.index(33)] ^= 1 << random.index(8),
                     _ => commit.sig[random.index(64)] ^= 1 << random.index(8),
                 }
-                let is_good = secp256k1(&point).is_some_and(|key| verify(key, &commit).is_ok());
+                let is_good = secp256k1(&point).is_some_and(|key| verify(&key, &commit).is_ok());
                 // A compact form of points that the other library knows is refused.
                 assert_eq!(
                     is_good,
@@ -234,7 +234,7 @@ mod tests {
             }
             let whole = k256::ecdsa::VerifyingKey::from_sec1_bytes(&point).unwrap();
             let mut whole = whole.to_sec1_point(false).as_bytes().to_vec();
-            assert!(secp256k1(&whole).is_some_and(|key| verify(key, &commit_of(&did)).is_ok()));
+            assert!(secp256k1(&whole).is_some_and(|key| verify(&key, &commit_of(&did)).is_ok()));
             for hybrid in [6, 7] {
                 whole[0] = hybrid;
                 assert!(secp256k1(&whole).is_none(), "{hybrid}");

@@ -107,8 +107,8 @@ impl HandleState {
 column!(HandleState, "skyfill.identity", "handle state");
 
 /// Notes states that a load learned: schema, DIDs and states as array literals; a NULL state is an
-/// active account. Rows that say so already are not locked, since a load would lock those of all its
-/// accounts; loads lock their repos, so none of them is about to change such a row.
+/// active account. Rows that say so already are not locked: a load would lock those of all its
+/// accounts. It has locked their repos, so no other load is about to change them.
 pub const NOTE_STATUSES: &str = "INSERT INTO skyfill.identity AS i (schema_name, did, status)
      SELECT $1::text, n.did, n.status FROM unnest($2::text::text[], $3::text::text[]) n (did, status)
      WHERE NOT EXISTS (SELECT FROM skyfill.identity k WHERE k.schema_name = $1::text AND k.did = n.did
