@@ -448,6 +448,36 @@ fn nor_does_one_that_is_deleted_while_everything_is_computed() {
     );
 }
 
+/// A slice that still saw the reply wrote it, while a load made the post one that replies to
+/// nothing.
+#[test]
+fn a_notification_of_a_post_that_replies_to_nothing_any_more_goes() {
+    let (_population, net, db) = loaded(20);
+    let mut client = db.client();
+    let told = client.execute(
+        "WITH plain AS (
+           SELECT uri, cid, creator FROM bsky.post p
+           WHERE \"replyParent\" IS NULL AND NOT EXISTS (SELECT FROM bsky.quote q WHERE q.uri = p.uri)
+           ORDER BY uri LIMIT 1
+         ), noted AS (
+           INSERT INTO skyfill.change (schema_name, kind, key, difference) SELECT 'bsky', 'record', uri, 0 FROM plain)
+         INSERT INTO bsky.notification (did, \"recordUri\", \"recordCid\", author, reason, \"reasonSubject\", \"sortAt\")
+         SELECT 'did:plc:told', uri, cid, creator, 'reply', uri, '' FROM plain",
+        &[],
+    );
+    assert_eq!(told.unwrap(), 1);
+    let mut finalize = skyfill();
+    run_well(
+        finalize
+            .arg("finalize")
+            .env("BSKY_DB_POSTGRES_URL", &db.url),
+    );
+    let left = "SELECT count(*) FROM bsky.notification WHERE did = 'did:plc:told'";
+    let left: i64 = client.query_one(left, &[]).unwrap().get(0);
+    assert_eq!(left, 0);
+    drop(net);
+}
+
 /// Rows that were read from the AppView's tables.
 fn rows_read(db: &TestDb) -> i64 {
     let mut client = db.client();
