@@ -444,7 +444,7 @@ fn is_relational_reason(reason: &str) -> bool {
 struct Unmatched {
     rows: Vec<(TableInfo, Values)>,
     /// Its notifications, if they are many, and how many are the same. A post may mention ten
-    /// thousand accounts: to compare each with each would take half a second.
+    /// thousand accounts: each is not compared with each.
     notifications: HashMap<Values, u32>,
     has_foreign_time: bool,
 }
