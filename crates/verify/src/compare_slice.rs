@@ -211,29 +211,19 @@ impl<'j, 't, 'c> SliceComparison<'j, 't, 'c> {
         match is_of_owner() {
             Some(()) => self.rows_of(uri, wanted),
             // The account of the URI has no such record.
-            None => self.rows_without_record(uri),
+            None => self.strays_while(|key| key == uri),
         }
     }
 
     /// Takes the rows that come before a URI, or all that are left: they belong to no record.
     fn rows_before(&mut self, uri: Option<&str>) -> Result<(), DbError> {
-        for table in &mut self.tables {
-            while let Some(key) = table.rows.key(self.txn)? {
-                if uri.is_some_and(|uri| key >= uri) {
-                    break;
-                }
-                if let Some(row) = table.rows.take() {
-                    self.strays.row(&table.rows.table, &row);
-                }
-            }
-        }
-        Ok(())
+        self.strays_while(|key| uri.is_none_or(|uri| key < uri))
     }
 
-    /// Takes the rows of a URI: they belong to no record.
-    fn rows_without_record(&mut self, uri: &str) -> Result<(), DbError> {
+    /// Takes rows as long as their URIs are such: they belong to no record.
+    fn strays_while(&mut self, is_such: impl Fn(&str) -> bool) -> Result<(), DbError> {
         for table in &mut self.tables {
-            while table.rows.key(self.txn)? == Some(uri) {
+            while table.rows.key(self.txn)?.is_some_and(&is_such) {
                 if let Some(row) = table.rows.take() {
                     self.strays.row(&table.rows.table, &row);
                 }
