@@ -615,7 +615,7 @@ impl Finalize<'_> {
         }
         let is_impossible = extent == Extent::Changes
             && txn
-                .query_one(include_str!("../sql/impossible.sql"), &[])?
+                .query_one(include_str!("../sql/impossible.sql"), &[&self.schema])?
                 .get(0);
         match extent {
             Extent::Changes => work_tables::empty(&mut txn)?,

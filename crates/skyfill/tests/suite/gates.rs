@@ -4,7 +4,9 @@
 use serde_json::{Value, json};
 use simnet::Answer;
 use std::collections::BTreeMap;
+use std::process::{Command, Output};
 use std::sync::Arc;
+use tempfile::TempDir;
 use testbed::*;
 
 const CID: &str = "bafyreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy";
@@ -36,8 +38,8 @@ impl Threads {
         assert!(gone.is_some(), "{key}");
     }
 
-    /// Loads what an account has now, and computes what depends on it.
-    fn load(&mut self, dids: &[&'static str]) {
+    /// Serves what accounts have now; the command that loads it, and computes what depends on it.
+    fn loading(&mut self, dids: &[&'static str]) -> (TempDir, Command) {
         for did in dids {
             self.commits += 1;
             let rev = atrepo::syntax::tid(1_700_000_000_000_000 + self.commits * 1_000_000, 1);
@@ -51,13 +53,22 @@ impl Threads {
         }
         let dir = folder();
         let file = did_file(dir.path(), &self.net.server.url(), dids.iter().copied());
-        run_well(run_load(&self.db.url).arg(file));
+        let mut command = run_load(&self.db.url);
+        command.arg(file);
+        (dir, command)
+    }
+
+    fn load(&mut self, dids: &[&'static str]) -> Output {
+        let (_dir, mut command) = self.loading(dids);
+        run_well(&mut command)
     }
 
     /// Loads it; the posts that violate a gate, replies by their rkeys. All derived rows are those
     /// of everything.
     fn shut_after(&mut self, step: &str, did: &'static str) -> Vec<String> {
-        self.load(&[did]);
+        let loaded = self.load(&[did]);
+        let said = told(&loaded);
+        assert!(!said.contains("another program wrote"), "{step}: {said}");
         let followed = self.db.dump();
         // The difference would be told by what comes next, too: everything is computed in a copy.
         let copy = self.db.copied();
@@ -316,4 +327,23 @@ fn quotes_are_counted_by_the_last_embed() {
     threads.remove(LISTER, later);
     threads.shut_after("no second embed", LISTER);
     assert_eq!(quotes(&threads), 1);
+}
+
+/// A reply that comes while a computation is under way is judged by it, before its coming is
+/// counted. That its parent has fewer replies than none until then means nothing.
+#[test]
+fn a_reply_that_is_shut_before_it_is_counted_makes_nothing_anew() {
+    let mut threads = threads();
+    threads.put(OWNER, "app.bsky.feed.post/alone", json!({"text": "root"}));
+    threads.shut_after("a post", OWNER);
+    let key = "app.bsky.feed.threadgate/alone";
+    threads.put(OWNER, key, gate("alone", &[]));
+    let (_dir, mut killed) = threads.loading(&[OWNER]);
+    let killed = killed.env("SKYFILL_FAILPOINT", "slice=1").output().unwrap();
+    assert_eq!(killed.status.code(), None, "{}", told(&killed));
+    let alone = post_of_owner("alone");
+    let key = "app.bsky.feed.post/to-alone";
+    threads.put(REPLIER, key, reply(&alone, &alone));
+    let shut = threads.shut_after("a reply meanwhile", REPLIER);
+    assert!(shut.contains(&"to-alone".to_owned()), "{shut:?}");
 }
