@@ -244,7 +244,8 @@ fn delete_strangers(client: &mut Client, noting: &Noting) -> Result<u64, DbError
     Ok(client.execute(&sql, &[])?)
 }
 
-/// Adds records to `touched` whose rows must be written again.
+/// Adds records to `touched` whose rows must be written again, in the order in which others lock
+/// them.
 fn find_touched(
     client: &mut Client,
     before: &Before,
@@ -257,6 +258,7 @@ fn find_touched(
     let found = client.query(
         "WITH touched AS (
            INSERT INTO pg_temp.touched
+           SELECT * FROM (
            SELECT h.uri FROM pg_temp.had h LEFT JOIN pg_temp.new_record n ON n.uri = h.uri
            WHERE n.uri IS NULL OR n.cid <> h.cid OR h.did = ANY($1)
            UNION
@@ -265,6 +267,7 @@ fn find_touched(
              LEFT JOIN pg_temp.new_duplicate_record n ON n.uri = h.uri
            WHERE (d.cid, d.\"duplicateOf\", d.\"indexedAt\")
              IS DISTINCT FROM (n.cid, n.\"duplicateOf\", CASE WHEN n.uri IS NOT NULL THEN h.\"indexedAt\" END)
+           ) t ORDER BY uri COLLATE \"C\"
            RETURNING uri)
          SELECT split_part(uri, '/', 4), count(*) FROM touched GROUP BY 1",
         &[&before.distrusted],

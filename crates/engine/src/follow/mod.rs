@@ -1,13 +1,14 @@
 //! Follows the event stream of a relay: keeps loaded tables up to date, commit by commit.
 //!
 //! A task reads the stream (`reading`). One thread verifies events (`verifying`, `keys`). This one
-//! stores them (`applying`, [`load::live`]) and computes the derived rows that depend on them. What
-//! cannot be verified or does not continue what is stored is fetched and merged beside it
-//! (`beside`). `live` goes from a load to the stream. docs/explanation/follow.md describes the
-//! whole.
+//! stores them (`applying`, [`load::live`]), another computes the derived rows that depend on them
+//! (`deriving`). What cannot be verified or does not continue what is stored is fetched and merged
+//! beside it (`beside`). `live` goes from a load to the stream. docs/explanation/follow.md describes
+//! the whole.
 
 mod applying;
 mod beside;
+mod deriving;
 mod keys;
 mod live;
 mod options;
@@ -23,10 +24,8 @@ pub use summary::Summary;
 
 use crate::discovery::{list_client, relay};
 use crate::run::{Session, choice_of, indexed_columns};
-use ::finalize::{Finalize, FinalizeEnd, FinalizeError, Report};
 use applying::Appliers;
 use keys::Keys;
-use ledger::changes;
 use ledger::follow::{self, Counted};
 use ledger::locks::{self, Hold, Lock};
 use ledger::runs::{self, Phase, Run};
@@ -35,9 +34,9 @@ use load::{Notifications, fresh};
 use observe::{Counter, Progress, units};
 use postgres::Client;
 use process::stop::UNTIL_HURRIED;
-use process::{Failure, Kind, clock, threads};
+use process::{Failure, Kind, clock};
 use reading::{Position, Positions, Read, Reader};
-use shared::{Following, Lost};
+use shared::{Following, Lost, join};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -53,18 +52,6 @@ const FRAME_MEMORY: (u64, u64) = (16 << 20, 256 << 20);
 /// A batch ends when it has so many events, or this long after its first one.
 const BATCH_EVENTS: usize = 4000;
 const BATCH_TIME: Duration = Duration::from_millis(200);
-/// Derived rows are computed this often, as long as it keeps up; when it is far behind, more
-/// rarely.
-const FINALIZE_EVERY: Duration = Duration::from_secs(1);
-const FINALIZE_BEHIND: Duration = Duration::from_secs(10);
-/// Events have at least so many times as long as the last computation took.
-const PAUSE_OF_FINALIZE: u32 = 2;
-/// So often all derived rows are begun anew because of what was being stored.
-const BEGUN_ANEW: u32 = 10;
-/// It is far behind when so many events wait.
-const FAR_BEHIND: u64 = 8000;
-/// Rows of a slice of a stage, about.
-const SLICE_ROWS: u64 = 200_000;
 /// How it goes is noted this often.
 const NOTE_EVERY: Duration = Duration::from_secs(2);
 /// Attempts at each document.
@@ -117,29 +104,17 @@ fn attempt(session: &Session<'_>, options: &Options) -> Result<(Summary, Option<
     let run = loaded_run(last)?;
     let cursors = cursors(options, known)?;
     let shared = Following::new(session);
-    let broke_off = |why: String| {
-        tracing::warn!("{why}");
-        session.stop.set();
-    };
     std::thread::scope(|scope| {
-        let guarded = |what, work: &dyn Fn() -> Result<(), Failure>| {
-            let done = threads::guarded(what, broke_off, work);
-            let done = done.unwrap_or_else(|| Err(Failure::new(format!("{what} broke off"))));
-            if done.is_err() {
-                shared.break_off();
-            }
-            done
-        };
         let (shared, run) = (&shared, &run);
-        let merging =
-            scope.spawn(move || guarded("the thread that merges", &|| beside::merge(shared, run)));
+        let merging = scope
+            .spawn(move || shared.guarded("the thread that merges", || beside::merge(shared, run)));
         let looking = scope.spawn(move || {
-            guarded("the thread that looks up accounts", &|| {
+            shared.guarded("the thread that looks up accounts", || {
                 beside::look_up(shared)
             })
         });
         let proving = scope.spawn(move || {
-            guarded("the thread that proves repos", &|| {
+            shared.guarded("the thread that proves repos", || {
                 proving::prove(shared, options.proof_rate)
             })
         });
@@ -150,11 +125,6 @@ fn attempt(session: &Session<'_>, options: &Options) -> Result<(Summary, Option<
         shared.is_done.store(true, Ordering::SeqCst);
         // What is under way at hosts is not waited for: it is pending in the ledger.
         session.stop.set();
-        let join = |thread: std::thread::ScopedJoinHandle<'_, Result<(), Failure>>| {
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
         let (merged, looked) = (join(merging), join(looking));
         both(both(both(join(proving), merged), looked), streamed)
     })
@@ -283,19 +253,20 @@ fn stream(
     std::thread::scope(|scope| {
         // The way to the one that stores is closed with the thread.
         let verifying = scope.spawn(move || {
-            let broke_off = |why: String| {
-                tracing::warn!("{why}");
-                session.stop.set();
-            };
-            let work = || verify(shared, frames, verifier, &verified);
-            let verified = threads::guarded("the thread that verifies", broke_off, work);
-            let verified = verified.unwrap_or_else(|| Err(Failure::new("verifying broke off")));
-            if verified.is_err() {
-                shared.break_off();
-            }
-            verified
+            shared.guarded("the thread that verifies", || {
+                verify(shared, frames, verifier, &verified)
+            })
         });
-        let stored = storing.run(&batches, &reader, &heads);
+        let notifications = Notifications::parse(&run.notifications).unwrap_or_default();
+        let deriving = scope.spawn(move || {
+            shared.guarded("the thread that computes derived rows", || {
+                deriving::derive(shared, &notifications)
+            })
+        });
+        let stored = storing.run(&batches, &reader, &heads, || {
+            shared.is_stored.store(true, Ordering::SeqCst);
+            join(deriving)
+        });
         if stored.is_err() {
             shared.break_off();
         }
@@ -303,10 +274,7 @@ fn stream(
         shared.is_done.store(true, Ordering::SeqCst);
         drop(batches);
         reading.abort();
-        let verified = verifying
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        both(verified, stored)
+        both(join(verifying), stored)
     })
 }
 
@@ -421,7 +389,6 @@ struct Storing<'s> {
     shared: &'s Following<'s>,
     client: &'s mut Client,
     appliers: Appliers,
-    notifications: Notifications,
     counters: [Counter; 5],
     progress: Progress,
     summary: Summary,
@@ -432,9 +399,6 @@ struct Storing<'s> {
     /// Whether the time of the first event is noted.
     has_begun: bool,
     noted: Instant,
-    finalized: Instant,
-    /// How long computing derived rows took the last time.
-    took: Duration,
 }
 
 impl<'s> Storing<'s> {
@@ -465,7 +429,6 @@ impl<'s> Storing<'s> {
             shared,
             client,
             appliers: Appliers::new(&options, session.options.scale.connections),
-            notifications: Notifications::parse(&run.notifications).unwrap_or_default(),
             progress: Progress::begin("follow", shown, None),
             counters,
             summary,
@@ -474,16 +437,16 @@ impl<'s> Storing<'s> {
             held: 0,
             has_begun: false,
             noted: Instant::now(),
-            finalized: Instant::now(),
-            took: Duration::ZERO,
         })
     }
 
+    /// Stores until it is to end; `derived` waits for the derived rows of what was stored.
     fn run(
         mut self,
         batches: &crossbeam_channel::Receiver<Batch>,
         reader: &Reader,
         heads: &HashMap<String, i64>,
+        derived: impl FnOnce() -> Result<(), Failure>,
     ) -> Result<Summary, Failure> {
         // Before the first event, so that others know who follows, and from where on.
         self.begin(&rows::datetime::print(clock::now(None)?))?;
@@ -492,7 +455,8 @@ impl<'s> Storing<'s> {
         let mut reached: Option<Instant> = None;
         let mut hastened = 0;
         loop {
-            if reached.is_some() {
+            // Beside events, computing everything would never end.
+            if reached.is_some() || self.shared.is_computing.load(Ordering::SeqCst) {
                 self.shared.sleep(TICK);
             } else {
                 match batches.recv_timeout(TICK) {
@@ -504,7 +468,6 @@ impl<'s> Storing<'s> {
             if self.shared.session.stop.is_set() {
                 break;
             }
-            self.compute(false)?;
             self.note(false)?;
             match reached {
                 // What was said of a repo while it was being fetched lets it wait once more.
@@ -528,9 +491,7 @@ impl<'s> Storing<'s> {
             }
         }
         self.summary.is_stopped = self.shared.session.stop.is_set();
-        if !self.summary.is_stopped {
-            self.compute(true)?;
-        }
+        derived()?;
         self.note(true)?;
         let schema = &self.shared.session.database.schema;
         if let Ok(behind) = follow::count_behind(self.client, schema) {
@@ -644,72 +605,6 @@ impl<'s> Storing<'s> {
         self.counted.refused += refused;
         self.counted.fetched += applied.opened;
         Ok(())
-    }
-
-    /// Computes the derived rows, if it is time.
-    fn compute(&mut self, now: bool) -> Result<(), Failure> {
-        let waiting = self.shared.received.load(Ordering::SeqCst);
-        let every = match waiting > FAR_BEHIND {
-            true => FINALIZE_BEHIND,
-            false => FINALIZE_EVERY,
-        };
-        if !now && self.finalized.elapsed() < every.max(self.took * PAUSE_OF_FINALIZE) {
-            return Ok(());
-        }
-        let began = Instant::now();
-        let session = self.shared.session;
-        let (database, stop) = (session.database, &session.stop);
-        let is_due = pg::persist(pg::Step::Short, UNTIL_HURRIED, || {
-            reconnected(self.client, database, |client| {
-                Ok(changes::is_due(client, &database.schema)?)
-            })
-        });
-        // Whoever is stopped while the server is away computes nothing.
-        if !is_due.unwrap_or(false) {
-            self.finalized = Instant::now();
-            return Ok(());
-        }
-        let say = |text: &str| tracing::debug!("{text}");
-        let is_computing = &self.shared.is_computing;
-        let report = |report: Report<'_>| match report {
-            Report::Foreign => {
-                observe::log!("another program wrote to the tables; all derived rows are computed");
-            }
-            // Events and merges wait for that, since it would never end beside them.
-            Report::Everything => is_computing.store(true, Ordering::SeqCst),
-            _ => {}
-        };
-        let finalize = Finalize {
-            url: database.url.clone(),
-            schema: database.schema.clone(),
-            connections: session.options.scale.connections,
-            slice_rows: SLICE_ROWS,
-            restart: false,
-            is_beside: false,
-            notifications: self.notifications.clone(),
-            report: &report,
-            say: &say,
-            stop: &|| stop.is_set(),
-        };
-        // What a merge had begun to store may let it begin anew.
-        let mut outcome = finalize.run();
-        for _ in 0..BEGUN_ANEW {
-            if !matches!(outcome, Ok(FinalizeEnd::OutOfDate)) {
-                break;
-            }
-            outcome = finalize.run();
-        }
-        is_computing.store(false, Ordering::SeqCst);
-        self.finalized = Instant::now();
-        self.took = began.elapsed();
-        match outcome {
-            // What is not done now is done the next time.
-            Ok(_) | Err(FinalizeError::Busy) => Ok(()),
-            // Nor what a server does not do that is away.
-            Err(FinalizeError::Database(error)) if pg::is_transient(&error) => Ok(()),
-            Err(error) => Err(Failure::new(format!("derived rows: {error}"))
-                .hint_to_run("fix this, then run", "follow")),
-        }
     }
 
     /// Notes how it goes.

@@ -2,9 +2,11 @@
 
 use crate::run::Session;
 use observe::Counter;
+use process::{Failure, threads};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 /// A relay of which it is unknown what is missing after the cursor.
@@ -51,6 +53,8 @@ pub(super) struct Following<'s> {
     /// Repos that were compared with their commits, and those that differed.
     pub(super) proved: Counter,
     pub(super) differing: Counter,
+    /// Whether all events are stored that will be.
+    pub(super) is_stored: AtomicBool,
     /// Whether all derived rows are computed: whoever stores records meanwhile lets that begin
     /// anew.
     pub(super) is_computing: Arc<AtomicBool>,
@@ -68,6 +72,7 @@ impl<'s> Following<'s> {
             received: AtomicU64::new(0),
             proved: Counter::rated("repos_proved", "repos proved"),
             differing: Counter::counted("repos_differing", "repos that differ"),
+            is_stored: AtomicBool::new(false),
             is_computing: Arc::default(),
             lost: OnceLock::new(),
         }
@@ -81,6 +86,21 @@ impl<'s> Following<'s> {
     /// Ends everything: something cannot go on.
     pub(super) fn break_off(&self) {
         self.session.stop.set();
+    }
+
+    /// Does the work of a thread. If that breaks off, everything ends.
+    pub(super) fn guarded(
+        &self,
+        what: &str,
+        work: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let broke_off = |why: String| tracing::warn!("{why}");
+        let done = threads::guarded(what, broke_off, work);
+        let done = done.unwrap_or_else(|| Err(Failure::new(format!("{what} broke off"))));
+        if done.is_err() {
+            self.break_off();
+        }
+        done
     }
 
     /// Counts rounds in a row in which nothing was left to do.
@@ -98,4 +118,11 @@ impl<'s> Following<'s> {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// What came of a thread.
+pub(super) fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
