@@ -30,8 +30,17 @@ pub(crate) fn of_process(pid: u32) -> f64 {
 
 /// Peak memory of a process in KiB.
 pub(crate) fn peak_kib(pid: u32) -> u64 {
+    memory(pid, "VmHWM:")
+}
+
+/// Memory of a process in KiB, now.
+pub(crate) fn rss_kib(pid: u32) -> u64 {
+    memory(pid, "VmRSS:")
+}
+
+fn memory(pid: u32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|text| text.trim().trim_end_matches(" kB").parse().ok())
         .unwrap_or(0)
 }

@@ -11,34 +11,55 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Repos of the network, and records of each on average: so many that what comes is a small part.
-const REPOS: usize = 15_000;
-const RECORDS: usize = 40;
+pub(crate) const REPOS: usize = 15_000;
+pub(crate) const RECORDS: usize = 40;
 /// Seconds at the pace of the network.
 const SECONDS: u64 = 60;
 
+/// Events that the official ingester stores.
+const OFFICIAL: usize = 3000;
+
 /// Of a thousand steps of the network, so many are commits, see [`LiveSettings`]; the rest makes
-/// skyfill ask for documents and fetch repos.
-pub(crate) fn run(binary: &Path, events: usize, commits: u64) -> String {
-    let scene = Scene::new();
-    let network = Network::start(NetworkSettings {
+/// skyfill ask for documents and fetch repos. `devnet` is the folder in which `make devnet` has
+/// installed the official ingester: it stores the first events, in a copy of the database.
+pub(crate) fn run(binary: &Path, events: usize, commits: u64, devnet: Option<&Path>) -> String {
+    let (scene, network) = (Scene::new(), network());
+    load(&scene, binary, &network);
+    let mut out = format!(
+        "### Following: {REPOS} repos with {} records; {commits} of 1000 steps are commits\n\n",
+        REPOS * RECORDS
+    );
+    let official = devnet.map(|devnet| official(&scene, &network, commits, devnet));
+    let rate = catch_up(&scene, binary, &network, (events, commits), &mut out);
+    if let Some(official) = official {
+        let _ = writeln!(
+            out,
+            "- the official ingester, without signatures and lookups, {OFFICIAL} of the same events: {official:.0} events per second; skyfill's rate is {:.1} times that (wanted: at least 30)",
+            rate / official
+        );
+    }
+    keep_pace(&scene, binary, &network, commits, &mut out);
+    out
+}
+
+/// The network, before anything happens in it.
+pub(crate) fn network() -> Network {
+    Network::start(NetworkSettings {
         seed: 18,
         repos: REPOS,
         records: REPOS * RECORDS,
         hosts: 3,
         ..NetworkSettings::default()
-    });
+    })
+}
+
+/// Loads it into the database `follow`.
+pub(crate) fn load(scene: &Scene, binary: &Path, network: &Network) {
     scene.fresh("follow");
     let url = scene.url("follow");
-    let mut load = on(binary, &network, &url, "run");
+    let mut load = on(binary, network, &url, "run");
     load.args(["--discover", "--no-verify"]);
     assert!(load.status().expect("run skyfill").success(), "{load:?}");
-    let mut out = format!(
-        "### Following: {REPOS} repos with {} records; {commits} of 1000 steps are commits\n\n",
-        REPOS * RECORDS
-    );
-    catch_up(&scene, binary, &network, (events, commits), &mut out);
-    keep_pace(&scene, binary, &network, commits, &mut out);
-    out
 }
 
 fn on(binary: &Path, network: &Network, url: &str, command: &str) -> Command {
@@ -58,13 +79,13 @@ fn on(binary: &Path, network: &Network, url: &str, command: &str) -> Command {
     skyfill
 }
 
-fn start(binary: &Path, network: &Network, url: &str) -> Child {
+pub(crate) fn start(binary: &Path, network: &Network, url: &str) -> Child {
     let mut follow = on(binary, network, url, "follow");
     follow.spawn().expect("run skyfill")
 }
 
 /// Ends it as a service manager does; in how many seconds it ended.
-fn stop(mut child: Child) -> f64 {
+pub(crate) fn stop(mut child: Child) -> f64 {
     let began = Instant::now();
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
@@ -72,7 +93,35 @@ fn stop(mut child: Child) -> f64 {
     began.elapsed().as_secs_f64()
 }
 
-/// All events at once.
+/// The official ingester's rate, in events per second.
+#[allow(clippy::cast_precision_loss)]
+fn official(scene: &Scene, network: &Network, commits: u64, devnet: &Path) -> f64 {
+    let copied = scene
+        .connect("postgres")
+        .batch_execute("CREATE DATABASE official TEMPLATE follow");
+    copied.expect("a copy");
+    let mut life = network.live(&LiveSettings {
+        seed: 5,
+        events: OFFICIAL,
+        commits,
+        ..LiveSettings::default()
+    });
+    let last = life.play_all();
+    let script = devnet.join("ingester.mjs");
+    let text = include_str!("../../../conformance/devnet/ingester.mjs");
+    std::fs::write(&script, text).expect("write the script");
+    let mut node = Command::new(devnet.join("node/node_modules/.bin/node"));
+    node.arg(script).arg(scene.url("official"));
+    node.args([network.relay_url(), last.to_string()]);
+    node.env("NODE_NO_WARNINGS", "1")
+        .env("LOG_ENABLED", "false");
+    let output = node.output().expect("run the official ingester");
+    let told: Result<serde_json::Value, _> = serde_json::from_slice(&output.stdout);
+    let seconds = told.ok().and_then(|told| told["seconds"].as_f64());
+    OFFICIAL as f64 / seconds.unwrap_or_else(|| panic!("{output:?}"))
+}
+
+/// All events at once; how many a second were stored.
 #[allow(clippy::cast_precision_loss)]
 fn catch_up(
     scene: &Scene,
@@ -80,10 +129,10 @@ fn catch_up(
     network: &Network,
     (events, commits): (usize, u64),
     out: &mut String,
-) {
+) -> f64 {
     let mut client = scene.connect("follow");
     let cursor = |client: &mut postgres::Client| cursor(client, network);
-    let before = network.head();
+    let before = cursor(&mut client);
     let mut life = network.live(&LiveSettings {
         seed: 3,
         events,
@@ -107,13 +156,14 @@ fn catch_up(
     let (cpu, server_cpu) = (of_process(child.id()), server.seconds() - server_before);
     let peak = peak_kib(child.id()) >> 10;
     let ended = stop(child);
-    let played = (last - before) as f64;
+    let played = (head - before) as f64;
+    let rate = played / seconds;
     let _ = writeln!(
         out,
-        "- {played} events at once: {seconds:.1} s from the start of the process to the last cursor ({:.1} s to the first), {:.0} events per second; CPU seconds: {cpu:.1} skyfill's, {server_cpu:.1} the server's; peak memory {peak} MiB; ended {ended:.1} s after SIGTERM",
+        "- {played} events at once: {seconds:.1} s from the start of the process to the last cursor ({:.1} s to the first), {rate:.0} events per second; CPU seconds: {cpu:.1} skyfill's, {server_cpu:.1} the server's; peak memory {peak} MiB; ended {ended:.1} s after SIGTERM",
         first.unwrap_or(0.0),
-        played / seconds,
     );
+    rate
 }
 
 fn cursor(client: &mut postgres::Client, network: &Network) -> i64 {

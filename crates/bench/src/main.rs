@@ -15,6 +15,7 @@
 //! - `ledger`: schema skyfill with as many repos as the full network has.
 //! - `writes`: bytes that the server writes in each phase of a fresh load.
 //! - `follow`: the event stream of a practice network, at once and at the pace of the network.
+//! - `soak`: what grows while the stream is followed for hours of its clock.
 //! - `costs`: what a record costs in each phase, table and index: the table of `skyfill plan`.
 //! - `paper`: the full network, on a virtual clock, and the phases after that.
 //!
@@ -43,6 +44,7 @@ mod network;
 mod paper;
 mod phases;
 mod scene;
+mod soak;
 mod stream;
 mod transport;
 mod writes;
@@ -62,7 +64,8 @@ const USAGE: &str = "usage: bench client [RECORDS] [ROUNDS]
        bench hostile-host SKYFILL [REPOS] [ROUNDS] [FAULT...]
        bench ledger [REPOS] [SKYFILL]
        bench writes SKYFILL [RECORDS]
-       bench follow SKYFILL [EVENTS] [COMMITS-OF-1000]
+       bench follow SKYFILL [EVENTS] [COMMITS-OF-1000] [FOLDER-OF-DEVNET]
+       bench soak SKYFILL [HOURS]
        bench costs SKYFILL [RECORDS...]
        bench paper [REPOS] [COSTS-FILE]";
 
@@ -104,7 +107,14 @@ fn main() {
             ledger::run(repos, binary.as_deref())
         }
         "writes" => writes::run(&binary, number(300_000)),
-        "follow" => follow::run(&binary, number(50_000), number(990) as u64),
+        "follow" => {
+            let (events, commits) = (number(50_000), number(990) as u64);
+            let devnet = args
+                .next()
+                .map(|path| std::path::absolute(path).expect("a folder"));
+            follow::run(&binary, events, commits, devnet.as_deref())
+        }
+        "soak" => soak::run(&binary, number(10)),
         "costs" => {
             let mut sizes: Vec<usize> = Vec::new();
             for text in args {

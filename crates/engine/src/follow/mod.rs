@@ -3,8 +3,8 @@
 //! A task reads the stream (`reading`). One thread verifies events (`verifying`, `keys`). This one
 //! stores them (`applying`, [`load::live`]), another computes the derived rows that depend on them
 //! (`deriving`). What cannot be verified or does not continue what is stored is fetched and merged
-//! beside it (`beside`). `live` goes from a load to the stream. docs/explanation/follow.md describes
-//! the whole.
+//! beside it (`beside`). `live` goes from a load to the stream. docs/explanation/follow.md
+//! describes the whole.
 
 mod applying;
 mod beside;
