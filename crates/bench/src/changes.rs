@@ -16,9 +16,9 @@ const LIKES: usize = 10_000;
 const POST: &str = "at://did:plc:liked/app.bsky.feed.post/3jzfcijpj2z2a";
 const CID: &str = "bafyreigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi";
 
-/// Runs it; the report.
+/// Runs it, with so many repos that change, or a hundredth (0); the report.
 #[allow(clippy::cast_precision_loss)]
-pub(crate) fn run(binary: &Path, records: usize) -> String {
+pub(crate) fn run(binary: &Path, records: usize, repos: usize) -> String {
     let scene = Scene::new();
     let population = Population::new(1, (records / 160).max(100), records);
     eprintln!("generating {records} records");
@@ -35,7 +35,10 @@ pub(crate) fn run(binary: &Path, records: usize) -> String {
     });
     eprintln!("everything: {:.1} s", everything.seconds);
     let nothing = scene.time(|| changes(binary, &url, None));
-    let repos = population.len() / 100;
+    let repos = match repos {
+        0 => population.len() / 100,
+        repos => repos,
+    };
     let changed = scene.folder().join("changed");
     let records_changed = write_changed(&population, &changed, repos);
     let change = scene.time(|| changes(binary, &url, Some(&changed)));

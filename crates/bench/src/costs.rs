@@ -34,17 +34,23 @@ struct Measured {
 }
 
 /// One load.
-struct Loaded {
-    records: f64,
+pub(crate) struct Loaded {
+    pub(crate) records: f64,
     repos: usize,
     spent: Vec<(Phase, Spent)>,
     sizes: Measured,
 }
 
 impl Loaded {
-    fn of(&self, phase: Phase) -> Spent {
+    pub(crate) fn of(&self, phase: Phase) -> Spent {
         let found = self.spent.iter().find(|(known, _)| *known == phase);
         found.map_or_else(Spent::default, |(_, spent)| *spent)
+    }
+
+    /// Bytes of all tables and indexes.
+    pub(crate) fn bytes(&self) -> f64 {
+        let heaps = self.sizes.tables.values().map(|(_, heap)| heap);
+        heaps.chain(self.sizes.indexes.values()).sum()
     }
 
     /// Bytes that were left to be frozen, at most.
@@ -76,7 +82,8 @@ pub(crate) fn run(binary: &Path, sizes: &[usize]) -> String {
     out
 }
 
-fn load(scene: &Scene, binary: &Path, records: usize) -> Loaded {
+/// A whole run over so many generated records.
+pub(crate) fn load(scene: &Scene, binary: &Path, records: usize) -> Loaded {
     eprintln!("generating {records} records");
     let population = Population::new(1, (records / 160).max(10), records);
     let cars = scene.folder().join(format!("cars{records}"));

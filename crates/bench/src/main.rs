@@ -17,6 +17,7 @@
 //! - `follow`: the event stream of a practice network, at once and at the pace of the network.
 //! - `soak`: what grows while the stream is followed for hours of its clock.
 //! - `costs`: what a record costs in each phase, table and index: the table of `skyfill plan`.
+//! - `cache`: pages read where the database is larger than the server's cache.
 //! - `paper`: the full network, on a virtual clock, and the phases after that.
 //!
 //! The report goes to stdout, what happens to stderr.
@@ -28,6 +29,7 @@
 )]
 
 mod bare;
+mod cache;
 mod changes;
 mod client;
 mod clock;
@@ -53,7 +55,7 @@ use std::path::PathBuf;
 
 const USAGE: &str = "usage: bench client [RECORDS] [ROUNDS]
        bench load SKYFILL [RECORDS] [ROUNDS]
-       bench changes SKYFILL [RECORDS]
+       bench changes SKYFILL [RECORDS] [CHANGED-REPOS]
        bench scale SKYFILL [RECORDS] [RECORDS]
        bench large SKYFILL
        bench consumer SKYFILL [RECORDS] [ROUNDS]
@@ -67,6 +69,7 @@ const USAGE: &str = "usage: bench client [RECORDS] [ROUNDS]
        bench follow SKYFILL [EVENTS] [COMMITS-OF-1000] [FOLDER-OF-DEVNET]
        bench soak SKYFILL [HOURS]
        bench costs SKYFILL [RECORDS...]
+       bench cache SKYFILL [RECORDS]
        bench paper [REPOS] [COSTS-FILE]";
 
 fn main() {
@@ -89,7 +92,7 @@ fn main() {
     let report = match what.as_str() {
         "client" => client::run(number(300_000), number(5)),
         "load" => load::run(&binary, number(1_000_000), number(3)),
-        "changes" => changes::run(&binary, number(1_000_000)),
+        "changes" => changes::run(&binary, number(1_000_000), number(0)),
         "scale" => load::scale(&binary, [number(1_000_000), number(10_000_000)]),
         "large" => large::run(&binary),
         "consumer" => consumer::run(&binary, number(300_000), number(3)),
@@ -114,6 +117,7 @@ fn main() {
                 .map(|path| std::path::absolute(path).expect("a folder"));
             follow::run(&binary, events, commits, devnet.as_deref())
         }
+        "cache" => cache::run(&binary, number(2_000_000)),
         "soak" => soak::run(&binary, number(10)),
         "costs" => {
             let mut sizes: Vec<usize> = Vec::new();
