@@ -171,6 +171,7 @@ pub fn finalize(options: &Options, database: &Database, stop: &Stop) -> Result<S
             slice_rows: options.slice_rows,
             restart: options.restart,
             is_beside: options.is_beside,
+            is_once: false,
             notifications: notifications.clone(),
             report: &report,
             say: &say,

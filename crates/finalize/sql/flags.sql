@@ -1,6 +1,7 @@
--- The five flags of posts; only those that differ are written, in the order in which a load deletes
--- posts, so that neither waits for the other. OFFSET 0 makes each lookup an index lookup; with a
--- free join, the work tables, some 30 million rows each, would be read for each slice.
+-- The five flags of posts; only those that differ are written, in the order in which a merge
+-- deletes posts: locked in two orders, they would be a deadlock. OFFSET 0 makes each lookup an
+-- index lookup; with a free join, the work tables, some 30 million rows each, would be read for
+-- each slice.
 WITH slice AS MATERIALIZED (
   SELECT p.uri, p.creator, p."replyRoot" AS root, p."replyParent" AS parent,
     p."violatesThreadGate" IS TRUE AS was_shut,
@@ -47,7 +48,7 @@ WITH slice AS MATERIALIZED (
 ), changed AS (
   UPDATE post SET "invalidReplyRoot" = w.invalid, "violatesThreadGate" = w.shut, "violatesEmbeddingRules" = w.barred,
     "hasThreadGate" = w.thread_gate, "hasPostGate" = w.post_gate
-  FROM (SELECT * FROM wanted ORDER BY uri COLLATE "C") w WHERE post.uri = w.uri
+  FROM (SELECT * FROM wanted ORDER BY uri) w WHERE post.uri = w.uri
   RETURNING post."replyParent" AS parent, w.was_shut, w.shut IS TRUE AS is_shut
 )
 -- A reply that a gate does not admit is not counted.

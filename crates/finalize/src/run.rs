@@ -27,6 +27,9 @@ pub struct Finalize<'f> {
     pub restart: bool,
     /// Compute only what depends on noted changes, whoever else writes to the tables.
     pub is_beside: bool,
+    /// Of changes, leave those for the next time that loads note meanwhile. Where loads never
+    /// cease, it would not end otherwise.
+    pub is_once: bool,
     /// Which notifications are stored.
     pub notifications: Notifications,
     /// Called with each event.
@@ -166,7 +169,7 @@ impl Finalize<'_> {
             }
             let outcome = self.end(client, extent)?;
             // Loads may have noted changes meanwhile.
-            if outcome != FinalizeEnd::Done || extent != Extent::Changes {
+            if outcome != FinalizeEnd::Done || extent != Extent::Changes || self.is_once {
                 return Ok(outcome);
             }
         }
@@ -625,6 +628,8 @@ impl Finalize<'_> {
         slices::forget(&mut txn)?;
         match extent {
             Extent::Everything => {
+                // Also of loads that had begun before, and ended before anything was planned.
+                txn.batch_execute(&stage::gone(&self.schema))?;
                 let notifications = self.notifications.text();
                 changes::end_everything(&mut txn, &self.schema, &notifications)?;
             }

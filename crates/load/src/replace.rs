@@ -244,8 +244,7 @@ fn delete_strangers(client: &mut Client, noting: &Noting) -> Result<u64, DbError
     Ok(client.execute(&sql, &[])?)
 }
 
-/// Adds records to `touched` whose rows must be written again, in the order in which others lock
-/// them.
+/// Adds records to `touched` whose rows must be written again.
 fn find_touched(
     client: &mut Client,
     before: &Before,
@@ -258,7 +257,6 @@ fn find_touched(
     let found = client.query(
         "WITH touched AS (
            INSERT INTO pg_temp.touched
-           SELECT * FROM (
            SELECT h.uri FROM pg_temp.had h LEFT JOIN pg_temp.new_record n ON n.uri = h.uri
            WHERE n.uri IS NULL OR n.cid <> h.cid OR h.did = ANY($1)
            UNION
@@ -267,7 +265,6 @@ fn find_touched(
              LEFT JOIN pg_temp.new_duplicate_record n ON n.uri = h.uri
            WHERE (d.cid, d.\"duplicateOf\", d.\"indexedAt\")
              IS DISTINCT FROM (n.cid, n.\"duplicateOf\", CASE WHEN n.uri IS NOT NULL THEN h.\"indexedAt\" END)
-           ) t ORDER BY uri COLLATE \"C\"
            RETURNING uri)
          SELECT split_part(uri, '/', 4), count(*) FROM touched GROUP BY 1",
         &[&before.distrusted],
@@ -310,8 +307,9 @@ fn in_part((number, parts): (i16, i16), uri: &str) -> String {
     }
 }
 
-/// SQL: deletes the rows of touched records in these tables, except those in `record`. Large tables
-/// are read by index, whatever the planner thinks.
+/// SQL: deletes the rows of touched records in these tables, except those in `record`. All are read
+/// by index, whatever the planner thinks: large tables because of their size, `touched` because
+/// finalize locks posts in the order of their URIs, too.
 fn delete_touched(tables: &BTreeSet<usize>, noting: &Noting) -> String {
     let mut sql = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;".to_owned();
     let of_records = table::ALL

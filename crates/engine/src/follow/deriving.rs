@@ -1,5 +1,5 @@
-//! Computes the derived rows of what is stored, again and again, on a connection of its own: events
-//! do not wait for it, unless everything has to be computed.
+//! Computes the derived rows of what is stored, again and again, on connections of its own. Events
+//! are stored meanwhile, except while everything has to be computed.
 
 use super::shared::Following;
 use ::finalize::{Finalize, FinalizeEnd, FinalizeError, Report};
@@ -13,8 +13,12 @@ use std::time::{Duration, Instant};
 /// rarely.
 const FINALIZE_EVERY: Duration = Duration::from_secs(1);
 const FINALIZE_BEHIND: Duration = Duration::from_secs(10);
-/// Between two computations there are so many times as long as the last one took.
+/// Between two computations there are so many times as long as the last one took, but not more than
+/// a minute.
 const PAUSE_OF_FINALIZE: u32 = 2;
+const MOST_PAUSE: Duration = Duration::from_secs(60);
+/// The last one is tried anew until this has passed, where others are in its way.
+const LAST_WAIT: Duration = Duration::from_secs(120);
 /// So often all derived rows are begun anew because of what was being stored.
 const BEGUN_ANEW: u32 = 10;
 /// It is far behind when so many events wait.
@@ -31,22 +35,35 @@ pub(super) fn derive(shared: &Following<'_>, notifications: &Notifications) -> R
             true => FINALIZE_BEHIND,
             false => FINALIZE_EVERY,
         };
-        if computed.elapsed() < every.max(took * PAUSE_OF_FINALIZE) {
+        if computed.elapsed() < every.max((took * PAUSE_OF_FINALIZE).min(MOST_PAUSE)) {
             std::thread::sleep(Duration::from_millis(20));
             continue;
         }
         let began = Instant::now();
-        compute(shared, notifications)?;
+        // What is not done now is done the next time.
+        compute(shared, notifications, true)?;
         (computed, took) = (Instant::now(), began.elapsed());
     }
-    match shared.session.stop.is_set() {
-        true => Ok(()),
-        false => compute(shared, notifications),
+    let began = Instant::now();
+    while !shared.session.stop.is_set() && !compute(shared, notifications, false)? {
+        if began.elapsed() > LAST_WAIT {
+            return Err(
+                Failure::new("derived rows are behind: another process computes them")
+                    .hint_to_run("wait until it ends, then run", "finalize"),
+            );
+        }
+        shared.sleep(FINALIZE_EVERY);
     }
+    Ok(())
 }
 
-/// Computes derived rows, if any are due.
-fn compute(shared: &Following<'_>, notifications: &Notifications) -> Result<(), Failure> {
+/// Computes derived rows, if any are due: once, or until nothing is left to compute. Whether that
+/// is done.
+fn compute(
+    shared: &Following<'_>,
+    notifications: &Notifications,
+    is_once: bool,
+) -> Result<bool, Failure> {
     let session = shared.session;
     let (database, stop) = (session.database, &session.stop);
     let is_due = database
@@ -54,7 +71,7 @@ fn compute(shared: &Following<'_>, notifications: &Notifications) -> Result<(), 
         .run(|client| changes::is_due(client, &database.schema));
     // Whoever is stopped while the server is away computes nothing.
     if stop.is_set() || !is_due? {
-        return Ok(());
+        return Ok(true);
     }
     let say = |text: &str| tracing::debug!("{text}");
     let is_computing = &shared.is_computing;
@@ -73,6 +90,7 @@ fn compute(shared: &Following<'_>, notifications: &Notifications) -> Result<(), 
         slice_rows: SLICE_ROWS,
         restart: false,
         is_beside: false,
+        is_once,
         notifications: notifications.clone(),
         report: &report,
         say: &say,
@@ -88,10 +106,10 @@ fn compute(shared: &Following<'_>, notifications: &Notifications) -> Result<(), 
     }
     is_computing.store(false, Ordering::SeqCst);
     match outcome {
-        // What is not done now is done the next time.
-        Ok(_) | Err(FinalizeError::Busy) => Ok(()),
-        // Nor what a server does not do that is away.
-        Err(FinalizeError::Database(error)) if pg::is_transient(&error) => Ok(()),
+        Ok(FinalizeEnd::Done) => Ok(true),
+        Ok(FinalizeEnd::Stopped | FinalizeEnd::OutOfDate) | Err(FinalizeError::Busy) => Ok(false),
+        // Nor is it done while the server is away.
+        Err(FinalizeError::Database(error)) if pg::is_transient(&error) => Ok(false),
         Err(error) => Err(Failure::new(format!("derived rows: {error}"))
             .hint_to_run("fix this, then run", "follow")),
     }

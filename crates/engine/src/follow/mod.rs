@@ -263,13 +263,12 @@ fn stream(
                 deriving::derive(shared, &notifications)
             })
         });
-        let stored = storing.run(&batches, &reader, &heads, || {
-            shared.is_stored.store(true, Ordering::SeqCst);
-            join(deriving)
+        let stored = shared.guarded("the thread that stores", || {
+            storing.run(&batches, &reader, &heads, || {
+                shared.is_stored.store(true, Ordering::SeqCst);
+                join(deriving)
+            })
         });
-        if stored.is_err() {
-            shared.break_off();
-        }
         // Whoever waits to pass something on learns that nobody takes it.
         shared.is_done.store(true, Ordering::SeqCst);
         drop(batches);
@@ -455,12 +454,14 @@ impl<'s> Storing<'s> {
         let mut reached: Option<Instant> = None;
         let mut hastened = 0;
         loop {
-            // Beside events, computing everything would never end.
-            if reached.is_some() || self.shared.is_computing.load(Ordering::SeqCst) {
+            if reached.is_some() {
                 self.shared.sleep(TICK);
             } else {
                 match batches.recv_timeout(TICK) {
-                    Ok(batch) => self.store(batch, reader)?,
+                    Ok(batch) => {
+                        self.wait_for_everything()?;
+                        self.store(batch, reader)?;
+                    }
                     Err(crossbeam_channel::RecvTimeoutError::Timeout) => {}
                     Err(crossbeam_channel::RecvTimeoutError::Disconnected) => break,
                 }
@@ -490,14 +491,23 @@ impl<'s> Storing<'s> {
                 _ => {}
             }
         }
-        self.summary.is_stopped = self.shared.session.stop.is_set();
         derived()?;
+        self.summary.is_stopped = self.shared.session.stop.is_set();
         self.note(true)?;
         let schema = &self.shared.session.database.schema;
         if let Ok(behind) = follow::count_behind(self.client, schema) {
             self.summary.behind = behind;
         }
         Ok(self.summary)
+    }
+
+    /// Waits while all derived rows are computed: beside events, that would never end.
+    fn wait_for_everything(&mut self) -> Result<(), Failure> {
+        while self.shared.is_computing.load(Ordering::SeqCst) && !self.shared.is_over() {
+            self.shared.sleep(TICK);
+            self.note(false)?;
+        }
+        Ok(())
     }
 
     /// Notes that it begins, at an event of this time.

@@ -89,11 +89,11 @@ impl<'s> Following<'s> {
     }
 
     /// Does the work of a thread. If that breaks off, everything ends.
-    pub(super) fn guarded(
+    pub(super) fn guarded<T>(
         &self,
         what: &str,
-        work: impl FnOnce() -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+        work: impl FnOnce() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let broke_off = |why: String| tracing::warn!("{why}");
         let done = threads::guarded(what, broke_off, work);
         let done = done.unwrap_or_else(|| Err(Failure::new(format!("{what} broke off"))));

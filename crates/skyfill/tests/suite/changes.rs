@@ -478,6 +478,55 @@ fn a_notification_of_a_post_that_replies_to_nothing_any_more_goes() {
     drop(net);
 }
 
+/// Beside a stream, something is noted at any time: what is noted meanwhile is left for the next
+/// computation, or none would end.
+#[test]
+fn a_computation_that_is_to_be_done_once_leaves_what_is_noted_meanwhile() {
+    let (_population, net, db) = loaded(10);
+    let note = || {
+        let noted = db.client().execute(
+            "INSERT INTO skyfill.change (schema_name, kind, key, difference)
+             SELECT 'bsky', 'record', uri, 0 FROM bsky.post ORDER BY uri LIMIT 1",
+            &[],
+        );
+        assert_eq!(noted.unwrap(), 1);
+    };
+    let left = || -> i64 {
+        let sql = "SELECT count(*) FROM skyfill.change WHERE kind = 'record'";
+        db.client().query_one(sql, &[]).unwrap().get(0)
+    };
+    let computations = std::sync::atomic::AtomicUsize::new(0);
+    let compute = |is_once| {
+        let report = |report: finalize::Report<'_>| {
+            if let finalize::Report::Stage { number: (1, _), .. } = report
+                && computations.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < 3
+            {
+                note();
+            }
+        };
+        let finalize = finalize::Finalize {
+            url: db.url.clone(),
+            schema: "bsky".to_owned(),
+            connections: 2,
+            slice_rows: 200_000,
+            restart: false,
+            is_beside: false,
+            is_once,
+            notifications: load::Notifications::All,
+            report: &report,
+            say: &|_| {},
+            stop: &|| false,
+        };
+        assert_eq!(finalize.run().unwrap(), finalize::FinalizeEnd::Done);
+        computations.load(std::sync::atomic::Ordering::SeqCst)
+    };
+    note();
+    assert_eq!((compute(true), left()), (1, 1));
+    // Until nothing is noted any more.
+    assert_eq!((compute(false), left()), (4, 0));
+    drop(net);
+}
+
 /// Rows that were read from the AppView's tables.
 fn rows_read(db: &TestDb) -> i64 {
     let mut client = db.client();
