@@ -47,10 +47,14 @@ impl Loaded {
         found.map_or_else(Spent::default, |(_, spent)| *spent)
     }
 
+    /// Bytes of all tables.
+    pub(crate) fn heap(&self) -> f64 {
+        self.sizes.tables.values().map(|(_, heap)| heap).sum()
+    }
+
     /// Bytes of all tables and indexes.
     pub(crate) fn bytes(&self) -> f64 {
-        let heaps = self.sizes.tables.values().map(|(_, heap)| heap);
-        heaps.chain(self.sizes.indexes.values()).sum()
+        self.heap() + self.sizes.indexes.values().sum::<f64>()
     }
 
     /// Bytes that were left to be frozen, at most.
