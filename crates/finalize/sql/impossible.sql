@@ -6,9 +6,7 @@ SELECT EXISTS (
     UNION SELECT key FROM skyfill.finalize_difference) c
     CROSS JOIN LATERAL (
       SELECT a.* FROM post_agg a WHERE a.uri = c.key AND least(a."likeCount", a."replyCount", a."repostCount") < 0 OFFSET 0) a
-    LEFT JOIN (
-      SELECT key, sum(difference) AS replies FROM skyfill.change WHERE schema_name = $1 AND kind = 'reply' GROUP BY key) noted
-      ON noted.key = c.key
+    LEFT JOIN ({noted}) noted ON noted.key = c.key
   WHERE least(a."likeCount", a."repostCount", a."replyCount" + coalesce(noted.replies, 0)) < 0
 ) OR EXISTS (
   SELECT FROM (SELECT DISTINCT key FROM skyfill.finalize_change WHERE kind IN ('follower', 'following', 'posts')) c

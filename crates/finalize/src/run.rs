@@ -616,10 +616,8 @@ impl Finalize<'_> {
                 _ => return Ok(FinalizeEnd::OutOfDate),
             }
         }
-        let is_impossible = extent == Extent::Changes
-            && txn
-                .query_one(include_str!("../sql/impossible.sql"), &[&self.schema])?
-                .get(0);
+        let is_impossible =
+            extent == Extent::Changes && txn.query_one(&impossible(&self.schema), &[])?.get(0);
         match extent {
             Extent::Changes => work_tables::empty(&mut txn)?,
             Extent::Everything => work_tables::make(&mut txn)?,
@@ -643,6 +641,11 @@ impl Finalize<'_> {
         }
         Ok(FinalizeEnd::Done)
     }
+}
+
+/// SQL: whether a count is one that differences cannot lead to.
+fn impossible(schema: &str) -> String {
+    include_str!("../sql/impossible.sql").replace("{noted}", &changes::noted_replies(schema))
 }
 
 /// So many changes are worth a look before statements about them are planned.

@@ -493,6 +493,15 @@ pub fn noted_records(schema: &str) -> String {
     )
 }
 
+/// SQL: by how much (`replies`) the counts of replies of posts (`key`) change by what was noted and
+/// not taken.
+#[must_use]
+pub fn noted_replies(schema: &str) -> String {
+    format!(
+        "SELECT key, sum(difference) AS replies FROM skyfill.change WHERE schema_name = '{schema}' AND kind = 'reply' GROUP BY key"
+    )
+}
+
 fn forget(client: &mut impl GenericClient, schema: &str) -> Result<(), Error> {
     client.execute(
         "DELETE FROM skyfill.change WHERE schema_name = $1",
