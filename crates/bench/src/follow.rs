@@ -166,7 +166,8 @@ fn catch_up(
     rate
 }
 
-fn cursor(client: &mut postgres::Client, network: &Network) -> i64 {
+/// The cursor that is stored; 0 if there is none.
+pub(crate) fn cursor(client: &mut postgres::Client, network: &Network) -> i64 {
     let cursor = follow::cursor(client, "bsky", &network.relay_url()).expect("the cursor");
     cursor.unwrap_or(0)
 }

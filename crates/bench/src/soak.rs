@@ -2,11 +2,11 @@
 //! tables whose rows change again and again, and how far it is behind.
 
 use crate::cpu::rss_kib;
-use crate::follow::{RECORDS, REPOS, load, network, start, stop};
+use crate::follow::{RECORDS, REPOS, cursor, load, network, start, stop};
 use crate::scene::Scene;
 use ledger::follow;
 use postgres::Client;
-use simnet::{LiveSettings, Network};
+use simnet::LiveSettings;
 use std::fmt::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ pub(crate) fn run(binary: &Path, hours: usize) -> String {
         });
         let began = Instant::now();
         let head = life.play_all();
-        while !is_at(&mut client, &network, head) {
+        while cursor(&mut client, &network) < i64::try_from(head).expect("a number") {
             assert!(began.elapsed() < Duration::from_secs(600), "it hangs");
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -71,11 +71,6 @@ pub(crate) fn run(binary: &Path, hours: usize) -> String {
     }
     stop(child);
     out
-}
-
-fn is_at(client: &mut Client, network: &Network, head: u64) -> bool {
-    let cursor = follow::cursor(client, "bsky", &network.relay_url()).expect("the cursor");
-    cursor.is_some_and(|cursor| u64::try_from(cursor).is_ok_and(|cursor| cursor >= head))
 }
 
 #[allow(clippy::cast_precision_loss)]

@@ -1,11 +1,12 @@
 //! Computes the derived rows of what is stored, again and again, on connections of its own. Events
 //! are stored meanwhile, except while everything has to be computed.
 
+use super::LAST_WAIT;
 use super::shared::Following;
 use ::finalize::{Finalize, FinalizeEnd, FinalizeError, Report};
 use ledger::changes;
 use load::Notifications;
-use process::Failure;
+use process::{Failure, Patient};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -17,8 +18,6 @@ const FINALIZE_BEHIND: Duration = Duration::from_secs(10);
 /// a minute.
 const PAUSE_OF_FINALIZE: u32 = 2;
 const MOST_PAUSE: Duration = Duration::from_secs(60);
-/// The last one is tried anew until this has passed, where others are in its way.
-const LAST_WAIT: Duration = Duration::from_secs(120);
 /// So often all derived rows are begun anew because of what was being stored.
 const BEGUN_ANEW: u32 = 10;
 /// It is far behind when so many events wait.
@@ -28,6 +27,7 @@ const SLICE_ROWS: u64 = 200_000;
 
 /// Computes derived rows until everything is stored, then the last ones.
 pub(super) fn derive(shared: &Following<'_>, notifications: &Notifications) -> Result<(), Failure> {
+    let mut client = shared.session.database.patient(&shared.session.stop);
     let (mut computed, mut took) = (Instant::now(), Duration::ZERO);
     while !shared.is_stored.load(Ordering::SeqCst) && !shared.session.stop.is_set() {
         let waiting = shared.received.load(Ordering::SeqCst);
@@ -41,16 +41,17 @@ pub(super) fn derive(shared: &Following<'_>, notifications: &Notifications) -> R
         }
         let began = Instant::now();
         // What is not done now is done the next time.
-        compute(shared, notifications, true)?;
+        compute(shared, &mut client, notifications, true)?;
         (computed, took) = (Instant::now(), began.elapsed());
     }
     let began = Instant::now();
-    while !shared.session.stop.is_set() && !compute(shared, notifications, false)? {
+    while !shared.session.stop.is_set() && !compute(shared, &mut client, notifications, false)? {
         if began.elapsed() > LAST_WAIT {
-            return Err(
-                Failure::new("derived rows are behind: another process computes them")
-                    .hint_to_run("wait until it ends, then run", "finalize"),
-            );
+            return Err(Failure::new(format!(
+                "derived rows are behind: for {} s, the server was away, or another process computed them or stored records",
+                LAST_WAIT.as_secs()
+            ))
+            .hint_to_run("wait until that ends, then run", "finalize"));
         }
         shared.sleep(FINALIZE_EVERY);
     }
@@ -61,14 +62,13 @@ pub(super) fn derive(shared: &Following<'_>, notifications: &Notifications) -> R
 /// is done.
 fn compute(
     shared: &Following<'_>,
+    client: &mut Patient<'_>,
     notifications: &Notifications,
     is_once: bool,
 ) -> Result<bool, Failure> {
     let session = shared.session;
     let (database, stop) = (session.database, &session.stop);
-    let is_due = database
-        .patient(stop)
-        .run(|client| changes::is_due(client, &database.schema));
+    let is_due = client.run(|client| changes::is_due(client, &database.schema));
     // Whoever is stopped while the server is away computes nothing.
     if stop.is_set() || !is_due? {
         return Ok(true);

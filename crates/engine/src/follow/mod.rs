@@ -63,7 +63,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// When everything up to now is asked for, repos that are behind are fetched so often more,
 /// although they would wait.
 const HASTENED: u32 = 3;
-/// So long these are waited for.
+/// So long these are waited for, and others that are in the way of the last derived rows.
 const LAST_WAIT: Duration = Duration::from_secs(120);
 
 /// Follows the stream until it is stopped, or has come to the present if that is asked for.
